@@ -1,0 +1,136 @@
+//! What may be asked of a shard: a [`Command`] may change state, a [`Query`] may not.
+//!
+//! Everything in here is already parsed and authenticated. Whether the asker's
+//! role may do it at all is decided before; what depends on who owns the thing
+//! asked for is decided by the shard that has it.
+
+use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Actor {
+    pub user: UserId,
+    pub role: Role,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    CreateUser(Box<CreateUser>),
+    CreateEvent(Box<CreateEvent>),
+    EditEvent(Box<EditEvent>),
+    DeleteEvent {
+        event: EventId,
+        actor: Actor,
+        /// Cancels what is reserved; without it live reservations refuse the deletion.
+        force: bool,
+    },
+    Reserve {
+        event: EventId,
+        customer: UserId,
+        quantity: Quantity,
+    },
+    Cancel {
+        reservation: ReservationId,
+        actor: Actor,
+    },
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateUser {
+    /// Fresh: never given to anyone before.
+    pub id: UserId,
+    pub username: Username,
+    /// In PHC string format.
+    pub password_hash: Box<str>,
+    pub role: Role,
+    /// 64 random bits that this account's tokens carry.
+    pub token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateEvent {
+    /// Fresh: never given to any event before.
+    pub id: EventId,
+    pub organizer: UserId,
+    pub name: EventName,
+    pub quota: Quota,
+}
+
+/// What is `None` stays as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EditEvent {
+    pub event: EventId,
+    pub actor: Actor,
+    pub name: Option<EventName>,
+    pub quota: Option<Quota>,
+}
+
+/// 1 to [`crate::limits::EVENT_NAME_CHARS_MAX`] characters, none of them a control character.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventName(Box<str>);
+
+impl EventName {
+    /// `None` when it breaks the rule above, or is nothing but white space.
+    pub fn new(text: &str) -> Option<EventName> {
+        let length_fits = text.chars().count() <= crate::limits::EVENT_NAME_CHARS_MAX;
+        let readable = !text.trim().is_empty() && !text.chars().any(char::is_control);
+        (length_fits && readable).then(|| EventName(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(crate) fn into_inner(self) -> Box<str> {
+        self.0
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    Account {
+        username: Username,
+    },
+    Event {
+        event: EventId,
+    },
+    /// Events by id, those after `after`, of one organizer or of all.
+    Events {
+        after: Option<EventId>,
+        limit: usize,
+        organizer: Option<UserId>,
+    },
+    Reservation {
+        reservation: ReservationId,
+        actor: Actor,
+    },
+    /// An event's reservations by number, for its organizer and for admins.
+    EventReservations {
+        event: EventId,
+        actor: Actor,
+        after: Option<u32>,
+        limit: usize,
+    },
+    /// This shard's part of a customer's reservations, by event, then number.
+    CustomerReservations {
+        customer: UserId,
+        after: Option<ReservationId>,
+        limit: usize,
+    },
+    /// This shard's part of the totals over everything.
+    Totals,
+}
+
+impl Command {
+    /// The slot that this command changes.
+    pub fn slot(&self) -> crate::ids::Slot {
+        use crate::slots::{slot_of_event, slot_of_username};
+        match self {
+            Command::CreateUser(create) => slot_of_username(&create.username),
+            Command::CreateEvent(create) => slot_of_event(create.id),
+            Command::EditEvent(edit) => slot_of_event(edit.event),
+            Command::DeleteEvent { event, .. } | Command::Reserve { event, .. } => slot_of_event(*event),
+            Command::Cancel { reservation, .. } => slot_of_event(reservation.event),
+        }
+    }
+}

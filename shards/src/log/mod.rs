@@ -1,0 +1,39 @@
+//! A shard's write-ahead log: what is in it survives, what is not never happened.
+
+mod memory;
+mod sqlite;
+
+use std::path::PathBuf;
+
+use crate::record::Entry;
+pub use memory::MemoryLog;
+pub use sqlite::{FileHeader, LogFile, Row, SqliteLog, Synchronous};
+
+/// Synchronous on purpose: an implementation may block, and is called where
+/// blocking is allowed, never inside the runtime.
+pub trait Log: Send {
+    /// Makes every entry durable, or says that it could not.
+    ///
+    /// # Errors
+    ///
+    /// After an error nobody knows which of the entries are on disk, and no
+    /// later call may be made: the process has to end and recover.
+    fn append(&mut self, batch: &[Entry]) -> Result<(), LogError>;
+
+    /// Upkeep that can wait until the batch's answers are on their way.
+    ///
+    /// # Errors
+    ///
+    /// As bad as an error of [`Log::append`], and to be treated as one.
+    fn maintain(&mut self) -> Result<(), LogError>;
+}
+
+/// A failed commit. What an operator needs: which file, and what the disk said.
+#[derive(Debug, thiserror::Error)]
+#[error("{action} {}: {source}", path.display())]
+pub struct LogError {
+    /// Verb and object: "commit to", "checkpoint".
+    pub action: &'static str,
+    pub path: PathBuf,
+    pub source: rusqlite::Error,
+}

@@ -1,0 +1,336 @@
+//! The default log: one SQLite file a shard, one row a record.
+//!
+//! SQLite's own write-ahead journal makes a batch durable with one sync.
+//! Checkpoints are ours to run: SQLite's default hook throws the result of a
+//! failed one away (`sqlite3WalDefaultHook`), and with it the news of a bad disk.
+
+use std::borrow::Cow;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use super::{Log, LogError};
+use crate::ids::{Epoch, Lsn, Slot, Timestamp};
+use crate::limits::CHECKPOINT_PAGES;
+use crate::record::{Columns, Entry, Kind};
+
+/// "boxo", so that `file` and a curious reader can tell whose this is.
+const APPLICATION_ID: i32 = 0x626f_786f;
+/// Of the tables in a log file. Raised with each change of them.
+const FILE_FORMAT: i32 = 1;
+/// Older ones can lose a commit when a checkpoint races with a writer
+/// (<https://sqlite.org/wal.html#walresetbug>).
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+/// Another process may look into the file (a shell, a backup). It never holds
+/// the write lock for long; if it does, the commit fails and says so.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+const INSERT: &str = "INSERT INTO record (slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+const SELECT: &str = "SELECT position, slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain \
+     FROM record WHERE position > ?1 ORDER BY position";
+
+/// How much a commit waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synchronous {
+    /// Survives a power cut. The only one that the server uses.
+    Full,
+    /// Loses the last commits in a power cut: for measuring what `Full` costs.
+    Normal,
+}
+
+/// Says which file this is, inside the file, so that a swapped or foreign one is found out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileHeader {
+    pub cluster: u64,
+    pub name: String,
+}
+
+/// An open log file, before it is known whether it will be written to.
+#[derive(Debug)]
+pub struct LogFile {
+    connection: Connection,
+    path: PathBuf,
+}
+
+/// One row as read back, still unchecked.
+#[derive(Debug)]
+pub struct Row<'a> {
+    pub slot: Slot,
+    pub epoch: Epoch,
+    pub lsn: Lsn,
+    pub at: Timestamp,
+    pub columns: Columns<'a>,
+    pub chain: u64,
+}
+
+impl LogFile {
+    /// Makes a new, empty file. The directory's entry is the caller's to sync.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn create(path: &Path, header: &FileHeader, synchronous: Synchronous) -> Result<LogFile, LogError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let file = LogFile::connect(path, flags, synchronous)?;
+        file.connection.execute_batch(&schema(header)).map_err(file.failed("create"))?;
+        file.checkpoint()?;
+        Ok(file)
+    }
+
+    /// Opens a file that must be there.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it is no SQLite database, or not readable.
+    pub fn open(path: &Path, synchronous: Synchronous) -> Result<LogFile, LogError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        LogFile::connect(path, flags, synchronous)
+    }
+
+    fn connect(path: &Path, flags: OpenFlags, synchronous: Synchronous) -> Result<LogFile, LogError> {
+        assert!(
+            rusqlite::version_number() >= SQLITE_VERSION_MIN,
+            "this build's SQLite {} can lose commits",
+            rusqlite::version()
+        );
+        let failed = |source| LogError { action: "open", path: path.to_owned(), source };
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        let level = match synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        };
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        connection
+            .execute_batch(&format!(
+                "PRAGMA journal_mode = WAL;
+                 PRAGMA synchronous = {level};
+                 PRAGMA wal_autocheckpoint = 0;
+                 PRAGMA cache_size = -8192;
+                 PRAGMA trusted_schema = OFF;"
+            ))
+            .map_err(failed)?;
+        Ok(LogFile { connection, path: path.to_owned() })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What the file says it is; `None` when it is not a whole log file of this format.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn header(&self) -> Result<Option<FileHeader>, LogError> {
+        let read = || -> rusqlite::Result<Option<FileHeader>> {
+            let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+            if pragma("application_id")? != APPLICATION_ID || pragma("user_version")? != FILE_FORMAT {
+                return Ok(None);
+            }
+            let header = self.connection.query_row("SELECT cluster, name FROM header", [], |row| {
+                Ok(FileHeader { cluster: row.get::<_, i64>(0)?.cast_unsigned(), name: row.get(1)? })
+            });
+            header.optional()
+        };
+        read().map_err(self.failed("read the header of"))
+    }
+
+    /// Position of the last row, which is also their count: rows are only ever appended.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn row_count(&self) -> Result<u64, LogError> {
+        let count = self.connection.query_row("SELECT coalesce(max(position), 0) FROM record", [], |row| {
+            row.get::<_, i64>(0).map(i64::cast_unsigned)
+        });
+        count.map_err(self.failed("read"))
+    }
+
+    /// Gives every row after `position` to `visit`, in the order written, until it
+    /// returns false. Returns the position of the last row that it took.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or what `visit` returned.
+    pub fn rows_after<E: From<LogError>>(
+        &self,
+        mut position: u64,
+        mut visit: impl FnMut(&Row<'_>) -> Result<bool, E>,
+    ) -> Result<u64, E> {
+        let failed = |source| E::from(self.failed("read")(source));
+        let mut statement = self.connection.prepare_cached(SELECT).map_err(failed)?;
+        let mut rows = statement.query([position.cast_signed()]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let (at, row) = decode_row(row).map_err(failed)?;
+            if !visit(&row)? {
+                break;
+            }
+            position = at;
+        }
+        Ok(position)
+    }
+
+    /// Makes everything read so far durable, so that answers may rest on it: what a
+    /// killed process left behind may be in the page cache alone.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn make_durable(&self, epoch: Epoch) -> Result<(), LogError> {
+        let update = self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()]);
+        update.map_err(self.failed("commit to"))?;
+        self.checkpoint()
+    }
+
+    /// Writes SQLite's journal back into the file, all of it, and empties it.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses, or a reader of another process stands in the way.
+    pub fn checkpoint(&self) -> Result<(), LogError> {
+        let row =
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
+        let busy = row.map_err(self.failed("checkpoint"))?;
+        if busy != 0 {
+            let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+            return Err(self.failed("checkpoint")(rusqlite::Error::SqliteFailure(busy, None)));
+        }
+        Ok(())
+    }
+
+    fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> LogError + use<'_> {
+        move |source| LogError { action, path: self.path.clone(), source }
+    }
+}
+
+/// The log of a running shard.
+#[derive(Debug)]
+pub struct SqliteLog {
+    file: LogFile,
+    /// Estimate of the pages in SQLite's journal.
+    journal_pages: u64,
+}
+
+impl SqliteLog {
+    pub fn new(file: LogFile) -> SqliteLog {
+        SqliteLog { file, journal_pages: 0 }
+    }
+
+    fn insert_all(&self, batch: &[Entry]) -> rusqlite::Result<()> {
+        let connection = &self.file.connection;
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut insert = connection.prepare_cached(INSERT)?;
+        for entry in batch {
+            insert_entry(&mut insert, entry)?;
+        }
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+}
+
+impl Log for SqliteLog {
+    fn append(&mut self, batch: &[Entry]) -> Result<(), LogError> {
+        self.insert_all(batch).map_err(self.file.failed("commit to"))?;
+        // A commit writes the tail page of the table, and one more for each
+        // hundred rows or so; a rough count is enough to know when it is time.
+        self.journal_pages += 2 + batch.len() as u64 / 64;
+        Ok(())
+    }
+
+    /// Checkpoints as much as readers of other processes let through.
+    fn maintain(&mut self) -> Result<(), LogError> {
+        if self.journal_pages < CHECKPOINT_PAGES {
+            return Ok(());
+        }
+        self.journal_pages = 0;
+        let connection = &self.file.connection;
+        let checkpoint =
+            || connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()));
+        checkpoint().map_err(self.file.failed("checkpoint"))
+    }
+}
+
+fn insert_entry(insert: &mut rusqlite::CachedStatement<'_>, entry: &Entry) -> rusqlite::Result<()> {
+    let columns = entry.record.encode();
+    let body = (!columns.body.is_empty()).then_some(&*columns.body);
+    insert.execute(rusqlite::params![
+        entry.slot.0,
+        entry.epoch.0.cast_signed(),
+        entry.lsn.0.cast_signed(),
+        entry.at.0.cast_signed(),
+        columns.kind,
+        columns.event,
+        columns.number,
+        columns.user,
+        columns.quantity,
+        body,
+        entry.chain.cast_signed(),
+    ])?;
+    Ok(())
+}
+
+fn decode_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<(u64, Row<'a>)> {
+    let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+    let body = row.get_ref(10)?.as_str_or_null()?.unwrap_or("");
+    let columns = Columns {
+        kind: row.get(5)?,
+        event: row.get(6)?,
+        number: row.get(7)?,
+        user: row.get(8)?,
+        quantity: row.get(9)?,
+        body: Cow::Borrowed(body),
+    };
+    let decoded = Row {
+        slot: Slot(row.get(1)?),
+        epoch: Epoch(number(2)?),
+        lsn: Lsn(number(3)?),
+        at: Timestamp(number(4)?),
+        columns,
+        chain: number(11)?,
+    };
+    Ok((number(0)?, decoded))
+}
+
+/// Tables for us, and the view `history` for people with a plain `sqlite3` shell.
+fn schema(header: &FileHeader) -> String {
+    let kind_names: String =
+        Kind::ALL.into_iter().map(|kind| format!("WHEN {} THEN '{}' ", kind as u8, kind.name())).collect();
+    let cluster = header.cluster.cast_signed();
+    let name = &header.name;
+    format!(
+        "BEGIN;
+         CREATE TABLE header (cluster INTEGER NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL) STRICT;
+         INSERT INTO header VALUES ({cluster}, '{name}', 0);
+         CREATE TABLE record (
+             position INTEGER PRIMARY KEY,
+             slot INTEGER NOT NULL,
+             epoch INTEGER NOT NULL,
+             lsn INTEGER NOT NULL,
+             at INTEGER NOT NULL,
+             kind INTEGER NOT NULL,
+             event INTEGER NOT NULL,
+             number INTEGER NOT NULL,
+             user INTEGER NOT NULL,
+             quantity INTEGER NOT NULL,
+             body TEXT,
+             chain INTEGER NOT NULL
+         ) STRICT;
+         CREATE VIEW history AS SELECT
+             slot, lsn, epoch,
+             strftime('%Y-%m-%dT%H:%M:%S', at / 1000, 'unixepoch') || printf('.%03dZ', at % 1000) AS at,
+             CASE kind {kind_names}END AS kind,
+             nullif(event, 0) AS event,
+             CASE WHEN number > 0 THEN event || '-' || number END AS reservation,
+             nullif(user, 0) AS user,
+             quantity
+         FROM record ORDER BY position;
+         PRAGMA application_id = {APPLICATION_ID};
+         PRAGMA user_version = {FILE_FORMAT};
+         COMMIT;"
+    )
+}

@@ -1,0 +1,84 @@
+//! What a shard answers: an [`Outcome`], or a [`Rejection`].
+//!
+//! A rejection is a value of the domain (sold out, not found...), never a fault
+//! of the machine.
+
+use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
+
+pub type Reply = Result<Outcome, Rejection>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Account(Option<Box<AccountView>>),
+    Event(Box<EventView>),
+    Events(Vec<EventView>),
+    EventDeleted,
+    Reservation(ReservationView),
+    Reservations(Vec<ReservationView>),
+    Cancelled,
+    Totals(Totals),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccountView {
+    pub id: UserId,
+    pub username: Username,
+    pub password_hash: Box<str>,
+    pub role: Role,
+    pub token_version: u64,
+}
+
+/// `quota = reserved + held + remaining`, always.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventView {
+    pub id: EventId,
+    pub name: Box<str>,
+    pub organizer: UserId,
+    pub quota: u32,
+    pub reserved: u32,
+    pub held: u32,
+    pub remaining: u32,
+    /// Version of what an organizer can edit, from 1; sales do not change it.
+    pub version: u32,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReservationView {
+    pub id: ReservationId,
+    pub customer: UserId,
+    pub quantity: u32,
+    pub status: ReservationStatus,
+    pub created_at: Timestamp,
+    /// Set when the status is `Cancelled`.
+    pub cancelled_at: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReservationStatus {
+    Confirmed,
+    Cancelled,
+}
+
+/// Sums over a shard's events that are not deleted, and over its accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Totals {
+    pub events: u64,
+    pub accounts: u64,
+    pub quota: u64,
+    pub reserved: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rejection {
+    SoldOut { remaining: u32 },
+    QuotaBelowCommitted { committed: u32 },
+    HasReservations { reserved: u32 },
+    UsernameTaken,
+    EventExists,
+    EventNotFound,
+    EventDeleted,
+    NotYourEvent,
+    ReservationNotFound,
+}

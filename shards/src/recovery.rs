@@ -1,0 +1,409 @@
+//! Opens a data directory: checks every record against its chain, folds them
+//! into shards, and makes durable what it read before anyone may rest on it.
+//!
+//! Epoch by epoch, the files of an epoch in parallel; each record goes to the
+//! shard that owns its slot today, so the shard count may change between starts.
+//! Whatever does not fit is refused by name, and never replaced by an empty file.
+
+mod manifest;
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread;
+
+use crate::ids::{Epoch, EventId, Lsn, Slot, Timestamp, UserId};
+use crate::limits::SLOT_COUNT;
+use crate::log::{FileHeader, LogError, LogFile, Row, SqliteLog, Synchronous};
+use crate::record::{DecodeError, Record, SlotHead};
+use crate::shard::{Shard, SlotHeads};
+use crate::slots::shard_of_slot;
+use crate::state::ShardState;
+use manifest::{EpochRange, Manifest};
+
+/// Everything that a server needs to go on where the last one ended.
+#[derive(Debug)]
+pub struct Recovered {
+    pub shards: Vec<(Shard, SqliteLog)>,
+    /// Names this data directory among all others.
+    pub cluster: u64,
+    pub epoch: Epoch,
+    pub record_count: u64,
+    /// The highest ids in use, 0 for none.
+    pub highest_event: EventId,
+    pub highest_user: UserId,
+    /// The directory is this process's alone for as long as this lives.
+    pub lock: DirectoryLock,
+}
+
+/// How far recovery has come, for whoever watches from another thread.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub records_total: AtomicU64,
+    pub records_done: AtomicU64,
+}
+
+/// Why a data directory was refused: which file, what is wrong with it.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    #[error("{action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("data directory {} is in use by another boxoffice process", path.display())]
+    Locked { path: PathBuf },
+    #[error("{}: not a manifest that this version can read: {reason}", path.display())]
+    Manifest { path: PathBuf, reason: String },
+    #[error("{}: named by the manifest, but missing", path.display())]
+    Missing { path: PathBuf },
+    #[error("{}: has records, but the manifest does not name it", path.display())]
+    Unnamed { path: PathBuf },
+    #[error("{}: not a log file of this version", path.display())]
+    NotALog { path: PathBuf },
+    #[error("{}: belongs to another data directory", path.display())]
+    Foreign { path: PathBuf },
+    #[error("{}: is the file {found}, swapped or renamed", path.display())]
+    Swapped { path: PathBuf, found: String },
+    #[error("{}: slot {slot} is not written to this file in epoch {}", path.display(), epoch.0)]
+    WrongFile { path: PathBuf, slot: Slot, epoch: Epoch },
+    #[error("{}: has records of epoch {}, which the manifest does not know", path.display(), epoch.0)]
+    UnknownEpoch { path: PathBuf, epoch: Epoch },
+    #[error("{}: slot {slot} goes on with lsn {found} where {expected} is due: records are missing", path.display())]
+    Gap { path: PathBuf, slot: Slot, expected: Lsn, found: Lsn },
+    #[error("{}: wrong checksum at slot {slot}, lsn {lsn}", path.display())]
+    Checksum { path: PathBuf, slot: Slot, lsn: Lsn },
+    #[error("{}: slot {slot}, lsn {lsn}: {source}", path.display())]
+    Decode { path: PathBuf, slot: Slot, lsn: Lsn, source: DecodeError },
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// An exclusive lock on a data directory; the kernel gives it back when the process ends.
+#[derive(Debug)]
+pub struct DirectoryLock(#[expect(dead_code, reason = "held for its lock")] File);
+
+/// Opens `directory`, making it if need be, as a new epoch of `shard_count` shards.
+///
+/// # Errors
+///
+/// When another process has it, when it cannot be written, or when anything in
+/// it is not as it was left: see [`RecoveryError`].
+pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result<Recovered, RecoveryError> {
+    assert!((1..=crate::limits::SHARD_COUNT_MAX).contains(&shard_count), "shard count {shard_count}");
+    let lock = lock_directory(directory)?;
+    let manifest = match Manifest::read(directory)? {
+        Some(manifest) => manifest,
+        None => Manifest::new(random_cluster()),
+    };
+    let mut files = open_named_files(directory, &manifest)?;
+    let replayed = replay(&manifest, &mut files, shard_count, progress)?;
+
+    let file_names: Vec<String> = (0..shard_count).map(file_name).collect();
+    for name in &file_names {
+        if !files.iter().any(|file| &file.name == name) {
+            files.push(create_file(directory, name, manifest.cluster)?);
+        }
+    }
+    sync_directory(directory)?;
+    let manifest = manifest.with_next_epoch(file_names.clone());
+    manifest.write(directory)?;
+    let epoch = manifest.last_epoch();
+    for file in &files {
+        file.log.make_durable(epoch)?;
+    }
+
+    let highest_event = replayed.states.iter().map(|state| state.highest_ids().0).max();
+    let highest_user = replayed.states.iter().map(|state| state.highest_ids().1).max();
+    let mut shards = Vec::with_capacity(shard_count);
+    for (state, name) in replayed.states.into_iter().zip(&file_names) {
+        let index = files.iter().position(|file| &file.name == name).expect("opened or made above");
+        let log = SqliteLog::new(files.swap_remove(index).log);
+        shards.push((Shard::new(state, replayed.heads.clone(), epoch), log));
+    }
+    Ok(Recovered {
+        shards,
+        cluster: manifest.cluster,
+        epoch,
+        record_count: progress.records_done.load(Ordering::Relaxed),
+        highest_event: highest_event.unwrap_or(EventId(0)),
+        highest_user: highest_user.unwrap_or(UserId(0)),
+        lock,
+    })
+}
+
+/// The shard count of the last start in `directory`; `None` before the first.
+///
+/// # Errors
+///
+/// When the manifest is there but cannot be read.
+pub fn last_shard_count(directory: &Path) -> Result<Option<usize>, RecoveryError> {
+    Ok(Manifest::read(directory)?.and_then(|manifest| manifest.last_shard_count()))
+}
+
+/// Makes the directory, for its owner's eyes only, and locks it.
+///
+/// # Errors
+///
+/// When it cannot be made or written, or another process has it.
+fn lock_directory(directory: &Path) -> Result<DirectoryLock, RecoveryError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let create = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    create.map_err(io_error("create data directory", directory))?;
+    let path = directory.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(io_error("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(DirectoryLock(file)),
+        Err(TryLockError::WouldBlock) => Err(RecoveryError::Locked { path: directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+    }
+}
+
+struct NamedFile {
+    name: String,
+    log: LogFile,
+    /// Position of the last row that was replayed.
+    read_to: u64,
+}
+
+fn file_name(shard_index: usize) -> String {
+    format!("shard-{shard_index:02}.sqlite")
+}
+
+fn random_cluster() -> u64 {
+    getrandom::u64().expect("the kernel has random bytes")
+}
+
+/// Opens every file that the manifest names, and checks that each is what it is said to be.
+fn open_named_files(directory: &Path, manifest: &Manifest) -> Result<Vec<NamedFile>, RecoveryError> {
+    let names = manifest.file_names();
+    refuse_unnamed_files(directory, &names)?;
+    let mut files = Vec::with_capacity(names.len());
+    for name in names {
+        let path = directory.join(&name);
+        if !path.try_exists().map_err(io_error("look for", &path))? {
+            return Err(RecoveryError::Missing { path });
+        }
+        let log = LogFile::open(&path, Synchronous::Full)?;
+        let header = log.header()?.ok_or_else(|| RecoveryError::NotALog { path: path.clone() })?;
+        if header.cluster != manifest.cluster {
+            return Err(RecoveryError::Foreign { path });
+        }
+        if header.name != name {
+            return Err(RecoveryError::Swapped { path, found: header.name });
+        }
+        files.push(NamedFile { name, log, read_to: 0 });
+    }
+    Ok(files)
+}
+
+/// A log file that no manifest names is what a crash before the manifest was
+/// written leaves: debris, if it is empty. It is removed then, so that the next
+/// file of that name starts clean.
+fn refuse_unnamed_files(directory: &Path, names: &[String]) -> Result<(), RecoveryError> {
+    for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
+        let entry = entry.map_err(io_error("list", directory))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let is_log = name.starts_with("shard-") && name.ends_with(".sqlite");
+        if !is_log || names.contains(&name) {
+            continue;
+        }
+        let path = entry.path();
+        let log = LogFile::open(&path, Synchronous::Full)?;
+        if log.header()?.is_some() && log.row_count()? > 0 {
+            return Err(RecoveryError::Unnamed { path });
+        }
+        drop(log);
+        for suffix in ["", "-wal", "-shm"] {
+            let path = directory.join(format!("{name}{suffix}"));
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("remove", &path)(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn create_file(directory: &Path, name: &str, cluster: u64) -> Result<NamedFile, RecoveryError> {
+    let header = FileHeader { cluster, name: name.to_owned() };
+    let log = LogFile::create(&directory.join(name), &header, Synchronous::Full)?;
+    Ok(NamedFile { name: name.to_owned(), log, read_to: 0 })
+}
+
+fn sync_directory(directory: &Path) -> Result<(), RecoveryError> {
+    let sync = File::open(directory).and_then(|directory| directory.sync_all());
+    sync.map_err(io_error("sync", directory))
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecoveryError {
+    let path = path.to_owned();
+    move |source| RecoveryError::Io { action, path, source }
+}
+
+struct Replayed {
+    states: Vec<ShardState>,
+    heads: SlotHeads,
+}
+
+/// Records on their way from a file to a shard: one channel message for many.
+type Chunk = Vec<(Timestamp, Record)>;
+
+/// Keeps a chunk in a core's cache, and the channel's cost out of sight.
+const CHUNK_RECORDS: usize = 512;
+/// Lets a reader run ahead while a shard applies, within some MiB.
+const CHUNKS_IN_FLIGHT: usize = 16;
+
+fn replay(
+    manifest: &Manifest,
+    files: &mut [NamedFile],
+    shard_count: usize,
+    progress: &Progress,
+) -> Result<Replayed, RecoveryError> {
+    for file in &*files {
+        progress.records_total.fetch_add(file.log.row_count()?, Ordering::Relaxed);
+    }
+    let mut heads = Box::new([SlotHead::empty(manifest.cluster); SLOT_COUNT]);
+    let states = thread::scope(|scope| {
+        let (senders, appliers): (Vec<_>, Vec<_>) = (0..shard_count)
+            .map(|_| {
+                let (sender, receiver) = sync_channel(CHUNKS_IN_FLIGHT);
+                (sender, scope.spawn(move || apply_all(receiver)))
+            })
+            .unzip();
+        let result = read_ranges(manifest, files, &mut heads, &senders, progress);
+        drop(senders);
+        let states = appliers.into_iter().map(join_thread).collect();
+        result.map(|()| states)
+    })?;
+    Ok(Replayed { states, heads })
+}
+
+/// A panic of a helper thread is a bug, and goes on in the one that waits for it.
+fn join_thread<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn apply_all(chunks: Receiver<Chunk>) -> ShardState {
+    let mut state = ShardState::default();
+    for chunk in chunks {
+        for (at, record) in &chunk {
+            state.apply(*at, record);
+        }
+    }
+    state
+}
+
+/// Range by range of epochs, the files of each in parallel.
+fn read_ranges(
+    manifest: &Manifest,
+    files: &mut [NamedFile],
+    heads: &mut SlotHeads,
+    senders: &[SyncSender<Chunk>],
+    progress: &Progress,
+) -> Result<(), RecoveryError> {
+    for range in &manifest.epochs {
+        let readings: Vec<_> = thread::scope(|scope| {
+            let threads: Vec<_> = files
+                .iter_mut()
+                .filter_map(|file| Some((range.files.iter().position(|name| *name == file.name)?, file)))
+                .map(|(file_index, file)| {
+                    let reader = Reader::new(range, file_index, file, heads.clone(), senders, progress);
+                    scope.spawn(move || reader.run())
+                })
+                .collect();
+            threads.into_iter().map(join_thread).collect()
+        });
+        for reading in readings {
+            let (file_index, file_heads) = reading?;
+            for slot in (0..SLOT_COUNT).filter(|&slot| range.file_of_slot(slot) == file_index) {
+                heads[slot] = file_heads[slot];
+            }
+        }
+    }
+    for file in files {
+        file.log.rows_after(file.read_to, |row| -> Result<bool, RecoveryError> {
+            Err(RecoveryError::UnknownEpoch { path: file.log.path().to_owned(), epoch: row.epoch })
+        })?;
+    }
+    Ok(())
+}
+
+/// Reads one file's rows of one range of epochs.
+struct Reader<'a> {
+    range: &'a EpochRange,
+    file_index: usize,
+    file: &'a mut NamedFile,
+    heads: SlotHeads,
+    senders: &'a [SyncSender<Chunk>],
+    /// One being filled for each shard.
+    chunks: Vec<Chunk>,
+    progress: &'a Progress,
+}
+
+impl<'a> Reader<'a> {
+    fn new(
+        range: &'a EpochRange,
+        file_index: usize,
+        file: &'a mut NamedFile,
+        heads: SlotHeads,
+        senders: &'a [SyncSender<Chunk>],
+        progress: &'a Progress,
+    ) -> Reader<'a> {
+        let chunks = senders.iter().map(|_| Chunk::new()).collect();
+        Reader { range, file_index, file, heads, senders, chunks, progress }
+    }
+
+    /// Returns which file this was, and the heads as they are after it.
+    fn run(self) -> Result<(usize, SlotHeads), RecoveryError> {
+        let Reader { range, file_index, file, mut heads, senders, mut chunks, progress } = self;
+        let path = file.log.path();
+        file.read_to = file.log.rows_after(file.read_to, |row| -> Result<bool, RecoveryError> {
+            if row.epoch > range.last {
+                return Ok(false);
+            }
+            if row.epoch < range.first {
+                return Err(RecoveryError::UnknownEpoch { path: path.to_owned(), epoch: row.epoch });
+            }
+            if range.file_of_slot(row.slot.index()) != file_index {
+                let path = path.to_owned();
+                return Err(RecoveryError::WrongFile { path, slot: row.slot, epoch: row.epoch });
+            }
+            let record = check_row(path, row, &mut heads[row.slot.index()])?;
+            let shard = shard_of_slot(row.slot, chunks.len());
+            chunks[shard].push((row.at, record));
+            if chunks[shard].len() == CHUNK_RECORDS {
+                send(&mut chunks[shard], &senders[shard], progress);
+            }
+            Ok(true)
+        })?;
+        for (chunk, sender) in chunks.iter_mut().zip(senders) {
+            send(chunk, sender, progress);
+        }
+        Ok((file_index, heads))
+    }
+}
+
+fn send(chunk: &mut Chunk, sender: &SyncSender<Chunk>, progress: &Progress) {
+    progress.records_done.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+    let full = std::mem::replace(chunk, Chunk::with_capacity(CHUNK_RECORDS));
+    // An applier ends early only by a panic, which goes on where it is joined.
+    let _ = sender.send(full);
+}
+
+/// Takes a row in only if it is the one that its slot goes on with.
+fn check_row(path: &Path, row: &Row<'_>, head: &mut SlotHead) -> Result<Record, RecoveryError> {
+    let Row { slot, epoch, lsn, at, ref columns, chain } = *row;
+    let path = || path.to_owned();
+    let expected = head.lsn.next();
+    if lsn != expected {
+        return Err(RecoveryError::Gap { path: path(), slot, expected, found: lsn });
+    }
+    if head.chain_next(slot, epoch, lsn, at, columns) != chain {
+        return Err(RecoveryError::Checksum { path: path(), slot, lsn });
+    }
+    *head = SlotHead { lsn, chain, at };
+    Record::decode(columns).map_err(|source| RecoveryError::Decode { path: path(), slot, lsn, source })
+}

@@ -1,0 +1,202 @@
+//! Events and their quota.
+
+use std::ops::Bound;
+
+use super::reservations::Reservation;
+use super::{Decision, ShardState};
+use crate::command::{Actor, CreateEvent, EditEvent};
+use crate::ids::{EventId, Role, Timestamp, UserId};
+use crate::outcome::{EventView, Outcome, Rejection, Reply};
+use crate::record::{EventCreated, EventEdited, Record};
+
+#[derive(Debug)]
+pub(super) struct Event {
+    organizer: UserId,
+    name: Box<str>,
+    quota: u32,
+    /// Tickets of confirmed reservations. Never above `quota`.
+    reserved: u32,
+    version: u32,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    deleted_at: Option<Timestamp>,
+    /// Number n at index n - 1. Cancelled ones stay.
+    pub(super) reservations: Vec<Reservation>,
+}
+
+impl Event {
+    pub(super) fn quota(&self) -> u32 {
+        self.quota
+    }
+
+    pub(super) fn reserved(&self) -> u32 {
+        self.reserved
+    }
+
+    pub(super) fn remaining(&self) -> u32 {
+        self.quota - self.reserved
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted_at.is_some()
+    }
+
+    pub(super) fn deleted_at(&self) -> Option<Timestamp> {
+        self.deleted_at
+    }
+
+    pub(super) fn is_managed_by(&self, actor: Actor) -> bool {
+        match actor.role {
+            Role::Admin => true,
+            Role::Organizer => self.organizer == actor.user,
+            Role::Customer => false,
+        }
+    }
+
+    /// Takes tickets out of what is for sale. The one place where a sale counts.
+    pub(super) fn take(&mut self, tickets: u32) {
+        assert!(tickets <= self.remaining(), "sold beyond the quota");
+        self.reserved += tickets;
+    }
+
+    /// The inverse of [`Event::take`].
+    pub(super) fn give_back(&mut self, tickets: u32) {
+        assert!(tickets <= self.reserved, "gave back more than was sold");
+        self.reserved -= tickets;
+    }
+
+    pub(super) fn view(&self, id: EventId) -> EventView {
+        EventView {
+            id,
+            name: self.name.clone(),
+            organizer: self.organizer,
+            quota: self.quota,
+            reserved: self.reserved,
+            held: 0,
+            remaining: self.remaining(),
+            version: self.version,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+        }
+    }
+}
+
+impl ShardState {
+    /// An event that is there to be worked with.
+    pub(super) fn live_event(&self, id: EventId) -> Result<&Event, Rejection> {
+        let event = self.events.get(&id).ok_or(Rejection::EventNotFound)?;
+        if event.is_deleted() {
+            return Err(Rejection::EventDeleted);
+        }
+        Ok(event)
+    }
+
+    /// A live event, for someone who may manage it.
+    pub(super) fn managed_event(&self, id: EventId, actor: Actor) -> Result<&Event, Rejection> {
+        let event = self.live_event(id)?;
+        if !event.is_managed_by(actor) {
+            return Err(Rejection::NotYourEvent);
+        }
+        Ok(event)
+    }
+
+    /// An event that a record speaks of.
+    pub(super) fn recorded_event(&mut self, id: EventId) -> &mut Event {
+        let event = self.events.get_mut(&id);
+        event.expect("a record of an event follows that event's creation")
+    }
+
+    pub(super) fn decide_create_event(&self, create: CreateEvent) -> Result<Decision, Rejection> {
+        if self.events.contains_key(&create.id) {
+            return Err(Rejection::EventExists);
+        }
+        Ok(Decision::Change(Record::EventCreated(Box::new(EventCreated {
+            id: create.id,
+            organizer: create.organizer,
+            name: create.name.into_inner(),
+            quota: create.quota.get(),
+        }))))
+    }
+
+    pub(super) fn apply_event_created(&mut self, at: Timestamp, created: &EventCreated) {
+        let event = Event {
+            organizer: created.organizer,
+            name: created.name.clone(),
+            quota: created.quota,
+            reserved: 0,
+            version: 1,
+            created_at: at,
+            updated_at: at,
+            deleted_at: None,
+            reservations: Vec::new(),
+        };
+        let before = self.events.insert(created.id, event);
+        assert!(before.is_none(), "an event's id was given twice: {}", created.id);
+    }
+
+    pub(super) fn decide_edit_event(&self, edit: EditEvent) -> Result<Decision, Rejection> {
+        let event = self.managed_event(edit.event, edit.actor)?;
+        let quota = edit.quota.map_or(event.quota, |quota| quota.get());
+        if quota < event.reserved {
+            return Err(Rejection::QuotaBelowCommitted { committed: event.reserved });
+        }
+        let name = edit.name.map_or_else(|| event.name.clone(), |name| name.into_inner());
+        if quota == event.quota && name == event.name {
+            return Ok(Decision::Unchanged(Outcome::Event(Box::new(event.view(edit.event)))));
+        }
+        Ok(Decision::Change(Record::EventEdited(Box::new(EventEdited {
+            id: edit.event,
+            by: edit.actor.user,
+            name,
+            quota,
+        }))))
+    }
+
+    pub(super) fn apply_event_edited(&mut self, at: Timestamp, edited: &EventEdited) {
+        let event = self.recorded_event(edited.id);
+        assert!(edited.quota >= event.reserved, "a quota fell below what was sold");
+        event.name = edited.name.clone();
+        event.quota = edited.quota;
+        event.version += 1;
+        event.updated_at = at;
+    }
+
+    pub(super) fn decide_delete_event(
+        &self,
+        id: EventId,
+        actor: Actor,
+        force: bool,
+    ) -> Result<Decision, Rejection> {
+        let event = self.managed_event(id, actor)?;
+        if event.reserved > 0 && !force {
+            return Err(Rejection::HasReservations { reserved: event.reserved });
+        }
+        Ok(Decision::Change(Record::EventDeleted { event: id, by: actor.user, tickets: event.reserved }))
+    }
+
+    /// Cancels every live reservation by the event's mark alone, however many there are.
+    pub(super) fn apply_event_deleted(&mut self, at: Timestamp, id: EventId) {
+        let event = self.recorded_event(id);
+        event.deleted_at = Some(at);
+        event.reserved = 0;
+    }
+
+    pub(super) fn query_event(&self, id: EventId) -> Reply {
+        Ok(Outcome::Event(Box::new(self.live_event(id)?.view(id))))
+    }
+
+    pub(super) fn query_events(
+        &self,
+        after: Option<EventId>,
+        limit: usize,
+        organizer: Option<UserId>,
+    ) -> Outcome {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let wanted = |event: &Event| {
+            !event.is_deleted() && organizer.is_none_or(|organizer| event.organizer == organizer)
+        };
+        let events = self.events.range((start, Bound::Unbounded));
+        let views = events.filter(|(_, event)| wanted(event)).map(|(&id, event)| event.view(id));
+        Outcome::Events(views.take(limit).collect())
+    }
+}

@@ -1,0 +1,117 @@
+//! What a shard knows in memory, as a pure fold over records.
+//!
+//! [`ShardState::decide`] says what a command would change, [`ShardState::apply`]
+//! changes it, live and in recovery alike, and cannot fail. Never in here: a
+//! clock, randomness, I/O, threads, the log, or the order of a hash map.
+
+mod accounts;
+mod events;
+mod reservations;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::command::{Command, Query};
+use crate::ids::{EventId, ReservationId, Timestamp, UserId, Username};
+use crate::outcome::{Outcome, Rejection, Reply, Totals};
+use crate::record::Record;
+use accounts::Account;
+use events::Event;
+
+#[derive(Debug, Default)]
+pub struct ShardState {
+    accounts: BTreeMap<Username, Account>,
+    /// Deleted ones stay, so that their id is never taken for an unknown one.
+    events: BTreeMap<EventId, Event>,
+    /// Every reservation ever made, by customer, in the order of their lists.
+    reservations_of: BTreeSet<(UserId, ReservationId)>,
+}
+
+/// What a command comes to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// To be applied and logged; then [`ShardState::outcome`] has the answer.
+    Change(Record),
+    /// Already so: nothing to log.
+    Unchanged(Outcome),
+}
+
+impl ShardState {
+    /// What `command` would change, without changing it.
+    ///
+    /// # Errors
+    ///
+    /// The rejection, when the rules of the domain refuse it.
+    pub fn decide(&self, command: Command) -> Result<Decision, Rejection> {
+        match command {
+            Command::CreateUser(create) => self.decide_create_user(*create),
+            Command::CreateEvent(create) => self.decide_create_event(*create),
+            Command::EditEvent(edit) => self.decide_edit_event(*edit),
+            Command::DeleteEvent { event, actor, force } => self.decide_delete_event(event, actor, force),
+            Command::Reserve { event, customer, quantity } => self.decide_reserve(event, customer, quantity),
+            Command::Cancel { reservation, actor } => self.decide_cancel(reservation, actor),
+        }
+    }
+
+    /// Takes in a record that [`ShardState::decide`] made, now or in an earlier life.
+    pub fn apply(&mut self, at: Timestamp, record: &Record) {
+        match record {
+            Record::UserCreated(user) => self.apply_user_created(user),
+            Record::EventCreated(event) => self.apply_event_created(at, event),
+            Record::EventEdited(event) => self.apply_event_edited(at, event),
+            Record::EventDeleted { event, .. } => self.apply_event_deleted(at, *event),
+            Record::Reserved { id, customer, quantity } => self.apply_reserved(at, *id, *customer, *quantity),
+            Record::Cancelled { id, .. } => self.apply_cancelled(at, *id),
+        }
+    }
+
+    /// The answer to the command that made `record`, which was just applied.
+    pub fn outcome(&self, record: &Record) -> Outcome {
+        match record {
+            Record::UserCreated(user) => Outcome::Account(self.account(&user.username)),
+            Record::EventCreated(event) => Outcome::Event(Box::new(self.events[&event.id].view(event.id))),
+            Record::EventEdited(event) => Outcome::Event(Box::new(self.events[&event.id].view(event.id))),
+            Record::EventDeleted { .. } => Outcome::EventDeleted,
+            Record::Reserved { id, .. } => Outcome::Reservation(self.events[&id.event].reservation_view(*id)),
+            Record::Cancelled { .. } => Outcome::Cancelled,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// The rejection, when what is asked for is not there or not the asker's to see.
+    pub fn query(&self, query: &Query) -> Reply {
+        match query {
+            Query::Account { username } => Ok(Outcome::Account(self.account(username))),
+            Query::Event { event } => self.query_event(*event),
+            Query::Events { after, limit, organizer } => Ok(self.query_events(*after, *limit, *organizer)),
+            Query::Reservation { reservation, actor } => self.query_reservation(*reservation, *actor),
+            Query::EventReservations { event, actor, after, limit } => {
+                self.query_event_reservations(*event, *actor, *after, *limit)
+            }
+            Query::CustomerReservations { customer, after, limit } => {
+                Ok(self.query_customer_reservations(*customer, *after, *limit))
+            }
+            Query::Totals => Ok(Outcome::Totals(self.totals())),
+        }
+    }
+
+    /// The highest ids in use, from which the next ones are counted; 0 for none.
+    pub fn highest_ids(&self) -> (EventId, UserId) {
+        let event = self.events.keys().next_back().copied();
+        let user = self.accounts.values().map(Account::id).max();
+        (event.unwrap_or(EventId(0)), user.unwrap_or(UserId(0)))
+    }
+
+    fn totals(&self) -> Totals {
+        let mut totals = Totals { accounts: self.accounts.len() as u64, ..Totals::default() };
+        for event in self.events.values().filter(|event| !event.is_deleted()) {
+            totals.events += 1;
+            totals.quota += u64::from(event.quota());
+            totals.reserved += u64::from(event.reserved());
+        }
+        totals
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! The rules of the domain as a table: what is done, and what comes of it.
+
+use super::{Decision, ShardState};
+use crate::command::{Actor, Command, CreateEvent, CreateUser, EditEvent, EventName, Query};
+use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
+use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus};
+
+/// Customers 1 (a) and 2 (b), organizers 8 (o) and 9 (p), admin 99 (z).
+fn actor(name: &str) -> Actor {
+    let (user, role) = match name {
+        "a" => (1, Role::Customer),
+        "b" => (2, Role::Customer),
+        "o" => (8, Role::Organizer),
+        "p" => (9, Role::Organizer),
+        "z" => (99, Role::Admin),
+        other => panic!("nobody is called {other}"),
+    };
+    Actor { user: UserId(user), role }
+}
+
+fn command(words: &[&str]) -> Command {
+    let event = EventId(1);
+    let tickets = |text: &str| text.parse().unwrap();
+    match *words {
+        ["user", name] => Command::CreateUser(Box::new(CreateUser {
+            id: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            password_hash: "hash".into(),
+            role: Role::Customer,
+            token_version: 7,
+        })),
+        ["event", quota] => Command::CreateEvent(Box::new(CreateEvent {
+            id: event,
+            organizer: actor("o").user,
+            name: EventName::new("Concert").unwrap(),
+            quota: Quota::new(tickets(quota)).unwrap(),
+        })),
+        [who, "quota", quota] => Command::EditEvent(Box::new(EditEvent {
+            event,
+            actor: actor(who),
+            name: None,
+            quota: Some(Quota::new(tickets(quota)).unwrap()),
+        })),
+        [who, "name", name] => Command::EditEvent(Box::new(EditEvent {
+            event,
+            actor: actor(who),
+            name: EventName::new(name),
+            quota: None,
+        })),
+        [who, "delete"] => Command::DeleteEvent { event, actor: actor(who), force: false },
+        [who, "delete", "force"] => Command::DeleteEvent { event, actor: actor(who), force: true },
+        [who, "reserve", quantity] => Command::Reserve {
+            event,
+            customer: actor(who).user,
+            quantity: Quantity::new(tickets(quantity)).unwrap(),
+        },
+        [who, "cancel", number] => Command::Cancel {
+            reservation: ReservationId { event, number: number.parse().unwrap() },
+            actor: actor(who),
+        },
+        _ => panic!("no such command: {words:?}"),
+    }
+}
+
+fn query(words: &[&str]) -> Option<Query> {
+    let event = EventId(1);
+    Some(match *words {
+        ["view"] => Query::Event { event },
+        ["list"] => Query::Events { after: None, limit: 10, organizer: None },
+        [who, "see", number] => {
+            let reservation = ReservationId { event, number: number.parse().unwrap() };
+            Query::Reservation { reservation, actor: actor(who) }
+        }
+        [who, "mine"] => Query::CustomerReservations { customer: actor(who).user, after: None, limit: 10 },
+        [who, "reservations"] => {
+            Query::EventReservations { event, actor: actor(who), after: None, limit: 10 }
+        }
+        _ => return None,
+    })
+}
+
+/// A reply in a word or two: `ok` for a change, `same` where nothing changed.
+fn describe(reply: &Reply, changed: bool) -> String {
+    let outcome = match reply {
+        Ok(outcome) => outcome,
+        Err(rejection) => {
+            return match rejection {
+                Rejection::SoldOut { remaining } => format!("sold-out {remaining}"),
+                Rejection::QuotaBelowCommitted { committed } => format!("below {committed}"),
+                Rejection::HasReservations { reserved } => format!("has {reserved}"),
+                Rejection::UsernameTaken => "taken".to_owned(),
+                Rejection::EventExists => "exists".to_owned(),
+                Rejection::EventNotFound => "no-event".to_owned(),
+                Rejection::EventDeleted => "deleted".to_owned(),
+                Rejection::NotYourEvent => "not-yours".to_owned(),
+                Rejection::ReservationNotFound => "no-reservation".to_owned(),
+            };
+        }
+    };
+    match outcome {
+        _ if changed => "ok".to_owned(),
+        Outcome::Event(event) => {
+            assert_eq!(event.quota, event.reserved + event.held + event.remaining);
+            format!("{}/{} v{}", event.reserved, event.quota, event.version)
+        }
+        Outcome::Events(events) => format!("{} events", events.len()),
+        Outcome::Reservation(reservation) => match reservation.status {
+            ReservationStatus::Confirmed => format!("confirmed {}", reservation.quantity),
+            ReservationStatus::Cancelled => format!("cancelled {}", reservation.quantity),
+        },
+        Outcome::Reservations(list) => {
+            let live = list.iter().filter(|one| one.status == ReservationStatus::Confirmed);
+            format!("{} of {}", live.count(), list.len())
+        }
+        Outcome::Account(_) | Outcome::EventDeleted | Outcome::Cancelled | Outcome::Totals(_) => {
+            "same".to_owned()
+        }
+    }
+}
+
+/// Steps are separated by `|`, each `what is done -> what comes of it`. In the
+/// end a state made of the records alone must be the same.
+fn check(steps: &str) {
+    let mut state = ShardState::default();
+    let mut records = Vec::new();
+    for (index, step) in steps.split('|').enumerate() {
+        let (done, expected) = step.split_once("->").expect("a step has an arrow");
+        let words: Vec<&str> = done.split_whitespace().collect();
+        let at = Timestamp(1000 + index as u64);
+        let (reply, changed) = match query(&words) {
+            Some(query) => (state.query(&query), false),
+            None => match state.decide(command(&words)) {
+                Ok(Decision::Change(record)) => {
+                    state.apply(at, &record);
+                    let outcome = state.outcome(&record);
+                    records.push((at, record));
+                    (Ok(outcome), true)
+                }
+                Ok(Decision::Unchanged(outcome)) => (Ok(outcome), false),
+                Err(rejection) => (Err(rejection), false),
+            },
+        };
+        assert_eq!(describe(&reply, changed), expected.trim(), "step {index} of {steps}");
+    }
+    let mut replayed = ShardState::default();
+    for (at, record) in &records {
+        replayed.apply(*at, record);
+    }
+    assert_eq!(format!("{replayed:?}"), format!("{state:?}"), "replay of {steps}");
+}
+
+#[test]
+fn reservations_stay_within_the_quota() {
+    check("event 2 -> ok | a reserve 2 -> ok");
+    check(
+        "event 2 -> ok | a reserve 1 -> ok | b reserve 2 -> sold-out 1 | b reserve 1 -> ok | a reserve 1 -> sold-out 0 | view -> 2/2 v1",
+    );
+    check("event 0 -> ok | a reserve 1 -> sold-out 0");
+    check("a reserve 1 -> no-event");
+    check("event 10000000 -> ok | a reserve 10000000 -> ok | view -> 10000000/10000000 v1");
+}
+
+#[test]
+fn a_cancel_gives_the_tickets_back_once() {
+    check(
+        "event 2 -> ok | a reserve 2 -> ok | a cancel 1 -> ok | a cancel 1 -> same | view -> 0/2 v1 | b reserve 2 -> ok | a cancel 1 -> same | view -> 2/2 v1",
+    );
+    check(
+        "event 2 -> ok | a reserve 2 -> ok | b cancel 1 -> no-reservation | z cancel 1 -> ok | a see 1 -> cancelled 2",
+    );
+    check("event 2 -> ok | a cancel 1 -> no-reservation | a cancel 0 -> no-reservation");
+}
+
+#[test]
+fn a_reservation_is_seen_by_its_customer_the_organizer_and_admins() {
+    check(
+        "event 2 -> ok | a reserve 1 -> ok | a see 1 -> confirmed 1 | b see 1 -> no-reservation | o see 1 -> confirmed 1 | p see 1 -> no-reservation | z see 1 -> confirmed 1",
+    );
+    check(
+        "event 2 -> ok | a reserve 1 -> ok | b reserve 1 -> ok | a mine -> 1 of 1 | o reservations -> 2 of 2 | p reservations -> not-yours | z reservations -> 2 of 2",
+    );
+}
+
+#[test]
+fn events_are_edited_by_their_organizer() {
+    check(
+        "event 2 -> ok | p quota 3 -> not-yours | o quota 3 -> ok | view -> 0/3 v2 | o name New -> ok | view -> 0/3 v3",
+    );
+    check(
+        "event 2 -> ok | a reserve 2 -> ok | o quota 1 -> below 2 | o quota 2 -> 2/2 v1 | o quota 5 -> ok | b reserve 3 -> ok",
+    );
+    check("o quota 1 -> no-event");
+}
+
+#[test]
+fn a_deleted_event_takes_its_reservations_along() {
+    check(
+        "event 2 -> ok | a reserve 1 -> ok | o delete -> has 1 | o delete force -> ok | view -> deleted | list -> 0 events | a see 1 -> cancelled 1 | a cancel 1 -> same | a mine -> 0 of 1 | a reserve 1 -> deleted | o quota 5 -> deleted | o delete -> deleted | o reservations -> deleted",
+    );
+    check("event 2 -> ok | p delete -> not-yours | z delete -> ok | event 2 -> exists");
+    check("event 2 -> ok | a reserve 1 -> ok | a cancel 1 -> ok | o delete -> ok | a see 1 -> cancelled 1");
+}
+
+#[test]
+fn usernames_are_unique_whatever_their_case() {
+    check("user ada -> ok | user ADA -> taken | user adam -> ok");
+}

@@ -1,0 +1,226 @@
+//! Decodes a chunked body (RFC 9112 section 7.1).
+//!
+//! Owns the framing of chunks and what it may cost. Never hands out a part of
+//! a body, and never lets a trailer reach the fields of the request.
+
+use super::scan::{self, FieldLines};
+use super::{Limits, Refusal, fields, line};
+
+/// Above this no size is within any limit; and eight digits never overflow.
+const SIZE_DIGITS_MAX: usize = 8;
+
+/// A body that is being decoded. Places are those of the connection's bytes.
+pub(super) struct Chunked {
+    stage: Stage,
+    /// Where the part that is looked for begins.
+    at: usize,
+    scanned: usize,
+    /// What is left of `Limits::CHUNK_OVERHEAD_BYTES`.
+    allowance: usize,
+    decoded: Vec<u8>,
+}
+
+enum Stage {
+    Size,
+    Data { left: usize },
+    DataEnd,
+    Trailers(FieldLines),
+}
+
+impl Chunked {
+    pub(super) fn starting_at(begin: usize) -> Self {
+        Self {
+            stage: Stage::Size,
+            at: begin,
+            scanned: begin,
+            allowance: Limits::CHUNK_OVERHEAD_BYTES,
+            decoded: Vec::new(),
+        }
+    }
+
+    /// Decodes what has come in; gives the end of the message when it is there.
+    pub(super) fn advance(
+        &mut self,
+        bytes: &[u8],
+        limits: &Limits,
+    ) -> Result<Option<usize>, Refusal> {
+        loop {
+            let moved = match self.stage {
+                Stage::Size => self.read_size(bytes, limits)?,
+                Stage::Data { left } => self.read_data(bytes, left),
+                Stage::DataEnd => self.read_data_end(bytes)?,
+                Stage::Trailers(_) => return self.read_trailers(bytes, limits),
+            };
+            if !moved {
+                return Ok(None);
+            }
+        }
+    }
+
+    pub(super) fn take_decoded(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.decoded)
+    }
+
+    fn read_size(&mut self, bytes: &[u8], limits: &Limits) -> Result<bool, Refusal> {
+        let most = self.at + self.allowance;
+        let window = scan::window(bytes, most);
+        let Some(end) = scan::find_line(window, &mut self.scanned)? else {
+            if bytes.len() > most {
+                return Err(OVERHEAD);
+            }
+            return Ok(false);
+        };
+        let size = read_size_line(&bytes[self.at..end])?;
+        self.pay_until(end + 2);
+        if size > limits.body_bytes - self.decoded.len() {
+            return Err(TOO_LONG);
+        }
+        self.stage = if size == 0 {
+            Stage::Trailers(FieldLines::starting_at(self.at))
+        } else {
+            Stage::Data { left: size }
+        };
+        Ok(true)
+    }
+
+    fn read_data(&mut self, bytes: &[u8], left: usize) -> bool {
+        let data = &bytes[self.at..];
+        let data = &data[..data.len().min(left)];
+        self.decoded.extend_from_slice(data);
+        self.at += data.len();
+        self.scanned = self.at;
+        let left = left - data.len();
+        self.stage = if left == 0 {
+            Stage::DataEnd
+        } else {
+            Stage::Data { left }
+        };
+        left == 0
+    }
+
+    fn read_data_end(&mut self, bytes: &[u8]) -> Result<bool, Refusal> {
+        match &bytes[self.at..] {
+            [] | [b'\r'] => Ok(false),
+            [b'\r', b'\n', ..] if self.allowance < 2 => Err(OVERHEAD),
+            [b'\r', b'\n', ..] => {
+                self.pay_until(self.at + 2);
+                self.stage = Stage::Size;
+                Ok(true)
+            }
+            _ => Err(CHUNK_END),
+        }
+    }
+
+    fn read_trailers(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
+        let Stage::Trailers(lines) = &mut self.stage else {
+            return Ok(None);
+        };
+        let most = self.at + self.allowance;
+        match lines.find_end(scan::window(bytes, most), limits.fields)? {
+            // RFC 9110 section 6.5.1: a trailer is merged into the fields only
+            // where its definition says so, and none that is used here does.
+            Some(end) => {
+                fields::check(&bytes[self.at..end])?;
+                Ok(Some(end))
+            }
+            None if bytes.len() > most => Err(TRAILERS),
+            None => Ok(None),
+        }
+    }
+
+    /// Moves over framing bytes, for which there is allowance.
+    fn pay_until(&mut self, at: usize) {
+        self.allowance -= at - self.at;
+        self.at = at;
+        self.scanned = at;
+    }
+}
+
+/// Reads `chunk-size [ chunk-ext ]`. No white space is taken behind the size:
+/// the grammar has it for old senders alone, and readers differ over it.
+fn read_size_line(line: &[u8]) -> Result<usize, Refusal> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit());
+    let (digits, extensions) = line.split_at(digits.count());
+    if digits.is_empty() || digits.len() > SIZE_DIGITS_MAX {
+        return Err(SIZE);
+    }
+    if !are_extensions(extensions) {
+        return Err(EXTENSION);
+    }
+    let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default() as usize;
+    Ok(digits
+        .iter()
+        .fold(0, |size, &byte| (size << 4) | digit(byte)))
+}
+
+/// `*( ";" name [ "=" value ] )`, of which RFC 9112 section 7.1.1 has those
+/// that are not known ignored. They are read so that nothing hides in them.
+fn are_extensions(mut rest: &[u8]) -> bool {
+    while let Some(extension) = rest.strip_prefix(b";") {
+        let name = token_bytes(extension);
+        rest = &extension[name..];
+        if name == 0 {
+            return false;
+        }
+        if let Some(value) = rest.strip_prefix(b"=") {
+            let length = match value {
+                [b'"', ..] => quoted_bytes(value),
+                _ => Some(token_bytes(value)).filter(|&length| length > 0),
+            };
+            let Some(length) = length else {
+                return false;
+            };
+            rest = &value[length..];
+        }
+    }
+    rest.is_empty()
+}
+
+fn token_bytes(bytes: &[u8]) -> usize {
+    let ends = |&byte: &u8| !line::is_token(&[byte]);
+    bytes.iter().position(ends).unwrap_or(bytes.len())
+}
+
+/// The length of the quoted string that `bytes` begins with, if it ends. That
+/// there is no control character in it has been seen to before.
+fn quoted_bytes(bytes: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        match bytes.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+pub(super) const TOO_LONG: Refusal = Refusal {
+    status: 413,
+    detail: "send a shorter body",
+};
+
+const SIZE: Refusal = Refusal {
+    status: 400,
+    detail: "begin each chunk with its size: one to eight hexadecimal digits",
+};
+
+const EXTENSION: Refusal = Refusal {
+    status: 400,
+    detail: "put nothing behind a chunk's size, or extensions of the form ;name=value",
+};
+
+const CHUNK_END: Refusal = Refusal {
+    status: 400,
+    detail: "end each chunk's data with CR LF, and let its size be that of the data",
+};
+
+/// RFC 9112 section 7.1.1 asks for a 4xx where extensions are unreasonable.
+const OVERHEAD: Refusal = Refusal {
+    status: 413,
+    detail: "send the body in fewer chunks, with fewer extensions",
+};
+
+const TRAILERS: Refusal = Refusal {
+    status: 431,
+    detail: "send fewer or shorter trailers",
+};

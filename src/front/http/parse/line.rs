@@ -1,0 +1,286 @@
+//! Reads a request line: the method, the target in its four forms, the version.
+//!
+//! Owns the grammar of targets and authorities. Never decodes an escape and
+//! never resolves a path.
+
+use std::net::Ipv6Addr;
+use std::ops::Range;
+use std::str;
+
+use super::{Limits, Method, Refusal, Version};
+
+/// The longest method, the two spaces and the version.
+pub(super) const BYTES_BESIDE_TARGET: usize = "CONNECT".len() + 2 + "HTTP/1.1".len();
+
+/// A request line, as places in the head.
+pub(super) struct RequestLine {
+    pub(super) method: Method,
+    pub(super) version: Version,
+    path: Range<usize>,
+    query: Option<Range<usize>>,
+}
+
+impl Default for RequestLine {
+    fn default() -> Self {
+        Self {
+            method: Method::Get,
+            version: Version::Http11,
+            path: 0..0,
+            query: None,
+        }
+    }
+}
+
+impl RequestLine {
+    /// Reads a whole line, without the CRLF.
+    pub(super) fn read(line: &[u8], limits: &Limits) -> Result<Self, Refusal> {
+        let mut parts = line.split(|&byte| byte == b' ');
+        // RFC 9112 section 3: one space each, and none within. A recipient
+        // may be lenient there, which the same section warns of.
+        let (Some(method), Some(target), Some(version), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(LINE);
+        };
+        if !is_token(method) || target.is_empty() {
+            return Err(LINE);
+        }
+        let version = read_version(version)?;
+        let method = read_method(method)?;
+        if target.len() > limits.target_bytes {
+            return Err(TARGET_BYTES);
+        }
+        let begin = method.as_str().len() + 1;
+        let (path, query) = read_target(method, target)?;
+        let place = |range: Range<usize>| begin + range.start..begin + range.end;
+        Ok(Self {
+            method,
+            version,
+            path: place(path),
+            query: query.map(place),
+        })
+    }
+
+    pub(super) fn path<'b>(&self, head: &'b [u8]) -> Result<&'b str, Refusal> {
+        // An absolute target may have no path, which means the root (RFC 9110
+        // section 4.2.3).
+        if self.path.is_empty() {
+            return Ok("/");
+        }
+        text(&head[self.path.clone()])
+    }
+
+    pub(super) fn query<'b>(&self, head: &'b [u8]) -> Result<Option<&'b str>, Refusal> {
+        let query = self.query.clone();
+        query.map(|range| text(&head[range])).transpose()
+    }
+}
+
+/// What is wrong with a line of which this is the beginning, and which is
+/// longer than any that is taken.
+pub(super) fn too_long(line: &[u8]) -> Refusal {
+    let method = line.split(|&byte| byte == b' ').next().unwrap_or_default();
+    if !is_token(method) {
+        return LINE;
+    }
+    read_method(method).err().unwrap_or(TARGET_BYTES)
+}
+
+/// True for `uri-host [":" port]` with a host that is not empty: RFC 9110
+/// section 4.2.1 has an http URI without a host rejected.
+pub(super) fn is_authority(authority: &[u8]) -> bool {
+    let (host_is_valid, port) = if let Some(rest) = authority.strip_prefix(b"[") {
+        let Some(close) = rest.iter().position(|&byte| byte == b']') else {
+            return false;
+        };
+        // RFC 3986 section 3.2.2: an address of a version that is not known
+        // ("[v1.x]") is to be refused, so IPv6 is all there is.
+        let address = str::from_utf8(&rest[..close]).ok();
+        let address = address.and_then(|text| text.parse::<Ipv6Addr>().ok());
+        (address.is_some(), &rest[close + 1..])
+    } else {
+        let colon = authority.iter().position(|&byte| byte == b':');
+        let (name, port) = authority.split_at(colon.unwrap_or(authority.len()));
+        (!name.is_empty() && is_made_of(name, NAME), port)
+    };
+    host_is_valid && (port.is_empty() || is_port(port))
+}
+
+pub(super) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && is_made_of(bytes, TOKEN)
+}
+
+/// `":" *DIGIT`, at most 65535. The number may be missing (RFC 3986 section
+/// 3.2.3).
+fn is_port(bytes: &[u8]) -> bool {
+    let Some(digits) = bytes.strip_prefix(b":") else {
+        return false;
+    };
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return false;
+    }
+    let number = str::from_utf8(digits).ok().map(str::parse::<u16>);
+    digits.is_empty() || matches!(number, Some(Ok(_)))
+}
+
+fn read_method(method: &[u8]) -> Result<Method, Refusal> {
+    match method {
+        b"GET" => Ok(Method::Get),
+        b"HEAD" => Ok(Method::Head),
+        b"POST" => Ok(Method::Post),
+        b"PUT" => Ok(Method::Put),
+        b"PATCH" => Ok(Method::Patch),
+        b"DELETE" => Ok(Method::Delete),
+        b"OPTIONS" => Ok(Method::Options),
+        b"TRACE" => Ok(Method::Trace),
+        b"CONNECT" => Ok(Method::Connect),
+        _ => Err(METHOD),
+    }
+}
+
+fn read_version(version: &[u8]) -> Result<Version, Refusal> {
+    match version {
+        b"HTTP/1.1" => Ok(Version::Http11),
+        b"HTTP/1.0" => Ok(Version::Http10),
+        // RFC 9110 section 2.5: a higher minor version is processed as the
+        // highest one that is known; 505 is for a major version.
+        [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => Ok(Version::Http11),
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(VERSION),
+        _ => Err(LINE),
+    }
+}
+
+type PathAndQuery = (Range<usize>, Option<Range<usize>>);
+
+/// The four forms of RFC 9112 section 3.2.
+fn read_target(method: Method, target: &[u8]) -> Result<PathAndQuery, Refusal> {
+    // A CONNECT is read so that the router can say that it is not allowed
+    // (405): the method is known, only no resource has it.
+    if method == Method::Connect {
+        let has_port = target.last().is_some_and(u8::is_ascii_digit) && target.contains(&b':');
+        return if has_port && is_authority(target) {
+            Ok((0..target.len(), None))
+        } else {
+            Err(TARGET)
+        };
+    }
+    match target {
+        [b'/', ..] => read_path(target, 0),
+        b"*" if method == Method::Options => Ok((0..1, None)),
+        _ => read_absolute(target),
+    }
+}
+
+/// RFC 9112 section 3.2.2: a server must accept the absolute form. The `Host`
+/// field is still required then, but it is the target that counts.
+fn read_absolute(target: &[u8]) -> Result<PathAndQuery, Refusal> {
+    let scheme = [b"http://".as_slice(), b"https://"]
+        .into_iter()
+        .find(|scheme| {
+            let begin = target.get(..scheme.len());
+            begin.is_some_and(|begin| begin.eq_ignore_ascii_case(scheme))
+        })
+        .ok_or(TARGET)?;
+    let rest = &target[scheme.len()..];
+    let length = rest.iter().position(|byte| b"/?#".contains(byte));
+    let (authority, _) = rest.split_at(length.unwrap_or(rest.len()));
+    // User information is refused with it (RFC 9110 section 4.2.4).
+    if !is_authority(authority) {
+        return Err(TARGET);
+    }
+    read_path(target, scheme.len() + authority.len())
+}
+
+/// Reads a path and a query that begin at `begin` and end with the target.
+fn read_path(target: &[u8], begin: usize) -> Result<PathAndQuery, Refusal> {
+    let bytes = &target[begin..];
+    let mark = bytes.iter().position(|&byte| byte == b'?');
+    let path = &bytes[..mark.unwrap_or(bytes.len())];
+    let query = mark.map(|mark| &bytes[mark + 1..]);
+    if !is_made_of(path, PATH) || query.is_some_and(|query| !is_made_of(query, QUERY)) {
+        return Err(TARGET);
+    }
+    let end = begin + path.len();
+    Ok((begin..end, query.map(|_| end + 1..target.len())))
+}
+
+/// True when each byte is of the class, and each `%` begins an escape.
+fn is_made_of(bytes: &[u8], class: u8) -> bool {
+    let mut escapes = false;
+    for &byte in bytes {
+        if CLASSES[usize::from(byte)] & class == 0 {
+            return false;
+        }
+        escapes |= byte == b'%';
+    }
+    !escapes || class == TOKEN || has_whole_escapes(bytes)
+}
+
+fn has_whole_escapes(bytes: &[u8]) -> bool {
+    bytes.split(|&byte| byte == b'%').skip(1).all(|behind| {
+        matches!(behind, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+    })
+}
+
+fn text(bytes: &[u8]) -> Result<&str, Refusal> {
+    str::from_utf8(bytes).map_err(|_| TARGET)
+}
+
+/// `tchar` of RFC 9110 section 5.6.2.
+const TOKEN: u8 = 1;
+/// `reg-name` of RFC 3986 section 3.2.2.
+const NAME: u8 = 2;
+/// `pchar` of RFC 3986 section 3.3, and the slash.
+const PATH: u8 = 4;
+/// `query` of RFC 3986 section 3.4, and what browsers leave as it is there
+/// (the query percent-encode set of the URL standard).
+const QUERY: u8 = 8;
+
+static CLASSES: [u8; 256] = classes();
+
+const fn classes() -> [u8; 256] {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        classes[byte as usize] = match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => TOKEN | NAME | PATH | QUERY,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' => {
+                TOKEN | NAME | PATH | QUERY
+            }
+            b'(' | b')' | b',' | b';' | b'=' => NAME | PATH | QUERY,
+            b':' | b'@' | b'/' => PATH | QUERY,
+            b'^' | b'`' | b'|' => TOKEN | QUERY,
+            b'?' | b'[' | b']' | b'{' | b'}' | b'\\' => QUERY,
+            b'#' => TOKEN,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+}
+
+const LINE: Refusal = Refusal {
+    status: 400,
+    detail: "send a request line of a method, a target and a version, with one space between",
+};
+
+const METHOD: Refusal = Refusal {
+    status: 501,
+    detail: "use a method that is known here",
+};
+
+const VERSION: Refusal = Refusal {
+    status: 505,
+    detail: "use HTTP/1.1",
+};
+
+const TARGET: Refusal = Refusal {
+    status: 400,
+    detail: "send a valid target: escape every character that a URI may not hold, \
+             and leave the fragment out",
+};
+
+const TARGET_BYTES: Refusal = Refusal {
+    status: 414,
+    detail: "send a shorter target",
+};
