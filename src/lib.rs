@@ -1,1 +1,18 @@
+//! `boxoffice`: an event ticket reservation server. No ticket is sold twice and
+//! no sale is lost. ARCHITECTURE.md has the map.
 
+pub mod admin;
+pub mod cli;
+mod client;
+mod config;
+pub mod demo;
+pub mod front;
+mod mesh;
+mod metrics;
+mod passwords;
+mod pump;
+mod random;
+mod rt;
+mod secret;
+mod server;
+mod storage;

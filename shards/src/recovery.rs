@@ -95,8 +95,12 @@ pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result
         Some(manifest) => manifest,
         None => Manifest::new(random_cluster()),
     };
+    let debris = find_debris(directory, &manifest.file_names())?;
     let mut files = open_named_files(directory, &manifest)?;
     let replayed = replay(&manifest, &mut files, shard_count, progress)?;
+
+    // Nothing is refused from here on: before, nothing may be changed.
+    remove_debris(directory, &debris)?;
 
     let file_names: Vec<String> = (0..shard_count).map(file_name).collect();
     for name in &file_names {
@@ -176,10 +180,8 @@ fn random_cluster() -> u64 {
 
 /// Opens every file that the manifest names, and checks that each is what it is said to be.
 fn open_named_files(directory: &Path, manifest: &Manifest) -> Result<Vec<NamedFile>, RecoveryError> {
-    let names = manifest.file_names();
-    refuse_unnamed_files(directory, &names)?;
-    let mut files = Vec::with_capacity(names.len());
-    for name in names {
+    let mut files = Vec::new();
+    for name in manifest.file_names() {
         let path = directory.join(&name);
         if !path.try_exists().map_err(io_error("look for", &path))? {
             return Err(RecoveryError::Missing { path });
@@ -197,23 +199,34 @@ fn open_named_files(directory: &Path, manifest: &Manifest) -> Result<Vec<NamedFi
     Ok(files)
 }
 
-/// A log file that no manifest names is what a crash before the manifest was
-/// written leaves: debris, if it is empty. It is removed then, so that the next
-/// file of that name starts clean.
-fn refuse_unnamed_files(directory: &Path, names: &[String]) -> Result<(), RecoveryError> {
+/// Log files that no manifest names are what a crash before the manifest was
+/// written leaves: debris, if they are empty. Refuses those that are not.
+fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<String>, RecoveryError> {
+    let mut debris = Vec::new();
     for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
         let entry = entry.map_err(io_error("list", directory))?;
         let Ok(name) = entry.file_name().into_string() else { continue };
         let is_log = name.starts_with("shard-") && name.ends_with(".sqlite");
-        if !is_log || names.contains(&name) {
-            continue;
+        if is_log && !names.contains(&name) {
+            debris.push(name);
         }
-        let path = entry.path();
+    }
+    debris.sort();
+    for name in &debris {
+        let path = directory.join(name);
         let log = LogFile::open(&path, Synchronous::Full)?;
-        if log.header()?.is_some() && log.row_count()? > 0 {
-            return Err(RecoveryError::Unnamed { path });
+        match log.header()? {
+            Some(_) if log.row_count()? > 0 => return Err(RecoveryError::Unnamed { path }),
+            None if !log.is_blank()? => return Err(RecoveryError::NotALog { path }),
+            Some(_) | None => {}
         }
-        drop(log);
+    }
+    Ok(debris)
+}
+
+/// So that the next files of these names start clean.
+fn remove_debris(directory: &Path, names: &[String]) -> Result<(), RecoveryError> {
+    for name in names {
         for suffix in ["", "-wal", "-shm"] {
             let path = directory.join(format!("{name}{suffix}"));
             match fs::remove_file(&path) {

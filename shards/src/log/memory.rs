@@ -11,6 +11,10 @@ impl Log for MemoryLog {
         Ok(())
     }
 
+    fn maintenance_is_due(&self) -> bool {
+        false
+    }
+
     fn maintain(&mut self) -> Result<(), LogError> {
         Ok(())
     }

@@ -20,6 +20,9 @@ pub trait Log: Send {
     /// later call may be made: the process has to end and recover.
     fn append(&mut self, batch: &[Entry]) -> Result<(), LogError>;
 
+    /// Whether [`Log::maintain`] has something to do.
+    fn maintenance_is_due(&self) -> bool;
+
     /// Upkeep that can wait until the batch's answers are on their way.
     ///
     /// # Errors

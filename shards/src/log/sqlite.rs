@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
 use super::{Log, LogError};
@@ -76,12 +77,14 @@ impl LogFile {
             | OpenFlags::SQLITE_OPEN_CREATE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let file = LogFile::connect(path, flags, synchronous)?;
+        file.take_over()?;
         file.connection.execute_batch(&schema(header)).map_err(file.failed("create"))?;
         file.checkpoint()?;
         Ok(file)
     }
 
-    /// Opens a file that must be there.
+    /// Opens a file that must be there. Until [`LogFile::make_durable`] nothing is
+    /// written, so that a file that turns out to be the wrong one stays as it is.
     ///
     /// # Errors
     ///
@@ -106,14 +109,23 @@ impl LogFile {
         connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
         connection
             .execute_batch(&format!(
-                "PRAGMA journal_mode = WAL;
-                 PRAGMA synchronous = {level};
+                "PRAGMA synchronous = {level};
                  PRAGMA wal_autocheckpoint = 0;
                  PRAGMA cache_size = -8192;
                  PRAGMA trusted_schema = OFF;"
             ))
             .map_err(failed)?;
+        // Else a close would write the journal back, even into a file that it does not belong to.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
         Ok(LogFile { connection, path: path.to_owned() })
+    }
+
+    /// The file is the right one, and this process's to write.
+    fn take_over(&self) -> Result<(), LogError> {
+        let failed = self.failed("set up");
+        self.connection.execute_batch("PRAGMA journal_mode = WAL").map_err(&failed)?;
+        let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        self.connection.set_db_config(no_checkpoint, false).map(drop).map_err(&failed)
     }
 
     pub fn path(&self) -> &Path {
@@ -137,6 +149,17 @@ impl LogFile {
             header.optional()
         };
         read().map_err(self.failed("read the header of"))
+    }
+
+    /// Whether nothing was ever written to it, not even its tables.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn is_blank(&self) -> Result<bool, LogError> {
+        let tables = "SELECT count(*) FROM sqlite_schema";
+        let count = self.connection.query_row(tables, [], |row| row.get::<_, i64>(0));
+        count.map(|count| count == 0).map_err(self.failed("read"))
     }
 
     /// Position of the last row, which is also their count: rows are only ever appended.
@@ -182,6 +205,7 @@ impl LogFile {
     ///
     /// When the disk refuses.
     pub fn make_durable(&self, epoch: Epoch) -> Result<(), LogError> {
+        self.take_over()?;
         let update = self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()]);
         update.map_err(self.failed("commit to"))?;
         self.checkpoint()
@@ -242,11 +266,12 @@ impl Log for SqliteLog {
         Ok(())
     }
 
+    fn maintenance_is_due(&self) -> bool {
+        self.journal_pages >= CHECKPOINT_PAGES
+    }
+
     /// Checkpoints as much as readers of other processes let through.
     fn maintain(&mut self) -> Result<(), LogError> {
-        if self.journal_pages < CHECKPOINT_PAGES {
-            return Ok(());
-        }
         self.journal_pages = 0;
         let connection = &self.file.connection;
         let checkpoint =

@@ -79,7 +79,7 @@ impl Manifest {
             if let Some(name) = range.files.iter().find(|name| name.contains(['/', '\0'])) {
                 return Err(format!("{name:?} is no file name"));
             }
-            due = Epoch(range.last.0 + 1);
+            due = range.last.0.checked_add(1).map(Epoch).ok_or("its epochs never end")?;
         }
         if self.epochs.is_empty() {
             return Err("it has no epochs".to_owned());

@@ -11,6 +11,7 @@
 
 mod body;
 mod fields;
+mod limits;
 mod line;
 mod scan;
 
@@ -22,54 +23,7 @@ use fields::{Body, Fields, Meaning};
 use line::RequestLine;
 use scan::FieldLines;
 
-/// Every bound of the HTTP edge.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// The request target: 8 KiB is above the 8000 octets that RFC 9112
-    /// section 3 asks to be supported, and far above any route of this server.
-    pub target_bytes: usize,
-    /// The whole head, from the request line to the empty line: a target of
-    /// the most bytes, a token of 4 KiB, and as much again for the rest. Never
-    /// more than `u16::MAX`, because offsets in a head are kept in 16 bits.
-    pub head_bytes: usize,
-    /// Field lines of a head or of a trailer section: browsers send about 20.
-    /// Never more than 64, because their places are kept in a fixed array.
-    pub fields: usize,
-    /// The decoded body: the largest command of this server is below 4 KiB.
-    pub body_bytes: usize,
-}
-
-impl Limits {
-    /// What a chunked body may spend on framing: sizes, extensions, line ends
-    /// and trailers. Lets a full body come in chunks of 32 bytes, and stops a
-    /// client that makes the server read ten bytes for each one it keeps.
-    pub const CHUNK_OVERHEAD_BYTES: usize = 16 * 1024;
-
-    /// Empty lines before a request line that are skipped. RFC 9112 section
-    /// 2.2 asks for at least one; old clients add one after each body.
-    pub const LEADING_EMPTY_LINES: usize = 4;
-
-    /// The most bytes that one request can hold in the connection's buffer
-    /// before it is either complete or refused.
-    #[must_use]
-    pub fn request_bytes(&self) -> usize {
-        2 * Self::LEADING_EMPTY_LINES
-            + self.head_bytes
-            + self.body_bytes
-            + Self::CHUNK_OVERHEAD_BYTES
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            target_bytes: 8 * 1024,
-            head_bytes: 16 * 1024,
-            fields: fields::FIELDS_MAX,
-            body_bytes: 64 * 1024,
-        }
-    }
-}
+pub use limits::Limits;
 
 /// The methods of RFC 9110 section 9.3, and PATCH. Any other is refused (501).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -145,9 +99,7 @@ impl<'b> Request<'b> {
     /// The values of all fields of that name, in order, but for such as are
     /// not UTF-8.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &'b str> {
-        self.fields
-            .named(self.head, name)
-            .filter_map(|value| str::from_utf8(value).ok())
+        self.fields.named(self.head, name).filter_map(|value| str::from_utf8(value).ok())
     }
 }
 
@@ -163,10 +115,7 @@ pub enum Progress<'b> {
         send_continue: bool,
     },
     /// A request, and how many bytes to drop before the next one.
-    Complete {
-        request: Request<'b>,
-        consumed: usize,
-    },
+    Complete { request: Request<'b>, consumed: usize },
 }
 
 /// Why the bytes are no request. The connection is closed after the answer.
@@ -277,9 +226,7 @@ impl Parser {
     /// Skips empty lines and reads the request line; true when it is whole.
     fn read_line(&mut self, bytes: &[u8]) -> Result<bool, Refusal> {
         loop {
-            // The method, the version and the two spaces stand beside the target.
-            let most =
-                (self.limits.target_bytes + line::BYTES_BESIDE_TARGET).min(self.limits.head_bytes);
+            let most = (self.limits.target_bytes + line::BYTES_BESIDE_TARGET).min(self.limits.head_bytes);
             let window = scan::window(bytes, self.start + most);
             let Some(end) = scan::find_line(window, &mut self.scanned)? else {
                 if bytes.len() > self.start + most {
@@ -314,7 +261,7 @@ impl Parser {
         };
         let head = &bytes[self.start..end];
         let begin = self.field_lines.begin() - self.start;
-        self.fields.read(head, begin, self.field_lines.count())?;
+        self.fields.read(head, begin)?;
         let meaning = Meaning::of(&self.fields, head, self.line.version, &self.limits)?;
         // What follows a CONNECT may be meant for the tunnel that it does not
         // get (RFC 9110 section 9.3.6), so it is never read as a request.
@@ -329,9 +276,7 @@ impl Parser {
     }
 
     fn wait<'b>(&mut self) -> Progress<'b> {
-        Progress::Incomplete {
-            send_continue: std::mem::take(&mut self.send_continue),
-        }
+        Progress::Incomplete { send_continue: std::mem::take(&mut self.send_continue) }
     }
 
     fn request<'b>(&self, bytes: &'b [u8], body: Cow<'b, [u8]>) -> Result<Request<'b>, Refusal> {
@@ -357,12 +302,7 @@ impl Parser {
     }
 }
 
-const EMPTY_LINES: Refusal = Refusal {
-    status: 400,
-    detail: "send the request line without empty lines before it",
-};
+const EMPTY_LINES: Refusal =
+    Refusal { status: 400, detail: "send the request line without empty lines before it" };
 
-const HEAD_BYTES: Refusal = Refusal {
-    status: 431,
-    detail: "send fewer or shorter header fields",
-};
+const HEAD_BYTES: Refusal = Refusal { status: 431, detail: "send fewer or shorter header fields" };

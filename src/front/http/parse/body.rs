@@ -39,11 +39,7 @@ impl Chunked {
     }
 
     /// Decodes what has come in; gives the end of the message when it is there.
-    pub(super) fn advance(
-        &mut self,
-        bytes: &[u8],
-        limits: &Limits,
-    ) -> Result<Option<usize>, Refusal> {
+    pub(super) fn advance(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         loop {
             let moved = match self.stage {
                 Stage::Size => self.read_size(bytes, limits)?,
@@ -90,11 +86,7 @@ impl Chunked {
         self.at += data.len();
         self.scanned = self.at;
         let left = left - data.len();
-        self.stage = if left == 0 {
-            Stage::DataEnd
-        } else {
-            Stage::Data { left }
-        };
+        self.stage = if left == 0 { Stage::DataEnd } else { Stage::Data { left } };
         left == 0
     }
 
@@ -148,9 +140,7 @@ fn read_size_line(line: &[u8]) -> Result<usize, Refusal> {
         return Err(EXTENSION);
     }
     let digit = |byte: u8| char::from(byte).to_digit(16).unwrap_or_default() as usize;
-    Ok(digits
-        .iter()
-        .fold(0, |size, &byte| (size << 4) | digit(byte)))
+    Ok(digits.iter().fold(0, |size, &byte| (size << 4) | digit(byte)))
 }
 
 /// `*( ";" name [ "=" value ] )`, of which RFC 9112 section 7.1.1 has those
@@ -194,33 +184,21 @@ fn quoted_bytes(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-pub(super) const TOO_LONG: Refusal = Refusal {
-    status: 413,
-    detail: "send a shorter body",
-};
+pub(super) const TOO_LONG: Refusal = Refusal { status: 413, detail: "send a shorter body" };
 
-const SIZE: Refusal = Refusal {
-    status: 400,
-    detail: "begin each chunk with its size: one to eight hexadecimal digits",
-};
+const SIZE: Refusal =
+    Refusal { status: 400, detail: "begin each chunk with its size: one to eight hexadecimal digits" };
 
 const EXTENSION: Refusal = Refusal {
     status: 400,
     detail: "put nothing behind a chunk's size, or extensions of the form ;name=value",
 };
 
-const CHUNK_END: Refusal = Refusal {
-    status: 400,
-    detail: "end each chunk's data with CR LF, and let its size be that of the data",
-};
+const CHUNK_END: Refusal =
+    Refusal { status: 400, detail: "end each chunk's data with CR LF, and let its size be that of the data" };
 
 /// RFC 9112 section 7.1.1 asks for a 4xx where extensions are unreasonable.
-const OVERHEAD: Refusal = Refusal {
-    status: 413,
-    detail: "send the body in fewer chunks, with fewer extensions",
-};
+const OVERHEAD: Refusal =
+    Refusal { status: 413, detail: "send the body in fewer chunks, with fewer extensions" };
 
-const TRAILERS: Refusal = Refusal {
-    status: 431,
-    detail: "send fewer or shorter trailers",
-};
+const TRAILERS: Refusal = Refusal { status: 431, detail: "send fewer or shorter trailers" };

@@ -10,10 +10,6 @@ use super::{Limits, Refusal, Version, line};
 /// The most field lines for which there is room.
 pub(super) const FIELDS_MAX: usize = 64;
 
-/// Few heads have more fields than this, and clearing room for 64 of them
-/// takes longer than reading these does.
-const FIELDS_USUAL: usize = 16;
-
 /// Where the fields of a head stand in it.
 #[derive(Clone, Copy)]
 pub(super) struct Fields {
@@ -45,27 +41,15 @@ pub(super) enum Body {
 
 impl Default for Fields {
     fn default() -> Self {
-        Self {
-            places: [Place::default(); FIELDS_MAX],
-            count: 0,
-        }
+        Self { places: [Place::default(); FIELDS_MAX], count: 0 }
     }
 }
 
 impl Fields {
-    /// Reads the `count` field lines that begin at `begin` and end with `head`.
-    pub(super) fn read(&mut self, head: &[u8], begin: usize, count: usize) -> Result<(), Refusal> {
-        if count <= FIELDS_USUAL {
-            self.note(
-                head,
-                split(&head[begin..], &mut [EMPTY_HEADER; FIELDS_USUAL])?,
-            );
-        } else {
-            self.note(
-                head,
-                split(&head[begin..], &mut [EMPTY_HEADER; FIELDS_MAX])?,
-            );
-        }
+    /// Reads the field lines that begin at `begin` and end with `head`.
+    pub(super) fn read(&mut self, head: &[u8], begin: usize) -> Result<(), Refusal> {
+        let mut room = [EMPTY_HEADER; FIELDS_MAX];
+        self.note(head, split(&head[begin..], &mut room)?);
         Ok(())
     }
 
@@ -78,10 +62,7 @@ impl Fields {
 
     fn all<'b>(&self, head: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
         self.places[..self.count].iter().map(|place| {
-            (
-                slice(head, place.name, place.name_bytes),
-                slice(head, place.value, place.value_bytes),
-            )
+            (slice(head, place.name, place.name_bytes), slice(head, place.value, place.value_bytes))
         })
     }
 
@@ -101,8 +82,8 @@ impl Fields {
     }
 }
 
-/// Refuses a block of `count` field lines and an empty line that holds what is
-/// no field.
+/// Refuses a block of field lines, with the empty line that ends it, in which
+/// there is a line that is no field.
 pub(super) fn check(block: &[u8]) -> Result<(), Refusal> {
     split(block, &mut [EMPTY_HEADER; FIELDS_MAX]).map(drop)
 }
@@ -135,14 +116,12 @@ impl Meaning {
         if !seen.host && version == Version::Http11 {
             return Err(HOST);
         }
-        let body = seen.body(version, limits)?;
-        let has_body = !matches!(body, Body::Length(0));
         Ok(Self {
-            body,
+            body: seen.body(version, limits)?,
             // RFC 9112 section 9.3: `close` wins over all else.
             keep_alive: !seen.close && (seen.keep_alive || version == Version::Http11),
             // RFC 9110 section 10.1.1: HTTP/1.0 knows no interim answer.
-            expects_continue: seen.expects_continue && has_body && version == Version::Http11,
+            expects_continue: seen.expects_continue && version == Version::Http11,
         })
     }
 }
@@ -212,8 +191,7 @@ impl Seen {
     fn take_length(&mut self, value: &[u8]) -> Result<(), Refusal> {
         let digits = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
         let length = value.iter().try_fold(0_u64, |sum, digit| {
-            sum.checked_mul(10)?
-                .checked_add(u64::from(digit.wrapping_sub(b'0')))
+            sum.checked_mul(10)?.checked_add(u64::from(digit.wrapping_sub(b'0')))
         });
         match length {
             Some(_) if digits && self.content_length.is_none() => {
@@ -257,42 +235,25 @@ fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
 }
 
-const FIELD: Refusal = Refusal {
-    status: 400,
-    detail: "send each header field as a name, a colon right behind it, and a value",
-};
+const FIELD: Refusal =
+    Refusal { status: 400, detail: "send each header field as a name, a colon right behind it, and a value" };
 
-const HOST: Refusal = Refusal {
-    status: 400,
-    detail: "send one Host field that holds a host, and a port if need be",
-};
+const HOST: Refusal =
+    Refusal { status: 400, detail: "send one Host field that holds a host, and a port if need be" };
 
-const EXPECT: Refusal = Refusal {
-    status: 417,
-    detail: "expect nothing but 100-continue",
-};
+const EXPECT: Refusal = Refusal { status: 417, detail: "expect nothing but 100-continue" };
 
-const CONNECTION: Refusal = Refusal {
-    status: 400,
-    detail: "send a Connection field that lists tokens",
-};
+const CONNECTION: Refusal = Refusal { status: 400, detail: "send a Connection field that lists tokens" };
 
-const AUTHORIZATION: Refusal = Refusal {
-    status: 400,
-    detail: "send one Authorization field",
-};
+const AUTHORIZATION: Refusal = Refusal { status: 400, detail: "send one Authorization field" };
 
-const LENGTH: Refusal = Refusal {
-    status: 400,
-    detail: "send one Content-Length field that holds one decimal number",
-};
+const LENGTH: Refusal =
+    Refusal { status: 400, detail: "send one Content-Length field that holds one decimal number" };
 
 const CODING: Refusal = Refusal {
     status: 400,
     detail: "send the body with a Content-Length, or over HTTP/1.1 as chunked and nothing else",
 };
 
-const TWO_FRAMINGS: Refusal = Refusal {
-    status: 400,
-    detail: "send either Content-Length or Transfer-Encoding",
-};
+const TWO_FRAMINGS: Refusal =
+    Refusal { status: 400, detail: "send either Content-Length or Transfer-Encoding" };

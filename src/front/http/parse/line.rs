@@ -9,8 +9,8 @@ use std::str;
 
 use super::{Limits, Method, Refusal, Version};
 
-/// The longest method, the two spaces and the version.
-pub(super) const BYTES_BESIDE_TARGET: usize = "CONNECT".len() + 2 + "HTTP/1.1".len();
+/// The longest method, the two spaces, the version and the line end.
+pub(super) const BYTES_BESIDE_TARGET: usize = "CONNECT /".len() - 1 + " HTTP/1.1\r\n".len();
 
 /// A request line, as places in the head.
 pub(super) struct RequestLine {
@@ -22,12 +22,7 @@ pub(super) struct RequestLine {
 
 impl Default for RequestLine {
     fn default() -> Self {
-        Self {
-            method: Method::Get,
-            version: Version::Http11,
-            path: 0..0,
-            query: None,
-        }
+        Self { method: Method::Get, version: Version::Http11, path: 0..0, query: None }
     }
 }
 
@@ -53,12 +48,7 @@ impl RequestLine {
         let begin = method.as_str().len() + 1;
         let (path, query) = read_target(method, target)?;
         let place = |range: Range<usize>| begin + range.start..begin + range.end;
-        Ok(Self {
-            method,
-            version,
-            path: place(path),
-            query: query.map(place),
-        })
+        Ok(Self { method, version, path: place(path), query: query.map(place) })
     }
 
     pub(super) fn path<'b>(&self, head: &'b [u8]) -> Result<&'b str, Refusal> {
@@ -158,11 +148,7 @@ fn read_target(method: Method, target: &[u8]) -> Result<PathAndQuery, Refusal> {
     // (405): the method is known, only no resource has it.
     if method == Method::Connect {
         let has_port = target.last().is_some_and(u8::is_ascii_digit) && target.contains(&b':');
-        return if has_port && is_authority(target) {
-            Ok((0..target.len(), None))
-        } else {
-            Err(TARGET)
-        };
+        return if has_port && is_authority(target) { Ok((0..target.len(), None)) } else { Err(TARGET) };
     }
     match target {
         [b'/', ..] => read_path(target, 0),
@@ -217,9 +203,9 @@ fn is_made_of(bytes: &[u8], class: u8) -> bool {
 }
 
 fn has_whole_escapes(bytes: &[u8]) -> bool {
-    bytes.split(|&byte| byte == b'%').skip(1).all(|behind| {
-        matches!(behind, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
-    })
+    bytes.split(|&byte| byte == b'%').skip(1).all(
+        |behind| matches!(behind, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()),
+    )
 }
 
 fn text(bytes: &[u8]) -> Result<&str, Refusal> {
@@ -264,15 +250,9 @@ const LINE: Refusal = Refusal {
     detail: "send a request line of a method, a target and a version, with one space between",
 };
 
-const METHOD: Refusal = Refusal {
-    status: 501,
-    detail: "use a method that is known here",
-};
+const METHOD: Refusal = Refusal { status: 501, detail: "use a method that is known here" };
 
-const VERSION: Refusal = Refusal {
-    status: 505,
-    detail: "use HTTP/1.1",
-};
+const VERSION: Refusal = Refusal { status: 505, detail: "use HTTP/1.1" };
 
 const TARGET: Refusal = Refusal {
     status: 400,
@@ -280,7 +260,4 @@ const TARGET: Refusal = Refusal {
              and leave the fragment out",
 };
 
-const TARGET_BYTES: Refusal = Refusal {
-    status: 414,
-    detail: "send a shorter target",
-};
+const TARGET_BYTES: Refusal = Refusal { status: 414, detail: "send a shorter target" };

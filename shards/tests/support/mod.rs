@@ -1,0 +1,187 @@
+//! A data directory driven by short scripts, and looked at from outside.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use shards::command::{Actor, Command, CreateEvent, CreateUser, EditEvent, EventName, Query};
+use shards::ids::{EventId, Quantity, Quota, Role, Timestamp, UserId, Username};
+use shards::log::Log;
+use shards::outcome::{Outcome, Reply, Totals};
+use shards::recovery::{self, Progress, Recovered, RecoveryError};
+use shards::slots::shard_of_slot;
+
+/// Ids that scripts use and snapshots look at.
+const EVENT_IDS: u32 = 100;
+const CUSTOMER_IDS: u32 = 10;
+const USERNAMES: [&str; 8] = ["ada", "bob", "user1", "user2", "user3", "user4", "user5", "user6"];
+const ADMIN: Actor = Actor { user: UserId(99), role: Role::Admin };
+const ORGANIZER: UserId = UserId(50);
+/// 2023-11-14T22:13:20.045Z.
+const FIRST_MS: u64 = 1_700_000_000_045;
+
+/// A recovered data directory with its shards, each command a millisecond after the one before.
+pub(crate) struct Office {
+    pub(crate) recovered: Recovered,
+    now: Timestamp,
+}
+
+/// What every query about everything answers.
+pub(crate) type Snapshot = BTreeMap<String, String>;
+
+impl Office {
+    pub(crate) fn try_open(directory: &Path, shard_count: usize) -> Result<Office, RecoveryError> {
+        let recovered = recovery::open(directory, shard_count, &Progress::default())?;
+        assert_eq!(recovered.shards.len(), shard_count);
+        let now = Timestamp(FIRST_MS + recovered.epoch.0 * 1000);
+        Ok(Office { recovered, now })
+    }
+
+    pub(crate) fn open(directory: &Path, shard_count: usize) -> Office {
+        Office::try_open(directory, shard_count).unwrap()
+    }
+
+    /// Commands separated by `|`, all of which have to succeed; then a commit of each shard.
+    pub(crate) fn run(&mut self, script: &str) {
+        self.apply(script);
+        self.commit();
+    }
+
+    /// The same without the commit: in memory alone.
+    pub(crate) fn apply(&mut self, script: &str) {
+        for line in script.split('|') {
+            let command = command(line);
+            let shard_index = shard_of_slot(command.slot(), self.recovered.shards.len());
+            let (shard, _) = &mut self.recovered.shards[shard_index];
+            self.now = Timestamp(self.now.0 + 1);
+            shard.command(self.now, command).reply.unwrap_or_else(|error| panic!("{line}: {error:?}"));
+        }
+    }
+
+    pub(crate) fn commit(&mut self) {
+        for (shard, log) in &mut self.recovered.shards {
+            if let Some(batch) = shard.begin_commit() {
+                log.append(&batch.entries).unwrap();
+                shard.finish_commit(batch);
+            }
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::new();
+        let mut note = |query: &Query, answer: String| {
+            snapshot.insert(format!("{query:?}"), answer);
+        };
+        for event in (1..=EVENT_IDS).map(EventId) {
+            let slot = shards::slots::slot_of_event(event);
+            let shard_index = shard_of_slot(slot, self.recovered.shards.len());
+            for query in [
+                Query::Event { event },
+                Query::EventReservations { event, actor: ADMIN, after: None, limit: usize::MAX },
+            ] {
+                note(&query, format!("{:?}", self.ask(shard_index, &query)));
+            }
+        }
+        for username in USERNAMES.map(|name| Username::new(name).unwrap()) {
+            let shard_index =
+                shard_of_slot(shards::slots::slot_of_username(&username), self.recovered.shards.len());
+            let query = Query::Account { username };
+            note(&query, format!("{:?}", self.ask(shard_index, &query)));
+        }
+        for customer in (1..=CUSTOMER_IDS).map(UserId) {
+            let query = Query::CustomerReservations { customer, after: None, limit: usize::MAX };
+            let mut reservations = Vec::new();
+            for reply in self.ask_all(&query) {
+                let Ok(Outcome::Reservations(part)) = reply else { panic!("{reply:?}") };
+                reservations.extend(part);
+            }
+            reservations.sort_by_key(|reservation| reservation.id);
+            note(&query, format!("{reservations:?}"));
+        }
+        note(&Query::Totals, format!("{:?}", self.totals()));
+        snapshot
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let mut sum = Totals::default();
+        for reply in self.ask_all(&Query::Totals) {
+            let Ok(Outcome::Totals(part)) = reply else { panic!("{reply:?}") };
+            sum.events += part.events;
+            sum.accounts += part.accounts;
+            sum.quota += part.quota;
+            sum.reserved += part.reserved;
+        }
+        sum
+    }
+
+    fn ask(&self, shard_index: usize, query: &Query) -> Reply {
+        self.recovered.shards[shard_index].0.query(query).reply
+    }
+
+    fn ask_all(&self, query: &Query) -> Vec<Reply> {
+        (0..self.recovered.shards.len()).map(|shard_index| self.ask(shard_index, query)).collect()
+    }
+}
+
+/// Names what differs, where a plain comparison would print both in full.
+pub(crate) fn assert_same(before: &Snapshot, after: &Snapshot, context: &str) {
+    for (query, answer) in before {
+        assert_eq!(after.get(query), Some(answer), "{context}: {query}");
+    }
+    assert_eq!(before.len(), after.len(), "{context}");
+}
+
+/// Every file's bytes, but those that SQLite alone reads and writes.
+pub(crate) fn files_in(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    if directory.is_file() {
+        return [(String::new(), fs::read(directory).unwrap())].into();
+    }
+    let names =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = names.filter(|name| !name.ends_with("-wal") && !name.ends_with("-shm"));
+    names.map(|name| (name.clone(), fs::read(directory.join(&name)).unwrap_or_default())).collect()
+}
+
+/// With SQLite's journals: of a living directory, what a kill at this moment would leave.
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+fn command(line: &str) -> Command {
+    let number = |text: &str| text.parse::<u32>().unwrap();
+    let event = |text: &str| EventId(number(text));
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match *words {
+        ["user", name, id] => Command::CreateUser(Box::new(CreateUser {
+            id: UserId(number(id)),
+            username: Username::new(name).unwrap(),
+            password_hash: format!("$argon2id$of-{name}").into(),
+            role: Role::Customer,
+            token_version: u64::MAX - u64::from(number(id)),
+        })),
+        ["event", id, "quota", quota] => Command::CreateEvent(Box::new(CreateEvent {
+            id: event(id),
+            organizer: ORGANIZER,
+            name: EventName::new(&format!("Event {id} ☂")).unwrap(),
+            quota: Quota::new(u64::from(number(quota))).unwrap(),
+        })),
+        ["edit", id, "quota", quota] => Command::EditEvent(Box::new(EditEvent {
+            event: event(id),
+            actor: ADMIN,
+            name: None,
+            quota: Some(Quota::new(u64::from(number(quota))).unwrap()),
+        })),
+        ["delete", id] => Command::DeleteEvent { event: event(id), actor: ADMIN, force: true },
+        ["reserve", id, "for", customer, quantity] => Command::Reserve {
+            event: event(id),
+            customer: UserId(number(customer)),
+            quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
+        },
+        ["cancel", id] => Command::Cancel { reservation: id.parse().unwrap(), actor: ADMIN },
+        _ => panic!("no such command: {line}"),
+    }
+}

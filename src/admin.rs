@@ -1,0 +1,88 @@
+//! `boxoffice admin`: what is done to a data directory while no server has it.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use shards::command::{Command, CreateUser};
+use shards::ids::{Role, UserId, Username, UsernameError};
+use shards::log::{Log, LogError};
+use shards::outcome::Rejection;
+use shards::recovery::{self, Progress, RecoveryError};
+use shards::slots::{shard_of_slot, slot_of_username};
+
+use crate::passwords::{PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN, hash_now};
+use crate::pump::wall_clock;
+use crate::random;
+use crate::server::cpus;
+
+/// Where the password comes from when no one is there to type it.
+pub const PASSWORD_VARIABLE: &str = "BOXOFFICE_ADMIN_PASSWORD";
+
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    #[error("username {0}")]
+    Username(#[from] UsernameError),
+    #[error("read the password: {0}")]
+    ReadPassword(io::Error),
+    #[error("the password must have {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes")]
+    Password,
+    #[error("the two passwords differ")]
+    PasswordsDiffer,
+    #[error("the username is taken")]
+    UsernameTaken,
+    #[error("data directory {} is in use: stop the server first, then run this again", path.display())]
+    InUse { path: PathBuf },
+    #[error(transparent)]
+    Recovery(RecoveryError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+/// Makes an admin account, durably. Returns its id.
+///
+/// # Errors
+///
+/// When the name or password is not good, or the data directory cannot be had.
+pub fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
+    let username = Username::new(username)?;
+    let password = read_password()?;
+    if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
+        return Err(AdminError::Password);
+    }
+    let password_hash = hash_now(&password);
+
+    let refused = |error| match error {
+        RecoveryError::Locked { path } => AdminError::InUse { path },
+        other => AdminError::Recovery(other),
+    };
+    let last = recovery::last_shard_count(directory).map_err(refused)?;
+    let shard_count = last.unwrap_or_else(|| cpus().len());
+    let mut recovered = recovery::open(directory, shard_count, &Progress::default()).map_err(refused)?;
+    let (shard, log) = &mut recovered.shards[shard_of_slot(slot_of_username(&username), shard_count)];
+    let id = UserId(recovered.highest_user.0 + 1);
+    let token_version = random::u64();
+    let create = CreateUser { id, username, password_hash, role: Role::Admin, token_version };
+    match shard.command(wall_clock(), Command::CreateUser(Box::new(create))).reply {
+        Ok(_) => {}
+        Err(Rejection::UsernameTaken) => return Err(AdminError::UsernameTaken),
+        Err(other) => unreachable!("creating a user was rejected with {other:?}"),
+    }
+    let batch = shard.begin_commit().expect("a record was just made");
+    log.append(&batch.entries)?;
+    Ok(id)
+}
+
+/// From the environment, else typed twice without echo, else one line of standard input.
+fn read_password() -> Result<String, AdminError> {
+    if let Ok(password) = std::env::var(PASSWORD_VARIABLE) {
+        return Ok(password);
+    }
+    if !io::stdin().is_terminal() {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map_err(AdminError::ReadPassword)?;
+        return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    let first = rpassword::prompt_password("Password: ").map_err(AdminError::ReadPassword)?;
+    let second = rpassword::prompt_password("Once more: ").map_err(AdminError::ReadPassword)?;
+    if first == second { Ok(first) } else { Err(AdminError::PasswordsDiffer) }
+}

@@ -1,0 +1,153 @@
+//! The command line.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use shards::limits::SHARD_COUNT_MAX;
+use tracing_subscriber::EnvFilter;
+
+use crate::admin;
+use crate::config::{Config, Storage};
+use crate::demo::{self, DemoOptions};
+use crate::server::{self, cpus};
+
+/// An event ticket reservation server: no ticket sold twice, no sale lost.
+#[derive(Debug, Parser)]
+#[command(name = "boxoffice", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+
+    /// How to log, on standard error
+    #[arg(long, global = true, value_enum, default_value = "human", env = "BOXOFFICE_LOG_FORMAT")]
+    log_format: LogFormat,
+
+    /// What to log: error, warn, info, debug or trace
+    #[arg(long, global = true, default_value = "info", env = "BOXOFFICE_LOG", value_name = "LEVEL")]
+    log: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or Ctrl-C, then finish what is under way and stop
+    Serve(ServeOptions),
+    /// See it work: sell tickets to 80 buyers, kill the server, and prove that nothing was lost
+    Demo(DemoOptions),
+    /// Manage admin accounts, while the server is stopped
+    Admin {
+        #[command(subcommand)]
+        command: AdminCommand,
+    },
+}
+
+#[derive(Debug, Args)]
+struct ServeOptions {
+    #[command(flatten)]
+    data: DataOption,
+
+    /// Address and port to listen on; port 0 takes a free one and prints it
+    #[arg(long, default_value = "127.0.0.1:9092", env = "BOXOFFICE_LISTEN", value_name = "ADDR", value_parser = address)]
+    listen: SocketAddr,
+
+    /// Shards, each on a core of its own while there are enough; may change between starts [default: the CPUs]
+    #[arg(long, env = "BOXOFFICE_SHARDS", value_name = "N", value_parser = shard_count)]
+    shards: Option<usize>,
+
+    /// Where acknowledged changes go
+    #[arg(long, value_enum, default_value = "sqlite", env = "BOXOFFICE_STORAGE")]
+    storage: Storage,
+
+    /// Serve GET /api/v1/pop, which makes users with a known password; on loopback only
+    #[arg(long, env = "BOXOFFICE_DEMO")]
+    demo: bool,
+}
+
+#[derive(Debug, Args)]
+struct DataOption {
+    /// Data directory, made if it is not there
+    #[arg(long, default_value = "./boxoffice-data", env = "BOXOFFICE_DATA", value_name = "DIR")]
+    data: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum AdminCommand {
+    /// Create an admin account. The password is asked for, or read from standard input or
+    /// BOXOFFICE_ADMIN_PASSWORD
+    Create {
+        #[command(flatten)]
+        data: DataOption,
+
+        /// 3 to 64 of a-z 0-9 . _ -
+        #[arg(long)]
+        username: String,
+    },
+}
+
+/// The program: parses its arguments, does what they say, returns how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(message) = start_logging(cli.log_format, &cli.log) {
+        eprintln!("boxoffice: {message}");
+        return ExitCode::from(2);
+    }
+    let result: Result<(), Box<dyn std::error::Error>> = match cli.command {
+        Command::Serve(options) => server::run(&options.config()).map_err(Into::into),
+        Command::Demo(options) => demo::run(options).map_err(Into::into),
+        Command::Admin { command: AdminCommand::Create { data, username } } => {
+            let created = admin::create(&data.data, &username);
+            created.map(|id| println!("admin {username} created, id {id}")).map_err(Into::into)
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("boxoffice: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl ServeOptions {
+    fn config(self) -> Config {
+        Config {
+            data: self.data.data,
+            listen: self.listen,
+            shard_count: self.shards.unwrap_or_else(|| cpus().len().min(SHARD_COUNT_MAX)),
+            storage: self.storage,
+            demo: self.demo,
+        }
+    }
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let mut addresses = text
+        .to_socket_addrs()
+        .map_err(|error| format!("{error}; give an address and a port, like 127.0.0.1:9092 or [::]:9092"))?;
+    addresses.next().ok_or_else(|| "the name has no address".to_owned())
+}
+
+fn shard_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (1..=SHARD_COUNT_MAX).contains(count));
+    count.ok_or_else(|| format!("must be a whole number from 1 to {SHARD_COUNT_MAX}"))
+}
+
+fn start_logging(format: LogFormat, level: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level).map_err(|error| format!("--log {level}: {error}"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Human => {
+            use std::io::IsTerminal;
+            builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init();
+        }
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

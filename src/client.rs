@@ -1,0 +1,188 @@
+//! The one object through which the API asks shards: typed questions, typed
+//! answers, and no sight of channels.
+
+use std::rc::Rc;
+
+use shards::command::{Actor, Command, CreateEvent, CreateUser, EditEvent, Query};
+use shards::ids::{EventId, Quantity, ReservationId, Slot, UserId, Username};
+use shards::outcome::{AccountView, EventView, Outcome, Rejection, ReservationView, Totals};
+use shards::slots::{shard_of_slot, slot_of_event, slot_of_username};
+
+use crate::mesh::{Ask, Mesh, Overloaded};
+
+/// Why there is no outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// By the rules of the domain.
+    Rejected(Rejection),
+    /// There was no room to ask: nothing was done.
+    Overloaded,
+}
+
+impl From<Overloaded> for Refused {
+    fn from(Overloaded: Overloaded) -> Refused {
+        Refused::Overloaded
+    }
+}
+
+/// The shards, seen from one core.
+#[derive(Clone)]
+pub struct Shards {
+    mesh: Rc<Mesh>,
+}
+
+/// Takes the one variant that a question is answered with.
+macro_rules! expect {
+    ($variant:path, $outcome:expr) => {
+        match $outcome {
+            $variant(view) => view,
+            other => unreachable!("a shard answered with {other:?}"),
+        }
+    };
+}
+
+impl Shards {
+    pub fn new(mesh: Rc<Mesh>) -> Shards {
+        Shards { mesh }
+    }
+
+    /// The shard that owns a slot. The one place that knows.
+    pub fn owner(&self, slot: Slot) -> usize {
+        shard_of_slot(slot, self.mesh.shard_count())
+    }
+
+    pub fn owner_of_event(&self, event: EventId) -> usize {
+        self.owner(slot_of_event(event))
+    }
+
+    pub async fn create_user(&self, create: CreateUser) -> Result<Box<AccountView>, Refused> {
+        let outcome = self.command(Command::CreateUser(Box::new(create))).await?;
+        Ok(expect!(Outcome::Account, outcome).expect("it was just made"))
+    }
+
+    pub async fn account(&self, username: Username) -> Result<Option<Box<AccountView>>, Refused> {
+        let slot = slot_of_username(&username);
+        let outcome = self.query(slot, Query::Account { username }).await?;
+        Ok(expect!(Outcome::Account, outcome))
+    }
+
+    pub async fn create_event(&self, create: CreateEvent) -> Result<Box<EventView>, Refused> {
+        let outcome = self.command(Command::CreateEvent(Box::new(create))).await?;
+        Ok(expect!(Outcome::Event, outcome))
+    }
+
+    pub async fn edit_event(&self, edit: EditEvent) -> Result<Box<EventView>, Refused> {
+        let outcome = self.command(Command::EditEvent(Box::new(edit))).await?;
+        Ok(expect!(Outcome::Event, outcome))
+    }
+
+    pub async fn delete_event(&self, event: EventId, actor: Actor, force: bool) -> Result<(), Refused> {
+        self.command(Command::DeleteEvent { event, actor, force }).await?;
+        Ok(())
+    }
+
+    pub async fn event(&self, event: EventId) -> Result<Box<EventView>, Refused> {
+        let outcome = self.query(slot_of_event(event), Query::Event { event }).await?;
+        Ok(expect!(Outcome::Event, outcome))
+    }
+
+    /// By id, over all shards: no snapshot, each shard answers in its own time.
+    pub async fn events(
+        &self,
+        after: Option<EventId>,
+        limit: usize,
+        organizer: Option<UserId>,
+    ) -> Result<Vec<EventView>, Refused> {
+        let parts = self.query_all(Query::Events { after, limit, organizer }).await?;
+        let mut events: Vec<EventView> =
+            parts.into_iter().flat_map(|part| expect!(Outcome::Events, part)).collect();
+        events.sort_unstable_by_key(|event| event.id);
+        events.truncate(limit);
+        Ok(events)
+    }
+
+    pub async fn reserve(
+        &self,
+        event: EventId,
+        customer: UserId,
+        quantity: Quantity,
+    ) -> Result<ReservationView, Refused> {
+        let outcome = self.command(Command::Reserve { event, customer, quantity }).await?;
+        Ok(expect!(Outcome::Reservation, outcome))
+    }
+
+    pub async fn cancel(&self, reservation: ReservationId, actor: Actor) -> Result<(), Refused> {
+        self.command(Command::Cancel { reservation, actor }).await?;
+        Ok(())
+    }
+
+    pub async fn reservation(
+        &self,
+        reservation: ReservationId,
+        actor: Actor,
+    ) -> Result<ReservationView, Refused> {
+        let slot = slot_of_event(reservation.event);
+        let outcome = self.query(slot, Query::Reservation { reservation, actor }).await?;
+        Ok(expect!(Outcome::Reservation, outcome))
+    }
+
+    pub async fn event_reservations(
+        &self,
+        event: EventId,
+        actor: Actor,
+        after: Option<u32>,
+        limit: usize,
+    ) -> Result<Vec<ReservationView>, Refused> {
+        let query = Query::EventReservations { event, actor, after, limit };
+        let outcome = self.query(slot_of_event(event), query).await?;
+        Ok(expect!(Outcome::Reservations, outcome))
+    }
+
+    /// By event, then number, over all shards.
+    pub async fn customer_reservations(
+        &self,
+        customer: UserId,
+        after: Option<ReservationId>,
+        limit: usize,
+    ) -> Result<Vec<ReservationView>, Refused> {
+        let parts = self.query_all(Query::CustomerReservations { customer, after, limit }).await?;
+        let mut reservations: Vec<ReservationView> =
+            parts.into_iter().flat_map(|part| expect!(Outcome::Reservations, part)).collect();
+        reservations.sort_unstable_by_key(|reservation| reservation.id);
+        reservations.truncate(limit);
+        Ok(reservations)
+    }
+
+    pub async fn totals(&self) -> Result<Totals, Refused> {
+        let mut sum = Totals::default();
+        for part in self.query_all(Query::Totals).await? {
+            let part = expect!(Outcome::Totals, part);
+            sum.events += part.events;
+            sum.accounts += part.accounts;
+            sum.quota += part.quota;
+            sum.reserved += part.reserved;
+        }
+        Ok(sum)
+    }
+
+    async fn command(&self, command: Command) -> Result<Outcome, Refused> {
+        let shard = self.owner(command.slot());
+        self.mesh.call(shard, Ask::Command(command))?.await.map_err(Refused::Rejected)
+    }
+
+    async fn query(&self, slot: Slot, query: Query) -> Result<Outcome, Refused> {
+        self.mesh.call(self.owner(slot), Ask::Query(query))?.await.map_err(Refused::Rejected)
+    }
+
+    /// Asks all shards at once.
+    async fn query_all(&self, query: Query) -> Result<Vec<Outcome>, Refused> {
+        let calls: Result<Vec<_>, Overloaded> = (0..self.mesh.shard_count())
+            .map(|shard| self.mesh.call(shard, Ask::Query(query.clone())))
+            .collect();
+        let mut outcomes = Vec::new();
+        for call in calls? {
+            outcomes.push(call.await.map_err(Refused::Rejected)?);
+        }
+        Ok(outcomes)
+    }
+}

@@ -1,0 +1,22 @@
+//! What a server is started with, checked.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Where acknowledged changes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Storage {
+    /// To a log on disk: survives everything.
+    Sqlite,
+    /// Nowhere: all is gone when the server ends.
+    Memory,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Config {
+    pub data: PathBuf,
+    pub listen: SocketAddr,
+    pub shard_count: usize,
+    pub storage: Storage,
+    pub demo: bool,
+}

@@ -1,0 +1,5 @@
+#[derive(Debug, clap::Args)]
+pub struct DemoOptions {}
+pub fn run(_: DemoOptions) -> Result<(), std::io::Error> {
+    Ok(())
+}

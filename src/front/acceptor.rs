@@ -1,0 +1,42 @@
+//! Accepts connections on one core, until the server drains.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::future;
+
+use super::connection::{self, Front};
+use crate::rt;
+use crate::rt::net::Listener;
+
+/// Between tries when the process has no descriptor left: some connection will end.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// How often the acceptor looks whether it should end.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
+
+/// Nobody came for so long: the queue of waiting connections is empty.
+const QUIET: Duration = Duration::from_millis(60);
+
+/// Accepts until the server drains and nobody waits any more; then the listener is closed.
+pub async fn run(front: Rc<Front>, listener: Listener) {
+    let mut quiet = Duration::ZERO;
+    while quiet < QUIET {
+        let accepted = future::or(async { Some(listener.accept().await) }, async {
+            rt::sleep(DRAIN_POLL).await;
+            None
+        });
+        match accepted.await {
+            Some(Ok(stream)) => {
+                quiet = Duration::ZERO;
+                rt::spawn(connection::serve(Rc::clone(&front), stream));
+            }
+            Some(Err(error)) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                rt::sleep(RETRY).await;
+            }
+            None if front.is_draining() => quiet += DRAIN_POLL,
+            None => {}
+        }
+    }
+}

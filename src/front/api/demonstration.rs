@@ -1,0 +1,132 @@
+//! The demonstration data: six users and the events 1 to 4, made once.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use shards::command::{CreateEvent, CreateUser, EventName};
+use shards::ids::{EventId, Quota, Role, UserId, Username};
+use shards::limits::QUOTA_MAX;
+use shards::outcome::Rejection;
+
+use super::input::Query;
+use super::{Answer, Api, Call, Common, json_response};
+use crate::client::{Refused, Shards};
+use crate::front::http::write::Response;
+use crate::front::problem::{Kind, Problem};
+use crate::random;
+
+/// Everyone's. Served on loopback only, and only where it was asked for.
+pub(super) const PASSWORD: &str = "boxoffice-demo";
+
+const USERS: [(&str, Role); 6] = [
+    ("admin", Role::Admin),
+    ("org1", Role::Organizer),
+    ("org2", Role::Organizer),
+    ("cust1", Role::Customer),
+    ("cust2", Role::Customer),
+    ("cust3", Role::Customer),
+];
+
+/// The events, and whose they are.
+const EVENTS: [(EventId, &str); 4] =
+    [(EventId(1), "org1"), (EventId(2), "org1"), (EventId(3), "org2"), (EventId(4), "org2")];
+
+/// Ids that other events do not get while the demonstration data can be made.
+pub const HIGHEST_EVENT: EventId = EVENTS[3].0;
+
+const QUOTA_DEFAULT: u64 = 10_000;
+
+/// 200 when it made something, 304 when all was there, 409 where other events exist.
+/// What a crash has cut short, the next call finishes.
+pub(super) fn populate(api: &Api, call: &Call<'_>) -> Answer {
+    if !api.common.demo {
+        return Err(Problem::plain(Kind::NotFound));
+    }
+    let mut query = Query::read(call.request);
+    let quota = query.take("quota", |text| {
+        let quota = text.parse().ok().and_then(Quota::new);
+        quota.ok_or_else(|| format!("must be a whole number from 0 to {QUOTA_MAX}"))
+    });
+    query.finish()?;
+    let quota = quota.or_else(|| Quota::new(QUOTA_DEFAULT)).expect("the default is in bounds");
+    let shards = api.shards.clone();
+    let common = Arc::clone(&api.common);
+    Ok(Box::pin(async move {
+        let mut made_events = Vec::new();
+        if others_exist(&shards).await? {
+            return Err(Problem::plain(Kind::EventExists));
+        }
+        let organizers = create_users(&shards, &common).await?;
+        for (event, organizer) in EVENTS {
+            let organizer = organizers.iter().find(|(name, _)| *name == organizer);
+            let (_, organizer) = *organizer.expect("each event's organizer is one of the users");
+            if create_event(&shards, event, organizer, quota).await? {
+                made_events.push(event);
+            }
+        }
+        if made_events.is_empty() {
+            return Ok(Response::empty(304));
+        }
+        let users = USERS.map(|(name, role)| json!({ "username": name, "role": role }));
+        let body =
+            json!({ "users": users, "password": PASSWORD, "events": made_events, "quota": quota.get() });
+        Ok(json_response(200, &body))
+    }))
+}
+
+/// Events that are not of the demonstration, where its own are not all there.
+async fn others_exist(shards: &Shards) -> Result<bool, Refused> {
+    let mut missing = false;
+    for (event, organizer) in EVENTS {
+        match shards.event(event).await {
+            Ok(view) => {
+                let organizer = Username::new(organizer).expect("the names are good ones");
+                let account = shards.account(organizer).await?;
+                if account.is_none_or(|account| account.id != view.organizer) {
+                    return Ok(true);
+                }
+            }
+            Err(Refused::Rejected(Rejection::EventDeleted)) => {}
+            Err(Refused::Rejected(Rejection::EventNotFound)) => missing = true,
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(missing && !shards.events(Some(HIGHEST_EVENT), 1, None).await?.is_empty())
+}
+
+/// Makes those that are missing. Returns everyone's id.
+async fn create_users(shards: &Shards, common: &Common) -> Result<Vec<(&'static str, UserId)>, Problem> {
+    let mut ids = Vec::new();
+    for (name, role) in USERS {
+        let username = Username::new(name).expect("the names are good ones");
+        if let Some(account) = shards.account(username.clone()).await? {
+            ids.push((name, account.id));
+            continue;
+        }
+        let password_hash = common.passwords.hash(PASSWORD.to_owned()).await?;
+        let id = common.ids.next_user();
+        let create =
+            CreateUser { id, username: username.clone(), password_hash, role, token_version: random::u64() };
+        let account = match shards.create_user(create).await {
+            Err(Refused::Rejected(Rejection::UsernameTaken)) => shards.account(username).await?,
+            other => Some(other?),
+        };
+        ids.push((name, account.expect("it is there now").id));
+    }
+    Ok(ids)
+}
+
+/// False when it was there already.
+async fn create_event(
+    shards: &Shards,
+    id: EventId,
+    organizer: UserId,
+    quota: Quota,
+) -> Result<bool, Refused> {
+    let name = EventName::new(&format!("Event {id}")).expect("the names are good ones");
+    match shards.create_event(CreateEvent { id, organizer, name, quota }).await {
+        Ok(_) => Ok(true),
+        Err(Refused::Rejected(Rejection::EventExists)) => Ok(false),
+        Err(other) => Err(other),
+    }
+}

@@ -1,0 +1,264 @@
+//! The endpoints: from a parsed request to a question for the shards, and from
+//! their answer to a response.
+//!
+//! Each endpoint reads all that it needs from the request first, without
+//! waiting, and returns a future that owns it: the request's bytes can go.
+
+mod demonstration;
+mod events;
+mod input;
+mod reservations;
+mod sessions;
+mod system;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use jiff::Timestamp as Calendar;
+use serde::{Serialize, Serializer};
+use shards::command::Actor;
+use shards::ids::{EventId, ReservationId, Timestamp, UserId};
+
+pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
+
+use super::auth::{Identity, Tokens};
+use super::http::parse::Request;
+use super::http::write::{JSON, Response};
+use super::problem::{Kind, Problem};
+use super::router::{Access, Endpoint, Route, Routed, find};
+use crate::client::Shards;
+use crate::metrics::Metrics;
+use crate::passwords::Passwords;
+
+/// What all cores share.
+pub struct Common {
+    pub ids: Ids,
+    pub passwords: Passwords,
+    pub metrics: &'static Metrics,
+    /// Random, new with every start: tells one life of the server from the next.
+    pub boot_id: String,
+    /// Set when the server is about to stop.
+    pub draining: AtomicBool,
+    /// Serves `/api/v1/pop`.
+    pub demo: bool,
+}
+
+/// Gives out ids, each once. One that is then not used is simply never seen.
+pub struct Ids {
+    pub event: AtomicU32,
+    pub user: AtomicU32,
+}
+
+impl Ids {
+    /// From the highest ids in use.
+    pub fn after(event: EventId, user: UserId) -> Ids {
+        Ids { event: AtomicU32::new(event.0), user: AtomicU32::new(user.0) }
+    }
+
+    pub fn next_event(&self) -> EventId {
+        EventId(next(&self.event))
+    }
+
+    pub fn next_user(&self) -> UserId {
+        UserId(next(&self.user))
+    }
+}
+
+fn next(counter: &AtomicU32) -> u32 {
+    let before = counter.fetch_add(1, Ordering::Relaxed);
+    before.checked_add(1).expect("fewer than 2^32 events and accounts")
+}
+
+/// One core's API.
+pub struct Api {
+    pub common: Arc<Common>,
+    pub shards: Shards,
+    pub tokens: Tokens,
+}
+
+/// What an endpoint makes of a request: an answer to come, or at once what is wrong with it.
+type Answer = Result<Pin<Box<dyn Future<Output = Result<Response, Problem>>>>, Problem>;
+
+/// A request that owns all it needs, not yet running.
+pub struct Prepared {
+    answer: Answer,
+    /// The one shard that it asks, where that is one question to one shard.
+    pub shard: Option<usize>,
+}
+
+impl Prepared {
+    /// Runs it.
+    pub async fn response(self) -> Response {
+        let result = match self.answer {
+            Ok(answer) => answer.await,
+            Err(problem) => Err(problem),
+        };
+        result.unwrap_or_else(Problem::into_response)
+    }
+}
+
+impl Api {
+    /// Routes, authenticates and reads a request; runs nothing yet.
+    pub fn prepare(&self, request: &Request<'_>) -> Prepared {
+        match find(request.method, request.path) {
+            Routed::To { route, parameter } => match self.admit(route, request) {
+                Ok(identity) => {
+                    let call = Call { request, parameter, identity };
+                    Prepared {
+                        shard: self.shard_asked(route.endpoint, &call),
+                        answer: self.run(route, &call),
+                    }
+                }
+                Err(problem) => Prepared { answer: Err(problem), shard: None },
+            },
+            Routed::WrongMethod { allow } => {
+                let detail = format!("{} is not for this address; {allow} are.", request.method.as_str());
+                let problem = Problem::new(Kind::MethodNotAllowed, detail).header("Allow", allow);
+                Prepared { answer: Err(problem), shard: None }
+            }
+            Routed::NotFound => Prepared { answer: Err(Problem::plain(Kind::NotFound)), shard: None },
+        }
+    }
+
+    fn admit(&self, route: &Route, request: &Request<'_>) -> Result<Option<Identity>, Problem> {
+        let identity = request.header("authorization").and_then(|value| self.tokens.verify(value));
+        match (route.access, &identity) {
+            (Access::Anyone, _) | (Access::LoggedIn, Some(_)) => Ok(identity),
+            (Access::Only(roles), Some(known)) if roles.contains(&known.actor.role) => Ok(identity),
+            (Access::Only(roles), Some(known)) => {
+                let allowed: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+                let role = known.actor.role.as_str();
+                let detail = format!("You are {role}; this is for {}.", allowed.join(" and "));
+                Err(Problem::new(Kind::Forbidden, detail))
+            }
+            (Access::LoggedIn | Access::Only(_), None) => Err(Problem::unauthorized()),
+        }
+    }
+
+    /// Requests to one shard keep their order on the way; see the connection's pipelining.
+    fn shard_asked(&self, endpoint: Endpoint, call: &Call<'_>) -> Option<usize> {
+        let event = match endpoint {
+            Endpoint::GetEvent
+            | Endpoint::EditEvent
+            | Endpoint::DeleteEvent
+            | Endpoint::ListEventReservations
+            | Endpoint::CreateReservation => call.event().ok()?,
+            Endpoint::GetReservation | Endpoint::CancelReservation => call.reservation().ok()?.event,
+            Endpoint::CreateUser
+            | Endpoint::CreateSession
+            | Endpoint::GetMe
+            | Endpoint::CreateEvent
+            | Endpoint::ListEvents
+            | Endpoint::ListReservations
+            | Endpoint::Populate
+            | Endpoint::Live
+            | Endpoint::Ready
+            | Endpoint::Metrics
+            | Endpoint::ProblemPage => return None,
+        };
+        Some(self.shards.owner_of_event(event))
+    }
+
+    fn run(&self, route: &Route, call: &Call<'_>) -> Answer {
+        input::check_accept(call.request, route.endpoint)?;
+        match route.endpoint {
+            Endpoint::CreateUser => sessions::create_user(self, call),
+            Endpoint::CreateSession => sessions::create_session(self, call),
+            Endpoint::GetMe => sessions::get_me(self, call),
+            Endpoint::CreateEvent => events::create(self, call),
+            Endpoint::ListEvents => events::list(self, call),
+            Endpoint::GetEvent => events::get(self, call),
+            Endpoint::EditEvent => events::edit(self, call),
+            Endpoint::DeleteEvent => events::delete(self, call),
+            Endpoint::ListEventReservations => reservations::list_of_event(self, call),
+            Endpoint::CreateReservation => reservations::create(self, call),
+            Endpoint::ListReservations => reservations::list(self, call),
+            Endpoint::GetReservation => reservations::get(self, call),
+            Endpoint::CancelReservation => reservations::cancel(self, call),
+            Endpoint::Populate => demonstration::populate(self, call),
+            Endpoint::Live => system::live(self, call),
+            Endpoint::Ready => system::ready(self, call),
+            Endpoint::Metrics => system::metrics(self, call),
+            Endpoint::ProblemPage => system::problem_page(call),
+        }
+    }
+}
+
+/// A request on its way to its endpoint.
+struct Call<'a> {
+    request: &'a Request<'a>,
+    /// What the path has in the place of the braces.
+    parameter: &'a str,
+    identity: Option<Identity>,
+}
+
+impl Call<'_> {
+    /// Of a route that lets nobody in without a token.
+    fn identity(&self) -> &Identity {
+        self.identity.as_ref().expect("the route's access demands a token")
+    }
+
+    fn actor(&self) -> Actor {
+        self.identity().actor
+    }
+
+    fn event(&self) -> Result<EventId, Problem> {
+        self.parameter.parse().map_err(|_| Problem::plain(Kind::NotFound))
+    }
+
+    fn reservation(&self) -> Result<ReservationId, Problem> {
+        self.parameter.parse().map_err(|_| Problem::plain(Kind::NotFound))
+    }
+}
+
+fn json_response(status: u16, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("a view always has a JSON form");
+    Response::new(status, JSON, body)
+}
+
+/// A page of a list: what is on it, and where the next one begins.
+#[derive(Serialize)]
+struct Page<T> {
+    items: Vec<T>,
+    /// Opaque to clients; null at the end.
+    next: Option<String>,
+}
+
+impl<T: Serialize> Page<T> {
+    /// `views` has one more than `limit` when there is a next page.
+    fn new<V>(mut views: Vec<V>, limit: usize, cursor: impl Fn(&V) -> String) -> Page<T>
+    where
+        T: From<V>,
+    {
+        let more = views.len() > limit;
+        views.truncate(limit);
+        let next = views.last().filter(|_| more).map(cursor);
+        Page { items: views.into_iter().map(T::from).collect(), next }
+    }
+
+    /// `address` is that of the list, with the parameters that the next page needs again.
+    fn respond(&self, address: &str, limit: usize) -> Response {
+        let response = json_response(200, self);
+        match &self.next {
+            Some(next) => {
+                let separator = if address.contains('?') { '&' } else { '?' };
+                let link = format!("<{address}{separator}limit={limit}&after={next}>; rel=\"next\"");
+                response.with("Link", link)
+            }
+            None => response,
+        }
+    }
+}
+
+/// A timestamp as RFC 3339 with milliseconds.
+#[derive(Debug, Clone, Copy)]
+struct Rfc3339(Timestamp);
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let at = Calendar::from_millisecond(self.0.0.cast_signed()).map_err(serde::ser::Error::custom)?;
+        serializer.collect_str(&format_args!("{at:.3}"))
+    }
+}

@@ -1,0 +1,335 @@
+//! One client's connection: bytes to requests, responses to bytes, in order.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures_lite::future::poll_once;
+
+use super::api::{Api, Prepared};
+use super::http::parse::{Limits, Method, Parser, Progress, Request, Version};
+use super::http::write::{DateClock, Envelope, Response};
+use super::problem::Problem;
+use crate::metrics::CoreMetrics;
+use crate::random;
+use crate::rt::net::Stream;
+
+/// Requests of one connection that are read but not yet answered.
+const PIPELINE_MAX: usize = 128;
+
+/// What one read asks for: a few requests, and little memory while idle.
+const READ_BYTES: usize = 4096;
+
+/// Responses are written once this much of them waits, however many more there are.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// How long a refused client is listened to, so that it can read why (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Of a client's own X-Request-Id.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// One core's front: what all of its connections share.
+pub struct Front {
+    pub api: Api,
+    pub metrics: &'static CoreMetrics,
+    pub limits: Limits,
+    dates: DateClock,
+    /// Connections between the first byte of a request and the last of its answer.
+    busy: Cell<usize>,
+    request_id_prefix: String,
+    requests: Cell<u64>,
+}
+
+impl Front {
+    pub fn new(api: Api, metrics: &'static CoreMetrics) -> Front {
+        Front {
+            api,
+            metrics,
+            limits: Limits::default(),
+            dates: DateClock::default(),
+            busy: Cell::new(0),
+            request_id_prefix: format!("{:08x}", random::u64() as u32),
+            requests: Cell::new(0),
+        }
+    }
+
+    /// Whether any request is being read, run or answered.
+    pub fn is_busy(&self) -> bool {
+        self.busy.get() > 0
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.api.common.draining.load(Ordering::Relaxed)
+    }
+
+    /// The client's own id, if it is a sensible one, so that logs on both sides can be joined.
+    fn request_id(&self, request: Option<&Request<'_>>) -> String {
+        let own = request.and_then(|request| request.header("x-request-id")).filter(|id| {
+            (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+        });
+        match own {
+            Some(own) => own.to_owned(),
+            None => format!("{}-{:x}", self.request_id_prefix, self.requests.get()),
+        }
+    }
+}
+
+/// Serves a connection until either side ends it.
+pub async fn serve(front: Rc<Front>, stream: Stream) {
+    let metrics = front.metrics;
+    metrics.connections_opened.add(1);
+    let mut connection = Connection {
+        parser: Parser::new(front.limits),
+        front,
+        stream,
+        input: Vec::new(),
+        output: Vec::new(),
+        pipeline: Pipeline::default(),
+        closing: false,
+        busy: None,
+    };
+    // The client has gone, or was told to go: either way it is over.
+    let _ = connection.run().await;
+    metrics.connections_closed.add(1);
+}
+
+/// The client is not there any more.
+struct Gone;
+
+struct Connection {
+    front: Rc<Front>,
+    stream: Stream,
+    parser: Parser,
+    /// Read, and not yet run.
+    input: Vec<u8>,
+    /// To be written.
+    output: Vec<u8>,
+    pipeline: Pipeline,
+    /// Nothing more will be read: the last answer says so.
+    closing: bool,
+    /// Held while a request is only half there.
+    busy: Option<BusyMark>,
+}
+
+/// Requests under way, first come first answered.
+#[derive(Default)]
+struct Pipeline {
+    exchanges: VecDeque<Exchange>,
+    /// What those under way have in common.
+    all_safe: bool,
+    one_shard: Option<usize>,
+}
+
+struct Exchange {
+    response: Pin<Box<dyn Future<Output = Response>>>,
+    /// The response, when it came before its turn.
+    early: Option<Response>,
+    request_id: String,
+    close: bool,
+    announce_keep_alive: bool,
+    omit_body: bool,
+}
+
+impl Pipeline {
+    /// Whether a request may run beside those under way, so that the outcome is as
+    /// if each had waited for the one before (RFC 9112 section 9.3.2): requests to
+    /// one shard are run by it in order, and safe ones do not care.
+    fn takes(&self, safe: bool, shard: Option<usize>) -> bool {
+        let beside = self.all_safe && safe || self.one_shard.is_some() && self.one_shard == shard;
+        self.exchanges.is_empty() || self.exchanges.len() < PIPELINE_MAX && beside
+    }
+
+    fn push(&mut self, safe: bool, shard: Option<usize>, exchange: Exchange) {
+        let first = self.exchanges.is_empty();
+        self.all_safe = safe && (first || self.all_safe);
+        self.one_shard = shard.filter(|_| first || self.one_shard == shard);
+        self.exchanges.push_back(exchange);
+    }
+}
+
+impl Connection {
+    async fn run(&mut self) -> Result<(), Gone> {
+        while !self.closing {
+            self.read().await?;
+            let busy = BusyMark::new(&self.front);
+            self.serve_input().await?;
+            self.busy = Some(busy).filter(|_| !self.input.is_empty());
+        }
+        self.linger().await;
+        Ok(())
+    }
+
+    async fn read(&mut self) -> Result<(), Gone> {
+        let buffer = std::mem::take(&mut self.input);
+        let (result, buffer) = self.stream.read(buffer, READ_BYTES).await;
+        self.input = buffer;
+        match result {
+            Ok(count) if count > 0 => Ok(()),
+            Ok(_) | Err(_) => Err(Gone),
+        }
+    }
+
+    /// Runs every whole request that was read, and writes what came of them.
+    async fn serve_input(&mut self) -> Result<(), Gone> {
+        let mut start = 0;
+        let mut owes_continue = false;
+        while !self.closing {
+            match self.parser.parse(&self.input[start..]) {
+                Ok(Progress::Complete { request, consumed }) => {
+                    let prepared = self.front.api.prepare(&request);
+                    let safe = request.method.is_safe();
+                    let shard = prepared.shard;
+                    let exchange = self.front.exchange(&request, prepared);
+                    start += consumed;
+                    if !self.pipeline.takes(safe, shard) {
+                        self.answer_all().await?;
+                    }
+                    self.closing = exchange.close;
+                    self.begin(safe, shard, exchange).await;
+                }
+                Ok(Progress::Incomplete { send_continue }) => {
+                    owes_continue = send_continue;
+                    break;
+                }
+                Err(refusal) => {
+                    self.answer_all().await?;
+                    self.closing = true;
+                    let exchange = self.front.refusal(Problem::from(refusal).into_response());
+                    self.begin(false, None, exchange).await;
+                }
+            }
+        }
+        self.input.drain(..start);
+        self.answer_all().await?;
+        if owes_continue {
+            self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        self.flush().await
+    }
+
+    /// Starts a request: what it asks of a shard is on its way when this returns.
+    async fn begin(&mut self, safe: bool, shard: Option<usize>, mut exchange: Exchange) {
+        exchange.early = poll_once(&mut exchange.response).await;
+        self.pipeline.push(safe, shard, exchange);
+    }
+
+    /// Waits for everything under way, in order, and puts it into the output.
+    async fn answer_all(&mut self) -> Result<(), Gone> {
+        while let Some(mut exchange) = self.pipeline.exchanges.pop_front() {
+            let response = match exchange.early.take() {
+                Some(response) => response,
+                None => match poll_once(&mut exchange.response).await {
+                    Some(response) => response,
+                    None => {
+                        // Nobody who has an answer waits for one who has none.
+                        self.flush().await?;
+                        (&mut exchange.response).await
+                    }
+                },
+            };
+            self.front.put(&exchange, &response, &mut self.output);
+            if self.output.len() >= WRITE_BYTES {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn flush(&mut self) -> Result<(), Gone> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let buffer = std::mem::take(&mut self.output);
+        let (result, buffer) = self.stream.write(buffer).await;
+        self.output = buffer;
+        self.output.clear();
+        result.map_err(|_| Gone)
+    }
+
+    /// Half-closes, and lets the client read its last answer: closing while it still
+    /// sends would reset the connection, and the answer with it (RFC 9112 section 9.6).
+    async fn linger(&mut self) {
+        let until = Instant::now() + LINGER;
+        if self.stream.end_writing().await.is_err() {
+            return;
+        }
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.stream.set_read_timeout(Some(left)).is_err() {
+                return;
+            }
+            self.input.clear();
+            if self.read().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+impl Front {
+    fn exchange(&self, request: &Request<'_>, prepared: Prepared) -> Exchange {
+        self.requests.update(|requests| requests + 1);
+        self.metrics.requests.add(1);
+        Exchange {
+            response: Box::pin(prepared.response()),
+            early: None,
+            request_id: self.request_id(Some(request)),
+            close: !request.keep_alive || self.is_draining(),
+            announce_keep_alive: request.version == Version::Http10,
+            omit_body: request.method == Method::Head,
+        }
+    }
+
+    /// The last answer on a connection whose bytes cannot be trusted any more.
+    fn refusal(&self, response: Response) -> Exchange {
+        self.requests.update(|requests| requests + 1);
+        self.metrics.requests.add(1);
+        Exchange {
+            response: Box::pin(std::future::ready(response)),
+            early: None,
+            request_id: self.request_id(None),
+            close: true,
+            announce_keep_alive: false,
+            omit_body: false,
+        }
+    }
+
+    fn put(&self, exchange: &Exchange, response: &Response, output: &mut Vec<u8>) {
+        self.metrics.responses[usize::from(response.status / 100)].add(1);
+        if response.status == 503 {
+            self.metrics.overloaded.add(1);
+        }
+        self.dates.with(|date| {
+            let envelope = Envelope {
+                request_id: &exchange.request_id,
+                date,
+                close: exchange.close,
+                announce_keep_alive: exchange.announce_keep_alive,
+                omit_body: exchange.omit_body,
+            };
+            response.write(&envelope, output);
+        });
+    }
+}
+
+/// Counts a connection as busy for as long as it lives.
+struct BusyMark(Rc<Front>);
+
+impl BusyMark {
+    fn new(front: &Rc<Front>) -> BusyMark {
+        front.busy.update(|busy| busy + 1);
+        BusyMark(Rc::clone(front))
+    }
+}
+
+impl Drop for BusyMark {
+    fn drop(&mut self) {
+        self.0.busy.update(|busy| busy - 1);
+    }
+}

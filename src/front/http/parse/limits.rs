@@ -1,0 +1,51 @@
+//! The bounds of the HTTP edge, with why each is what it is.
+//!
+//! Owns the numbers alone; whoever reads the bytes keeps to them.
+
+use super::fields;
+
+/// Every bound of the HTTP edge.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The request target: 8 KiB is above the 8000 octets that RFC 9112
+    /// section 3 asks to be supported, and far above any route of this server.
+    pub target_bytes: usize,
+    /// The whole head, from the request line to the empty line: a target of
+    /// the most bytes, a token of 4 KiB, and as much again for the rest. Never
+    /// more than `u16::MAX`, because offsets in a head are kept in 16 bits.
+    pub head_bytes: usize,
+    /// Field lines of a head or of a trailer section: browsers send about 20.
+    /// Never more than 64, because their places are kept in a fixed array.
+    pub fields: usize,
+    /// The decoded body: the largest command of this server is below 4 KiB.
+    pub body_bytes: usize,
+}
+
+impl Limits {
+    /// What a chunked body may spend on framing: sizes, extensions, line ends
+    /// and trailers. Lets a full body come in chunks of 32 bytes, and stops a
+    /// client that makes the server read ten bytes for each one it keeps.
+    pub const CHUNK_OVERHEAD_BYTES: usize = 16 * 1024;
+
+    /// Empty lines before a request line that are skipped. RFC 9112 section
+    /// 2.2 asks for at least one; old clients add one after each body.
+    pub const LEADING_EMPTY_LINES: usize = 4;
+
+    /// The most bytes that one request can hold in the connection's buffer
+    /// before it is either complete or refused.
+    #[must_use]
+    pub fn request_bytes(&self) -> usize {
+        2 * Self::LEADING_EMPTY_LINES + self.head_bytes + self.body_bytes + Self::CHUNK_OVERHEAD_BYTES
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            target_bytes: 8 * 1024,
+            head_bytes: 16 * 1024,
+            fields: fields::FIELDS_MAX,
+            body_bytes: 64 * 1024,
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Responses as bytes.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant, SystemTime};
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+
+pub const JSON: &str = "application/json";
+
+/// An answer, before it is bytes.
+#[derive(Debug)]
+pub struct Response {
+    pub status: u16,
+    /// `None` for an answer without a body.
+    pub content_type: Option<&'static str>,
+    /// Beside those that every answer has.
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Response {
+    pub fn empty(status: u16) -> Response {
+        Response { status, content_type: None, headers: Vec::new(), body: Vec::new() }
+    }
+
+    pub fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Response {
+        Response { status, content_type: Some(content_type), headers: Vec::new(), body }
+    }
+
+    pub fn with(mut self, name: &'static str, value: String) -> Response {
+        self.headers.push((name, value));
+        self
+    }
+}
+
+/// What a response's bytes depend on beside the response itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Envelope<'a> {
+    pub request_id: &'a str,
+    pub date: &'a str,
+    /// The connection ends after this response.
+    pub close: bool,
+    /// HTTP/1.0 clients hear of a connection that stays open.
+    pub announce_keep_alive: bool,
+    /// For HEAD: all headers, no body.
+    pub omit_body: bool,
+}
+
+impl Response {
+    pub fn write(&self, envelope: &Envelope<'_>, out: &mut Vec<u8>) {
+        let mut number = itoa::Buffer::new();
+        let mut put = |part: &str| out.extend_from_slice(part.as_bytes());
+        put("HTTP/1.1 ");
+        put(number.format(self.status));
+        put(" ");
+        put(reason(self.status));
+        put("\r\nDate: ");
+        put(envelope.date);
+        put("\r\nX-Request-Id: ");
+        put(envelope.request_id);
+        if let Some(content_type) = self.content_type {
+            put("\r\nContent-Type: ");
+            put(content_type);
+        }
+        for (name, value) in &self.headers {
+            put("\r\n");
+            put(name);
+            put(": ");
+            put(value);
+        }
+        // RFC 9110 section 8.6: never with 204; a 304 has none because its body is not known.
+        if self.status != 204 && self.status != 304 {
+            put("\r\nContent-Length: ");
+            put(number.format(self.body.len()));
+        }
+        if envelope.close {
+            put("\r\nConnection: close");
+        } else if envelope.announce_keep_alive {
+            put("\r\nConnection: keep-alive");
+        }
+        put("\r\n\r\n");
+        if !envelope.omit_body {
+            out.extend_from_slice(&self.body);
+        }
+    }
+}
+
+/// RFC 9110 section 15, for every status that this server gives.
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        204 => "No Content",
+        304 => "Not Modified",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        422 => "Unprocessable Content",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
+
+/// The Date header's value, made once a second.
+#[derive(Debug)]
+pub struct DateClock {
+    now: RefCell<(Instant, String)>,
+}
+
+impl Default for DateClock {
+    fn default() -> DateClock {
+        DateClock { now: RefCell::new((Instant::now(), http_date())) }
+    }
+}
+
+impl DateClock {
+    /// Calls `read` with the date of now.
+    pub fn with<T>(&self, read: impl FnOnce(&str) -> T) -> T {
+        let mut now = self.now.borrow_mut();
+        if now.0.elapsed() >= Duration::from_secs(1) {
+            *now = (Instant::now(), http_date());
+        }
+        read(&now.1)
+    }
+}
+
+fn http_date() -> String {
+    let now = Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH);
+    let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
+    text.expect("a date of the years 0 to 9999 has an HTTP form")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(response: &Response, change: impl FnOnce(&mut Envelope<'_>)) -> String {
+        let mut envelope = Envelope {
+            request_id: "r1",
+            date: "Sun, 06 Nov 1994 08:49:37 GMT",
+            close: false,
+            announce_keep_alive: false,
+            omit_body: false,
+        };
+        change(&mut envelope);
+        let mut out = Vec::new();
+        response.write(&envelope, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn responses_are_framed() {
+        let response = Response::new(201, JSON, b"{}".to_vec()).with("Location", "/x".to_owned());
+        let head = "HTTP/1.1 201 Created\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nX-Request-Id: r1\r\n\
+                    Content-Type: application/json\r\nLocation: /x\r\nContent-Length: 2\r\n";
+        assert_eq!(written(&response, |_| ()), format!("{head}\r\n{{}}"));
+        assert_eq!(written(&response, |envelope| envelope.omit_body = true), format!("{head}\r\n"));
+        let closing = written(&response, |envelope| envelope.close = true);
+        assert_eq!(closing, format!("{head}Connection: close\r\n\r\n{{}}"));
+        assert!(!written(&Response::empty(204), |_| ()).contains("Content-Length"));
+    }
+}

@@ -1,0 +1,304 @@
+//! From any core to any shard and back: channels, credits, pending replies.
+//!
+//! A call takes a place for its reply before anything is sent; when there is no
+//! place left it is refused, and nothing has happened. So everything in flight
+//! is bounded, and what ends something (a reply) always finds room. Handlers
+//! never wait for a channel: messages pile up in an outbox, within that bound,
+//! and one courier task for each other core carries them over, all at once.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use shards::command::{Command, Query};
+use shards::outcome::Reply;
+use slab::Slab;
+
+use crate::rt;
+use crate::rt::channel::{ConnectedReceiver, ConnectedSender, Receiver, Sender, bounded};
+
+/// Calls that one core may have in flight: some 20 ms of work for one shard, so
+/// that what is accepted is also answered soon.
+pub(crate) const CALLS_IN_FLIGHT_MAX: usize = 4096;
+
+/// Outboxes' contents on their way. A courier waits for room, nobody else does.
+const PARCELS_IN_FLIGHT: usize = 64;
+
+/// What a front asks of a shard.
+#[derive(Debug)]
+pub enum Ask {
+    Command(Command),
+    Query(Query),
+}
+
+/// Where a reply goes: the place that its call took.
+#[derive(Debug, Clone, Copy)]
+pub struct ReplyTo {
+    core: u16,
+    place: u32,
+}
+
+#[derive(Debug)]
+pub struct ShardRequest {
+    pub ask: Ask,
+    pub reply_to: ReplyTo,
+}
+
+const _: () = assert!(size_of::<ShardRequest>() <= 128, "requests are moved about by value");
+
+#[derive(Debug)]
+enum Message {
+    Request(ShardRequest),
+    Reply(u32, Reply),
+}
+
+type Parcel = Vec<Message>;
+
+/// A core's ends of all channels, before they are connected there.
+pub struct MeshEnds {
+    core: usize,
+    /// By peer; `None` at our own place.
+    peers: Vec<Option<(Sender<Parcel>, Receiver<Parcel>)>>,
+}
+
+/// Makes the channels between `core_count` cores.
+pub(crate) fn mesh_ends(core_count: usize) -> Vec<MeshEnds> {
+    let mut senders: Vec<Vec<Option<Sender<Parcel>>>> = Vec::new();
+    let mut receivers: Vec<Vec<Option<Receiver<Parcel>>>> = Vec::new();
+    for _ in 0..core_count {
+        senders.push((0..core_count).map(|_| None).collect());
+        receivers.push((0..core_count).map(|_| None).collect());
+    }
+    for from in 0..core_count {
+        for to in (0..core_count).filter(|&to| to != from) {
+            let (sender, receiver) = bounded(PARCELS_IN_FLIGHT);
+            senders[from][to] = Some(sender);
+            receivers[to][from] = Some(receiver);
+        }
+    }
+    let ends = senders.into_iter().zip(receivers).enumerate();
+    ends.map(|(core, (senders, receivers))| MeshEnds {
+        core,
+        peers: senders.into_iter().zip(receivers).map(|(sender, receiver)| sender.zip(receiver)).collect(),
+    })
+    .collect()
+}
+
+/// One core's part of the mesh.
+pub struct Mesh {
+    core: usize,
+    outboxes: Vec<Outbox>,
+    places: RefCell<Slab<Place>>,
+    inbox: Rc<Inbox>,
+}
+
+/// What is to go to one other core.
+#[derive(Default)]
+struct Outbox {
+    messages: RefCell<Parcel>,
+    filled: Signal,
+}
+
+/// What waits for this core's shard. Bounded by the calls that all cores may have in flight.
+#[derive(Default)]
+pub struct Inbox {
+    requests: RefCell<VecDeque<ShardRequest>>,
+    pub signal: Signal,
+}
+
+enum Place {
+    Waiting(Option<Waker>),
+    Replied(Reply),
+    /// The caller is gone; the reply will be dropped.
+    Abandoned,
+}
+
+/// Every place for a reply is taken. Nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overloaded;
+
+impl Mesh {
+    /// Connects this core with all others, who must do the same, and starts the couriers.
+    pub async fn connect(ends: MeshEnds, inbox: Rc<Inbox>) -> Rc<Mesh> {
+        let outboxes = ends.peers.iter().map(|_| Outbox::default()).collect();
+        let mesh = Rc::new(Mesh { core: ends.core, outboxes, places: RefCell::default(), inbox });
+        for (peer, channels) in ends.peers.into_iter().enumerate() {
+            let Some((sender, receiver)) = channels else { continue };
+            // Both sides connect both channels at once: in turn they would wait
+            // for each other in a circle.
+            let (sender, receiver) = futures_lite::future::zip(sender.connect(), receiver.connect()).await;
+            rt::spawn(Rc::clone(&mesh).carry(peer, sender));
+            rt::spawn(Rc::clone(&mesh).receive(receiver));
+        }
+        mesh
+    }
+
+    pub fn shard_count(&self) -> usize {
+        self.outboxes.len()
+    }
+
+    pub fn calls_in_flight(&self) -> usize {
+        self.places.borrow().len()
+    }
+
+    /// Sends at once; the reply comes by awaiting what this returns.
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`], and nothing was sent.
+    pub fn call(self: &Rc<Self>, shard: usize, ask: Ask) -> Result<Call, Overloaded> {
+        let mut places = self.places.borrow_mut();
+        if places.len() == CALLS_IN_FLIGHT_MAX {
+            return Err(Overloaded);
+        }
+        let place = places.insert(Place::Waiting(None));
+        let reply_to = ReplyTo { core: self.core as u16, place: place as u32 };
+        let request = ShardRequest { ask, reply_to };
+        if shard == self.core {
+            self.inbox.push(request);
+        } else {
+            self.outboxes[shard].push(Message::Request(request));
+        }
+        Ok(Call { mesh: Rc::clone(self), place })
+    }
+
+    /// Gives a reply to whoever called, on whatever core.
+    pub fn reply(&self, reply_to: ReplyTo, reply: Reply) {
+        let core = usize::from(reply_to.core);
+        if core == self.core {
+            self.settle(reply_to.place, reply);
+        } else {
+            self.outboxes[core].push(Message::Reply(reply_to.place, reply));
+        }
+    }
+
+    fn settle(&self, place: u32, reply: Reply) {
+        let mut places = self.places.borrow_mut();
+        let place = place as usize;
+        let waiting = places.get_mut(place).expect("a place is kept until its reply has come");
+        match std::mem::replace(waiting, Place::Replied(reply)) {
+            Place::Waiting(waker) => {
+                drop(places);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            Place::Abandoned => drop(places.remove(place)),
+            Place::Replied(_) => unreachable!("a call has one reply"),
+        }
+    }
+
+    async fn carry(self: Rc<Self>, peer: usize, sender: ConnectedSender<Parcel>) {
+        let outbox = &self.outboxes[peer];
+        loop {
+            outbox.filled.wait().await;
+            let parcel = outbox.messages.take();
+            if !parcel.is_empty() && !sender.send(parcel).await {
+                return;
+            }
+        }
+    }
+
+    async fn receive(self: Rc<Self>, receiver: ConnectedReceiver<Parcel>) {
+        while let Some(parcel) = receiver.receive().await {
+            for message in parcel {
+                match message {
+                    Message::Request(request) => self.inbox.push(request),
+                    Message::Reply(place, reply) => self.settle(place, reply),
+                }
+            }
+        }
+    }
+}
+
+impl Outbox {
+    fn push(&self, message: Message) {
+        self.messages.borrow_mut().push(message);
+        self.filled.raise();
+    }
+}
+
+impl Inbox {
+    fn push(&self, request: ShardRequest) {
+        self.requests.borrow_mut().push_back(request);
+        self.signal.raise();
+    }
+
+    pub fn pop(&self) -> Option<ShardRequest> {
+        self.requests.borrow_mut().pop_front()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.requests.borrow().is_empty()
+    }
+}
+
+/// A reply that is on its way. Dropping it gives up on the reply, not on the
+/// request: that is with its shard already.
+#[must_use]
+pub struct Call {
+    mesh: Rc<Mesh>,
+    place: usize,
+}
+
+impl Future for Call {
+    type Output = Reply;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+        let mut places = self.mesh.places.borrow_mut();
+        match &mut places[self.place] {
+            waiting @ Place::Waiting(_) => {
+                *waiting = Place::Waiting(Some(context.waker().clone()));
+                Poll::Pending
+            }
+            replied @ Place::Replied(_) => {
+                let Place::Replied(reply) = std::mem::replace(replied, Place::Abandoned) else {
+                    unreachable!("matched above")
+                };
+                Poll::Ready(reply)
+            }
+            Place::Abandoned => unreachable!("a call is not polled after its reply"),
+        }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut places = self.mesh.places.borrow_mut();
+        match &mut places[self.place] {
+            waiting @ Place::Waiting(_) => *waiting = Place::Abandoned,
+            Place::Replied(_) | Place::Abandoned => drop(places.remove(self.place)),
+        }
+    }
+}
+
+/// Something to look at, for one task of the same core.
+#[derive(Default)]
+pub struct Signal {
+    raised: Cell<bool>,
+    waiter: Cell<Option<Waker>>,
+}
+
+impl Signal {
+    pub fn raise(&self) {
+        self.raised.set(true);
+        if let Some(waiter) = self.waiter.take() {
+            waiter.wake();
+        }
+    }
+
+    /// Returns once it has been raised since the last time.
+    pub async fn wait(&self) {
+        poll_fn(|context| {
+            if self.raised.replace(false) {
+                return Poll::Ready(());
+            }
+            self.waiter.set(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+}

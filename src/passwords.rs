@@ -1,0 +1,116 @@
+//! Passwords: argon2id on threads of their own, away from the cores that serve.
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use argon2::password_hash::phc::PasswordHash;
+use argon2::{Argon2, PasswordHasher, PasswordVerifier};
+use futures_channel::oneshot;
+
+/// Jobs that may wait. One takes some 15 ms, so the last of them waits a second.
+const QUEUE_MAX: usize = 64;
+
+/// Password lengths in bytes: the least of NIST SP 800-63B for a password that
+/// stands alone, and a bound for what is hashed.
+pub(crate) const PASSWORD_BYTES_MIN: usize = 8;
+pub(crate) const PASSWORD_BYTES_MAX: usize = 128;
+
+/// Too many logins wait already. Nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueFull;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Hands work to the password threads.
+#[derive(Clone)]
+pub struct Passwords {
+    queue: SyncSender<Job>,
+}
+
+impl Passwords {
+    /// Starts the threads. To be called where no core is pinned: threads inherit that.
+    pub fn start(thread_count: usize) -> std::io::Result<Passwords> {
+        let (queue, jobs) = sync_channel::<Job>(QUEUE_MAX);
+        let jobs = Arc::new(Mutex::new(jobs));
+        for index in 0..thread_count {
+            let jobs = Arc::clone(&jobs);
+            thread::Builder::new().name(format!("password-{index}")).spawn(move || work(&jobs))?;
+        }
+        Ok(Passwords { queue })
+    }
+
+    /// The hash to be kept, in PHC string format.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFull`], and nothing was done.
+    pub async fn hash(&self, password: String) -> Result<Box<str>, QueueFull> {
+        self.run(move || hash_now(&password)).await
+    }
+
+    /// Whether the password is the one of the hash. Without a hash it takes just as
+    /// long to say no, so that the time does not tell whether an account exists.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFull`], and nothing was done.
+    pub async fn verify(&self, password: String, hash: Option<Box<str>>) -> Result<bool, QueueFull> {
+        self.run(move || match hash {
+            Some(hash) => verify_now(&password, &hash),
+            None => {
+                hash_now(&password);
+                false
+            }
+        })
+        .await
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, QueueFull> {
+        let (sender, receiver) = oneshot::channel();
+        let job: Job = Box::new(move || {
+            // Whoever asked may have gone.
+            let _ = sender.send(work());
+        });
+        match self.queue.try_send(job) {
+            Ok(()) => Ok(receiver.await.expect("a password thread answers or ends the process")),
+            Err(TrySendError::Full(_)) => Err(QueueFull),
+            Err(TrySendError::Disconnected(_)) => unreachable!("the password threads never end"),
+        }
+    }
+}
+
+/// With OWASP's parameters, which are argon2's default here: 19 MiB, t=2, p=1.
+///
+/// # Panics
+///
+/// Without random bytes from the kernel, or memory for the hash.
+pub(crate) fn hash_now(password: &str) -> Box<str> {
+    let hash = Argon2::default().hash_password(password.as_bytes());
+    hash.expect("argon2 hashes any password of this length").to_string().into()
+}
+
+fn verify_now(password: &str, hash: &str) -> bool {
+    let hash = PasswordHash::new(hash).expect("a recorded hash is in PHC format");
+    Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
+}
+
+fn work(jobs: &Mutex<Receiver<Job>>) {
+    lower_priority();
+    loop {
+        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        job();
+    }
+}
+
+/// A login can wait for a sale, and a flood of logins has to.
+fn lower_priority() {
+    // On Linux this is the calling thread's own niceness.
+    if let Err(error) = rustix::process::nice(10) {
+        tracing::warn!(%error, "password threads run at normal priority");
+    }
+}

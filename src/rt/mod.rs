@@ -1,0 +1,92 @@
+//! The only place that names the runtime (glommio). Everything that the server
+//! needs of one stands here, so that another could take its place.
+//!
+//! One executor a core, each on a thread of its own; nothing here is shared
+//! between cores but [`channel`].
+
+pub(crate) mod channel;
+pub(crate) mod net;
+mod probe;
+
+use std::future::Future;
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
+
+pub(crate) use probe::{RuntimeError, check};
+
+/// Registered with the kernel per ring, three rings a core. Only direct file
+/// I/O would use it, and there is none; the runtime's default of 10 MiB would
+/// only run into the limit of locked memory.
+const IO_MEMORY_BYTES: usize = 64 * 1024;
+
+/// A queue with this is told at once of wake-ups from other threads; the default
+/// one hears of them when its next timer fires, tens of milliseconds later.
+const WAKE_LATENCY: Duration = Duration::from_millis(10);
+
+/// A core's thread. Ends when the future that it was started with does.
+pub(crate) struct Core(glommio::ExecutorJoinHandle<()>);
+
+impl Core {
+    /// Starts an executor pinned to `cpu` and runs on it what `main` returns.
+    ///
+    /// # Errors
+    ///
+    /// When no thread can be had. Errors of the runtime itself come out of [`Core::join`].
+    pub(crate) fn spawn<F>(
+        name: &str,
+        cpu: usize,
+        main: impl FnOnce() -> F + Send + 'static,
+    ) -> io::Result<Core>
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let builder = LocalExecutorBuilder::new(Placement::Fixed(cpu)).name(name).io_memory(IO_MEMORY_BYTES);
+        let handle = builder.spawn(move || async move {
+            let queue = glommio::executor().create_task_queue(
+                Shares::default(),
+                Latency::Matters(WAKE_LATENCY),
+                "server",
+            );
+            let task = glommio::spawn_local_into(async move { main().await }, queue);
+            task.expect("the queue was just made").await;
+        });
+        Ok(Core(handle.map_err(io::Error::from)?))
+    }
+
+    /// Waits for the core to end.
+    ///
+    /// # Errors
+    ///
+    /// When its executor could not start, or a task on it panicked.
+    pub(crate) fn join(self) -> io::Result<()> {
+        self.0.join().map_err(io::Error::from)
+    }
+}
+
+/// Runs a task on this core, in its own time.
+pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
+    glommio::spawn_local(task).detach();
+}
+
+pub(crate) async fn sleep(duration: Duration) {
+    glommio::timer::sleep(duration).await;
+}
+
+/// Lets other tasks of this core run.
+pub(crate) async fn yield_now() {
+    glommio::executor().yield_now().await;
+}
+
+/// Runs `work`, which may block, on a thread beside this core.
+///
+/// # Panics
+///
+/// When `work` does, here instead of there: the runtime would never wake us.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let guarded = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+    let result: thread::Result<T> = glommio::executor().spawn_blocking(guarded).await;
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}

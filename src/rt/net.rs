@@ -1,0 +1,123 @@
+//! TCP: listeners shared by all cores through the kernel, and streams with
+//! owned buffers, which any runtime can serve.
+#![allow(unsafe_code, reason = "the runtime takes listeners only as raw descriptors")]
+
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::time::Duration;
+
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+/// Connections that the kernel holds for one core until it accepts them: a
+/// noon rush of thousands within the few milliseconds that a batch may take.
+const BACKLOG: i32 = 4096;
+
+/// One socket for each of `count` cores, all on the same address; the kernel
+/// spreads connections over them. Port 0 takes a free one for all.
+///
+/// # Errors
+///
+/// `AddrInUse` when anyone listens there, this server's like included.
+pub(crate) fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<BoundListener>)> {
+    check_free(address)?;
+    let mut address = address;
+    let mut listeners = Vec::with_capacity(count);
+    for _ in 0..count {
+        let socket = new_socket(address)?;
+        socket.set_reuse_port(true)?;
+        socket.bind(&SockAddr::from(address))?;
+        if address.port() == 0 {
+            let bound = socket.local_addr()?.as_socket();
+            address = bound.ok_or_else(|| io::Error::other("a TCP socket has an IP address"))?;
+        }
+        listeners.push(BoundListener(socket));
+    }
+    Ok((address, listeners))
+}
+
+/// With SO_REUSEPORT a second server on the port would succeed and take half of
+/// the connections. A socket without it fails where one with it listens.
+fn check_free(address: SocketAddr) -> io::Result<()> {
+    new_socket(address)?.bind(&SockAddr::from(address))
+}
+
+/// SO_REUSEADDR lets a restart bind while old connections are in TIME_WAIT.
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    Ok(socket)
+}
+
+/// Bound, so that the port is taken; nobody can connect before [`BoundListener::listen`].
+pub(crate) struct BoundListener(Socket);
+
+impl BoundListener {
+    /// Starts to listen, on the core that calls it.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says.
+    pub(crate) fn listen(self) -> io::Result<Listener> {
+        self.0.set_nonblocking(true)?;
+        self.0.listen(BACKLOG)?;
+        // SAFETY: the descriptor is open, a listening TCP socket, and given away here.
+        let listener = unsafe { glommio::net::TcpListener::from_raw_fd(self.0.into_raw_fd()) };
+        Ok(Listener(listener))
+    }
+}
+
+pub struct Listener(glommio::net::TcpListener);
+
+impl Listener {
+    /// # Errors
+    ///
+    /// Of one connection, or for want of descriptors: worth another try a moment later.
+    pub async fn accept(&self) -> io::Result<Stream> {
+        let stream = self.0.accept().await.map_err(io::Error::from)?;
+        stream.set_nodelay(true).map_err(io::Error::from)?;
+        Ok(Stream(stream))
+    }
+}
+
+pub struct Stream(glommio::net::TcpStream);
+
+impl Stream {
+    /// Appends what comes, at most `room` bytes, to `buffer` and gives it back;
+    /// 0 bytes when the client has ended its side.
+    pub async fn read(&mut self, mut buffer: Vec<u8>, room: usize) -> (io::Result<usize>, Vec<u8>) {
+        let filled = buffer.len();
+        buffer.resize(filled + room, 0);
+        let result = self.0.read(&mut buffer[filled..]).await;
+        buffer.truncate(filled + result.as_ref().copied().unwrap_or(0));
+        (result, buffer)
+    }
+
+    /// Writes all of `buffer` and gives it back.
+    pub async fn write(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
+        let result = self.0.write_all(&buffer).await;
+        (result, buffer)
+    }
+
+    /// Tells the client that no more will come.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is gone.
+    pub async fn end_writing(&self) -> io::Result<()> {
+        self.0.shutdown(Shutdown::Write).await.map_err(io::Error::from)
+    }
+
+    /// How long a read may take from now on, before it fails with `TimedOut`.
+    ///
+    /// # Errors
+    ///
+    /// When the duration is zero.
+    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        self.0.set_read_timeout(timeout).map_err(io::Error::from)
+    }
+}

@@ -1,0 +1,276 @@
+//! Starts a server, keeps it, and ends it in order.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shards::ids::EventId;
+use shards::log::Log;
+use shards::recovery::RecoveryError;
+use shards::shard::Shard;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::client::Shards;
+use crate::config::{Config, Storage};
+use crate::front::acceptor;
+use crate::front::api::{Api, Common, HIGHEST_DEMO_EVENT, Ids};
+use crate::front::auth::Tokens;
+use crate::front::connection::Front;
+use crate::mesh::{Inbox, Mesh, MeshEnds, Signal, mesh_ends};
+use crate::metrics::Metrics;
+use crate::passwords::Passwords;
+use crate::pump::Pump;
+use crate::random;
+use crate::rt::net::{BoundListener, bind_all};
+use crate::rt::{self, Core, RuntimeError};
+use crate::secret::{self, SecretError};
+use crate::storage::{self, Opened, RecoveredSummary};
+
+/// How long requests under way may take to end once the server drains. With
+/// what comes before and after, the process is gone within ten seconds.
+const DRAIN_MAX: Duration = Duration::from_secs(8);
+
+/// Why a server could not start or go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
+    #[error(
+        "{address} is taken: another process listens there\n  choose another address with --listen, or port 0 for a free one"
+    )]
+    AddressTaken { address: SocketAddr },
+    #[error("listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error(
+        "--demo serves accounts with a known password, so it listens on loopback only, not on {address}\n  \
+         use --listen 127.0.0.1:9092, or leave --demo out"
+    )]
+    DemoBeyondLoopback { address: SocketAddr },
+    #[error("{source}{}", hint(source))]
+    Recovery {
+        #[from]
+        source: RecoveryError,
+    },
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error("start a thread: {0}")]
+    Thread(io::Error),
+    #[error("core {index} failed: {source}")]
+    Core { index: usize, source: io::Error },
+}
+
+fn hint(error: &RecoveryError) -> &'static str {
+    match error {
+        RecoveryError::Locked { .. } => "\n  stop that process, or choose another directory with --data",
+        RecoveryError::Io { .. } => "\n  choose a directory that this user can write with --data",
+        _ => {
+            "\n  nothing was changed; restore the file from a backup, or move the whole directory away to start empty"
+        }
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, then drains.
+///
+/// # Errors
+///
+/// When the server could not start, or one of its cores failed.
+pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
+    rt::check()?;
+    if config.demo && !config.listen.ip().is_loopback() {
+        return Err(ServeError::DemoBeyondLoopback { address: config.listen });
+    }
+    abort_on_panic();
+    raise_descriptor_limit();
+    let (address, listeners) = listen(config)?;
+    let opened = storage::open(config.storage, &config.data, config.shard_count)?;
+    let common = Arc::new(common(config, &opened)?);
+    let secret = match (secret::from_environment()?, config.storage) {
+        (Some(secret), _) => secret,
+        (None, Storage::Sqlite) => secret::from_directory(&config.data)?,
+        (None, Storage::Memory) => secret::ephemeral(),
+    };
+    let tokens = Tokens::new(&secret, opened.cluster);
+
+    drain_on_signal(Arc::clone(&common))?;
+    let (report, reports) = mpsc::channel();
+    let fronts_open = Arc::new(AtomicUsize::new(config.shard_count));
+    let cpus = cpus();
+    let parts = opened.shards.into_iter().zip(mesh_ends(config.shard_count)).zip(listeners);
+    let mut cores = Vec::with_capacity(config.shard_count);
+    for (index, (((shard, log), ends), listener)) in parts.enumerate() {
+        let part = CorePart {
+            index,
+            shard,
+            log,
+            ends,
+            listener,
+            common: Arc::clone(&common),
+            tokens: tokens.clone(),
+            fronts_open: Arc::clone(&fronts_open),
+            report: report.clone(),
+        };
+        let core = Core::spawn("core", cpus[index % cpus.len()], move || part.run());
+        cores.push(core.map_err(ServeError::Thread)?);
+    }
+    drop(report);
+    for _ in 0..cores.len() {
+        match reports.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(source)) => return Err(ServeError::Listen { address, source }),
+            // A core ended before it could say anything: joining it tells why.
+            Err(mpsc::RecvError) => return join(cores),
+        }
+    }
+    announce(config, address, opened.recovered.as_ref());
+    join(cores)
+}
+
+fn join(cores: Vec<Core>) -> Result<(), ServeError> {
+    for (index, core) in cores.into_iter().enumerate() {
+        core.join().map_err(|source| ServeError::Core { index, source })?;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn listen(config: &Config) -> Result<(SocketAddr, Vec<BoundListener>), ServeError> {
+    bind_all(config.listen, config.shard_count).map_err(|source| match source.kind() {
+        io::ErrorKind::AddrInUse => ServeError::AddressTaken { address: config.listen },
+        _ => ServeError::Listen { address: config.listen, source },
+    })
+}
+
+fn common(config: &Config, opened: &Opened) -> Result<Common, ServeError> {
+    let reserved = if config.demo { HIGHEST_DEMO_EVENT } else { EventId(0) };
+    let password_threads = (cpus().len() / 2).max(1);
+    Ok(Common {
+        ids: Ids::after(opened.highest_event.max(reserved), opened.highest_user),
+        passwords: Passwords::start(password_threads).map_err(ServeError::Thread)?,
+        metrics: Box::leak(Box::new(Metrics::new(config.shard_count))),
+        boot_id: format!("{:016x}", random::u64()),
+        draining: AtomicBool::new(false),
+        demo: config.demo,
+    })
+}
+
+/// The one line that says that the server answers now.
+fn announce(config: &Config, address: SocketAddr, recovered: Option<&RecoveredSummary>) {
+    let shards = match config.shard_count {
+        1 => "1 shard".to_owned(),
+        several => format!("{several} shards"),
+    };
+    let data = match recovered {
+        Some(recovered) => format!(
+            "data in {}, recovered {} records in {} ms, epoch {}",
+            config.data.display(),
+            recovered.record_count,
+            recovered.took.as_millis(),
+            recovered.epoch.0
+        ),
+        None => "in memory: all is gone at the end".to_owned(),
+    };
+    println!("boxoffice {} listening on http://{address}, {shards}, {data}", env!("CARGO_PKG_VERSION"));
+    tracing::info!(%address, shards = config.shard_count, "ready");
+}
+
+/// What moves to a core's own thread.
+struct CorePart {
+    index: usize,
+    shard: Shard,
+    log: Box<dyn Log>,
+    ends: MeshEnds,
+    listener: BoundListener,
+    common: Arc<Common>,
+    tokens: Tokens,
+    fronts_open: Arc<AtomicUsize>,
+    report: mpsc::Sender<io::Result<()>>,
+}
+
+impl CorePart {
+    async fn run(self) {
+        let metrics = &self.common.metrics.cores[self.index];
+        let inbox = Rc::new(Inbox::default());
+        let mesh = Mesh::connect(self.ends, Rc::clone(&inbox)).await;
+        let stop = Rc::new(Cell::new(false));
+        let stopped = Rc::new(Signal::default());
+        let pump = Pump::new(self.shard, self.log, Rc::clone(&inbox), Rc::clone(&mesh), metrics);
+        rt::spawn({
+            let (stop, stopped) = (Rc::clone(&stop), Rc::clone(&stopped));
+            async move {
+                pump.run(stop).await;
+                stopped.raise();
+            }
+        });
+        let api = Api { common: self.common, shards: Shards::new(mesh), tokens: self.tokens };
+        let front = Rc::new(Front::new(api, metrics));
+        let listener = match self.listener.listen() {
+            Ok(listener) => listener,
+            Err(error) => {
+                let _ = self.report.send(Err(error));
+                return;
+            }
+        };
+        let _ = self.report.send(Ok(()));
+        acceptor::run(Rc::clone(&front), listener).await;
+
+        let deadline = Instant::now() + DRAIN_MAX;
+        while front.is_busy() && Instant::now() < deadline {
+            rt::sleep(Duration::from_millis(5)).await;
+        }
+        // A shard goes on until no front can ask it any more.
+        self.fronts_open.fetch_sub(1, Ordering::AcqRel);
+        while self.fronts_open.load(Ordering::Acquire) > 0 {
+            rt::sleep(Duration::from_millis(5)).await;
+        }
+        stop.set(true);
+        inbox.signal.raise();
+        stopped.wait().await;
+    }
+}
+
+/// The CPUs that this process may run on.
+pub(crate) fn cpus() -> Vec<usize> {
+    let Ok(mask) = rustix::thread::sched_getaffinity(None) else { return vec![0] };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)).collect()
+}
+
+/// A panic is a bug, and what a shard knows after one is not to be trusted: the
+/// process ends at once, and a restart recovers what is certain.
+fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+/// As many connections as the system lets us have, without being asked for it.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
+}
+
+fn drain_on_signal(common: Arc<Common>) -> Result<(), ServeError> {
+    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ServeError::Thread)?;
+    let watch = move || {
+        for signal in signals.forever() {
+            if common.draining.swap(true, Ordering::Relaxed) {
+                tracing::warn!("stopping at once");
+                std::process::exit(128 + signal);
+            }
+            tracing::info!("draining: answering what is under way; once more to stop at once");
+        }
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(ServeError::Thread)?;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! Opens what the shards are to be made of: a data directory, or nothing.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use shards::ids::{Epoch, EventId, UserId};
+use shards::limits::SLOT_COUNT;
+use shards::log::{Log, MemoryLog};
+use shards::record::SlotHead;
+use shards::recovery::{self, DirectoryLock, Progress, RecoveryError};
+use shards::shard::Shard;
+use shards::state::ShardState;
+
+use crate::config::Storage;
+use crate::random;
+
+/// Quicker recoveries are over before anyone has read a progress bar.
+const PROGRESS_AFTER: Duration = Duration::from_secs(1);
+
+/// Shards with their logs, ready to be moved to their cores.
+pub(crate) struct Opened {
+    pub shards: Vec<(Shard, Box<dyn Log>)>,
+    pub cluster: u64,
+    pub highest_event: EventId,
+    pub highest_user: UserId,
+    pub recovered: Option<RecoveredSummary>,
+    /// Held until the process ends.
+    #[expect(dead_code, reason = "it is there to be held")]
+    pub lock: Option<DirectoryLock>,
+}
+
+pub(crate) struct RecoveredSummary {
+    pub record_count: u64,
+    pub epoch: Epoch,
+    pub took: Duration,
+}
+
+/// # Errors
+///
+/// Whatever recovery refuses.
+pub(crate) fn open(storage: Storage, directory: &Path, shard_count: usize) -> Result<Opened, RecoveryError> {
+    match storage {
+        Storage::Sqlite => open_directory(directory, shard_count),
+        Storage::Memory => Ok(open_memory(shard_count)),
+    }
+}
+
+fn open_directory(directory: &Path, shard_count: usize) -> Result<Opened, RecoveryError> {
+    let start = Instant::now();
+    let progress = Progress::default();
+    let recovered = thread::scope(|scope| {
+        let recovery = scope.spawn(|| recovery::open(directory, shard_count, &progress));
+        if std::io::stderr().is_terminal() {
+            show_progress(&progress, || recovery.is_finished());
+        }
+        recovery.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    let boxed = |(shard, log)| -> (Shard, Box<dyn Log>) { (shard, Box::new(log)) };
+    Ok(Opened {
+        shards: recovered.shards.into_iter().map(boxed).collect(),
+        cluster: recovered.cluster,
+        highest_event: recovered.highest_event,
+        highest_user: recovered.highest_user,
+        recovered: Some(RecoveredSummary {
+            record_count: recovered.record_count,
+            epoch: recovered.epoch,
+            took: start.elapsed(),
+        }),
+        lock: Some(recovered.lock),
+    })
+}
+
+fn show_progress(progress: &Progress, is_finished: impl Fn() -> bool) {
+    let start = Instant::now();
+    let mut bar: Option<ProgressBar> = None;
+    while !is_finished() {
+        thread::sleep(Duration::from_millis(20));
+        if start.elapsed() >= PROGRESS_AFTER {
+            let bar = bar.get_or_insert_with(|| {
+                let style = ProgressStyle::with_template(
+                    "recovering {bar:40} {human_pos}/{human_len} records, {eta} left",
+                );
+                ProgressBar::new(0).with_style(style.expect("the template is a good one"))
+            });
+            bar.set_length(progress.records_total.load(Ordering::Relaxed));
+            bar.set_position(progress.records_done.load(Ordering::Relaxed));
+        }
+    }
+    if let Some(bar) = bar {
+        bar.finish_and_clear();
+    }
+}
+
+fn open_memory(shard_count: usize) -> Opened {
+    let cluster = random::u64();
+    let shard = || {
+        let heads = Box::new([SlotHead::empty(cluster); SLOT_COUNT]);
+        let log: Box<dyn Log> = Box::new(MemoryLog);
+        (Shard::new(ShardState::default(), heads, Epoch(1)), log)
+    };
+    Opened {
+        shards: (0..shard_count).map(|_| shard()).collect(),
+        cluster,
+        highest_event: EventId(0),
+        highest_user: UserId(0),
+        recovered: None,
+        lock: None,
+    }
+}
