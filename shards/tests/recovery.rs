@@ -520,8 +520,11 @@ fn a_refusal_leaves_the_journals_of_a_killed_process_alone() {
     assert_same(&office.snapshot(), &Office::open(killed.path(), 2).snapshot(), "put back");
 }
 
+/// What a start had come to when it was killed, and how that looks on disk.
+type Crash = (&'static str, fn(&Path));
+
 /// What a first start had done when it was killed.
-const FIRST_CRASHES: &[(&str, fn(&Path))] = &[
+const FIRST_CRASHES: &[Crash] = &[
     ("nothing", |_| ()),
     ("the lock", |directory| write(directory, "lock", b"")),
     ("a log file without a page", |directory| write(directory, "shard-00.sqlite", b"")),
@@ -550,7 +553,7 @@ const FIRST_CRASHES: &[(&str, fn(&Path))] = &[
 ];
 
 /// What a later start, of four shards, had done to an [`old_directory`] when it was killed.
-const LATER_CRASHES: &[(&str, fn(&Path))] = &[
+const LATER_CRASHES: &[Crash] = &[
     ("nothing", |_| ()),
     ("a log file without a page", |directory| write(directory, "shard-03.sqlite", b"")),
     ("a log file without tables", |directory| sql(directory, "shard-03.sqlite", "PRAGMA journal_mode = WAL")),
@@ -747,15 +750,14 @@ fn add_epoch_of_four(manifest: &mut serde_json::Value) {
 /// Changes a record and gives it the checksum that it would have had.
 fn forge(directory: &Path, name: &str, slot: u8, lsn: u64, change: &str) {
     sql(directory, name, &format!("UPDATE record SET {change} WHERE slot = {slot} AND lsn = {lsn}"));
-    // Its predecessor may be in the file of an earlier shard count.
-    let files = files_in(directory).into_keys().filter(|name| name.ends_with(".sqlite"));
-    let before = files.filter_map(|name| {
-        let connection = Connection::open(directory.join(name)).unwrap();
-        let query = "SELECT chain FROM record WHERE slot = ?1 AND lsn = ?2";
-        connection.query_row(query, (slot, lsn as i64 - 1), |row| row.get::<_, i64>(0)).ok()
-    });
     let mut head = SlotHead::empty(cluster(directory));
-    head.chain = before.last().map_or(head.chain, i64::cast_unsigned);
+    // The record before it may be in the file of an earlier shard count.
+    for file in files_in(directory).into_keys().filter(|name| name.ends_with(".sqlite")) {
+        let connection = Connection::open(directory.join(file)).unwrap();
+        let query = "SELECT chain FROM record WHERE slot = ?1 AND lsn = ?2";
+        let chain = connection.query_row(query, (slot, lsn as i64 - 1), |row| row.get::<_, i64>(0));
+        head.chain = chain.map_or(head.chain, i64::cast_unsigned);
+    }
     let connection = Connection::open(directory.join(name)).unwrap();
     let query = "SELECT kind, event, number, user, quantity, coalesce(body, ''), epoch, at FROM record
                  WHERE slot = ?1 AND lsn = ?2";

@@ -2,15 +2,13 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::poll_once;
 
-use super::api::{Api, Prepared};
+use super::api::{Api, Prepared, Running};
 use super::http::parse::{Limits, Method, Parser, Progress, Request, Version};
 use super::http::write::{DateClock, Envelope, Response};
 use super::problem::Problem;
@@ -127,13 +125,16 @@ struct Pipeline {
 }
 
 struct Exchange {
-    response: Pin<Box<dyn Future<Output = Response>>>,
-    /// The response, when it came before its turn.
-    early: Option<Response>,
+    turn: Turn,
     request_id: String,
     close: bool,
     announce_keep_alive: bool,
     omit_body: bool,
+}
+
+enum Turn {
+    Running(Running),
+    Done(Response),
 }
 
 impl Pipeline {
@@ -215,25 +216,29 @@ impl Connection {
 
     /// Starts a request: what it asks of a shard is on its way when this returns.
     async fn begin(&mut self, safe: bool, shard: Option<usize>, mut exchange: Exchange) {
-        exchange.early = poll_once(&mut exchange.response).await;
+        if let Turn::Running(running) = &mut exchange.turn
+            && let Some(result) = poll_once(running).await
+        {
+            exchange.turn = Turn::Done(result.unwrap_or_else(Problem::into_response));
+        }
         self.pipeline.push(safe, shard, exchange);
     }
 
     /// Waits for everything under way, in order, and puts it into the output.
     async fn answer_all(&mut self) -> Result<(), Gone> {
         while let Some(mut exchange) = self.pipeline.exchanges.pop_front() {
-            let response = match exchange.early.take() {
-                Some(response) => response,
-                None => match poll_once(&mut exchange.response).await {
-                    Some(response) => response,
+            if let Turn::Running(running) = &mut exchange.turn {
+                let result = match poll_once(&mut *running).await {
+                    Some(result) => result,
                     None => {
                         // Nobody who has an answer waits for one who has none.
                         self.flush().await?;
-                        (&mut exchange.response).await
+                        running.await
                     }
-                },
-            };
-            self.front.put(&exchange, &response, &mut self.output);
+                };
+                exchange.turn = Turn::Done(result.unwrap_or_else(Problem::into_response));
+            }
+            self.front.put(&exchange, &mut self.output);
             if self.output.len() >= WRITE_BYTES {
                 self.flush().await?;
             }
@@ -277,8 +282,10 @@ impl Front {
         self.requests.update(|requests| requests + 1);
         self.metrics.requests.add(1);
         Exchange {
-            response: Box::pin(prepared.response()),
-            early: None,
+            turn: match prepared.answer {
+                Ok(running) => Turn::Running(running),
+                Err(problem) => Turn::Done(problem.into_response()),
+            },
             request_id: self.request_id(Some(request)),
             close: !request.keep_alive || self.is_draining(),
             announce_keep_alive: request.version == Version::Http10,
@@ -291,8 +298,7 @@ impl Front {
         self.requests.update(|requests| requests + 1);
         self.metrics.requests.add(1);
         Exchange {
-            response: Box::pin(std::future::ready(response)),
-            early: None,
+            turn: Turn::Done(response),
             request_id: self.request_id(None),
             close: true,
             announce_keep_alive: false,
@@ -300,7 +306,8 @@ impl Front {
         }
     }
 
-    fn put(&self, exchange: &Exchange, response: &Response, output: &mut Vec<u8>) {
+    fn put(&self, exchange: &Exchange, output: &mut Vec<u8>) {
+        let Turn::Done(response) = &exchange.turn else { unreachable!("it is put when it is done") };
         self.metrics.responses[usize::from(response.status / 100)].add(1);
         if response.status == 503 {
             self.metrics.overloaded.add(1);

@@ -78,25 +78,17 @@ pub struct Api {
     pub tokens: Tokens,
 }
 
-/// What an endpoint makes of a request: an answer to come, or at once what is wrong with it.
-type Answer = Result<Pin<Box<dyn Future<Output = Result<Response, Problem>>>>, Problem>;
+/// A request that runs, and ends in an answer.
+pub type Running = Pin<Box<dyn Future<Output = Result<Response, Problem>>>>;
 
-/// A request that owns all it needs, not yet running.
+/// What an endpoint makes of a request: an answer to come, or at once what is wrong with it.
+type Answer = Result<Running, Problem>;
+
+/// A request that owns all it needs, and has done nothing yet.
 pub struct Prepared {
-    answer: Answer,
+    pub answer: Answer,
     /// The one shard that it asks, where that is one question to one shard.
     pub shard: Option<usize>,
-}
-
-impl Prepared {
-    /// Runs it.
-    pub async fn response(self) -> Response {
-        let result = match self.answer {
-            Ok(answer) => answer.await,
-            Err(problem) => Err(problem),
-        };
-        result.unwrap_or_else(Problem::into_response)
-    }
 }
 
 impl Api {
