@@ -1,7 +1,7 @@
 //! Starts a server, keeps it, and ends it in order.
 
 use std::cell::Cell;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -36,6 +36,9 @@ use crate::storage::{self, Opened, RecoveredSummary};
 /// How long requests under way may take to end once the server drains. With
 /// what comes before and after, the process is gone within ten seconds.
 const DRAIN_MAX: Duration = Duration::from_secs(8);
+
+/// For those who asked when the shards were stopping: they hear that nothing was done.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
 /// Why a server could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -176,7 +179,9 @@ fn announce(config: &Config, address: SocketAddr, recovered: Option<&RecoveredSu
         ),
         None => "in memory: all is gone at the end".to_owned(),
     };
-    println!("boxoffice {} listening on http://{address}, {shards}, {data}", env!("CARGO_PKG_VERSION"));
+    let version = env!("CARGO_PKG_VERSION");
+    // Whoever closed standard output does not want to know.
+    let _ = writeln!(io::stdout(), "boxoffice {version} listening on http://{address}, {shards}, {data}");
     tracing::info!(%address, shards = config.shard_count, "ready");
 }
 
@@ -208,7 +213,12 @@ impl CorePart {
                 stopped.raise();
             }
         });
-        let api = Api { common: self.common, shards: Shards::new(mesh), tokens: self.tokens };
+        let api = Api {
+            common: self.common,
+            shards: Shards::new(mesh),
+            tokens: self.tokens,
+            closed: Cell::new(false),
+        };
         let front = Rc::new(Front::new(api, metrics));
         let listener = match self.listener.listen() {
             Ok(listener) => listener,
@@ -224,7 +234,8 @@ impl CorePart {
         while front.is_busy() && Instant::now() < deadline {
             rt::sleep(Duration::from_millis(5)).await;
         }
-        // A shard goes on until no front can ask it any more.
+        // A shard goes on until no front asks it any more.
+        front.api.closed.set(true);
         self.fronts_open.fetch_sub(1, Ordering::AcqRel);
         while self.fronts_open.load(Ordering::Acquire) > 0 {
             rt::sleep(Duration::from_millis(5)).await;
@@ -232,6 +243,10 @@ impl CorePart {
         stop.set(true);
         inbox.signal.raise();
         stopped.wait().await;
+        let deadline = Instant::now() + LAST_ANSWERS;
+        while front.is_busy() && Instant::now() < deadline {
+            rt::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 

@@ -252,8 +252,11 @@ impl Connection {
         }
         let buffer = std::mem::take(&mut self.output);
         let (result, buffer) = self.stream.write(buffer).await;
-        self.output = buffer;
-        self.output.clear();
+        if buffer.capacity() <= READ_BYTES {
+            // What a few answers need is kept; what a burst needed is not.
+            self.output = buffer;
+            self.output.clear();
+        }
         result.map_err(|_| Gone)
     }
 

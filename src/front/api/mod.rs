@@ -11,6 +11,7 @@ mod reservations;
 mod sessions;
 mod system;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub struct Api {
     pub common: Arc<Common>,
     pub shards: Shards,
     pub tokens: Tokens,
+    /// The shards are about to stop, and are not asked any more.
+    pub closed: Cell<bool>,
 }
 
 /// A request that runs, and ends in an answer.
@@ -94,6 +97,9 @@ pub struct Prepared {
 impl Api {
     /// Routes, authenticates and reads a request; runs nothing yet.
     pub fn prepare(&self, request: &Request<'_>) -> Prepared {
+        if self.closed.get() {
+            return Prepared { answer: Err(Problem::unavailable(Kind::NotReady)), shard: None };
+        }
         match find(request.method, request.path) {
             Routed::To { route, parameter } => match self.admit(route, request) {
                 Ok(identity) => {
