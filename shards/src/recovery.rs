@@ -153,6 +153,7 @@ fn lock_directory(directory: &Path) -> Result<DirectoryLock, RecoveryError> {
     use std::os::unix::fs::DirBuilderExt;
     let create = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     create.map_err(io_error("create data directory", directory))?;
+    sync_parent(directory)?;
     let path = directory.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(io_error("open", &path))?;
@@ -251,6 +252,16 @@ fn sync_directory(directory: &Path) -> Result<(), RecoveryError> {
     sync.map_err(io_error("sync", directory))
 }
 
+/// Else a power cut soon after the first start could take the whole directory.
+fn sync_parent(directory: &Path) -> Result<(), RecoveryError> {
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match sync_directory(parent.unwrap_or(Path::new("."))) {
+        // A directory made for us in one that we may not read was made durable by its maker.
+        Err(RecoveryError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
+}
+
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecoveryError {
     let path = path.to_owned();
     move |source| RecoveryError::Io { action, path, source }
@@ -338,7 +349,11 @@ fn read_ranges(
     }
     for file in files {
         file.log.rows_after(file.read_to, |row| -> Result<bool, RecoveryError> {
-            Err(RecoveryError::UnknownEpoch { path: file.log.path().to_owned(), epoch: row.epoch })
+            let path = file.log.path().to_owned();
+            Err(match row.epoch > manifest.last_epoch() {
+                true => RecoveryError::UnknownEpoch { path, epoch: row.epoch },
+                false => RecoveryError::WrongFile { path, slot: row.slot, epoch: row.epoch },
+            })
         })?;
     }
     Ok(())
@@ -400,8 +415,11 @@ impl<'a> Reader<'a> {
 }
 
 fn send(chunk: &mut Chunk, sender: &SyncSender<Chunk>, progress: &Progress) {
+    if chunk.is_empty() {
+        return;
+    }
     progress.records_done.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-    let full = std::mem::replace(chunk, Chunk::with_capacity(CHUNK_RECORDS));
+    let full = std::mem::take(chunk);
     // An applier ends early only by a panic, which goes on where it is joined.
     let _ = sender.send(full);
 }

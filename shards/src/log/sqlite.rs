@@ -123,7 +123,16 @@ impl LogFile {
     /// The file is the right one, and this process's to write.
     fn take_over(&self) -> Result<(), LogError> {
         let failed = self.failed("set up");
-        self.connection.execute_batch("PRAGMA journal_mode = WAL").map_err(&failed)?;
+        let mode: String = self
+            .connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+            .map_err(&failed)?;
+        if mode != "wal" {
+            // Without shared memory (some network file systems) SQLite stays as it was.
+            let cannot = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+            let reason = format!("this file system has no WAL for SQLite, it stays at {mode}");
+            return Err(failed(rusqlite::Error::SqliteFailure(cannot, Some(reason))));
+        }
         let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         self.connection.set_db_config(no_checkpoint, false).map(drop).map_err(&failed)
     }

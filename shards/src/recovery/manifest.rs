@@ -79,6 +79,9 @@ impl Manifest {
             if let Some(name) = range.files.iter().find(|name| name.contains(['/', '\0'])) {
                 return Err(format!("{name:?} is no file name"));
             }
+            if (1..range.files.len()).any(|index| range.files[..index].contains(&range.files[index])) {
+                return Err(format!("epoch {} names a file twice", range.first.0));
+            }
             due = range.last.0.checked_add(1).map(Epoch).ok_or("its epochs never end")?;
         }
         if self.epochs.is_empty() {
