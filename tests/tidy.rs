@@ -48,13 +48,34 @@ fn modules_know_only_whom_they_may() {
         (
             "shards/src/state",
             &["shards/src/state/tests.rs"],
-            &["HashMap", "HashSet", "SystemTime", "Instant", "thread", "getrandom", "fs", "io", "log", "rusqlite"],
+            &[
+                "HashMap",
+                "HashSet",
+                "SystemTime",
+                "Instant",
+                "thread",
+                "getrandom",
+                "fs",
+                "io",
+                "log",
+                "rusqlite",
+            ],
             "state is a pure fold over records",
         ),
         ("shards/src/log", &[], &["state", "ShardState"], "the log knows records, not state"),
-        ("src/front/api", &[], &["Mesh", "mesh", "rt", "channel"], "the API asks shards through the client alone"),
+        (
+            "src/front/api",
+            &[],
+            &["Mesh", "mesh", "rt", "channel"],
+            "the API asks shards through the client alone",
+        ),
         ("src/front/http", &[], &["shards", "rt", "mesh", "client"], "HTTP knows bytes alone"),
-        ("src/front/router.rs", &[], &["rt", "mesh", "client", "state", "log"], "the router knows the table alone"),
+        (
+            "src/front/router.rs",
+            &[],
+            &["rt", "mesh", "client", "state", "log"],
+            "the router knows the table alone",
+        ),
         ("src/front/auth.rs", &[], &["rt", "mesh", "client", "state", "log"], "tokens know identities alone"),
     ];
     let mut broken = Vec::new();
@@ -65,7 +86,9 @@ fn modules_know_only_whom_they_may() {
         };
         for (path, code) in sources(folder) {
             let path = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("under the root").to_owned();
-            if only.is_some_and(|only| path != Path::new(only)) || free.iter().any(|free| path.starts_with(free)) {
+            if only.is_some_and(|only| path != Path::new(only))
+                || free.iter().any(|free| path.starts_with(free))
+            {
                 continue;
             }
             for word in *forbidden {
@@ -81,13 +104,15 @@ fn modules_know_only_whom_they_may() {
 #[test]
 fn versions_stand_in_one_place() {
     for manifest in ["Cargo.toml", "shards/Cargo.toml"] {
-        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest)).expect("it is there");
+        let text =
+            fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest)).expect("it is there");
         let mut section = "";
         for line in text.lines() {
             if line.starts_with('[') {
                 section = line;
             }
-            let is_dependency = ["[dependencies]", "[dev-dependencies]"].contains(&section) && line.contains('=');
+            let is_dependency =
+                ["[dependencies]", "[dev-dependencies]"].contains(&section) && line.contains('=');
             assert!(!is_dependency || line.contains(".workspace = true"), "{manifest}: {line}");
         }
     }
