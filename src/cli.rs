@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use shards::limits::SHARD_COUNT_MAX;
@@ -11,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 use crate::admin;
 use crate::config::{Config, Storage};
 use crate::demo::{self, DemoOptions};
+use crate::front::deadlines::Patience;
 use crate::server::{self, cpus};
 
 /// An event ticket reservation server: no ticket sold twice, no sale lost.
@@ -68,6 +70,34 @@ struct ServeOptions {
     /// Serve GET /api/v1/pop, which makes users with a known password; on loopback only
     #[arg(long, env = "BOXOFFICE_DEMO")]
     demo: bool,
+
+    /// Connections held at once; more are answered 503 and closed [default: the limit of open
+    /// files, less 512]
+    #[arg(long, env = "BOXOFFICE_MAX_CONNECTIONS", value_name = "N", value_parser = connection_count)]
+    max_connections: Option<usize>,
+
+    #[command(flatten)]
+    patience: PatienceOptions,
+}
+
+/// How long clients may take.
+#[derive(Debug, Args)]
+struct PatienceOptions {
+    /// Seconds for a request's head, from its first byte
+    #[arg(long, env = "BOXOFFICE_HEAD_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    head_timeout: Duration,
+
+    /// Seconds before a request's body has to keep up 1 KiB a second
+    #[arg(long, env = "BOXOFFICE_BODY_GRACE", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    body_grace: Duration,
+
+    /// Seconds that a connection may be idle between requests
+    #[arg(long, env = "BOXOFFICE_IDLE_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    idle_timeout: Duration,
+
+    /// Seconds that a client may leave its answers unread
+    #[arg(long, env = "BOXOFFICE_STALL_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    stall_timeout: Duration,
 }
 
 #[derive(Debug, Args)]
@@ -123,6 +153,13 @@ impl ServeOptions {
             shard_count: self.shards.unwrap_or_else(|| cpus().len().min(SHARD_COUNT_MAX)),
             storage: self.storage,
             demo: self.demo,
+            connections_max: self.max_connections,
+            patience: Patience {
+                head: self.patience.head_timeout,
+                body_grace: self.patience.body_grace,
+                idle: self.patience.idle_timeout,
+                stalled: self.patience.stall_timeout,
+            },
         }
     }
 }
@@ -132,6 +169,18 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         .to_socket_addrs()
         .map_err(|error| format!("{error}; give an address and a port, like 127.0.0.1:9092 or [::]:9092"))?;
     addresses.next().ok_or_else(|| "the name has no address".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse().ok().filter(|seconds| (0.1..=86_400.0).contains(seconds));
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "must be a number of seconds from 0.1 to 86400".to_owned())
+}
+
+fn connection_count(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|&count| count >= 1);
+    count.ok_or_else(|| "must be a whole number from 1".to_owned())
 }
 
 fn shard_count(text: &str) -> Result<usize, String> {

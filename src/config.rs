@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::front::deadlines::Patience;
+
 /// Where acknowledged changes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Storage {
@@ -19,4 +21,7 @@ pub(crate) struct Config {
     pub shard_count: usize,
     pub storage: Storage,
     pub demo: bool,
+    pub patience: Patience,
+    /// `None` for as many as there are descriptors, less a reserve.
+    pub connections_max: Option<usize>,
 }

@@ -23,6 +23,7 @@ use crate::front::acceptor;
 use crate::front::api::{Api, Common, HIGHEST_DEMO_EVENT, Ids};
 use crate::front::auth::Tokens;
 use crate::front::connection::Front;
+use crate::front::deadlines::Patience;
 use crate::mesh::{Inbox, Mesh, MeshEnds, Signal, mesh_ends};
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
@@ -90,10 +91,10 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
         return Err(ServeError::DemoBeyondLoopback { address: config.listen });
     }
     abort_on_panic();
-    raise_descriptor_limit();
+    let descriptors = raise_descriptor_limit();
     let (address, listeners) = listen(config)?;
     let opened = storage::open(config.storage, &config.data, config.shard_count)?;
-    let common = Arc::new(common(config, &opened)?);
+    let common = Arc::new(common(config, &opened, descriptors)?);
     let secret = match (secret::from_environment()?, config.storage) {
         (Some(secret), _) => secret,
         (None, Storage::Sqlite) => secret::from_directory(&config.data)?,
@@ -116,6 +117,7 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
             listener,
             common: Arc::clone(&common),
             tokens: tokens.clone(),
+            patience: config.patience,
             fronts_open: Arc::clone(&fronts_open),
             report: report.clone(),
         };
@@ -150,7 +152,7 @@ fn listen(config: &Config) -> Result<(SocketAddr, Vec<BoundListener>), ServeErro
     })
 }
 
-fn common(config: &Config, opened: &Opened) -> Result<Common, ServeError> {
+fn common(config: &Config, opened: &Opened, descriptors: usize) -> Result<Common, ServeError> {
     let reserved = if config.demo { HIGHEST_DEMO_EVENT } else { EventId(0) };
     let password_threads = (cpus().len() / 2).max(1);
     Ok(Common {
@@ -160,6 +162,8 @@ fn common(config: &Config, opened: &Opened) -> Result<Common, ServeError> {
         boot_id: format!("{:016x}", random::u64()),
         draining: AtomicBool::new(false),
         demo: config.demo,
+        connections: AtomicUsize::new(0),
+        connections_max: config.connections_max.unwrap_or(descriptors.saturating_sub(DESCRIPTOR_RESERVE)),
     })
 }
 
@@ -194,6 +198,7 @@ struct CorePart {
     listener: BoundListener,
     common: Arc<Common>,
     tokens: Tokens,
+    patience: Patience,
     fronts_open: Arc<AtomicUsize>,
     report: mpsc::Sender<io::Result<()>>,
 }
@@ -219,7 +224,8 @@ impl CorePart {
             tokens: self.tokens,
             closed: Cell::new(false),
         };
-        let front = Rc::new(Front::new(api, metrics));
+        let front = Rc::new(Front::new(api, metrics, self.patience));
+        rt::spawn(Rc::clone(&front.deadlines).sweep());
         let listener = match self.listener.listen() {
             Ok(listener) => listener,
             Err(error) => {
@@ -266,13 +272,21 @@ fn abort_on_panic() {
     }));
 }
 
-/// As many connections as the system lets us have, without being asked for it.
-fn raise_descriptor_limit() {
+/// Kept for logs, the runtime, and clients who are turned away.
+const DESCRIPTOR_RESERVE: usize = 512;
+
+/// As many descriptors as the system lets us have, without being asked for it.
+fn raise_descriptor_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit of open files could not be raised");
-    }
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+            limit.current
+        }
+    };
+    current.map_or(usize::MAX, |current| usize::try_from(current).unwrap_or(usize::MAX))
 }
 
 fn drain_on_signal(common: Arc<Common>) -> Result<(), ServeError> {

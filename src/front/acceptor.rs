@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_lite::future;
 
+use super::api::Place;
 use super::connection::{self, Front};
 use crate::rt;
 use crate::rt::net::Listener;
@@ -29,7 +30,10 @@ pub async fn run(front: Rc<Front>, listener: Listener) {
         match accepted.await {
             Some(Ok(stream)) => {
                 quiet = Duration::ZERO;
-                rt::spawn(connection::serve(Rc::clone(&front), stream));
+                match Place::take(&front.api.common) {
+                    Some(place) => rt::spawn(connection::serve(Rc::clone(&front), stream, place)),
+                    None => rt::spawn(connection::turn_away(Rc::clone(&front), stream)),
+                }
             }
             Some(Err(error)) => {
                 tracing::warn!(%error, "a connection could not be accepted");

@@ -4,14 +4,15 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_lite::future::poll_once;
 
-use super::api::{Api, Prepared, Running};
+use super::api::{Api, Place, Prepared, Running};
+use super::deadlines::{BODY_BYTES_PER_SECOND, Deadlines, Patience, Tick, Watch};
 use super::http::parse::{Limits, Method, Parser, Progress, Request, Version};
 use super::http::write::{DateClock, Envelope, Response};
-use super::problem::Problem;
+use super::problem::{Kind, Problem};
 use crate::metrics::CoreMetrics;
 use crate::random;
 use crate::rt::net::Stream;
@@ -36,6 +37,8 @@ pub struct Front {
     pub api: Api,
     pub metrics: &'static CoreMetrics,
     pub limits: Limits,
+    pub patience: Patience,
+    pub deadlines: Rc<Deadlines>,
     dates: DateClock,
     /// Connections between the first byte of a request and the last of its answer.
     busy: Cell<usize>,
@@ -44,11 +47,13 @@ pub struct Front {
 }
 
 impl Front {
-    pub fn new(api: Api, metrics: &'static CoreMetrics) -> Front {
+    pub fn new(api: Api, metrics: &'static CoreMetrics, patience: Patience) -> Front {
         Front {
             api,
             metrics,
             limits: Limits::default(),
+            patience,
+            deadlines: Rc::default(),
             dates: DateClock::default(),
             busy: Cell::new(0),
             request_id_prefix: format!("{:08x}", random::u64() as u32),
@@ -78,12 +83,25 @@ impl Front {
     }
 }
 
+/// Tells a client that all connections are taken, and nothing more: it gets no time
+/// and no place that those who were here first could need.
+pub async fn turn_away(front: Rc<Front>, mut stream: Stream) {
+    let exchange = front.refusal(Problem::unavailable(Kind::TooManyConnections).into_response());
+    let mut output = Vec::new();
+    front.put(&exchange, &mut output);
+    // One write into an empty socket buffer takes it whole, or the client has gone.
+    let _ = stream.write(output, 0).await;
+}
+
 /// Serves a connection until either side ends it.
-pub async fn serve(front: Rc<Front>, stream: Stream) {
+pub async fn serve(front: Rc<Front>, stream: Stream, _place: Place) {
     let metrics = front.metrics;
     metrics.connections_opened.add(1);
     let mut connection = Connection {
+        watch: front.deadlines.watch(stream.closer()),
         parser: Parser::new(front.limits),
+        reading: Reading::Nothing,
+        in_body: false,
         front,
         stream,
         input: Vec::new(),
@@ -102,7 +120,12 @@ struct Gone;
 
 struct Connection {
     front: Rc<Front>,
+    /// Dropped before the stream is, as it has to be.
+    watch: Watch,
     stream: Stream,
+    reading: Reading,
+    /// The head of the request that is half there is whole.
+    in_body: bool,
     parser: Parser,
     /// Read, and not yet run.
     input: Vec<u8>,
@@ -113,6 +136,20 @@ struct Connection {
     closing: bool,
     /// Held while a request is only half there.
     busy: Option<BusyMark>,
+}
+
+/// What a client is at, and since when.
+#[derive(Clone, Copy)]
+enum Reading {
+    Nothing,
+    Head {
+        since: Tick,
+    },
+    Body {
+        since: Tick,
+        /// Bytes of the request that were there when its head was whole.
+        from: usize,
+    },
 }
 
 /// Requests under way, first come first answered.
@@ -157,13 +194,45 @@ impl Pipeline {
 impl Connection {
     async fn run(&mut self) -> Result<(), Gone> {
         while !self.closing {
-            self.read().await?;
+            self.set_read_deadline();
+            match self.read().await {
+                Ok(()) => {}
+                Err(Gone) if self.watch.has_expired() && !self.input.is_empty() => {
+                    self.closing = true;
+                    self.refuse(Problem::plain(Kind::RequestTimeout)).await?;
+                    return self.flush().await;
+                }
+                Err(Gone) => return Err(Gone),
+            }
+            self.watch.without_end();
             let busy = BusyMark::new(&self.front);
             self.serve_input().await?;
             self.busy = Some(busy).filter(|_| !self.input.is_empty());
         }
         self.linger().await;
         Ok(())
+    }
+
+    /// By what the client is at: nothing, a head, or a body.
+    fn set_read_deadline(&mut self) {
+        let Patience { head, body_grace, idle, .. } = self.front.patience;
+        let now = self.watch.now();
+        let received = self.input.len();
+        self.reading = match (self.reading, self.in_body) {
+            _ if received == 0 => Reading::Nothing,
+            (Reading::Head { since }, false) => Reading::Head { since },
+            (Reading::Body { since, from }, true) => Reading::Body { since, from },
+            (_, false) => Reading::Head { since: now },
+            (_, true) => Reading::Body { since: now, from: received },
+        };
+        self.watch.read_until(match self.reading {
+            Reading::Nothing => now.after(idle),
+            Reading::Head { since } => since.after(head),
+            Reading::Body { since, from } => {
+                let earned = (received - from) as u64 / BODY_BYTES_PER_SECOND;
+                since.after(body_grace + Duration::from_secs(earned))
+            }
+        });
     }
 
     async fn read(&mut self) -> Result<(), Gone> {
@@ -194,24 +263,34 @@ impl Connection {
                     self.closing = exchange.close;
                     self.begin(safe, shard, exchange).await;
                 }
-                Ok(Progress::Incomplete { send_continue }) => {
+                Ok(Progress::Incomplete { send_continue, in_body }) => {
                     owes_continue = send_continue;
+                    self.in_body = in_body;
                     break;
                 }
                 Err(refusal) => {
                     self.answer_all().await?;
                     self.closing = true;
-                    let exchange = self.front.refusal(Problem::from(refusal).into_response());
-                    self.begin(false, None, exchange).await;
+                    self.refuse(Problem::from(refusal)).await?;
                 }
             }
         }
-        self.input.drain(..start);
+        if start > 0 {
+            self.input.drain(..start);
+            self.reading = Reading::Nothing;
+        }
         self.answer_all().await?;
         if owes_continue {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         self.flush().await
+    }
+
+    /// The last answer on a connection whose bytes cannot be trusted any more, or do not come.
+    async fn refuse(&mut self, problem: Problem) -> Result<(), Gone> {
+        let exchange = self.front.refusal(problem.into_response());
+        self.begin(false, None, exchange).await;
+        self.answer_all().await
     }
 
     /// Starts a request: what it asks of a shard is on its way when this returns.
@@ -250,32 +329,36 @@ impl Connection {
         if self.output.is_empty() {
             return Ok(());
         }
-        let buffer = std::mem::take(&mut self.output);
-        let (result, buffer) = self.stream.write(buffer).await;
-        if buffer.capacity() <= READ_BYTES {
-            // What a few answers need is kept; what a burst needed is not.
+        let mut written = 0;
+        while written < self.output.len() {
+            self.watch.write_until(self.watch.now().after(self.front.patience.stalled));
+            let buffer = std::mem::take(&mut self.output);
+            let (result, buffer) = self.stream.write(buffer, written).await;
             self.output = buffer;
-            self.output.clear();
+            match result {
+                Ok(count) if count > 0 => written += count,
+                Ok(_) | Err(_) => return Err(Gone),
+            }
         }
-        result.map_err(|_| Gone)
+        self.watch.without_end();
+        if self.output.capacity() <= READ_BYTES {
+            self.output.clear();
+        } else {
+            // What a few answers need is kept; what a burst needed is not.
+            self.output = Vec::new();
+        }
+        Ok(())
     }
 
     /// Half-closes, and lets the client read its last answer: closing while it still
     /// sends would reset the connection, and the answer with it (RFC 9112 section 9.6).
     async fn linger(&mut self) {
-        let until = Instant::now() + LINGER;
         if self.stream.end_writing().await.is_err() {
             return;
         }
-        loop {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() || self.stream.set_read_timeout(Some(left)).is_err() {
-                return;
-            }
+        self.watch.read_until(self.watch.now().after(LINGER));
+        while self.read().await.is_ok() {
             self.input.clear();
-            if self.read().await.is_err() {
-                return;
-            }
         }
     }
 }

@@ -4,8 +4,7 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{FromRawFd, IntoRawFd};
-use std::time::Duration;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -97,10 +96,15 @@ impl Stream {
         (result, buffer)
     }
 
-    /// Writes all of `buffer` and gives it back.
-    pub async fn write(&mut self, buffer: Vec<u8>) -> (io::Result<()>, Vec<u8>) {
-        let result = self.0.write_all(&buffer).await;
+    /// Writes some of `buffer`, from `start` on, and gives it back with how much that was.
+    pub async fn write(&mut self, buffer: Vec<u8>, start: usize) -> (io::Result<usize>, Vec<u8>) {
+        let result = self.0.write(&buffer[start..]).await;
         (result, buffer)
+    }
+
+    /// Something that can end this connection while a read or write of it waits.
+    pub fn closer(&self) -> Closer {
+        Closer(self.0.as_raw_fd())
     }
 
     /// Tells the client that no more will come.
@@ -111,13 +115,26 @@ impl Stream {
     pub async fn end_writing(&self) -> io::Result<()> {
         self.0.shutdown(Shutdown::Write).await.map_err(io::Error::from)
     }
+}
 
-    /// How long a read may take from now on, before it fails with `TimedOut`.
-    ///
-    /// # Errors
-    ///
-    /// When the duration is zero.
-    pub fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
-        self.0.set_read_timeout(timeout).map_err(io::Error::from)
+/// Ends a connection from beside it. Must not outlive its stream.
+pub struct Closer(RawFd);
+
+impl Closer {
+    /// A read that waits, and every later one, finds the end.
+    pub fn end_reads(&self) {
+        self.shut_down(rustix::net::Shutdown::Read);
+    }
+
+    /// A write that waits fails, and reads find the end.
+    pub fn end_all(&self) {
+        self.shut_down(rustix::net::Shutdown::Both);
+    }
+
+    fn shut_down(&self, how: rustix::net::Shutdown) {
+        // SAFETY: the stream that this was made from is still open, see above.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
+        // It fails when the connection is gone already, which is as good.
+        let _ = rustix::net::shutdown(socket, how);
     }
 }

@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use jiff::Timestamp as Calendar;
 use serde::{Serialize, Serializer};
@@ -44,6 +44,29 @@ pub struct Common {
     pub draining: AtomicBool,
     /// Serves `/api/v1/pop`.
     pub demo: bool,
+    /// Open on all cores.
+    pub connections: AtomicUsize,
+    pub connections_max: usize,
+}
+
+/// A connection's place among those that the server takes.
+pub struct Place(Arc<Common>);
+
+impl Place {
+    /// `None` when all are taken.
+    pub fn take(common: &Arc<Common>) -> Option<Place> {
+        if common.connections.fetch_add(1, Ordering::Relaxed) >= common.connections_max {
+            common.connections.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Place(Arc::clone(common)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Gives out ids, each once. One that is then not used is simply never seen.

@@ -113,6 +113,8 @@ pub enum Progress<'b> {
         /// True once per request: the head is whole, asks for
         /// `Expect: 100-continue`, and the body is still missing.
         send_continue: bool,
+        /// The head is whole, it is the body that is missing.
+        in_body: bool,
     },
     /// A request, and how many bytes to drop before the next one.
     Complete { request: Request<'b>, consumed: usize },
@@ -276,7 +278,10 @@ impl Parser {
     }
 
     fn wait<'b>(&mut self) -> Progress<'b> {
-        Progress::Incomplete { send_continue: std::mem::take(&mut self.send_continue) }
+        Progress::Incomplete {
+            send_continue: std::mem::take(&mut self.send_continue),
+            in_body: matches!(self.stage, Stage::Length(_) | Stage::Chunked(_)),
+        }
     }
 
     fn request<'b>(&self, bytes: &'b [u8], body: Cow<'b, [u8]>) -> Result<Request<'b>, Refusal> {

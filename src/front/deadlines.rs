@@ -1,0 +1,153 @@
+//! Ends connections whose clients take too long: one sweep a core for all of
+//! them, and no timer for each.
+//!
+//! A deadline is a cell that the connection sets as it goes; the sweep looks at
+//! each a few times a second and shuts down the socket behind one that is past,
+//! which ends whatever read or write waits there.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use slab::Slab;
+
+use crate::rt;
+use crate::rt::net::Closer;
+
+/// How long clients may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// For a whole head, from its first byte: browsers need one segment.
+    pub head: Duration,
+    /// Before the pace of a body is looked at: a slow start is no attack.
+    pub body_grace: Duration,
+    /// Between requests: proxies keep connections for a minute or so.
+    pub idle: Duration,
+    /// For a client that does not read what it asked for.
+    pub stalled: Duration,
+}
+
+/// What a body has to keep up after its grace: a modem does.
+pub const BODY_BYTES_PER_SECOND: u64 = 1024;
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience {
+            head: Duration::from_secs(10),
+            body_grace: Duration::from_secs(5),
+            idle: Duration::from_secs(60),
+            stalled: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Between two sweeps: a deadline is met this much late at most, which is a
+/// hundredth of the shortest, and the sweep of ten thousand costs some 0.01 % of a core.
+const SWEEP: Duration = Duration::from_millis(100);
+
+/// A moment, in sweeps since the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Tick(u64);
+
+impl Tick {
+    const NEVER: Tick = Tick(u64::MAX);
+
+    pub fn after(self, time: Duration) -> Tick {
+        let ticks = u64::try_from(time.as_millis().div_ceil(SWEEP.as_millis())).unwrap_or(u64::MAX);
+        Tick(self.0.saturating_add(ticks))
+    }
+}
+
+/// The deadlines of one core's connections.
+#[derive(Default)]
+pub struct Deadlines {
+    now: Cell<Tick>,
+    watched: RefCell<Slab<Rc<Entry>>>,
+}
+
+struct Entry {
+    closer: Closer,
+    due: Cell<Tick>,
+    /// What it waits for is the client's reading, not its sending.
+    writing: Cell<bool>,
+    expired: Cell<bool>,
+}
+
+impl Entry {
+    /// A client that sends too slowly can still be told so; one that does not read cannot.
+    fn end(&self) {
+        match self.writing.get() {
+            true => self.closer.end_all(),
+            false => self.closer.end_reads(),
+        }
+    }
+}
+
+impl Deadlines {
+    /// Sweeps for as long as the core runs.
+    pub async fn sweep(self: Rc<Self>) {
+        loop {
+            rt::sleep(SWEEP).await;
+            let now = Tick(self.now.get().0 + 1);
+            self.now.set(now);
+            for (_, entry) in self.watched.borrow().iter() {
+                if entry.due.get() < now && !entry.expired.replace(true) {
+                    entry.end();
+                }
+            }
+        }
+    }
+
+    /// Watches a connection until what this returns is dropped, which has to be
+    /// before the connection is.
+    pub fn watch(self: &Rc<Self>, closer: Closer) -> Watch {
+        let entry = Rc::new(Entry {
+            closer,
+            due: Cell::new(Tick::NEVER),
+            writing: Cell::new(false),
+            expired: Cell::new(false),
+        });
+        let key = self.watched.borrow_mut().insert(Rc::clone(&entry));
+        Watch { deadlines: Rc::clone(self), entry, key }
+    }
+}
+
+/// One connection's deadline.
+pub struct Watch {
+    deadlines: Rc<Deadlines>,
+    entry: Rc<Entry>,
+    key: usize,
+}
+
+impl Watch {
+    pub fn now(&self) -> Tick {
+        self.deadlines.now.get()
+    }
+
+    /// Reads end then.
+    pub fn read_until(&self, due: Tick) {
+        self.entry.writing.set(false);
+        self.entry.due.set(due);
+    }
+
+    /// The next write ends then.
+    pub fn write_until(&self, due: Tick) {
+        self.entry.writing.set(true);
+        self.entry.due.set(due);
+    }
+
+    /// What comes next is the server's own affair.
+    pub fn without_end(&self) {
+        self.entry.due.set(Tick::NEVER);
+    }
+
+    pub fn has_expired(&self) -> bool {
+        self.entry.expired.get()
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.deadlines.watched.borrow_mut().remove(self.key);
+    }
+}
