@@ -1,0 +1,150 @@
+//! The few calls of the HTTP API that the demonstration makes, typed.
+
+use std::net::SocketAddr;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use shards::ids::{EventId, ReservationId};
+
+use super::DemoError;
+use super::client::{Client, Request};
+
+/// Of all demonstration users.
+pub(super) const PASSWORD: &str = "boxoffice-demo";
+
+pub(super) const CUSTOMERS: [&str; 3] = ["cust1", "cust2", "cust3"];
+
+/// The most that a page may have.
+pub(super) const PAGE_LIMIT: usize = 100;
+
+/// An event's figures.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub(super) struct Event {
+    pub id: EventId,
+    pub quota: u64,
+    pub reserved: u64,
+    pub held: u64,
+    pub remaining: u64,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Reservation {
+    pub id: String,
+    pub quantity: u64,
+    pub status: String,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Page {
+    pub items: Vec<Reservation>,
+    /// Where the next page starts.
+    pub next: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Session {
+    token: String,
+}
+
+/// What a buyer was told.
+pub(super) enum Reserved {
+    Acknowledged(ReservationId),
+    SoldOut,
+    /// 503: nothing was done.
+    Overloaded,
+}
+
+/// One connection to the server.
+pub(super) struct Api {
+    client: Client,
+}
+
+impl Api {
+    pub(super) fn connect(address: SocketAddr) -> Result<Api, DemoError> {
+        let client = Client::connect(address);
+        let client =
+            client.map_err(|source| DemoError::Http { doing: format!("connect to {address}"), source })?;
+        Ok(Api { client })
+    }
+
+    pub(super) fn populate(&mut self, quota: u32) -> Result<(), DemoError> {
+        self.call("make the demonstration data", &Request::get(&format!("/api/v1/pop?quota={quota}"), None))
+            .map(|_: serde_json::Value| ())
+    }
+
+    /// Returns a token.
+    pub(super) fn log_in(&mut self, username: &str) -> Result<String, DemoError> {
+        let body = serde_json::json!({ "username": username, "password": PASSWORD }).to_string();
+        let request = Request::post("/api/v1/sessions", None, &body);
+        let session: Session = self.call(&format!("log in as {username}"), &request)?;
+        Ok(session.token)
+    }
+
+    pub(super) fn log_in_customers(&mut self) -> Result<Vec<String>, DemoError> {
+        CUSTOMERS.iter().map(|customer| self.log_in(customer)).collect()
+    }
+
+    pub(super) fn create_event(&mut self, token: &str, name: &str, quota: u32) -> Result<EventId, DemoError> {
+        let body = serde_json::json!({ "name": name, "quota": quota }).to_string();
+        let event: Event =
+            self.call("create an event", &Request::post("/api/v1/events", Some(token), &body))?;
+        Ok(event.id)
+    }
+
+    pub(super) fn event(&mut self, event: EventId) -> Result<Event, DemoError> {
+        self.call("view an event", &Request::get(&format!("/api/v1/events/{event}"), None))
+    }
+
+    pub(super) fn reservations(
+        &mut self,
+        token: &str,
+        event: EventId,
+        after: Option<&str>,
+    ) -> Result<Page, DemoError> {
+        let mut path = format!("/api/v1/events/{event}/reservations?limit={PAGE_LIMIT}");
+        if let Some(after) = after {
+            path.push_str("&after=");
+            path.push_str(after);
+        }
+        self.call("list an event's reservations", &Request::get(&path, Some(token)))
+    }
+
+    /// Of one ticket.
+    pub(super) fn reserve(&mut self, token: &str, event: EventId) -> Result<Reserved, DemoError> {
+        const DOING: &str = "reserve a ticket";
+        let path = format!("/api/v1/events/{event}/reservations");
+        let response = self.client.send(&Request::post(&path, Some(token), r#"{"quantity":1}"#));
+        let response = response.map_err(|source| DemoError::Http { doing: DOING.to_owned(), source })?;
+        let unexpected = || unexpected(DOING, response.status, response.body);
+        match response.status {
+            201 => {
+                let id = serde_json::from_slice(response.body)
+                    .ok()
+                    .and_then(|made: Reservation| made.id.parse().ok());
+                id.map(Reserved::Acknowledged).ok_or_else(unexpected)
+            }
+            409 if response.body.windows(8).any(|part| part == b"sold-out") => Ok(Reserved::SoldOut),
+            503 => Ok(Reserved::Overloaded),
+            _ => Err(unexpected()),
+        }
+    }
+
+    fn call<T: DeserializeOwned>(&mut self, doing: &str, request: &Request<'_>) -> Result<T, DemoError> {
+        let response = self.client.send(request);
+        let response = response.map_err(|source| DemoError::Http { doing: doing.to_owned(), source })?;
+        let body = if matches!(response.status, 200 | 201) {
+            serde_json::from_slice(response.body).ok()
+        } else {
+            None
+        };
+        body.ok_or_else(|| unexpected(doing, response.status, response.body))
+    }
+}
+
+fn unexpected(doing: &str, status: u16, body: &[u8]) -> DemoError {
+    DemoError::Unexpected {
+        doing: doing.to_owned(),
+        status,
+        body: String::from_utf8_lossy(body).into_owned(),
+    }
+}

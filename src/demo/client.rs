@@ -1,0 +1,164 @@
+//! One keep-alive connection of a buyer: a request out, its answer in, both blocking.
+//!
+//! A general HTTP client costs a buyer several times as much as this one, on
+//! the same cores as the server that is being measured. It knows bodies with a
+//! Content-Length and nothing else.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Far above what a busy machine needs; below what a person waits.
+const ANSWER_MAX: Duration = Duration::from_secs(10);
+
+/// A page of a list has at most some 20 KiB.
+const RESPONSE_BYTES_MAX: usize = 1 << 20;
+
+const HEADERS_MAX: usize = 32;
+
+/// Why there is no answer: whether the request was carried out is unknown.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("connect: {0}")]
+    Connect(io::Error),
+    #[error("the connection broke: {0}")]
+    Broken(#[from] io::Error),
+    #[error("the server closed the connection without an answer")]
+    Closed,
+    #[error("no sensible HTTP: {0}")]
+    Malformed(&'static str),
+}
+
+impl From<httparse::Error> for ClientError {
+    fn from(_: httparse::Error) -> ClientError {
+        ClientError::Malformed("the head does not parse")
+    }
+}
+
+/// What to ask.
+#[derive(Clone, Copy)]
+pub(super) struct Request<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub token: Option<&'a str>,
+    /// JSON.
+    pub body: Option<&'a str>,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn get(path: &'a str, token: Option<&'a str>) -> Request<'a> {
+        Request { method: "GET", path, token, body: None }
+    }
+
+    pub(super) fn post(path: &'a str, token: Option<&'a str>, body: &'a str) -> Request<'a> {
+        Request { method: "POST", path, token, body: Some(body) }
+    }
+}
+
+pub(super) struct Response<'a> {
+    pub status: u16,
+    pub body: &'a [u8],
+}
+
+pub(super) struct Client {
+    stream: TcpStream,
+    address: SocketAddr,
+    request: Vec<u8>,
+    response: Vec<u8>,
+}
+
+impl Client {
+    pub(super) fn connect(address: SocketAddr) -> Result<Client, ClientError> {
+        let stream = TcpStream::connect_timeout(&address, ANSWER_MAX).map_err(ClientError::Connect)?;
+        stream.set_nodelay(true).map_err(ClientError::Connect)?;
+        stream.set_read_timeout(Some(ANSWER_MAX)).map_err(ClientError::Connect)?;
+        stream.set_write_timeout(Some(ANSWER_MAX)).map_err(ClientError::Connect)?;
+        Ok(Client { stream, address, request: Vec::new(), response: vec![0; 4096] })
+    }
+
+    pub(super) fn send(&mut self, request: &Request<'_>) -> Result<Response<'_>, ClientError> {
+        self.write(request)?;
+        let mut filled = 0;
+        let head = loop {
+            filled += self.read(filled)?;
+            if let Some(head) = Head::parse(&self.response[..filled])? {
+                break head;
+            }
+        };
+        let end = head.length + head.body_length;
+        if end > RESPONSE_BYTES_MAX {
+            return Err(ClientError::Malformed("the answer is too long"));
+        }
+        while filled < end {
+            filled += self.read(filled)?;
+        }
+        if filled > end {
+            return Err(ClientError::Malformed("there is more than the answer"));
+        }
+        Ok(Response { status: head.status, body: &self.response[head.length..end] })
+    }
+
+    fn write(&mut self, request: &Request<'_>) -> Result<(), ClientError> {
+        let Request { method, path, token, body } = *request;
+        let bytes = &mut self.request;
+        bytes.clear();
+        write!(bytes, "{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address)?;
+        if let Some(token) = token {
+            write!(bytes, "Authorization: Bearer {token}\r\n")?;
+        }
+        if let Some(body) = body {
+            write!(bytes, "Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())?;
+        }
+        write!(bytes, "\r\n{}", body.unwrap_or_default())?;
+        Ok(self.stream.write_all(&self.request)?)
+    }
+
+    /// Returns how many bytes came, at least one.
+    fn read(&mut self, filled: usize) -> Result<usize, ClientError> {
+        if filled == self.response.len() {
+            if filled >= RESPONSE_BYTES_MAX {
+                return Err(ClientError::Malformed("the answer is too long"));
+            }
+            self.response.resize(2 * filled, 0);
+        }
+        loop {
+            match self.stream.read(&mut self.response[filled..]) {
+                Ok(0) => return Err(ClientError::Closed),
+                Ok(count) => return Ok(count),
+                // A signal; with a timeout set, the kernel does not go on by itself (signal(7)).
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+struct Head {
+    status: u16,
+    length: usize,
+    body_length: usize,
+}
+
+impl Head {
+    /// None while it is not complete.
+    fn parse(bytes: &[u8]) -> Result<Option<Head>, ClientError> {
+        let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+        let mut response = httparse::Response::new(&mut headers);
+        let httparse::Status::Complete(length) = response.parse(bytes)? else { return Ok(None) };
+        let status = response.code.ok_or(ClientError::Malformed("there is no status"))?;
+        let header =
+            |name: &str| response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        if header("transfer-encoding").is_some() {
+            return Err(ClientError::Malformed("the body has no Content-Length"));
+        }
+        let body_length = match header("content-length") {
+            _ if matches!(status, 204 | 304) => 0,
+            None => return Err(ClientError::Malformed("the body has no Content-Length")),
+            Some(header) => {
+                let value = std::str::from_utf8(header.value).ok().and_then(|text| text.parse().ok());
+                value.ok_or(ClientError::Malformed("the Content-Length is no number"))?
+            }
+        };
+        Ok(Some(Head { status, length, body_length }))
+    }
+}

@@ -1,0 +1,134 @@
+//! What the demonstration shows: progress on standard error where that is a
+//! terminal, and the texts of its results.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+
+use super::api::{CUSTOMERS, PASSWORD};
+use super::buyers::Sale;
+use super::proof::Proof;
+use super::server::Server;
+
+/// A bar that leaves nothing behind; invisible where nobody could see it.
+pub(super) struct Progress {
+    bar: ProgressBar,
+}
+
+impl Progress {
+    pub(super) fn new(length: u64) -> Progress {
+        let style = ProgressStyle::with_template("   [{bar:40}] {msg}").expect("the template is a good one");
+        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+        Progress { bar: bar.with_style(style.progress_chars("=> ")).with_finish(ProgressFinish::AndClear) }
+    }
+
+    pub(super) fn show(&self, position: u64, message: String) {
+        self.bar.set_message(message);
+        self.bar.set_position(position);
+    }
+}
+
+/// From the kill to the first answer, and what the server said then.
+pub(super) struct Recovery<'a> {
+    pub took: Duration,
+    pub announcement: &'a str,
+}
+
+pub(super) fn sold(count: u64) -> String {
+    format!("{} sold", HumanCount(count))
+}
+
+pub(super) fn looked_up(count: u64) -> String {
+    format!("{} looked up", HumanCount(count))
+}
+
+/// All figures, a line each.
+pub(super) fn table(sale: &Sale, proof: &Proof, recovery: &Recovery<'_>) -> String {
+    let per_second = proof.acknowledged as f64 / sale.took.as_secs_f64();
+    let said = recovery.announcement.split(", ").find(|part| part.starts_with("recovered "));
+    let said = said.map_or_else(String::new, |said| format!("; the server itself says: {said}"));
+    let late = proof.recorded.saturating_sub(proof.found);
+    let count = |count: u64| HumanCount(count).to_string();
+    let rows = [
+        ("sold", count(proof.acknowledged), format!("  in {:.1} s", sale.took.as_secs_f64())),
+        ("per second", count(per_second as u64), String::new()),
+        ("latency p50", latency(sale, 0.50), String::new()),
+        ("latency p99", latency(sale, 0.99), String::new()),
+        (
+            "recovered in",
+            format!("{} ms", recovery.took.as_millis()),
+            format!("  from the kill to the first answer{said}"),
+        ),
+        ("acknowledged", count(proof.acknowledged), "  answered with 201 before the kill".to_owned()),
+        ("found again", count(proof.found), "  of these, after it".to_owned()),
+        (
+            "unanswered",
+            count(proof.unanswered),
+            format!("  under way when the server was killed; {late} of them were recorded"),
+        ),
+        ("oversold", count(proof.oversold), String::new()),
+        ("overloaded", count(sale.overloaded), "  answered with 503, nothing done".to_owned()),
+    ];
+    let mut table = String::new();
+    for (name, value, remark) in rows {
+        if name != "overloaded" || sale.overloaded > 0 {
+            write!(table, "\n   {name:<13}{value:>12}{remark}").expect("a String takes everything");
+        }
+    }
+    table
+}
+
+fn latency(sale: &Sale, share: f64) -> String {
+    let latencies = &sale.latencies_us;
+    let index = ((latencies.len() as f64 * share) as usize).min(latencies.len().saturating_sub(1));
+    latencies.get(index).map_or_else(|| "-".to_owned(), |&us| format!("{:.2} ms", f64::from(us) / 1000.0))
+}
+
+pub(super) fn rush(sale: &Sale, proof: &Proof) -> String {
+    format!(
+        "   {} tickets sold in {} ms, {} oversold; {} buyers were then told \"sold out\"",
+        HumanCount(proof.acknowledged),
+        sale.took.as_millis(),
+        HumanCount(proof.oversold),
+        HumanCount(sale.sold_out),
+    )
+}
+
+pub(super) const VERDICT: &str = "\n   Proved: every acknowledged reservation is there, no ticket was sold twice, and\n   \
+     nothing is recorded that nobody asked for.";
+
+pub(super) fn about_this_machine() -> String {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let cores = if cores == 1 { "one core".to_owned() } else { format!("{cores} cores") };
+    format!(
+        "   These figures are this machine's, with the buyers on the same {cores} as the server:\n   \
+         they pay for the client too."
+    )
+}
+
+/// Commands that work as they stand, in sh.
+pub(super) fn try_it(server: &Server) -> String {
+    let api = format!("http://{}/api/v1", server.address);
+    let json = "-H 'Content-Type: application/json'";
+    let auth = "-H \"Authorization: Bearer $TOKEN\"";
+    let customer = CUSTOMERS[0];
+    let part = |name| format!("sed 's/.*\"{name}\":\"\\([^\"]*\\)\".*/\\1/'");
+    let (token, id) = (part("token"), part("id"));
+    format!(
+        "\nThe server runs on, until Ctrl-C. Log in, reserve, look at the event, cancel:\n\n\
+         TOKEN=$(curl -s {json} -d '{{\"username\":\"{customer}\",\"password\":\"{PASSWORD}\"}}' {api}/sessions | {token})\n\
+         RESERVED=$(curl -s {json} {auth} -d '{{\"quantity\":2}}' {api}/events/1/reservations); echo \"$RESERVED\"\n\
+         curl -s -w '\\n' {api}/events/1\n\
+         curl -s -i -X DELETE {auth} {api}/reservations/$(echo \"$RESERVED\" | {id})\n"
+    )
+}
+
+/// Whether a directory's files are in memory only.
+pub(super) fn is_in_memory(directory: &Path) -> bool {
+    /// Of tmpfs and ramfs, from statfs(2).
+    const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
+    rustix::fs::statfs(directory).is_ok_and(|filesystem| IN_MEMORY.contains(&filesystem.f_type))
+}
