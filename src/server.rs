@@ -41,6 +41,12 @@ const DRAIN_MAX: Duration = Duration::from_secs(8);
 /// For those who asked when the shards were stopping: they hear that nothing was done.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
+/// How long a port that is taken may yet become free. A server that was killed
+/// listens for some 10 ms after its end: its rings hold the sockets, and the
+/// kernel takes rings apart in its own time.
+const PORT_RELEASE_MAX: Duration = Duration::from_secs(2);
+const PORT_RETRY: Duration = Duration::from_millis(5);
+
 /// Why a server could not start or go on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
@@ -146,10 +152,18 @@ fn join(cores: Vec<Core>) -> Result<(), ServeError> {
 }
 
 fn listen(config: &Config) -> Result<(SocketAddr, Vec<BoundListener>), ServeError> {
-    bind_all(config.listen, config.shard_count).map_err(|source| match source.kind() {
-        io::ErrorKind::AddrInUse => ServeError::AddressTaken { address: config.listen },
-        _ => ServeError::Listen { address: config.listen, source },
-    })
+    let address = config.listen;
+    let deadline = Instant::now() + PORT_RELEASE_MAX;
+    loop {
+        match bind_all(address, config.shard_count) {
+            Ok(bound) => return Ok(bound),
+            Err(source) if source.kind() != io::ErrorKind::AddrInUse => {
+                return Err(ServeError::Listen { address, source });
+            }
+            Err(_) if Instant::now() < deadline => thread::sleep(PORT_RETRY),
+            Err(_) => return Err(ServeError::AddressTaken { address }),
+        }
+    }
 }
 
 fn common(config: &Config, opened: &Opened, descriptors: usize) -> Result<Common, ServeError> {

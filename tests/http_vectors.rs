@@ -411,7 +411,7 @@ fn feed(bytes: &[u8], lengths: &[usize]) -> (Vec<Event>, usize) {
     for &length in lengths {
         loop {
             match parser.parse(&bytes[begin..length]) {
-                Ok(Progress::Incomplete { send_continue }) => {
+                Ok(Progress::Incomplete { send_continue, .. }) => {
                     assert!(!(send_continue && due), "asked to continue twice");
                     due |= send_continue;
                     continues += usize::from(send_continue);

@@ -26,6 +26,11 @@ const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// one hears of them when its next timer fires, tens of milliseconds later.
 const WAKE_LATENCY: Duration = Duration::from_millis(10);
 
+/// The longest that a core sleeps. The runtime's loop takes "preempted before the
+/// first task" for "nothing to run" and may then sleep on tasks that could run;
+/// seen as starts that hung, with more cores than CPUs.
+const PULSE: Duration = Duration::from_millis(20);
+
 /// A core's thread. Ends when the future that it was started with does.
 pub(crate) struct Core(glommio::ExecutorJoinHandle<()>);
 
@@ -51,7 +56,12 @@ impl Core {
                 "server",
             );
             let task = glommio::spawn_local_into(async move { main().await }, queue);
-            task.expect("the queue was just made").await;
+            let pulse = async {
+                loop {
+                    sleep(PULSE).await;
+                }
+            };
+            futures_lite::future::or(task.expect("the queue was just made"), pulse).await;
         });
         Ok(Core(handle.map_err(io::Error::from)?))
     }

@@ -54,8 +54,13 @@ impl Body {
                 return Err(Problem::new(Kind::UnsupportedMediaType, detail));
             }
         }
-        let value: Value = serde_json::from_slice(&request.body)
-            .map_err(|error| Problem::new(Kind::MalformedJson, format!("The body is not JSON: {error}.")))?;
+        let value: Value = serde_json::from_slice(&request.body).map_err(|failure| {
+            // Such a number is JSON (RFC 8259 section 6), though none that any member takes.
+            if failure.to_string().starts_with("number out of range") {
+                return Problem::invalid(&[error("", "has a number that is too large")]);
+            }
+            Problem::new(Kind::MalformedJson, format!("The body is not JSON: {failure}."))
+        })?;
         match value {
             Value::Object(members) => Ok(Body { members, errors: Vec::new() }),
             _ => Err(Problem::invalid(&[error("", "must be a JSON object")])),

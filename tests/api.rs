@@ -1,0 +1,902 @@
+//! The HTTP API, route by route: who may, what comes back, what is refused and how.
+
+mod support;
+
+use std::collections::{BTreeMap, HashSet};
+use std::thread;
+use std::time::Duration;
+
+use boxoffice::front::http::parse::Method;
+use boxoffice::front::router::{ROUTES, Routed, find};
+use serde_json::{Value, json};
+use support::client::{Answer, Client};
+use support::random::Random;
+use support::server::Server;
+use support::{PASSWORD, Stage, all_items, create_event, number, reserve, text};
+use tempfile::tempdir;
+
+/// The table of who may do what. `{event}` is a new event of org1, `{sold}` one with two tickets
+/// reserved by cust1, `{deleted}` one that was deleted, `{reservation}` a new one of cust1,
+/// `{gone}` one that was cancelled, `{fresh}` a name that nobody has: new for each request.
+///
+/// method, path, body, then the status for: nobody, cust1, cust2, org1, org2, admin
+const WHO_MAY: &str = r#"
+POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo"}  201 201 201 201 201 201
+POST   /api/v1/sessions                       {"username":"cust3","password":"boxoffice-demo"}    201 201 201 201 201 201
+GET    /api/v1/users/me                       -                401 200 200 200 200 200
+GET    /api/v1/events                         -                200 200 200 200 200 200
+GET    /api/v1/events?organizer=me            -                401 200 200 200 200 200
+POST   /api/v1/events                         {"name":"A","quota":5}  401 403 403 201 201 403
+GET    /api/v1/events/{event}                 -                200 200 200 200 200 200
+GET    /api/v1/events/{deleted}               -                410 410 410 410 410 410
+GET    /api/v1/events/999999                  -                404 404 404 404 404 404
+PATCH  /api/v1/events/{event}                 {"quota":5}      401 403 403 200 403 403
+PATCH  /api/v1/events/{event}                 {"name":"B"}     401 403 403 200 403 403
+PATCH  /api/v1/events/{sold}                  {"quota":1}      401 403 403 409 403 403
+PATCH  /api/v1/events/{deleted}               {"quota":5}      401 403 403 410 410 403
+PATCH  /api/v1/events/999999                  {"quota":5}      401 403 403 404 404 403
+DELETE /api/v1/events/{event}                 -                401 403 403 204 403 204
+DELETE /api/v1/events/{event}?force=true      -                401 403 403 204 403 204
+DELETE /api/v1/events/{sold}                  -                401 403 403 409 403 409
+DELETE /api/v1/events/{sold}?force=false      -                401 403 403 409 403 409
+DELETE /api/v1/events/{sold}?force=true       -                401 403 403 204 403 204
+DELETE /api/v1/events/{deleted}               -                401 403 403 410 410 410
+DELETE /api/v1/events/999999                  -                401 403 403 404 404 404
+GET    /api/v1/events/{sold}/reservations     -                401 403 403 200 403 200
+GET    /api/v1/events/{deleted}/reservations  -                401 403 403 410 410 410
+GET    /api/v1/events/999999/reservations     -                401 403 403 404 404 404
+POST   /api/v1/events/{event}/reservations    {"quantity":1}   401 201 201 403 403 403
+POST   /api/v1/events/{sold}/reservations     {"quantity":99}  401 409 409 403 403 403
+POST   /api/v1/events/{deleted}/reservations  {"quantity":1}   401 410 410 403 403 403
+POST   /api/v1/events/999999/reservations     {"quantity":1}   401 404 404 403 403 403
+GET    /api/v1/reservations                   -                401 200 200 403 403 403
+GET    /api/v1/reservations/{reservation}     -                401 200 404 200 404 200
+GET    /api/v1/reservations/{gone}            -                401 200 404 200 404 200
+GET    /api/v1/reservations/999999-1          -                401 404 404 404 404 404
+DELETE /api/v1/reservations/{reservation}     -                401 204 404 403 403 204
+DELETE /api/v1/reservations/{gone}            -                401 204 404 403 403 204
+DELETE /api/v1/reservations/999999-1          -                401 404 404 403 403 404
+GET    /api/v1/pop                            -                304 304 304 304 304 304
+GET    /livez                                 -                200 200 200 200 200 200
+GET    /readyz                                -                200 200 200 200 200 200
+GET    /metrics                               -                200 200 200 200 200 200
+GET    /problems/sold-out                     -                200 200 200 200 200 200
+GET    /problems/none                         -                404 404 404 404 404 404
+GET    /                                      -                404 404 404 404 404 404
+GET    /api/v1/nothing                        -                404 404 404 404 404 404
+PUT    /api/v1/events/{event}                 {}               405 405 405 405 405 405
+"#;
+
+/// A quota that leaves a few tickets, whatever a row sells.
+const QUOTA: u64 = 10;
+
+/// Puts new things in the place of the braces.
+fn fill(stage: &Stage, text: &str, fresh: &mut usize) -> String {
+    let mut text = text.to_owned();
+    let mut put = |name: &str, make: &mut dyn FnMut() -> String| {
+        if text.contains(name) {
+            text = text.replace(name, &make());
+        }
+    };
+    put("{event}", &mut || stage.event(QUOTA).to_string());
+    put("{sold}", &mut || {
+        let event = stage.event(QUOTA);
+        stage.reservation(event, 2);
+        event.to_string()
+    });
+    put("{deleted}", &mut || {
+        let event = stage.event(QUOTA);
+        stage.org1.delete(&format!("/api/v1/events/{event}")).expect(204);
+        event.to_string()
+    });
+    put("{reservation}", &mut || stage.reservation(stage.event(QUOTA), 1));
+    put("{gone}", &mut || {
+        let reservation = stage.reservation(stage.event(QUOTA), 1);
+        stage.cust1.delete(&format!("/api/v1/reservations/{reservation}")).expect(204);
+        reservation
+    });
+    put("{fresh}", &mut || {
+        *fresh += 1;
+        format!("fresh-{fresh}")
+    });
+    text
+}
+
+#[test]
+fn every_route_for_every_role() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let roles = [
+        ("nobody", &stage.anyone),
+        ("cust1", &stage.cust1),
+        ("cust2", &stage.cust2),
+        ("org1", &stage.org1),
+        ("org2", &stage.org2),
+        ("admin", &stage.admin),
+    ];
+    let mut fresh = 0;
+    let mut wrong = Vec::new();
+    let mut untested: HashSet<_> = ROUTES.iter().map(|route| (route.method.as_str(), route.path)).collect();
+    let mut kinds = BTreeMap::new();
+    for row in WHO_MAY.lines().filter(|row| !row.is_empty()) {
+        let columns: Vec<&str> = row.split_whitespace().collect();
+        let [method, path, body, ref statuses @ ..] = columns[..] else { panic!("{row}") };
+        let body = if body == "-" { "" } else { body };
+        let parsed = [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete];
+        let parsed = parsed.into_iter().find(|known| known.as_str() == method).expect(row);
+        if let Routed::To { route, .. } = find(parsed, path.split('?').next().expect(row)) {
+            untested.remove(&(method, route.path));
+        }
+        assert_eq!(statuses.len(), roles.len(), "{row}");
+        for ((role, client), status) in roles.iter().zip(statuses) {
+            let path = fill(&stage, path, &mut fresh);
+            let body = fill(&stage, body, &mut fresh);
+            let answer = client.send(method, &path, &[], &body);
+            if answer.status.to_string() != **status {
+                wrong.push(format!("{role}: {row}\n  got {} {}", answer.status, answer.text()));
+            } else if answer.status >= 400 {
+                check_headers(&answer);
+                let body = answer.json();
+                kinds.insert(text(&body, "type").to_owned(), number(&body, "status"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(untested.is_empty(), "routes without a row: {untested:?}");
+    assert!(kinds.len() >= 9, "{kinds:?}");
+    check_pages(&stage.anyone, &kinds);
+}
+
+/// What a refusal has to have beside its body.
+fn check_headers(answer: &Answer) {
+    assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{answer:?}");
+    let challenge = (answer.status == 401).then_some("Bearer");
+    assert_eq!(answer.header("www-authenticate"), challenge, "{answer:?}");
+    assert_eq!(answer.header("allow").is_some(), answer.status == 405, "{answer:?}");
+    assert_eq!(answer.header("retry-after").is_some(), answer.status == 503, "{answer:?}");
+}
+
+/// Every `type` is the address of a page that explains it.
+fn check_pages(client: &Client, kinds: &BTreeMap<String, u64>) {
+    for (address, status) in kinds {
+        let page = client.get(address).expect(200);
+        assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"), "{address}");
+        let mentions = [address.as_str(), &format!("Status {status}")];
+        assert!(mentions.iter().all(|text| page.text().contains(text)), "{address}: {}", page.text());
+    }
+}
+
+/// One row: who asks what, and the problem that comes of it, with its further members.
+type ProblemRow<'a> = (&'a Client, &'a str, &'a str, &'a str, u16, &'a str, Value);
+
+#[test]
+fn problems_say_what_to_do() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(QUOTA);
+    stage.reservation(event, 7);
+    let path = &format!("/api/v1/events/{event}");
+    let buy = &format!("{path}/reservations");
+    let forced = &format!("{path}?force=1");
+    let errors = |rows: &[(&str, &str)]| {
+        let list: Vec<Value> =
+            rows.iter().map(|(pointer, detail)| json!({ "pointer": pointer, "detail": detail })).collect();
+        json!({ "errors": list })
+    };
+    let tickets = "must be a whole number from 1 to 10000000";
+    let quota = "must be a whole number from 0 to 10000000";
+    let name = "must be a string of 1 to 200 characters, without control characters";
+    let Stage { anyone, org1, org2, cust1, .. } = &stage;
+    let rows: Vec<ProblemRow> = vec![
+        (cust1, "POST", buy, "{\"quantity\":4}", 409, "sold-out", json!({ "remaining": 3 })),
+        (org1, "PATCH", path, "{\"quota\":6}", 409, "quota-below-committed", json!({ "committed": 7 })),
+        (org1, "DELETE", path, "", 409, "has-reservations", json!({})),
+        (org2, "PATCH", path, "{\"quota\":9}", 403, "not-yours", json!({})),
+        (cust1, "PATCH", path, "{\"quota\":9}", 403, "forbidden", json!({})),
+        (anyone, "PATCH", path, "{\"quota\":9}", 401, "unauthorized", json!({})),
+        (anyone, "GET", "/api/v1/events/0", "", 404, "not-found", json!({})),
+        (anyone, "GET", "/api/v1/events/01", "", 404, "not-found", json!({})),
+        (anyone, "GET", "/api/v1/events/x", "", 404, "not-found", json!({})),
+        (anyone, "GET", "/api/v1/events/-1", "", 404, "not-found", json!({})),
+        (anyone, "GET", "/api/v1/events/18446744073709551617", "", 404, "not-found", json!({})),
+        (cust1, "GET", "/api/v1/reservations/1", "", 404, "not-found", json!({})),
+        (cust1, "GET", "/api/v1/reservations/1-0", "", 404, "not-found", json!({})),
+        (anyone, "GET", "/api/v1/events/", "", 404, "not-found", json!({})),
+        (anyone, "POST", "/livez", "{}", 405, "method-not-allowed", json!({})),
+        (cust1, "POST", buy, "{\"quantity\":0}", 422, "invalid", errors(&[("/quantity", tickets)])),
+        (
+            cust1,
+            "POST",
+            buy,
+            "{\"a~b/c\":1}",
+            422,
+            "invalid",
+            errors(&[("/quantity", "is missing"), ("/a~0b~1c", "is not known here")]),
+        ),
+        (
+            org1,
+            "POST",
+            "/api/v1/events",
+            "{\"name\":\"\",\"quota\":-1,\"place\":\"x\"}",
+            422,
+            "invalid",
+            errors(&[("/name", name), ("/quota", quota), ("/place", "is not known here")]),
+        ),
+        (cust1, "POST", buy, "[1]", 422, "invalid", errors(&[("", "must be a JSON object")])),
+        (
+            anyone,
+            "GET",
+            "/api/v1/events?limit=0",
+            "",
+            422,
+            "invalid",
+            errors(&[("?limit", "must be a whole number from 1 to 100")]),
+        ),
+        (
+            anyone,
+            "GET",
+            "/api/v1/events?after=x&page=2&organizer=ada",
+            "",
+            422,
+            "invalid",
+            errors(&[
+                ("?organizer", "must be `me`"),
+                ("?after", "must be the `next` of an earlier page"),
+                ("?page", "is not known here, or given twice"),
+            ]),
+        ),
+        (org1, "DELETE", forced, "", 422, "invalid", errors(&[("?force", "must be true or false")])),
+    ];
+    for (client, method, path, body, status, slug, members) in &rows {
+        let problem = client.send(method, path, &[], body).problem(*status, slug);
+        let mut wanted = problem.clone();
+        for name in ["remaining", "committed", "errors"] {
+            wanted.as_object_mut().unwrap().remove(name);
+        }
+        wanted.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        assert_eq!(problem, wanted, "{method} {path} {body}");
+    }
+    let kinds = rows.iter().map(|row| (format!("/problems/{}", row.5), u64::from(row.4)));
+    check_pages(anyone, &kinds.collect());
+    assert_eq!(number(&stage.seen(event), "reserved"), 7, "nothing of all that was done");
+}
+
+/// Every text that a quantity may not be, nor a quota.
+#[test]
+fn tickets_are_whole_numbers() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(10_000_000);
+    let buy = format!("/api/v1/events/{event}/reservations");
+    let path = format!("/api/v1/events/{event}");
+    // As a quantity, as a quota.
+    let rows = [
+        ("1", 201, 200),
+        ("0", 422, 200),
+        ("-0", 422, 422),
+        ("-1", 422, 422),
+        ("1.5", 422, 422),
+        ("1.0", 422, 422),
+        ("1e1", 422, 422),
+        ("0.1e1", 422, 422),
+        ("10000001", 422, 422),
+        ("4294967296", 422, 422),
+        ("4294967297", 422, 422),
+        ("9223372036854775808", 422, 422),
+        ("18446744073709551615", 422, 422),
+        ("18446744073709551617", 422, 422),
+        ("99999999999999999999999999999999", 422, 422),
+        ("1e400", 422, 422),
+        ("-1e400", 422, 422),
+        ("null", 422, 422),
+        ("true", 422, 422),
+        ("\"1\"", 422, 422),
+        ("\"\"", 422, 422),
+        ("[1]", 422, 422),
+        ("{}", 422, 422),
+        ("+1", 400, 400),
+        ("01", 400, 400),
+        (".5", 400, 400),
+        ("1.", 400, 400),
+        ("0x1", 400, 400),
+        ("NaN", 400, 400),
+        ("Infinity", 400, 400),
+        ("", 400, 400),
+        ("1,", 400, 400),
+    ];
+    let mut wrong = Vec::new();
+    for (text, quantity, quota) in rows {
+        let sold = stage.cust1.send("POST", &buy, &[], &format!("{{\"quantity\":{text}}}"));
+        if sold.status == 201 {
+            let path = format!("/api/v1/reservations/{}", support::text(&sold.json(), "id"));
+            stage.cust1.delete(&path).expect(204);
+        }
+        let edited = stage.org1.send("PATCH", &path, &[], &format!("{{\"quota\":{text}}}"));
+        if (sold.status, edited.status) != (quantity, quota) {
+            wrong.push(format!("{text}: {} {}", sold.status, edited.status));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+
+    // The whole of the largest event, in one reservation, and not one ticket more.
+    stage.org1.patch(&path, &json!({ "quota": 10_000_000 })).expect(200);
+    let all = stage.reservation(event, 10_000_000);
+    let none = stage.cust1.post(&buy, &json!({ "quantity": 1 })).problem(409, "sold-out");
+    assert_eq!(none["remaining"], 0);
+    assert_eq!(number(&stage.seen(event), "reserved"), 10_000_000);
+    stage.cust1.delete(&format!("/api/v1/reservations/{all}")).expect(204);
+    assert_eq!(number(&stage.seen(event), "remaining"), 10_000_000);
+}
+
+#[test]
+fn bodies_are_json_objects() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(1000);
+    let buy = format!("/api/v1/events/{event}/reservations");
+    let good = "{\"quantity\":1}";
+    let deep = format!("{{\"quantity\":{}1{}}}", "[".repeat(500), "]".repeat(500));
+    let rows: [(&[(&str, &str)], &str, u16); 30] = [
+        (&[], good, 201),
+        (&[("content-type", "application/json")], good, 201),
+        (&[("content-type", "Application/JSON; charset=utf-8")], good, 201),
+        (&[("content-type", "application/merge-patch+json")], good, 201),
+        (&[("content-type", "text/plain")], good, 415),
+        (&[("content-type", "application/xml")], good, 415),
+        (&[("content-type", "application/x-www-form-urlencoded")], "quantity=1", 415),
+        (&[("content-type", "application/jsonx")], good, 415),
+        (&[("content-type", "json")], good, 415),
+        (&[("accept", "*/*")], good, 201),
+        (&[("accept", "application/json")], good, 201),
+        (&[("accept", "text/html, application/*;q=0.5")], good, 201),
+        (&[("accept", "text/html")], good, 406),
+        (&[("accept", "application/json;q=0")], good, 406),
+        (&[], " \r\n\t{ \"quantity\" : 1 } ", 201),
+        (&[], "{\"quantity\":1}x", 400),
+        (&[], "{\"quantity\":1}{}", 400),
+        (&[], "{\"quantity\":1", 400),
+        (&[], "{\"quantity\":1,}", 400),
+        (&[], "{'quantity':1}", 400),
+        (&[], "{quantity:1}", 400),
+        (&[], "\u{feff}{\"quantity\":1}", 400),
+        (&[], "quantity=1", 400),
+        (&[], "", 400),
+        (&[], &deep, 400),
+        (&[], "{\"quantity\":1,\"event\":1}", 422),
+        (&[], "{\"Quantity\":1}", 422),
+        (&[], "{}", 422),
+        (&[], "null", 422),
+        (&[], "\"quantity\"", 422),
+    ];
+    let mut sold = 0;
+    for (headers, body, status) in rows {
+        let answer = stage.cust1.send("POST", &buy, headers, body);
+        assert_eq!(answer.status, status, "{headers:?} {body:.60}: {}", answer.text());
+        sold += u64::from(status == 201);
+        match status {
+            400 => _ = answer.problem(400, "malformed-json"),
+            406 => _ = answer.problem(406, "not-acceptable"),
+            415 => _ = answer.problem(415, "unsupported-media-type"),
+            422 => _ = answer.problem(422, "invalid"),
+            _ => {}
+        }
+    }
+    assert_eq!(number(&stage.seen(event), "reserved"), sold);
+}
+
+#[test]
+fn answers_have_the_headers_that_clients_need() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let made = stage.org1.post("/api/v1/events", &json!({ "name": "Opening", "quota": 5 })).expect(201);
+    let event = made.json();
+    let path = format!("/api/v1/events/{}", event["id"]);
+    assert_eq!(made.header("location"), Some(&*path));
+    let me = stage.org1.get("/api/v1/users/me").expect(200).json();
+    assert_eq!(event["organizer"], me["id"]);
+    let members: Vec<&str> = event.as_object().unwrap().keys().map(String::as_str).collect();
+    for member in
+        ["id", "name", "organizer", "quota", "reserved", "held", "remaining", "created_at", "updated_at"]
+    {
+        assert!(members.contains(&member), "no {member}: {event}");
+    }
+    for member in ["created_at", "updated_at"] {
+        let at = text(&event, member);
+        assert!(at.len() == "2026-01-01T00:00:00.000Z".len() && at.ends_with('Z'), "not RFC 3339 UTC: {at}");
+    }
+
+    // The version of what can be edited: sales do not change it.
+    let version = |answer: &Answer| answer.header("etag").expect("an ETag").to_owned();
+    let first = version(&made);
+    let seen = stage.anyone.get(&path).expect(200);
+    assert_eq!(seen.header("cache-control"), Some("no-store"));
+    assert_eq!(version(&seen), first);
+    stage.reservation(number(&event, "id"), 2);
+    assert_eq!(version(&stage.anyone.get(&path)), first);
+    let unchanged = stage.anyone.send("GET", &path, &[("if-none-match", &first)], "");
+    assert_eq!(number(&unchanged.expect(200).json(), "reserved"), 2);
+    let edited = stage.org1.patch(&path, &json!({ "name": "Première", "quota": 7 })).expect(200);
+    assert_ne!(version(&edited), first);
+    assert_eq!(version(&stage.anyone.get(&path)), version(&edited));
+    assert_eq!((edited.json()["name"].as_str(), number(&edited.json(), "remaining")), (Some("Première"), 5));
+    support::check_sums(&edited.json());
+
+    let sold = stage.cust1.post(&format!("{path}/reservations"), &json!({ "quantity": 1 })).expect(201);
+    let reservation = sold.json();
+    let address = format!("/api/v1/reservations/{}", text(&reservation, "id"));
+    assert_eq!(sold.header("location"), Some(&*address));
+    assert_eq!(stage.cust1.get(&address).expect(200).json(), reservation);
+    assert_eq!((&reservation["event"], &reservation["quantity"]), (&event["id"], &json!(1)));
+    assert_eq!(reservation["status"], "confirmed");
+
+    let session = json!({ "username": "cust1", "password": PASSWORD });
+    let session = stage.anyone.post("/api/v1/sessions", &session).expect(201);
+    assert_eq!(session.header("cache-control"), Some("no-store"));
+    assert_eq!(session.json()["token_type"], "Bearer");
+    assert_eq!(session.json()["expires_in"], 12 * 60 * 60);
+
+    let rows = [
+        ("PUT", "/api/v1/events", "GET, HEAD, POST"),
+        ("DELETE", "/api/v1/users", "POST"),
+        ("PUT", &path, "DELETE, GET, HEAD, PATCH"),
+        ("PATCH", "/api/v1/reservations", "GET, HEAD"),
+        ("DELETE", "/metrics", "GET, HEAD"),
+    ];
+    for (method, path, allowed) in rows {
+        let answer = stage.org1.send(method, path, &[], "").expect(405);
+        let mut methods: Vec<&str> = answer.header("allow").unwrap().split(", ").collect();
+        methods.sort_unstable();
+        assert_eq!(methods.join(", "), allowed, "{method} {path}");
+    }
+
+    // HEAD is GET without the body, in every header but these.
+    for path in [&*path, "/api/v1/events", "/livez", "/api/v1/nothing", "/problems/sold-out"] {
+        let headers = |answer: &Answer| {
+            let all =
+                answer.headers.iter().filter(|(name, _)| !["date", "x-request-id"].contains(&name.as_str()));
+            all.cloned().collect::<Vec<_>>()
+        };
+        let (got, head) = (stage.anyone.get(path), stage.anyone.send("HEAD", path, &[], ""));
+        assert_eq!((head.status, headers(&head)), (got.status, headers(&got)), "{path}");
+        assert!(head.body.is_empty() && !got.body.is_empty(), "{path}");
+    }
+}
+
+#[test]
+fn requests_have_ids() {
+    let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory"]);
+    let client = server.client();
+    let long = "x".repeat(64);
+    for own in ["a", "req-1_2.3:4", "0123456789abcdef", &long] {
+        let answer = client.send("GET", "/livez", &[("x-request-id", own)], "");
+        assert_eq!(answer.header("x-request-id"), Some(own));
+    }
+    let mut seen = HashSet::new();
+    let too_long = "x".repeat(65);
+    for own in ["", "a b", "a;b", "a\"b", "<a>", &too_long] {
+        for path in ["/livez", "/nothing"] {
+            let answer = client.send("GET", path, &[("x-request-id", own)], "");
+            let id = answer.header("x-request-id").expect("every answer has an id").to_owned();
+            assert!(!id.is_empty() && id != own, "{own:?} was taken");
+            assert!(seen.insert(id.clone()), "{id} was given twice");
+        }
+    }
+}
+
+/// Reads a list in pages of several sizes: every item once, in order, whoever has it.
+fn check_list(client: &Client, path: &str, wanted: &[Value]) {
+    for limit in [1, 7, 100] {
+        let ids: Vec<Value> = all_items(client, path, limit).iter().map(|item| item["id"].clone()).collect();
+        assert_eq!(ids, wanted, "{path} by {limit}");
+    }
+}
+
+#[test]
+fn lists_have_every_item_once_in_order() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 3);
+    let mut of = [vec![json!(1), json!(2)], vec![json!(3), json!(4)]];
+    let mut all: Vec<Value> = (1..=4).map(|id| json!(id)).collect();
+    for index in 0..57 {
+        let (organizer, list) = if index % 3 == 0 { (&stage.org2, 1) } else { (&stage.org1, 0) };
+        let event = json!(create_event(organizer, 100));
+        of[list].push(event.clone());
+        all.push(event);
+    }
+    for event in [all[10].clone(), all[60].clone()] {
+        stage.admin.delete(&format!("/api/v1/events/{event}")).expect(204);
+        for list in of.iter_mut().chain([&mut all]) {
+            list.retain(|other| *other != event);
+        }
+    }
+    check_list(&stage.anyone, "/api/v1/events", &all);
+    check_list(&stage.org1, "/api/v1/events?organizer=me", &of[0]);
+    check_list(&stage.org2, "/api/v1/events?organizer=me", &of[1]);
+    check_list(&stage.cust1, "/api/v1/events?organizer=me", &[]);
+    for event in all_items(&stage.anyone, "/api/v1/events", 100) {
+        support::check_sums(&event);
+    }
+    let by_default = stage.anyone.get("/api/v1/events").expect(200).json();
+    assert_eq!(by_default["items"].as_array().unwrap().len(), 50);
+
+    // By event, then number, however they were made.
+    let mut mine = Vec::new();
+    for round in 0..3 {
+        for event in all.iter().rev().step_by(5) {
+            let event = event.as_u64().unwrap();
+            mine.push((event, round, json!(stage.reservation(event, 1))));
+            reserve(&stage.cust2, event, 1);
+        }
+    }
+    mine.sort_by_key(|(event, round, _)| (*event, *round));
+    let ids: Vec<Value> = mine.iter().map(|(_, _, id)| id.clone()).collect();
+    check_list(&stage.cust1, "/api/v1/reservations", &ids);
+    let (event, ..) = mine[0];
+    let listed = all_items(&stage.admin, &format!("/api/v1/events/{event}/reservations"), 4);
+    assert_eq!(listed.len(), 6, "two of each round");
+    let numbers: Vec<u64> =
+        listed.iter().map(|item| text(item, "id").rsplit_once('-').unwrap().1.parse().unwrap()).collect();
+    assert!(numbers.is_sorted_by(|before, after| before < after), "{numbers:?}");
+}
+
+#[test]
+fn another_s_reservation_looks_like_none() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(QUOTA);
+    let reservation = stage.reservation(event, 1);
+    let none = format!("/api/v1/reservations/{event}-999");
+    let path = format!("/api/v1/reservations/{reservation}");
+    for method in ["GET", "DELETE"] {
+        let strange = stage.cust2.send(method, &path, &[], "");
+        let unknown = stage.cust2.send(method, &none, &[], "");
+        assert_eq!(strange.json(), unknown.json(), "{method}");
+        strange.problem(404, "not-found");
+    }
+    let strange = stage.org2.get(&path).expect(404).json();
+    assert_eq!(strange, stage.org2.get(&none).expect(404).json());
+    assert_eq!(number(&stage.seen(event), "reserved"), 1);
+}
+
+#[test]
+fn tickets_are_given_back_once() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(QUOTA);
+    let path = format!("/api/v1/events/{event}");
+    let [first, second, third] = [2, 3, 4].map(|quantity| stage.reservation(event, quantity));
+    let address = |id: &str| format!("/api/v1/reservations/{id}");
+    let sums = || {
+        let seen = stage.seen(event);
+        (number(&seen, "reserved"), number(&seen, "remaining"))
+    };
+    assert_eq!(sums(), (9, 1));
+    for _ in 0..3 {
+        stage.cust1.delete(&address(&first)).expect(204);
+        assert_eq!(sums(), (7, 3));
+    }
+    stage.admin.delete(&address(&second)).expect(204);
+    stage.cust1.delete(&address(&second)).expect(204);
+    assert_eq!(sums(), (4, 6));
+    let gone = stage.cust1.get(&address(&first)).expect(200).json();
+    assert_eq!((gone["status"].as_str(), number(&gone, "quantity")), (Some("cancelled"), 2));
+    assert!(gone["cancelled_at"].is_string());
+
+    // A quota may fall to what is sold, and rise again.
+    stage.org1.patch(&path, &json!({ "quota": 3 })).problem(409, "quota-below-committed");
+    stage.org1.patch(&path, &json!({ "quota": 4 })).expect(200);
+    assert_eq!(sums(), (4, 0));
+    let refused = stage.cust2.post(&format!("{path}/reservations"), &json!({ "quantity": 1 }));
+    assert_eq!(refused.problem(409, "sold-out")["remaining"], 0);
+    stage.org1.patch(&path, &json!({ "quota": 6 })).expect(200);
+    let refused = stage.cust2.post(&format!("{path}/reservations"), &json!({ "quantity": 3 }));
+    assert_eq!(refused.problem(409, "sold-out")["remaining"], 2, "all or nothing");
+    assert_eq!(sums(), (4, 2));
+
+    stage.org1.delete(&path).problem(409, "has-reservations");
+    stage.org1.delete(&format!("{path}?force=true")).expect(204);
+    stage.anyone.get(&path).problem(410, "event-deleted");
+    let cancelled = stage.cust1.get(&address(&third)).expect(200).json();
+    assert_eq!(cancelled["status"], "cancelled", "with its event");
+    stage.cust1.delete(&address(&third)).expect(204);
+    let listed = stage.anyone.get("/api/v1/events").expect(200).json();
+    assert!(listed["items"].as_array().unwrap().iter().all(|item| item["id"] != event));
+    let empty = stage.event(0);
+    stage.org1.delete(&format!("/api/v1/events/{empty}")).expect(204);
+}
+
+#[test]
+fn names_have_rules() {
+    let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory", "--shards", "2"]);
+    let client = server.client();
+    let text = |length: usize| "a".repeat(length);
+    let (a64, a65, a128, a129) = (text(64), text(65), text(128), text(129));
+    let password = PASSWORD;
+    let rows: [(Value, u16); 32] = [
+        (json!({ "username": "abc", "password": password }), 201),
+        (json!({ "username": a64, "password": password }), 201),
+        (json!({ "username": "a.b_c-9", "password": password }), 201),
+        (json!({ "username": "Grace", "password": password }), 201),
+        (json!({ "username": "grace", "password": password }), 409),
+        (json!({ "username": "GRACE", "password": "another password" }), 409),
+        (json!({ "username": "ab", "password": password }), 422),
+        (json!({ "username": "", "password": password }), 422),
+        (json!({ "username": a65, "password": password }), 422),
+        (json!({ "username": "a b c", "password": password }), 422),
+        (json!({ "username": " abc", "password": password }), 422),
+        (json!({ "username": "abc\n", "password": password }), 422),
+        (json!({ "username": "abc\u{0}", "password": password }), 422),
+        (json!({ "username": "a@example.com", "password": password }), 422),
+        (json!({ "username": "zoë", "password": password }), 422),
+        (json!({ "username": "\u{430}\u{434}\u{430}", "password": password }), 422),
+        (json!({ "username": 12345, "password": password }), 422),
+        (json!({ "username": null, "password": password }), 422),
+        (json!({ "password": password }), 422),
+        (json!({ "username": "p-8", "password": "8 bytes." }), 201),
+        (json!({ "username": "p-128", "password": a128 }), 201),
+        (json!({ "username": "p-utf8", "password": "ééééé\u{0} \"\\" }), 201),
+        (json!({ "username": "p-7", "password": "7 bytes" }), 422),
+        (json!({ "username": "p-129", "password": a129 }), 422),
+        (json!({ "username": "p-none", "password": "" }), 422),
+        (json!({ "username": "p-null", "password": null }), 422),
+        (json!({ "username": "p-missing" }), 422),
+        (json!({ "username": "r-customer", "password": password, "role": "customer" }), 201),
+        (json!({ "username": "r-organizer", "password": password, "role": "organizer" }), 201),
+        (json!({ "username": "r-admin", "password": password, "role": "admin" }), 422),
+        (json!({ "username": "r-null", "password": password, "role": null }), 422),
+        (json!({ "username": "r-other", "password": password, "role": "Organizer" }), 422),
+    ];
+    for (body, status) in rows {
+        let answer = client.post("/api/v1/users", &body);
+        assert_eq!(answer.status, status, "{body}: {}", answer.text());
+        if status == 201 {
+            let user = answer.json();
+            let role = body["role"].as_str().unwrap_or("customer");
+            assert_eq!(user["role"], role);
+            let username = body["username"].as_str().unwrap().to_lowercase();
+            assert_eq!(user["username"], username);
+            assert!(answer.header("location").is_some() && user.get("password").is_none(), "{answer:?}");
+            let me = client.log_in(body["username"].as_str().unwrap(), body["password"].as_str().unwrap());
+            assert_eq!(me.get("/api/v1/users/me").expect(200).json(), user);
+        }
+    }
+
+    let organizer = client.log_in("r-organizer", password);
+    let event = |name: &Value| organizer.post("/api/v1/events", &json!({ "name": name, "quota": 1 })).status;
+    let (n200, n201) = (json!("é".repeat(200)), json!("é".repeat(201)));
+    let rows = [
+        (json!("x"), 201),
+        (n200, 201),
+        (n201, 422),
+        (json!(""), 422),
+        (json!("   "), 422),
+        (json!("a\nb"), 422),
+        (json!("\u{0}"), 422),
+        (json!("<script>alert(\"1\")</script> & \u{1f39f}"), 201),
+        (json!(7), 422),
+        (json!(null), 422),
+    ];
+    for (name, status) in rows {
+        assert_eq!(event(&name), status, "{name}");
+    }
+}
+
+#[test]
+fn who_logs_in_wrongly_learns_nothing() {
+    let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory", "--shards", "2"]);
+    let client = server.client();
+    let ada = client.sign_up("ada", "customer");
+    let log_in = |username: &str, password: &str| {
+        client.post("/api/v1/sessions", &json!({ "username": username, "password": password }))
+    };
+    log_in("ADA", PASSWORD).expect(201);
+    let long = "x".repeat(129);
+    let wrong = log_in("ada", "a wrong password");
+    for other in [
+        log_in("nobody", PASSWORD),
+        log_in("not a name", PASSWORD),
+        log_in("ada", ""),
+        log_in("", ""),
+        log_in("ada", &long),
+    ] {
+        assert_eq!(other.json(), wrong.json());
+        assert_eq!(other.header("www-authenticate"), Some("Bearer"));
+        assert_eq!(other.status, 401);
+    }
+    wrong.problem(401, "wrong-credentials");
+
+    // One body, whatever is wrong with a token.
+    let good = ada.token.clone().unwrap();
+    let missing = client.get("/api/v1/users/me").problem(401, "unauthorized");
+    let (head, signature) = good.rsplit_once('.').unwrap();
+    let flipped = if signature.starts_with('A') { "B" } else { "A" };
+    let rows = [
+        "Bearer".to_owned(),
+        "Bearer x".to_owned(),
+        format!("Bearer {head}."),
+        format!("Bearer {head}.{flipped}{}", &signature[1..]),
+        format!("Bearer {good}x"),
+        format!("Basic {good}"),
+        good.clone(),
+        format!("Bearer {}", "a".repeat(5000)),
+    ];
+    for authorization in rows {
+        let answer = client.send("GET", "/api/v1/users/me", &[("authorization", &authorization)], "");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{authorization:.60}");
+        assert_eq!(answer.problem(401, "unauthorized"), missing, "{authorization:.60}");
+    }
+    let lower = format!("bearer {good}");
+    client.send("GET", "/api/v1/users/me", &[("authorization", &lower)], "").expect(200);
+    // Where none is needed, a bad one is as good as none.
+    let bad = [("authorization", "Bearer x")];
+    client.send("GET", "/api/v1/events", &bad, "").expect(200);
+    client.send("GET", "/api/v1/events?organizer=me", &bad, "").problem(401, "unauthorized");
+}
+
+/// Of the people and events of the demonstration, all there.
+fn check_demonstration(server: &Server, quota: u64) {
+    let anyone = server.client();
+    let rows = [
+        ("admin", "admin"),
+        ("org1", "organizer"),
+        ("org2", "organizer"),
+        ("cust1", "customer"),
+        ("cust2", "customer"),
+        ("cust3", "customer"),
+    ];
+    let mut ids = BTreeMap::new();
+    for (username, role) in rows {
+        let me = anyone.log_in(username, PASSWORD).get("/api/v1/users/me").expect(200).json();
+        assert_eq!((text(&me, "username"), text(&me, "role")), (username, role));
+        ids.insert(username, number(&me, "id"));
+    }
+    let events = all_items(&anyone, "/api/v1/events", 100);
+    let found: Vec<_> = events
+        .iter()
+        .map(|event| (number(event, "id"), number(event, "organizer"), number(event, "quota")))
+        .collect();
+    let wanted = [(1, "org1"), (2, "org1"), (3, "org2"), (4, "org2")];
+    assert_eq!(found, wanted.map(|(event, organizer)| (event, ids[organizer], quota)));
+}
+
+#[test]
+fn the_demonstration_data_is_made_once() {
+    let data = tempdir().unwrap();
+    let arguments = ["--demo", "--shards", "2"];
+    let server = Server::start(data.path(), &["--shards", "2"]);
+    server.client().get("/api/v1/pop").problem(404, "not-found");
+    drop(server);
+
+    let server = Server::start(data.path(), &arguments);
+    server.client().get("/api/v1/pop?quota=10000001").problem(422, "invalid");
+    server.client().get("/api/v1/pop?quota=x").problem(422, "invalid");
+    let made = server.client().get("/api/v1/pop?quota=250").expect(200).json();
+    assert_eq!(made["events"], json!([1, 2, 3, 4]));
+    server.client().get("/api/v1/pop?quota=250").expect(304);
+    server.client().get("/api/v1/pop").expect(304);
+    check_demonstration(&server, 250);
+    let organizer = server.client().log_in("org1", PASSWORD);
+    assert_eq!(create_event(&organizer, 1), 5);
+    organizer.delete("/api/v1/events/2").expect(204);
+    server.client().get("/api/v1/pop").expect(304);
+    server.client().get("/api/v1/events/2").problem(410, "event-deleted");
+    server.kill();
+    Server::start(data.path(), &arguments).client().get("/api/v1/pop").expect(304);
+
+    // By default 10000; and where others have been before, nothing is made.
+    let other = tempdir().unwrap();
+    let server = Server::start(other.path(), &["--shards", "2"]);
+    let organizer = server.client().sign_up("grace", "organizer");
+    let event = create_event(&organizer, 1);
+    drop(server);
+    let server = Server::start(other.path(), &arguments);
+    server.client().get("/api/v1/pop").problem(409, "event-exists");
+    let log_in = json!({ "username": "cust1", "password": PASSWORD });
+    server.client().post("/api/v1/sessions", &log_in).expect(401);
+    assert_eq!(all_items(&server.client(), "/api/v1/events", 100).len(), 1);
+    server.client().get(&format!("/api/v1/events/{event}")).expect(200);
+    drop(server);
+    let empty = tempdir().unwrap();
+    let server = Server::start(empty.path(), &arguments);
+    server.client().get("/api/v1/pop").expect(200);
+    check_demonstration(&server, 10_000);
+}
+
+/// Wherever a kill meets it, the next call makes the rest.
+#[test]
+fn demonstration_data_cut_short_is_finished() {
+    let mut random = Random::seeded();
+    let mut cut = 0;
+    for _ in 0..8 {
+        let data = tempdir().unwrap();
+        let server = Server::start(data.path(), &["--demo", "--shards", "2"]);
+        let mut wire = server.wire();
+        wire.send("GET /api/v1/pop HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        // Six passwords take some 20 ms each.
+        thread::sleep(Duration::from_millis(random.within(5, 250)));
+        server.kill();
+        let answered = wire.answer().ok().flatten().is_some();
+        let server = Server::start(data.path(), &["--demo", "--shards", "3"]);
+        let status = server.client().get("/api/v1/pop").status;
+        assert!(status == 304 || status == 200 && !answered, "{status}, answered before: {answered}");
+        cut += usize::from(status == 200);
+        check_demonstration(&server, 10_000);
+        server.client().get("/api/v1/pop").expect(304);
+    }
+    println!("{cut} of 8 were cut short");
+}
+
+/// Every sample of a page in Prometheus' text format, by name and labels.
+fn samples(page: &str) -> BTreeMap<String, u64> {
+    let mut types = HashSet::new();
+    let mut samples = BTreeMap::new();
+    for line in page.lines() {
+        if let Some(comment) = line.strip_prefix("# ") {
+            let mut words = comment.split(' ');
+            let (kind, name) = (words.next().unwrap(), words.next().unwrap());
+            if kind == "TYPE" {
+                assert!(types.insert(name.to_owned()), "two types: {line}");
+                assert!(["counter", "gauge"].contains(&words.next().unwrap()), "{line}");
+            } else {
+                assert_eq!(kind, "HELP", "{line}");
+            }
+            continue;
+        }
+        let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line:?}"));
+        assert!(types.contains(name.split('{').next().unwrap()), "no type before {line}");
+        let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
+        assert!(samples.insert(name.to_owned(), value).is_none(), "twice: {line}");
+    }
+    assert!(page.ends_with('\n'));
+    samples
+}
+
+#[test]
+fn metrics_count() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 3);
+    let read = || {
+        let answer = stage.anyone.get("/metrics").expect(200);
+        assert!(answer.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"));
+        samples(answer.text())
+    };
+    let before = read();
+    assert_eq!(before["boxoffice_events"], 4);
+    assert_eq!(before["boxoffice_accounts"], 6);
+    assert_eq!(before["boxoffice_tickets_quota"], 40_000);
+    assert_eq!(before["boxoffice_tickets_reserved"], 0);
+    let event = stage.event(50);
+    let reservation = stage.reservation(event, 20);
+    stage.reservation(event, 5);
+    stage.cust1.delete(&format!("/api/v1/reservations/{reservation}")).expect(204);
+    stage.anyone.get("/api/v1/nothing").expect(404);
+    let after = read();
+    assert_eq!(after["boxoffice_events"], 5);
+    assert_eq!(after["boxoffice_tickets_quota"], 40_050);
+    assert_eq!(after["boxoffice_tickets_reserved"], 5);
+    let rise = |name: &str| after[name] - before[name];
+    assert_eq!(rise("boxoffice_records_total"), 4);
+    assert!((1..=4).contains(&rise("boxoffice_commits_total")));
+    // Both readings of the metrics among them: the first was answered after it was read.
+    assert_eq!(rise("boxoffice_http_requests_total"), 6);
+    assert_eq!(rise("boxoffice_http_responses_total{class=\"2xx\"}"), 5);
+    assert_eq!(rise("boxoffice_http_responses_total{class=\"4xx\"}"), 1);
+    assert_eq!(rise("boxoffice_http_responses_total{class=\"5xx\"}"), 0);
+    assert!(after["boxoffice_connections"] >= 1);
+    assert!(after["boxoffice_connections_total"] >= after["boxoffice_connections"]);
+}
+
+#[test]
+fn each_life_has_an_id() {
+    let data = tempdir().unwrap();
+    let mut seen = HashSet::new();
+    for _ in 0..2 {
+        let server = Server::start(data.path(), &["--shards", "2"]);
+        let client = server.client();
+        let live = client.get("/livez").expect(200).json();
+        let ready = client.get("/readyz").expect(200).json();
+        assert_eq!((text(&live, "status"), text(&ready, "status")), ("live", "ready"));
+        assert_eq!(live["boot_id"], ready["boot_id"]);
+        assert!(seen.insert(text(&live, "boot_id").to_owned()), "the same as before");
+    }
+}

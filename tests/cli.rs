@@ -1,0 +1,273 @@
+//! The command line: what it explains, what it refuses, and what it takes from the environment.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use support::client::Client;
+use support::server::{Ended, Server, boxoffice, run, serve};
+use support::text;
+use tempfile::tempdir;
+
+/// Long enough, and nobody's.
+const PASSWORD: &str = "a good password";
+
+const PASSWORD_VARIABLE: &str = "BOXOFFICE_ADMIN_PASSWORD";
+
+fn boxoffice_with(arguments: &[&str]) -> Command {
+    let mut command = boxoffice();
+    command.args(arguments);
+    command
+}
+
+/// Runs the program, which has to end with `code` and say `wanted`, on the side that belongs to it.
+#[track_caller]
+fn check(command: Command, input: &str, code: i32, wanted: &str) {
+    let shown = format!("{command:?}");
+    let ended = run(command, input);
+    let said = if code == 0 { &ended.stdout } else { &ended.stderr };
+    assert!(
+        ended.code == Some(code) && said.contains(wanted),
+        "{shown}: want {code} {wanted:?}, got {ended:?}"
+    );
+    if code != 0 {
+        assert_eq!(ended.stdout, "", "{shown}: an error says nothing on standard output");
+        assert!(!ended.stderr.contains("panicked"), "{shown}: {ended:?}");
+    }
+}
+
+#[test]
+fn help_names_every_option() {
+    let global = ["--log-format", "BOXOFFICE_LOG_FORMAT", "--log <LEVEL>", "BOXOFFICE_LOG=", "--help"];
+    let rows: [(&[&str], &[&str]); 4] = [
+        (&["--help"], &["serve", "demo", "admin", "--version", "human", "json"]),
+        (
+            &["serve", "--help"],
+            &[
+                "--data <DIR>",
+                "BOXOFFICE_DATA",
+                "./boxoffice-data",
+                "--listen <ADDR>",
+                "BOXOFFICE_LISTEN",
+                "127.0.0.1:9092",
+                "--shards <N>",
+                "BOXOFFICE_SHARDS",
+                "default: the CPUs",
+                "--storage <STORAGE>",
+                "BOXOFFICE_STORAGE",
+                "sqlite",
+                "memory",
+                "--demo",
+                "BOXOFFICE_DEMO",
+                "--max-connections <N>",
+                "BOXOFFICE_MAX_CONNECTIONS",
+                "--head-timeout <SECONDS>",
+                "BOXOFFICE_HEAD_TIMEOUT",
+                "--body-grace <SECONDS>",
+                "BOXOFFICE_BODY_GRACE",
+                "--idle-timeout <SECONDS>",
+                "BOXOFFICE_IDLE_TIMEOUT",
+                "--stall-timeout <SECONDS>",
+                "BOXOFFICE_STALL_TIMEOUT",
+            ],
+        ),
+        (&["admin", "--help"], &["create"]),
+        (&["admin", "create", "--help"], &["--data <DIR>", "--username <USERNAME>", PASSWORD_VARIABLE]),
+    ];
+    for (arguments, wanted) in rows {
+        let help = run(boxoffice_with(arguments), "");
+        assert_eq!((help.code, &*help.stderr), (Some(0), ""), "{arguments:?}");
+        for word in wanted.iter().chain(&global) {
+            assert!(help.stdout.contains(word), "{arguments:?} does not name {word}:\n{}", help.stdout);
+        }
+    }
+    check(boxoffice_with(&["--version"]), "", 0, concat!("boxoffice ", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn what_cannot_be_is_refused() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("a-file");
+    fs::write(&file, "not a directory").unwrap();
+    let file = file.to_str().unwrap();
+    let inside = format!("{file}/data");
+    let long_name = "a".repeat(65);
+    let rows: [(&[&str], i32, &str); 40] = [
+        (&[], 2, "Usage: boxoffice"),
+        (&["sell"], 2, "unrecognized subcommand 'sell'"),
+        (&["serve", "--colour"], 2, "unexpected argument '--colour'"),
+        (&["serve", "more"], 2, "unexpected argument 'more'"),
+        (&["serve", "--shards", "0"], 2, "from 1 to 64"),
+        (&["serve", "--shards", "65"], 2, "from 1 to 64"),
+        (&["serve", "--shards", "-1"], 2, "unexpected argument '-1'"),
+        (&["serve", "--shards", "x"], 2, "from 1 to 64"),
+        (&["serve", "--shards", "1.5"], 2, "from 1 to 64"),
+        (&["serve", "--shards", ""], 2, "from 1 to 64"),
+        (&["serve", "--shards"], 2, "a value is required"),
+        (&["serve", "--listen", "nonsense"], 2, "like 127.0.0.1:9092"),
+        (&["serve", "--listen", "127.0.0.1"], 2, "like 127.0.0.1:9092"),
+        (&["serve", "--listen", "127.0.0.1:99999"], 2, "like 127.0.0.1:9092"),
+        (&["serve", "--listen", ":"], 2, "invalid value"),
+        (&["serve", "--listen", "192.0.2.1:0", "--storage", "memory"], 1, "listen on 192.0.2.1:0"),
+        (&["serve", "--storage", "tape"], 2, "[possible values: sqlite, memory]"),
+        (&["serve", "--max-connections", "0"], 2, "whole number from 1"),
+        (&["serve", "--max-connections", "many"], 2, "whole number from 1"),
+        (&["serve", "--head-timeout", "0"], 2, "from 0.1 to 86400"),
+        (&["serve", "--head-timeout", "NaN"], 2, "from 0.1 to 86400"),
+        (&["serve", "--body-grace", "inf"], 2, "from 0.1 to 86400"),
+        (&["serve", "--idle-timeout", "86401"], 2, "from 0.1 to 86400"),
+        (&["serve", "--stall-timeout", "soon"], 2, "from 0.1 to 86400"),
+        (&["serve", "--log-format", "xml"], 2, "[possible values: human, json]"),
+        (&["serve", "--log", "a=b=c"], 2, "--log a=b=c"),
+        (&["serve", "--demo", "--listen", "0.0.0.0:0"], 1, "listens on loopback only, not on 0.0.0.0:0"),
+        (&["serve", "--demo", "--listen", "[::]:0"], 1, "listens on loopback only, not on [::]:0"),
+        (&["serve", "--listen", "127.0.0.1:0", "--data", file], 1, "/a-file"),
+        (
+            &["serve", "--listen", "127.0.0.1:0", "--data", file],
+            1,
+            "choose a directory that this user can write",
+        ),
+        (&["serve", "--listen", "127.0.0.1:0", "--data", &inside], 1, "/a-file/data"),
+        (&["admin"], 2, "Usage: boxoffice admin"),
+        (&["admin", "create"], 2, "--username <USERNAME>"),
+        (&["admin", "create", "--data", file, "--username", "ada"], 1, "/a-file"),
+        (&["admin", "create", "--data", file, "--username", ""], 1, "username must have 3 to 64"),
+        (&["admin", "create", "--data", file, "--username", "ad"], 1, "username must have 3 to 64"),
+        (&["admin", "create", "--data", file, "--username", &long_name], 1, "username must have 3 to 64"),
+        (&["admin", "create", "--data", file, "--username", "a d a"], 1, "username may only have letters"),
+        (&["admin", "create", "--data", file, "--username", "ad\u{e9}"], 1, "username may only have letters"),
+        (&["admin", "create", "--username"], 2, "a value is required"),
+    ];
+    for (arguments, code, wanted) in rows {
+        check(boxoffice_with(arguments), &format!("{PASSWORD}\n"), code, wanted);
+    }
+}
+
+fn create_admin(data: &Path, username: &str) -> Command {
+    let mut command = boxoffice_with(&["admin", "create", "--username", username, "--data"]);
+    command.arg(data);
+    command
+}
+
+/// Logs in and returns the role that the account has.
+fn role_of(client: &Client, username: &str) -> String {
+    let me = client.log_in(username, PASSWORD).get("/api/v1/users/me").expect(200).json();
+    text(&me, "role").to_owned()
+}
+
+#[test]
+fn admins_are_made_while_no_server_runs() {
+    let data = tempdir().unwrap();
+    let data = data.path();
+    check(create_admin(data, "root-1"), &format!("{PASSWORD}\n"), 0, "admin root-1 created, id 1");
+    let mut from_environment = create_admin(data, "Root-2");
+    from_environment.env(PASSWORD_VARIABLE, PASSWORD);
+    check(from_environment, "", 0, "created, id 2");
+    let rows = [
+        ("root-1", PASSWORD, "the username is taken"),
+        ("ROOT-2", PASSWORD, "the username is taken"),
+        ("root-3", "", "8 to 128 bytes"),
+        ("root-3", "1234567", "8 to 128 bytes"),
+        ("root-3", &"x".repeat(129), "8 to 128 bytes"),
+    ];
+    for (username, password, wanted) in rows {
+        check(create_admin(data, username), &format!("{password}\n"), 1, wanted);
+    }
+
+    let server = Server::start(data, &["--shards", "3"]);
+    assert_eq!(role_of(&server.client(), "root-1"), "admin");
+    assert_eq!(role_of(&server.client(), "root-2"), "admin");
+    check(create_admin(data, "root-4"), &format!("{PASSWORD}\n"), 1, "stop the server first");
+    check(create_admin(data, "root-4"), &format!("{PASSWORD}\n"), 1, data.to_str().unwrap());
+    let customer = server.client().sign_up("ada", "customer").get("/api/v1/users/me").expect(200).json();
+    assert_eq!(customer["id"], 3, "ids go on where the command line ended");
+    assert!(server.terminate().0.success());
+
+    // On a directory of three shards, with records in it.
+    check(create_admin(data, "ada"), &format!("{PASSWORD}\n"), 1, "the username is taken");
+    check(create_admin(data, "root-4"), &format!("{PASSWORD}\r\n"), 0, "created, id 4");
+    let server = Server::start(data, &["--shards", "1"]);
+    assert_eq!(role_of(&server.client(), "root-4"), "admin", "a line may end as on Windows");
+}
+
+#[test]
+fn options_may_come_from_the_environment() {
+    let folder = tempdir().unwrap();
+    let data = folder.path().join("made/by/the/server");
+    let mut command = boxoffice_with(&["serve"]);
+    command.env("BOXOFFICE_DATA", &data).env("BOXOFFICE_LISTEN", "127.0.0.1:0").env("BOXOFFICE_SHARDS", "3");
+    let server = Server::spawn(command);
+    assert!(server.greeting.contains(", 3 shards, data in "), "{}", server.greeting);
+    assert!(server.greeting.contains(data.to_str().unwrap()), "{}", server.greeting);
+    let version = concat!("boxoffice ", env!("CARGO_PKG_VERSION"), " listening on http://127.0.0.1:");
+    assert!(server.greeting.starts_with(version), "{}", server.greeting);
+    assert!(data.join("shard-02.sqlite").exists());
+    server.client().get("/api/v1/pop").expect(404);
+    drop(server);
+
+    let mut command = serve(&folder.path().join("never"));
+    command.env("BOXOFFICE_STORAGE", "memory").env("BOXOFFICE_DEMO", "true").env("BOXOFFICE_SHARDS", "9");
+    let server = Server::spawn({
+        command.args(["--shards", "1"]);
+        command
+    });
+    assert!(server.greeting.contains(", 1 shard, in memory"), "the argument wins: {}", server.greeting);
+    server.client().get("/api/v1/pop").expect(200);
+    assert!(!folder.path().join("never").exists());
+    drop(server);
+
+    let rows = [
+        ("BOXOFFICE_SHARDS", "65", "from 1 to 64"),
+        ("BOXOFFICE_LISTEN", "here", "like 127.0.0.1:9092"),
+        ("BOXOFFICE_STORAGE", "tape", "possible values"),
+        ("BOXOFFICE_DEMO", "perhaps", "invalid value 'perhaps'"),
+    ];
+    for (name, value, wanted) in rows {
+        let mut command = boxoffice_with(&["serve"]);
+        command.env(name, value);
+        check(command, "", 2, wanted);
+    }
+}
+
+#[test]
+fn logs_have_a_form_for_machines() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path(), &["--log-format", "json"]);
+    let (status, log) = server.terminate();
+    assert!(status.success());
+    let messages: Vec<String> = log
+        .lines()
+        .map(|line| {
+            let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+            assert!(line["timestamp"].is_string() && line["level"].is_string(), "{line}");
+            line["fields"]["message"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    for wanted in ["ready", "draining", "stopped"] {
+        assert!(messages.iter().any(|message| message.starts_with(wanted)), "no {wanted}: {messages:?}");
+    }
+
+    let server = Server::start(data.path(), &["--log", "error"]);
+    let (status, log) = server.terminate();
+    assert!(status.success());
+    assert_eq!(log, "", "what is not asked for is not logged");
+}
+
+/// What the runtime needs and does not get is said in words, before anything is touched.
+#[test]
+fn too_little_locked_memory_is_explained() {
+    let folder = tempdir().unwrap();
+    let data = folder.path().join("data");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -l 64 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_boxoffice"), "serve"]);
+    command.args(["--listen", "127.0.0.1:0", "--data"]).arg(&data);
+    let Ended { code, stdout, stderr } = run(command, "");
+    assert_eq!((code, &*stdout), (Some(1), ""), "{stderr}");
+    for wanted in ["the limit of locked memory is 64 KiB", "needs 512 KiB", "ulimit -l", "LimitMEMLOCK"] {
+        assert!(stderr.contains(wanted), "{stderr}");
+    }
+    assert!(!data.exists());
+}

@@ -1,0 +1,390 @@
+//! The HTTP edge over a real socket: pipelining, framing, refusals, deadlines,
+//! and every vector of `tests/data/http`.
+
+mod support;
+#[path = "support/vectors.rs"]
+mod vectors;
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use serde_json::json;
+use support::client::{Answer, Wire, request};
+use support::server::Server;
+use support::{Stage, number, text};
+use tempfile::tempdir;
+use vectors::{Event, Vector};
+
+/// What the parser refuses with, and no endpoint does.
+const PARSER_PROBLEMS: [&str; 7] = [
+    "malformed-request",
+    "content-too-large",
+    "uri-too-long",
+    "expectation-failed",
+    "headers-too-large",
+    "not-implemented",
+    "version-not-supported",
+];
+
+fn memory(arguments: &[&str]) -> Server {
+    let mut all = vec!["--storage", "memory", "--shards", "2"];
+    all.extend_from_slice(arguments);
+    Server::start(Path::new("."), &all)
+}
+
+#[test]
+fn vectors_over_a_socket() {
+    let vectors = vectors::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/http"));
+    assert!(vectors.len() >= 400, "only {} vectors", vectors.len());
+    let server = memory(&[]);
+    let failures: Vec<String> = vectors
+        .iter()
+        .filter_map(|vector| run_vector(&server, vector).err().map(|why| format!("{}: {why}", vector.name)))
+        .collect();
+    assert!(failures.is_empty(), "{} failed: {failures:#?}", failures.len());
+}
+
+fn run_vector(server: &Server, vector: &Vector) -> Result<(), String> {
+    let failed = |error: std::io::Error| error.to_string();
+    let mut wire = server.wire();
+    wire.send(&vector.bytes).map_err(failed)?;
+    let mut closes = false;
+    for event in &vector.outcome {
+        match event {
+            Event::Accept(accepted) => {
+                let answer = next_final(&mut wire, accepted.method == "HEAD")?;
+                check_accepted(&answer, !accepted.keep_alive)?;
+                closes = !accepted.keep_alive;
+            }
+            Event::Refuse(status) => {
+                let answer = next_final(&mut wire, false)?;
+                let slug = answer.json()["type"].as_str().unwrap_or("").replace("/problems/", "");
+                if answer.status != *status || !answer.closes() || !PARSER_PROBLEMS.contains(&&*slug) {
+                    return Err(format!("want a refusal with {status}, got {answer:?}"));
+                }
+                closes = true;
+            }
+            // Nothing is answered until the client gives up, and nothing then.
+            Event::Wait => {
+                wire.end_sending().map_err(failed)?;
+                closes = true;
+            }
+        }
+    }
+    if !closes {
+        // What follows is read as a request of its own: both sides agree where the last one ended.
+        wire.send("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").map_err(failed)?;
+        let answer = next_final(&mut wire, false)?;
+        if answer.status != 200 {
+            return Err(format!("the next request was misread: {answer:?}"));
+        }
+    }
+    loop {
+        match wire.answer().map_err(failed)? {
+            Some(answer) if answer.status == 100 => {}
+            Some(answer) => return Err(format!("an answer too many: {answer:?}")),
+            None => return Ok(()),
+        }
+    }
+}
+
+/// The next answer that is not an interim one.
+fn next_final(wire: &mut Wire, is_head: bool) -> Result<Answer, String> {
+    loop {
+        let answer = if is_head { wire.answer_without_body() } else { wire.answer() };
+        match answer.map_err(|error| error.to_string())? {
+            Some(answer) if answer.status == 100 => {}
+            Some(answer) => return Ok(answer),
+            None => return Err("closed without an answer".to_owned()),
+        }
+    }
+}
+
+fn check_accepted(answer: &Answer, closes: bool) -> Result<(), String> {
+    let text = String::from_utf8_lossy(&answer.body);
+    let refused = PARSER_PROBLEMS.iter().any(|slug| text.contains(&format!("/problems/{slug}\"")));
+    if refused || answer.status >= 500 || answer.closes() != closes {
+        return Err(format!("want it taken, closing {closes}, got {answer:?}"));
+    }
+    Ok(())
+}
+
+/// The number in `X-Request-Id: p-N`.
+fn place(answer: &Answer) -> usize {
+    let id = answer.header("x-request-id").and_then(|id| id.strip_prefix("p-"));
+    id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("not a request of ours: {answer:?}"))
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(60);
+    let token = stage.cust1.token.as_deref();
+    let path = format!("/api/v1/events/{event}/reservations");
+    let rows = [("GET", "/api/v1/events/1", ""), ("GET", "/livez", ""), ("POST", &path, "{\"quantity\":1}")];
+    for (method, path, body) in rows {
+        let all: String = (0..100)
+            .map(|index| request(method, path, token, &format!("X-Request-Id: p-{index}\r\n"), body))
+            .collect();
+        let mut wire = stage.server.wire();
+        wire.send(all).unwrap();
+        let mut numbers = Vec::new();
+        for index in 0..100 {
+            let answer = wire.next();
+            assert_eq!(place(&answer), index, "{method} {path}");
+            let sold = method == "POST";
+            assert_eq!(
+                answer.status,
+                if !sold {
+                    200
+                } else if index < 60 {
+                    201
+                } else {
+                    409
+                },
+                "{answer:?}"
+            );
+            if answer.status == 201 {
+                let body = answer.json();
+                let (_, number) = text(&body, "id").rsplit_once('-').unwrap();
+                numbers.push(number.parse::<u32>().unwrap());
+            }
+        }
+        assert!(numbers.is_sorted_by(|before, after| before < after), "{numbers:?}");
+        // No answer is left behind.
+        wire.end_sending().unwrap();
+        wire.expect_end();
+    }
+    assert_eq!(number(&stage.seen(event), "reserved"), 60);
+}
+
+/// Where the pipeline crosses shards, the effects are those of one request after another.
+#[test]
+fn a_pipeline_over_two_shards_acts_as_if_sequential() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    // Of the demonstration's events, 1 and 2 are on different shards of two.
+    let (first, second) = (1, 2);
+    let quota = number(&stage.seen(first), "quota");
+    let all_but_one = stage.reservation(first, quota - 1);
+    let event = |event| format!("/api/v1/events/{event}");
+    let buy = |event| format!("/api/v1/events/{event}/reservations");
+    let give_back = format!("/api/v1/reservations/{all_but_one}");
+    let one = "{\"quantity\":1}";
+    // What is sent, its status, and the tickets reserved where the answer is an event.
+    let mut rows: Vec<(&str, String, &str, u16, Option<u64>)> = Vec::new();
+    for round in 1..=10 {
+        rows.push(("POST", buy(second), one, 201, None));
+        rows.push(("GET", event(second), "", 200, Some(round)));
+        rows.push(("GET", event(first), "", 200, Some(quota - 1)));
+    }
+    rows.extend([
+        ("POST", buy(first), one, 201, None),
+        ("POST", buy(second), one, 201, None),
+        ("POST", buy(first), one, 409, None),
+        ("GET", event(first), "", 200, Some(quota)),
+        ("GET", event(second), "", 200, Some(11)),
+        ("DELETE", give_back.clone(), "", 204, None),
+        ("POST", buy(first), one, 201, None),
+        ("GET", event(first), "", 200, Some(2)),
+        ("DELETE", give_back, "", 204, None),
+        ("GET", event(first), "", 200, Some(2)),
+    ]);
+    let token = stage.cust1.token.as_deref();
+    let all: String = rows
+        .iter()
+        .enumerate()
+        .map(|(index, (method, path, body, ..))| {
+            request(method, path, token, &format!("X-Request-Id: p-{index}\r\n"), body)
+        })
+        .collect();
+    let mut wire = stage.server.wire();
+    wire.send(all).unwrap();
+    for (index, (method, path, _, status, reserved)) in rows.iter().enumerate() {
+        let answer = wire.next();
+        assert_eq!((place(&answer), answer.status), (index, *status), "{index}: {method} {path}, {answer:?}");
+        if let Some(reserved) = reserved {
+            assert_eq!(number(&answer.json(), "reserved"), *reserved, "{index}: {method} {path}");
+        }
+    }
+}
+
+#[test]
+fn a_request_may_come_in_any_pieces() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(1000);
+    let token = stage.cust1.token.as_deref();
+    let path = format!("/api/v1/events/{event}/reservations");
+    let plain = request("POST", &path, token, "", "{\"quantity\":1}");
+    let chunked = |body: &str| {
+        request("POST", &path, token, "Transfer-Encoding: chunked\r\n", "") + body + "0\r\nTrailer: x\r\n\r\n"
+    };
+    let rows = [
+        ("whole", plain.clone(), plain.len()),
+        ("halves", plain.clone(), plain.len().div_ceil(2)),
+        ("bytes", plain.clone(), 1),
+        ("one chunk", chunked("e\r\n{\"quantity\":1}\r\n"), 9999),
+        ("two chunks", chunked("5;a=b\r\n{\"qua\r\n9\r\nntity\":1}\r\n"), 9999),
+        ("two chunks in bytes", chunked("5;a=b\r\n{\"qua\r\n9\r\nntity\":1}\r\n"), 1),
+    ];
+    let mut wire = stage.server.wire();
+    for (sold, (name, bytes, piece)) in rows.into_iter().enumerate() {
+        for piece in bytes.as_bytes().chunks(piece) {
+            wire.send(piece).unwrap();
+            // Else the kernel would join what was sent at once.
+            thread::sleep(Duration::from_micros(50));
+        }
+        let answer = wire.next();
+        assert_eq!(answer.status, 201, "{name}: {answer:?}");
+        assert_eq!(number(&stage.seen(event), "reserved"), sold as u64 + 1, "{name}");
+    }
+}
+
+#[test]
+fn a_client_may_ask_before_it_sends_its_body() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(10);
+    let path = format!("/api/v1/events/{event}/reservations");
+    let mut wire = stage.server.wire();
+    for _ in 0..2 {
+        let head = "Expect: 100-continue\r\nContent-Length: 14\r\n";
+        let interim = wire.ask(request("POST", &path, stage.cust1.token.as_deref(), head, ""));
+        assert_eq!(interim.status, 100);
+        wire.ask("{\"quantity\":1}").expect(201);
+    }
+    let too_large = "Expect: 100-continue\r\nContent-Length: 65537\r\n";
+    wire.ask(request("POST", &path, None, too_large, "")).problem(413, "content-too-large");
+    wire.expect_end();
+    assert_eq!(number(&stage.seen(event), "reserved"), 2);
+}
+
+#[test]
+fn connections_end_when_either_side_says_so() {
+    let server = memory(&[]);
+    // The request, what its answer says of the connection, and whether it goes on.
+    let rows = [
+        ("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", None, true),
+        ("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", Some("close"), false),
+        ("GET /livez HTTP/1.0\r\n\r\n", Some("close"), false),
+        ("GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", Some("keep-alive"), true),
+        ("GET /livez HTTP/1.0\r\nConnection: close\r\n\r\n", Some("close"), false),
+    ];
+    for (bytes, connection, goes_on) in rows {
+        let mut wire = server.wire();
+        // The second is never run where the first ends the connection.
+        wire.send(bytes.repeat(2)).unwrap();
+        let answer = wire.next().expect(200);
+        assert_eq!(answer.header("connection"), connection, "{bytes:?}");
+        if goes_on {
+            wire.next().expect(200);
+        } else {
+            wire.expect_end();
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_refused_request_is_not_run() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(10);
+    let path = format!("/api/v1/events/{event}/reservations");
+    let buy = request("POST", &path, stage.cust1.token.as_deref(), "", "{\"quantity\":1}");
+    let long = |count| "a".repeat(count);
+    let rows = [
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400, "malformed-request"),
+        ("GET /\r\n\r\n".to_owned(), 400, "malformed-request"),
+        ("\u{16}\u{3}\u{1}\u{2}".to_owned(), 400, "malformed-request"),
+        (
+            "POST /r HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+                .to_owned(),
+            400,
+            "malformed-request",
+        ),
+        (
+            format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 65537\r\n\r\n"),
+            413,
+            "content-too-large",
+        ),
+        (format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", long(8192)), 414, "uri-too-long"),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n", long(16384)), 431, "headers-too-large"),
+        (format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "A: b\r\n".repeat(64)), 431, "headers-too-large"),
+        ("BREW / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned(), 501, "not-implemented"),
+        ("GET / HTTP/2.0\r\nHost: x\r\n\r\n".to_owned(), 505, "version-not-supported"),
+    ];
+    for (count, (bytes, status, slug)) in rows.into_iter().enumerate() {
+        let shown = &bytes[..bytes.len().min(80)];
+        let mut wire = stage.server.wire();
+        wire.send(format!("{buy}{bytes}{buy}")).unwrap();
+        assert_eq!(wire.next().status, 201, "{shown:?}");
+        let answer = wire.next();
+        assert!(answer.closes(), "{shown:?}: {answer:?}");
+        answer.problem(status, slug);
+        wire.expect_end();
+        assert_eq!(number(&stage.seen(event), "reserved"), count as u64 + 1, "{shown:?}");
+    }
+}
+
+#[test]
+fn slow_clients_are_told_and_left() {
+    let server = memory(&["--head-timeout", "0.3", "--body-grace", "0.3", "--idle-timeout", "0.3"]);
+    let rows = [
+        ("nothing", "", None),
+        ("half a head", "GET /livez HT", Some(408)),
+        ("half a body", "POST /api/v1/users HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{", Some(408)),
+    ];
+    for (name, bytes, status) in rows {
+        let mut wire = server.wire();
+        wire.send(bytes).unwrap();
+        let answer = wire.answer().unwrap();
+        assert_eq!(answer.as_ref().map(|answer| answer.status), status, "{name}");
+        if let Some(answer) = answer {
+            assert!(answer.closes(), "{name}");
+            answer.problem(408, "request-timeout");
+            wire.expect_end();
+        }
+    }
+}
+
+#[test]
+fn connections_beyond_the_limit_are_turned_away() {
+    let server = memory(&["--max-connections", "2"]);
+    let ping = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut held = [server.wire(), server.wire()];
+    for wire in &mut held {
+        wire.ask(ping).expect(200);
+    }
+    let mut third = server.wire();
+    let answer = third.next();
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(answer.closes());
+    answer.problem(503, "too-many-connections");
+    // A place that is given back is taken again, in the server's own time.
+    let [mut first, second] = held;
+    drop((second, third));
+    let regained = (0..500).any(|_| {
+        thread::sleep(Duration::from_millis(10));
+        let mut wire = server.wire();
+        let asked = wire.send(ping).and_then(|()| wire.answer());
+        asked.is_ok_and(|answer| answer.is_some_and(|answer| answer.status == 200))
+    });
+    assert!(regained, "a place was lost");
+    first.ask(ping).expect(200);
+}
+
+/// A client that sends and never reads is not a client that others wait for.
+#[test]
+fn a_client_that_does_not_read_does_not_hold_up_others() {
+    let server = memory(&["--stall-timeout", "0.3"]);
+    let mut deaf = server.wire();
+    let flood = request("GET", "/problems/sold-out", None, "", "").repeat(1000);
+    // It fails once the server has given up on us; until then some 8 MB of answers fill both buffers.
+    let gave_up = (0..200).any(|_| deaf.send(&flood).is_err());
+    assert!(gave_up, "the server took everything from a client that reads nothing");
+    let body = json!({ "username": "ada", "password": support::PASSWORD });
+    server.client().post("/api/v1/users", &body).expect(201);
+}

@@ -1,0 +1,274 @@
+//! Clients: one of the ordinary kind, and one that sees every byte.
+
+use std::io::{self, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use ureq::http::{Method, Request};
+
+/// Nothing here takes a tenth of it, but on a busy machine.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// An answer as it came, whatever its status.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// Names in lower case.
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(other, _)| other == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a body is text")
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub(crate) fn closes(&self) -> bool {
+        self.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"))
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(self, status: u16) -> Answer {
+        assert_eq!(self.status, status, "{:?} {}", self.headers, String::from_utf8_lossy(&self.body));
+        self
+    }
+
+    /// The answer as the problem it has to be, without its detail being looked at.
+    #[track_caller]
+    pub(crate) fn problem(self, status: u16, slug: &str) -> Value {
+        let answer = self.expect(status);
+        assert_eq!(answer.header("content-type"), Some("application/problem+json"));
+        let body = answer.json();
+        assert_eq!(body["type"], format!("/problems/{slug}"), "{body}");
+        assert_eq!(body["status"], status, "{body}");
+        for member in ["title", "detail"] {
+            assert!(body[member].as_str().is_some_and(|text| !text.is_empty()), "no {member}: {body}");
+        }
+        body
+    }
+}
+
+/// Speaks for one account, or for nobody.
+#[derive(Clone)]
+pub(crate) struct Client {
+    agent: ureq::Agent,
+    address: SocketAddr,
+    pub(crate) token: Option<String>,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Client {
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(DEADLINE))
+            .max_redirects(0)
+            .build();
+        Client { agent: config.into(), address, token: None }
+    }
+
+    pub(crate) fn with_token(&self, token: &str) -> Client {
+        Client { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    /// As the account that has this name and password.
+    #[track_caller]
+    pub(crate) fn log_in(&self, username: &str, password: &str) -> Client {
+        let body = json!({ "username": username, "password": password });
+        let session = self.post("/api/v1/sessions", &body).expect(201).json();
+        self.with_token(session["token"].as_str().expect("a session has a token"))
+    }
+
+    /// Makes an account, and logs in as it.
+    #[track_caller]
+    pub(crate) fn sign_up(&self, username: &str, role: &str) -> Client {
+        let body = json!({ "username": username, "password": super::PASSWORD, "role": role });
+        self.post("/api/v1/users", &body).expect(201);
+        self.log_in(username, super::PASSWORD)
+    }
+
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.send("GET", path, &[], "")
+    }
+
+    pub(crate) fn delete(&self, path: &str) -> Answer {
+        self.send("DELETE", path, &[], "")
+    }
+
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send("POST", path, &[], &body.to_string())
+    }
+
+    pub(crate) fn patch(&self, path: &str, body: &Value) -> Answer {
+        self.send("PATCH", path, &[], &body.to_string())
+    }
+
+    /// Any request; `headers` beside the token's. An empty body is none.
+    #[track_caller]
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let result = self.try_send(method, path, headers, body);
+        result.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Where the server may be gone before it answers.
+    pub(crate) fn try_post(&self, path: &str, body: &Value) -> Result<Answer, ureq::Error> {
+        self.try_send("POST", path, &[], &body.to_string())
+    }
+
+    fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Result<Answer, ureq::Error> {
+        let uri = format!("http://{}{path}", self.address);
+        let method = Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let result = if body.is_empty() {
+            self.agent.run(request.body(()).expect("a good request"))
+        } else {
+            self.agent.run(request.body(body.to_owned()).expect("a good request"))
+        };
+        let mut response = result?;
+        let headers = response.headers().iter().map(|(name, value)| {
+            (name.as_str().to_owned(), value.to_str().expect("headers are text").to_owned())
+        });
+        Ok(Answer {
+            status: response.status().as_u16(),
+            headers: headers.collect(),
+            body: response.body_mut().read_to_vec()?,
+        })
+    }
+}
+
+/// A connection that sends bytes as they are, and reads answers one by one.
+pub(crate) struct Wire {
+    stream: TcpStream,
+    /// Come, but not yet read as an answer.
+    input: Vec<u8>,
+}
+
+impl Wire {
+    pub(crate) fn open(address: SocketAddr) -> io::Result<Wire> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.set_write_timeout(Some(DEADLINE))?;
+        Ok(Wire { stream, input: Vec::new() })
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+        self.stream.write_all(bytes.as_ref())
+    }
+
+    /// Tells the server that no more will come.
+    pub(crate) fn end_sending(&self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
+    }
+
+    /// The next answer, an interim one included; `None` when the server has ended the
+    /// connection instead.
+    pub(crate) fn answer(&mut self) -> io::Result<Option<Answer>> {
+        self.read_answer(true)
+    }
+
+    /// The answer to a HEAD: its length is that of a body that does not come.
+    pub(crate) fn answer_without_body(&mut self) -> io::Result<Option<Answer>> {
+        self.read_answer(false)
+    }
+
+    /// Sends a request and reads its answer, which has to come.
+    #[track_caller]
+    pub(crate) fn ask(&mut self, bytes: impl AsRef<[u8]>) -> Answer {
+        self.send(bytes).expect("the server reads");
+        self.next()
+    }
+
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> Answer {
+        self.answer().expect("the server answers").expect("the server answers before it closes")
+    }
+
+    /// Nothing more came, and the server has ended its side.
+    #[track_caller]
+    pub(crate) fn expect_end(&mut self) {
+        let more = self.answer().expect("the connection ends in peace");
+        assert!(more.is_none(), "an answer too many: {more:?}");
+    }
+
+    fn read_answer(&mut self, with_body: bool) -> io::Result<Option<Answer>> {
+        let head_end = loop {
+            if let Some(end) = self.input.windows(4).position(|window| window == b"\r\n\r\n") {
+                break end;
+            }
+            if !self.read_more()? {
+                if self.input.is_empty() {
+                    return Ok(None);
+                }
+                return Err(broken("the connection ended within a head", &self.input));
+            }
+        };
+        let head = String::from_utf8(self.input[..head_end].to_vec());
+        let head = head.map_err(|_| broken("a head is not text", &self.input))?;
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
+        let status: u16 = status.ok_or_else(|| broken("no status line", &self.input))?;
+        let headers: Option<Vec<_>> = lines
+            .map(|line| {
+                line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
+            })
+            .collect();
+        let headers = headers.ok_or_else(|| broken("a line that is no field", &self.input))?;
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        let has_body = with_body && status >= 200 && status != 204 && status != 304;
+        let length = match answer.header("content-length") {
+            Some(length) => length.parse().map_err(|_| broken("no length", &self.input))?,
+            None if has_body => return Err(broken("an answer without a length", &self.input)),
+            None => 0,
+        };
+        let length = if has_body { length } else { 0 };
+        while self.input.len() < head_end + 4 + length {
+            if !self.read_more()? {
+                return Err(broken("the connection ended within a body", &self.input));
+            }
+        }
+        answer.body = self.input[head_end + 4..head_end + 4 + length].to_vec();
+        self.input.drain(..head_end + 4 + length);
+        Ok(Some(answer))
+    }
+
+    /// False at the end.
+    fn read_more(&mut self) -> io::Result<bool> {
+        let mut part = [0; 16 * 1024];
+        let count = self.stream.read(&mut part)?;
+        self.input.extend_from_slice(&part[..count]);
+        Ok(count > 0)
+    }
+}
+
+fn broken(what: &str, input: &[u8]) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what}: {:?}", String::from_utf8_lossy(input)))
+}
+
+/// The bytes of a request. `headers` are whole lines, each with its end.
+pub(crate) fn request(method: &str, path: &str, token: Option<&str>, headers: &str, body: &str) -> String {
+    let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    format!("{method} {path} HTTP/1.1\r\nHost: x\r\n{authorization}{headers}{length}\r\n{body}")
+}

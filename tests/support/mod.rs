@@ -1,0 +1,110 @@
+//! What the tests of the real server share: the process, its clients, and people to act for.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+pub(crate) mod client;
+pub(crate) mod random;
+pub(crate) mod server;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use client::Client;
+use server::Server;
+
+/// Of everyone that `GET /api/v1/pop` makes.
+pub(crate) const PASSWORD: &str = "boxoffice-demo";
+
+/// A server with the demonstration data, and a client for each of its people.
+pub(crate) struct Stage {
+    pub(crate) server: Server,
+    pub(crate) anyone: Client,
+    pub(crate) admin: Client,
+    pub(crate) org1: Client,
+    pub(crate) org2: Client,
+    pub(crate) cust1: Client,
+    pub(crate) cust2: Client,
+}
+
+impl Stage {
+    /// On `data`, which is empty or was a stage before.
+    pub(crate) fn open(data: &Path, shards: usize) -> Stage {
+        let server = Server::start(data, &["--demo", "--shards", &shards.to_string()]);
+        let anyone = server.client();
+        let made = anyone.get("/api/v1/pop");
+        assert!([200, 304].contains(&made.status), "{made:?}");
+        let [admin, org1, org2, cust1, cust2] =
+            ["admin", "org1", "org2", "cust1", "cust2"].map(|name| anyone.log_in(name, PASSWORD));
+        Stage { server, anyone, admin, org1, org2, cust1, cust2 }
+    }
+
+    /// A new event of org1's. Returns its id.
+    pub(crate) fn event(&self, quota: u64) -> u64 {
+        create_event(&self.org1, quota)
+    }
+
+    /// A new reservation of cust1's. Returns its id.
+    pub(crate) fn reservation(&self, event: u64, quantity: u64) -> String {
+        reserve(&self.cust1, event, quantity)
+    }
+
+    /// The event as anyone sees it, whose sums have to be right.
+    pub(crate) fn seen(&self, event: u64) -> Value {
+        let seen = self.anyone.get(&format!("/api/v1/events/{event}")).expect(200).json();
+        check_sums(&seen);
+        seen
+    }
+}
+
+pub(crate) fn create_event(organizer: &Client, quota: u64) -> u64 {
+    let body = json!({ "name": "An evening", "quota": quota });
+    let made = organizer.post("/api/v1/events", &body).expect(201).json();
+    check_sums(&made);
+    number(&made, "id")
+}
+
+pub(crate) fn reserve(customer: &Client, event: u64, quantity: u64) -> String {
+    let path = format!("/api/v1/events/{event}/reservations");
+    let made = customer.post(&path, &json!({ "quantity": quantity })).expect(201).json();
+    text(&made, "id").to_owned()
+}
+
+/// `quota = reserved + held + remaining`, in every answer.
+pub(crate) fn check_sums(event: &Value) {
+    let sum = number(event, "reserved") + number(event, "held") + number(event, "remaining");
+    assert_eq!(number(event, "quota"), sum, "{event}");
+}
+
+pub(crate) fn number(body: &Value, member: &str) -> u64 {
+    body[member].as_u64().unwrap_or_else(|| panic!("no number {member} in {body}"))
+}
+
+pub(crate) fn text<'a>(body: &'a Value, member: &str) -> &'a str {
+    body[member].as_str().unwrap_or_else(|| panic!("no text {member} in {body}"))
+}
+
+/// All items of a list, page by page along `next`, each page in order.
+pub(crate) fn all_items(client: &Client, path: &str, limit: usize) -> Vec<Value> {
+    let separator = if path.contains('?') { '&' } else { '?' };
+    let mut address = format!("{path}{separator}limit={limit}");
+    let mut items = Vec::new();
+    loop {
+        let answer = client.get(&address).expect(200);
+        let page = answer.json();
+        let on_page = page["items"].as_array().expect("a page has items");
+        assert!(on_page.len() <= limit, "{address}: {} items", on_page.len());
+        items.extend_from_slice(on_page);
+        let link = answer.header("link");
+        match page["next"].as_str() {
+            Some(next) => {
+                assert_eq!(on_page.len(), limit, "{address}: a page before the last is full");
+                address = format!("{path}{separator}limit={limit}&after={next}");
+                assert_eq!(link, Some(&*format!("<{address}>; rel=\"next\"")));
+            }
+            None => {
+                assert!(page["next"].is_null() && link.is_none(), "{address}: {page}, {link:?}");
+                return items;
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Reads bytes with our parser, in the words of the hyper judge.
+//!
+//! Owns what makes two readings of one request the same.
+
+use boxoffice::front::http::parse::{Limits, Parser, Progress, Refusal, Request, Version};
+
+use crate::hyper_judge::Accepted;
+
+#[expect(clippy::large_enum_variant, reason = "one at a time is looked at")]
+pub(crate) enum Ours<'b> {
+    Accept { request: Request<'b>, consumed: usize },
+    Refuse(Refusal),
+    Wait,
+}
+
+/// The first request of the bytes, all of which have come.
+pub(crate) fn first(bytes: &[u8]) -> Ours<'_> {
+    match Parser::new(Limits::default()).parse(bytes) {
+        Ok(Progress::Complete { request, consumed }) => Ours::Accept { request, consumed },
+        Ok(Progress::Incomplete { .. }) => Ours::Wait,
+        Err(refusal) => Ours::Refuse(refusal),
+    }
+}
+
+/// What the two readings of a request differ in, if they do.
+pub(crate) fn difference(ours: &Request<'_>, consumed: usize, theirs: &Accepted) -> Option<String> {
+    let differ = |what: &str, ours: &dyn std::fmt::Debug, theirs: &dyn std::fmt::Debug| {
+        Some(format!("{what}: {ours:?}, hyper has {theirs:?}"))
+    };
+    if consumed != theirs.consumed {
+        return differ("end", &consumed, &theirs.consumed);
+    }
+    if ours.body != theirs.body {
+        return differ("body", &ours.body, &theirs.body);
+    }
+    if ours.method.as_str() != theirs.method {
+        return differ("method", &ours.method, &theirs.method);
+    }
+    if ours.path != theirs.path {
+        return differ("path", &ours.path, &theirs.path);
+    }
+    if ours.query != theirs.query.as_deref() {
+        return differ("query", &ours.query, &theirs.query);
+    }
+    if (ours.version == Version::Http10) != theirs.is_http_1_0 {
+        return differ("1.0", &ours.version, &theirs.is_http_1_0);
+    }
+    for (name, _) in &theirs.fields {
+        let of_name = theirs.fields.iter().filter(|(other, _)| other == name);
+        // Ours gives text alone.
+        let wanted: Vec<_> = of_name.filter_map(|(_, value)| str::from_utf8(value).ok()).collect();
+        let seen: Vec<_> = ours.headers(name).collect();
+        if seen != wanted {
+            return differ(name, &seen, &wanted);
+        }
+    }
+    for name in ["host", "content-length", "transfer-encoding", "authorization", "cookie", "connection"] {
+        if ours.header(name).is_some() && !theirs.fields.iter().any(|(other, _)| other == name) {
+            return differ(name, &ours.header(name), &"no such field");
+        }
+    }
+    None
+}

@@ -1,0 +1,106 @@
+//! What needs another program: run by name, `cargo test --test tools -- --ignored`.
+
+mod support;
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+use support::client::Client;
+use support::server::Server;
+use support::{Stage, all_items, number, reserve, text};
+
+/// What a plain `sqlite3` shell says.
+fn sqlite3(file: &Path, sql: &str) -> String {
+    let output = Command::new("sqlite3").arg("-readonly").arg(file).arg(sql).output();
+    let output = output.expect("sqlite3 is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("sqlite3 prints text")
+}
+
+#[test]
+#[ignore = "needs sqlite3"]
+fn a_plain_shell_reads_the_same_totals_as_the_api() {
+    let data = tempfile::tempdir().expect("a directory");
+    let stage = Stage::open(data.path(), 2);
+    let events: Vec<u64> = (0..6).map(|_| stage.event(1000)).collect();
+    for (index, &event) in events.iter().enumerate() {
+        let ids: Vec<String> = (0..4).map(|nth| stage.reservation(event, nth + 1)).collect();
+        stage.cust1.delete(&format!("/api/v1/reservations/{}", ids[index % 4])).expect(204);
+    }
+    let by_api: Vec<u64> = events.iter().map(|&event| number(&stage.seen(event), "reserved")).collect();
+    let (status, stderr) = stage.server.terminate();
+    assert!(status.success(), "{stderr}");
+
+    let sum = "sum(CASE kind WHEN 'reserved' THEN quantity ELSE -quantity END)";
+    let by_shell: Vec<u64> = events
+        .iter()
+        .map(|event| {
+            let sql = format!(
+                "SELECT coalesce({sum}, 0) FROM history WHERE kind IN ('reserved', 'cancelled') AND event = {event}"
+            );
+            let parts = ["shard-00.sqlite", "shard-01.sqlite"].map(|file| sqlite3(&data.path().join(file), &sql));
+            parts.iter().map(|part| part.trim().parse::<u64>().expect("a number")).sum()
+        })
+        .collect();
+    assert_eq!(by_shell, by_api);
+
+    let columns =
+        sqlite3(&data.path().join("shard-00.sqlite"), "SELECT name FROM pragma_table_info('history')");
+    let columns: Vec<&str> = columns.lines().collect();
+    assert_eq!(columns, ["slot", "lsn", "epoch", "at", "kind", "event", "reservation", "user", "quantity"]);
+}
+
+/// Lets every sync of the server's files fail from the `nth` on.
+fn fail_syncs(server: &Server, nth: u32) -> Child {
+    let mut strace = Command::new("strace")
+        .args(["-f", "-p", &server.id().to_string(), "-e", "trace=fsync,fdatasync"])
+        .args(["-e", &format!("inject=fsync,fdatasync:error=EIO:when={nth}+")])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("strace is installed");
+    let mut attached = String::new();
+    let mut lines = BufReader::new(strace.stderr.take().expect("it is piped"));
+    lines.read_line(&mut attached).expect("strace says that it is there");
+    assert!(attached.contains("attached"), "{attached}");
+    // Else a full pipe would stop it, and the server with it.
+    std::thread::spawn(move || lines.lines().map_while(Result::ok).for_each(drop));
+    strace
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_failed_sync_is_never_acknowledged_and_ends_the_server() {
+    for nth in [1, 2, 5] {
+        let data = tempfile::tempdir().expect("a directory");
+        let stage = Stage::open(data.path(), 1);
+        let event = stage.event(1000);
+        let mut acknowledged = vec![stage.reservation(event, 1)];
+        let mut strace = fail_syncs(&stage.server, nth);
+        let path = format!("/api/v1/events/{event}/reservations");
+        let unknown = loop {
+            match stage.cust1.try_post(&path, &json!({ "quantity": 1 })) {
+                Ok(answer) => acknowledged.push(text(&answer.expect(201).json(), "id").to_owned()),
+                Err(_) => break 1,
+            }
+            assert!(acknowledged.len() < 100, "syncs fail, and sales go on");
+        };
+        let (status, stderr) = stage.server.end();
+        strace.wait().expect("strace ends with what it traces");
+        assert_eq!(status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains("the log failed"), "{stderr}");
+
+        let server = Server::start(data.path(), &["--demo", "--shards", "2"]);
+        let customer: Client = server.client().log_in("cust1", support::PASSWORD);
+        let recorded = all_items(&customer, "/api/v1/reservations", 100);
+        for id in &acknowledged {
+            assert!(
+                recorded.iter().any(|one| one["id"] == **id),
+                "sync {nth}: {id} was acknowledged, and is gone"
+            );
+        }
+        assert!(recorded.len() <= acknowledged.len() + unknown, "sync {nth}: {recorded:?}");
+        reserve(&customer, event, 1);
+    }
+}
