@@ -328,6 +328,9 @@ fn tickets_are_whole_numbers() {
     assert_eq!(number(&stage.seen(event), "remaining"), 10_000_000);
 }
 
+/// One row: headers, a body, and the status that comes of them.
+type HeadersRow<'a> = (&'a [(&'a str, &'a str)], &'a str, u16);
+
 #[test]
 fn bodies_are_json_objects() {
     let data = tempdir().unwrap();
@@ -336,7 +339,7 @@ fn bodies_are_json_objects() {
     let buy = format!("/api/v1/events/{event}/reservations");
     let good = "{\"quantity\":1}";
     let deep = format!("{{\"quantity\":{}1{}}}", "[".repeat(500), "]".repeat(500));
-    let rows: [(&[(&str, &str)], &str, u16); 30] = [
+    let rows: [HeadersRow; 30] = [
         (&[], good, 201),
         (&[("content-type", "application/json")], good, 201),
         (&[("content-type", "Application/JSON; charset=utf-8")], good, 201),
@@ -833,17 +836,17 @@ fn samples(page: &str) -> BTreeMap<String, u64> {
     for line in page.lines() {
         if let Some(comment) = line.strip_prefix("# ") {
             let mut words = comment.split(' ');
-            let (kind, name) = (words.next().unwrap(), words.next().unwrap());
+            let (kind, name) = (words.next().expect("a keyword"), words.next().expect("a name"));
             if kind == "TYPE" {
                 assert!(types.insert(name.to_owned()), "two types: {line}");
-                assert!(["counter", "gauge"].contains(&words.next().unwrap()), "{line}");
+                assert!(["counter", "gauge"].contains(&words.next().expect("a type")), "{line}");
             } else {
                 assert_eq!(kind, "HELP", "{line}");
             }
             continue;
         }
         let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line:?}"));
-        assert!(types.contains(name.split('{').next().unwrap()), "no type before {line}");
+        assert!(types.contains(name.split('{').next().expect("a name")), "no type before {line}");
         let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
         assert!(samples.insert(name.to_owned(), value).is_none(), "twice: {line}");
     }
