@@ -519,3 +519,14 @@ fn memory_forgets() {
     customer.get(&format!("/api/v1/events/{event}")).expect(404);
     server.client().sign_up("ada", "customer");
 }
+
+/// With more cores than CPUs the runtime once slept on tasks that could run, and a start hung.
+#[test]
+fn a_server_starts_with_many_more_shards_than_cpus() {
+    for _ in 0..8 {
+        let server = Server::start(Path::new("."), &["--storage", "memory", "--shards", "16"]);
+        server.wire().ask(PING).expect(200);
+        let (status, log) = server.terminate();
+        assert!(status.success(), "{log}");
+    }
+}

@@ -26,10 +26,14 @@ const IO_MEMORY_BYTES: usize = 64 * 1024;
 /// one hears of them when its next timer fires, tens of milliseconds later.
 const WAKE_LATENCY: Duration = Duration::from_millis(10);
 
-/// The longest that a core sleeps. The runtime's loop takes "preempted before the
-/// first task" for "nothing to run" and may then sleep on tasks that could run;
-/// seen as starts that hung, with more cores than CPUs.
-const PULSE: Duration = Duration::from_millis(20);
+/// A core's timers, of one, two, three... times this, so that it never sleeps for long.
+///
+/// The runtime's loop takes "preempted before the first task" for "nothing to
+/// run", and may then sleep on tasks that could run until something else wakes
+/// it. A start where nothing else comes hung so, with more cores than CPUs. It
+/// can happen again as a timer fires, so there are several.
+const PULSE: Duration = Duration::from_millis(50);
+const PULSES: u32 = 4;
 
 /// A core's thread. Ends when the future that it was started with does.
 pub(crate) struct Core(glommio::ExecutorJoinHandle<()>);
@@ -56,12 +60,15 @@ impl Core {
                 "server",
             );
             let task = glommio::spawn_local_into(async move { main().await }, queue);
-            let pulse = async {
-                loop {
-                    sleep(PULSE).await;
-                }
-            };
-            futures_lite::future::or(task.expect("the queue was just made"), pulse).await;
+            for index in 1..=PULSES {
+                glommio::spawn_local(async move {
+                    loop {
+                        sleep(PULSE * index).await;
+                    }
+                })
+                .detach();
+            }
+            task.expect("the queue was just made").await;
         });
         Ok(Core(handle.map_err(io::Error::from)?))
     }
