@@ -13,7 +13,7 @@ use shards::slots::{shard_of_slot, slot_of_username};
 use crate::passwords::{PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN, hash_now};
 use crate::pump::wall_clock;
 use crate::random;
-use crate::server::cpus;
+use crate::server::{default_shard_count, keep_files_private};
 
 /// Where the password comes from when no one is there to type it.
 pub const PASSWORD_VARIABLE: &str = "BOXOFFICE_ADMIN_PASSWORD";
@@ -44,6 +44,7 @@ pub enum AdminError {
 ///
 /// When the name or password is not good, or the data directory cannot be had.
 pub fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
+    keep_files_private();
     let username = Username::new(username)?;
     let password = read_password()?;
     if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
@@ -56,7 +57,7 @@ pub fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
         other => AdminError::Recovery(other),
     };
     let last = recovery::last_shard_count(directory).map_err(refused)?;
-    let shard_count = last.unwrap_or_else(|| cpus().len());
+    let shard_count = last.unwrap_or_else(default_shard_count);
     let mut recovered = recovery::open(directory, shard_count, &Progress::default()).map_err(refused)?;
     let (shard, log) = &mut recovered.shards[shard_of_slot(slot_of_username(&username), shard_count)];
     let id = UserId(recovered.highest_user.0 + 1);

@@ -13,7 +13,7 @@ use crate::admin;
 use crate::config::{Config, Storage};
 use crate::demo::{self, DemoOptions};
 use crate::front::deadlines::Patience;
-use crate::server::{self, cpus};
+use crate::server::{self, default_shard_count};
 
 /// An event ticket reservation server: no ticket sold twice, no sale lost.
 #[derive(Debug, Parser)]
@@ -150,7 +150,7 @@ impl ServeOptions {
         Config {
             data: self.data.data,
             listen: self.listen,
-            shard_count: self.shards.unwrap_or_else(|| cpus().len().min(SHARD_COUNT_MAX)),
+            shard_count: self.shards.unwrap_or_else(default_shard_count),
             storage: self.storage,
             demo: self.demo,
             connections_max: self.max_connections,

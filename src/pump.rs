@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use shards::ids::Timestamp;
 use shards::limits::BATCH_MAX;
-use shards::log::{Log, LogError};
+use shards::log::{Log, LogError, Upkeep};
 use shards::outcome::Reply;
 use shards::shard::{Batch, BatchNumber, Shard};
 
@@ -58,7 +58,7 @@ struct Returned {
     log: Box<dyn Log>,
     /// `None` when the job was upkeep.
     batch: Option<Batch>,
-    result: Result<(), LogError>,
+    result: Result<Upkeep, LogError>,
     took: Duration,
 }
 
@@ -158,7 +158,7 @@ impl Pump {
             let job = move || {
                 let start = Instant::now();
                 let result = match &batch {
-                    Some(batch) => log.append(&batch.entries),
+                    Some(batch) => log.append(&batch.entries).map(|()| Upkeep::default()),
                     None => log.maintain(),
                 };
                 Returned { log, batch, result, took: start.elapsed() }
@@ -175,14 +175,16 @@ impl Pump {
         self.log = LogSeat::Here(log);
         match batch {
             Some(batch) => {
-                self.finish_commit(batch, result, took);
+                self.finish_commit(batch, result.map(drop), took);
                 self.maintain();
             }
-            None => {
-                if let Err(error) = result {
-                    end_process(&error);
+            None => match result {
+                Ok(Upkeep { pages_pinned: 0 }) => {}
+                Ok(Upkeep { pages_pinned }) => {
+                    tracing::warn!(pages_pinned, "a reader keeps the log's journal from being written back");
                 }
-            }
+                Err(error) => end_process(&error),
+            },
         }
     }
 }

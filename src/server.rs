@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::ids::EventId;
+use shards::limits::SHARD_COUNT_MAX;
 use shards::log::Log;
 use shards::recovery::RecoveryError;
 use shards::shard::Shard;
@@ -80,6 +81,10 @@ fn hint(error: &RecoveryError) -> &'static str {
     match error {
         RecoveryError::Locked { .. } => "\n  stop that process, or choose another directory with --data",
         RecoveryError::Io { .. } => "\n  choose a directory that this user can write with --data",
+        RecoveryError::Log(_) => {
+            "\n  as far as is known the data is not at fault: make room on the disk, close other programs \
+             that have the file open, and start again"
+        }
         _ => {
             "\n  nothing was changed; restore the file from a backup, or move the whole directory away to start empty"
         }
@@ -97,6 +102,7 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
         return Err(ServeError::DemoBeyondLoopback { address: config.listen });
     }
     abort_on_panic();
+    keep_files_private();
     let descriptors = raise_descriptor_limit();
     let (address, listeners) = listen(config)?;
     let opened = storage::open(config.storage, &config.data, config.shard_count)?;
@@ -109,12 +115,14 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     let tokens = Tokens::new(&secret, opened.cluster);
 
     drain_on_signal(Arc::clone(&common))?;
-    let (report, reports) = mpsc::channel();
+    let mut reports = Vec::with_capacity(config.shard_count);
     let fronts_open = Arc::new(AtomicUsize::new(config.shard_count));
     let cpus = cpus();
     let parts = opened.shards.into_iter().zip(mesh_ends(config.shard_count)).zip(listeners);
     let mut cores = Vec::with_capacity(config.shard_count);
     for (index, (((shard, log), ends), listener)) in parts.enumerate() {
+        let (report, received) = mpsc::channel();
+        reports.push(received);
         let part = CorePart {
             index,
             shard,
@@ -125,18 +133,25 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
             tokens: tokens.clone(),
             patience: config.patience,
             fronts_open: Arc::clone(&fronts_open),
-            report: report.clone(),
+            report,
         };
         let core = Core::spawn("core", cpus[index % cpus.len()], move || part.run());
         cores.push(core.map_err(ServeError::Thread)?);
     }
-    drop(report);
-    for _ in 0..cores.len() {
-        match reports.recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(source)) => return Err(ServeError::Listen { address, source }),
-            // A core ended before it could say anything: joining it tells why.
-            Err(mpsc::RecvError) => return join(cores),
+    // All have to be there before any waits for the others.
+    for _ in [Report::Started, Report::Listens] {
+        for (index, reports) in reports.iter().enumerate() {
+            match reports.recv() {
+                Ok(Report::Started | Report::Listens) => {}
+                Ok(Report::Failed(source)) => return Err(ServeError::Listen { address, source }),
+                Err(mpsc::RecvError) => {
+                    // It ended before it could say anything: joining it tells why.
+                    let core = cores.swap_remove(index);
+                    let ended = core.join().err();
+                    let source = ended.unwrap_or_else(|| io::Error::other("it ended by itself"));
+                    return Err(ServeError::Core { index, source });
+                }
+            }
         }
     }
     announce(config, address, opened.recovered.as_ref());
@@ -177,7 +192,9 @@ fn common(config: &Config, opened: &Opened, descriptors: usize) -> Result<Common
         draining: AtomicBool::new(false),
         demo: config.demo,
         connections: AtomicUsize::new(0),
-        connections_max: config.connections_max.unwrap_or(descriptors.saturating_sub(DESCRIPTOR_RESERVE)),
+        connections_max: config
+            .connections_max
+            .unwrap_or(descriptors - DESCRIPTOR_RESERVE.min(descriptors / 2)),
     })
 }
 
@@ -214,11 +231,19 @@ struct CorePart {
     tokens: Tokens,
     patience: Patience,
     fronts_open: Arc<AtomicUsize>,
-    report: mpsc::Sender<io::Result<()>>,
+    report: mpsc::Sender<Report>,
+}
+
+/// How far a core has come.
+enum Report {
+    Started,
+    Listens,
+    Failed(io::Error),
 }
 
 impl CorePart {
     async fn run(self) {
+        let _ = self.report.send(Report::Started);
         let metrics = &self.common.metrics.cores[self.index];
         let inbox = Rc::new(Inbox::default());
         let mesh = Mesh::connect(self.ends, Rc::clone(&inbox)).await;
@@ -243,11 +268,11 @@ impl CorePart {
         let listener = match self.listener.listen() {
             Ok(listener) => listener,
             Err(error) => {
-                let _ = self.report.send(Err(error));
+                let _ = self.report.send(Report::Failed(error));
                 return;
             }
         };
-        let _ = self.report.send(Ok(()));
+        let _ = self.report.send(Report::Listens);
         acceptor::run(Rc::clone(&front), listener).await;
 
         let deadline = Instant::now() + DRAIN_MAX;
@@ -274,6 +299,16 @@ impl CorePart {
 pub(crate) fn cpus() -> Vec<usize> {
     let Ok(mask) = rustix::thread::sched_getaffinity(None) else { return vec![0] };
     (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)).collect()
+}
+
+/// The shards that a server has when it is not told.
+pub(crate) fn default_shard_count() -> usize {
+    cpus().len().min(SHARD_COUNT_MAX)
+}
+
+/// The log has the hashes of passwords; a directory made by others may be open to all.
+pub(crate) fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
 }
 
 /// A panic is a bug, and what a shard knows after one is not to be trusted: the

@@ -68,7 +68,8 @@ impl Shard {
         let slot = command.slot();
         let reply = match self.state.decide(command) {
             Ok(Decision::Change(record)) => {
-                let at = now.max(self.heads[slot.index()].at);
+                // Never 0, whatever the clock says: state has that for "not yet".
+                let at = now.max(self.heads[slot.index()].at).max(Timestamp(1));
                 self.state.apply(at, &record);
                 let outcome = self.state.outcome(&record);
                 self.log(slot, at, record);

@@ -41,6 +41,10 @@ impl Server {
         let log = directory.join("server.log");
         let log_file = File::options().create(true).append(true).open(&log).map_err(DemoError::Directory)?;
         let mut command = Command::new(env::current_exe().map_err(DemoError::Program)?);
+        // The demonstration is of the defaults, whatever a server here is set to.
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BOXOFFICE_")) {
+            command.env_remove(name);
+        }
         command.args(["--log", "info", "--log-format", "human", "serve", "--demo", "--storage", "sqlite"]);
         command.args(["--listen", "127.0.0.1:0", "--data"]).arg(directory.join("data"));
         if let Some(shards) = shards {

@@ -253,7 +253,7 @@ impl Connection {
             match self.parser.parse(&self.input[start..]) {
                 Ok(Progress::Complete { request, consumed }) => {
                     let prepared = self.front.api.prepare(&request);
-                    let safe = request.method.is_safe();
+                    let safe = prepared.safe;
                     let shard = prepared.shard;
                     let exchange = self.front.exchange(&request, prepared);
                     start += consumed;
@@ -276,7 +276,7 @@ impl Connection {
             }
         }
         if start > 0 {
-            self.input.drain(..start);
+            self.drop_input(start);
             self.reading = Reading::Nothing;
         }
         self.answer_all().await?;
@@ -284,6 +284,15 @@ impl Connection {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         self.flush().await
+    }
+
+    /// Forgets what was run, and the memory that only a large request needed.
+    fn drop_input(&mut self, end: usize) {
+        if self.input.capacity() > READ_BYTES && self.input.len() - end <= READ_BYTES {
+            self.input = self.input[end..].to_vec();
+        } else {
+            self.input.drain(..end);
+        }
     }
 
     /// The last answer on a connection whose bytes cannot be trusted any more, or do not come.

@@ -91,7 +91,9 @@ impl Deadlines {
             let now = Tick(self.now.get().0 + 1);
             self.now.set(now);
             for (_, entry) in self.watched.borrow().iter() {
-                if entry.due.get() < now && !entry.expired.replace(true) {
+                if entry.due.get() < now {
+                    entry.due.set(Tick::NEVER);
+                    entry.expired.set(true);
                     entry.end();
                 }
             }
@@ -126,6 +128,7 @@ impl Watch {
 
     /// Reads end then.
     pub fn read_until(&self, due: Tick) {
+        self.entry.expired.set(false);
         self.entry.writing.set(false);
         self.entry.due.set(due);
     }
@@ -136,7 +139,7 @@ impl Watch {
         self.entry.due.set(due);
     }
 
-    /// What comes next is the server's own affair.
+    /// What comes next is the server's own affair, however late what came before was.
     pub fn without_end(&self) {
         self.entry.due.set(Tick::NEVER);
     }

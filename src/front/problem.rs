@@ -90,8 +90,6 @@ kinds! {
         "Each entry of 'errors' names a member of the body by a JSON pointer, or a query parameter by '?name', and says what it has to be."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
         "At most 64 fields and 16 KiB in all."
-    Internal "internal" 500 "The server failed"
-        "This is a defect of the server. Its log has more, by the request's id."
     NotImplemented "not-implemented" 501 "The method is unknown"
         "This server knows the methods of RFC 9110, and PATCH."
     Overloaded "overloaded" 503 "The server is overloaded: nothing was done"

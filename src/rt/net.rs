@@ -5,6 +5,9 @@
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -18,8 +21,10 @@ const BACKLOG: i32 = 4096;
 ///
 /// # Errors
 ///
-/// `AddrInUse` when anyone listens there, this server's like included.
+/// `AddrInUse` when anyone listens there, or another of this server's like is about to.
 pub(crate) fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<BoundListener>)> {
+    // In this order: who had the claim before us listens by now, and is seen.
+    let mut claim = (address.port() != 0).then(|| Claim::take(address)).transpose()?;
     check_free(address)?;
     let mut address = address;
     let mut listeners = Vec::with_capacity(count);
@@ -31,7 +36,10 @@ pub(crate) fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketA
             let bound = socket.local_addr()?.as_socket();
             address = bound.ok_or_else(|| io::Error::other("a TCP socket has an IP address"))?;
         }
-        listeners.push(BoundListener(socket));
+        if claim.is_none() {
+            claim = Some(Claim::take(address)?);
+        }
+        listeners.push(BoundListener { socket, claim: claim.clone() });
     }
     Ok((address, listeners))
 }
@@ -40,6 +48,21 @@ pub(crate) fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketA
 /// the connections. A socket without it fails where one with it listens.
 fn check_free(address: SocketAddr) -> io::Result<()> {
     new_socket(address)?.bind(&SockAddr::from(address))
+}
+
+/// A name that one process has at a time, and the kernel takes back when it ends.
+///
+/// Sockets that are bound, but do not listen yet, do not keep each other off with
+/// the options that ours have: two servers that recover at once would both get the port.
+#[derive(Clone)]
+struct Claim(#[expect(dead_code, reason = "it is there to be held")] Arc<UnixListener>);
+
+impl Claim {
+    fn take(address: SocketAddr) -> io::Result<Claim> {
+        let name = format!("boxoffice-listen-{address}");
+        let name = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
+        Ok(Claim(Arc::new(UnixListener::bind_addr(&name)?)))
+    }
 }
 
 /// SO_REUSEADDR lets a restart bind while old connections are in TIME_WAIT.
@@ -52,8 +75,12 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Bound, so that the port is taken; nobody can connect before [`BoundListener::listen`].
-pub(crate) struct BoundListener(Socket);
+/// The port is taken; nobody can connect before [`BoundListener::listen`].
+pub(crate) struct BoundListener {
+    socket: Socket,
+    /// Until all listen.
+    claim: Option<Claim>,
+}
 
 impl BoundListener {
     /// Starts to listen, on the core that calls it.
@@ -62,10 +89,12 @@ impl BoundListener {
     ///
     /// What the kernel says.
     pub(crate) fn listen(self) -> io::Result<Listener> {
-        self.0.set_nonblocking(true)?;
-        self.0.listen(BACKLOG)?;
+        let BoundListener { socket, claim } = self;
+        socket.set_nonblocking(true)?;
+        socket.listen(BACKLOG)?;
         // SAFETY: the descriptor is open, a listening TCP socket, and given away here.
-        let listener = unsafe { glommio::net::TcpListener::from_raw_fd(self.0.into_raw_fd()) };
+        let listener = unsafe { glommio::net::TcpListener::from_raw_fd(socket.into_raw_fd()) };
+        drop(claim);
         Ok(Listener(listener))
     }
 }
@@ -121,7 +150,7 @@ impl Stream {
 pub struct Closer(RawFd);
 
 impl Closer {
-    /// A read that waits, and every later one, finds the end.
+    /// A read that waits finds the end, and so do later ones once what has come in is read.
     pub fn end_reads(&self) {
         self.shut_down(rustix::net::Shutdown::Read);
     }

@@ -1,6 +1,6 @@
 //! A log that forgets: for measuring what durability costs, and for trying out.
 
-use super::{Log, LogError};
+use super::{Log, LogError, Upkeep};
 use crate::record::Entry;
 
 #[derive(Debug, Default)]
@@ -15,7 +15,7 @@ impl Log for MemoryLog {
         false
     }
 
-    fn maintain(&mut self) -> Result<(), LogError> {
-        Ok(())
+    fn maintain(&mut self) -> Result<Upkeep, LogError> {
+        Ok(Upkeep::default())
     }
 }

@@ -28,7 +28,15 @@ pub trait Log: Send {
     /// # Errors
     ///
     /// As bad as an error of [`Log::append`], and to be treated as one.
-    fn maintain(&mut self) -> Result<(), LogError>;
+    fn maintain(&mut self) -> Result<Upkeep, LogError>;
+}
+
+/// What upkeep found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Upkeep {
+    /// Pages that could not be written back, because a reader beside the server needs them
+    /// as they were: the journal grows for as long as it does.
+    pub pages_pinned: u64,
 }
 
 /// A failed commit. What an operator needs: which file, and what the disk said.

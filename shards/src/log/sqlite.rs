@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::{Log, LogError};
+use super::{Log, LogError, Upkeep};
 use crate::ids::{Epoch, Lsn, Slot, Timestamp};
 use crate::limits::CHECKPOINT_PAGES;
 use crate::record::{Columns, Entry, Kind};
@@ -280,12 +280,16 @@ impl Log for SqliteLog {
     }
 
     /// Checkpoints as much as readers of other processes let through.
-    fn maintain(&mut self) -> Result<(), LogError> {
+    fn maintain(&mut self) -> Result<Upkeep, LogError> {
         self.journal_pages = 0;
         let connection = &self.file.connection;
-        let checkpoint =
-            || connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?.query_row([], |_| Ok(()));
-        checkpoint().map_err(self.file.failed("checkpoint"))
+        // busy, pages in the journal, pages of these written back.
+        let checkpoint = || {
+            let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
+            statement.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
+        };
+        let (pages, written_back) = checkpoint().map_err(self.file.failed("checkpoint"))?;
+        Ok(Upkeep { pages_pinned: u64::try_from(pages - written_back).unwrap_or(0) })
     }
 }
 

@@ -115,13 +115,21 @@ pub struct Prepared {
     pub answer: Answer,
     /// The one shard that it asks, where that is one question to one shard.
     pub shard: Option<usize>,
+    /// It changes nothing.
+    pub safe: bool,
+}
+
+impl Prepared {
+    fn refused(problem: Problem) -> Prepared {
+        Prepared { answer: Err(problem), shard: None, safe: true }
+    }
 }
 
 impl Api {
     /// Routes, authenticates and reads a request; runs nothing yet.
     pub fn prepare(&self, request: &Request<'_>) -> Prepared {
         if self.closed.get() {
-            return Prepared { answer: Err(Problem::unavailable(Kind::NotReady)), shard: None };
+            return Prepared::refused(Problem::unavailable(Kind::NotReady));
         }
         match find(request.method, request.path) {
             Routed::To { route, parameter } => match self.admit(route, request) {
@@ -130,16 +138,18 @@ impl Api {
                     Prepared {
                         shard: self.shard_asked(route.endpoint, &call),
                         answer: self.run(route, &call),
+                        // Making the demonstration data is a GET for a browser's sake alone.
+                        safe: request.method.is_safe() && route.endpoint != Endpoint::Populate,
                     }
                 }
-                Err(problem) => Prepared { answer: Err(problem), shard: None },
+                Err(problem) => Prepared::refused(problem),
             },
             Routed::WrongMethod { allow } => {
                 let detail = format!("{} is not for this address; {allow} are.", request.method.as_str());
                 let problem = Problem::new(Kind::MethodNotAllowed, detail).header("Allow", allow);
-                Prepared { answer: Err(problem), shard: None }
+                Prepared::refused(problem)
             }
-            Routed::NotFound => Prepared { answer: Err(Problem::plain(Kind::NotFound)), shard: None },
+            Routed::NotFound => Prepared::refused(Problem::plain(Kind::NotFound)),
         }
     }
 

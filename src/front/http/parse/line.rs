@@ -145,7 +145,7 @@ type PathAndQuery = (Range<usize>, Option<Range<usize>>);
 /// The four forms of RFC 9112 section 3.2.
 fn read_target(method: Method, target: &[u8]) -> Result<PathAndQuery, Refusal> {
     // A CONNECT is read so that the router can say that it is not allowed
-    // (405): the method is known, only no resource has it.
+    // (404): the method is known, only no resource has such a name.
     if method == Method::Connect {
         let has_port = target.last().is_some_and(u8::is_ascii_digit) && target.contains(&b':');
         return if has_port && is_authority(target) { Ok((0..target.len(), None)) } else { Err(TARGET) };

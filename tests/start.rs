@@ -1,0 +1,121 @@
+//! Starts that go wrong, or nearly: each ends with one clear line, or goes well.
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use support::server::{Server, boxoffice, run, serve};
+use support::{Stage, number};
+
+/// The program under a shell's limits, such as `ulimit -n 30`.
+fn limited(limits: &str) -> Command {
+    let program = boxoffice();
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\"")).arg(program.get_program());
+    shell
+}
+
+#[test]
+fn of_two_servers_that_start_at_once_one_gets_the_port() {
+    for _ in 0..4 {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = free.local_addr().expect("it is bound").to_string();
+        drop(free);
+        let starts: Vec<_> = (0..2)
+            .map(|_| {
+                let mut command = boxoffice();
+                command.args(["serve", "--storage", "memory", "--shards", "2", "--listen", &address]);
+                command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+                command.spawn().expect("it starts")
+            })
+            .collect();
+        // The one that does not get it gives up after two seconds.
+        thread::sleep(std::time::Duration::from_secs(4));
+        let mut served = 0;
+        for mut start in starts {
+            if start.try_wait().expect("it is our child").is_none() {
+                served += 1;
+                start.kill().expect("it runs");
+            }
+            let output = start.wait_with_output().expect("it ended");
+            let refused = String::from_utf8_lossy(&output.stderr).contains("is taken");
+            assert!(refused != output.status.code().is_none(), "{output:?}");
+        }
+        assert_eq!(served, 1);
+    }
+}
+
+#[test]
+fn a_core_that_cannot_start_ends_the_start() {
+    let mut command = limited("ulimit -n 30");
+    command.args(["serve", "--storage", "memory", "--shards", "8", "--listen", "127.0.0.1:0"]);
+    let ended = run(command, "");
+    assert!(ended.code != Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("boxoffice: ") && !ended.stdout.contains("listening"), "{ended:?}");
+}
+
+#[test]
+fn few_descriptors_are_enough_for_some_connections() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut command = limited("ulimit -n 300");
+    command.args(["serve", "--shards", "2", "--listen", "127.0.0.1:0", "--data"]).arg(data.path());
+    let server = Server::spawn(command);
+    server.client().get("/livez").expect(200);
+}
+
+#[test]
+fn files_in_an_open_directory_are_private_all_the_same() {
+    let data = tempfile::tempdir().expect("a directory");
+    fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let server = Server::spawn(serve(data.path()));
+    for entry in fs::read_dir(data.path()).expect("it is there") {
+        let entry = entry.expect("it can be read");
+        let mode = entry.metadata().expect("it can be read").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
+    }
+    drop(server);
+}
+
+/// Making the demonstration data is a GET, and changes things: what follows on the
+/// connection sees it.
+#[test]
+fn what_is_pipelined_behind_pop_waits_for_it() {
+    let data = tempfile::tempdir().expect("a directory");
+    let mut command = serve(data.path());
+    command.args(["--demo", "--shards", "2"]);
+    let server = Server::spawn(command);
+    let mut wire = server.wire();
+    wire.send(b"GET /api/v1/pop HTTP/1.1\r\nHost: x\r\n\r\nGET /api/v1/events/1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        .expect("the server listens");
+    wire.next().expect(200);
+    assert_eq!(number(&wire.next().expect(200).json(), "quota"), 10_000);
+}
+
+#[test]
+fn a_large_request_leaves_nothing_behind() {
+    let data = tempfile::tempdir().expect("a directory");
+    let stage = Stage::open(data.path(), 1);
+    let resident = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", stage.server.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has a line");
+        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+        kib.expect("a number of KiB")
+    };
+    let body = "x".repeat(60_000);
+    let request =
+        format!("POST /api/v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let mut wires = Vec::new();
+    let before = resident();
+    for _ in 0..400 {
+        let mut wire = stage.server.wire();
+        wire.send(request.as_bytes()).expect("the server listens");
+        wire.next().expect(400);
+        wires.push(wire);
+    }
+    let each = (resident().saturating_sub(before)) / 400;
+    assert!(each < 24, "{each} KiB for each idle connection that has posted 60 KB once");
+}
