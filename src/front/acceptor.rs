@@ -1,7 +1,7 @@
 //! Accepts connections on one core, until the server drains.
 
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future;
 
@@ -19,10 +19,18 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 /// Nobody came for so long: the queue of waiting connections is empty.
 const QUIET: Duration = Duration::from_millis(60);
 
+/// A server that drains accepts for so long at most: clients who connect again as soon as
+/// they are turned away would else keep it from ending.
+const DRAIN_ACCEPT_MAX: Duration = Duration::from_millis(500);
+
 /// Accepts until the server drains and nobody waits any more; then the listener is closed.
 pub async fn run(front: Rc<Front>, listener: Listener) {
     let mut quiet = Duration::ZERO;
-    while quiet < QUIET {
+    let mut drains_since = None;
+    while quiet < QUIET && drains_since.is_none_or(|since: Instant| since.elapsed() < DRAIN_ACCEPT_MAX) {
+        if front.is_draining() {
+            drains_since.get_or_insert_with(Instant::now);
+        }
         let accepted = future::or(async { Some(listener.accept().await) }, async {
             rt::sleep(DRAIN_POLL).await;
             None

@@ -150,7 +150,7 @@ impl Problem {
         self
     }
 
-    fn extend(mut self, name: &'static str, value: Value) -> Problem {
+    pub fn extend(mut self, name: &'static str, value: Value) -> Problem {
         self.extensions.push((name, value));
         self
     }

@@ -18,7 +18,8 @@ pub(super) fn live(api: &Api, _call: &Call<'_>) -> Answer {
 /// The server takes work: recovered, and not about to stop.
 pub(super) fn ready(api: &Api, _call: &Call<'_>) -> Answer {
     if api.common.draining.load(Ordering::Relaxed) {
-        return Err(Problem::unavailable(Kind::NotReady));
+        let problem = Problem::unavailable(Kind::NotReady);
+        return Err(problem.extend("boot_id", json!(api.common.boot_id)));
     }
     let body = json!({ "status": "ready", "boot_id": api.common.boot_id });
     Ok(Box::pin(async move { Ok(json_response(200, &body)) }))
