@@ -5,8 +5,7 @@ mod support;
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
@@ -131,19 +130,7 @@ struct SlowSyncs(Child);
 
 impl SlowSyncs {
     fn attach(server: &Server, microseconds: u32) -> SlowSyncs {
-        let mut strace = Command::new("strace")
-            .args(["-f", "-p", &server.id().to_string(), "-e", "trace=fsync,fdatasync"])
-            .args(["-e", &format!("inject=fsync,fdatasync:delay_exit={microseconds}")])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("strace is installed");
-        let mut attached = String::new();
-        let mut lines = BufReader::new(strace.stderr.take().expect("it is piped"));
-        lines.read_line(&mut attached).expect("strace says that it is there");
-        assert!(attached.contains("attached"), "{attached}");
-        // Else a full pipe would stop it, and the server with it.
-        thread::spawn(move || lines.lines().map_while(Result::ok).for_each(drop));
-        SlowSyncs(strace)
+        SlowSyncs(server.inject_into_syncs(&format!("delay_exit={microseconds}")))
     }
 }
 

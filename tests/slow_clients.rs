@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::client::{Wire, request};
 use support::server::Server;
-use support::{Stage, number};
+use support::{Stage, create_event, number};
 use tempfile::tempdir;
 
 const PING: &str = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -183,6 +183,54 @@ fn clients_that_never_read_are_closed_and_others_are_served() {
         }
         println!("{name}: closed, {served} others served meanwhile");
     }
+}
+
+/// What deaf clients asked for is answered, though they do not hear it: its places among the
+/// calls under way are for others.
+#[test]
+fn clients_that_never_read_hold_nothing_that_others_need() {
+    const DEAF: usize = 120;
+    // All of this test is over before they are given up.
+    let server = memory(&["--stall-timeout", "60"]);
+    let organizer = server.client().sign_up("grace", "organizer");
+    let customer = server.client().sign_up("ada", "customer");
+    let events: Vec<u64> = (0..100).map(|_| create_event(&organizer, 1000)).collect();
+    let list = request("GET", "/api/v1/events?limit=100", None, "", "");
+    let open = |_| {
+        let stream = TcpStream::connect(server.address).expect("the server takes a connection");
+        stream.set_nonblocking(true).expect("a TCP socket");
+        stream
+    };
+    let mut deaf: Vec<TcpStream> = (0..DEAF).map(open).collect();
+    let bytes = list.repeat(100);
+    // A few at a time, so that they get large answers, and no refusals, until the server
+    // can write no more to them.
+    for group in deaf.chunks_mut(8) {
+        let mut sent = [0; 8];
+        let mut quiet = 0;
+        while quiet < 4 {
+            let mut taken = 0;
+            for (stream, sent) in group.iter_mut().zip(&mut sent) {
+                while let Ok(count) = stream.write(&bytes.as_bytes()[*sent % list.len()..]) {
+                    *sent += count;
+                    taken += count;
+                }
+            }
+            quiet = if taken == 0 { quiet + 1 } else { 0 };
+            thread::sleep(Duration::from_millis(50));
+        }
+    }
+    let mut refused = 0;
+    for _ in 0..10 {
+        for event in &events[..2] {
+            let path = format!("/api/v1/events/{event}/reservations");
+            let bytes = request("POST", &path, customer.token.as_deref(), "", "{\"quantity\":1}");
+            refused += usize::from(server.wire().ask(bytes).status != 201);
+        }
+    }
+    println!("{refused} of 20 sales refused beside {DEAF} clients that do not read");
+    drop(deaf);
+    assert_eq!(refused, 0, "of 20 sales beside {DEAF} clients that do not read");
 }
 
 #[test]

@@ -2,9 +2,8 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::json;
 use support::client::Client;
@@ -52,23 +51,6 @@ fn a_plain_shell_reads_the_same_totals_as_the_api() {
     assert_eq!(columns, ["slot", "lsn", "epoch", "at", "kind", "event", "reservation", "user", "quantity"]);
 }
 
-/// Lets every sync of the server's files fail from the `nth` on.
-fn fail_syncs(server: &Server, nth: u32) -> Child {
-    let mut strace = Command::new("strace")
-        .args(["-f", "-p", &server.id().to_string(), "-e", "trace=fsync,fdatasync"])
-        .args(["-e", &format!("inject=fsync,fdatasync:error=EIO:when={nth}+")])
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("strace is installed");
-    let mut attached = String::new();
-    let mut lines = BufReader::new(strace.stderr.take().expect("it is piped"));
-    lines.read_line(&mut attached).expect("strace says that it is there");
-    assert!(attached.contains("attached"), "{attached}");
-    // Else a full pipe would stop it, and the server with it.
-    std::thread::spawn(move || lines.lines().map_while(Result::ok).for_each(drop));
-    strace
-}
-
 #[test]
 #[ignore = "needs strace"]
 fn a_failed_sync_is_never_acknowledged_and_ends_the_server() {
@@ -77,7 +59,7 @@ fn a_failed_sync_is_never_acknowledged_and_ends_the_server() {
         let stage = Stage::open(data.path(), 1);
         let event = stage.event(1000);
         let mut acknowledged = vec![stage.reservation(event, 1)];
-        let mut strace = fail_syncs(&stage.server, nth);
+        let mut strace = stage.server.inject_into_syncs(&format!("error=EIO:when={nth}+"));
         let path = format!("/api/v1/events/{event}/reservations");
         let unknown = loop {
             match stage.cust1.try_post(&path, &json!({ "quantity": 1 })) {

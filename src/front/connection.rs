@@ -177,9 +177,11 @@ enum Turn {
 impl Pipeline {
     /// Whether a request may run beside those under way, so that the outcome is as
     /// if each had waited for the one before (RFC 9112 section 9.3.2): requests to
-    /// one shard are run by it in order, and safe ones do not care.
+    /// one shard are run by it in order, and safe ones do not care. What asks all
+    /// shards waits its turn: a client that reads nothing may not hold many such
+    /// answers, and the places in the mesh that they take.
     fn takes(&self, safe: bool, shard: Option<usize>) -> bool {
-        let beside = self.all_safe && safe || self.one_shard.is_some() && self.one_shard == shard;
+        let beside = shard.is_some() && (self.all_safe && safe || self.one_shard == shard);
         self.exchanges.is_empty() || self.exchanges.len() < PIPELINE_MAX && beside
     }
 

@@ -169,6 +169,24 @@ impl Server {
         (status, self.stderr())
     }
 
+    /// Lets strace do something to every sync of the server's files, such as
+    /// `error=EIO:when=2+`. It ends with the server, or when it is interrupted.
+    pub(crate) fn inject_into_syncs(&self, what: &str) -> Child {
+        let mut strace = Command::new("strace")
+            .args(["-f", "-p", &self.id().to_string(), "-e", "trace=fsync,fdatasync"])
+            .args(["-e", &format!("inject=fsync,fdatasync:{what}")])
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("strace is installed");
+        let mut attached = String::new();
+        let mut lines = BufReader::new(strace.stderr.take().expect("it is piped"));
+        lines.read_line(&mut attached).expect("strace says that it is there");
+        assert!(attached.contains("attached"), "{attached}");
+        // Else a full pipe would stop it, and the server with it.
+        thread::spawn(move || lines.lines().map_while(Result::ok).for_each(drop));
+        strace
+    }
+
     /// SIGKILL: the server learns nothing of it.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");

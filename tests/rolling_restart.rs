@@ -1,0 +1,186 @@
+//! A server that is ended by SIGTERM and started again, five times under load: clients that
+//! try again lose nothing that was acknowledged.
+
+mod support;
+
+use std::collections::HashSet;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::client::{Wire, request};
+use support::server::Server;
+use support::{Stage, all_items, number, text};
+use tempfile::tempdir;
+
+const RESTARTS: usize = 5;
+const CLIENTS: usize = 16;
+
+/// Sales that each life of the server makes before it is ended, if it is given this long for them.
+const SALES_EACH: usize = 200;
+const LIFE_MAX: Duration = Duration::from_secs(1);
+
+const RETRY: Duration = Duration::from_millis(5);
+
+#[derive(Default)]
+struct Ledger {
+    /// Ids.
+    acknowledged: Vec<String>,
+    /// Written whole, and the connection was closed without a word about it.
+    unanswered: usize,
+    /// 503: the server says that it did nothing.
+    refused: usize,
+    /// Connections that were not taken.
+    retried: usize,
+}
+
+/// Buys one after the other, on a new connection whenever the old one ends.
+fn buy(address: SocketAddr, bytes: &str, stop: &AtomicBool, sold: &AtomicUsize) -> Ledger {
+    let mut ledger = Ledger::default();
+    let mut open = None;
+    while !stop.load(Ordering::Relaxed) {
+        let Some(mut wire) = open.take().or_else(|| Wire::open(address).ok()) else {
+            ledger.retried += 1;
+            thread::sleep(RETRY);
+            continue;
+        };
+        if wire.send(bytes).is_err() {
+            // Closed before; no server reads a part of a request as a whole one.
+            ledger.unanswered += 1;
+            continue;
+        }
+        match wire.answer() {
+            Ok(Some(answer)) => {
+                let closes = answer.closes();
+                match answer.status {
+                    201 => {
+                        ledger.acknowledged.push(text(&answer.json(), "id").to_owned());
+                        sold.fetch_add(1, Ordering::Relaxed);
+                    }
+                    503 => ledger.refused += 1,
+                    _ => panic!("{answer:?}"),
+                }
+                if !closes {
+                    open = Some(wire);
+                }
+            }
+            Ok(None) => ledger.unanswered += 1,
+            Err(error) if [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind()) => {
+                ledger.unanswered += 1;
+            }
+            Err(error) => panic!("neither an answer nor an end: {error}"),
+        }
+    }
+    ledger
+}
+
+/// Ends the clients however the test ends: a thread's scope waits for them.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A free port that the kernel does not give to clients: one that tries a port of theirs while
+/// nobody listens there may be given the same, and is then connected to itself.
+fn free_address() -> SocketAddr {
+    let first = 10_000 + (std::process::id() % 10_000) as u16;
+    let mut addresses = (first..first + 10_000).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    addresses.find(|address| TcpListener::bind(address).is_ok()).expect("a port is free")
+}
+
+fn boot_id(server: &Server) -> String {
+    text(&server.client().get("/readyz").expect(200).json(), "boot_id").to_owned()
+}
+
+/// What `/readyz` says from SIGTERM until nobody is there: 200 until the signal has come,
+/// and never again.
+fn watch_drain(address: SocketAddr) -> usize {
+    let mut not_ready = 0;
+    while let Ok(mut wire) = Wire::open(address) {
+        let asked = wire.send("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").and_then(|()| wire.answer());
+        match asked {
+            Ok(Some(answer)) if answer.status == 200 => {
+                assert_eq!(not_ready, 0, "ready again, and about to end");
+            }
+            Ok(Some(answer)) => {
+                assert!(answer.closes(), "{answer:?}");
+                answer.problem(503, "not-ready");
+                not_ready += 1;
+            }
+            // It was let in by the kernel only.
+            Ok(None) | Err(_) => {}
+        }
+    }
+    not_ready
+}
+
+#[test]
+fn five_restarts_under_load_lose_nothing() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(10_000_000);
+    let path = format!("/api/v1/events/{event}/reservations");
+    let bytes = request("POST", &path, stage.cust1.token.as_deref(), "", "{\"quantity\":1}");
+    let organizer = stage.org1.token.clone().unwrap();
+    let (status, log) = stage.server.terminate();
+    assert_eq!(status.code(), Some(0), "{log}");
+    let address = free_address();
+    let mut server = Server::start_at(data.path(), address, &["--shards", "2"]);
+    let mut boot_ids = HashSet::from([boot_id(&server)]);
+    let (stop, sold) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let mut ledger = Ledger::default();
+    let server = thread::scope(|scope| {
+        let stop_at_end = Stop(&stop);
+        let clients: Vec<_> =
+            (0..CLIENTS).map(|_| scope.spawn(|| buy(address, &bytes, &stop, &sold))).collect();
+        for restart in 1..=RESTARTS {
+            let (before, start) = (sold.load(Ordering::Relaxed), Instant::now());
+            while sold.load(Ordering::Relaxed) < before + SALES_EACH && start.elapsed() < LIFE_MAX {
+                thread::sleep(Duration::from_millis(1));
+            }
+            server.signal_to_end();
+            let not_ready = watch_drain(address);
+            let (status, log) = server.end();
+            assert_eq!(status.code(), Some(0), "restart {restart}: {log}");
+            println!("restart {restart}: {} sold, {not_ready} times not ready", sold.load(Ordering::Relaxed));
+            server = Server::start_at(data.path(), address, &["--shards", "2"]);
+            assert!(boot_ids.insert(boot_id(&server)), "the boot id is that of an earlier start");
+        }
+        let before = sold.load(Ordering::Relaxed);
+        while sold.load(Ordering::Relaxed) == before && !clients.iter().all(|client| client.is_finished()) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(stop_at_end);
+        for client in clients {
+            let part = client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            ledger.acknowledged.extend(part.acknowledged);
+            ledger.unanswered += part.unanswered;
+            ledger.refused += part.refused;
+            ledger.retried += part.retried;
+        }
+        server
+    });
+    println!(
+        "{} acknowledged, {} unanswered, {} refused, {} tries to connect in vain",
+        ledger.acknowledged.len(),
+        ledger.unanswered,
+        ledger.refused,
+        ledger.retried
+    );
+    let sold: HashSet<&str> = ledger.acknowledged.iter().map(String::as_str).collect();
+    assert_eq!(sold.len(), ledger.acknowledged.len(), "an id was given twice");
+    let organizer = server.client().with_token(&organizer);
+    let kept = all_items(&organizer, &path, 100);
+    let kept: HashSet<&str> = kept.iter().map(|item| text(item, "id")).collect();
+    assert_eq!(sold.difference(&kept).count(), 0, "acknowledged, and lost");
+    // A server that ends in order answers all that it does.
+    assert_eq!(kept.difference(&sold).count(), 0, "done, and not acknowledged");
+    let seen = organizer.get(&format!("/api/v1/events/{event}")).expect(200).json();
+    assert_eq!(number(&seen, "reserved"), sold.len() as u64);
+    assert!(sold.len() > 100, "there was no load");
+}
