@@ -224,6 +224,15 @@ fn problems_say_what_to_do() {
         ),
         (cust1, "POST", buy, "[1]", 422, "invalid", errors(&[("", "must be a JSON object")])),
         (
+            cust1,
+            "POST",
+            buy,
+            "{\"quantity\":1,\"quantity\":2}",
+            422,
+            "invalid",
+            errors(&[("", "has a member twice")]),
+        ),
+        (
             anyone,
             "GET",
             "/api/v1/events?limit=0",

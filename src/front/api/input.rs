@@ -2,9 +2,11 @@
 //! each thing that breaks a rule, all at once.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use shards::command::EventName;
 use shards::ids::{Quantity, Quota};
@@ -62,6 +64,10 @@ impl Body {
             Problem::new(Kind::MalformedJson, format!("The body is not JSON: {failure}."))
         })?;
         match value {
+            // RFC 8259 section 4 leaves open which of two would count; here neither does.
+            Value::Object(members) if count_members(&request.body) != members.len() => {
+                Err(Problem::invalid(&[error("", "has a member twice")]))
+            }
             Value::Object(members) => Ok(Body { members, errors: Vec::new() }),
             _ => Err(Problem::invalid(&[error("", "must be a JSON object")])),
         }
@@ -102,6 +108,34 @@ impl Body {
     fn note<T>(&mut self, name: &str, parsed: Result<T, String>) -> Option<T> {
         parsed.map_err(|detail| self.errors.push(error(&pointer(name), &detail))).ok()
     }
+}
+
+/// The members of a JSON object, each as often as it is there; 0 for any other text.
+fn count_members(object: &[u8]) -> usize {
+    struct Count(usize);
+
+    impl<'de> Deserialize<'de> for Count {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Count, D::Error> {
+            deserializer.deserialize_map(Count(0))
+        }
+    }
+
+    impl<'de> Visitor<'de> for Count {
+        type Value = Count;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            formatter.write_str("a JSON object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Count, A::Error> {
+            while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                self.0 += 1;
+            }
+            Ok(self)
+        }
+    }
+
+    serde_json::from_slice::<Count>(object).map_or(0, |count| count.0)
 }
 
 /// RFC 6901 section 3.
