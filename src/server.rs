@@ -71,6 +71,11 @@ pub(crate) enum ServeError {
     },
     #[error(transparent)]
     Secret(#[from] SecretError),
+    #[error(
+        "{shards} shards need a limit of at least {needed} open files, it is {limit}\n  \
+         in a shell: ulimit -n 65536; in a systemd unit: LimitNOFILE=65536; or fewer --shards"
+    )]
+    FewDescriptors { shards: usize, needed: usize, limit: usize },
     #[error("start a thread: {0}")]
     Thread(io::Error),
     #[error("core {index} failed: {source}")]
@@ -104,6 +109,10 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     abort_on_panic();
     keep_files_private();
     let descriptors = raise_descriptor_limit();
+    let needed = DESCRIPTORS_AT_LEAST + DESCRIPTORS_PER_CORE * config.shard_count;
+    if descriptors < needed {
+        return Err(ServeError::FewDescriptors { shards: config.shard_count, needed, limit: descriptors });
+    }
     let (address, listeners) = listen(config)?;
     let opened = storage::open(config.storage, &config.data, config.shard_count)?;
     let common = Arc::new(common(config, &opened, descriptors)?);
@@ -320,6 +329,12 @@ fn abort_on_panic() {
         std::process::abort();
     }));
 }
+
+/// A core's rings, events, listener and log; with room, since the runtime's answer to
+/// too few is a panic.
+const DESCRIPTORS_PER_CORE: usize = 16;
+/// For the process itself and its first clients.
+const DESCRIPTORS_AT_LEAST: usize = 64;
 
 /// Kept for logs, the runtime, and clients who are turned away.
 const DESCRIPTOR_RESERVE: usize = 512;
