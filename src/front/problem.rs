@@ -100,6 +100,8 @@ kinds! {
         "It is about to stop. Nothing was done; try again after 'Retry-After' seconds."
     VersionNotSupported "version-not-supported" 505 "This version of HTTP is not spoken here"
         "Use HTTP/1.1."
+    LogFull "log-full" 507 "The disk of the log is full: nothing was done"
+        "The server can change nothing until there is room on its disk again, which it notices by itself within a second. Nothing was done; reading works meanwhile. Tell whoever runs the server, and try again after 'Retry-After' seconds."
 }
 
 /// One thing that is wrong with a request's content.
@@ -225,6 +227,7 @@ impl From<Rejection> for Problem {
             Rejection::EventNotFound | Rejection::ReservationNotFound => Problem::plain(Kind::NotFound),
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
+            Rejection::LogFull => Problem::unavailable(Kind::LogFull),
         }
     }
 }

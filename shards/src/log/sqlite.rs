@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::{Log, LogError, Upkeep};
+use super::{AppendError, Log, LogError, Upkeep};
 use crate::ids::{Epoch, Lsn, Slot, Timestamp};
 use crate::limits::CHECKPOINT_PAGES;
 use crate::record::{Columns, Entry, Kind};
@@ -226,14 +226,27 @@ impl LogFile {
     ///
     /// When the disk refuses, or a reader of another process stands in the way.
     pub fn checkpoint(&self) -> Result<(), LogError> {
-        let row =
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        let busy = row.map_err(self.failed("checkpoint"))?;
-        if busy != 0 {
+        if !self.empty_journal().map_err(self.failed("checkpoint"))? {
             let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
             return Err(self.failed("checkpoint")(rusqlite::Error::SqliteFailure(busy, None)));
         }
         Ok(())
+    }
+
+    /// False when a reader of another process stands in the way.
+    fn empty_journal(&self) -> rusqlite::Result<bool> {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.connection.query_row(checkpoint, [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
+    }
+
+    /// Rolled back is only what is known to be so: `SQLITE_FULL` comes from a write that found
+    /// no room, before the frame that would make a commit, and then the transaction is undone.
+    fn commit_failed(&self, error: rusqlite::Error) -> AppendError {
+        let is_undone =
+            || self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
+        let rolled_back = is_full(&error) && is_undone();
+        let error = self.failed("commit to")(error);
+        if rolled_back { AppendError::RolledBack(error) } else { AppendError::Unknown(error) }
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> LogError + use<'_> {
@@ -266,13 +279,29 @@ impl SqliteLog {
     }
 }
 
+/// Dirties a page and leaves everything as it was: an update that changes nothing would not.
+const PROBE: &str = "BEGIN IMMEDIATE;
+     INSERT INTO header SELECT * FROM header;
+     DELETE FROM header WHERE rowid > 1;
+     COMMIT;";
+
 impl Log for SqliteLog {
-    fn append(&mut self, batch: &[Entry]) -> Result<(), LogError> {
-        self.insert_all(batch).map_err(self.file.failed("commit to"))?;
+    fn append(&mut self, batch: &[Entry]) -> Result<(), AppendError> {
+        self.insert_all(batch).map_err(|error| self.file.commit_failed(error))?;
         // A commit writes the tail page of the table, and one more for each
         // hundred rows or so; a rough count is enough to know when it is time.
         self.journal_pages += 2 + batch.len() as u64 / 64;
         Ok(())
+    }
+
+    /// Empties the journal first: that may make room, and takes away what is in it of the
+    /// commit that failed, which recovery would have to tell from a damaged one.
+    fn probe(&mut self) -> Result<(), AppendError> {
+        let failed = |error| self.file.commit_failed(error);
+        if self.file.empty_journal().map_err(failed)? {
+            self.journal_pages = 0;
+        }
+        self.file.connection.execute_batch(PROBE).map_err(failed)
     }
 
     fn maintenance_is_due(&self) -> bool {
@@ -288,9 +317,20 @@ impl Log for SqliteLog {
             let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
             statement.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
         };
-        let (pages, written_back) = checkpoint().map_err(self.file.failed("checkpoint"))?;
-        Ok(Upkeep { pages_pinned: u64::try_from(pages - written_back).unwrap_or(0) })
+        match checkpoint() {
+            Ok((pages, written_back)) => {
+                let pages_pinned = u64::try_from(pages - written_back).unwrap_or(0);
+                Ok(Upkeep { pages_pinned, no_room: false })
+            }
+            Err(error) if is_full(&error) => Ok(Upkeep { pages_pinned: 0, no_room: true }),
+            Err(error) => Err(self.file.failed("checkpoint")(error)),
+        }
     }
+}
+
+/// No room on the disk, as a write says it. A sync that says so is another matter.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }
 
 fn insert_entry(insert: &mut rusqlite::CachedStatement<'_>, entry: &Entry) -> rusqlite::Result<()> {

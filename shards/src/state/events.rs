@@ -12,21 +12,31 @@ use crate::record::{EventCreated, EventEdited, Record};
 #[derive(Debug)]
 pub(super) struct Event {
     organizer: UserId,
-    name: Box<str>,
-    quota: u32,
-    /// Tickets of confirmed reservations. Never above `quota`.
+    edition: Edition,
+    /// Tickets of confirmed reservations. Never above the quota.
     reserved: u32,
-    version: u32,
     created_at: Timestamp,
-    updated_at: Timestamp,
     deleted_at: Option<Timestamp>,
     /// Number n at index n - 1. Cancelled ones stay.
     pub(super) reservations: Vec<Reservation>,
 }
 
+/// What an edit replaces.
+#[derive(Debug, Clone)]
+pub struct Edition {
+    name: Box<str>,
+    quota: u32,
+    version: u32,
+    updated_at: Timestamp,
+}
+
 impl Event {
     pub(super) fn quota(&self) -> u32 {
-        self.quota
+        self.edition.quota
+    }
+
+    pub(super) fn edition(&self) -> Edition {
+        self.edition.clone()
     }
 
     pub(super) fn reserved(&self) -> u32 {
@@ -34,7 +44,7 @@ impl Event {
     }
 
     pub(super) fn remaining(&self) -> u32 {
-        self.quota - self.reserved
+        self.edition.quota - self.reserved
     }
 
     pub(super) fn is_deleted(&self) -> bool {
@@ -68,15 +78,15 @@ impl Event {
     pub(super) fn view(&self, id: EventId) -> EventView {
         EventView {
             id,
-            name: self.name.clone(),
+            name: self.edition.name.clone(),
             organizer: self.organizer,
-            quota: self.quota,
+            quota: self.edition.quota,
             reserved: self.reserved,
             held: 0,
             remaining: self.remaining(),
-            version: self.version,
+            version: self.edition.version,
             created_at: self.created_at,
-            updated_at: self.updated_at,
+            updated_at: self.edition.updated_at,
         }
     }
 }
@@ -121,12 +131,9 @@ impl ShardState {
     pub(super) fn apply_event_created(&mut self, at: Timestamp, created: &EventCreated) {
         let event = Event {
             organizer: created.organizer,
-            name: created.name.clone(),
-            quota: created.quota,
+            edition: Edition { name: created.name.clone(), quota: created.quota, version: 1, updated_at: at },
             reserved: 0,
-            version: 1,
             created_at: at,
-            updated_at: at,
             deleted_at: None,
             reservations: Vec::new(),
         };
@@ -134,31 +141,43 @@ impl ShardState {
         assert!(before.is_none(), "an event's id was given twice: {}", created.id);
     }
 
+    pub(super) fn undo_event_created(&mut self, id: EventId) {
+        let event = self.events.remove(&id).expect("an event that was made is there");
+        assert!(event.reservations.is_empty(), "what came after an event's creation is taken back before it");
+    }
+
     pub(super) fn decide_edit_event(&self, edit: EditEvent) -> Result<Decision, Rejection> {
         let event = self.managed_event(edit.event, edit.actor)?;
-        let quota = edit.quota.map_or(event.quota, |quota| quota.get());
-        if quota < event.reserved {
+        let Edition { name, quota, .. } = &event.edition;
+        let new_quota = edit.quota.map_or(*quota, |quota| quota.get());
+        if new_quota < event.reserved {
             return Err(Rejection::QuotaBelowCommitted { committed: event.reserved });
         }
-        let name = edit.name.map_or_else(|| event.name.clone(), |name| name.into_inner());
-        if quota == event.quota && name == event.name {
+        let new_name = edit.name.map_or_else(|| name.clone(), |name| name.into_inner());
+        if new_quota == *quota && new_name == *name {
             return Ok(Decision::Unchanged(Outcome::Event(Box::new(event.view(edit.event)))));
         }
         Ok(Decision::Change(Record::EventEdited(Box::new(EventEdited {
             id: edit.event,
             by: edit.actor.user,
-            name,
-            quota,
+            name: new_name,
+            quota: new_quota,
         }))))
     }
 
     pub(super) fn apply_event_edited(&mut self, at: Timestamp, edited: &EventEdited) {
         let event = self.recorded_event(edited.id);
         assert!(edited.quota >= event.reserved, "a quota fell below what was sold");
-        event.name = edited.name.clone();
-        event.quota = edited.quota;
-        event.version += 1;
-        event.updated_at = at;
+        event.edition = Edition {
+            name: edited.name.clone(),
+            quota: edited.quota,
+            version: event.edition.version + 1,
+            updated_at: at,
+        };
+    }
+
+    pub(super) fn undo_event_edited(&mut self, id: EventId, before: Edition) {
+        self.recorded_event(id).edition = before;
     }
 
     pub(super) fn decide_delete_event(
@@ -179,6 +198,12 @@ impl ShardState {
         let event = self.recorded_event(id);
         event.deleted_at = Some(at);
         event.reserved = 0;
+    }
+
+    pub(super) fn undo_event_deleted(&mut self, id: EventId, tickets: u32) {
+        let event = self.recorded_event(id);
+        event.deleted_at = None;
+        event.take(tickets);
     }
 
     pub(super) fn query_event(&self, id: EventId) -> Reply {

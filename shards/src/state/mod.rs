@@ -15,7 +15,7 @@ use crate::ids::{EventId, ReservationId, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply, Totals};
 use crate::record::Record;
 use accounts::Account;
-use events::Event;
+use events::{Edition, Event};
 
 #[derive(Debug, Default)]
 pub struct ShardState {
@@ -33,6 +33,14 @@ pub enum Decision {
     Change(Record),
     /// Already so: nothing to log.
     Unchanged(Outcome),
+}
+
+/// What a record puts an end to and does not say itself.
+#[derive(Debug)]
+pub enum Replaced {
+    Nothing,
+    /// An edited event as it was.
+    Event(Box<Edition>),
 }
 
 impl ShardState {
@@ -61,6 +69,36 @@ impl ShardState {
             Record::EventDeleted { event, .. } => self.apply_event_deleted(at, *event),
             Record::Reserved { id, customer, quantity } => self.apply_reserved(at, *id, *customer, *quantity),
             Record::Cancelled { id, .. } => self.apply_cancelled(at, *id),
+        }
+    }
+
+    /// What has to be known beforehand to take `record` back.
+    pub fn replaced_by(&self, record: &Record) -> Replaced {
+        match record {
+            Record::EventEdited(event) => Replaced::Event(Box::new(self.events[&event.id].edition())),
+            Record::UserCreated(_)
+            | Record::EventCreated(_)
+            | Record::EventDeleted { .. }
+            | Record::Reserved { .. }
+            | Record::Cancelled { .. } => Replaced::Nothing,
+        }
+    }
+
+    /// The inverse of [`ShardState::apply`], of the last record that was applied and not
+    /// taken back. `replaced` is what [`ShardState::replaced_by`] said before.
+    pub fn undo(&mut self, record: &Record, replaced: Replaced) {
+        match (record, replaced) {
+            (Record::UserCreated(user), Replaced::Nothing) => self.undo_user_created(user),
+            (Record::EventCreated(event), Replaced::Nothing) => self.undo_event_created(event.id),
+            (Record::EventEdited(event), Replaced::Event(before)) => {
+                self.undo_event_edited(event.id, *before)
+            }
+            (Record::EventDeleted { event, tickets, .. }, Replaced::Nothing) => {
+                self.undo_event_deleted(*event, *tickets);
+            }
+            (Record::Reserved { id, customer, .. }, Replaced::Nothing) => self.undo_reserved(*id, *customer),
+            (Record::Cancelled { id, .. }, Replaced::Nothing) => self.undo_cancelled(*id),
+            (record, replaced) => unreachable!("{record:?} does not replace {replaced:?}"),
         }
     }
 

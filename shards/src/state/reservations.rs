@@ -92,6 +92,15 @@ impl ShardState {
         self.reservations_of.insert((customer, id));
     }
 
+    /// Only ever the event's last one: numbers have no gaps.
+    pub(super) fn undo_reserved(&mut self, id: ReservationId, customer: UserId) {
+        let event = self.recorded_event(id.event);
+        assert_eq!(event.reservations.len(), id.number as usize, "a reservation taken back out of order");
+        let reservation = event.reservations.pop().expect("counted above");
+        event.give_back(reservation.quantity);
+        self.reservations_of.remove(&(customer, id));
+    }
+
     pub(super) fn decide_cancel(&self, id: ReservationId, actor: Actor) -> Result<Decision, Rejection> {
         let (event, reservation) = self.reservation_seen_by(id, actor)?;
         if event.cancelled_at(reservation).is_some() {
@@ -107,6 +116,14 @@ impl ShardState {
         reservation.cancelled_at = at;
         let quantity = reservation.quantity;
         event.give_back(quantity);
+    }
+
+    pub(super) fn undo_cancelled(&mut self, id: ReservationId) {
+        let event = self.recorded_event(id.event);
+        let reservation = &mut event.reservations[id.number as usize - 1];
+        reservation.cancelled_at = NOT_CANCELLED;
+        let quantity = reservation.quantity;
+        event.take(quantity);
     }
 
     pub(super) fn query_reservation(&self, id: ReservationId, actor: Actor) -> Reply {

@@ -94,6 +94,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::EventDeleted => "deleted".to_owned(),
                 Rejection::NotYourEvent => "not-yours".to_owned(),
                 Rejection::ReservationNotFound => "no-reservation".to_owned(),
+                Rejection::LogFull => unreachable!("state knows no log"),
             };
         }
     };
@@ -119,10 +120,12 @@ fn describe(reply: &Reply, changed: bool) -> String {
 }
 
 /// Steps are separated by `|`, each `what is done -> what comes of it`. In the
-/// end a state made of the records alone must be the same.
+/// end a state made of the records alone must be the same, and taking them back
+/// one by one leads back through every state that there was.
 fn check(steps: &str) {
     let mut state = ShardState::default();
     let mut records = Vec::new();
+    let mut way_back = Vec::new();
     for (index, step) in steps.split('|').enumerate() {
         let (done, expected) = step.split_once("->").expect("a step has an arrow");
         let words: Vec<&str> = done.split_whitespace().collect();
@@ -131,6 +134,7 @@ fn check(steps: &str) {
             Some(query) => (state.query(&query), false),
             None => match state.decide(command(&words)) {
                 Ok(Decision::Change(record)) => {
+                    way_back.push((format!("{state:?}"), record.clone(), state.replaced_by(&record)));
                     state.apply(at, &record);
                     let outcome = state.outcome(&record);
                     records.push((at, record));
@@ -147,6 +151,10 @@ fn check(steps: &str) {
         replayed.apply(*at, record);
     }
     assert_eq!(format!("{replayed:?}"), format!("{state:?}"), "replay of {steps}");
+    while let Some((before, record, replaced)) = way_back.pop() {
+        state.undo(&record, replaced);
+        assert_eq!(format!("{state:?}"), before, "{record:?} taken back in {steps}");
+    }
 }
 
 #[test]
