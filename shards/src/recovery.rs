@@ -5,7 +5,8 @@
 //! shard that owns its slot today, so the shard count may change between starts.
 //! Whatever does not fit is refused by name, and never replaced by an empty file.
 
-mod manifest;
+pub(crate) mod judge;
+pub(crate) mod manifest;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -15,13 +16,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::ids::{Epoch, EventId, Lsn, Slot, Timestamp, UserId};
-use crate::limits::SLOT_COUNT;
-use crate::log::{FileHeader, LogError, LogFile, Row, SqliteLog, Synchronous};
-use crate::record::{DecodeError, Record, SlotHead};
+use crate::log::{FileHeader, LogError, LogFile, SqliteLog, Synchronous};
+use crate::record::{DecodeError, Record};
 use crate::shard::{Shard, SlotHeads};
 use crate::slots::shard_of_slot;
 use crate::state::ShardState;
-use manifest::{EpochRange, Manifest};
+use judge::{Judge, judge_ranges, left_over};
+use manifest::Manifest;
 
 /// Everything that a server needs to go on where the last one ended.
 #[derive(Debug)]
@@ -289,20 +290,18 @@ fn replay(
     for file in &*files {
         progress.records_total.fetch_add(file.log.row_count()?, Ordering::Relaxed);
     }
-    let mut heads = Box::new([SlotHead::empty(manifest.cluster); SLOT_COUNT]);
-    let states = thread::scope(|scope| {
+    thread::scope(|scope| {
         let (senders, appliers): (Vec<_>, Vec<_>) = (0..shard_count)
             .map(|_| {
                 let (sender, receiver) = sync_channel(CHUNKS_IN_FLIGHT);
                 (sender, scope.spawn(move || apply_all(receiver)))
             })
             .unzip();
-        let result = read_ranges(manifest, files, &mut heads, &senders, progress);
+        let heads = read_ranges(manifest, files, &senders, progress);
         drop(senders);
         let states = appliers.into_iter().map(join_thread).collect();
-        result.map(|()| states)
-    })?;
-    Ok(Replayed { states, heads })
+        Ok(Replayed { states, heads: heads? })
+    })
 }
 
 /// A panic of a helper thread is a bug, and goes on in the one that waits for it.
@@ -324,94 +323,53 @@ fn apply_all(chunks: Receiver<Chunk>) -> ShardState {
 fn read_ranges(
     manifest: &Manifest,
     files: &mut [NamedFile],
-    heads: &mut SlotHeads,
     senders: &[SyncSender<Chunk>],
     progress: &Progress,
-) -> Result<(), RecoveryError> {
-    for range in &manifest.epochs {
-        let readings: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = files
-                .iter_mut()
-                .filter_map(|file| Some((range.files.iter().position(|name| *name == file.name)?, file)))
-                .map(|(file_index, file)| {
-                    let reader = Reader::new(range, file_index, file, heads.clone(), senders, progress);
-                    scope.spawn(move || reader.run())
-                })
-                .collect();
-            threads.into_iter().map(join_thread).collect()
-        });
-        for reading in readings {
-            let (file_index, file_heads) = reading?;
-            for slot in (0..SLOT_COUNT).filter(|&slot| range.file_of_slot(slot) == file_index) {
-                heads[slot] = file_heads[slot];
-            }
-        }
-    }
-    for file in files {
-        file.log.rows_after(file.read_to, |row| -> Result<bool, RecoveryError> {
-            let path = file.log.path().to_owned();
-            Err(match row.epoch > manifest.last_epoch() {
-                true => RecoveryError::UnknownEpoch { path, epoch: row.epoch },
-                false => RecoveryError::WrongFile { path, slot: row.slot, epoch: row.epoch },
+) -> Result<SlotHeads, RecoveryError> {
+    let heads = judge_ranges(
+        manifest,
+        files,
+        |file| &file.name,
+        |readings| {
+            thread::scope(|scope| {
+                let reading = |(file, judge)| scope.spawn(|| read_file(file, judge, senders, progress));
+                let threads: Vec<_> = readings.into_iter().map(reading).collect();
+                // All are waited for, whatever the first says.
+                let judges: Vec<_> = threads.into_iter().map(join_thread).collect();
+                judges.into_iter().collect()
             })
-        })?;
-    }
-    Ok(())
-}
-
-/// Reads one file's rows of one range of epochs.
-struct Reader<'a> {
-    range: &'a EpochRange,
-    file_index: usize,
-    file: &'a mut NamedFile,
-    heads: SlotHeads,
-    senders: &'a [SyncSender<Chunk>],
-    /// One being filled for each shard.
-    chunks: Vec<Chunk>,
-    progress: &'a Progress,
-}
-
-impl<'a> Reader<'a> {
-    fn new(
-        range: &'a EpochRange,
-        file_index: usize,
-        file: &'a mut NamedFile,
-        heads: SlotHeads,
-        senders: &'a [SyncSender<Chunk>],
-        progress: &'a Progress,
-    ) -> Reader<'a> {
-        let chunks = senders.iter().map(|_| Chunk::new()).collect();
-        Reader { range, file_index, file, heads, senders, chunks, progress }
-    }
-
-    /// Returns which file this was, and the heads as they are after it.
-    fn run(self) -> Result<(usize, SlotHeads), RecoveryError> {
-        let Reader { range, file_index, file, mut heads, senders, mut chunks, progress } = self;
+        },
+    )?;
+    for file in files {
         let path = file.log.path();
-        file.read_to = file.log.rows_after(file.read_to, |row| -> Result<bool, RecoveryError> {
-            if row.epoch > range.last {
-                return Ok(false);
-            }
-            if row.epoch < range.first {
-                return Err(RecoveryError::UnknownEpoch { path: path.to_owned(), epoch: row.epoch });
-            }
-            if range.file_of_slot(row.slot.index()) != file_index {
-                let path = path.to_owned();
-                return Err(RecoveryError::WrongFile { path, slot: row.slot, epoch: row.epoch });
-            }
-            let record = check_row(path, row, &mut heads[row.slot.index()])?;
-            let shard = shard_of_slot(row.slot, chunks.len());
-            chunks[shard].push((row.at, record));
-            if chunks[shard].len() == CHUNK_RECORDS {
-                send(&mut chunks[shard], &senders[shard], progress);
-            }
-            Ok(true)
-        })?;
-        for (chunk, sender) in chunks.iter_mut().zip(senders) {
-            send(chunk, sender, progress);
-        }
-        Ok((file_index, heads))
+        file.log.rows_after(file.read_to, |row| Err(left_over(manifest, path, row)))?;
     }
+    Ok(heads)
+}
+
+/// Gives the judge the file's rows of its range, and the shards what it takes.
+fn read_file<'a>(
+    file: &mut NamedFile,
+    mut judge: Judge<'a>,
+    senders: &[SyncSender<Chunk>],
+    progress: &Progress,
+) -> Result<Judge<'a>, RecoveryError> {
+    // One being filled for each shard.
+    let mut chunks: Vec<Chunk> = senders.iter().map(|_| Chunk::new()).collect();
+    let path = file.log.path();
+    file.read_to = file.log.rows_after(file.read_to, |row| -> Result<bool, RecoveryError> {
+        let Some(record) = judge.take(path, row)? else { return Ok(false) };
+        let shard = shard_of_slot(row.slot, chunks.len());
+        chunks[shard].push((row.at, record));
+        if chunks[shard].len() == CHUNK_RECORDS {
+            send(&mut chunks[shard], &senders[shard], progress);
+        }
+        Ok(true)
+    })?;
+    for (chunk, sender) in chunks.iter_mut().zip(senders) {
+        send(chunk, sender, progress);
+    }
+    Ok(judge)
 }
 
 fn send(chunk: &mut Chunk, sender: &SyncSender<Chunk>, progress: &Progress) {
@@ -422,19 +380,4 @@ fn send(chunk: &mut Chunk, sender: &SyncSender<Chunk>, progress: &Progress) {
     let full = std::mem::take(chunk);
     // An applier ends early only by a panic, which goes on where it is joined.
     let _ = sender.send(full);
-}
-
-/// Takes a row in only if it is the one that its slot goes on with.
-fn check_row(path: &Path, row: &Row<'_>, head: &mut SlotHead) -> Result<Record, RecoveryError> {
-    let Row { slot, epoch, lsn, at, ref columns, chain } = *row;
-    let path = || path.to_owned();
-    let expected = head.lsn.next();
-    if lsn != expected {
-        return Err(RecoveryError::Gap { path: path(), slot, expected, found: lsn });
-    }
-    if head.chain_next(slot, epoch, lsn, at, columns) != chain {
-        return Err(RecoveryError::Checksum { path: path(), slot, lsn });
-    }
-    *head = SlotHead { lsn, chain, at };
-    Record::decode(columns).map_err(|source| RecoveryError::Decode { path: path(), slot, lsn, source })
 }
