@@ -17,7 +17,7 @@ use crate::shard::SlotHeads;
 #[derive(Debug)]
 pub(crate) struct Judge<'a> {
     range: &'a EpochRange,
-    file_index: usize,
+    pub(crate) file_index: usize,
     pub(crate) heads: SlotHeads,
 }
 

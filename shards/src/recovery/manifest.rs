@@ -117,7 +117,7 @@ impl Manifest {
         self.epochs.last().map_or(Epoch(0), |range| range.last)
     }
 
-    pub(super) fn last_shard_count(&self) -> Option<usize> {
+    pub(crate) fn last_shard_count(&self) -> Option<usize> {
         self.epochs.last().map(|range| range.files.len())
     }
 
