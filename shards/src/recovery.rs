@@ -16,12 +16,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::ids::{Epoch, EventId, Lsn, Slot, Timestamp, UserId};
-use crate::log::{FileHeader, LogError, LogFile, SqliteLog, Synchronous};
+use crate::log::{
+    Damage, FileHeader, LogError, LogFile, Mark, MarkFile, SqliteLog, Synchronous, find_damage, journal_of,
+};
 use crate::record::{DecodeError, Record};
 use crate::shard::{Shard, SlotHeads};
 use crate::slots::shard_of_slot;
 use crate::state::ShardState;
-use judge::{Judge, judge_ranges, left_over};
+use judge::{Extent, Judge, judge_ranges, left_over};
 use manifest::Manifest;
 
 /// Everything that a server needs to go on where the last one ended.
@@ -73,6 +75,26 @@ pub enum RecoveryError {
     Gap { path: PathBuf, slot: Slot, expected: Lsn, found: Lsn },
     #[error("{}: wrong checksum at slot {slot}, lsn {lsn}", path.display())]
     Checksum { path: PathBuf, slot: Slot, lsn: Lsn },
+    #[error("{}: row {found} (slot {slot}, lsn {lsn}) where row {expected} is due: records are missing", path.display())]
+    Position { path: PathBuf, expected: u64, found: u64, slot: Slot, lsn: Lsn },
+    #[error(
+        "{}: ends at row {found}, but row {} was committed (slot {}, lsn {}): records are missing. Its journal, {}, \
+         was removed or damaged, or the file is an older copy; restore both, or the whole directory",
+        path.display(), mark.row, mark.slot, mark.lsn, journal_of(path).display()
+    )]
+    Lost { path: PathBuf, found: u64, mark: Mark },
+    #[error(
+        "{}: row {} is not the one that was committed (slot {}, lsn {}): the file is not the one that was written",
+        path.display(), mark.row, mark.slot, mark.lsn
+    )]
+    Rewritten { path: PathBuf, mark: Mark },
+    #[error("{}: its header is damaged, and what was committed cannot be read. Restore the file", path.display())]
+    JournalHeader { path: PathBuf },
+    #[error(
+        "{}: frame {frame} is damaged, and there are committed ones behind it: records after row {rows} of its log \
+         are missing. Restore the file", path.display()
+    )]
+    JournalFrame { path: PathBuf, frame: u64, rows: u64 },
     #[error("{}: slot {slot}, lsn {lsn}: {source}", path.display())]
     Decode { path: PathBuf, slot: Slot, lsn: Lsn, source: DecodeError },
     #[error(transparent)]
@@ -115,6 +137,7 @@ pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result
     let epoch = manifest.last_epoch();
     for file in &files {
         file.log.make_durable(epoch)?;
+        file.write_mark()?;
     }
 
     let highest_event = replayed.states.iter().map(|state| state.highest_ids().0).max();
@@ -122,7 +145,8 @@ pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result
     let mut shards = Vec::with_capacity(shard_count);
     for (state, name) in replayed.states.into_iter().zip(&file_names) {
         let index = files.iter().position(|file| &file.name == name).expect("opened or made above");
-        let log = SqliteLog::new(files.swap_remove(index).log);
+        let NamedFile { log, mark_file, extent, .. } = files.swap_remove(index);
+        let log = SqliteLog::new(log, mark_file, extent.end);
         shards.push((Shard::new(state, replayed.heads.clone(), epoch), log));
     }
     Ok(Recovered {
@@ -168,8 +192,16 @@ fn lock_directory(directory: &Path) -> Result<DirectoryLock, RecoveryError> {
 struct NamedFile {
     name: String,
     log: LogFile,
-    /// Position of the last row that was replayed.
-    read_to: u64,
+    mark_file: MarkFile,
+    extent: Extent,
+}
+
+impl NamedFile {
+    /// Only after [`LogFile::make_durable`]: a mark is never ahead of its log.
+    fn write_mark(&self) -> Result<(), RecoveryError> {
+        let written = self.mark_file.write(&self.extent.end).and_then(|()| self.mark_file.sync());
+        written.map_err(io_error("write", self.mark_file.path()))
+    }
 }
 
 fn file_name(shard_index: usize) -> String {
@@ -196,9 +228,25 @@ fn open_named_files(directory: &Path, manifest: &Manifest) -> Result<Vec<NamedFi
         if header.name != name {
             return Err(RecoveryError::Swapped { path, found: header.name });
         }
-        files.push(NamedFile { name, log, read_to: 0 });
+        let mark_path = MarkFile::path_for(&path);
+        let opened = MarkFile::open(&path, manifest.cluster).map_err(io_error("read", &mark_path))?;
+        let (mark_file, committed) = opened.ok_or(RecoveryError::Missing { path: mark_path })?;
+        let (extent, row_count) = (Extent::of(committed), log.row_count()?);
+        extent.check_row_count(&path, row_count)?;
+        check_journal(&path, row_count)?;
+        files.push(NamedFile { name, log, mark_file, extent });
     }
     Ok(files)
+}
+
+/// `rows` is what SQLite finds in the log with this journal.
+fn check_journal(log: &Path, rows: u64) -> Result<(), RecoveryError> {
+    let path = journal_of(log);
+    match find_damage(log).map_err(io_error("read", &path))? {
+        None => Ok(()),
+        Some(Damage::Header) => Err(RecoveryError::JournalHeader { path }),
+        Some(Damage::Frame(frame)) => Err(RecoveryError::JournalFrame { path, frame, rows }),
+    }
 }
 
 /// Log files that no manifest names are what a crash before the manifest was
@@ -229,8 +277,9 @@ fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<String>, Recove
 /// So that the next files of these names start clean.
 fn remove_debris(directory: &Path, names: &[String]) -> Result<(), RecoveryError> {
     for name in names {
-        for suffix in ["", "-wal", "-shm"] {
-            let path = directory.join(format!("{name}{suffix}"));
+        let log = directory.join(name);
+        let beside = ["-wal", "-shm"].map(|suffix| directory.join(format!("{name}{suffix}")));
+        for path in [MarkFile::path_for(&log), log].into_iter().chain(beside) {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(io_error("remove", &path)(error));
@@ -244,8 +293,11 @@ fn remove_debris(directory: &Path, names: &[String]) -> Result<(), RecoveryError
 
 fn create_file(directory: &Path, name: &str, cluster: u64) -> Result<NamedFile, RecoveryError> {
     let header = FileHeader { cluster, name: name.to_owned() };
-    let log = LogFile::create(&directory.join(name), &header, Synchronous::Full)?;
-    Ok(NamedFile { name: name.to_owned(), log, read_to: 0 })
+    let path = directory.join(name);
+    let log = LogFile::create(&path, &header, Synchronous::Full)?;
+    let mark_file =
+        MarkFile::create(&path, cluster).map_err(io_error("write", &MarkFile::path_for(&path)))?;
+    Ok(NamedFile { name: name.to_owned(), log, mark_file, extent: Extent::of(Mark::EMPTY) })
 }
 
 fn sync_directory(directory: &Path) -> Result<(), RecoveryError> {
@@ -342,7 +394,7 @@ fn read_ranges(
     )?;
     for file in files {
         let path = file.log.path();
-        file.log.rows_after(file.read_to, |row| Err(left_over(manifest, path, row)))?;
+        file.log.rows_after(file.extent.end.row, |row| Err(left_over(manifest, path, row)))?;
     }
     Ok(heads)
 }
@@ -356,9 +408,9 @@ fn read_file<'a>(
 ) -> Result<Judge<'a>, RecoveryError> {
     // One being filled for each shard.
     let mut chunks: Vec<Chunk> = senders.iter().map(|_| Chunk::new()).collect();
-    let path = file.log.path();
-    file.read_to = file.log.rows_after(file.read_to, |row| -> Result<bool, RecoveryError> {
-        let Some(record) = judge.take(path, row)? else { return Ok(false) };
+    let NamedFile { log, extent, .. } = file;
+    log.rows_after(extent.end.row, |row| -> Result<bool, RecoveryError> {
+        let Some(record) = judge.take(log.path(), extent, row)? else { return Ok(false) };
         let shard = shard_of_slot(row.slot, chunks.len());
         chunks[shard].push((row.at, record));
         if chunks[shard].len() == CHUNK_RECORDS {

@@ -9,9 +9,53 @@ use std::path::Path;
 use super::RecoveryError;
 use super::manifest::{EpochRange, Manifest};
 use crate::limits::SLOT_COUNT;
-use crate::log::Row;
+use crate::log::{Mark, Row};
 use crate::record::{Record, SlotHead};
 use crate::shard::SlotHeads;
+
+/// How far a file goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Extent {
+    /// The last row that was committed, as far as is known: it has to be there.
+    committed: Mark,
+    /// The last row that was judged.
+    pub(crate) end: Mark,
+}
+
+impl Extent {
+    /// A file that is still to be read.
+    pub(crate) fn of(committed: Mark) -> Extent {
+        Extent { committed, end: Mark::EMPTY }
+    }
+
+    /// # Errors
+    ///
+    /// When rows of what was committed are not there.
+    pub(crate) fn check_row_count(&self, path: &Path, found: u64) -> Result<(), RecoveryError> {
+        match self.committed {
+            mark if found < mark.row => Err(RecoveryError::Lost { path: path.to_owned(), found, mark }),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_position(&self, path: &Path, row: &Row<'_>) -> Result<(), RecoveryError> {
+        let (expected, &Row { position: found, slot, lsn, .. }) = (self.end.row + 1, row);
+        if found != expected {
+            return Err(RecoveryError::Position { path: path.to_owned(), expected, found, slot, lsn });
+        }
+        Ok(())
+    }
+
+    /// Goes on to a row, which has to be as it was committed.
+    fn go_on(&mut self, path: &Path, row: &Row<'_>) -> Result<(), RecoveryError> {
+        let &Row { position, slot, lsn, chain, .. } = row;
+        self.end = Mark { row: position, slot, lsn, chain };
+        if position == self.committed.row && self.end != self.committed {
+            return Err(RecoveryError::Rewritten { path: path.to_owned(), mark: self.committed });
+        }
+        Ok(())
+    }
+}
 
 /// Judges the rows of one file in one range of epochs.
 #[derive(Debug)]
@@ -27,8 +71,13 @@ impl Judge<'_> {
     ///
     /// # Errors
     ///
-    /// When it is any other row. `path` is the file's.
-    pub(crate) fn take(&mut self, path: &Path, row: &Row<'_>) -> Result<Option<Record>, RecoveryError> {
+    /// When it is any other row. `path` and `extent` are the file's.
+    pub(crate) fn take(
+        &mut self,
+        path: &Path,
+        extent: &mut Extent,
+        row: &Row<'_>,
+    ) -> Result<Option<Record>, RecoveryError> {
         let &Row { slot, epoch, .. } = row;
         if epoch > self.range.last {
             return Ok(None);
@@ -39,7 +88,10 @@ impl Judge<'_> {
         if self.range.file_of_slot(slot.index()) != self.file_index {
             return Err(RecoveryError::WrongFile { path: path.to_owned(), slot, epoch });
         }
-        check_row(path, row, &mut self.heads[slot.index()]).map(Some)
+        extent.check_position(path, row)?;
+        let record = check_row(path, row, &mut self.heads[slot.index()])?;
+        extent.go_on(path, row)?;
+        Ok(Some(record))
     }
 }
 
@@ -80,7 +132,7 @@ pub(crate) fn left_over(manifest: &Manifest, path: &Path, row: &Row<'_>) -> Reco
 
 /// Takes a row in only if it is the one that its slot goes on with.
 fn check_row(path: &Path, row: &Row<'_>, head: &mut SlotHead) -> Result<Record, RecoveryError> {
-    let Row { slot, epoch, lsn, at, ref columns, chain } = *row;
+    let Row { position: _, slot, epoch, lsn, at, ref columns, chain } = *row;
     let path = || path.to_owned();
     let expected = head.lsn.next();
     if lsn != expected {

@@ -1,17 +1,16 @@
 //! Simulated log files, as SQLite would leave them: a batch is there as a whole
 //! or not at all, since what is torn is cut off when the file is opened.
 
-use std::collections::BTreeSet;
-use std::ops::Range;
-use std::path::PathBuf;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
 
 use super::plant::Plant;
 use super::random::Random;
 use crate::ids::{Epoch, Lsn, Slot, Timestamp};
-use crate::log::Row;
+use crate::log::{Mark, Row};
 use crate::record::{Columns, Entry, Record, SlotHead};
 use crate::recovery::RecoveryError;
-use crate::recovery::judge::{Judge, judge_ranges, left_over};
+use crate::recovery::judge::{Extent, Judge, judge_ranges, left_over};
 use crate::recovery::manifest::Manifest;
 use crate::shard::SlotHeads;
 use crate::slots::shard_of_slot;
@@ -24,15 +23,18 @@ pub(super) struct Disk {
     files: Vec<SimulatedFile>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct SimulatedFile {
     name: String,
     path: PathBuf,
     rows: Vec<Row<'static>>,
-    /// How far the recovery that is under way has read.
-    read_to: usize,
-    /// Rows that were called durable and are not.
-    lies: Vec<Range<usize>>,
+    /// Rows, by position, that were called durable and are not.
+    lies: Vec<RangeInclusive<u64>>,
+    mark: Mark,
+    /// As it was when it was last synced.
+    synced_mark: Mark,
+    /// How far the recovery that is under way has come.
+    extent: Extent,
 }
 
 /// What recovery makes of a disk.
@@ -40,28 +42,47 @@ struct SimulatedFile {
 pub(super) struct Replayed {
     pub(super) states: Vec<ShardState>,
     pub(super) heads: SlotHeads,
+    /// Of every file, its last row.
+    ends: Vec<Mark>,
 }
 
 /// What is wrong with a disk, and so what recovery has to say.
 #[derive(Debug)]
 pub(super) enum Damage {
     None,
-    /// A slot's last records are gone, which nobody can tell.
+    /// The last records are gone, which nobody can tell.
     LostTail,
-    /// A gap of one of these.
-    LostMiddle(BTreeSet<(Slot, Lsn)>),
+    /// One of these has to be found.
+    Lost(Vec<Loss>),
     Checksum(Slot, Lsn),
     /// It depends on what else is on the disk which of the checks sees it first.
     Refused,
+}
+
+/// How missing rows show.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Loss {
+    /// A slot goes on behind this lsn, which is not there.
+    Lsn(Slot, Lsn),
+    /// A file goes on behind this row, which is not there.
+    Row(PathBuf, u64),
+    /// A file ends before its mark.
+    End(PathBuf),
 }
 
 impl Damage {
     /// Whether `result` is what this damage has to lead to.
     pub(super) fn fits<T>(&self, result: &Result<T, RecoveryError>) -> bool {
         match (self, result) {
-            (Damage::None, Ok(_)) | (Damage::LostTail, Ok(_)) | (Damage::Refused, Err(_)) => true,
-            (Damage::LostMiddle(gaps), Err(RecoveryError::Gap { slot, expected, .. })) => {
-                gaps.contains(&(*slot, *expected))
+            (Damage::None | Damage::LostTail, Ok(_)) | (Damage::Refused, Err(_)) => true,
+            (Damage::Lost(losses), Err(refusal)) => {
+                let loss = match refusal {
+                    RecoveryError::Gap { slot, expected, .. } => Loss::Lsn(*slot, *expected),
+                    RecoveryError::Position { path, expected, .. } => Loss::Row(path.clone(), *expected),
+                    RecoveryError::Lost { path, .. } => Loss::End(path.clone()),
+                    _ => return false,
+                };
+                losses.contains(&loss)
             }
             (Damage::Checksum(slot, lsn), Err(RecoveryError::Checksum { slot: found, lsn: at, .. })) => {
                 (slot, lsn) == (found, at)
@@ -85,64 +106,96 @@ impl Disk {
     }
 
     /// What recovery does once it has refused nothing: makes the files that are missing,
-    /// and raises the epoch.
-    pub(super) fn start_epoch(&mut self, shard_count: usize) -> Epoch {
+    /// raises the epoch, and marks how far each file goes.
+    pub(super) fn start_epoch(&mut self, shard_count: usize, replayed: &Replayed) -> Epoch {
+        for (file, end) in self.files.iter_mut().zip(&replayed.ends) {
+            file.mark = *end;
+            file.synced_mark = *end;
+            file.lies.clear();
+        }
         let names: Vec<String> = (0..shard_count).map(|index| format!("shard-{index:02}")).collect();
-        for name in &names {
-            if !self.files.iter().any(|file| &file.name == name) {
-                let (name, path) = (name.clone(), PathBuf::from(name));
-                self.files.push(SimulatedFile { name, path, rows: Vec::new(), read_to: 0, lies: Vec::new() });
-            }
+        // Files are made in the order of their shards, and stay.
+        for name in &names[self.files.len().min(shard_count)..] {
+            self.files.push(SimulatedFile {
+                name: name.clone(),
+                path: PathBuf::from(name),
+                rows: Vec::new(),
+                lies: Vec::new(),
+                mark: Mark::EMPTY,
+                synced_mark: Mark::EMPTY,
+                extent: Extent::of(Mark::EMPTY),
+            });
         }
         self.manifest = self.manifest.clone().with_next_epoch(names);
         self.manifest.last_epoch()
     }
 
-    /// Puts a batch into the file of a shard; as a lie, it may be gone after a crash.
+    /// Puts a batch into the file of a shard; as a lie, it may be gone after a power cut.
     pub(super) fn append(&mut self, shard_index: usize, entries: &[Entry], lie: bool) {
-        // Files are made in the order of their shards, and stay.
         let file = &mut self.files[shard_index];
-        let start = file.rows.len();
-        file.rows.extend(entries.iter().map(row));
+        let before = file.last_position();
+        file.rows.extend((before + 1..).zip(entries).map(|(position, entry)| row(position, entry)));
         if lie {
-            file.lies.push(start..file.rows.len());
+            file.lies.push(before + 1..=file.last_position());
         }
     }
 
-    pub(super) fn rows_in(&self, shard_index: usize) -> usize {
+    /// Marks what the file of a shard has.
+    pub(super) fn mark(&mut self, shard_index: usize) {
+        let file = &mut self.files[shard_index];
+        file.mark = file.rows.last().map_or(Mark::EMPTY, mark_of);
+    }
+
+    /// For [`Plant::MarkBeforeCommit`].
+    pub(super) fn mark_ahead(&mut self, shard_index: usize, entries: &[Entry]) {
+        let file = &mut self.files[shard_index];
+        let last = entries.last().expect("a batch is not empty");
+        file.mark = mark_of(&row(file.last_position() + entries.len() as u64, last));
+    }
+
+    pub(super) fn row_count(&self, shard_index: usize) -> usize {
         self.files[shard_index].rows.len()
     }
 
-    /// Power is cut: of what was a lie some is lost, and sometimes all that followed it.
-    pub(super) fn lose_lies(&mut self, random: &mut Random) -> Damage {
+    /// Of the lies some turn out, and sometimes take along all that followed. Marks may be old.
+    pub(super) fn lose_power(&mut self, random: &mut Random) -> Damage {
         let mut lost = Vec::new();
         for file in &mut self.files {
-            for lie in std::mem::take(&mut file.lies).into_iter().rev() {
+            if random.within(0, 1) == 0 {
+                file.mark = file.synced_mark;
+            }
+            for lie in std::mem::take(&mut file.lies) {
                 let lie = match random.within(0, 3) {
                     0 | 1 => lie,
-                    2 => lie.start..file.rows.len(),
+                    2 => *lie.start()..=u64::MAX,
                     _ => continue,
                 };
-                lost.extend(file.rows.drain(lie).map(|row| (row.slot, row.lsn)));
+                lost.extend(file.rows.extract_if(.., |row| lie.contains(&row.position)));
             }
         }
         self.damage_of_losing(&lost)
     }
 
-    fn damage_of_losing(&self, lost: &[(Slot, Lsn)]) -> Damage {
-        let mut gaps = BTreeSet::new();
-        for slot in lost.iter().map(|&(slot, _)| slot) {
-            let first = lost.iter().filter(|lost| lost.0 == slot).map(|lost| lost.1).min();
+    fn damage_of_losing(&self, lost: &[Row<'_>]) -> Damage {
+        if lost.is_empty() {
+            return Damage::None;
+        }
+        let mut losses = Vec::new();
+        for slot in lost.iter().map(|row| row.slot) {
+            let first = lost.iter().filter(|row| row.slot == slot).map(|row| row.lsn).min();
             let first = first.expect("one was lost");
             if self.files.iter().flat_map(|file| &file.rows).any(|row| row.slot == slot && row.lsn > first) {
-                gaps.insert((slot, first));
+                losses.push(Loss::Lsn(slot, first));
             }
         }
-        match (lost.is_empty(), gaps.is_empty()) {
-            (true, _) => Damage::None,
-            (false, true) => Damage::LostTail,
-            (false, false) => Damage::LostMiddle(gaps),
+        for file in &self.files {
+            if file.last_position() < file.mark.row {
+                losses.push(Loss::End(file.path.clone()));
+            }
+            let numbered = (1..).zip(&file.rows).find(|(position, row)| row.position != *position);
+            losses.extend(numbered.map(|(position, _)| Loss::Row(file.path.clone(), position)));
         }
+        if losses.is_empty() { Damage::LostTail } else { Damage::Lost(losses) }
     }
 
     /// Somebody edits a file, in one of the ways that a disk or an operator has.
@@ -153,41 +206,53 @@ impl Disk {
             return Damage::None;
         }
         let (file_index, index) = all[random.within(0, all.len() as u64 - 1) as usize];
-        let file_count = self.files.len() as u64;
+        let other_index = random.within(0, self.files.len() as u64 - 1) as usize;
         let rows = &mut self.files[file_index].rows;
         let row = &mut rows[index];
-        let (slot, lsn) = (row.slot, row.lsn);
-        match random.within(0, 10) {
+        match random.within(0, 12) {
             0 | 1 => {
-                rows.remove(index);
-                return self.damage_of_losing(&[(slot, lsn)]);
+                let lost = rows.remove(index);
+                return self.damage_of_losing(&[lost]);
             }
             2 => {
+                // And closes the gap.
+                let lost = rows.remove(index);
+                rows[index..].iter_mut().for_each(|row| row.position -= 1);
+                return self.damage_of_losing(&[lost]);
+            }
+            3 => {
+                // The newest rows, with their journal.
+                let lost: Vec<_> = rows.drain(index..).collect();
+                return self.damage_of_losing(&lost);
+            }
+            4 => {
                 let copy = row.clone();
+                rows[index..].iter_mut().for_each(|row| row.position += 1);
                 rows.insert(index, copy);
                 return Damage::Refused;
             }
-            3 => {
-                let moved = rows.remove(index);
-                let other = (file_index as u64 + random.within(1, 5)) % file_count;
-                if other == file_index as u64 {
-                    return self.damage_of_losing(&[(slot, lsn)]);
+            5 => {
+                let mut moved = rows.remove(index);
+                let other = &mut self.files[other_index];
+                if file_index != other_index {
+                    moved.position = other.last_position() + 1;
+                    other.rows.push(moved);
+                    return Damage::Refused;
                 }
-                self.files[other as usize].rows.push(moved);
-                return Damage::Refused;
+                return self.damage_of_losing(&[moved]);
             }
-            4 => {
+            6 => {
                 row.epoch = Epoch(row.epoch.0 ^ (1 << random.within(0, 40)));
                 return Damage::Refused;
             }
-            5 => row.at = Timestamp(row.at.0 ^ (1 << random.within(0, 40))),
-            6 => row.chain ^= 1 << random.within(0, 63),
-            7 => row.columns.quantity ^= 1 << random.within(0, 31),
-            8 => row.columns.user ^= 1 << random.within(0, 31),
-            9 => row.columns.number ^= 1 << random.within(0, 31),
+            7 => row.at = Timestamp(row.at.0 ^ (1 << random.within(0, 40))),
+            8 => row.chain ^= 1 << random.within(0, 63),
+            9 => row.columns.quantity ^= 1 << random.within(0, 31),
+            10 => row.columns.user ^= 1 << random.within(0, 31),
+            11 => row.columns.number ^= 1 << random.within(0, 31),
             _ => row.columns.body.to_mut().push(' '),
         }
-        Damage::Checksum(slot, lsn)
+        Damage::Checksum(row.slot, row.lsn)
     }
 
     /// The recovery of the server, over these files, for so many shards.
@@ -196,25 +261,31 @@ impl Disk {
         shard_count: usize,
         plant: Option<Plant>,
     ) -> Result<Replayed, RecoveryError> {
+        for file in &mut self.files {
+            file.extent = Extent::of(file.mark);
+            match file.extent.check_row_count(&file.path, file.last_position()) {
+                Err(RecoveryError::Lost { .. }) if plant == Some(Plant::IgnoreMarks) => {}
+                checked => checked?,
+            }
+        }
         let mut records: Vec<(usize, Slot, Timestamp, Record)> = Vec::new();
-        self.files.iter_mut().for_each(|file| file.read_to = 0);
         let heads = judge_ranges(
             &self.manifest,
             &mut self.files,
             |file| &file.name,
             |mut readings| {
                 for (file, judge) in &mut readings {
-                    while let Some(row) = file.rows.get(file.read_to) {
-                        let Some(record) = take(judge, file, row, plant)? else { break };
+                    let SimulatedFile { path, rows, extent, .. } = &mut **file;
+                    while let Some(row) = next_row(rows, extent) {
+                        let Some(record) = take(judge, path, extent, row, plant)? else { break };
                         records.push((judge.file_index, row.slot, row.at, record));
-                        file.read_to += 1;
                     }
                 }
                 Ok(readings.into_iter().map(|(_, judge)| judge).collect())
             },
         )?;
         for file in &self.files {
-            if let Some(row) = file.rows.get(file.read_to) {
+            if let Some(row) = next_row(&file.rows, &file.extent) {
                 return Err(left_over(&self.manifest, &file.path, row));
             }
         }
@@ -233,19 +304,32 @@ impl Disk {
         for (_, slot, at, record) in &records {
             states[shard_of_slot(*slot, owners)].apply(*at, record);
         }
-        Ok(Replayed { states, heads })
+        let ends = self.files.iter().map(|file| file.extent.end).collect();
+        Ok(Replayed { states, heads, ends })
     }
+}
+
+impl SimulatedFile {
+    fn last_position(&self) -> u64 {
+        self.rows.last().map_or(0, |row| row.position)
+    }
+}
+
+/// The one that recovery comes to now.
+fn next_row<'a>(rows: &'a [Row<'static>], extent: &Extent) -> Option<&'a Row<'static>> {
+    rows.get(rows.partition_point(|row| row.position <= extent.end.row))
 }
 
 fn take(
     judge: &mut Judge<'_>,
-    file: &SimulatedFile,
+    path: &Path,
+    extent: &mut Extent,
     row: &Row<'_>,
     plant: Option<Plant>,
 ) -> Result<Option<Record>, RecoveryError> {
-    let taken = judge.take(&file.path, row);
+    let taken = judge.take(path, extent, row);
     let goes_on = match taken {
-        Err(RecoveryError::Gap { .. }) => plant == Some(Plant::IgnoreGaps),
+        Err(RecoveryError::Gap { .. } | RecoveryError::Position { .. }) => plant == Some(Plant::IgnoreGaps),
         Err(RecoveryError::Checksum { .. }) => plant == Some(Plant::IgnoreChecksums),
         _ => false,
     };
@@ -254,14 +338,19 @@ fn take(
     }
     let Row { slot, lsn, at, ref columns, chain, .. } = *row;
     judge.heads[slot.index()] = SlotHead { lsn, chain, at };
+    extent.end = mark_of(row);
     Ok(Record::decode(columns).ok())
 }
 
+fn mark_of(row: &Row<'_>) -> Mark {
+    Mark { row: row.position, slot: row.slot, lsn: row.lsn, chain: row.chain }
+}
+
 /// What the file has of an entry.
-fn row(entry: &Entry) -> Row<'static> {
-    let columns = entry.record.encode();
-    let Columns { kind, event, number, user, quantity, .. } = columns;
-    let body = columns.body.into_owned().into();
+fn row(position: u64, entry: &Entry) -> Row<'static> {
+    let Columns { kind, event, number, user, quantity, body } = entry.record.encode();
+    let body = body.into_owned().into();
     let columns = Columns { kind, event, number, user, quantity, body };
-    Row { slot: entry.slot, epoch: entry.epoch, lsn: entry.lsn, at: entry.at, columns, chain: entry.chain }
+    let &Entry { slot, epoch, lsn, at, chain, .. } = entry;
+    Row { position, slot, epoch, lsn, at, columns, chain }
 }

@@ -33,7 +33,7 @@ const SEEDS: u64 = 10_000;
 
 /// What has to be seen in so many seeds, beside every kind of record; else the simulation does
 /// not try it.
-const TO_BE_SEEN: [&str; 37] = [
+const TO_BE_SEEN: [&str; 38] = [
     "answers: account",
     "answers: event",
     "answers: events",
@@ -59,6 +59,7 @@ const TO_BE_SEEN: [&str; 37] = [
     "failed commits",
     "failed upkeep",
     "crashes",
+    "power cuts",
     "crashes in a commit: all of it is on disk",
     "crashes in a commit: nothing of it is",
     "crashes in a commit: torn",
@@ -67,7 +68,7 @@ const TO_BE_SEEN: [&str; 37] = [
     "starts with another shard count",
     "clock jumps",
     "damage: lost tail",
-    "damage: gap",
+    "damage: lost",
     "damage: checksum",
     "damage: other",
     "commits while the disk is full",

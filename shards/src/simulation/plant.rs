@@ -25,6 +25,10 @@ pub(super) enum Plant {
     OldEpochWrites,
     /// Recovery goes on behind a gap.
     IgnoreGaps,
+    /// Recovery takes no notice of how far a file was committed.
+    IgnoreMarks,
+    /// A file is marked before the batch is in it.
+    MarkBeforeCommit,
     /// Recovery goes on behind a wrong checksum.
     IgnoreChecksums,
     /// Recovery applies file after file, not epoch after epoch.
@@ -40,7 +44,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 17] = [
+    pub(super) const ALL: [Plant; 19] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -52,6 +56,8 @@ impl Plant {
         Plant::KeepLastOfRolledBack,
         Plant::OldEpochWrites,
         Plant::IgnoreGaps,
+        Plant::IgnoreMarks,
+        Plant::MarkBeforeCommit,
         Plant::IgnoreChecksums,
         Plant::ReplayByFile,
         Plant::RouteByOldCount,

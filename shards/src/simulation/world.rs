@@ -314,6 +314,9 @@ impl World {
         }
         let Some(batch) = self.shards[index].desk.begin_commit() else { return Ok(Then::Goes) };
         self.note(|| format!("shard {index} commits {} records", batch.entries.len()));
+        if self.plant == Some(Plant::MarkBeforeCommit) {
+            self.disk.mark_ahead(index, &batch.entries);
+        }
         if self.plant == Some(Plant::AnswerBeforeCommit) {
             let entries = batch.entries.clone();
             self.shards[index].desk.finish_commit(batch);
@@ -429,6 +432,7 @@ impl World {
         }
         let lie = self.has_chance(self.nature.lies);
         self.keep(index, &batch.entries, lie)?;
+        self.disk.mark(index);
         Ok(Appended::Durable)
     }
 
@@ -439,7 +443,7 @@ impl World {
             self.count(kind_of(&entry.record).name());
             self.book.is_on_disk(entry)?;
         }
-        let rows = self.disk.rows_in(index);
+        let rows = self.disk.row_count(index);
         self.note(|| {
             format!("shard {index} has {rows} rows on disk{}", if lie { ", says a liar" } else { "" })
         });
@@ -472,6 +476,9 @@ impl World {
                 0 => {
                     self.count("crashes in a commit: all of it is on disk");
                     self.keep(index, &entries, false)?;
+                    if self.random.within(0, 1) == 1 {
+                        self.disk.mark(index);
+                    }
                 }
                 1 => self.count("crashes in a commit: nothing of it is"),
                 // Cut off when the file is opened.
@@ -481,7 +488,12 @@ impl World {
         let random = &mut self.random;
         self.wire.retain(|message| matches!(message, Message::Reply { .. }) && random.within(0, 1) == 1);
         self.shards.clear();
-        let damage = self.disk.lose_lies(&mut self.random);
+        if self.random.within(0, 1) == 0 {
+            return self.start(&Damage::None);
+        }
+        self.count("power cuts");
+        self.note(|| "all of this machine is without power".to_owned());
+        let damage = self.disk.lose_power(&mut self.random);
         self.start(&damage)
     }
 
@@ -494,23 +506,16 @@ impl World {
             let result = replayed.map(|_| "no complaint").map_err(|refusal| refusal.to_string());
             return Err(format!("a disk with damage {damage:?} was met with {result:?}"));
         }
-        let (Ok(Replayed { states, mut heads }), Damage::None) = (replayed, damage) else {
+        let (Ok(replayed), Damage::None) = (replayed, damage) else {
             self.count(match damage {
                 Damage::None => unreachable!("nothing is wrong with it"),
                 Damage::LostTail => "damage: lost tail",
-                Damage::LostMiddle(_) => "damage: gap",
+                Damage::Lost(_) => "damage: lost",
                 Damage::Checksum(..) => "damage: checksum",
                 Damage::Refused => "damage: other",
             });
             return Ok(Then::Ends);
         };
-        self.ids.event = states.iter().map(|state| state.highest_ids().0.0).max().unwrap_or(0);
-        self.ids.user = states.iter().map(|state| state.highest_ids().1.0).max().unwrap_or(0);
-        match self.plant {
-            Some(Plant::ForgetIds) => self.ids = Ids::default(),
-            Some(Plant::ForgetTimes) => heads.iter_mut().for_each(|head| head.at = Timestamp(0)),
-            _ => {}
-        }
         if self.has_chance(50) {
             self.count("starts cut off");
             return self.start(damage);
@@ -519,10 +524,22 @@ impl World {
         if self.disk.last_shard_count().is_some_and(|before| before != shard_count) {
             self.count("starts with another shard count");
         }
-        let epoch = self.disk.start_epoch(shard_count);
+        let last = self.disk.last_epoch();
+        let epoch = self.disk.start_epoch(shard_count, &replayed);
+        if epoch <= last {
+            return Err(format!("epoch {epoch:?} follows {last:?}"));
+        }
         if self.has_chance(50) {
             self.count("starts cut off");
             return self.start(damage);
+        }
+        let Replayed { states, mut heads, .. } = replayed;
+        self.ids.event = states.iter().map(|state| state.highest_ids().0.0).max().unwrap_or(0);
+        self.ids.user = states.iter().map(|state| state.highest_ids().1.0).max().unwrap_or(0);
+        match self.plant {
+            Some(Plant::ForgetIds) => self.ids = Ids::default(),
+            Some(Plant::ForgetTimes) => heads.iter_mut().for_each(|head| head.at = Timestamp(0)),
+            _ => {}
         }
         let shards = states.into_iter().map(|state| SimulatedShard {
             desk: Desk::new(Shard::new(state, heads.clone(), epoch)),
