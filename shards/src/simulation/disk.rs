@@ -146,6 +146,12 @@ impl Disk {
         file.mark = file.rows.last().map_or(Mark::EMPTY, mark_of);
     }
 
+    /// Together with a checkpoint.
+    pub(super) fn sync_mark(&mut self, shard_index: usize) {
+        let file = &mut self.files[shard_index];
+        file.synced_mark = file.mark;
+    }
+
     /// For [`Plant::MarkBeforeCommit`].
     pub(super) fn mark_ahead(&mut self, shard_index: usize, entries: &[Entry]) {
         let file = &mut self.files[shard_index];

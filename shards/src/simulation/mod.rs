@@ -162,6 +162,14 @@ fn merge(seen: &mut Seen, more: Seen) {
 }
 
 #[test]
+fn a_seed_always_tells_the_same_story() {
+    for seed in 0..100 {
+        assert_eq!(story(seed), story(seed), "seed {seed}");
+    }
+    assert_ne!(story(0), story(1));
+}
+
+#[test]
 fn planted_bugs_are_found() {
     let mut lost = Vec::new();
     for plant in Plant::ALL {

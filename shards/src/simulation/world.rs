@@ -355,27 +355,29 @@ impl World {
             }
             Seat::Away { turns: 0, .. } => {}
         }
-        let Seat::Away { job, .. } = std::mem::replace(&mut shard.log, Seat::Here) else { unreachable!() };
+        let Seat::Away { job, .. } = std::mem::replace(&mut shard.log, Seat::Here) else {
+            unreachable!("matched above")
+        };
+        if !matches!(job, Job::Append(_)) && self.has_chance(self.nature.fails) {
+            self.count("failed upkeep");
+            self.note(|| format!("the log of shard {index} fails in its upkeep"));
+            return Ok(Then::Crashes);
+        }
         match job {
             Job::Append(batch) => {
                 let then = self.append(index, batch)?;
                 self.maintain(index);
-                Ok(then)
+                return Ok(then);
             }
-            Job::Maintain | Job::Probe => {
-                if self.has_chance(self.nature.fails) {
-                    self.count("failed upkeep");
-                    self.note(|| format!("the log of shard {index} fails in its upkeep"));
-                    return Ok(Then::Crashes);
-                }
-                if matches!(job, Job::Probe) && !self.shards[index].is_full {
-                    self.count("logs with room again");
-                    self.note(|| format!("shard {index} has room again"));
-                    self.shards[index].desk.resume();
-                }
-                Ok(Then::Goes)
+            Job::Maintain => self.disk.sync_mark(index),
+            Job::Probe if self.shards[index].is_full => {}
+            Job::Probe => {
+                self.count("logs with room again");
+                self.note(|| format!("shard {index} has room again"));
+                self.shards[index].desk.resume();
             }
         }
+        Ok(Then::Goes)
     }
 
     /// The log's work, and what the pump makes of it.
