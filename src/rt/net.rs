@@ -9,7 +9,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Connections that the kernel holds for one core until it accepts them: a
@@ -116,11 +116,20 @@ pub struct Stream(glommio::net::TcpStream);
 
 impl Stream {
     /// Appends what comes, at most `room` bytes, to `buffer` and gives it back;
-    /// 0 bytes when the client has ended its side.
-    pub async fn read(&mut self, mut buffer: Vec<u8>, room: usize) -> (io::Result<usize>, Vec<u8>) {
+    /// 0 bytes when the client has ended its side, `TimedOut` when nothing came before `end`.
+    pub async fn read(
+        &mut self,
+        mut buffer: Vec<u8>,
+        room: usize,
+        end: impl Future<Output = ()>,
+    ) -> (io::Result<usize>, Vec<u8>) {
         let filled = buffer.len();
         buffer.resize(filled + room, 0);
-        let result = self.0.read(&mut buffer[filled..]).await;
+        let late = async {
+            end.await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        let result = future::or(self.0.read(&mut buffer[filled..]), late).await;
         buffer.truncate(filled + result.as_ref().copied().unwrap_or(0));
         (result, buffer)
     }
@@ -131,7 +140,7 @@ impl Stream {
         (result, buffer)
     }
 
-    /// Something that can end this connection while a read or write of it waits.
+    /// Something that can end this connection while a write of it waits.
     pub fn closer(&self) -> Closer {
         Closer(self.0.as_raw_fd())
     }
@@ -150,20 +159,11 @@ impl Stream {
 pub struct Closer(RawFd);
 
 impl Closer {
-    /// A read that waits finds the end, and so do later ones once what has come in is read.
-    pub fn end_reads(&self) {
-        self.shut_down(rustix::net::Shutdown::Read);
-    }
-
     /// A write that waits fails, and reads find the end.
-    pub fn end_all(&self) {
-        self.shut_down(rustix::net::Shutdown::Both);
-    }
-
-    fn shut_down(&self, how: rustix::net::Shutdown) {
+    pub fn end(&self) {
         // SAFETY: the stream that this was made from is still open, see above.
         let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
         // It fails when the connection is gone already, which is as good.
-        let _ = rustix::net::shutdown(socket, how);
+        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
     }
 }
