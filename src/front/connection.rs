@@ -117,7 +117,7 @@ async fn linger(stream: &mut Stream, watch: &Watch) {
     watch.read_until(watch.now().after(LINGER));
     let mut unheard = Vec::new();
     while !watch.has_expired() {
-        let (result, buffer) = stream.read(unheard, READ_BYTES, watch.expired()).await;
+        let (result, buffer) = stream.read(unheard, READ_BYTES, |context| watch.poll_expired(context)).await;
         unheard = buffer;
         unheard.clear();
         if !matches!(result, Ok(1..)) {
@@ -286,7 +286,8 @@ impl Connection {
 
     async fn read(&mut self) -> Result<(), Unread> {
         let buffer = std::mem::take(&mut self.input);
-        let (result, buffer) = self.stream.read(buffer, READ_BYTES, self.watch.expired()).await;
+        let (result, buffer) =
+            self.stream.read(buffer, READ_BYTES, |context| self.watch.poll_expired(context)).await;
         self.input = buffer;
         match result {
             Ok(1..) => {

@@ -10,9 +10,8 @@
 //! what comes on one that is shut down with a reset, which may overtake the 408.
 
 use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use slab::Slab;
@@ -77,7 +76,7 @@ struct Entry {
     /// What it waits for is the client's reading, not its sending.
     writing: Cell<bool>,
     expired: Cell<bool>,
-    /// Who waits in [`Watch::expired`].
+    /// Who waits in a read.
     waiter: Cell<Option<Waker>>,
 }
 
@@ -157,16 +156,13 @@ impl Watch {
         self.entry.expired.get()
     }
 
-    /// Returns when the time to read is over.
-    pub async fn expired(&self) {
-        poll_fn(|context| {
-            if self.has_expired() {
-                return Poll::Ready(());
-            }
-            self.entry.waiter.set(Some(context.waker().clone()));
-            Poll::Pending
-        })
-        .await;
+    /// Ready when the time to read is over.
+    pub fn poll_expired(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.has_expired() {
+            return Poll::Ready(());
+        }
+        self.entry.waiter.set(Some(context.waker().clone()));
+        Poll::Pending
     }
 }
 
