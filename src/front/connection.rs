@@ -11,7 +11,7 @@ use futures_lite::future::poll_once;
 
 use super::api::{Api, Place, Prepared, Running};
 use super::deadlines::{BODY_BYTES_PER_SECOND, Deadlines, Patience, Tick, Watch};
-use super::http::parse::{Limits, Method, Parser, Progress, Request, Version};
+use super::http::parse::{Limits, Method, Parser, Progress, Refusal, Request, Version};
 use super::http::write::{DateClock, Envelope, Response};
 use super::problem::{Kind, Problem};
 use crate::metrics::CoreMetrics;
@@ -198,6 +198,13 @@ enum Reading {
     },
 }
 
+/// What the bytes hold next.
+enum Next {
+    Request { exchange: Exchange, safe: bool, shard: Option<usize>, consumed: usize },
+    Incomplete { send_continue: bool },
+    Refused(Refusal),
+}
+
 /// Requests under way, first come first answered.
 #[derive(Default)]
 struct Pipeline {
@@ -306,12 +313,8 @@ impl Connection {
         let mut start = 0;
         let mut owes_continue = false;
         while !self.closing {
-            match self.parser.parse(&self.input[start..]) {
-                Ok(Progress::Complete { request, consumed }) => {
-                    let prepared = self.front.api.prepare(&request);
-                    let safe = prepared.safe;
-                    let shard = prepared.shard;
-                    let exchange = self.front.exchange(&request, prepared);
+            match self.next(start) {
+                Next::Request { exchange, safe, shard, consumed } => {
                     start += consumed;
                     if !self.pipeline.takes(safe, shard) {
                         self.answer_all().await?;
@@ -319,12 +322,11 @@ impl Connection {
                     self.closing = exchange.close;
                     self.begin(safe, shard, exchange).await;
                 }
-                Ok(Progress::Incomplete { send_continue, in_body }) => {
+                Next::Incomplete { send_continue } => {
                     owes_continue = send_continue;
-                    self.in_body = in_body;
                     break;
                 }
-                Err(refusal) => {
+                Next::Refused(refusal) => {
                     self.answer_all().await?;
                     self.closing = true;
                     self.refuse(Problem::from(refusal)).await?;
@@ -340,6 +342,23 @@ impl Connection {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         self.flush().await
+    }
+
+    /// Apart from [`Connection::serve_input`], where each connection that waits would have room
+    /// for a parsed request.
+    fn next(&mut self, start: usize) -> Next {
+        match self.parser.parse(&self.input[start..]) {
+            Ok(Progress::Complete { request, consumed }) => {
+                let prepared = self.front.api.prepare(&request);
+                let (safe, shard) = (prepared.safe, prepared.shard);
+                Next::Request { exchange: self.front.exchange(&request, prepared), safe, shard, consumed }
+            }
+            Ok(Progress::Incomplete { send_continue, in_body }) => {
+                self.in_body = in_body;
+                Next::Incomplete { send_continue }
+            }
+            Err(refusal) => Next::Refused(refusal),
+        }
     }
 
     /// Forgets what was run, and the memory that only a large request needed.
