@@ -89,7 +89,7 @@ kinds! {
     Invalid "invalid" 422 "The request breaks a rule"
         "Each entry of 'errors' names a member of the body by a JSON pointer, or a query parameter by '?name', and says what it has to be."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
-        "At most 64 fields and 16 KiB in all."
+        "At most 64 fields and, unless the server was told otherwise, 16 KiB in all."
     NotImplemented "not-implemented" 501 "The method is unknown"
         "This server knows the methods of RFC 9110, and PATCH."
     Overloaded "overloaded" 503 "The server is overloaded: nothing was done"
