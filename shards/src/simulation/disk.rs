@@ -55,6 +55,8 @@ pub(super) enum Damage {
     /// One of these has to be found.
     Lost(Vec<Loss>),
     Checksum(Slot, Lsn),
+    /// Of a file, the row that was marked is another one, and all its checksums are right.
+    Rewritten(PathBuf),
     /// It depends on what else is on the disk which of the checks sees it first.
     Refused,
 }
@@ -87,6 +89,7 @@ impl Damage {
             (Damage::Checksum(slot, lsn), Err(RecoveryError::Checksum { slot: found, lsn: at, .. })) => {
                 (slot, lsn) == (found, at)
             }
+            (Damage::Rewritten(path), Err(RecoveryError::Rewritten { path: found, .. })) => path == found,
             (_, Ok(_) | Err(_)) => false,
         }
     }
@@ -213,6 +216,9 @@ impl Disk {
         }
         let (file_index, index) = all[random.within(0, all.len() as u64 - 1) as usize];
         let other_index = random.within(0, self.files.len() as u64 - 1) as usize;
+        if random.within(0, 12) == 0 {
+            return self.rewrite_last(file_index);
+        }
         let rows = &mut self.files[file_index].rows;
         let row = &mut rows[index];
         match random.within(0, 12) {
@@ -259,6 +265,21 @@ impl Disk {
             _ => row.columns.body.to_mut().push(' '),
         }
         Damage::Checksum(row.slot, row.lsn)
+    }
+
+    /// Somebody who can make checksums writes a file's last row anew.
+    fn rewrite_last(&mut self, file_index: usize) -> Damage {
+        let last = self.files[file_index].rows.last().expect("the file has rows");
+        let (slot, lsn) = (last.slot, last.lsn);
+        let mut rows = self.files.iter().flat_map(|file| &file.rows);
+        let before = rows.find(|row| row.slot == slot && row.lsn.next() == lsn);
+        let mut head = SlotHead::empty(self.manifest.cluster);
+        head.chain = before.map_or(head.chain, |before| before.chain);
+        let SimulatedFile { rows, path, .. } = &mut self.files[file_index];
+        let last = rows.last_mut().expect("looked at above");
+        last.at = Timestamp(last.at.0 + 1);
+        last.chain = head.chain_next(slot, last.epoch, lsn, last.at, &last.columns);
+        Damage::Rewritten(path.clone())
     }
 
     /// The recovery of the server, over these files, for so many shards.

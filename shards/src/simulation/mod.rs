@@ -33,7 +33,7 @@ const SEEDS: u64 = 10_000;
 
 /// What has to be seen in so many seeds, beside every kind of record; else the simulation does
 /// not try it.
-const TO_BE_SEEN: [&str; 38] = [
+const TO_BE_SEEN: [&str; 39] = [
     "answers: account",
     "answers: event",
     "answers: events",
@@ -70,6 +70,7 @@ const TO_BE_SEEN: [&str; 38] = [
     "damage: lost tail",
     "damage: lost",
     "damage: checksum",
+    "damage: rewritten",
     "damage: other",
     "commits while the disk is full",
 ];

@@ -514,6 +514,7 @@ impl World {
                 Damage::LostTail => "damage: lost tail",
                 Damage::Lost(_) => "damage: lost",
                 Damage::Checksum(..) => "damage: checksum",
+                Damage::Rewritten(_) => "damage: rewritten",
                 Damage::Refused => "damage: other",
             });
             return Ok(Then::Ends);
