@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -175,9 +175,15 @@ impl Server {
     /// Lets strace do something to every sync of the server's files, such as
     /// `error=EIO:when=2+`. It ends with the server, or when it is interrupted.
     pub(crate) fn inject_into_syncs(&self, what: &str) -> Child {
+        self.inject_into_syncs_of(&[], what)
+    }
+
+    /// The same for these files alone; none are all.
+    pub(crate) fn inject_into_syncs_of(&self, files: &[PathBuf], what: &str) -> Child {
         let mut strace = Command::new("strace")
             .args(["-f", "-p", &self.id().to_string(), "-e", "trace=fsync,fdatasync"])
             .args(["-e", &format!("inject=fsync,fdatasync:{what}")])
+            .args(files.iter().flat_map(|file| [Path::new("-P"), file]))
             .stderr(Stdio::piped())
             .spawn()
             .expect("strace is installed");
@@ -229,6 +235,11 @@ impl Server {
         assert_eq!(status.code(), Some(0), "{log}");
         assert!(start.elapsed() < SHUTDOWN_MAX, "it took {:?}\n{log}", start.elapsed());
         not_ready
+    }
+
+    /// SIGSTOP: it does nothing more, and is still there.
+    pub(crate) fn freeze(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it runs");
     }
 
     /// SIGTERM, without waiting.
