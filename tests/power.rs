@@ -23,10 +23,10 @@ use shards::ids::{EventId, Quantity, Quota, Timestamp, UserId};
 use shards::log::{Log, LogFile, SqliteLog, Synchronous};
 use shards::outcome::Outcome;
 use shards::recovery::{self, Progress};
+use support::Evidence;
 use support::crowd::{CLIENTS, Crowd};
 use support::random::{Random, rounds};
 use support::server::{Server, serve};
-use support::Evidence;
 
 const IMAGE_BYTES: u64 = 256 << 20;
 
