@@ -9,6 +9,7 @@ pub(crate) mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 
 use serde_json::{Value, json};
@@ -52,6 +53,14 @@ pub(crate) fn copy_directory(from: &Path, to: &Path) {
         let entry = entry.expect("it can be read");
         fs::copy(entry.path(), to.join(entry.file_name())).expect("there is room");
     }
+}
+
+/// What a plain `sqlite3` shell says.
+pub(crate) fn sqlite3(file: &Path, sql: &str) -> String {
+    let output = Command::new("sqlite3").arg("-readonly").arg(file).arg(sql).output();
+    let output = output.expect("sqlite3 is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("sqlite3 prints text")
 }
 
 /// A server with the demonstration data, and a client for each of its people.
