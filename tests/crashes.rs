@@ -89,7 +89,7 @@ fn kill_under_load(rounds: u64, mut inspect: impl FnMut(&Path)) {
         "{rounds} kills under {CLIENTS} clients, {starts} starts: {answers} answers, {unknown} unknown outcomes, 0 failures"
     );
     assert!(unknown > rounds as usize, "the kills met nothing under way");
-    assert!(answers > 100 * rounds as usize, "there was no load");
+    assert!(answers > 10 * rounds as usize, "there was no load");
 }
 
 #[test]
@@ -210,7 +210,7 @@ fn shutdowns_under_load_answer_all_that_they_do() {
         "{rounds} shutdowns under {CLIENTS} clients: {answers} answers, {not_ready} times not ready, \
          {unknown} came too late, 0 failures"
     );
-    assert!(answers > 100 * rounds as usize, "there was no load");
+    assert!(answers > 10 * rounds as usize, "there was no load");
 }
 
 /// SIGTERM waits for requests under way; who is in a hurry sends another.

@@ -205,7 +205,7 @@ fn power_cuts_lose_nothing() {
         "{rounds} rounds of a power cut under {CLIENTS} clients, one after a kill and a recovery, and \
          one during recovery: {answers} answers, {unknown} unknown outcomes, 0 failures"
     );
-    assert!(answers > 100 * rounds as usize, "there was no load");
+    assert!(answers > 10 * rounds as usize, "there was no load");
 }
 
 /// The control: the same server, disk, load and ledger, but syncs of SQLite's journal do nothing,
