@@ -234,6 +234,9 @@ fn a_second_sigterm_ends_at_once() {
     println!("ended {} ms after the second", second.elapsed().as_millis());
 }
 
+/// What it is, what has to be said about it, and how it is told.
+type Lie<'a> = (&'a str, &'a str, &'a dyn Fn(&mut Shown));
+
 /// What the rounds above rest on.
 #[test]
 fn a_ledger_finds_whatever_is_not_as_it_was_told() {
@@ -254,7 +257,7 @@ fn a_ledger_finds_whatever_is_not_as_it_was_told() {
     let (confirmed, cancelled) = (find("confirmed"), find("cancelled"));
     let event = number(&shown.reservations[&confirmed], "event");
     let deleted = *shown.deleted.first().expect("the crowd deletes");
-    let lies: [(&str, &str, &dyn Fn(&mut Shown)); 10] = [
+    let lies: [Lie<'_>; 10] = [
         ("a sale is gone", "was acknowledged, and is lost", &|shown| {
             shown.reservations.remove(&confirmed);
         }),

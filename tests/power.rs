@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use shards::command::{Command as Ask, CreateEvent, EventName, Query};
 use shards::ids::{EventId, Quantity, Quota, Timestamp, UserId};
-use shards::log::{Log, LogFile, SqliteLog, Synchronous};
+use shards::log::{Log, LogFile, Mark, MarkFile, SqliteLog, Synchronous};
 use shards::outcome::Outcome;
 use shards::recovery::{self, Progress};
 use support::Evidence;
@@ -220,7 +220,7 @@ fn without_syncs_a_power_cut_does_lose() {
         let Some((mut town, server)) = Town::found(&mut random) else { return };
         let journals = (0..4).map(|shard| town.data.join(format!("shard-{shard:02}.sqlite-wal")));
         let journals: Vec<PathBuf> = journals.filter(|journal| journal.exists()).collect();
-        let mut strace = server.inject_into_syncs_of(&journals, "retval=0");
+        let mut strace = server.inject("fsync,fdatasync", &journals, "retval=0");
         town.cut_under_load(server, &mut random, RUSH_MAX);
         strace.wait().expect("strace ends with what it traces");
         let found = std::panic::catch_unwind(AssertUnwindSafe(|| {
@@ -229,7 +229,9 @@ fn without_syncs_a_power_cut_does_lose() {
         }));
         let panic = found.expect_err("the syncs did nothing, and nothing was lost");
         let said = panic.downcast_ref::<String>().map_or("", String::as_str);
-        assert!(said.contains("is lost") || said.contains("was acknowledged"), "{said}");
+        // Or the start is refused, by what is written beside the log.
+        let ways = ["is lost", "was acknowledged", "the server did not start"];
+        assert!(ways.iter().any(|way| said.contains(way)), "{said}");
         println!("lost, as it has to be: {}", said.lines().next().unwrap_or(""));
     }
 }
@@ -242,8 +244,10 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     let mut recovered = recovery::open(&data, 1, &Progress::default()).expect("a new directory");
     let (mut shard, log) = recovered.shards.pop().expect("one shard");
     drop(log);
-    let file = LogFile::open(&data.join("shard-00.sqlite"), synchronous).expect("it was just made");
-    let mut log = SqliteLog::new(file);
+    let path = data.join("shard-00.sqlite");
+    let file = LogFile::open(&path, synchronous).expect("it was just made");
+    let mark_file = MarkFile::create(&path, recovered.cluster).expect("it can be written");
+    let mut log = SqliteLog::new(file, mark_file, Mark::EMPTY);
     let event = EventId(1);
     let create = CreateEvent {
         id: event,
@@ -262,10 +266,16 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     disk.power_cut();
     drop((log, recovered));
     disk.power_on();
-    let recovered = recovery::open(&data, 1, &Progress::default()).expect("what is left is whole");
-    match recovered.shards[0].0.query(&Query::Event { event }).reply {
-        Ok(Outcome::Event(seen)) => seen.reserved.into(),
-        _ => 0,
+    match recovery::open(&data, 1, &Progress::default()) {
+        Ok(recovered) => match recovered.shards[0].0.query(&Query::Event { event }).reply {
+            Ok(Outcome::Event(seen)) => seen.reserved.into(),
+            _ => 0,
+        },
+        // What is written beside the log may say that there was more.
+        Err(error) => {
+            println!("refused: {error}");
+            0
+        }
     }
 }
 

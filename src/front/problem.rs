@@ -89,7 +89,7 @@ kinds! {
     Invalid "invalid" 422 "The request breaks a rule"
         "Each entry of 'errors' names a member of the body by a JSON pointer, or a query parameter by '?name', and says what it has to be."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
-        "At most 64 fields and 16 KiB in all."
+        "At most 64 fields and, unless the server was told otherwise, 16 KiB in all."
     NotImplemented "not-implemented" 501 "The method is unknown"
         "This server knows the methods of RFC 9110, and PATCH."
     Overloaded "overloaded" 503 "The server is overloaded: nothing was done"
@@ -100,6 +100,8 @@ kinds! {
         "It is about to stop. Nothing was done; try again after 'Retry-After' seconds."
     VersionNotSupported "version-not-supported" 505 "This version of HTTP is not spoken here"
         "Use HTTP/1.1."
+    LogFull "log-full" 507 "The disk of the log is full: nothing was done"
+        "The server can change nothing until there is room on its disk again, which it notices by itself within a second. Nothing was done; reading works meanwhile. Tell whoever runs the server, and try again after 'Retry-After' seconds."
 }
 
 /// One thing that is wrong with a request's content.
@@ -225,6 +227,7 @@ impl From<Rejection> for Problem {
             Rejection::EventNotFound | Rejection::ReservationNotFound => Problem::plain(Kind::NotFound),
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
+            Rejection::LogFull => Problem::unavailable(Kind::LogFull),
         }
     }
 }

@@ -16,6 +16,9 @@ use super::random::Random;
 use super::server::{Server, boxoffice, run};
 use super::{PASSWORD, all_items, check_sums, number, text};
 
+/// What a client does, one request after the other; `None` when there was no answer.
+type Work<'a> = Box<dyn FnMut(&mut Wire) -> Option<()> + Send + 'a>;
+
 const BUYERS: usize = 56;
 const ORGANIZERS: usize = 6;
 const REGISTRARS: usize = 2;
@@ -111,25 +114,24 @@ impl Crowd {
         }
         let mut events: Vec<u64> = self.shown.events.keys().copied().collect();
         events.retain(|event| *event != self.hot);
+        let mut clients: Vec<Work<'_>> = Vec::with_capacity(CLIENTS);
+        for (index, own) in own.into_iter().enumerate() {
+            let (customer, random) = (self.customers[index % CUSTOMERS].clone(), Random::new(random.next()));
+            let mut buyer = Buyer { crowd: self, customer, own, events: &events, random };
+            clients.push(Box::new(move |wire| buyer.act(wire)));
+        }
+        for index in 0..ORGANIZERS {
+            let events = events.iter().skip(index).step_by(ORGANIZERS).copied().collect();
+            let mut organizer = Organizer { crowd: self, events, random: Random::new(random.next()) };
+            clients.push(Box::new(move |wire| organizer.act(wire)));
+        }
+        for _ in 0..REGISTRARS {
+            let mut random = Random::new(random.next());
+            clients.push(Box::new(move |wire| self.register(&mut random, wire)));
+        }
         thread::scope(|scope| {
-            let (answered, stop, events) = (&answered, &stop, &*events);
-            let work = |work: Box<dyn FnMut(&mut Wire) -> Option<()> + Send>| {
-                scope.spawn(move || until_the_end(address, stop, answered, work));
-            };
-            for (index, own) in own.into_iter().enumerate() {
-                let customer = self.customers[index % CUSTOMERS].clone();
-                let mut buyer =
-                    Buyer { crowd: self, customer, own, events, random: Random::new(random.next()) };
-                work(Box::new(move |wire| buyer.act(wire)));
-            }
-            for index in 0..ORGANIZERS {
-                let events = events.iter().skip(index).step_by(ORGANIZERS).copied().collect();
-                let mut organizer = Organizer { crowd: self, events, random: Random::new(random.next()) };
-                work(Box::new(move |wire| organizer.act(wire)));
-            }
-            for _ in 0..REGISTRARS {
-                let mut random = Random::new(random.next());
-                work(Box::new(move |wire| self.register(&mut random, wire)));
+            for work in clients {
+                scope.spawn(|| until_the_end(address, &stop, &answered, work));
             }
             thread::sleep(delay);
             disturb();
@@ -154,14 +156,14 @@ impl Crowd {
     /// Compares what a new server shows with the ledger, which is settled by it.
     pub(crate) fn settle(&mut self, server: &Server) -> Counts {
         let anyone = server.client();
-        for username in self.ledger.usernames() {
-            if !self.accounts.contains_key(&username) {
-                let body = json!({ "username": username, "password": PASSWORD });
-                let session = anyone.post("/api/v1/sessions", &body);
-                if session.status != 401 {
-                    let token = text(&session.expect(201).json(), "token").to_owned();
-                    self.accounts.insert(username, token);
-                }
+        let mut new = self.ledger.usernames();
+        new.retain(|username| !self.accounts.contains_key(username));
+        for username in new {
+            let body = json!({ "username": username, "password": PASSWORD });
+            let session = anyone.post("/api/v1/sessions", &body);
+            if session.status != 401 {
+                let token = text(&session.expect(201).json(), "token").to_owned();
+                self.accounts.insert(username, token);
             }
         }
         self.shown = self.look(server);
@@ -240,14 +242,9 @@ impl Crowd {
 }
 
 /// One client: on one connection until that breaks, or the server is as good as gone.
-fn until_the_end(
-    address: SocketAddr,
-    stop: &AtomicBool,
-    answered: &AtomicUsize,
-    mut act: impl FnMut(&mut Wire) -> Option<()>,
-) {
+fn until_the_end(address: SocketAddr, stop: &AtomicBool, answered: &AtomicUsize, mut work: Work<'_>) {
     let Ok(mut wire) = Wire::open(address) else { return };
-    while !stop.load(Ordering::Relaxed) && act(&mut wire).is_some() {
+    while !stop.load(Ordering::Relaxed) && work(&mut wire).is_some() {
         answered.fetch_add(1, Ordering::Relaxed);
     }
 }

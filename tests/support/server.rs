@@ -175,14 +175,14 @@ impl Server {
     /// Lets strace do something to every sync of the server's files, such as
     /// `error=EIO:when=2+`. It ends with the server, or when it is interrupted.
     pub(crate) fn inject_into_syncs(&self, what: &str) -> Child {
-        self.inject_into_syncs_of(&[], what)
+        self.inject("fsync,fdatasync", &[], what)
     }
 
-    /// The same for these files alone; none are all.
-    pub(crate) fn inject_into_syncs_of(&self, files: &[PathBuf], what: &str) -> Child {
+    /// The same with these system calls, on these files alone; none are all.
+    pub(crate) fn inject(&self, calls: &str, files: &[PathBuf], what: &str) -> Child {
         let mut strace = Command::new("strace")
-            .args(["-f", "-p", &self.id().to_string(), "-e", "trace=fsync,fdatasync"])
-            .args(["-e", &format!("inject=fsync,fdatasync:{what}")])
+            .args(["-f", "-p", &self.id().to_string(), "-e", &format!("trace={calls}")])
+            .args(["-e", &format!("inject={calls}:{what}")])
             .args(files.iter().flat_map(|file| [Path::new("-P"), file]))
             .stderr(Stdio::piped())
             .spawn()
