@@ -24,7 +24,7 @@ use support::{Evidence, Stage, check_sums, create_event, number, text};
 const AT_ONCE: u64 = 8;
 
 /// The judge's work doubles with every one that is under way beside others.
-const OPERATIONS_EACH: u64 = 4;
+const OPERATIONS: u64 = 16;
 const PAUSE_MAX: Duration = Duration::from_millis(2);
 /// About as long as the clients take.
 const KILL_WITHIN: Duration = Duration::from_millis(8);
@@ -237,6 +237,7 @@ struct Worker<'a> {
     place: &'a Place,
     tokens: &'a Tokens,
     random: Random,
+    operations: u64,
     /// Sales of its own that it has not yet cancelled.
     own: Vec<usize>,
 }
@@ -246,7 +247,7 @@ impl Worker<'_> {
         let mut client = self.history.next_client();
         let mut life = 0;
         let mut open = None;
-        for _ in 0..OPERATIONS_EACH {
+        for _ in 0..self.operations {
             let mut wire = match open.take() {
                 Some(wire) => wire,
                 None => match self.connect(&mut life) {
@@ -373,9 +374,17 @@ impl Office {
         let server = thread::scope(|scope| {
             let _release = ReleaseOnPanic(&place);
             for history in &histories {
-                for _ in 0..random.within(3, 5) {
-                    let random = Random::new(random.next());
-                    let worker = Worker { history, place: &place, tokens: &tokens, random, own: Vec::new() };
+                let clients = random.within(3, 5);
+                for _ in 0..clients {
+                    let (random, operations) = (Random::new(random.next()), OPERATIONS / clients);
+                    let worker = Worker {
+                        history,
+                        place: &place,
+                        tokens: &tokens,
+                        random,
+                        operations,
+                        own: Vec::new(),
+                    };
                     scope.spawn(move || worker.work());
                 }
             }
