@@ -10,7 +10,7 @@ use shards::outcome::Rejection;
 use shards::recovery::{self, Progress, RecoveryError};
 use shards::slots::{shard_of_slot, slot_of_username};
 
-use crate::passwords::{PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN, hash_now};
+use crate::passwords::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, has_good_length, hash_now};
 use crate::pump::wall_clock;
 use crate::random;
 use crate::server::{default_shard_count, keep_files_private};
@@ -24,7 +24,7 @@ pub enum AdminError {
     Username(#[from] UsernameError),
     #[error("read the password: {0}")]
     ReadPassword(io::Error),
-    #[error("the password must have {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes")]
+    #[error("the password must have {PASSWORD_CHARS_MIN} to {PASSWORD_CHARS_MAX} characters")]
     Password,
     #[error("the two passwords differ")]
     PasswordsDiffer,
@@ -47,7 +47,7 @@ pub fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
     keep_files_private();
     let username = Username::new(username)?;
     let password = read_password()?;
-    if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
+    if !has_good_length(&password) {
         return Err(AdminError::Password);
     }
     let password_hash = hash_now(&password);

@@ -11,10 +11,15 @@ use futures_channel::oneshot;
 /// Jobs that may wait. One takes some 15 ms, so the last of them waits a second.
 const QUEUE_MAX: usize = 64;
 
-/// Password lengths in bytes: the least of NIST SP 800-63B for a password that
-/// stands alone, and a bound for what is hashed.
-pub(crate) const PASSWORD_BYTES_MIN: usize = 8;
-pub(crate) const PASSWORD_BYTES_MAX: usize = 128;
+/// Password lengths in characters, as NIST SP 800-63B counts and JSON Schema does: its
+/// least for a password that stands alone, and a bound for what is hashed.
+pub(crate) const PASSWORD_CHARS_MIN: usize = 8;
+pub(crate) const PASSWORD_CHARS_MAX: usize = 128;
+
+/// Whether a new password has the length that one has to have.
+pub(crate) fn has_good_length(password: &str) -> bool {
+    (PASSWORD_CHARS_MIN..=PASSWORD_CHARS_MAX).contains(&password.chars().count())
+}
 
 /// Too many logins wait already. Nothing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

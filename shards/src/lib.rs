@@ -11,6 +11,7 @@ pub mod log;
 pub mod outcome;
 pub mod record;
 pub mod recovery;
+pub mod schema;
 pub mod shard;
 pub mod slots;
 pub mod state;

@@ -3,6 +3,9 @@
 //! A rejection is a value of the domain (sold out, not found...), never a fault
 //! of the machine.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
 
 pub type Reply = Result<Outcome, Rejection>;
@@ -55,7 +58,8 @@ pub struct ReservationView {
     pub cancelled_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum ReservationStatus {
     Confirmed,
     Cancelled,

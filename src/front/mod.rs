@@ -5,6 +5,7 @@ pub mod acceptor;
 pub mod api;
 pub mod auth;
 pub mod connection;
+pub mod contract;
 pub mod deadlines;
 pub mod http;
 pub mod problem;

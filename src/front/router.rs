@@ -26,6 +26,10 @@ pub enum Endpoint {
     Live,
     Ready,
     Metrics,
+    Contract,
+    Docs,
+    DocsFile,
+    ProblemList,
     ProblemPage,
 }
 
@@ -44,6 +48,13 @@ pub struct Route {
     pub path: &'static str,
     pub endpoint: Endpoint,
     pub access: Access,
+}
+
+impl Route {
+    /// Gives JSON and nothing else, which a client can refuse (RFC 9110 section 12.5.1).
+    pub fn speaks_json(&self) -> bool {
+        self.path.starts_with("/api/")
+    }
 }
 
 const fn route(method: Method, path: &'static str, endpoint: Endpoint, access: Access) -> Route {
@@ -73,6 +84,10 @@ pub const ROUTES: &[Route] = &[
     route(Method::Get, "/livez", Endpoint::Live, Access::Anyone),
     route(Method::Get, "/readyz", Endpoint::Ready, Access::Anyone),
     route(Method::Get, "/metrics", Endpoint::Metrics, Access::Anyone),
+    route(Method::Get, "/openapi.json", Endpoint::Contract, Access::Anyone),
+    route(Method::Get, "/docs", Endpoint::Docs, Access::Anyone),
+    route(Method::Get, "/docs/{file}", Endpoint::DocsFile, Access::Anyone),
+    route(Method::Get, "/problems", Endpoint::ProblemList, Access::Anyone),
     route(Method::Get, "/problems/{name}", Endpoint::ProblemPage, Access::Anyone),
 ];
 

@@ -4,12 +4,13 @@
 //! Each endpoint reads all that it needs from the request first, without
 //! waiting, and returns a future that owns it: the request's bytes can go.
 
-mod demonstration;
-mod events;
-mod input;
-mod reservations;
-mod sessions;
-mod system;
+pub(super) mod demonstration;
+pub(super) mod events;
+pub(super) mod input;
+mod pages;
+pub(super) mod reservations;
+pub(super) mod sessions;
+pub(super) mod system;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -18,13 +19,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use jiff::Timestamp as Calendar;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use shards::command::Actor;
 use shards::ids::{EventId, ReservationId, Timestamp, UserId};
 
+pub(super) use pages::docs_file_names;
+
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
 
 use super::auth::{Identity, Tokens};
+use super::contract;
 use super::http::parse::Request;
 use super::http::write::{JSON, Response};
 use super::problem::{Kind, Problem};
@@ -108,7 +113,7 @@ pub struct Api {
 pub type Running = Pin<Box<dyn Future<Output = Result<Response, Problem>>>>;
 
 /// What an endpoint makes of a request: an answer to come, or at once what is wrong with it.
-type Answer = Result<Running, Problem>;
+pub(super) type Answer = Result<Running, Problem>;
 
 /// A request that owns all it needs, and has done nothing yet.
 pub struct Prepared {
@@ -129,7 +134,7 @@ impl Api {
     /// Routes, authenticates and reads a request; runs nothing yet.
     pub fn prepare(&self, request: &Request<'_>) -> Prepared {
         if self.closed.get() {
-            return Prepared::refused(Problem::unavailable(Kind::NotReady));
+            return Prepared::refused(Problem::not_ready(&self.common.boot_id));
         }
         match find(request.method, request.path) {
             Routed::To { route, parameter } => match self.admit(route, request) {
@@ -137,17 +142,17 @@ impl Api {
                     let call = Call { request, parameter, identity };
                     Prepared {
                         shard: self.shard_asked(route.endpoint, &call),
-                        answer: self.run(route, &call),
+                        answer: contract::checked(route, self.run(route, &call)),
                         // Making the demonstration data is a GET for a browser's sake alone.
                         safe: request.method.is_safe() && route.endpoint != Endpoint::Populate,
                     }
                 }
-                Err(problem) => Prepared::refused(problem),
+                Err(problem) => {
+                    Prepared { answer: contract::checked(route, Err(problem)), shard: None, safe: true }
+                }
             },
             Routed::WrongMethod { allow } => {
-                let detail = format!("{} is not for this address; {allow} are.", request.method.as_str());
-                let problem = Problem::new(Kind::MethodNotAllowed, detail).header("Allow", allow);
-                Prepared::refused(problem)
+                Prepared::refused(Problem::method_not_allowed(request.method, allow))
             }
             Routed::NotFound => Prepared::refused(Problem::plain(Kind::NotFound)),
         }
@@ -158,12 +163,7 @@ impl Api {
         match (route.access, &identity) {
             (Access::Anyone, _) | (Access::LoggedIn, Some(_)) => Ok(identity),
             (Access::Only(roles), Some(known)) if roles.contains(&known.actor.role) => Ok(identity),
-            (Access::Only(roles), Some(known)) => {
-                let allowed: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
-                let role = known.actor.role.as_str();
-                let detail = format!("You are {role}; this is for {}.", allowed.join(" and "));
-                Err(Problem::new(Kind::Forbidden, detail))
-            }
+            (Access::Only(roles), Some(known)) => Err(Problem::forbidden(known.actor.role, roles)),
             (Access::LoggedIn | Access::Only(_), None) => Err(Problem::unauthorized()),
         }
     }
@@ -187,13 +187,19 @@ impl Api {
             | Endpoint::Live
             | Endpoint::Ready
             | Endpoint::Metrics
+            | Endpoint::Contract
+            | Endpoint::Docs
+            | Endpoint::DocsFile
+            | Endpoint::ProblemList
             | Endpoint::ProblemPage => return None,
         };
         Some(self.shards.owner_of_event(event))
     }
 
     fn run(&self, route: &Route, call: &Call<'_>) -> Answer {
-        input::check_accept(call.request, route.endpoint)?;
+        if route.speaks_json() {
+            input::check_accept(call.request)?;
+        }
         match route.endpoint {
             Endpoint::CreateUser => sessions::create_user(self, call),
             Endpoint::CreateSession => sessions::create_session(self, call),
@@ -212,7 +218,11 @@ impl Api {
             Endpoint::Live => system::live(self, call),
             Endpoint::Ready => system::ready(self, call),
             Endpoint::Metrics => system::metrics(self, call),
-            Endpoint::ProblemPage => system::problem_page(call),
+            Endpoint::Contract => pages::contract(call),
+            Endpoint::Docs => pages::docs(call),
+            Endpoint::DocsFile => pages::docs_file(call),
+            Endpoint::ProblemList => pages::problem_list(call),
+            Endpoint::ProblemPage => pages::problem(call),
         }
     }
 }
@@ -250,8 +260,9 @@ fn json_response(status: u16, body: &impl Serialize) -> Response {
 }
 
 /// A page of a list: what is on it, and where the next one begins.
-#[derive(Serialize)]
-struct Page<T> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
+pub(super) struct Page<T> {
     items: Vec<T>,
     /// Opaque to clients; null at the end.
     next: Option<String>,
@@ -284,8 +295,9 @@ impl<T: Serialize> Page<T> {
 }
 
 /// A timestamp as RFC 3339 with milliseconds.
-#[derive(Debug, Clone, Copy)]
-struct Rfc3339(Timestamp);
+#[derive(Debug, Clone, Copy, JsonSchema)]
+#[schemars(transparent, inline)]
+struct Rfc3339(#[schemars(with = "String", extend("format" = "date-time"))] Timestamp);
 
 impl Serialize for Rfc3339 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,19 +1,22 @@
 //! Accounts and sessions: register, log in, who am I.
 
+use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 use shards::command::CreateUser;
 use shards::ids::{Role, UserId, Username};
 use shards::outcome::AccountView;
 
-use super::input::{Body, Query, text};
+use super::input::{Member, body, no_query};
 use super::{Answer, Api, Call, json_response};
 use crate::front::auth::TOKEN_LIFE_SECONDS;
 use crate::front::problem::{Kind, Problem};
-use crate::passwords::{PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN};
+use crate::passwords::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, has_good_length};
 use crate::random;
 
-#[derive(Serialize)]
-struct User {
+/// An account.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::front) struct User {
     id: UserId,
     username: Username,
     role: Role,
@@ -25,36 +28,87 @@ impl From<AccountView> for User {
     }
 }
 
-#[derive(Serialize)]
-struct Session {
+/// What logging in gives.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::front) struct Session {
+    /// A JWT, for `Authorization: Bearer TOKEN`.
     token: String,
+    #[schemars(extend("const" = "Bearer"))]
     token_type: &'static str,
     /// In seconds.
     expires_in: u64,
     user: User,
 }
 
+body! {
+    /// An account to be.
+    struct NewUser {
+        /// The name to log in with, which no other account has.
+        username: Username,
+        /// Known to its owner alone.
+        password: Password,
+        /// What the account may do; `customer` when it is left out.
+        role: Option<NewRole>,
+    }
+}
+
+body! {
+    /// Who logs in.
+    struct Credentials {
+        /// In upper or lower case.
+        username: String,
+        /// As it was given at registration.
+        password: String,
+    }
+}
+
+/// A password that an account may have.
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+pub(in crate::front) struct Password(
+    #[schemars(length(min = PASSWORD_CHARS_MIN, max = PASSWORD_CHARS_MAX), extend("format" = "password"))]
+    String,
+);
+
+impl Member for Password {
+    fn from_json(value: &Value) -> Result<Password, String> {
+        let password = String::from_json(value)?;
+        let rule = || format!("must have {PASSWORD_CHARS_MIN} to {PASSWORD_CHARS_MAX} characters");
+        if has_good_length(&password) { Ok(Password(password)) } else { Err(rule()) }
+    }
+}
+
+/// The roles that anyone may take.
+#[derive(Clone, Copy, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(in crate::front) enum NewRole {
+    Customer,
+    Organizer,
+}
+
+impl Member for NewRole {
+    fn from_json(value: &Value) -> Result<NewRole, String> {
+        match value.as_str() {
+            Some("customer") => Ok(NewRole::Customer),
+            Some("organizer") => Ok(NewRole::Organizer),
+            _ => Err("must be `customer` or `organizer`".to_owned()),
+        }
+    }
+}
+
+impl From<NewRole> for Role {
+    fn from(role: NewRole) -> Role {
+        match role {
+            NewRole::Customer => Role::Customer,
+            NewRole::Organizer => Role::Organizer,
+        }
+    }
+}
+
 pub(super) fn create_user(api: &Api, call: &Call<'_>) -> Answer {
-    Query::read(call.request).finish()?;
-    let mut body = Body::read(call.request)?;
-    let username =
-        body.required("username", |value| Username::new(&text(value)?).map_err(|error| error.to_string()));
-    let password = body.required("password", |value| {
-        let password = text(value)?;
-        let fits = (PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len());
-        let rule = || format!("must have {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes");
-        if fits { Ok(password) } else { Err(rule()) }
-    });
-    let role = body.optional("role", |value| match value.as_str() {
-        Some("customer") => Ok(Role::Customer),
-        Some("organizer") => Ok(Role::Organizer),
-        _ => Err("must be `customer` or `organizer`".to_owned()),
-    });
-    body.finish()?;
-    let (Some(username), Some(password)) = (username, password) else {
-        unreachable!("an error would have been noted")
-    };
-    let role = role.unwrap_or(Role::Customer);
+    no_query(call.request)?;
+    let NewUser { username, password: Password(password), role } = NewUser::read(call.request)?;
+    let role = role.map_or(Role::Customer, Role::from);
     let shards = api.shards.clone();
     let common = api.common.clone();
     Ok(Box::pin(async move {
@@ -72,17 +126,11 @@ pub(super) fn create_user(api: &Api, call: &Call<'_>) -> Answer {
 }
 
 pub(super) fn create_session(api: &Api, call: &Call<'_>) -> Answer {
-    Query::read(call.request).finish()?;
-    let mut body = Body::read(call.request)?;
-    let username = body.required("username", text);
-    let password = body.required("password", text);
-    body.finish()?;
-    let (Some(username), Some(password)) = (username, password) else {
-        unreachable!("an error would have been noted")
-    };
+    no_query(call.request)?;
+    let Credentials { username, password } = Credentials::read(call.request)?;
     // What no account can have is as wrong as what none has; it is not hashed at length.
     let username = Username::new(&username).ok();
-    let password = Some(password).filter(|password| password.len() <= PASSWORD_BYTES_MAX);
+    let password = Some(password).filter(|password| password.chars().count() <= PASSWORD_CHARS_MAX);
     let shards = api.shards.clone();
     let common = api.common.clone();
     let tokens = api.tokens.clone();
@@ -94,9 +142,7 @@ pub(super) fn create_session(api: &Api, call: &Call<'_>) -> Answer {
         let hash = account.as_ref().map(|account| account.password_hash.clone());
         let right = common.passwords.verify(password.clone().unwrap_or_default(), hash).await?;
         let (Some(account), Some(_), true) = (account, password, right) else {
-            return Err(
-                Problem::plain(Kind::WrongCredentials).header("WWW-Authenticate", "Bearer".to_owned())
-            );
+            return Err(Problem::wrong_credentials());
         };
         let id = format!("{:016x}", random::u64());
         let token = tokens.issue(account.id, &account.username, account.role, account.token_version, id);
@@ -111,7 +157,7 @@ pub(super) fn create_session(api: &Api, call: &Call<'_>) -> Answer {
 }
 
 pub(super) fn get_me(api: &Api, call: &Call<'_>) -> Answer {
-    Query::read(call.request).finish()?;
+    no_query(call.request)?;
     let identity = call.identity().clone();
     let shards = api.shards.clone();
     Ok(Box::pin(async move {

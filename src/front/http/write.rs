@@ -7,6 +7,12 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
 pub const JSON: &str = "application/json";
+pub const HTML: &str = "text/html; charset=utf-8";
+pub const CSS: &str = "text/css; charset=utf-8";
+pub const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
+pub const PLAIN: &str = "text/plain; charset=utf-8";
+/// Prometheus' text format.
+pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// An answer, before it is bytes.
 #[derive(Debug)]
