@@ -42,6 +42,11 @@ small_integer_id!(
     UserId
 );
 
+small_integer_id!(
+    /// Which of its event's reservations: 1, 2, 3...
+    ReservationNumber
+);
+
 /// The text names nothing that could exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id")]

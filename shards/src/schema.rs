@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::command::EventName;
-use crate::ids::{EventId, Quantity, Quota, ReservationId, UserId, Username};
+use crate::ids::{EventId, Quantity, Quota, ReservationId, ReservationNumber, UserId, Username};
 use crate::limits::{EVENT_NAME_CHARS_MAX, QUOTA_MAX, USERNAME_BYTES_MAX, USERNAME_BYTES_MIN};
 
 /// The texts that an id has: the numbers from 1 to 4294967295, without leading zeros.
@@ -42,6 +42,13 @@ schemas! {
         "minimum": 1,
         "maximum": u32::MAX,
         "examples": [12],
+    }
+    ReservationNumber {
+        "description": "Which of its event's reservations.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": u32::MAX,
+        "examples": [42],
     }
     ReservationId {
         "description": "The event's number, and which of its reservations this is.",

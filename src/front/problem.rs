@@ -116,7 +116,7 @@ kinds! {
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
         "Send at most 64 fields, and 16 KiB in all."
     NotImplemented "not-implemented" 501 "The method is unknown"
-        "Use one of the methods of RFC 9110, or PATCH."
+        "Use one of the methods of RFC 9110, PATCH or QUERY."
     Overloaded "overloaded" 503 "The server is overloaded: nothing was done"
         "More requests are in flight than can be answered soon. Nothing was done for this one; try again after 'Retry-After' seconds."
     TooManyConnections "too-many-connections" 503 "All connections are taken"

@@ -161,6 +161,7 @@ mod tests {
             (Method::Get, "*", "not found"),
             (Method::Put, "/api/v1/events/7", "allow GET, HEAD, PATCH, DELETE"),
             (Method::Post, "/livez", "allow GET, HEAD"),
+            (Method::Query, "/api/v1/events", "allow POST, GET, HEAD"),
             (Method::Get, "/api/v1/users", "allow POST"),
         ];
         for (method, path, expected) in rows {

@@ -55,12 +55,12 @@ body! {
 query! {
     /// Which page of the events.
     struct EventsQuery {
+        /// `me`: only the events of the token's account.
+        organizer: Option<Me>,
         /// How many events the page has at most.
         limit: Option<Limit>,
         /// The `next` of the page before; opaque.
         after: Option<Cursor<EventId>>,
-        /// `me`: only the events of the token's account.
-        organizer: Option<Me>,
     }
 }
 

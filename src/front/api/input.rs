@@ -162,16 +162,27 @@ impl Member for String {
     }
 }
 
+/// `2.0` and `2e0` are the number 2 (JSON Schema 2020-12, section 6.1.1 of its validation; so it is in
+/// JavaScript), however they are written.
+fn whole_number(value: &Value) -> Option<u64> {
+    let from_fraction = |number: f64| {
+        // Every whole number up to here has a form of its own as a fraction.
+        let is_whole = number.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(&number);
+        is_whole.then_some(number as u64)
+    };
+    value.as_u64().or_else(|| value.as_f64().and_then(from_fraction))
+}
+
 impl Member for Quantity {
     fn from_json(value: &Value) -> Result<Quantity, String> {
-        let tickets = value.as_u64().and_then(Quantity::new);
+        let tickets = whole_number(value).and_then(Quantity::new);
         tickets.ok_or_else(|| format!("must be a whole number from 1 to {QUOTA_MAX}"))
     }
 }
 
 impl Member for Quota {
     fn from_json(value: &Value) -> Result<Quota, String> {
-        let tickets = value.as_u64().and_then(Quota::new);
+        let tickets = whole_number(value).and_then(Quota::new);
         tickets.ok_or_else(|| format!("must be a whole number from 0 to {QUOTA_MAX}"))
     }
 }

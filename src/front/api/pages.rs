@@ -156,8 +156,10 @@ fn list_of_problems() -> String {
 fn explained(kind: Kind) -> String {
     let example = kind.example();
     let mut body = String::new();
+    let (status, slug) = (kind.status(), kind.slug());
+    put(&mut body, format_args!("<p>Status {status}, type <code>/problems/{slug}</code>.</p>\n"));
     put(&mut body, format_args!("<p>{}</p>\n<h2>Example</h2>\n<pre>", escape(kind.explanation())));
-    put(&mut body, format_args!("HTTP/1.1 {}\nContent-Type: application/problem+json\n", kind.status()));
+    put(&mut body, format_args!("HTTP/1.1 {status}\nContent-Type: application/problem+json\n"));
     for (name, value) in example.headers() {
         put(&mut body, format_args!("{name}: {}\n", escape(value)));
     }

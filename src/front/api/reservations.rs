@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use shards::ids::{EventId, Quantity, ReservationId, UserId};
+use shards::ids::{EventId, Quantity, ReservationId, ReservationNumber, UserId};
 use shards::outcome::{ReservationStatus, ReservationView};
 
 use super::input::{Cursor, Limit, body, no_query, query};
@@ -51,7 +51,7 @@ query! {
         /// How many reservations the page has at most.
         limit: Option<Limit>,
         /// The `next` of the page before; opaque.
-        after: Option<Cursor<u32>>,
+        after: Option<Cursor<ReservationNumber>>,
     }
 }
 
@@ -99,7 +99,7 @@ pub(super) fn list_of_event(api: &Api, call: &Call<'_>) -> Answer {
     let event = call.event()?;
     let EventReservationsQuery { limit, after } = EventReservationsQuery::read(call.request)?;
     let Limit(limit) = limit.unwrap_or_default();
-    let after = after.map(|Cursor(number)| number);
+    let after = after.map(|Cursor(number)| number.0);
     let actor = call.actor();
     let shards = api.shards.clone();
     Ok(Box::pin(async move {
