@@ -208,6 +208,11 @@ impl Document {
         }
         headers.insert("X-Request-Id".to_owned(), json!({ "$ref": "#/components/headers/RequestId" }));
         let mut described = json!({ "description": answer.about, "headers": headers });
+        for (endpoint, parameter, pointer) in answer.links {
+            let id = operation_id(*endpoint);
+            let value = format!("$response.body#{pointer}");
+            described["links"][&id] = json!({ "operationId": id, "parameters": { *parameter: value } });
+        }
         if let Some((media, form, example)) = &answer.content {
             let mut content = Map::new();
             content.insert(

@@ -91,23 +91,52 @@ pub(super) struct Answer {
     /// By its media type; some have no body.
     pub(super) content: Option<(&'static str, Form, Value)>,
     pub(super) headers: &'static [Header],
+    pub(super) links: &'static [Link],
 }
+
+/// What can be asked next: an endpoint, the parameter of its path, and what stands for it, as a JSON
+/// pointer into this answer.
+pub(super) type Link = (Endpoint, &'static str, &'static str);
+
+const OF_EVENT: &[Link] = &[
+    (Endpoint::GetEvent, "event", "/id"),
+    (Endpoint::EditEvent, "event", "/id"),
+    (Endpoint::DeleteEvent, "event", "/id"),
+    (Endpoint::CreateReservation, "event", "/id"),
+    (Endpoint::ListEventReservations, "event", "/id"),
+];
+const OF_EVENTS: &[Link] =
+    &[(Endpoint::GetEvent, "event", "/items/0/id"), (Endpoint::CreateReservation, "event", "/items/0/id")];
+const OF_RESERVATION: &[Link] = &[
+    (Endpoint::GetReservation, "reservation", "/id"),
+    (Endpoint::CancelReservation, "reservation", "/id"),
+    (Endpoint::GetEvent, "event", "/event"),
+];
+const OF_RESERVATIONS: &[Link] = &[
+    (Endpoint::GetReservation, "reservation", "/items/0/id"),
+    (Endpoint::CancelReservation, "reservation", "/items/0/id"),
+];
 
 type Form = fn(&mut SchemaGenerator) -> Schema;
 
 impl Answer {
     fn json<T: JsonSchema>(status: u16, about: &'static str, example: Value) -> Answer {
         let content = Some((JSON, SchemaGenerator::subschema_for::<T> as Form, example));
-        Answer { status, about, content, headers: &[] }
+        Answer { status, about, content, headers: &[], links: &[] }
     }
 
     fn text(about: &'static str, media: &'static str, example: &str) -> Answer {
         let content = Some((media, SchemaGenerator::subschema_for::<String> as Form, json!(example)));
-        Answer { status: 200, about, content, headers: &[] }
+        Answer { status: 200, about, content, headers: &[], links: &[] }
     }
 
     fn empty(status: u16, about: &'static str) -> Answer {
-        Answer { status, about, content: None, headers: &[] }
+        Answer { status, about, content: None, headers: &[], links: &[] }
+    }
+
+    fn then(mut self, links: &'static [Link]) -> Answer {
+        self.links = links;
+        self
     }
 
     fn with(mut self, headers: &'static [Header]) -> Answer {
@@ -235,7 +264,7 @@ pub(super) fn operation(endpoint: Endpoint) -> Operation {
             Tag::Events,
             "Create an event",
             "On sale at once, and its organizer's alone to edit.",
-            vec![Answer::json::<Event>(201, "The event.", event()).with(&[LOCATION, ETAG])],
+            vec![Answer::json::<Event>(201, "The event.", event()).with(&[LOCATION, ETAG]).then(OF_EVENT)],
         )
         .body::<NewEvent>(json!({ "name": "Recital", "quota": 500 })),
         Endpoint::ListEvents => Operation {
@@ -244,7 +273,7 @@ pub(super) fn operation(endpoint: Endpoint) -> Operation {
                 Tag::Events,
                 "List the events",
                 "By id. No snapshot: each shard answers in its own time. `organizer=me` needs a token.",
-                vec![Answer::json::<Page<Event>>(200, "A page.", page(&event(), "7")).with(&[LINK])],
+                vec![Answer::json::<Page<Event>>(200, "A page.", page(&event(), "7")).with(&[LINK]).then(OF_EVENTS)],
             )
         }
         .query::<EventsQuery>()
@@ -276,7 +305,7 @@ pub(super) fn operation(endpoint: Endpoint) -> Operation {
             Tag::Reservations,
             "List an event's reservations",
             "By number, for its organizer and for admins.",
-            vec![Answer::json::<Page<Reservation>>(200, "A page.", page(&reservation(), "42")).with(&[LINK])],
+            vec![Answer::json::<Page<Reservation>>(200, "A page.", page(&reservation(), "42")).with(&[LINK]).then(OF_RESERVATIONS)],
         )
         .query::<EventReservationsQuery>()
         .problems(&[Kind::NotYours, Kind::EventDeleted]),
@@ -285,7 +314,7 @@ pub(super) fn operation(endpoint: Endpoint) -> Operation {
             "Reserve tickets",
             "All or nothing. A 201 is on disk; a 503 has done nothing. When no answer comes, the reservation may \
              be there: look at `GET /api/v1/reservations` before trying again.",
-            vec![Answer::json::<Reservation>(201, "The tickets are yours.", reservation()).with(&[LOCATION])],
+            vec![Answer::json::<Reservation>(201, "The tickets are yours.", reservation()).with(&[LOCATION]).then(OF_RESERVATION)],
         )
         .body::<NewReservation>(json!({ "quantity": 2 }))
         .problems(&[Kind::SoldOut, Kind::EventDeleted]),
@@ -294,7 +323,7 @@ pub(super) fn operation(endpoint: Endpoint) -> Operation {
             "List one's own reservations",
             "By event, then number.",
             vec![
-                Answer::json::<Page<Reservation>>(200, "A page.", page(&reservation(), "7-42")).with(&[LINK]),
+                Answer::json::<Page<Reservation>>(200, "A page.", page(&reservation(), "7-42")).with(&[LINK]).then(OF_RESERVATIONS),
             ],
         )
         .query::<ReservationsQuery>(),
