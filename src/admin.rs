@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use shards::command::{Command, CreateUser};
 use shards::ids::{Role, UserId, Username, UsernameError};
-use shards::log::{Log, LogError};
+use shards::log::{AppendError, Log};
 use shards::outcome::Rejection;
 use shards::recovery::{self, Progress, RecoveryError};
 use shards::slots::{shard_of_slot, slot_of_username};
@@ -35,7 +35,7 @@ pub enum AdminError {
     #[error(transparent)]
     Recovery(RecoveryError),
     #[error(transparent)]
-    Log(#[from] LogError),
+    Log(#[from] AppendError),
 }
 
 /// Makes an admin account, durably. Returns its id.

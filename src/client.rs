@@ -3,12 +3,12 @@
 
 use std::rc::Rc;
 
-use shards::command::{Actor, Command, CreateEvent, CreateUser, EditEvent, Query};
+use shards::command::{Actor, Ask, Command, CreateEvent, CreateUser, EditEvent, Query};
 use shards::ids::{EventId, Quantity, ReservationId, Slot, UserId, Username};
 use shards::outcome::{AccountView, EventView, Outcome, Rejection, ReservationView, Totals};
 use shards::slots::{shard_of_slot, slot_of_event, slot_of_username};
 
-use crate::mesh::{Ask, Mesh, Overloaded};
+use crate::mesh::{Mesh, Overloaded};
 
 /// Why there is no outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use shards::command::{Command, Query};
+use shards::command::Ask;
 use shards::outcome::Reply;
 use slab::Slab;
 
@@ -26,13 +26,6 @@ pub(crate) const CALLS_IN_FLIGHT_MAX: usize = 4096;
 
 /// Outboxes' contents on their way. A courier waits for room, nobody else does.
 const PARCELS_IN_FLIGHT: usize = 64;
-
-/// What a front asks of a shard.
-#[derive(Debug)]
-pub enum Ask {
-    Command(Command),
-    Query(Query),
-}
 
 /// Where a reply goes: the place that its call took.
 #[derive(Debug, Clone, Copy)]

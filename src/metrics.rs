@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use shards::outcome::Totals;
 
-/// Written by one core, read by all.
+/// A count or a gauge, written by one core, read by all.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -13,6 +13,10 @@ impl Counter {
     pub fn add(&self, amount: u64) {
         // One writer: a load and a store, without a locked instruction.
         self.0.store(self.0.load(Ordering::Relaxed) + amount, Ordering::Relaxed);
+    }
+
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
     }
 
     pub fn get(&self) -> u64 {
@@ -32,6 +36,8 @@ pub struct CoreMetrics {
     pub overloaded: Counter,
     pub commits: Counter,
     pub records: Counter,
+    /// 1 while the shard's log has no room.
+    pub log_full: Counter,
 }
 
 #[derive(Debug)]
@@ -66,6 +72,8 @@ impl Metrics {
         page.metric("boxoffice_overloaded_total", "counter", "Requests refused, nothing done.", overloaded);
         page.metric("boxoffice_commits_total", "counter", "Durable commits.", self.sum(|core| &core.commits));
         page.metric("boxoffice_records_total", "counter", "Records logged.", self.sum(|core| &core.records));
+        let full = self.sum(|core| &core.log_full);
+        page.metric("boxoffice_logs_full", "gauge", "Shards that change nothing: no room on disk.", full);
         page.metric("boxoffice_events", "gauge", "Events that are not deleted.", totals.events);
         page.metric("boxoffice_accounts", "gauge", "Accounts.", totals.accounts);
         page.metric("boxoffice_tickets_quota", "gauge", "Tickets of all events.", totals.quota);

@@ -1,21 +1,20 @@
 //! A shard's loop: take in what waits, decide and apply, make it durable, answer.
 //!
 //! While one batch is being made durable the next one fills, so that one sync
-//! of the disk serves everybody who came in the meantime (group commit).
-//! Answers are held until the log is as far as what they saw.
+//! of the disk serves everybody who came in the meantime (group commit). Which
+//! answers may go out is the desk's to say.
 
-use std::cell::RefCell;
-use std::collections::VecDeque;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use shards::desk::Desk;
 use shards::ids::Timestamp;
 use shards::limits::BATCH_MAX;
-use shards::log::{Log, LogError, Upkeep};
-use shards::outcome::Reply;
-use shards::shard::{Batch, BatchNumber, Shard};
+use shards::log::{AppendError, Log, LogError, Upkeep};
+use shards::shard::{Batch, Shard};
 
-use crate::mesh::{Ask, Inbox, Mesh, ReplyTo, ShardRequest};
+use crate::mesh::{Inbox, Mesh, ReplyTo, ShardRequest};
 use crate::metrics::CoreMetrics;
 use crate::rt;
 
@@ -27,23 +26,17 @@ const INLINE_COMMIT_MAX: Duration = Duration::from_micros(400);
 /// What a row costs in CPU time, whoever writes it.
 const ROW_COST: Duration = Duration::from_nanos(300);
 
+/// How long a full log is left alone before it is tried again.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
 pub(crate) struct Pump {
-    shard: Shard,
+    desk: Desk<ReplyTo>,
     log: LogSeat,
     inbox: Rc<Inbox>,
     mesh: Rc<Mesh>,
-    /// In the order of their batch numbers.
-    held: VecDeque<Held>,
     /// Moving average of how long a commit waits for its disk.
     disk_wait: Duration,
     metrics: &'static CoreMetrics,
-}
-
-/// A reply that waits for its batch.
-struct Held {
-    after: BatchNumber,
-    reply_to: ReplyTo,
-    reply: Reply,
 }
 
 /// The log is either here or at work.
@@ -53,13 +46,23 @@ enum LogSeat {
     Away(Rc<RefCell<Option<Returned>>>),
 }
 
-/// What a job on another thread brings back.
+/// What the log does on another thread.
+enum Job {
+    Append(Batch),
+    Maintain,
+    Probe,
+}
+
+/// What comes back from there.
 struct Returned {
     log: Box<dyn Log>,
-    /// `None` when the job was upkeep.
-    batch: Option<Batch>,
-    result: Result<Upkeep, LogError>,
-    took: Duration,
+    done: Done,
+}
+
+enum Done {
+    Append { batch: Batch, result: Result<(), AppendError>, took: Duration },
+    Maintain(Result<Upkeep, LogError>),
+    Probe(Result<(), AppendError>),
 }
 
 impl Pump {
@@ -70,73 +73,91 @@ impl Pump {
         mesh: Rc<Mesh>,
         metrics: &'static CoreMetrics,
     ) -> Pump {
-        let log = LogSeat::Here(log);
-        Pump { shard, log, inbox, mesh, held: VecDeque::new(), disk_wait: Duration::ZERO, metrics }
+        let (desk, log) = (Desk::new(shard), LogSeat::Here(log));
+        Pump { desk, log, inbox, mesh, disk_wait: Duration::ZERO, metrics }
     }
 
     /// Runs for as long as the core does, or until `stop` is set and nothing is left to do.
     ///
     /// A commit that fails ends the process: memory is ahead of the disk then,
-    /// nobody knows by how much, and a restart recovers what is certain.
-    pub(crate) async fn run(mut self, stop: Rc<std::cell::Cell<bool>>) {
+    /// nobody knows by how much, and a restart recovers what is certain. Only a
+    /// full disk is survived, where it is known that nothing was written.
+    pub(crate) async fn run(mut self, stop: Rc<Cell<bool>>) {
         loop {
             self.take_log_back();
             self.take_in();
-            self.commit();
+            if !self.desk.shard().is_read_only() {
+                self.commit();
+            } else if self.log_is_here() && !stop.get() {
+                self.send_log_away(Job::Probe);
+            }
             if !self.inbox.is_empty() {
                 rt::yield_now().await;
-            } else if stop.get() && matches!(self.log, LogSeat::Here(_)) {
-                assert!(self.held.is_empty(), "an answer was left behind");
-                return;
+            } else if stop.get() && self.log_is_here() {
+                break;
             } else {
                 self.inbox.signal.wait().await;
             }
         }
+        assert!(self.desk.is_empty(), "an answer was left behind");
+        if let LogSeat::Here(log) = self.log
+            && let Err(error) = log.close()
+        {
+            end_process(&error);
+        }
+    }
+
+    fn log_is_here(&self) -> bool {
+        matches!(self.log, LogSeat::Here(_))
     }
 
     fn take_in(&mut self) {
         let now = wall_clock();
         for _ in 0..BATCH_MAX {
             let Some(ShardRequest { ask, reply_to }) = self.inbox.pop() else { break };
-            let answer = match ask {
-                Ask::Command(command) => self.shard.command(now, command),
-                Ask::Query(query) => self.shard.query(&query),
-            };
-            if self.shard.is_committed(answer.after) {
-                self.mesh.reply(reply_to, answer.reply);
-            } else {
-                self.held.push_back(Held { after: answer.after, reply_to, reply: answer.reply });
-            }
+            self.desk.take_in(now, ask, reply_to);
+        }
+        self.answer();
+    }
+
+    /// Gives out every answer that may go.
+    fn answer(&mut self) {
+        while let Some((reply_to, reply)) = self.desk.next_answer() {
+            self.mesh.reply(reply_to, reply);
         }
     }
 
     /// Makes the open batch durable, if there is one and the log is here.
     fn commit(&mut self) {
         let LogSeat::Here(log) = &mut self.log else { return };
-        let Some(batch) = self.shard.begin_commit() else { return };
+        let Some(batch) = self.desk.begin_commit() else { return };
         if self.disk_wait > INLINE_COMMIT_MAX {
-            self.send_log_away(Some(batch));
+            self.send_log_away(Job::Append(batch));
             return;
         }
         let start = Instant::now();
         let result = log.append(&batch.entries);
-        let took = start.elapsed();
-        self.finish_commit(batch, result, took);
+        self.finish_commit(batch, result, start.elapsed());
         self.maintain();
     }
 
-    fn finish_commit(&mut self, batch: Batch, result: Result<(), LogError>, took: Duration) {
-        if let Err(error) = result {
-            end_process(&error);
+    fn finish_commit(&mut self, batch: Batch, result: Result<(), AppendError>, took: Duration) {
+        match result {
+            Ok(()) => {
+                let waited = took.saturating_sub(ROW_COST * batch.entries.len() as u32);
+                self.disk_wait = (self.disk_wait * 7 + waited) / 8;
+                self.metrics.commits.add(1);
+                self.metrics.records.add(batch.entries.len() as u64);
+                self.desk.finish_commit(batch);
+            }
+            Err(AppendError::RolledBack(error)) => {
+                tracing::error!(%error, "the disk is full: reading goes on, changes are refused until there is room");
+                self.metrics.log_full.set(1);
+                self.desk.roll_back(batch);
+            }
+            Err(AppendError::Unknown(error)) => end_process(&error),
         }
-        let waited = took.saturating_sub(ROW_COST * batch.entries.len() as u32);
-        self.disk_wait = (self.disk_wait * 7 + waited) / 8;
-        self.metrics.commits.add(1);
-        self.metrics.records.add(batch.entries.len() as u64);
-        self.shard.finish_commit(batch);
-        while let Some(held) = self.held.pop_front_if(|held| self.shard.is_committed(held.after)) {
-            self.mesh.reply(held.reply_to, held.reply);
-        }
+        self.answer();
     }
 
     /// Upkeep takes milliseconds, so it is never done on the shard's core.
@@ -144,26 +165,25 @@ impl Pump {
         if let LogSeat::Here(log) = &self.log
             && log.maintenance_is_due()
         {
-            self.send_log_away(None);
+            self.send_log_away(Job::Maintain);
         }
     }
 
-    fn send_log_away(&mut self, batch: Option<Batch>) {
+    fn send_log_away(&mut self, job: Job) {
         let seat = Rc::new(RefCell::new(None));
         let LogSeat::Here(mut log) = std::mem::replace(&mut self.log, LogSeat::Away(Rc::clone(&seat))) else {
             unreachable!("the log is sent away from here only")
         };
         let inbox = Rc::clone(&self.inbox);
         rt::spawn(async move {
-            let job = move || {
-                let start = Instant::now();
-                let result = match &batch {
-                    Some(batch) => log.append(&batch.entries).map(|()| Upkeep::default()),
-                    None => log.maintain(),
-                };
-                Returned { log, batch, result, took: start.elapsed() }
+            if matches!(job, Job::Probe) {
+                rt::sleep(PROBE_EVERY).await;
+            }
+            let work = move || {
+                let done = do_job(&mut *log, job);
+                Returned { log, done }
             };
-            let returned = rt::blocking(job).await;
+            let returned = rt::blocking(work).await;
             *seat.borrow_mut() = Some(returned);
             inbox.signal.raise();
         });
@@ -171,21 +191,43 @@ impl Pump {
 
     fn take_log_back(&mut self) {
         let LogSeat::Away(seat) = &self.log else { return };
-        let Some(Returned { log, batch, result, took }) = seat.take() else { return };
+        let Some(Returned { log, done }) = seat.take() else { return };
         self.log = LogSeat::Here(log);
-        match batch {
-            Some(batch) => {
-                self.finish_commit(batch, result.map(drop), took);
+        match done {
+            Done::Append { batch, result, took } => {
+                self.finish_commit(batch, result, took);
                 self.maintain();
             }
-            None => match result {
-                Ok(Upkeep { pages_pinned: 0 }) => {}
-                Ok(Upkeep { pages_pinned }) => {
+            Done::Maintain(Ok(Upkeep { pages_pinned, no_room })) => {
+                if pages_pinned > 0 {
                     tracing::warn!(pages_pinned, "a reader keeps the log's journal from being written back");
                 }
-                Err(error) => end_process(&error),
-            },
+                if no_room {
+                    tracing::warn!(
+                        "the disk is too full to write the log's journal back: it goes on growing"
+                    );
+                }
+            }
+            Done::Probe(Ok(())) => {
+                tracing::info!("the disk has room again: changes are taken");
+                self.metrics.log_full.set(0);
+                self.desk.resume();
+            }
+            Done::Probe(Err(AppendError::RolledBack(_))) => {}
+            Done::Maintain(Err(error)) | Done::Probe(Err(AppendError::Unknown(error))) => end_process(&error),
         }
+    }
+}
+
+fn do_job(log: &mut dyn Log, job: Job) -> Done {
+    match job {
+        Job::Append(batch) => {
+            let start = Instant::now();
+            let result = log.append(&batch.entries);
+            Done::Append { batch, result, took: start.elapsed() }
+        }
+        Job::Maintain => Done::Maintain(log.maintain()),
+        Job::Probe => Done::Probe(log.probe()),
     }
 }
 

@@ -6,6 +6,13 @@
 
 use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
 
+/// What is asked of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ask {
+    Command(Command),
+    Query(Query),
+}
+
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Actor {

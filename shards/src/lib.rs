@@ -5,6 +5,7 @@
 //! whoever owns it, one call at a time, from one thread.
 
 pub mod command;
+pub mod desk;
 pub mod ids;
 pub mod limits;
 pub mod log;

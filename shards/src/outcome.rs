@@ -76,13 +76,21 @@ pub struct Totals {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rejection {
-    SoldOut { remaining: u32 },
-    QuotaBelowCommitted { committed: u32 },
-    HasReservations { reserved: u32 },
+    SoldOut {
+        remaining: u32,
+    },
+    QuotaBelowCommitted {
+        committed: u32,
+    },
+    HasReservations {
+        reserved: u32,
+    },
     UsernameTaken,
     EventExists,
     EventNotFound,
     EventDeleted,
     NotYourEvent,
     ReservationNotFound,
+    /// The log has no room for any change.
+    LogFull,
 }

@@ -4,14 +4,15 @@
 //! Memory runs ahead of the disk by at most the open batch and the one being
 //! written. Two watermarks say how far each has come: `applied` and
 //! `committed`, and no answer leaves before `committed` has reached what the
-//! answer saw, be it a change, a rejection or a read.
+//! answer saw, be it a change, a rejection or a read. A log without room takes
+//! memory back to `committed`.
 
 use crate::command::{Command, Query};
 use crate::ids::{Epoch, Slot, Timestamp};
 use crate::limits::SLOT_COUNT;
-use crate::outcome::Reply;
+use crate::outcome::{Rejection, Reply};
 use crate::record::{Entry, Record, SlotHead};
-use crate::state::{Decision, ShardState};
+use crate::state::{Decision, Replaced, ShardState};
 
 pub type SlotHeads = Box<[SlotHead; SLOT_COUNT]>;
 
@@ -31,6 +32,14 @@ pub struct Answer {
 pub struct Batch {
     pub number: BatchNumber,
     pub entries: Vec<Entry>,
+    befores: Vec<Before>,
+}
+
+/// What an entry put an end to, in case that there is no room for it.
+#[derive(Debug)]
+struct Before {
+    head: SlotHead,
+    replaced: Replaced,
 }
 
 #[derive(Debug)]
@@ -41,9 +50,13 @@ pub struct Shard {
     epoch: Epoch,
     /// Records of the batch that is still open.
     open: Vec<Entry>,
+    /// For each of `open`.
+    befores: Vec<Before>,
     applied: BatchNumber,
     writing: Option<BatchNumber>,
     committed: BatchNumber,
+    /// The log had no room: nothing is changed until it has.
+    read_only: bool,
 }
 
 impl Shard {
@@ -53,9 +66,11 @@ impl Shard {
             heads,
             epoch,
             open: Vec::new(),
+            befores: Vec::new(),
             applied: BatchNumber(0),
             writing: None,
             committed: BatchNumber(0),
+            read_only: false,
         }
     }
 
@@ -65,14 +80,18 @@ impl Shard {
 
     /// Decides and applies. `now` is the wall clock; time never goes back within a slot.
     pub fn command(&mut self, now: Timestamp, command: Command) -> Answer {
+        if self.read_only {
+            return self.refuse(Rejection::LogFull);
+        }
         let slot = command.slot();
         let reply = match self.state.decide(command) {
             Ok(Decision::Change(record)) => {
                 // Never 0, whatever the clock says: state has that for "not yet".
                 let at = now.max(self.heads[slot.index()].at).max(Timestamp(1));
+                let replaced = self.state.replaced_by(&record);
                 self.state.apply(at, &record);
                 let outcome = self.state.outcome(&record);
-                self.log(slot, at, record);
+                self.log(slot, at, record, replaced);
                 Ok(outcome)
             }
             Ok(Decision::Unchanged(outcome)) => Ok(outcome),
@@ -85,6 +104,11 @@ impl Shard {
         Answer { reply: self.state.query(query), after: self.applied }
     }
 
+    /// The answer to a command that is not even looked at.
+    pub fn refuse(&self, rejection: Rejection) -> Answer {
+        Answer { reply: Err(rejection), after: self.applied }
+    }
+
     /// Closes the open batch and hands it out to be made durable. `None` when there
     /// is nothing in it, or the one before is still being written.
     pub fn begin_commit(&mut self) -> Option<Batch> {
@@ -92,7 +116,8 @@ impl Shard {
             return None;
         }
         self.writing = Some(self.applied);
-        Some(Batch { number: self.applied, entries: std::mem::take(&mut self.open) })
+        let entries = std::mem::take(&mut self.open);
+        Some(Batch { number: self.applied, entries, befores: std::mem::take(&mut self.befores) })
     }
 
     /// The batch that [`Shard::begin_commit`] handed out is durable.
@@ -104,7 +129,34 @@ impl Shard {
             // The entries' memory serves the next batch.
             self.open = batch.entries;
             self.open.clear();
+            self.befores = batch.befores;
+            self.befores.clear();
         }
+    }
+
+    /// There was no room for the batch that [`Shard::begin_commit`] handed out, and nothing
+    /// of it is on disk. Takes everything back that is not committed: the batch, and what
+    /// came after it. From now on commands are refused, until [`Shard::resume`].
+    pub fn roll_back(&mut self, batch: Batch) {
+        assert_eq!(self.writing.take(), Some(batch.number), "a batch failed that was not begun");
+        let later = self.open.drain(..).zip(self.befores.drain(..)).rev();
+        let earlier = batch.entries.into_iter().zip(batch.befores).rev();
+        for (entry, before) in later.chain(earlier) {
+            self.state.undo(&entry.record, before.replaced);
+            self.heads[entry.slot.index()] = before.head;
+        }
+        self.applied = self.committed;
+        self.read_only = true;
+    }
+
+    /// The log has room again.
+    pub fn resume(&mut self) {
+        self.read_only = false;
+    }
+
+    /// Whether the log had no room when it was last asked.
+    pub fn is_read_only(&self) -> bool {
+        self.read_only
     }
 
     /// Whether what waits for `after` may go out.
@@ -112,11 +164,12 @@ impl Shard {
         after <= self.committed
     }
 
-    fn log(&mut self, slot: Slot, at: Timestamp, record: Record) {
+    fn log(&mut self, slot: Slot, at: Timestamp, record: Record, replaced: Replaced) {
         if self.open.is_empty() {
             self.applied = BatchNumber(self.applied.0 + 1);
         }
         let head = &mut self.heads[slot.index()];
+        self.befores.push(Before { head: *head, replaced });
         let lsn = head.lsn.next();
         let chain = head.chain_next(slot, self.epoch, lsn, at, &record.encode());
         *head = SlotHead { lsn, chain, at };

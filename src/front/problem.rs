@@ -126,6 +126,8 @@ kinds! {
         "It is about to stop. Nothing was done; try again after 'Retry-After' seconds."
     VersionNotSupported "version-not-supported" 505 "This version of HTTP is not spoken here"
         "Use HTTP/1.1 or HTTP/1.0."
+    LogFull "log-full" 507 "The disk of the log is full: nothing was done"
+        "The server can change nothing until there is room on its disk again, which it notices by itself within a second. Nothing was done; reading works meanwhile. Tell whoever runs the server, and try again after 'Retry-After' seconds."
 }
 
 impl Kind {
@@ -162,6 +164,7 @@ impl Kind {
             Kind::NotImplemented => refused("BREW / HTTP/1.1\r\n"),
             Kind::VersionNotSupported => refused("GET / HTTP/2.0\r\n"),
             Kind::Overloaded | Kind::TooManyConnections => Problem::unavailable(self),
+            Kind::LogFull => Rejection::LogFull.into(),
             Kind::NotReady => Problem::not_ready("5f2b8c90aa41d7e3"),
             Kind::NotFound | Kind::NotAcceptable | Kind::RequestTimeout => Problem::plain(self),
         }
@@ -340,12 +343,14 @@ impl From<Rejection> for Problem {
             Rejection::EventNotFound | Rejection::ReservationNotFound => Problem::plain(Kind::NotFound),
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
+            Rejection::LogFull => Problem::unavailable(Kind::LogFull),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::http::write::reason;
     use super::*;
 
     #[test]
@@ -366,6 +371,7 @@ mod tests {
             let wanted = ["type", "title", "status", "detail"].into_iter().chain(own);
             assert_eq!(members.as_object().unwrap().len(), wanted.clone().count(), "{kind:?}");
             assert!(wanted.into_iter().all(|name| !members[name].is_null()), "{kind:?}");
+            assert_ne!(reason(kind.status()), "", "{kind:?}");
         }
     }
 }

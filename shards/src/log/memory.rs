@@ -1,13 +1,17 @@
 //! A log that forgets: for measuring what durability costs, and for trying out.
 
-use super::{Log, LogError, Upkeep};
+use super::{AppendError, Log, LogError, Upkeep};
 use crate::record::Entry;
 
 #[derive(Debug, Default)]
 pub struct MemoryLog;
 
 impl Log for MemoryLog {
-    fn append(&mut self, _batch: &[Entry]) -> Result<(), LogError> {
+    fn append(&mut self, _batch: &[Entry]) -> Result<(), AppendError> {
+        Ok(())
+    }
+
+    fn probe(&mut self) -> Result<(), AppendError> {
         Ok(())
     }
 
@@ -17,5 +21,9 @@ impl Log for MemoryLog {
 
     fn maintain(&mut self) -> Result<Upkeep, LogError> {
         Ok(Upkeep::default())
+    }
+
+    fn close(self: Box<Self>) -> Result<(), LogError> {
+        Ok(())
     }
 }

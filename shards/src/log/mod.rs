@@ -1,11 +1,16 @@
 //! A shard's write-ahead log: what is in it survives, what is not never happened.
 
+mod journal;
+mod mark;
 mod memory;
 mod sqlite;
 
+use std::io;
 use std::path::PathBuf;
 
 use crate::record::Entry;
+pub use journal::{Damage, find_damage, journal_of};
+pub use mark::{Mark, MarkFile};
 pub use memory::MemoryLog;
 pub use sqlite::{FileHeader, LogFile, Row, SqliteLog, Synchronous};
 
@@ -16,9 +21,15 @@ pub trait Log: Send {
     ///
     /// # Errors
     ///
-    /// After an error nobody knows which of the entries are on disk, and no
-    /// later call may be made: the process has to end and recover.
-    fn append(&mut self, batch: &[Entry]) -> Result<(), LogError>;
+    /// See [`AppendError`], which says what may be done after one.
+    fn append(&mut self, batch: &[Entry]) -> Result<(), AppendError>;
+
+    /// Tries whether there is room again, after [`AppendError::RolledBack`].
+    ///
+    /// # Errors
+    ///
+    /// As of [`Log::append`]: `RolledBack` says that there is none yet.
+    fn probe(&mut self) -> Result<(), AppendError>;
 
     /// Whether [`Log::maintain`] has something to do.
     fn maintenance_is_due(&self) -> bool;
@@ -27,8 +38,27 @@ pub trait Log: Send {
     ///
     /// # Errors
     ///
-    /// As bad as an error of [`Log::append`], and to be treated as one.
+    /// As bad as [`AppendError::Unknown`], and to be treated as one.
     fn maintain(&mut self) -> Result<Upkeep, LogError>;
+
+    /// Leaves everything in order. Nothing is appended any more.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses: what was committed is safe all the same, as after a kill.
+    fn close(self: Box<Self>) -> Result<(), LogError>;
+}
+
+/// What a failed commit leaves behind.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The disk is full, and nothing of the batch is on it. Later calls may be made.
+    #[error(transparent)]
+    RolledBack(LogError),
+    /// Nobody knows which of the entries are on disk (a sync that is tried again can lie), and
+    /// no later call may be made: the process has to end and recover.
+    #[error(transparent)]
+    Unknown(LogError),
 }
 
 /// What upkeep found.
@@ -37,14 +67,25 @@ pub struct Upkeep {
     /// Pages that could not be written back, because a reader beside the server needs them
     /// as they were: the journal grows for as long as it does.
     pub pages_pinned: u64,
+    /// There was no room to write pages back to. They are safe where they are.
+    pub no_room: bool,
 }
 
-/// A failed commit. What an operator needs: which file, and what the disk said.
+/// A log that could not be read or written. What an operator needs: which file, and what
+/// the disk said.
 #[derive(Debug, thiserror::Error)]
 #[error("{action} {}: {source}", path.display())]
 pub struct LogError {
     /// Verb and object: "commit to", "checkpoint".
     pub action: &'static str,
     pub path: PathBuf,
-    pub source: rusqlite::Error,
+    pub source: LogErrorSource,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogErrorSource {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }

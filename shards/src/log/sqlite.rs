@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::{Log, LogError, Upkeep};
+use super::{AppendError, Log, LogError, Mark, MarkFile, Upkeep};
 use crate::ids::{Epoch, Lsn, Slot, Timestamp};
 use crate::limits::CHECKPOINT_PAGES;
 use crate::record::{Columns, Entry, Kind};
@@ -58,6 +58,8 @@ pub struct LogFile {
 /// One row as read back, still unchecked.
 #[derive(Debug)]
 pub struct Row<'a> {
+    /// From 1, without gaps: rows are only ever appended.
+    pub position: u64,
     pub slot: Slot,
     pub epoch: Epoch,
     pub lsn: Lsn,
@@ -100,7 +102,11 @@ impl LogFile {
             "this build's SQLite {} can lose commits",
             rusqlite::version()
         );
-        let failed = |source| LogError { action: "open", path: path.to_owned(), source };
+        let failed = |source: rusqlite::Error| LogError {
+            action: "open",
+            path: path.to_owned(),
+            source: source.into(),
+        };
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         let level = match synchronous {
             Synchronous::Full => "FULL",
@@ -198,11 +204,11 @@ impl LogFile {
         let mut statement = self.connection.prepare_cached(SELECT).map_err(failed)?;
         let mut rows = statement.query([position.cast_signed()]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            let (at, row) = decode_row(row).map_err(failed)?;
+            let row = decode_row(row).map_err(failed)?;
             if !visit(&row)? {
                 break;
             }
-            position = at;
+            position = row.position;
         }
         Ok(position)
     }
@@ -226,18 +232,31 @@ impl LogFile {
     ///
     /// When the disk refuses, or a reader of another process stands in the way.
     pub fn checkpoint(&self) -> Result<(), LogError> {
-        let row =
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0));
-        let busy = row.map_err(self.failed("checkpoint"))?;
-        if busy != 0 {
+        if !self.empty_journal().map_err(self.failed("checkpoint"))? {
             let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
             return Err(self.failed("checkpoint")(rusqlite::Error::SqliteFailure(busy, None)));
         }
         Ok(())
     }
 
+    /// False when a reader of another process stands in the way.
+    fn empty_journal(&self) -> rusqlite::Result<bool> {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.connection.query_row(checkpoint, [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
+    }
+
+    /// Rolled back is only what is known to be so: `SQLITE_FULL` comes from a write that found
+    /// no room, before the frame that would make a commit, and then the transaction is undone.
+    fn commit_failed(&self, error: rusqlite::Error) -> AppendError {
+        let is_undone =
+            || self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
+        let rolled_back = is_full(&error) && is_undone();
+        let error = self.failed("commit to")(error);
+        if rolled_back { AppendError::RolledBack(error) } else { AppendError::Unknown(error) }
+    }
+
     fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> LogError + use<'_> {
-        move |source| LogError { action, path: self.path.clone(), source }
+        move |source| LogError { action, path: self.path.clone(), source: source.into() }
     }
 }
 
@@ -245,13 +264,21 @@ impl LogFile {
 #[derive(Debug)]
 pub struct SqliteLog {
     file: LogFile,
+    mark_file: MarkFile,
+    /// As it was written last.
+    mark: Mark,
     /// Estimate of the pages in SQLite's journal.
     journal_pages: u64,
 }
 
 impl SqliteLog {
-    pub fn new(file: LogFile) -> SqliteLog {
-        SqliteLog { file, journal_pages: 0 }
+    /// `mark` is where `file` ends, as `mark_file` says.
+    pub fn new(file: LogFile, mark_file: MarkFile, mark: Mark) -> SqliteLog {
+        SqliteLog { file, mark_file, mark, journal_pages: 0 }
+    }
+
+    fn mark_failed(&self, action: &'static str) -> impl Fn(std::io::Error) -> LogError + use<'_> {
+        move |source| LogError { action, path: self.mark_file.path().to_owned(), source: source.into() }
     }
 
     fn insert_all(&self, batch: &[Entry]) -> rusqlite::Result<()> {
@@ -266,31 +293,73 @@ impl SqliteLog {
     }
 }
 
+/// Dirties a page and leaves everything as it was: an update that changes nothing would not.
+const PROBE: &str = "BEGIN IMMEDIATE;
+     INSERT INTO header SELECT * FROM header;
+     DELETE FROM header WHERE rowid > 1;
+     COMMIT;";
+
 impl Log for SqliteLog {
-    fn append(&mut self, batch: &[Entry]) -> Result<(), LogError> {
-        self.insert_all(batch).map_err(self.file.failed("commit to"))?;
+    fn append(&mut self, batch: &[Entry]) -> Result<(), AppendError> {
+        self.insert_all(batch).map_err(|error| self.file.commit_failed(error))?;
+        self.mark = self.mark.advanced(batch);
+        let marked = self.mark_file.write(&self.mark).map_err(self.mark_failed("write"));
+        marked.map_err(AppendError::Unknown)?;
         // A commit writes the tail page of the table, and one more for each
         // hundred rows or so; a rough count is enough to know when it is time.
         self.journal_pages += 2 + batch.len() as u64 / 64;
         Ok(())
     }
 
+    /// Empties the journal first: that may make room, and takes away what is in it of the
+    /// commit that failed, which recovery would have to tell from a damaged one.
+    fn probe(&mut self) -> Result<(), AppendError> {
+        let failed = |error| self.file.commit_failed(error);
+        if self.file.empty_journal().map_err(failed)? {
+            self.journal_pages = 0;
+        }
+        self.file.connection.execute_batch(PROBE).map_err(failed)
+    }
+
     fn maintenance_is_due(&self) -> bool {
         self.journal_pages >= CHECKPOINT_PAGES
     }
 
-    /// Checkpoints as much as readers of other processes let through.
+    /// Checkpoints as much as readers of other processes let through, and syncs the mark, so
+    /// that a power cut leaves no older one than of the checkpoint before.
     fn maintain(&mut self) -> Result<Upkeep, LogError> {
         self.journal_pages = 0;
+        self.mark_file.sync().map_err(self.mark_failed("sync"))?;
         let connection = &self.file.connection;
         // busy, pages in the journal, pages of these written back.
         let checkpoint = || {
             let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
             statement.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
         };
-        let (pages, written_back) = checkpoint().map_err(self.file.failed("checkpoint"))?;
-        Ok(Upkeep { pages_pinned: u64::try_from(pages - written_back).unwrap_or(0) })
+        match checkpoint() {
+            Ok((pages, written_back)) => {
+                let pages_pinned = u64::try_from(pages - written_back).unwrap_or(0);
+                Ok(Upkeep { pages_pinned, no_room: false })
+            }
+            Err(error) if is_full(&error) => Ok(Upkeep { pages_pinned: 0, no_room: true }),
+            Err(error) => Err(self.file.failed("checkpoint")(error)),
+        }
     }
+
+    fn close(self: Box<Self>) -> Result<(), LogError> {
+        match self.file.empty_journal() {
+            // A reader beside us, or a full disk: the journal stays, and the next start reads it.
+            Ok(_) => {}
+            Err(error) if is_full(&error) => {}
+            Err(error) => return Err(self.file.failed("checkpoint")(error)),
+        }
+        self.mark_file.sync().map_err(self.mark_failed("sync"))
+    }
+}
+
+/// No room on the disk, as a write says it. A sync that says so is another matter.
+fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }
 
 fn insert_entry(insert: &mut rusqlite::CachedStatement<'_>, entry: &Entry) -> rusqlite::Result<()> {
@@ -312,7 +381,7 @@ fn insert_entry(insert: &mut rusqlite::CachedStatement<'_>, entry: &Entry) -> ru
     Ok(())
 }
 
-fn decode_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<(u64, Row<'a>)> {
+fn decode_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Row<'a>> {
     let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let body = row.get_ref(10)?.as_str_or_null()?.unwrap_or("");
     let columns = Columns {
@@ -323,15 +392,15 @@ fn decode_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<(u64, Row<'a>)
         quantity: row.get(9)?,
         body: Cow::Borrowed(body),
     };
-    let decoded = Row {
+    Ok(Row {
+        position: number(0)?,
         slot: Slot(row.get(1)?),
         epoch: Epoch(number(2)?),
         lsn: Lsn(number(3)?),
         at: Timestamp(number(4)?),
         columns,
         chain: number(11)?,
-    };
-    Ok((number(0)?, decoded))
+    })
 }
 
 /// Tables for us, and the view `history` for people with a plain `sqlite3` shell.

@@ -45,6 +45,11 @@ impl ShardState {
         assert!(before.is_none(), "a username was given twice: {}", user.username);
     }
 
+    pub(super) fn undo_user_created(&mut self, user: &UserCreated) {
+        let account = self.accounts.remove(&user.username);
+        assert!(account.is_some(), "an account that was not there is taken back: {}", user.username);
+    }
+
     pub(super) fn account(&self, username: &Username) -> Option<Box<AccountView>> {
         let account = self.accounts.get(username)?;
         Some(Box::new(AccountView {

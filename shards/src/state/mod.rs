@@ -15,13 +15,17 @@ use crate::ids::{EventId, ReservationId, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply, Totals};
 use crate::record::Record;
 use accounts::Account;
-use events::Event;
+use events::{Edition, Event, EventTotals};
 
 #[derive(Debug, Default)]
 pub struct ShardState {
     accounts: BTreeMap<Username, Account>,
     /// Deleted ones stay, so that their id is never taken for an unknown one.
     events: BTreeMap<EventId, Event>,
+    /// Those that are not deleted, by organizer.
+    events_of: BTreeSet<(UserId, EventId)>,
+    /// Over those that are not deleted.
+    totals: EventTotals,
     /// Every reservation ever made, by customer, in the order of their lists.
     reservations_of: BTreeSet<(UserId, ReservationId)>,
 }
@@ -33,6 +37,14 @@ pub enum Decision {
     Change(Record),
     /// Already so: nothing to log.
     Unchanged(Outcome),
+}
+
+/// What a record puts an end to and does not say itself.
+#[derive(Debug)]
+pub enum Replaced {
+    Nothing,
+    /// An edited event as it was.
+    Event(Box<Edition>),
 }
 
 impl ShardState {
@@ -61,6 +73,36 @@ impl ShardState {
             Record::EventDeleted { event, .. } => self.apply_event_deleted(at, *event),
             Record::Reserved { id, customer, quantity } => self.apply_reserved(at, *id, *customer, *quantity),
             Record::Cancelled { id, .. } => self.apply_cancelled(at, *id),
+        }
+    }
+
+    /// What has to be known beforehand to take `record` back.
+    pub fn replaced_by(&self, record: &Record) -> Replaced {
+        match record {
+            Record::EventEdited(event) => Replaced::Event(Box::new(self.events[&event.id].edition())),
+            Record::UserCreated(_)
+            | Record::EventCreated(_)
+            | Record::EventDeleted { .. }
+            | Record::Reserved { .. }
+            | Record::Cancelled { .. } => Replaced::Nothing,
+        }
+    }
+
+    /// The inverse of [`ShardState::apply`], of the last record that was applied and not
+    /// taken back. `replaced` is what [`ShardState::replaced_by`] said before.
+    pub fn undo(&mut self, record: &Record, replaced: Replaced) {
+        match (record, replaced) {
+            (Record::UserCreated(user), Replaced::Nothing) => self.undo_user_created(user),
+            (Record::EventCreated(event), Replaced::Nothing) => self.undo_event_created(event.id),
+            (Record::EventEdited(event), Replaced::Event(before)) => {
+                self.undo_event_edited(event.id, *before)
+            }
+            (Record::EventDeleted { event, tickets, .. }, Replaced::Nothing) => {
+                self.undo_event_deleted(*event, *tickets);
+            }
+            (Record::Reserved { id, customer, .. }, Replaced::Nothing) => self.undo_reserved(*id, *customer),
+            (Record::Cancelled { id, .. }, Replaced::Nothing) => self.undo_cancelled(*id),
+            (record, replaced) => unreachable!("{record:?} does not replace {replaced:?}"),
         }
     }
 
@@ -103,13 +145,8 @@ impl ShardState {
     }
 
     fn totals(&self) -> Totals {
-        let mut totals = Totals { accounts: self.accounts.len() as u64, ..Totals::default() };
-        for event in self.events.values().filter(|event| !event.is_deleted()) {
-            totals.events += 1;
-            totals.quota += u64::from(event.quota());
-            totals.reserved += u64::from(event.reserved());
-        }
-        totals
+        let EventTotals { events, quota, reserved } = self.totals;
+        Totals { events, accounts: self.accounts.len() as u64, quota, reserved }
     }
 }
 

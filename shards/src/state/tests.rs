@@ -67,6 +67,8 @@ fn query(words: &[&str]) -> Option<Query> {
     Some(match *words {
         ["view"] => Query::Event { event },
         ["list"] => Query::Events { after: None, limit: 10, organizer: None },
+        [who, "list"] => Query::Events { after: None, limit: 10, organizer: Some(actor(who).user) },
+        ["totals"] => Query::Totals,
         [who, "see", number] => {
             let reservation = ReservationId { event, number: number.parse().unwrap() };
             Query::Reservation { reservation, actor: actor(who) }
@@ -94,6 +96,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::EventDeleted => "deleted".to_owned(),
                 Rejection::NotYourEvent => "not-yours".to_owned(),
                 Rejection::ReservationNotFound => "no-reservation".to_owned(),
+                Rejection::LogFull => unreachable!("state knows no log"),
             };
         }
     };
@@ -112,17 +115,18 @@ fn describe(reply: &Reply, changed: bool) -> String {
             let live = list.iter().filter(|one| one.status == ReservationStatus::Confirmed);
             format!("{} of {}", live.count(), list.len())
         }
-        Outcome::Account(_) | Outcome::EventDeleted | Outcome::Cancelled | Outcome::Totals(_) => {
-            "same".to_owned()
-        }
+        Outcome::Totals(totals) => format!("{} of {}", totals.reserved, totals.quota),
+        Outcome::Account(_) | Outcome::EventDeleted | Outcome::Cancelled => "same".to_owned(),
     }
 }
 
 /// Steps are separated by `|`, each `what is done -> what comes of it`. In the
-/// end a state made of the records alone must be the same.
+/// end a state made of the records alone must be the same, and taking them back
+/// one by one leads back through every state that there was.
 fn check(steps: &str) {
     let mut state = ShardState::default();
     let mut records = Vec::new();
+    let mut way_back = Vec::new();
     for (index, step) in steps.split('|').enumerate() {
         let (done, expected) = step.split_once("->").expect("a step has an arrow");
         let words: Vec<&str> = done.split_whitespace().collect();
@@ -131,6 +135,7 @@ fn check(steps: &str) {
             Some(query) => (state.query(&query), false),
             None => match state.decide(command(&words)) {
                 Ok(Decision::Change(record)) => {
+                    way_back.push((format!("{state:?}"), record.clone(), state.replaced_by(&record)));
                     state.apply(at, &record);
                     let outcome = state.outcome(&record);
                     records.push((at, record));
@@ -147,6 +152,10 @@ fn check(steps: &str) {
         replayed.apply(*at, record);
     }
     assert_eq!(format!("{replayed:?}"), format!("{state:?}"), "replay of {steps}");
+    while let Some((before, record, replaced)) = way_back.pop() {
+        state.undo(&record, replaced);
+        assert_eq!(format!("{state:?}"), before, "{record:?} taken back in {steps}");
+    }
 }
 
 #[test]
@@ -199,6 +208,16 @@ fn a_deleted_event_takes_its_reservations_along() {
     );
     check("event 2 -> ok | p delete -> not-yours | z delete -> ok | event 2 -> exists");
     check("event 2 -> ok | a reserve 1 -> ok | a cancel 1 -> ok | o delete -> ok | a see 1 -> cancelled 1");
+}
+
+#[test]
+fn totals_and_organizers_lists_are_of_what_is_not_deleted() {
+    check(
+        "totals -> 0 of 0 | event 9 -> ok | a reserve 2 -> ok | totals -> 2 of 9 | o quota 5 -> ok | totals -> 2 of 5 | b reserve 1 -> ok | a cancel 1 -> ok | totals -> 1 of 5 | o delete force -> ok | totals -> 0 of 0",
+    );
+    check(
+        "o list -> 0 events | event 9 -> ok | o list -> 1 events | p list -> 0 events | o delete -> ok | o list -> 0 events",
+    );
 }
 
 #[test]

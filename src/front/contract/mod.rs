@@ -48,6 +48,7 @@ fn problems(route: &Route, operation: &Operation) -> Vec<Kind> {
                 Kind::Forbidden => matches!(route.access, Access::Only(_)),
                 Kind::NotFound => parameter(route.path).is_some(),
                 Kind::NotAcceptable | Kind::Invalid => route.speaks_json(),
+                Kind::LogFull => !route.method.is_safe() && route.endpoint != Endpoint::CreateSession,
                 Kind::MalformedJson | Kind::UnsupportedMediaType => operation.body.is_some(),
                 _ => false,
             }

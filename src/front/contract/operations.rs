@@ -359,7 +359,7 @@ pub(super) fn operation(endpoint: Endpoint) -> Operation {
             ],
         )
         .query::<PopulateQuery>()
-        .problems(&[Kind::NotFound, Kind::EventExists]),
+        .problems(&[Kind::NotFound, Kind::EventExists, Kind::LogFull]),
         Endpoint::Live => Operation::new(
             Tag::Server,
             "Is the process alive",

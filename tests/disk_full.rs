@@ -1,0 +1,255 @@
+//! A disk that is full: nothing is done by halves, reading goes on, and writing
+//! works again as soon as there is room, without a restart.
+//!
+//! Needs a file system of its own: run by name, as root,
+//! `cargo test --test disk_full -- --ignored`.
+
+mod support;
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::client::{Answer, Client};
+use support::{PASSWORD, Stage, all_items, number, text};
+
+const RESERVATIONS: &str = "/api/v1/reservations";
+
+/// A file system in memory, of a few MiB, that is gone with this.
+struct SmallDisk {
+    path: PathBuf,
+    _parent: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    fn mount() -> SmallDisk {
+        let parent = tempfile::tempdir().expect("a directory");
+        let path = parent.path().join("disk");
+        fs::create_dir(&path).expect("a directory");
+        let mount =
+            Command::new("mount").args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"]).arg(&path).output();
+        let mount = mount.expect("mount is there");
+        assert!(mount.status.success(), "{}", String::from_utf8_lossy(&mount.stderr));
+        SmallDisk { path, _parent: parent }
+    }
+
+    fn data(&self) -> PathBuf {
+        self.path.join("data")
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.path.join("filler")
+    }
+
+    /// Takes every byte that is left.
+    fn fill(&self) {
+        let mut filler = File::options().create(true).append(true).open(self.filler()).expect("a file");
+        for size in [1 << 16, 1 << 12] {
+            while filler.write_all(&vec![0; size]).is_ok() {}
+        }
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.filler()).expect("it was filled before");
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("--lazy").arg(&self.path).status();
+        assert!(unmounted.is_ok_and(|status| status.success()), "{} stays mounted", self.path.display());
+    }
+}
+
+/// Every change of every kind is refused alike, and says that nothing was done.
+fn check_refused(answer: Answer) {
+    assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
+    answer.problem(507, "log-full");
+}
+
+/// Asks until it is done, and says how long that took.
+fn until_done(mut ask: impl FnMut() -> Answer) -> (Answer, Duration) {
+    let start = Instant::now();
+    loop {
+        let answer = ask();
+        if answer.status < 300 {
+            return (answer, start.elapsed());
+        }
+        check_refused(answer);
+        assert!(start.elapsed() < Duration::from_secs(60), "there is room, and nothing works");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn everything(client: &Client, admin: &Client, events: &[u64]) -> Vec<Value> {
+    let mut seen = all_items(client, "/api/v1/events", 100);
+    for event in events {
+        seen.extend(all_items(admin, &format!("/api/v1/events/{event}/reservations"), 100));
+    }
+    seen
+}
+
+#[test]
+#[ignore = "needs root, for a small tmpfs"]
+fn a_full_disk_is_survived() {
+    let disk = SmallDisk::mount();
+    let stage = Stage::open(&disk.data(), 2);
+    let events = [stage.event(1_000_000), stage.event(1_000_000)];
+    let reserve = |event: u64| {
+        let path = format!("/api/v1/events/{event}/reservations");
+        stage.cust1.post(&path, &json!({ "quantity": 1 }))
+    };
+    let kept = events.map(|event| stage.reservation(event, 1));
+
+    for round in 0..3 {
+        disk.fill();
+        for event in events {
+            while reserve(event).status == 201 {}
+        }
+        let full = everything(&stage.anyone, &stage.admin, &events);
+        for event in events {
+            check_refused(reserve(event));
+            let edited = json!({ "name": "Another" });
+            check_refused(stage.org1.patch(&format!("/api/v1/events/{event}"), &edited));
+            check_refused(stage.org1.delete(&format!("/api/v1/events/{event}?force=true")));
+        }
+        for id in &kept {
+            check_refused(stage.cust1.delete(&format!("{RESERVATIONS}/{id}")));
+        }
+        // Whatever shard they go to, it is full.
+        check_refused(stage.org1.post("/api/v1/events", &json!({ "name": "New", "quota": 5 })));
+        let user = json!({ "username": format!("new-{round}"), "password": PASSWORD });
+        check_refused(stage.anyone.post("/api/v1/users", &user));
+        assert_eq!(everything(&stage.anyone, &stage.admin, &events), full, "a refusal changed something");
+        stage.anyone.get("/readyz").expect(200);
+        assert!(stage.anyone.get("/metrics").expect(200).text().contains("boxoffice_logs_full 2"));
+
+        disk.make_room();
+        for event in events {
+            let (_, took) = until_done(|| reserve(event));
+            println!("round {round}, event {event}: {took:?} from room to a sale");
+        }
+        let (made, _) = until_done(|| stage.anyone.post("/api/v1/users", &user));
+        assert_eq!(made.json()["username"], user["username"]);
+    }
+
+    let before = everything(&stage.anyone, &stage.admin, &events);
+    let (admin, anyone) = (stage.admin.token.clone().expect("logged in"), stage.anyone.token.clone());
+    assert!(anyone.is_none());
+    stage.server.kill();
+    let server = support::server::Server::start(&disk.data(), &["--demo", "--shards", "3"]);
+    let admin = server.client().with_token(&admin);
+    assert_eq!(everything(&server.client(), &admin, &events), before);
+}
+
+/// What was acknowledged to one of many who buy while the disk fills and empties.
+#[derive(Default)]
+struct Bought {
+    live: HashMap<String, u64>,
+    refused: usize,
+}
+
+#[test]
+#[ignore = "needs root, for a small tmpfs"]
+fn what_a_full_disk_refuses_is_not_done_and_what_it_takes_is_kept() {
+    let disk = SmallDisk::mount();
+    let stage = Stage::open(&disk.data(), 2);
+    let events: Vec<u64> = (0..4).map(|_| stage.event(10_000_000)).collect();
+    let stop = AtomicBool::new(false);
+    let bought: Mutex<Bought> = Mutex::default();
+    thread::scope(|scope| {
+        for index in 0..16 {
+            let (stage, events, stop, bought) = (&stage, &events, &stop, &bought);
+            scope.spawn(move || {
+                let mut own = Bought::default();
+                let token = stage.cust2.token.clone().expect("logged in");
+                let client = stage.server.client().with_token(&token);
+                let mut turn = index;
+                while !stop.load(Ordering::Relaxed) {
+                    turn += 1;
+                    let event = events[turn % events.len()];
+                    let path = format!("/api/v1/events/{event}/reservations");
+                    let answer = client.post(&path, &json!({ "quantity": 1 + turn % 3 }));
+                    if answer.status == 507 {
+                        own.refused += 1;
+                        continue;
+                    }
+                    let made = answer.expect(201).json();
+                    let id = text(&made, "id").to_owned();
+                    if turn.is_multiple_of(5) && client.delete(&format!("{RESERVATIONS}/{id}")).status == 204
+                    {
+                        continue;
+                    }
+                    own.live.insert(id, number(&made, "quantity"));
+                }
+                let mut all = bought.lock().expect("no panic");
+                all.live.extend(own.live);
+                all.refused += own.refused;
+            });
+        }
+        for _ in 0..4 {
+            thread::sleep(Duration::from_millis(300));
+            disk.fill();
+            thread::sleep(Duration::from_millis(300));
+            disk.make_room();
+            thread::sleep(Duration::from_millis(1200));
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+
+    let Bought { live, refused } = bought.into_inner().expect("no panic");
+    println!("{} kept, {refused} refused", live.len());
+    assert!(refused > 0, "the disk was never full");
+    check(&stage.admin, &events, &live);
+    let token = stage.admin.token.clone().expect("logged in");
+    stage.server.kill();
+    let server = support::server::Server::start(&disk.data(), &["--demo", "--shards", "1"]);
+    check(&server.client().with_token(&token), &events, &live);
+}
+
+/// The server has what was acknowledged, and nothing else.
+fn check(admin: &Client, events: &[u64], live: &HashMap<String, u64>) {
+    let mut found = HashMap::new();
+    for event in events {
+        for item in all_items(admin, &format!("/api/v1/events/{event}/reservations"), 100) {
+            if item["status"] == "confirmed" {
+                found.insert(text(&item, "id").to_owned(), number(&item, "quantity"));
+            }
+        }
+        let seen = admin.get(&format!("/api/v1/events/{event}")).expect(200).json();
+        support::check_sums(&seen);
+        let prefix = format!("{event}-");
+        let sum: u64 =
+            live.iter().filter(|(id, _)| id.starts_with(&prefix)).map(|(_, quantity)| quantity).sum();
+        assert_eq!(number(&seen, "reserved"), sum);
+    }
+    assert_eq!(found.len(), live.len());
+    assert!(found == *live, "the lists differ");
+}
+
+/// A start needs a little room, and says so.
+#[test]
+#[ignore = "needs root, for a small tmpfs"]
+fn a_start_on_a_full_disk_says_so() {
+    let disk = SmallDisk::mount();
+    let stage = Stage::open(&disk.data(), 1);
+    let event = stage.event(10);
+    stage.reservation(event, 1);
+    stage.server.kill();
+    disk.fill();
+    let ended = support::server::run(support::server::serve(&disk.data()), "");
+    assert_eq!(ended.code, Some(1), "{ended:?}");
+    assert!(ended.stderr.contains("full"), "{ended:?}");
+    disk.make_room();
+    let stage = Stage::open(&disk.data(), 1);
+    assert_eq!(stage.seen(event)["reserved"], 1);
+    drop(stage);
+    assert!(Path::new(&disk.data()).exists());
+}
