@@ -14,15 +14,22 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use shards::command::Ask;
+use shards::limits::SHARD_COUNT_MAX;
 use shards::outcome::Reply;
 use slab::Slab;
 
 use crate::rt;
 use crate::rt::channel::{ConnectedReceiver, ConnectedSender, Receiver, Sender, bounded};
 
-/// Calls that one core may have in flight: some 20 ms of work for one shard, so
-/// that what is accepted is also answered soon.
-pub(crate) const CALLS_IN_FLIGHT_MAX: usize = 4096;
+/// Calls that one core may have in flight, unless it is told otherwise: some 20 ms of work
+/// for one shard, so that what is accepted is also answered soon.
+pub(crate) const CALLS_IN_FLIGHT_DEFAULT: usize = 4096;
+
+/// A list over all events takes a place for each shard.
+pub(crate) const CALLS_IN_FLIGHT_MIN: usize = SHARD_COUNT_MAX;
+
+/// A second of work for one shard: who waits longer has long asked again.
+pub(crate) const CALLS_IN_FLIGHT_MAX: usize = 65_536;
 
 /// Outboxes' contents on their way. A courier waits for room, nobody else does.
 const PARCELS_IN_FLIGHT: usize = 64;
@@ -84,6 +91,7 @@ pub(crate) fn mesh_ends(core_count: usize) -> Vec<MeshEnds> {
 pub struct Mesh {
     core: usize,
     outboxes: Vec<Outbox>,
+    calls_max: usize,
     places: RefCell<Slab<Place>>,
     inbox: Rc<Inbox>,
 }
@@ -115,9 +123,10 @@ pub struct Overloaded;
 
 impl Mesh {
     /// Connects this core with all others, who must do the same, and starts the couriers.
-    pub async fn connect(ends: MeshEnds, inbox: Rc<Inbox>) -> Rc<Mesh> {
+    pub async fn connect(ends: MeshEnds, inbox: Rc<Inbox>, calls_max: usize) -> Rc<Mesh> {
         let outboxes = ends.peers.iter().map(|_| Outbox::default()).collect();
-        let mesh = Rc::new(Mesh { core: ends.core, outboxes, places: RefCell::default(), inbox });
+        let places = RefCell::default();
+        let mesh = Rc::new(Mesh { core: ends.core, outboxes, calls_max, places, inbox });
         for (peer, channels) in ends.peers.into_iter().enumerate() {
             let Some((sender, receiver)) = channels else { continue };
             // Both sides connect both channels at once: in turn they would wait
@@ -144,7 +153,7 @@ impl Mesh {
     /// [`Overloaded`], and nothing was sent.
     pub fn call(self: &Rc<Self>, shard: usize, ask: Ask) -> Result<Call, Overloaded> {
         let mut places = self.places.borrow_mut();
-        if places.len() == CALLS_IN_FLIGHT_MAX {
+        if places.len() == self.calls_max {
             return Err(Overloaded);
         }
         let place = places.insert(Place::Waiting(None));

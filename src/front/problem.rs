@@ -114,7 +114,7 @@ kinds! {
         [errors: Vec<FieldError>, "Everything that is wrong, at once."]
         "Each entry of 'errors' names a member of the body by a JSON pointer, or a query parameter by '?name', and says what it has to be."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
-        "Send at most 64 fields, and 16 KiB in all."
+        "Send at most 64 fields and, unless the server was told otherwise, 16 KiB in all."
     NotImplemented "not-implemented" 501 "The method is unknown"
         "Use one of the methods of RFC 9110, PATCH or QUERY."
     Overloaded "overloaded" 503 "The server is overloaded: nothing was done"

@@ -21,8 +21,11 @@ use crate::front::problem::{FieldError, Kind, Problem};
 ///
 /// 406, when the client takes nothing that the endpoint gives (RFC 9110 section 12.5.1).
 pub(super) fn check_accept(request: &Request<'_>) -> Result<(), Problem> {
-    let Some(accept) = request.header("accept") else { return Ok(()) };
-    if accept.is_empty() || lists(accept, &["application/json", "application/*", "*/*"]) {
+    // Several fields are one list (RFC 9110 section 5.3).
+    let fields = request.headers("accept").flat_map(|list| list.split(','));
+    let mut ranges = fields.filter(|range| !range.trim().is_empty()).peekable();
+    let json = ["application/json", "application/*", "*/*"];
+    if ranges.peek().is_none() || ranges.any(|range| lists(range, &json)) {
         return Ok(());
     }
     Err(Problem::plain(Kind::NotAcceptable))
