@@ -76,6 +76,11 @@ struct ServeOptions {
     #[arg(long, env = "BOXOFFICE_MAX_CONNECTIONS", value_name = "N", value_parser = connection_count)]
     max_connections: Option<usize>,
 
+    /// Take a client's address from the last entry of X-Forwarded-For: behind a proxy that adds
+    /// it, and only there
+    #[arg(long, env = "BOXOFFICE_TRUST_FORWARDED_FOR")]
+    trust_forwarded_for: bool,
+
     #[command(flatten)]
     patience: PatienceOptions,
 }
@@ -153,6 +158,7 @@ impl ServeOptions {
             shard_count: self.shards.unwrap_or_else(default_shard_count),
             storage: self.storage,
             demo: self.demo,
+            trust_forwarded_for: self.trust_forwarded_for,
             connections_max: self.max_connections,
             patience: Patience {
                 head: self.patience.head_timeout,

@@ -21,6 +21,7 @@ pub(crate) struct Config {
     pub shard_count: usize,
     pub storage: Storage,
     pub demo: bool,
+    pub trust_forwarded_for: bool,
     pub patience: Patience,
     /// `None` for as many as there are descriptors, less a reserve.
     pub connections_max: Option<usize>,

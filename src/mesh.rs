@@ -5,6 +5,10 @@
 //! is bounded, and what ends something (a reply) always finds room. Handlers
 //! never wait for a channel: messages pile up in an outbox, within that bound,
 //! and one courier task for each other core carries them over, all at once.
+//!
+//! An answer that says that an account has changed waits here until every core has
+//! forgotten the account's tokens. What that takes is sent in the room of the call
+//! that it answers, and so is never refused either.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,7 +18,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use shards::command::Ask;
-use shards::outcome::Reply;
+use shards::ids::UserId;
+use shards::outcome::{Outcome, Reply};
 use slab::Slab;
 
 use crate::rt;
@@ -46,7 +51,14 @@ const _: () = assert!(size_of::<ShardRequest>() <= 128, "requests are moved abou
 enum Message {
     Request(ShardRequest),
     Reply(u32, Reply),
+    /// An account's tokens have ended.
+    Revoke(UserId, RevocationNumber),
+    /// They are forgotten here.
+    Revoked(RevocationNumber),
 }
+
+/// Among those that a core waits for.
+type RevocationNumber = u32;
 
 type Parcel = Vec<Message>;
 
@@ -86,6 +98,16 @@ pub struct Mesh {
     outboxes: Vec<Outbox>,
     places: RefCell<Slab<Place>>,
     inbox: Rc<Inbox>,
+    /// Makes this core forget an account's tokens.
+    forget: Box<dyn Fn(UserId)>,
+    revocations: RefCell<Slab<Revocation>>,
+}
+
+/// An answer that waits until all cores have forgotten an account's tokens.
+struct Revocation {
+    cores_left: usize,
+    reply_to: ReplyTo,
+    reply: Reply,
 }
 
 /// What is to go to one other core.
@@ -115,16 +137,23 @@ pub struct Overloaded;
 
 impl Mesh {
     /// Connects this core with all others, who must do the same, and starts the couriers.
-    pub async fn connect(ends: MeshEnds, inbox: Rc<Inbox>) -> Rc<Mesh> {
-        let outboxes = ends.peers.iter().map(|_| Outbox::default()).collect();
-        let mesh = Rc::new(Mesh { core: ends.core, outboxes, places: RefCell::default(), inbox });
+    /// `forget` is to make this core forget an account's tokens.
+    pub async fn connect(ends: MeshEnds, inbox: Rc<Inbox>, forget: impl Fn(UserId) + 'static) -> Rc<Mesh> {
+        let mesh = Rc::new(Mesh {
+            core: ends.core,
+            outboxes: ends.peers.iter().map(|_| Outbox::default()).collect(),
+            places: RefCell::default(),
+            inbox,
+            forget: Box::new(forget),
+            revocations: RefCell::default(),
+        });
         for (peer, channels) in ends.peers.into_iter().enumerate() {
             let Some((sender, receiver)) = channels else { continue };
             // Both sides connect both channels at once: in turn they would wait
             // for each other in a circle.
             let (sender, receiver) = futures_lite::future::zip(sender.connect(), receiver.connect()).await;
             rt::spawn(Rc::clone(&mesh).carry(peer, sender));
-            rt::spawn(Rc::clone(&mesh).receive(receiver));
+            rt::spawn(Rc::clone(&mesh).receive(peer, receiver));
         }
         mesh
     }
@@ -158,8 +187,41 @@ impl Mesh {
         Ok(Call { mesh: Rc::clone(self), place })
     }
 
-    /// Gives a reply to whoever called, on whatever core.
+    /// Gives a reply to whoever called, on whatever core; one that ends tokens not before
+    /// every core has forgotten them.
     pub fn reply(&self, reply_to: ReplyTo, reply: Reply) {
+        match &reply {
+            Ok(Outcome::AccountChanged(user)) => self.revoke(user.id, reply_to, reply),
+            _ => self.deliver(reply_to, reply),
+        }
+    }
+
+    fn revoke(&self, user: UserId, reply_to: ReplyTo, reply: Reply) {
+        (self.forget)(user);
+        let cores_left = self.outboxes.len() - 1;
+        if cores_left == 0 {
+            return self.deliver(reply_to, reply);
+        }
+        let number = self.revocations.borrow_mut().insert(Revocation { cores_left, reply_to, reply });
+        for (_, outbox) in self.outboxes.iter().enumerate().filter(|&(core, _)| core != self.core) {
+            outbox.push(Message::Revoke(user, number as RevocationNumber));
+        }
+    }
+
+    /// Some core has forgotten the tokens of a revocation.
+    fn count_revoked(&self, number: RevocationNumber) {
+        let number = number as usize;
+        let mut revocations = self.revocations.borrow_mut();
+        let revocation = revocations.get_mut(number).expect("it is kept until all have answered");
+        revocation.cores_left -= 1;
+        if revocation.cores_left == 0 {
+            let Revocation { reply_to, reply, .. } = revocations.remove(number);
+            drop(revocations);
+            self.deliver(reply_to, reply);
+        }
+    }
+
+    fn deliver(&self, reply_to: ReplyTo, reply: Reply) {
         let core = usize::from(reply_to.core);
         if core == self.core {
             self.settle(reply_to.place, reply);
@@ -195,12 +257,17 @@ impl Mesh {
         }
     }
 
-    async fn receive(self: Rc<Self>, receiver: ConnectedReceiver<Parcel>) {
+    async fn receive(self: Rc<Self>, peer: usize, receiver: ConnectedReceiver<Parcel>) {
         while let Some(parcel) = receiver.receive().await {
             for message in parcel {
                 match message {
                     Message::Request(request) => self.inbox.push(request),
                     Message::Reply(place, reply) => self.settle(place, reply),
+                    Message::Revoke(user, number) => {
+                        (self.forget)(user);
+                        self.outboxes[peer].push(Message::Revoked(number));
+                    }
+                    Message::Revoked(number) => self.count_revoked(number),
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -103,6 +104,7 @@ pub async fn serve(front: Rc<Front>, stream: Stream, _place: Place) {
         reading: Reading::Nothing,
         in_body: false,
         front,
+        peer: stream.peer(),
         stream,
         input: Vec::new(),
         output: Vec::new(),
@@ -123,6 +125,7 @@ struct Connection {
     /// Dropped before the stream is, as it has to be.
     watch: Watch,
     stream: Stream,
+    peer: IpAddr,
     reading: Reading,
     /// The head of the request that is half there is whole.
     in_body: bool,
@@ -254,7 +257,7 @@ impl Connection {
         while !self.closing {
             match self.parser.parse(&self.input[start..]) {
                 Ok(Progress::Complete { request, consumed }) => {
-                    let prepared = self.front.api.prepare(&request);
+                    let prepared = self.front.api.prepare(&request, self.peer);
                     let safe = prepared.safe;
                     let shard = prepared.shard;
                     let exchange = self.front.exchange(&request, prepared);

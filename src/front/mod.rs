@@ -9,3 +9,4 @@ pub mod deadlines;
 pub mod http;
 pub mod problem;
 pub mod router;
+pub mod verified;

@@ -10,6 +10,7 @@ use shards::outcome::Rejection;
 use super::http::parse::Refusal;
 use super::http::write::Response;
 use crate::client::Refused;
+use crate::passwords::{QueueFull, TooManyAttempts};
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -74,6 +75,8 @@ kinds! {
         "Deleting the event would cancel them. Add '?force=true' to do so."
     UsernameTaken "username-taken" 409 "The username is taken"
         "Usernames are unique, whatever their case. Choose another."
+    LastAdmin "last-admin" 409 "The last admin stays an admin"
+        "Without an admin nobody could make one again but who has the server's data directory. Make another account an admin first."
     EventExists "event-exists" 409 "Other events exist already"
         "The demonstration data is made on an empty server only. Start one with a fresh data directory."
     EventDeleted "event-deleted" 410 "The event was deleted"
@@ -88,6 +91,8 @@ kinds! {
         "Only '100-continue' can be expected."
     Invalid "invalid" 422 "The request breaks a rule"
         "Each entry of 'errors' names a member of the body by a JSON pointer, or a query parameter by '?name', and says what it has to be."
+    TooManyAttempts "too-many-attempts" 429 "Too many failed logins"
+        "The password of this account was guessed at too often, from this address or from many. This guess was not looked at; try again after 'Retry-After' seconds. Logging in from an address that succeeded before is not slowed by what others do."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
         "At most 64 fields and 16 KiB in all."
     NotImplemented "not-implemented" 501 "The method is unknown"
@@ -133,6 +138,10 @@ impl Problem {
     /// One body for all causes: what is wrong with a token is nobody's business.
     pub fn unauthorized() -> Problem {
         Problem::plain(Kind::Unauthorized).header("WWW-Authenticate", "Bearer".to_owned())
+    }
+
+    pub fn wrong_credentials(detail: &'static str) -> Problem {
+        Problem::new(Kind::WrongCredentials, detail).header("WWW-Authenticate", "Bearer".to_owned())
     }
 
     pub fn invalid(errors: &[FieldError]) -> Problem {
@@ -197,9 +206,15 @@ impl From<Refused> for Problem {
     }
 }
 
-impl From<crate::passwords::QueueFull> for Problem {
-    fn from(crate::passwords::QueueFull: crate::passwords::QueueFull) -> Problem {
+impl From<QueueFull> for Problem {
+    fn from(QueueFull: QueueFull) -> Problem {
         Problem::unavailable(Kind::Overloaded)
+    }
+}
+
+impl From<TooManyAttempts> for Problem {
+    fn from(TooManyAttempts { retry_after_seconds }: TooManyAttempts) -> Problem {
+        Problem::plain(Kind::TooManyAttempts).header("Retry-After", retry_after_seconds.to_string())
     }
 }
 
@@ -224,7 +239,10 @@ impl From<Rejection> for Problem {
             ),
             Rejection::UsernameTaken => Problem::plain(Kind::UsernameTaken),
             Rejection::EventExists => Problem::plain(Kind::EventExists),
-            Rejection::EventNotFound | Rejection::ReservationNotFound => Problem::plain(Kind::NotFound),
+            Rejection::UserNotFound | Rejection::EventNotFound | Rejection::ReservationNotFound => {
+                Problem::plain(Kind::NotFound)
+            }
+            Rejection::TokenEnded => Problem::unauthorized(),
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
             Rejection::LogFull => Problem::unavailable(Kind::LogFull),
