@@ -153,7 +153,11 @@ fn check_headers(answer: &Answer) {
     let challenge = (answer.status == 401).then_some("Bearer");
     assert_eq!(answer.header("www-authenticate"), challenge, "{answer:?}");
     assert_eq!(answer.header("allow").is_some(), answer.status == 405, "{answer:?}");
-    assert_eq!(answer.header("retry-after").is_some(), [429, 503, 507].contains(&answer.status), "{answer:?}");
+    assert_eq!(
+        answer.header("retry-after").is_some(),
+        [429, 503, 507].contains(&answer.status),
+        "{answer:?}"
+    );
 }
 
 /// Every `type` is the address of a page that explains it.
