@@ -362,3 +362,58 @@ impl Signal {
         .await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
+    use shards::command::Query;
+    use shards::ids::{Role, Username};
+    use shards::outcome::UserView;
+
+    const CORES: usize = 3;
+
+    /// However long a core takes to forget them.
+    #[test]
+    fn a_change_is_answered_when_every_core_has_forgotten_the_tokens() {
+        let forgotten = Arc::new(AtomicUsize::new(0));
+        let done = Arc::new(AtomicUsize::new(0));
+        let cores = mesh_ends(CORES).into_iter().enumerate().map(|(index, ends)| {
+            let (forgotten, done) = (Arc::clone(&forgotten), Arc::clone(&done));
+            rt::Core::spawn("test", 0, move || async move {
+                let forget = {
+                    let forgotten = Arc::clone(&forgotten);
+                    move |user| {
+                        assert_eq!(user, UserId(7));
+                        thread::sleep(Duration::from_millis(20 * index as u64));
+                        forgotten.fetch_add(1, Ordering::SeqCst);
+                    }
+                };
+                let inbox = Rc::new(Inbox::default());
+                let mesh = Mesh::connect(ends, Rc::clone(&inbox), forget).await;
+                if index == 0 {
+                    for changes in 1..=3 {
+                        let call = mesh.call(0, Ask::Query(Query::Totals)).expect("there is room");
+                        let ShardRequest { reply_to, .. } = inbox.pop().expect("it was just sent");
+                        let username = Username::new("ada").expect("a good name");
+                        let user = UserView { id: UserId(7), username, role: Role::Customer };
+                        mesh.reply(reply_to, Ok(Outcome::AccountChanged(user.clone())));
+                        assert_eq!(call.await, Ok(Outcome::AccountChanged(user)));
+                        assert_eq!(forgotten.load(Ordering::SeqCst), changes * CORES);
+                        assert!(mesh.revocations.borrow().is_empty());
+                    }
+                    done.store(1, Ordering::SeqCst);
+                }
+                while done.load(Ordering::SeqCst) == 0 {
+                    rt::sleep(Duration::from_millis(1)).await;
+                }
+            })
+        });
+        let cores: Vec<rt::Core> = cores.map(|core| core.expect("a thread")).collect();
+        cores.into_iter().for_each(|core| core.join().expect("the core ends in peace"));
+    }
+}

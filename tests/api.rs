@@ -27,9 +27,9 @@ POST   /api/v1/sessions                       {"username":"cust3","password":"bo
 GET    /api/v1/users/me                       -                401 200 200 200 200 200
 GET    /api/v1/users?limit=3                  -                401 403 403 403 403 200
 PUT    /api/v1/users/me/password              {"current":"boxoffice-demo"}  401 422 422 422 422 422
-PUT    /api/v1/users/me/password              {"current":"not it at all","new":"a good password"}  401 401 401 401 401 401
+PUT    /api/v1/users/me/password              {"current":"not-the-one","new":"a-good-password"}  401 401 401 401 401 401
 PUT    /api/v1/users/me/password              {"current":"boxoffice-demo","new":"password"}  401 422 422 422 422 422
-PUT    /api/v1/users/{user}/password          {"current":"boxoffice-demo","new":"a good password"}  404 404 404 404 404 404
+PUT    /api/v1/users/{user}/password          {"current":"boxoffice-demo","new":"a-good-password"}  404 404 404 404 404 404
 PATCH  /api/v1/users/{user}                   {"role":"organizer"}  401 403 403 403 403 200
 PATCH  /api/v1/users/{user}                   {"role":"admin"}      401 403 403 403 403 200
 PATCH  /api/v1/users/me                       {"role":"admin"}      401 403 403 403 403 404
