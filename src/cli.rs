@@ -86,6 +86,10 @@ struct ServeOptions {
 
     #[command(flatten)]
     limits: LimitOptions,
+    /// Take a client's address from the last entry of X-Forwarded-For: behind a proxy that adds
+    /// it, and only there
+    #[arg(long, env = "BOXOFFICE_TRUST_FORWARDED_FOR")]
+    trust_forwarded_for: bool,
 
     #[command(flatten)]
     patience: PatienceOptions,
@@ -180,6 +184,7 @@ impl ServeOptions {
             shard_count: self.shards.unwrap_or_else(default_shard_count),
             storage: self.storage,
             demo: self.demo,
+            trust_forwarded_for: self.trust_forwarded_for,
             connections_max: self.max_connections,
             calls_in_flight_max: self.max_in_flight,
             limits: Limits {

@@ -10,3 +10,4 @@ pub mod deadlines;
 pub mod http;
 pub mod problem;
 pub mod router;
+pub mod verified;

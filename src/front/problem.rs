@@ -12,6 +12,7 @@ use shards::outcome::Rejection;
 use super::http::parse::{Limits, Method, Parser, Refusal};
 use super::http::write::Response;
 use crate::client::Refused;
+use crate::passwords::{QueueFull, TooManyAttempts};
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -98,6 +99,8 @@ kinds! {
         "Deleting the event would cancel them. Add '?force=true' to do so."
     UsernameTaken "username-taken" 409 "The username is taken"
         "Usernames are unique, whatever their case. Choose another."
+    LastAdmin "last-admin" 409 "The last admin stays an admin"
+        "Without an admin nobody could make one again but who has the server's data directory. Make another account an admin first."
     EventExists "event-exists" 409 "Other events exist already"
         "The demonstration data is made on an empty server only. Start one with a fresh data directory."
     EventDeleted "event-deleted" 410 "The event was deleted"
@@ -113,6 +116,8 @@ kinds! {
     Invalid "invalid" 422 "The request breaks a rule"
         [errors: Vec<FieldError>, "Everything that is wrong, at once."]
         "Each entry of 'errors' names a member of the body by a JSON pointer, or a query parameter by '?name', and says what it has to be."
+    TooManyAttempts "too-many-attempts" 429 "Too many failed logins"
+        "The password of this account was guessed at too often, from this address or from many. This guess was not looked at; try again after 'Retry-After' seconds. Logging in from an address that succeeded before is not slowed by what others do."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
         "Send at most 64 fields and, unless the server was told otherwise, 16 KiB in all."
     NotImplemented "not-implemented" 501 "The method is unknown"
@@ -140,7 +145,7 @@ impl Kind {
                 Problem::malformed_json(&failure.expect_err("it is no JSON"))
             }
             Kind::Unauthorized => Problem::unauthorized(),
-            Kind::WrongCredentials => Problem::wrong_credentials(),
+            Kind::WrongCredentials => Problem::wrong_credentials(self.explanation()),
             Kind::Forbidden => Problem::forbidden(Role::Admin, &[Role::Customer]),
             Kind::NotYours => Rejection::NotYourEvent.into(),
             Kind::MethodNotAllowed => Problem::method_not_allowed(Method::Put, "GET, HEAD, POST".to_owned()),
@@ -148,6 +153,7 @@ impl Kind {
             Kind::QuotaBelowCommitted => Rejection::QuotaBelowCommitted { committed: 480 }.into(),
             Kind::HasReservations => Rejection::HasReservations { reserved: 480 }.into(),
             Kind::UsernameTaken => Rejection::UsernameTaken.into(),
+            Kind::TooManyAttempts => TooManyAttempts { retry_after_seconds: 30 }.into(),
             Kind::EventExists => Rejection::EventExists.into(),
             Kind::EventDeleted => Rejection::EventDeleted.into(),
             Kind::ContentTooLarge => {
@@ -166,7 +172,9 @@ impl Kind {
             Kind::Overloaded | Kind::TooManyConnections => Problem::unavailable(self),
             Kind::LogFull => Rejection::LogFull.into(),
             Kind::NotReady => Problem::not_ready("5f2b8c90aa41d7e3"),
-            Kind::NotFound | Kind::NotAcceptable | Kind::RequestTimeout => Problem::plain(self),
+            Kind::NotFound | Kind::LastAdmin | Kind::NotAcceptable | Kind::RequestTimeout => {
+                Problem::plain(self)
+            }
         }
     }
 }
@@ -209,8 +217,8 @@ impl Problem {
         Problem::plain(Kind::Unauthorized).header("WWW-Authenticate", "Bearer".to_owned())
     }
 
-    pub fn wrong_credentials() -> Problem {
-        Problem::plain(Kind::WrongCredentials).header("WWW-Authenticate", "Bearer".to_owned())
+    pub fn wrong_credentials(detail: &'static str) -> Problem {
+        Problem::new(Kind::WrongCredentials, detail).header("WWW-Authenticate", "Bearer".to_owned())
     }
 
     pub fn method_not_allowed(method: Method, allow: String) -> Problem {
@@ -313,9 +321,15 @@ impl From<Refused> for Problem {
     }
 }
 
-impl From<crate::passwords::QueueFull> for Problem {
-    fn from(crate::passwords::QueueFull: crate::passwords::QueueFull) -> Problem {
+impl From<QueueFull> for Problem {
+    fn from(QueueFull: QueueFull) -> Problem {
         Problem::unavailable(Kind::Overloaded)
+    }
+}
+
+impl From<TooManyAttempts> for Problem {
+    fn from(TooManyAttempts { retry_after_seconds }: TooManyAttempts) -> Problem {
+        Problem::plain(Kind::TooManyAttempts).header("Retry-After", retry_after_seconds.to_string())
     }
 }
 
@@ -340,7 +354,10 @@ impl From<Rejection> for Problem {
             ),
             Rejection::UsernameTaken => Problem::plain(Kind::UsernameTaken),
             Rejection::EventExists => Problem::plain(Kind::EventExists),
-            Rejection::EventNotFound | Rejection::ReservationNotFound => Problem::plain(Kind::NotFound),
+            Rejection::UserNotFound | Rejection::EventNotFound | Rejection::ReservationNotFound => {
+                Problem::plain(Kind::NotFound)
+            }
+            Rejection::TokenEnded => Problem::unauthorized(),
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
             Rejection::LogFull => Problem::unavailable(Kind::LogFull),

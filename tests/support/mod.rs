@@ -4,6 +4,7 @@
 pub(crate) mod client;
 pub(crate) mod random;
 pub(crate) mod server;
+pub(crate) mod tokens;
 
 use std::path::Path;
 

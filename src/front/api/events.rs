@@ -7,7 +7,7 @@ use shards::ids::{EventId, Quota, UserId};
 use shards::outcome::EventView;
 
 use super::input::{Cursor, Limit, Parameter, body, no_query, query};
-use super::{Answer, Api, Call, Page, Rfc3339, json_response};
+use super::{Answer, Api, Call, Page, Rfc3339, Running, json_response};
 use crate::front::http::write::Response;
 use crate::front::problem::Problem;
 
@@ -123,18 +123,23 @@ pub(super) fn list(api: &Api, call: &Call<'_>) -> Answer {
     let EventsQuery { limit, after, organizer } = EventsQuery::read(call.request)?;
     let Limit(limit) = limit.unwrap_or_default();
     let after = after.map(|Cursor(event)| event);
-    let organizer = match (organizer, &call.identity) {
-        (None, _) => None,
-        (Some(Me::Me), Some(identity)) => Some(identity.actor.user),
-        (Some(Me::Me), None) => return Err(Problem::unauthorized()),
+    // Without `organizer` the route is open, and does not look at tokens.
+    let asker = match organizer {
+        None => None,
+        Some(Me::Me) => Some(api.asker(call.request).ok_or_else(Problem::unauthorized)?),
     };
+    let organizer = asker.as_ref().map(|asker| asker.identity.actor.user);
     let shards = api.shards.clone();
-    Ok(Box::pin(async move {
+    let answer: Running = Box::pin(async move {
         let views = shards.events(after, limit + 1, organizer).await?;
         let page: Page<Event> = Page::new(views, limit, |view| view.id.to_string());
         let address = if organizer.is_some() { "/api/v1/events?organizer=me" } else { "/api/v1/events" };
         Ok(page.respond(address, limit))
-    }))
+    });
+    match asker {
+        None => Ok(answer),
+        Some(asker) => asker.before(Ok(answer)),
+    }
 }
 
 pub(super) fn get(api: &Api, call: &Call<'_>) -> Answer {

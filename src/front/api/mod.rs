@@ -11,13 +11,17 @@ mod pages;
 pub(super) mod reservations;
 pub(super) mod sessions;
 pub(super) mod system;
+pub(super) mod users;
 
 use std::cell::Cell;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+use async_lock::Mutex;
 use jiff::Timestamp as Calendar;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
@@ -28,12 +32,13 @@ pub(super) use pages::docs_file_names;
 
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
 
-use super::auth::{Identity, Tokens};
+use super::auth::{self, Claimed, Identity, Tokens, bearer};
 use super::contract;
 use super::http::parse::Request;
 use super::http::write::{JSON, Response};
 use super::problem::{Kind, Problem};
 use super::router::{Access, Endpoint, Route, Routed, find};
+use super::verified::Verified;
 use crate::client::Shards;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
@@ -49,6 +54,10 @@ pub struct Common {
     pub draining: AtomicBool,
     /// Serves `/api/v1/pop`.
     pub demo: bool,
+    /// Believes what a proxy says about whom it forwards for.
+    pub trust_forwarded_for: bool,
+    /// Held by who changes a role or removes an account: what they see of the admins stays so.
+    pub administration: Mutex<()>,
     /// Open on all cores.
     pub connections: AtomicUsize,
     pub connections_max: usize,
@@ -105,6 +114,7 @@ pub struct Api {
     pub common: Arc<Common>,
     pub shards: Shards,
     pub tokens: Tokens,
+    pub verified: Rc<Verified>,
     /// The shards are about to stop, and are not asked any more.
     pub closed: Cell<bool>,
 }
@@ -131,26 +141,13 @@ impl Prepared {
 }
 
 impl Api {
-    /// Routes, authenticates and reads a request; runs nothing yet.
-    pub fn prepare(&self, request: &Request<'_>) -> Prepared {
+    /// Routes, authenticates and reads a request of the client at `peer`; runs nothing yet.
+    pub fn prepare(&self, request: &Request<'_>, peer: IpAddr) -> Prepared {
         if self.closed.get() {
             return Prepared::refused(Problem::not_ready(&self.common.boot_id));
         }
         match find(request.method, request.path) {
-            Routed::To { route, parameter } => match self.admit(route, request) {
-                Ok(identity) => {
-                    let call = Call { request, parameter, identity };
-                    Prepared {
-                        shard: self.shard_asked(route.endpoint, &call),
-                        answer: contract::checked(route, self.run(route, &call)),
-                        // Making the demonstration data is a GET for a browser's sake alone.
-                        safe: request.method.is_safe() && route.endpoint != Endpoint::Populate,
-                    }
-                }
-                Err(problem) => {
-                    Prepared { answer: contract::checked(route, Err(problem)), shard: None, safe: true }
-                }
-            },
+            Routed::To { route, parameter } => self.prepare_for(route, parameter, request, peer),
             Routed::WrongMethod { allow } => {
                 Prepared::refused(Problem::method_not_allowed(request.method, allow))
             }
@@ -158,14 +155,51 @@ impl Api {
         }
     }
 
-    fn admit(&self, route: &Route, request: &Request<'_>) -> Result<Option<Identity>, Problem> {
-        let identity = request.header("authorization").and_then(|value| self.tokens.verify(value));
-        match (route.access, &identity) {
-            (Access::Anyone, _) | (Access::LoggedIn, Some(_)) => Ok(identity),
-            (Access::Only(roles), Some(known)) if roles.contains(&known.actor.role) => Ok(identity),
-            (Access::Only(roles), Some(known)) => Err(Problem::forbidden(known.actor.role, roles)),
-            (Access::LoggedIn | Access::Only(_), None) => Err(Problem::unauthorized()),
+    fn prepare_for(
+        &self,
+        route: &'static Route,
+        parameter: &str,
+        request: &Request<'_>,
+        peer: IpAddr,
+    ) -> Prepared {
+        let asker = match route.access {
+            Access::Anyone => None,
+            Access::LoggedIn | Access::Only(_) => match self.asker(request) {
+                Some(asker) => Some(asker),
+                None => {
+                    let answer = contract::checked(route, Err(Problem::unauthorized()));
+                    return Prepared { answer, shard: None, safe: true };
+                }
+            },
+        };
+        let identity = asker.as_ref().map(|asker| Rc::clone(&asker.identity));
+        let call = Call { request, parameter, identity, peer };
+        let answer = contract::checked(route, admit(route, &call).and_then(|()| self.run(route, &call)));
+        // Making the demonstration data is a GET for a browser's sake alone.
+        let safe = request.method.is_safe() && route.endpoint != Endpoint::Populate;
+        match asker {
+            // It asks more than one shard, or one more than once.
+            Some(asker) if asker.doubt.is_some() => {
+                Prepared { answer: contract::checked(route, asker.before(answer)), shard: None, safe }
+            }
+            _ => Prepared { answer, shard: self.shard_asked(route.endpoint, &call), safe },
         }
+    }
+
+    /// Who a request's token speaks for; `None` without a good one.
+    fn asker(&self, request: &Request<'_>) -> Option<Asker> {
+        let token = bearer(request.header("authorization")?)?;
+        if let Some(identity) = self.verified.get(token, auth::now()) {
+            return Some(Asker { identity, doubt: None });
+        }
+        let claimed = self.tokens.verify(token)?;
+        let doubt = Doubt {
+            token: token.into(),
+            claimed: claimed.clone(),
+            shards: self.shards.clone(),
+            verified: Rc::clone(&self.verified),
+        };
+        Some(Asker { identity: claimed.identity, doubt: Some(doubt) })
     }
 
     /// Requests to one shard keep their order on the way; see the connection's pipelining.
@@ -180,6 +214,10 @@ impl Api {
             Endpoint::CreateUser
             | Endpoint::CreateSession
             | Endpoint::GetMe
+            | Endpoint::ChangePassword
+            | Endpoint::ListUsers
+            | Endpoint::ChangeRole
+            | Endpoint::RemoveUser
             | Endpoint::CreateEvent
             | Endpoint::ListEvents
             | Endpoint::ListReservations
@@ -201,9 +239,13 @@ impl Api {
             input::check_accept(call.request)?;
         }
         match route.endpoint {
-            Endpoint::CreateUser => sessions::create_user(self, call),
-            Endpoint::CreateSession => sessions::create_session(self, call),
-            Endpoint::GetMe => sessions::get_me(self, call),
+            Endpoint::CreateUser => users::create(self, call),
+            Endpoint::CreateSession => sessions::create(self, call),
+            Endpoint::GetMe => users::get_me(call),
+            Endpoint::ChangePassword => users::change_password(self, call),
+            Endpoint::ListUsers => users::list(self, call),
+            Endpoint::ChangeRole => users::change_role(self, call),
+            Endpoint::RemoveUser => users::remove(self, call),
             Endpoint::CreateEvent => events::create(self, call),
             Endpoint::ListEvents => events::list(self, call),
             Endpoint::GetEvent => events::get(self, call),
@@ -227,12 +269,64 @@ impl Api {
     }
 }
 
+/// Whether the asker's role may do it at all.
+fn admit(route: &Route, call: &Call<'_>) -> Result<(), Problem> {
+    let Access::Only(roles) = route.access else { return Ok(()) };
+    let role = call.actor().role;
+    if roles.contains(&role) {
+        return Ok(());
+    }
+    Err(Problem::forbidden(role, roles))
+}
+
+/// Who asks, as the token says.
+struct Asker {
+    identity: Rc<Identity>,
+    /// Gone when this core has asked the account's shard before.
+    doubt: Option<Doubt>,
+}
+
+/// A token that is good in itself. Its account may have changed since it was given.
+struct Doubt {
+    token: Box<str>,
+    claimed: Claimed,
+    shards: Shards,
+    verified: Rc<Verified>,
+}
+
+impl Asker {
+    /// The answer, whatever it is, once the account stands by the token.
+    fn before(self, answer: Answer) -> Answer {
+        match self.doubt {
+            None => answer,
+            Some(doubt) => Ok(Box::pin(async move {
+                doubt.settle().await?;
+                answer?.await
+            })),
+        }
+    }
+}
+
+impl Doubt {
+    async fn settle(self) -> Result<(), Problem> {
+        let Claimed { identity, token_version, .. } = &self.claimed;
+        let asked = self.verified.asking();
+        let (user, username) = (identity.actor.user, identity.username.clone());
+        if !self.shards.token_stands(user, username, *token_version).await? {
+            return Err(Problem::unauthorized());
+        }
+        self.verified.remember(asked, self.token, self.claimed);
+        Ok(())
+    }
+}
+
 /// A request on its way to its endpoint.
 struct Call<'a> {
     request: &'a Request<'a>,
     /// What the path has in the place of the braces.
     parameter: &'a str,
-    identity: Option<Identity>,
+    identity: Option<Rc<Identity>>,
+    peer: IpAddr,
 }
 
 impl Call<'_> {
@@ -247,6 +341,19 @@ impl Call<'_> {
 
     fn event(&self) -> Result<EventId, Problem> {
         self.parameter.parse().map_err(|_| Problem::plain(Kind::NotFound))
+    }
+
+    fn user(&self) -> Result<UserId, Problem> {
+        self.parameter.parse().map_err(|_| Problem::plain(Kind::NotFound))
+    }
+
+    /// Of the client: what our own proxy says, where there is one, else the other end.
+    fn address(&self, api: &Api) -> IpAddr {
+        // The last proxy adds to the end; what stands before it may be anybody's invention.
+        let trusted = api.common.trust_forwarded_for.then_some("x-forwarded-for");
+        let lines = trusted.and_then(|name| self.request.headers(name).last());
+        let last = lines.and_then(|line| line.rsplit(',').next());
+        last.and_then(|address| address.trim().parse().ok()).unwrap_or(self.peer)
     }
 
     fn reservation(&self) -> Result<ReservationId, Problem> {

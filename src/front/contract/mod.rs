@@ -334,6 +334,7 @@ fn security(route: &Route, operation: &Operation) -> Value {
 fn path_parameter(endpoint: Endpoint, name: &str) -> (&'static str, Value) {
     match (name, endpoint) {
         ("event", _) => ("The event's id.", json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX })),
+        ("user", _) => ("The account's id.", json!({ "type": "integer", "minimum": 1, "maximum": u32::MAX })),
         ("reservation", _) => (
             "The reservation's id: the event's, and its number there.",
             json!({ "type": "string", "pattern": format!("^{ID_PATTERN}-{ID_PATTERN}$") }),

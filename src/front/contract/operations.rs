@@ -12,8 +12,9 @@ use crate::front::api::input::{Parameters, Property};
 use crate::front::api::reservations::{
     EventReservationsQuery, NewReservation, Reservation, ReservationsQuery,
 };
-use crate::front::api::sessions::{Credentials, NewUser, Session, User};
+use crate::front::api::sessions::{Credentials, Session};
 use crate::front::api::system::Health;
+use crate::front::api::users::{NewUser, PasswordChange, RoleChange, User, UsersQuery};
 use crate::front::http::write::{CSS, HTML, JAVASCRIPT, JSON, METRICS, PLAIN};
 use crate::front::problem::Kind;
 use crate::front::router::Endpoint;
@@ -253,13 +254,43 @@ pub(super) fn operation(endpoint: Endpoint) -> Operation {
             ],
         )
         .body::<Credentials>(json!({ "username": "ada", "password": "correct horse" }))
-        .problems(&[Kind::WrongCredentials]),
+        .problems(&[Kind::WrongCredentials, Kind::TooManyAttempts]),
         Endpoint::GetMe => Operation::new(
             Tag::Accounts,
             "Who am I",
             "The account of the token.",
             vec![Answer::json::<User>(200, "The account.", user())],
         ),
+        Endpoint::ChangePassword => Operation::new(
+            Tag::Accounts,
+            "Change one's password",
+            "Ends every token of the account, this one too. Guesses at `current` are counted as at a login.",
+            vec![Answer::empty(204, "It is changed; log in again.")],
+        )
+        .body::<PasswordChange>(json!({ "current": "correct horse", "new": "battery staple" }))
+        .problems(&[Kind::WrongCredentials, Kind::TooManyAttempts]),
+        Endpoint::ListUsers => Operation::new(
+            Tag::Accounts,
+            "List the accounts",
+            "By id. No snapshot: each shard answers in its own time.",
+            vec![Answer::json::<Page<User>>(200, "A page.", page(&user(), "31")).with(&[LINK])],
+        )
+        .query::<UsersQuery>(),
+        Endpoint::ChangeRole => Operation::new(
+            Tag::Accounts,
+            "Change an account's role",
+            "Ends every token of the account.",
+            vec![Answer::json::<User>(200, "The account as it is now.", user())],
+        )
+        .body::<RoleChange>(json!({ "role": "organizer" }))
+        .problems(&[Kind::LastAdmin]),
+        Endpoint::RemoveUser => Operation::new(
+            Tag::Accounts,
+            "Remove an account",
+            "It can no longer be used, nor its name taken; its reservations stay. A repeat does nothing.",
+            vec![Answer::empty(204, "It is removed.")],
+        )
+        .problems(&[Kind::LastAdmin]),
         Endpoint::CreateEvent => Operation::new(
             Tag::Events,
             "Create an event",
