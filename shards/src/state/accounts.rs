@@ -6,7 +6,7 @@ use crate::ids::{Role, UserId, Username};
 use crate::outcome::{AccountView, Rejection};
 use crate::record::{Record, UserCreated};
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Account {
     id: UserId,
     password_hash: Box<str>,
