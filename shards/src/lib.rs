@@ -14,5 +14,7 @@ pub mod record;
 pub mod recovery;
 pub mod schema;
 pub mod shard;
+#[cfg(test)]
+mod simulation;
 pub mod slots;
 pub mod state;
