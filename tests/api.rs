@@ -75,7 +75,7 @@ GET    /api/v1/reservations/{fell}            -                401 200 404 200 4
 DELETE /api/v1/reservations/{fell}            -                401 204 404 403 403 204
 GET    /api/v1/events/{reservation}           -                404 404 404 404 404 404
 PATCH  /api/v1/events/{reservation}           {"quota":5}      401 403 403 404 404 403
-DELETE /api/v1/events/{reservation}           -                401 403 403 404 403 404
+DELETE /api/v1/events/{reservation}           -                401 403 403 404 404 404
 GET    /api/v1/reservations/{event}           -                401 404 404 404 404 404
 DELETE /api/v1/reservations/{event}           -                401 404 404 403 403 404
 POST   /api/v1/events/{reservation}/reservations  {"quantity":1}  401 404 404 403 403 403
