@@ -15,7 +15,7 @@ use criterion::{
 use shards::command::{Command, CreateEvent, EventName};
 use shards::ids::{Epoch, EventId, Quantity, Quota, Timestamp, UserId};
 use shards::limits::{QUOTA_MAX, SLOT_COUNT};
-use shards::log::{FileHeader, Log, LogFile, MemoryLog, SqliteLog, Synchronous};
+use shards::log::{FileHeader, Log, LogFile, Mark, MarkFile, MemoryLog, SqliteLog, Synchronous};
 use shards::record::{Entry, SlotHead};
 use shards::recovery::{self, Progress};
 use shards::shard::Shard;
@@ -69,7 +69,9 @@ fn commit(criterion: &mut Criterion) {
             let path = directory.path().join("log.sqlite");
             let header = FileHeader { cluster: 1, name: "log.sqlite".to_owned() };
             let file = LogFile::create(&path, &header, synchronous).expect("the directory is writable");
-            bench_commit(&mut group, BenchmarkId::new(name, batch), &mut SqliteLog::new(file), &entries);
+            let mark_file = MarkFile::create(&path, header.cluster).expect("the directory is writable");
+            let mut log = SqliteLog::new(file, mark_file, Mark::EMPTY);
+            bench_commit(&mut group, BenchmarkId::new(name, batch), &mut log, &entries);
         }
         bench_commit(&mut group, BenchmarkId::new("memory", batch), &mut MemoryLog, &entries);
     }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use crate::admin;
 use crate::config::{Config, Storage};
 use crate::demo::{self, DemoOptions};
 use crate::front::deadlines::Patience;
+use crate::front::http::parse::Limits;
+use crate::mesh::{CALLS_IN_FLIGHT_DEFAULT, CALLS_IN_FLIGHT_MAX, CALLS_IN_FLIGHT_MIN};
 use crate::server::{self, default_shard_count};
 
 /// An event ticket reservation server: no ticket sold twice, no sale lost.
@@ -81,8 +84,32 @@ struct ServeOptions {
     #[arg(long, env = "BOXOFFICE_TRUST_FORWARDED_FOR")]
     trust_forwarded_for: bool,
 
+    /// Requests that each core has in flight at once; more are answered 503, and nothing is done
+    /// [64 to 65536]
+    #[arg(long, env = "BOXOFFICE_MAX_IN_FLIGHT", value_name = "N", default_value_t = CALLS_IN_FLIGHT_DEFAULT, value_parser = in_flight_count)]
+    max_in_flight: usize,
+
+    #[command(flatten)]
+    limits: LimitOptions,
+
     #[command(flatten)]
     patience: PatienceOptions,
+}
+
+/// How large requests may be.
+#[derive(Debug, Args)]
+struct LimitOptions {
+    /// Bytes of a request's target; longer ones are answered 414 [256 to 32768]
+    #[arg(long, env = "BOXOFFICE_MAX_TARGET", value_name = "BYTES", default_value_t = Limits::default().target_bytes, value_parser = target_bytes)]
+    max_target: usize,
+
+    /// Bytes of a request's whole head; longer ones are answered 431 [1024 to 65535]
+    #[arg(long, env = "BOXOFFICE_MAX_HEAD", value_name = "BYTES", default_value_t = Limits::default().head_bytes, value_parser = head_bytes)]
+    max_head: usize,
+
+    /// Bytes of a request's body; longer ones are answered 413 [4096 to 16777216]
+    #[arg(long, env = "BOXOFFICE_MAX_BODY", value_name = "BYTES", default_value_t = Limits::default().body_bytes, value_parser = body_bytes)]
+    max_body: usize,
 }
 
 /// How long clients may take.
@@ -160,6 +187,13 @@ impl ServeOptions {
             demo: self.demo,
             trust_forwarded_for: self.trust_forwarded_for,
             connections_max: self.max_connections,
+            calls_in_flight_max: self.max_in_flight,
+            limits: Limits {
+                target_bytes: self.limits.max_target,
+                head_bytes: self.limits.max_head,
+                body_bytes: self.limits.max_body,
+                ..Limits::default()
+            },
             patience: Patience {
                 head: self.patience.head_timeout,
                 body_grace: self.patience.body_grace,
@@ -190,8 +224,28 @@ fn connection_count(text: &str) -> Result<usize, String> {
 }
 
 fn shard_count(text: &str) -> Result<usize, String> {
-    let count = text.parse().ok().filter(|count| (1..=SHARD_COUNT_MAX).contains(count));
-    count.ok_or_else(|| format!("must be a whole number from 1 to {SHARD_COUNT_MAX}"))
+    whole_number(text, 1..=SHARD_COUNT_MAX)
+}
+
+fn in_flight_count(text: &str) -> Result<usize, String> {
+    whole_number(text, CALLS_IN_FLIGHT_MIN..=CALLS_IN_FLIGHT_MAX)
+}
+
+fn target_bytes(text: &str) -> Result<usize, String> {
+    whole_number(text, Limits::TARGET_BYTES_RANGE)
+}
+
+fn head_bytes(text: &str) -> Result<usize, String> {
+    whole_number(text, Limits::HEAD_BYTES_RANGE)
+}
+
+fn body_bytes(text: &str) -> Result<usize, String> {
+    whole_number(text, Limits::BODY_BYTES_RANGE)
+}
+
+fn whole_number(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("must be a whole number from {} to {}", range.start(), range.end()))
 }
 
 fn start_logging(format: LogFormat, level: &str) -> Result<(), String> {

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::front::deadlines::Patience;
+use crate::front::http::parse::Limits;
 
 /// Where acknowledged changes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -23,6 +24,9 @@ pub(crate) struct Config {
     pub demo: bool,
     pub trust_forwarded_for: bool,
     pub patience: Patience,
+    pub limits: Limits,
+    /// Of each core.
+    pub calls_in_flight_max: usize,
     /// `None` for as many as there are descriptors, less a reserve.
     pub connections_max: Option<usize>,
 }

@@ -19,15 +19,22 @@ use std::task::{Context, Poll, Waker};
 
 use shards::command::Ask;
 use shards::ids::UserId;
+use shards::limits::SHARD_COUNT_MAX;
 use shards::outcome::{Outcome, Reply};
 use slab::Slab;
 
 use crate::rt;
 use crate::rt::channel::{ConnectedReceiver, ConnectedSender, Receiver, Sender, bounded};
 
-/// Calls that one core may have in flight: some 20 ms of work for one shard, so
-/// that what is accepted is also answered soon.
-pub(crate) const CALLS_IN_FLIGHT_MAX: usize = 4096;
+/// Calls that one core may have in flight, unless it is told otherwise: some 20 ms of work
+/// for one shard, so that what is accepted is also answered soon.
+pub(crate) const CALLS_IN_FLIGHT_DEFAULT: usize = 4096;
+
+/// A list over all events takes a place for each shard.
+pub(crate) const CALLS_IN_FLIGHT_MIN: usize = SHARD_COUNT_MAX;
+
+/// A second of work for one shard: who waits longer has long asked again.
+pub(crate) const CALLS_IN_FLIGHT_MAX: usize = 65_536;
 
 /// Outboxes' contents on their way. A courier waits for room, nobody else does.
 const PARCELS_IN_FLIGHT: usize = 64;
@@ -96,6 +103,7 @@ pub(crate) fn mesh_ends(core_count: usize) -> Vec<MeshEnds> {
 pub struct Mesh {
     core: usize,
     outboxes: Vec<Outbox>,
+    calls_max: usize,
     places: RefCell<Slab<Place>>,
     inbox: Rc<Inbox>,
     /// Makes this core forget an account's tokens.
@@ -138,10 +146,16 @@ pub struct Overloaded;
 impl Mesh {
     /// Connects this core with all others, who must do the same, and starts the couriers.
     /// `forget` is to make this core forget an account's tokens.
-    pub async fn connect(ends: MeshEnds, inbox: Rc<Inbox>, forget: impl Fn(UserId) + 'static) -> Rc<Mesh> {
+    pub async fn connect(
+        ends: MeshEnds,
+        inbox: Rc<Inbox>,
+        calls_max: usize,
+        forget: impl Fn(UserId) + 'static,
+    ) -> Rc<Mesh> {
         let mesh = Rc::new(Mesh {
             core: ends.core,
             outboxes: ends.peers.iter().map(|_| Outbox::default()).collect(),
+            calls_max,
             places: RefCell::default(),
             inbox,
             forget: Box::new(forget),
@@ -173,7 +187,7 @@ impl Mesh {
     /// [`Overloaded`], and nothing was sent.
     pub fn call(self: &Rc<Self>, shard: usize, ask: Ask) -> Result<Call, Overloaded> {
         let mut places = self.places.borrow_mut();
-        if places.len() == CALLS_IN_FLIGHT_MAX {
+        if places.len() == self.calls_max {
             return Err(Overloaded);
         }
         let place = places.insert(Place::Waiting(None));
@@ -394,7 +408,7 @@ mod tests {
                     }
                 };
                 let inbox = Rc::new(Inbox::default());
-                let mesh = Mesh::connect(ends, Rc::clone(&inbox), forget).await;
+                let mesh = Mesh::connect(ends, Rc::clone(&inbox), 1, forget).await;
                 if index == 0 {
                     for changes in 1..=3 {
                         let call = mesh.call(0, Ask::Query(Query::Totals)).expect("there is room");

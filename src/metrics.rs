@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use shards::outcome::Totals;
 
@@ -24,6 +25,26 @@ impl Counter {
     }
 }
 
+/// How long something took, in steps; written by one core, read by all.
+#[derive(Debug, Default)]
+pub struct Durations {
+    /// By the first step that is long enough; the last is for what none is.
+    counts: [Counter; DURATION_STEPS_MS.len() + 1],
+    sum_us: Counter,
+}
+
+const DURATION_STEPS_MS: [u64; 8] = [1, 2, 5, 10, 25, 50, 100, 1000];
+
+impl Durations {
+    /// Something that took as long `count` times.
+    pub fn observe(&self, took: Duration, count: u64) {
+        let us = took.as_micros() as u64;
+        let step = DURATION_STEPS_MS.partition_point(|&most_ms| most_ms * 1000 < us);
+        self.counts[step].add(count);
+        self.sum_us.add(us * count);
+    }
+}
+
 /// Cores do not share cache lines; 128 bytes, since they are fetched in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
@@ -34,6 +55,8 @@ pub struct CoreMetrics {
     /// By the first digit of the status, 1xx unused.
     pub responses: [Counter; 6],
     pub overloaded: Counter,
+    /// From reading a request until its 503 was handed to the socket.
+    pub refusal_time: Durations,
     pub commits: Counter,
     pub records: Counter,
     /// 1 while the shard's log has no room.
@@ -54,6 +77,30 @@ impl Metrics {
         self.cores.iter().map(|core| counter(core).get()).sum()
     }
 
+    /// As a Prometheus histogram: each bucket counts what took no longer.
+    fn render_durations(
+        &self,
+        page: &mut Page,
+        name: &str,
+        help: &str,
+        durations: impl Fn(&CoreMetrics) -> &Durations,
+    ) {
+        page.head(name, "histogram", help);
+        let mut total = 0;
+        for step in 0..=DURATION_STEPS_MS.len() {
+            total += self.sum(|core| &durations(core).counts[step]);
+            match DURATION_STEPS_MS.get(step) {
+                Some(&ms) => {
+                    page.line(format_args!("{name}_bucket{{le=\"{}\"}} {total}", ms as f64 / 1000.0));
+                }
+                None => page.line(format_args!("{name}_bucket{{le=\"+Inf\"}} {total}")),
+            }
+        }
+        let sum_us = self.sum(|core| &durations(core).sum_us);
+        page.line(format_args!("{name}_sum {}", sum_us as f64 / 1e6));
+        page.line(format_args!("{name}_count {total}"));
+    }
+
     /// In Prometheus' text format, version 0.0.4.
     pub fn render(&self, totals: &Totals) -> String {
         let mut page = Page(String::with_capacity(2048));
@@ -70,6 +117,12 @@ impl Metrics {
         }
         let overloaded = self.sum(|core| &core.overloaded);
         page.metric("boxoffice_overloaded_total", "counter", "Requests refused, nothing done.", overloaded);
+        self.render_durations(
+            &mut page,
+            "boxoffice_refusal_seconds",
+            "From reading a request until its 503 was handed to the socket.",
+            |core| &core.refusal_time,
+        );
         page.metric("boxoffice_commits_total", "counter", "Durable commits.", self.sum(|core| &core.commits));
         page.metric("boxoffice_records_total", "counter", "Records logged.", self.sum(|core| &core.records));
         let full = self.sum(|core| &core.log_full);

@@ -94,11 +94,16 @@ impl Pump {
             if !self.inbox.is_empty() {
                 rt::yield_now().await;
             } else if stop.get() && self.log_is_here() {
-                assert!(self.desk.is_empty(), "an answer was left behind");
-                return;
+                break;
             } else {
                 self.inbox.signal.wait().await;
             }
+        }
+        assert!(self.desk.is_empty(), "an answer was left behind");
+        if let LogSeat::Here(log) = self.log
+            && let Err(error) = log.close()
+        {
+            end_process(&error);
         }
     }
 

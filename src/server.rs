@@ -26,6 +26,7 @@ use crate::front::api::{Api, Common, HIGHEST_DEMO_EVENT, Ids};
 use crate::front::auth::Tokens;
 use crate::front::connection::Front;
 use crate::front::deadlines::Patience;
+use crate::front::http::parse::Limits;
 use crate::front::verified::Verified;
 use crate::mesh::{Inbox, Mesh, MeshEnds, Signal, mesh_ends};
 use crate::metrics::Metrics;
@@ -142,7 +143,9 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
             listener,
             common: Arc::clone(&common),
             tokens: tokens.clone(),
+            limits: config.limits,
             patience: config.patience,
+            calls_in_flight_max: config.calls_in_flight_max,
             fronts_open: Arc::clone(&fronts_open),
             report,
         };
@@ -242,7 +245,9 @@ struct CorePart {
     listener: BoundListener,
     common: Arc<Common>,
     tokens: Tokens,
+    limits: Limits,
     patience: Patience,
+    calls_in_flight_max: usize,
     fronts_open: Arc<AtomicUsize>,
     report: mpsc::Sender<Report>,
 }
@@ -264,7 +269,7 @@ impl CorePart {
             let verified = Rc::clone(&verified);
             move |user| verified.revoke(user)
         };
-        let mesh = Mesh::connect(self.ends, Rc::clone(&inbox), forget).await;
+        let mesh = Mesh::connect(self.ends, Rc::clone(&inbox), self.calls_in_flight_max, forget).await;
         let stop = Rc::new(Cell::new(false));
         let stopped = Rc::new(Signal::default());
         let pump = Pump::new(self.shard, self.log, Rc::clone(&inbox), Rc::clone(&mesh), metrics);
@@ -282,7 +287,7 @@ impl CorePart {
             verified,
             closed: Cell::new(false),
         };
-        let front = Rc::new(Front::new(api, metrics, self.patience));
+        let front = Rc::new(Front::new(api, metrics, self.limits, self.patience));
         rt::spawn(Rc::clone(&front.deadlines).sweep());
         let listener = match self.listener.listen() {
             Ok(listener) => listener,

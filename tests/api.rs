@@ -430,7 +430,7 @@ fn bodies_are_json_objects() {
     let buy = format!("/api/v1/events/{event}/reservations");
     let good = "{\"quantity\":1}";
     let deep = format!("{{\"quantity\":{}1{}}}", "[".repeat(500), "]".repeat(500));
-    let rows: [HeadersRow; 30] = [
+    let rows: [HeadersRow; 34] = [
         (&[], good, 201),
         (&[("content-type", "application/json")], good, 201),
         (&[("content-type", "Application/JSON; charset=utf-8")], good, 201),
@@ -444,6 +444,10 @@ fn bodies_are_json_objects() {
         (&[("accept", "application/json")], good, 201),
         (&[("accept", "text/html, application/*;q=0.5")], good, 201),
         (&[("accept", "text/html")], good, 406),
+        (&[("accept", "text/html"), ("accept", "application/json")], good, 201),
+        (&[("accept", ""), ("accept", "text/html, image/png"), ("accept", "*/*;q=0.1")], good, 201),
+        (&[("accept", "text/html"), ("accept", "image/png")], good, 406),
+        (&[("accept", " , ")], good, 201),
         (&[("accept", "application/json;q=0")], good, 406),
         (&[], " \r\n\t{ \"quantity\" : 1 } ", 201),
         (&[], "{\"quantity\":1}x", 400),
@@ -930,14 +934,18 @@ fn samples(page: &str) -> BTreeMap<String, u64> {
             let (kind, name) = (words.next().expect("a keyword"), words.next().expect("a name"));
             if kind == "TYPE" {
                 assert!(types.insert(name.to_owned()), "two types: {line}");
-                assert!(["counter", "gauge"].contains(&words.next().expect("a type")), "{line}");
+                assert!(["counter", "gauge", "histogram"].contains(&words.next().expect("a type")), "{line}");
             } else {
                 assert_eq!(kind, "HELP", "{line}");
             }
             continue;
         }
         let (name, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no sample: {line:?}"));
-        assert!(types.contains(name.split('{').next().expect("a name")), "no type before {line}");
+        let name_alone = name.split('{').next().expect("a name");
+        let parts = ["_bucket", "_sum", "_count"].into_iter();
+        let of_histogram = parts.filter_map(|part| name_alone.strip_suffix(part));
+        let mut named = [name_alone].into_iter().chain(of_histogram);
+        assert!(named.any(|name| types.contains(name)), "no type before {line}");
         let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
         assert!(samples.insert(name.to_owned(), value).is_none(), "twice: {line}");
     }

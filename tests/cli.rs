@@ -64,6 +64,18 @@ fn help_names_every_option() {
                 "BOXOFFICE_DEMO",
                 "--max-connections <N>",
                 "BOXOFFICE_MAX_CONNECTIONS",
+                "--max-in-flight <N>",
+                "BOXOFFICE_MAX_IN_FLIGHT",
+                "64 to 65536",
+                "--max-target <BYTES>",
+                "BOXOFFICE_MAX_TARGET",
+                "256 to 32768",
+                "--max-head <BYTES>",
+                "BOXOFFICE_MAX_HEAD",
+                "1024 to 65535",
+                "--max-body <BYTES>",
+                "BOXOFFICE_MAX_BODY",
+                "4096 to 16777216",
                 "--head-timeout <SECONDS>",
                 "BOXOFFICE_HEAD_TIMEOUT",
                 "--body-grace <SECONDS>",
@@ -95,7 +107,7 @@ fn what_cannot_be_is_refused() {
     let file = file.to_str().unwrap();
     let inside = format!("{file}/data");
     let long_name = "a".repeat(65);
-    let rows: [(&[&str], i32, &str); 40] = [
+    let rows: [(&[&str], i32, &str); 48] = [
         (&[], 2, "Usage: boxoffice"),
         (&["sell"], 2, "unrecognized subcommand 'sell'"),
         (&["serve", "--colour"], 2, "unexpected argument '--colour'"),
@@ -115,6 +127,14 @@ fn what_cannot_be_is_refused() {
         (&["serve", "--storage", "tape"], 2, "[possible values: sqlite, memory]"),
         (&["serve", "--max-connections", "0"], 2, "whole number from 1"),
         (&["serve", "--max-connections", "many"], 2, "whole number from 1"),
+        (&["serve", "--max-in-flight", "63"], 2, "from 64 to 65536"),
+        (&["serve", "--max-in-flight", "65537"], 2, "from 64 to 65536"),
+        (&["serve", "--max-target", "255"], 2, "from 256 to 32768"),
+        (&["serve", "--max-target", "32769"], 2, "from 256 to 32768"),
+        (&["serve", "--max-head", "1023"], 2, "from 1024 to 65535"),
+        (&["serve", "--max-head", "65536"], 2, "from 1024 to 65535"),
+        (&["serve", "--max-body", "64K"], 2, "from 4096 to 16777216"),
+        (&["serve", "--max-body", "16777217"], 2, "from 4096 to 16777216"),
         (&["serve", "--head-timeout", "0"], 2, "from 0.1 to 86400"),
         (&["serve", "--head-timeout", "NaN"], 2, "from 0.1 to 86400"),
         (&["serve", "--body-grace", "inf"], 2, "from 0.1 to 86400"),
@@ -223,6 +243,10 @@ fn options_may_come_from_the_environment() {
         ("BOXOFFICE_SHARDS", "65", "from 1 to 64"),
         ("BOXOFFICE_LISTEN", "here", "like 127.0.0.1:9092"),
         ("BOXOFFICE_STORAGE", "tape", "possible values"),
+        ("BOXOFFICE_MAX_IN_FLIGHT", "0", "from 64 to 65536"),
+        ("BOXOFFICE_MAX_TARGET", "0", "from 256 to 32768"),
+        ("BOXOFFICE_MAX_HEAD", "", "from 1024 to 65535"),
+        ("BOXOFFICE_MAX_BODY", "4095", "from 4096 to 16777216"),
         ("BOXOFFICE_DEMO", "perhaps", "invalid value 'perhaps'"),
     ];
     for (name, value, wanted) in rows {

@@ -329,6 +329,50 @@ fn what_follows_a_refused_request_is_not_run() {
     }
 }
 
+/// Around each limit, on both sides of the default, through the socket.
+#[test]
+fn limits_are_those_that_were_set() {
+    let small = [("--max-target", 300), ("--max-head", 1024), ("--max-body", 4096)];
+    let large = [("--max-target", 20_000), ("--max-head", 40_000), ("--max-body", 200_000)];
+    for limits in [small, large] {
+        let words: Vec<String> =
+            limits.iter().flat_map(|(name, bytes)| [(*name).to_owned(), bytes.to_string()]).collect();
+        let server = memory(&words.iter().map(String::as_str).collect::<Vec<_>>());
+        let [target, head, body] = limits.map(|(_, bytes)| bytes);
+        let with_target =
+            |bytes: usize| format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "a".repeat(bytes - 1));
+        let with_head = |bytes: usize| {
+            let line = "GET /nothing HTTP/1.1\r\nHost: x\r\nA: ";
+            format!("{line}{}\r\n\r\n", "a".repeat(bytes - line.len() - 4))
+        };
+        let post = "POST /api/v1/users HTTP/1.1\r\nHost: x\r\n";
+        let with_body = |bytes: usize| format!("{post}Content-Length: {bytes}\r\n\r\n{}", "a".repeat(bytes));
+        let with_chunks = |bytes: usize| {
+            let data = "a".repeat(bytes);
+            format!("{post}Transfer-Encoding: chunked\r\n\r\n{bytes:x}\r\n{data}\r\n0\r\n\r\n")
+        };
+        let rows = [
+            (with_target(target), 404),
+            (with_target(target + 1), 414),
+            (with_head(head), 404),
+            (with_head(head + 1), 431),
+            (with_body(body), 400),
+            (with_body(body + 1), 413),
+            (with_chunks(body), 400),
+            (with_chunks(body + 1), 413),
+        ];
+        for (bytes, status) in rows {
+            let mut wire = server.wire();
+            // Who is refused may be so before all is sent.
+            let sent = wire.send(&bytes);
+            let answer = wire.next();
+            let shown = &bytes[..bytes.len().min(60)];
+            assert_eq!(answer.status, status, "{limits:?}: {shown:?}, {sent:?}: {answer:?}");
+            assert_eq!(answer.closes(), status > 404, "{limits:?}: {shown:?}: {answer:?}");
+        }
+    }
+}
+
 #[test]
 fn slow_clients_are_told_and_left() {
     let server = memory(&["--head-timeout", "0.3", "--body-grace", "0.3", "--idle-timeout", "0.3"]);

@@ -162,8 +162,8 @@ fn feed(bytes: &[u8], lengths: &[usize], limits: Limits) -> Result<Vec<Event>, S
             let given = &bytes[begin..length];
             match parser.parse(given) {
                 Ok(Progress::Incomplete { send_continue, in_body }) => {
-                    if given.len() > limits.request_bytes() {
-                        return Err(format!("waits for more than {} bytes", given.len()));
+                    if given.len() >= limits.request_bytes() {
+                        return Err(format!("waits for more than the {} bytes that it has", given.len()));
                     }
                     if send_continue && (is_due || !in_body) {
                         return Err("asks to continue twice, or before the head is whole".to_owned());
@@ -241,6 +241,45 @@ fn the_bound_is_exact() {
             [Event::Accept { end, .. }] if over == 0 => assert_eq!(end, bytes.len()),
             [Event::Refuse(refusal)] if over == 1 => assert_eq!(refusal.status, 431),
             _ => panic!("{over} bytes over the bound"),
+        }
+    }
+}
+
+/// Where chunks have used up what they may spend, nothing is waited for that could not be taken.
+#[test]
+fn nothing_is_waited_for_beyond_the_bound() {
+    let limits = Limits::default();
+    let line = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nA: ";
+    let empty_lines = "\r\n".repeat(Limits::LEADING_EMPTY_LINES);
+    let head = format!("{empty_lines}{line}{}\r\n\r\n", "a".repeat(limits.head_bytes - line.len() - 4));
+    let body = "b".repeat(limits.body_bytes);
+    let size = "10000;c=";
+    // What is left for the end of the chunk and all that follows, what comes there, and the answer.
+    let rows = [
+        (0, "", 413),
+        (0, "\r", 413),
+        (0, "\r\n0\r\n\r\n", 413),
+        (1, "\r", 413),
+        (1, "\r\n", 413),
+        (2, "\r\n", 413),
+        (2, "\r\n0", 413),
+        (4, "\r\n0\r", 413),
+        (4, "\r\n0\r\n", 413),
+        (5, "\r\n0\r\n", 431),
+        (6, "\r\n0\r\n\r", 431),
+        (6, "\r\n0\r\nA", 431),
+    ];
+    for (left, end, status) in rows {
+        let extension = "d".repeat(Limits::CHUNK_OVERHEAD_BYTES - size.len() - 2 - left);
+        let bytes = format!("{head}{size}{extension}\r\n{body}{end}");
+        let each: Vec<_> = (bytes.len() - 20..=bytes.len()).collect();
+        for lengths in [&each[..], &each[20..]] {
+            let events = feed(bytes.as_bytes(), lengths, limits);
+            match events.as_deref() {
+                Ok([Event::Refuse(refusal)]) => assert_eq!(refusal.status, status, "{left} {end:?}"),
+                Ok(_) => panic!("{left} {end:?}: not refused"),
+                Err(why) => panic!("{left} {end:?}: {why}"),
+            }
         }
     }
 }

@@ -6,8 +6,9 @@ mod support;
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use boxoffice::front::http::parse::Limits;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use support::client::{Client, Wire, request};
 use support::server::Server;
@@ -110,4 +111,45 @@ fn ten_thousand_wait_while_others_buy() {
     assert!(spoken <= BYTES_EACH_MAX, "{spoken:.0} bytes for each connection that is between requests");
     let (status, log) = server.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
+}
+
+/// Connections that hold as much of a request as the limits allow, and do not end it: what such
+/// a client costs, times the connections that the server takes, is what it can cost in all.
+#[test]
+fn the_largest_requests_cost_what_the_limits_say() {
+    const HALF_SENT: usize = 300;
+    let limits = Limits::default();
+    // Kept as it came, and the body once more without its framing; buffers double as they grow.
+    let bytes_each_max = 2 * (limits.request_bytes() + limits.body_bytes);
+    let arguments = ["--storage", "memory", "--shards", "2", "--body-grace", "600"];
+    let server = Server::start(Path::new("."), &arguments);
+    warm_up(&server);
+    let line = "POST /api/v1/users HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nA: ";
+    let head = format!("{line}{}\r\n\r\n", "a".repeat(limits.head_bytes - line.len() - 4));
+    let end = "\r\n0\r\n\r\n";
+    let framing = "10000;b=\r\n".len() + end.len();
+    let extension = "b".repeat(Limits::CHUNK_OVERHEAD_BYTES - framing);
+    let bytes = format!("{head}10000;b={extension}\r\n{}", "c".repeat(limits.body_bytes));
+
+    let before = resident(&server);
+    let mut wires: Vec<Wire> = (0..HALF_SENT).map(|_| server.wire()).collect();
+    for wire in &mut wires {
+        wire.send(&bytes).expect("the server reads");
+    }
+    // Until all has been read.
+    let mut now = resident(&server);
+    for quiet in 0.. {
+        thread::sleep(Duration::from_millis(50));
+        let last = std::mem::replace(&mut now, resident(&server));
+        if quiet >= 4 && now == last {
+            break;
+        }
+    }
+    let each = now.saturating_sub(before) as usize / HALF_SENT;
+    println!("{each} bytes for each that holds {} of a request, {bytes_each_max} at most", bytes.len());
+    for wire in &mut wires {
+        wire.ask(end).problem(400, "malformed-json");
+    }
+    assert!(each >= bytes.len(), "{each} bytes: they were not all read");
+    assert!(each <= bytes_each_max, "{each} bytes for each, more than {bytes_each_max}");
 }

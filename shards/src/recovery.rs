@@ -16,7 +16,10 @@ use std::thread;
 
 use crate::ids::{Epoch, EventId, Lsn, Slot, Timestamp, UserId};
 use crate::limits::SLOT_COUNT;
-use crate::log::{FileHeader, LogError, LogFile, Row, SqliteLog, Synchronous};
+use crate::log::{
+    Damage, FileHeader, LogError, LogFile, Mark, MarkFile, Row, SqliteLog, Synchronous, find_damage,
+    journal_of,
+};
 use crate::record::{DecodeError, Record, SlotHead};
 use crate::shard::{Shard, SlotHeads};
 use crate::slots::shard_of_slot;
@@ -72,6 +75,26 @@ pub enum RecoveryError {
     Gap { path: PathBuf, slot: Slot, expected: Lsn, found: Lsn },
     #[error("{}: wrong checksum at slot {slot}, lsn {lsn}", path.display())]
     Checksum { path: PathBuf, slot: Slot, lsn: Lsn },
+    #[error("{}: row {found} (slot {slot}, lsn {lsn}) where row {expected} is due: records are missing", path.display())]
+    Position { path: PathBuf, expected: u64, found: u64, slot: Slot, lsn: Lsn },
+    #[error(
+        "{}: ends at row {found}, but row {} was committed (slot {}, lsn {}): records are missing. Its journal, {}, \
+         was removed or damaged, or the file is an older copy; restore both, or the whole directory",
+        path.display(), mark.row, mark.slot, mark.lsn, journal_of(path).display()
+    )]
+    Lost { path: PathBuf, found: u64, mark: Mark },
+    #[error(
+        "{}: row {} is not the one that was committed (slot {}, lsn {}): the file is not the one that was written",
+        path.display(), mark.row, mark.slot, mark.lsn
+    )]
+    Rewritten { path: PathBuf, mark: Mark },
+    #[error("{}: its header is damaged, and what was committed cannot be read. Restore the file", path.display())]
+    JournalHeader { path: PathBuf },
+    #[error(
+        "{}: frame {frame} is damaged, and there are committed ones behind it: records after row {rows} of its log \
+         are missing. Restore the file", path.display()
+    )]
+    JournalFrame { path: PathBuf, frame: u64, rows: u64 },
     #[error("{}: slot {slot}, lsn {lsn}: {source}", path.display())]
     Decode { path: PathBuf, slot: Slot, lsn: Lsn, source: DecodeError },
     #[error(transparent)]
@@ -114,6 +137,7 @@ pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result
     let epoch = manifest.last_epoch();
     for file in &files {
         file.log.make_durable(epoch)?;
+        file.write_mark()?;
     }
 
     let highest_event = replayed.states.iter().map(|state| state.highest_ids().0).max();
@@ -121,7 +145,8 @@ pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result
     let mut shards = Vec::with_capacity(shard_count);
     for (state, name) in replayed.states.into_iter().zip(&file_names) {
         let index = files.iter().position(|file| &file.name == name).expect("opened or made above");
-        let log = SqliteLog::new(files.swap_remove(index).log);
+        let NamedFile { log, mark_file, end, .. } = files.swap_remove(index);
+        let log = SqliteLog::new(log, mark_file, end);
         shards.push((Shard::new(state, replayed.heads.clone(), epoch), log));
     }
     Ok(Recovered {
@@ -167,8 +192,19 @@ fn lock_directory(directory: &Path) -> Result<DirectoryLock, RecoveryError> {
 struct NamedFile {
     name: String,
     log: LogFile,
-    /// Position of the last row that was replayed.
-    read_to: u64,
+    mark_file: MarkFile,
+    /// The last row that was committed, as far as is known: it has to be there.
+    committed: Mark,
+    /// The last row that was replayed.
+    end: Mark,
+}
+
+impl NamedFile {
+    /// Only after [`LogFile::make_durable`]: a mark is never ahead of its log.
+    fn write_mark(&self) -> Result<(), RecoveryError> {
+        let written = self.mark_file.write(&self.end).and_then(|()| self.mark_file.sync());
+        written.map_err(io_error("write", self.mark_file.path()))
+    }
 }
 
 fn file_name(shard_index: usize) -> String {
@@ -195,9 +231,27 @@ fn open_named_files(directory: &Path, manifest: &Manifest) -> Result<Vec<NamedFi
         if header.name != name {
             return Err(RecoveryError::Swapped { path, found: header.name });
         }
-        files.push(NamedFile { name, log, read_to: 0 });
+        let mark_path = MarkFile::path_for(&path);
+        let opened = MarkFile::open(&path, manifest.cluster).map_err(io_error("read", &mark_path))?;
+        let (mark_file, committed) = opened.ok_or(RecoveryError::Missing { path: mark_path })?;
+        let found = log.row_count()?;
+        if found < committed.row {
+            return Err(RecoveryError::Lost { path, found, mark: committed });
+        }
+        check_journal(&path, found)?;
+        files.push(NamedFile { name, log, mark_file, committed, end: Mark::EMPTY });
     }
     Ok(files)
+}
+
+/// `rows` is what SQLite finds in the log with this journal.
+fn check_journal(log: &Path, rows: u64) -> Result<(), RecoveryError> {
+    let path = journal_of(log);
+    match find_damage(log).map_err(io_error("read", &path))? {
+        None => Ok(()),
+        Some(Damage::Header) => Err(RecoveryError::JournalHeader { path }),
+        Some(Damage::Frame(frame)) => Err(RecoveryError::JournalFrame { path, frame, rows }),
+    }
 }
 
 /// Log files that no manifest names are what a crash before the manifest was
@@ -228,8 +282,9 @@ fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<String>, Recove
 /// So that the next files of these names start clean.
 fn remove_debris(directory: &Path, names: &[String]) -> Result<(), RecoveryError> {
     for name in names {
-        for suffix in ["", "-wal", "-shm"] {
-            let path = directory.join(format!("{name}{suffix}"));
+        let log = directory.join(name);
+        let beside = ["-wal", "-shm"].map(|suffix| directory.join(format!("{name}{suffix}")));
+        for path in [MarkFile::path_for(&log), log].into_iter().chain(beside) {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(io_error("remove", &path)(error));
@@ -243,8 +298,11 @@ fn remove_debris(directory: &Path, names: &[String]) -> Result<(), RecoveryError
 
 fn create_file(directory: &Path, name: &str, cluster: u64) -> Result<NamedFile, RecoveryError> {
     let header = FileHeader { cluster, name: name.to_owned() };
-    let log = LogFile::create(&directory.join(name), &header, Synchronous::Full)?;
-    Ok(NamedFile { name: name.to_owned(), log, read_to: 0 })
+    let path = directory.join(name);
+    let log = LogFile::create(&path, &header, Synchronous::Full)?;
+    let mark_file =
+        MarkFile::create(&path, cluster).map_err(io_error("write", &MarkFile::path_for(&path)))?;
+    Ok(NamedFile { name: name.to_owned(), log, mark_file, committed: Mark::EMPTY, end: Mark::EMPTY })
 }
 
 fn sync_directory(directory: &Path) -> Result<(), RecoveryError> {
@@ -348,7 +406,7 @@ fn read_ranges(
         }
     }
     for file in files {
-        file.log.rows_after(file.read_to, |row| -> Result<bool, RecoveryError> {
+        file.log.rows_after(file.end.row, |row| -> Result<bool, RecoveryError> {
             let path = file.log.path().to_owned();
             Err(match row.epoch > manifest.last_epoch() {
                 true => RecoveryError::UnknownEpoch { path, epoch: row.epoch },
@@ -388,7 +446,9 @@ impl<'a> Reader<'a> {
     fn run(self) -> Result<(usize, SlotHeads), RecoveryError> {
         let Reader { range, file_index, file, mut heads, senders, mut chunks, progress } = self;
         let path = file.log.path();
-        file.read_to = file.log.rows_after(file.read_to, |row| -> Result<bool, RecoveryError> {
+        let committed = file.committed;
+        let mut end = file.end;
+        file.log.rows_after(end.row, |row| -> Result<bool, RecoveryError> {
             if row.epoch > range.last {
                 return Ok(false);
             }
@@ -399,7 +459,20 @@ impl<'a> Reader<'a> {
                 let path = path.to_owned();
                 return Err(RecoveryError::WrongFile { path, slot: row.slot, epoch: row.epoch });
             }
+            if row.position != end.row + 1 {
+                return Err(RecoveryError::Position {
+                    path: path.to_owned(),
+                    expected: end.row + 1,
+                    found: row.position,
+                    slot: row.slot,
+                    lsn: row.lsn,
+                });
+            }
             let record = check_row(path, row, &mut heads[row.slot.index()])?;
+            end = Mark { row: row.position, slot: row.slot, lsn: row.lsn, chain: row.chain };
+            if end.row == committed.row && end != committed {
+                return Err(RecoveryError::Rewritten { path: path.to_owned(), mark: committed });
+            }
             let shard = shard_of_slot(row.slot, chunks.len());
             chunks[shard].push((row.at, record));
             if chunks[shard].len() == CHUNK_RECORDS {
@@ -407,6 +480,7 @@ impl<'a> Reader<'a> {
             }
             Ok(true)
         })?;
+        file.end = end;
         for (chunk, sender) in chunks.iter_mut().zip(senders) {
             send(chunk, sender, progress);
         }
@@ -426,7 +500,7 @@ fn send(chunk: &mut Chunk, sender: &SyncSender<Chunk>, progress: &Progress) {
 
 /// Takes a row in only if it is the one that its slot goes on with.
 fn check_row(path: &Path, row: &Row<'_>, head: &mut SlotHead) -> Result<Record, RecoveryError> {
-    let Row { slot, epoch, lsn, at, ref columns, chain } = *row;
+    let Row { position: _, slot, epoch, lsn, at, ref columns, chain } = *row;
     let path = || path.to_owned();
     let expected = head.lsn.next();
     if lsn != expected {

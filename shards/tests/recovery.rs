@@ -11,7 +11,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use shards::ids::{Epoch, EventId, Lsn, Slot, Timestamp, UserId};
-use shards::log::{FileHeader, LogFile, Synchronous};
+use shards::log::{FileHeader, LogFile, MarkFile, Synchronous};
 use shards::record::{Columns, SlotHead};
 use shards::recovery::{self, Progress, RecoveryError};
 use support::{Office, assert_same, copy_directory, files_in};
@@ -30,7 +30,8 @@ fn a_first_start_makes_the_directory_and_a_second_finds_it() {
     let mut office = Office::open(&directory, 2);
     assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
     let names: Vec<String> = files_in(&directory).into_keys().collect();
-    assert_eq!(names, ["lock", "manifest.json", "shard-00.sqlite", "shard-01.sqlite"]);
+    let marks_and_logs = ["shard-00.mark", "shard-00.sqlite", "shard-01.mark", "shard-01.sqlite"];
+    assert_eq!(names, [&["lock", "manifest.json"], &marks_and_logs[..]].concat());
     assert_eq!(recovery::last_shard_count(&directory).unwrap(), Some(2));
     let recovered = &office.recovered;
     assert_eq!((recovered.epoch, recovered.record_count), (Epoch(1), 0));
@@ -80,7 +81,7 @@ fn the_shard_count_may_change_between_starts() {
         assert_eq!(office.totals().reserved, tickets_in_history(directory.path()), "{context}");
         assert_eq!(office.totals().events as usize, (round + 1) * 15, "{context}");
     }
-    assert_eq!(files_in(directory.path()).len(), 64 + 2, "a file of each shard there ever was");
+    assert_eq!(files_in(directory.path()).len(), 2 * 64 + 2, "a log and a mark of each shard there ever was");
     assert_same(&before, &Office::open(directory.path(), 5).snapshot(), "the last start");
 }
 
@@ -235,27 +236,80 @@ const REFUSALS: &[Refusal] = &[
     (
         "a row is deleted",
         |directory| sql(directory, "shard-00.sqlite", "DELETE FROM record WHERE slot = 46 AND lsn = 3"),
+        "Position",
+        "shard-00.sqlite: row 6 (slot 120, lsn 3) where row 5 is due: records are missing",
+    ),
+    (
+        "a row is deleted, those behind it moved up, and one put in at the end",
+        |directory| {
+            sql(directory, "shard-00.sqlite", "DELETE FROM record WHERE slot = 46 AND lsn = 3");
+            close_gap(directory, "shard-00.sqlite");
+        },
         "Gap",
         "shard-00.sqlite: slot 46 goes on with lsn 4 where 3 is due: records are missing",
     ),
     (
-        "a slot's first row is deleted",
-        |directory| sql(directory, "shard-01.sqlite", "DELETE FROM record WHERE slot = 125 AND lsn = 1"),
+        "a slot's first row is deleted, those behind it moved up, and one put in at the end",
+        |directory| {
+            sql(directory, "shard-01.sqlite", "DELETE FROM record WHERE slot = 125 AND lsn = 1");
+            close_gap(directory, "shard-01.sqlite");
+        },
         "Gap",
         "shard-01.sqlite: slot 125 goes on with lsn 2 where 1 is due: records are missing",
     ),
     (
-        "a slot's last row in the file of an earlier shard count is deleted",
-        |directory| sql(directory, "shard-00.sqlite", "DELETE FROM record WHERE slot = 46 AND lsn = 6"),
-        "Gap",
-        "shard-01.sqlite: slot 46 goes on with lsn 7 where 6 is due: records are missing",
+        "the last rows are deleted",
+        |directory| sql(directory, "shard-00.sqlite", "DELETE FROM record WHERE position > 3"),
+        "Lost",
+        "shard-00.sqlite: ends at row 3, but row ",
+    ),
+    (
+        "the last rows are others",
+        |directory| {
+            let other = tempfile::tempdir().unwrap();
+            copy_directory(directory, other.path());
+            for directory in [other.path(), directory] {
+                let mut office = Office::open(directory, 1);
+                office.run(if directory == other.path() { "reserve 1 for 9 1" } else { "reserve 1 for 8 1" });
+            }
+            fs::copy(other.path().join("shard-00.mark"), directory.join("shard-00.mark")).unwrap();
+        },
+        "Rewritten",
+        "is not the one that was committed (slot 46, lsn 8)",
+    ),
+    // Marks.
+    (
+        "a mark is missing",
+        |directory| fs::remove_file(directory.join("shard-01.mark")).unwrap(),
+        "Missing",
+        "shard-01.mark: named by the manifest, but missing",
+    ),
+    (
+        "two marks are swapped",
+        |directory| swap(directory, "shard-00.mark", "shard-01.mark"),
+        "Io",
+        "read shard-00.mark: is the mark of shard-01.sqlite, swapped or renamed",
+    ),
+    (
+        "a mark is another directory's",
+        |directory| {
+            let other = tempfile::tempdir().unwrap();
+            old_directory(other.path());
+            fs::copy(other.path().join("shard-00.mark"), directory.join("shard-00.mark")).unwrap();
+        },
+        "Io",
+        "read shard-00.mark: wrong checksum",
+    ),
+    (
+        "a mark is empty",
+        |directory| write(directory, "shard-00.mark", b""),
+        "Io",
+        "read shard-00.mark: not a mark: EOF while parsing",
     ),
     (
         "a row is there twice",
         |directory| {
-            let columns = "slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain";
-            let copy = format!("INSERT INTO record ({columns}) SELECT {columns} FROM record");
-            sql(directory, "shard-01.sqlite", &format!("{copy} WHERE slot = 46 AND lsn = 7"));
+            sql(directory, "shard-01.sqlite", &copy_row("WHERE slot = 46 AND lsn = 7"));
         },
         "Gap",
         "shard-01.sqlite: slot 46 goes on with lsn 7 where 8 is due: records are missing",
@@ -390,9 +444,9 @@ const REFUSALS: &[Refusal] = &[
     ),
     (
         "a manifest of a later format",
-        |directory| edit_manifest(directory, |manifest| manifest["format"] = 2.into()),
+        |directory| edit_manifest(directory, |manifest| manifest["format"] = 3.into()),
         "Manifest",
-        "its format is 2, this version knows 1",
+        "its format is 3, this version knows 2",
     ),
     (
         "a manifest with a field of a later version",
@@ -529,6 +583,7 @@ const FIRST_CRASHES: &[Crash] = &[
     ("the lock", |directory| write(directory, "lock", b"")),
     ("a log file without a page", |directory| write(directory, "shard-00.sqlite", b"")),
     ("a log file without tables", |directory| sql(directory, "shard-00.sqlite", "PRAGMA journal_mode = WAL")),
+    ("a log file without its mark", |directory| empty_log_without_mark(directory, "shard-00.sqlite", 42)),
     ("one of two log files", |directory| empty_log(directory, "shard-00.sqlite", 42)),
     ("the log files", |directory| {
         empty_log(directory, "shard-00.sqlite", 42);
@@ -545,7 +600,7 @@ const FIRST_CRASHES: &[Crash] = &[
         empty_log(directory, "shard-00.sqlite", 42);
         write(directory, "manifest.json.new", b"{\"format\": 1, \"clus");
     }),
-    ("everything but the mark of the epoch in the log files", |directory| {
+    ("everything but the number of the epoch in the log files", |directory| {
         drop(Office::open(directory, 2));
         sql(directory, "shard-00.sqlite", "UPDATE header SET epoch = 0");
         sql(directory, "shard-01.sqlite", "UPDATE header SET epoch = 0");
@@ -557,6 +612,9 @@ const LATER_CRASHES: &[Crash] = &[
     ("nothing", |_| ()),
     ("a log file without a page", |directory| write(directory, "shard-03.sqlite", b"")),
     ("a log file without tables", |directory| sql(directory, "shard-03.sqlite", "PRAGMA journal_mode = WAL")),
+    ("a log file without its mark", |directory| {
+        empty_log_without_mark(directory, "shard-03.sqlite", cluster(directory));
+    }),
     ("a log file", |directory| empty_log(directory, "shard-03.sqlite", cluster(directory))),
     ("a log file and half a new manifest", |directory| {
         empty_log(directory, "shard-03.sqlite", cluster(directory));
@@ -568,7 +626,7 @@ const LATER_CRASHES: &[Crash] = &[
         fs::copy(directory.join("manifest.json"), directory.join("manifest.json.new")).unwrap();
         edit_manifest_file(directory, "manifest.json.new", add_epoch_of_four);
     }),
-    ("everything but the mark of the epoch in the log files", |directory| {
+    ("everything but the number of the epoch in the log files", |directory| {
         empty_log(directory, "shard-03.sqlite", cluster(directory));
         edit_manifest(directory, add_epoch_of_four);
     }),
@@ -626,6 +684,7 @@ fn a_commit_that_was_cut_off_takes_nothing_else_along() {
     office.run(EVENTS);
     let before = office.snapshot();
     let length_before = read(alive.path(), "shard-00.sqlite-wal").len();
+    let mark_before = read(alive.path(), "shard-00.mark");
     office.run(SALES);
     let after = office.snapshot();
     let length_after = read(alive.path(), "shard-00.sqlite-wal").len();
@@ -640,6 +699,7 @@ fn a_commit_that_was_cut_off_takes_nothing_else_along() {
         copy_directory(alive.path(), killed.path());
         let journal = read(alive.path(), "shard-00.sqlite-wal");
         write(killed.path(), "shard-00.sqlite-wal", &journal[..length]);
+        write(killed.path(), "shard-00.mark", &mark_before);
         fs::remove_file(killed.path().join("shard-00.sqlite-shm")).unwrap();
         check_recovers(killed.path(), 1, expected, SALES, &format!("journal of {length} bytes"));
     }
@@ -722,8 +782,33 @@ fn sql(directory: &Path, name: &str, statements: &str) {
 }
 
 fn empty_log(directory: &Path, name: &str, cluster: u64) {
+    empty_log_without_mark(directory, name, cluster);
+    MarkFile::create(&directory.join(name), cluster).unwrap();
+}
+
+fn empty_log_without_mark(directory: &Path, name: &str, cluster: u64) {
     let header = FileHeader { cluster, name: name.to_owned() };
     LogFile::create(&directory.join(name), &header, Synchronous::Full).unwrap();
+}
+
+/// As if a row that was deleted had never been; the last one is there twice instead.
+fn close_gap(directory: &Path, name: &str) {
+    let gap = "SELECT min(position) FROM record AS one
+               WHERE NOT EXISTS (SELECT 1 FROM record WHERE position = one.position - 1) AND position > 1";
+    // In order, so that no two rows have the same position meanwhile.
+    let connection = Connection::open(directory.join(name)).unwrap();
+    let first: i64 = connection.query_row(gap, [], |row| row.get(0)).unwrap();
+    let last: i64 = connection.query_row("SELECT max(position) FROM record", [], |row| row.get(0)).unwrap();
+    for position in first..=last {
+        connection.execute("UPDATE record SET position = ?1 - 1 WHERE position = ?1", [position]).unwrap();
+    }
+    connection.execute(&copy_row("ORDER BY position DESC LIMIT 1"), []).unwrap();
+}
+
+/// Puts a row in once more, at the end.
+fn copy_row(which: &str) -> String {
+    let columns = "slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain";
+    format!("INSERT INTO record ({columns}) SELECT {columns} FROM record {which}")
 }
 
 fn cluster(directory: &Path) -> u64 {

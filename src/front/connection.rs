@@ -2,16 +2,17 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::poll_once;
 
 use super::api::{Api, Place, Prepared, Running};
 use super::deadlines::{BODY_BYTES_PER_SECOND, Deadlines, Patience, Tick, Watch};
-use super::http::parse::{Limits, Method, Parser, Progress, Request, Version};
+use super::http::parse::{Limits, Method, Parser, Progress, Refusal, Request, Version};
 use super::http::write::{DateClock, Envelope, Response};
 use super::problem::{Kind, Problem};
 use crate::metrics::CoreMetrics;
@@ -30,6 +31,10 @@ const WRITE_BYTES: usize = 64 * 1024;
 /// How long a refused client is listened to, so that it can read why (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
 
+/// Of one core, so many that it turned away linger at a time; further ones are closed at once.
+/// With a place for each of these, turning away would take what the limit is to save.
+const TURNED_AWAY_MAX: usize = 64;
+
 /// Of a client's own X-Request-Id.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
@@ -41,28 +46,32 @@ pub struct Front {
     pub patience: Patience,
     pub deadlines: Rc<Deadlines>,
     dates: DateClock,
-    /// Connections between the first byte of a request and the last of its answer.
+    /// Connections between a request's whole head and the last byte of its answer. What has not
+    /// even sent a head waits for nothing, and nobody waits for it.
     busy: Cell<usize>,
+    /// That linger.
+    turned_away: Cell<usize>,
     request_id_prefix: String,
     requests: Cell<u64>,
 }
 
 impl Front {
-    pub fn new(api: Api, metrics: &'static CoreMetrics, patience: Patience) -> Front {
+    pub fn new(api: Api, metrics: &'static CoreMetrics, limits: Limits, patience: Patience) -> Front {
         Front {
             api,
             metrics,
-            limits: Limits::default(),
+            limits,
             patience,
             deadlines: Rc::default(),
             dates: DateClock::default(),
             busy: Cell::new(0),
+            turned_away: Cell::new(0),
             request_id_prefix: format!("{:08x}", random::u64() as u32),
             requests: Cell::new(0),
         }
     }
 
-    /// Whether any request is being read, run or answered.
+    /// Whether any request is being run or answered, or its body read.
     pub fn is_busy(&self) -> bool {
         self.busy.get() > 0
     }
@@ -84,14 +93,38 @@ impl Front {
     }
 }
 
-/// Tells a client that all connections are taken, and nothing more: it gets no time
-/// and no place that those who were here first could need.
+/// Tells a client that all connections are taken, and nothing more: it gets no place that those
+/// who were here first could need. Of a crowd, the first are listened to so that they can read it.
 pub async fn turn_away(front: Rc<Front>, mut stream: Stream) {
     let exchange = front.refusal(Problem::unavailable(Kind::TooManyConnections).into_response());
     let mut output = Vec::new();
     front.put(&exchange, &mut output);
     // One write into an empty socket buffer takes it whole, or the client has gone.
     let _ = stream.write(output, 0).await;
+    if front.turned_away.get() < TURNED_AWAY_MAX {
+        front.turned_away.update(|count| count + 1);
+        let watch = front.deadlines.watch(stream.closer());
+        linger(&mut stream, &watch).await;
+        front.turned_away.update(|count| count - 1);
+    }
+}
+
+/// Half-closes, and lets the client read its last answer: closing while it still
+/// sends would reset the connection, and the answer with it (RFC 9112 section 9.6).
+async fn linger(stream: &mut Stream, watch: &Watch) {
+    if stream.end_writing().await.is_err() {
+        return;
+    }
+    watch.read_until(watch.now().after(LINGER));
+    let mut unheard = Vec::new();
+    while !watch.has_expired() {
+        let (result, buffer) = stream.read(unheard, READ_BYTES, |context| watch.poll_expired(context)).await;
+        unheard = buffer;
+        unheard.clear();
+        if !matches!(result, Ok(1..)) {
+            return;
+        }
+    }
 }
 
 /// Serves a connection until either side ends it.
@@ -103,6 +136,8 @@ pub async fn serve(front: Rc<Front>, stream: Stream, _place: Place) {
         parser: Parser::new(front.limits),
         reading: Reading::Nothing,
         in_body: false,
+        read_at: Instant::now(),
+        refused: 0,
         front,
         peer: stream.peer(),
         stream,
@@ -120,6 +155,13 @@ pub async fn serve(front: Rc<Front>, stream: Stream, _place: Place) {
 /// The client is not there any more.
 struct Gone;
 
+/// Why nothing was read.
+enum Unread {
+    /// The client took too long.
+    Late,
+    Gone,
+}
+
 struct Connection {
     front: Rc<Front>,
     /// Dropped before the stream is, as it has to be.
@@ -129,6 +171,10 @@ struct Connection {
     reading: Reading,
     /// The head of the request that is half there is whole.
     in_body: bool,
+    /// When the latest bytes came.
+    read_at: Instant,
+    /// Answers of 503 in the output.
+    refused: u64,
     parser: Parser,
     /// Read, and not yet run.
     input: Vec<u8>,
@@ -137,7 +183,7 @@ struct Connection {
     pipeline: Pipeline,
     /// Nothing more will be read: the last answer says so.
     closing: bool,
-    /// Held while a request is only half there.
+    /// Held while the body of a request is only half there.
     busy: Option<BusyMark>,
 }
 
@@ -153,6 +199,13 @@ enum Reading {
         /// Bytes of the request that were there when its head was whole.
         from: usize,
     },
+}
+
+/// What the bytes hold next.
+enum Next {
+    Request { exchange: Exchange, safe: bool, shard: Option<usize>, consumed: usize },
+    Incomplete { send_continue: bool },
+    Refused(Refusal),
 }
 
 /// Requests under way, first come first answered.
@@ -202,19 +255,20 @@ impl Connection {
             self.set_read_deadline();
             match self.read().await {
                 Ok(()) => {}
-                Err(Gone) if self.watch.has_expired() && !self.input.is_empty() => {
+                Err(Unread::Late) if !self.input.is_empty() => {
                     self.closing = true;
                     self.refuse(Problem::plain(Kind::RequestTimeout)).await?;
-                    return self.flush().await;
+                    self.flush().await?;
+                    break;
                 }
-                Err(Gone) => return Err(Gone),
+                Err(Unread::Late | Unread::Gone) => return Err(Gone),
             }
             self.watch.without_end();
             let busy = BusyMark::new(&self.front);
             self.serve_input().await?;
-            self.busy = Some(busy).filter(|_| !self.input.is_empty());
+            self.busy = Some(busy).filter(|_| !self.input.is_empty() && (self.in_body || self.closing));
         }
-        self.linger().await;
+        linger(&mut self.stream, &self.watch).await;
         Ok(())
     }
 
@@ -240,13 +294,20 @@ impl Connection {
         });
     }
 
-    async fn read(&mut self) -> Result<(), Gone> {
+    async fn read(&mut self) -> Result<(), Unread> {
         let buffer = std::mem::take(&mut self.input);
-        let (result, buffer) = self.stream.read(buffer, READ_BYTES).await;
+        let (result, buffer) =
+            self.stream.read(buffer, READ_BYTES, |context| self.watch.poll_expired(context)).await;
         self.input = buffer;
         match result {
-            Ok(count) if count > 0 => Ok(()),
-            Ok(_) | Err(_) => Err(Gone),
+            Ok(1..) => {
+                self.read_at = Instant::now();
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::TimedOut && self.watch.has_expired() => {
+                Err(Unread::Late)
+            }
+            Ok(0) | Err(_) => Err(Unread::Gone),
         }
     }
 
@@ -255,12 +316,8 @@ impl Connection {
         let mut start = 0;
         let mut owes_continue = false;
         while !self.closing {
-            match self.parser.parse(&self.input[start..]) {
-                Ok(Progress::Complete { request, consumed }) => {
-                    let prepared = self.front.api.prepare(&request, self.peer);
-                    let safe = prepared.safe;
-                    let shard = prepared.shard;
-                    let exchange = self.front.exchange(&request, prepared);
+            match self.next(start) {
+                Next::Request { exchange, safe, shard, consumed } => {
                     start += consumed;
                     if !self.pipeline.takes(safe, shard) {
                         self.answer_all().await?;
@@ -268,12 +325,11 @@ impl Connection {
                     self.closing = exchange.close;
                     self.begin(safe, shard, exchange).await;
                 }
-                Ok(Progress::Incomplete { send_continue, in_body }) => {
+                Next::Incomplete { send_continue } => {
                     owes_continue = send_continue;
-                    self.in_body = in_body;
                     break;
                 }
-                Err(refusal) => {
+                Next::Refused(refusal) => {
                     self.answer_all().await?;
                     self.closing = true;
                     self.refuse(Problem::from(refusal)).await?;
@@ -289,6 +345,23 @@ impl Connection {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         self.flush().await
+    }
+
+    /// Apart from [`Connection::serve_input`], where each connection that waits would have room
+    /// for a parsed request.
+    fn next(&mut self, start: usize) -> Next {
+        match self.parser.parse(&self.input[start..]) {
+            Ok(Progress::Complete { request, consumed }) => {
+                let prepared = self.front.api.prepare(&request, self.peer);
+                let (safe, shard) = (prepared.safe, prepared.shard);
+                Next::Request { exchange: self.front.exchange(&request, prepared), safe, shard, consumed }
+            }
+            Ok(Progress::Incomplete { send_continue, in_body }) => {
+                self.in_body = in_body;
+                Next::Incomplete { send_continue }
+            }
+            Err(refusal) => Next::Refused(refusal),
+        }
     }
 
     /// Forgets what was run, and the memory that only a large request needed.
@@ -331,7 +404,7 @@ impl Connection {
                 };
                 exchange.turn = Turn::Done(result.unwrap_or_else(Problem::into_response));
             }
-            self.front.put(&exchange, &mut self.output);
+            self.refused += u64::from(self.front.put(&exchange, &mut self.output) == 503);
             if self.output.len() >= WRITE_BYTES {
                 self.flush().await?;
             }
@@ -355,6 +428,10 @@ impl Connection {
             }
         }
         self.watch.without_end();
+        if self.refused > 0 {
+            self.front.metrics.refusal_time.observe(self.read_at.elapsed(), self.refused);
+            self.refused = 0;
+        }
         if self.output.capacity() <= READ_BYTES {
             self.output.clear();
         } else {
@@ -362,18 +439,6 @@ impl Connection {
             self.output = Vec::new();
         }
         Ok(())
-    }
-
-    /// Half-closes, and lets the client read its last answer: closing while it still
-    /// sends would reset the connection, and the answer with it (RFC 9112 section 9.6).
-    async fn linger(&mut self) {
-        if self.stream.end_writing().await.is_err() {
-            return;
-        }
-        self.watch.read_until(self.watch.now().after(LINGER));
-        while self.read().await.is_ok() {
-            self.input.clear();
-        }
     }
 }
 
@@ -406,7 +471,8 @@ impl Front {
         }
     }
 
-    fn put(&self, exchange: &Exchange, output: &mut Vec<u8>) {
+    /// Returns the status.
+    fn put(&self, exchange: &Exchange, output: &mut Vec<u8>) -> u16 {
         let Turn::Done(response) = &exchange.turn else { unreachable!("it is put when it is done") };
         self.metrics.responses[usize::from(response.status / 100)].add(1);
         if response.status == 503 {
@@ -422,6 +488,7 @@ impl Front {
             };
             response.write(&envelope, output);
         });
+        response.status
     }
 }
 

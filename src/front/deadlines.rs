@@ -2,11 +2,16 @@
 //! them, and no timer for each.
 //!
 //! A deadline is a cell that the connection sets as it goes; the sweep looks at
-//! each a few times a second and shuts down the socket behind one that is past,
-//! which ends whatever read or write waits there.
+//! each a few times a second. One that is past wakes the connection when it
+//! reads, and shuts down the socket when it writes: who sends too slowly can
+//! still be told so, who does not read cannot.
+//!
+//! The socket of a late sender is left as it is, since the kernel would answer
+//! what comes on one that is shut down with a reset, which may overtake the 408.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use slab::Slab;
@@ -71,14 +76,16 @@ struct Entry {
     /// What it waits for is the client's reading, not its sending.
     writing: Cell<bool>,
     expired: Cell<bool>,
+    /// Who waits in a read.
+    waiter: Cell<Option<Waker>>,
 }
 
 impl Entry {
-    /// A client that sends too slowly can still be told so; one that does not read cannot.
     fn end(&self) {
-        match self.writing.get() {
-            true => self.closer.end_all(),
-            false => self.closer.end_reads(),
+        if self.writing.get() {
+            self.closer.end();
+        } else if let Some(waiter) = self.waiter.take() {
+            waiter.wake();
         }
     }
 }
@@ -108,6 +115,7 @@ impl Deadlines {
             due: Cell::new(Tick::NEVER),
             writing: Cell::new(false),
             expired: Cell::new(false),
+            waiter: Cell::new(None),
         });
         let key = self.watched.borrow_mut().insert(Rc::clone(&entry));
         Watch { deadlines: Rc::clone(self), entry, key }
@@ -126,14 +134,14 @@ impl Watch {
         self.deadlines.now.get()
     }
 
-    /// Reads end then.
+    /// Reads have to end then.
     pub fn read_until(&self, due: Tick) {
         self.entry.expired.set(false);
         self.entry.writing.set(false);
         self.entry.due.set(due);
     }
 
-    /// The next write ends then.
+    /// The next write is ended then.
     pub fn write_until(&self, due: Tick) {
         self.entry.writing.set(true);
         self.entry.due.set(due);
@@ -146,6 +154,15 @@ impl Watch {
 
     pub fn has_expired(&self) -> bool {
         self.entry.expired.get()
+    }
+
+    /// Ready when the time to read is over.
+    pub fn poll_expired(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.has_expired() {
+            return Poll::Ready(());
+        }
+        self.entry.waiter.set(Some(context.waker().clone()));
+        Poll::Pending
     }
 }
 

@@ -94,7 +94,7 @@ kinds! {
     TooManyAttempts "too-many-attempts" 429 "Too many failed logins"
         "The password of this account was guessed at too often, from this address or from many. This guess was not looked at; try again after 'Retry-After' seconds. Logging in from an address that succeeded before is not slowed by what others do."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
-        "At most 64 fields and 16 KiB in all."
+        "At most 64 fields and, unless the server was told otherwise, 16 KiB in all."
     NotImplemented "not-implemented" 501 "The method is unknown"
         "This server knows the methods of RFC 9110, and PATCH."
     Overloaded "overloaded" 503 "The server is overloaded: nothing was done"

@@ -2,14 +2,17 @@
 //! owned buffers, which any runtime can serve.
 #![allow(unsafe_code, reason = "the runtime takes listeners only as raw descriptors")]
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use futures_lite::{AsyncRead, AsyncWriteExt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Connections that the kernel holds for one core until it accepts them: a
@@ -116,11 +119,25 @@ pub struct Stream(glommio::net::TcpStream);
 
 impl Stream {
     /// Appends what comes, at most `room` bytes, to `buffer` and gives it back;
-    /// 0 bytes when the client has ended its side.
-    pub async fn read(&mut self, mut buffer: Vec<u8>, room: usize) -> (io::Result<usize>, Vec<u8>) {
+    /// 0 bytes when the client has ended its side, `TimedOut` when nothing came before `poll_end`
+    /// was ready.
+    pub async fn read(
+        &mut self,
+        mut buffer: Vec<u8>,
+        room: usize,
+        poll_end: impl Fn(&mut Context<'_>) -> Poll<()>,
+    ) -> (io::Result<usize>, Vec<u8>) {
         let filled = buffer.len();
         buffer.resize(filled + room, 0);
-        let result = self.0.read(&mut buffer[filled..]).await;
+        // By hand, because each idle connection waits here, and combinators make it larger.
+        let result = poll_fn(|context| {
+            let read = Pin::new(&mut self.0).poll_read(context, &mut buffer[filled..]);
+            if read.is_pending() && poll_end(context).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            read
+        });
+        let result = result.await;
         buffer.truncate(filled + result.as_ref().copied().unwrap_or(0));
         (result, buffer)
     }
@@ -136,7 +153,7 @@ impl Stream {
         self.0.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
     }
 
-    /// Something that can end this connection while a read or write of it waits.
+    /// Something that can end this connection while a write of it waits.
     pub fn closer(&self) -> Closer {
         Closer(self.0.as_raw_fd())
     }
@@ -155,20 +172,11 @@ impl Stream {
 pub struct Closer(RawFd);
 
 impl Closer {
-    /// A read that waits finds the end, and so do later ones once what has come in is read.
-    pub fn end_reads(&self) {
-        self.shut_down(rustix::net::Shutdown::Read);
-    }
-
     /// A write that waits fails, and reads find the end.
-    pub fn end_all(&self) {
-        self.shut_down(rustix::net::Shutdown::Both);
-    }
-
-    fn shut_down(&self, how: rustix::net::Shutdown) {
+    pub fn end(&self) {
         // SAFETY: the stream that this was made from is still open, see above.
         let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
         // It fails when the connection is gone already, which is as good.
-        let _ = rustix::net::shutdown(socket, how);
+        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
     }
 }

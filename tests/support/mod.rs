@@ -30,7 +30,11 @@ pub(crate) struct Stage {
 impl Stage {
     /// On `data`, which is empty or was a stage before.
     pub(crate) fn open(data: &Path, shards: usize) -> Stage {
-        let server = Server::start(data, &["--demo", "--shards", &shards.to_string()]);
+        Stage::on(Server::start(data, &["--demo", "--shards", &shards.to_string()]))
+    }
+
+    /// On a server that was started with `--demo`.
+    pub(crate) fn on(server: Server) -> Stage {
         let anyone = server.client();
         let made = anyone.get("/api/v1/pop");
         assert!([200, 304].contains(&made.status), "{made:?}");

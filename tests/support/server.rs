@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -172,9 +172,15 @@ impl Server {
     /// Lets strace do something to every sync of the server's files, such as
     /// `error=EIO:when=2+`. It ends with the server, or when it is interrupted.
     pub(crate) fn inject_into_syncs(&self, what: &str) -> Child {
+        self.inject("fsync,fdatasync", &[], what)
+    }
+
+    /// The same with these system calls, on these files alone; none are all.
+    pub(crate) fn inject(&self, calls: &str, files: &[PathBuf], what: &str) -> Child {
         let mut strace = Command::new("strace")
-            .args(["-f", "-p", &self.id().to_string(), "-e", "trace=fsync,fdatasync"])
-            .args(["-e", &format!("inject=fsync,fdatasync:{what}")])
+            .args(["-f", "-p", &self.id().to_string(), "-e", &format!("trace={calls}")])
+            .args(["-e", &format!("inject={calls}:{what}")])
+            .args(files.iter().flat_map(|file| [Path::new("-P"), file]))
             .stderr(Stdio::piped())
             .spawn()
             .expect("strace is installed");

@@ -22,4 +22,8 @@ impl Log for MemoryLog {
     fn maintain(&mut self) -> Result<Upkeep, LogError> {
         Ok(Upkeep::default())
     }
+
+    fn close(self: Box<Self>) -> Result<(), LogError> {
+        Ok(())
+    }
 }

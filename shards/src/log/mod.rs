@@ -1,11 +1,16 @@
 //! A shard's write-ahead log: what is in it survives, what is not never happened.
 
+mod journal;
+mod mark;
 mod memory;
 mod sqlite;
 
+use std::io;
 use std::path::PathBuf;
 
 use crate::record::Entry;
+pub use journal::{Damage, find_damage, journal_of};
+pub use mark::{Mark, MarkFile};
 pub use memory::MemoryLog;
 pub use sqlite::{FileHeader, LogFile, Row, SqliteLog, Synchronous};
 
@@ -35,6 +40,13 @@ pub trait Log: Send {
     ///
     /// As bad as [`AppendError::Unknown`], and to be treated as one.
     fn maintain(&mut self) -> Result<Upkeep, LogError>;
+
+    /// Leaves everything in order. Nothing is appended any more.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses: what was committed is safe all the same, as after a kill.
+    fn close(self: Box<Self>) -> Result<(), LogError>;
 }
 
 /// What a failed commit leaves behind.
@@ -67,5 +79,13 @@ pub struct LogError {
     /// Verb and object: "commit to", "checkpoint".
     pub action: &'static str,
     pub path: PathBuf,
-    pub source: rusqlite::Error,
+    pub source: LogErrorSource,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LogErrorSource {
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 
-use super::{AppendError, Log, LogError, Upkeep};
+use super::{AppendError, Log, LogError, Mark, MarkFile, Upkeep};
 use crate::ids::{Epoch, Lsn, Slot, Timestamp};
 use crate::limits::CHECKPOINT_PAGES;
 use crate::record::{Columns, Entry, Kind};
@@ -58,6 +58,8 @@ pub struct LogFile {
 /// One row as read back, still unchecked.
 #[derive(Debug)]
 pub struct Row<'a> {
+    /// From 1, without gaps: rows are only ever appended.
+    pub position: u64,
     pub slot: Slot,
     pub epoch: Epoch,
     pub lsn: Lsn,
@@ -100,7 +102,11 @@ impl LogFile {
             "this build's SQLite {} can lose commits",
             rusqlite::version()
         );
-        let failed = |source| LogError { action: "open", path: path.to_owned(), source };
+        let failed = |source: rusqlite::Error| LogError {
+            action: "open",
+            path: path.to_owned(),
+            source: source.into(),
+        };
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         let level = match synchronous {
             Synchronous::Full => "FULL",
@@ -198,11 +204,11 @@ impl LogFile {
         let mut statement = self.connection.prepare_cached(SELECT).map_err(failed)?;
         let mut rows = statement.query([position.cast_signed()]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            let (at, row) = decode_row(row).map_err(failed)?;
+            let row = decode_row(row).map_err(failed)?;
             if !visit(&row)? {
                 break;
             }
-            position = at;
+            position = row.position;
         }
         Ok(position)
     }
@@ -250,7 +256,7 @@ impl LogFile {
     }
 
     fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> LogError + use<'_> {
-        move |source| LogError { action, path: self.path.clone(), source }
+        move |source| LogError { action, path: self.path.clone(), source: source.into() }
     }
 }
 
@@ -258,13 +264,21 @@ impl LogFile {
 #[derive(Debug)]
 pub struct SqliteLog {
     file: LogFile,
+    mark_file: MarkFile,
+    /// As it was written last.
+    mark: Mark,
     /// Estimate of the pages in SQLite's journal.
     journal_pages: u64,
 }
 
 impl SqliteLog {
-    pub fn new(file: LogFile) -> SqliteLog {
-        SqliteLog { file, journal_pages: 0 }
+    /// `mark` is where `file` ends, as `mark_file` says.
+    pub fn new(file: LogFile, mark_file: MarkFile, mark: Mark) -> SqliteLog {
+        SqliteLog { file, mark_file, mark, journal_pages: 0 }
+    }
+
+    fn mark_failed(&self, action: &'static str) -> impl Fn(std::io::Error) -> LogError + use<'_> {
+        move |source| LogError { action, path: self.mark_file.path().to_owned(), source: source.into() }
     }
 
     fn insert_all(&self, batch: &[Entry]) -> rusqlite::Result<()> {
@@ -288,6 +302,9 @@ const PROBE: &str = "BEGIN IMMEDIATE;
 impl Log for SqliteLog {
     fn append(&mut self, batch: &[Entry]) -> Result<(), AppendError> {
         self.insert_all(batch).map_err(|error| self.file.commit_failed(error))?;
+        self.mark = self.mark.advanced(batch);
+        let marked = self.mark_file.write(&self.mark).map_err(self.mark_failed("write"));
+        marked.map_err(AppendError::Unknown)?;
         // A commit writes the tail page of the table, and one more for each
         // hundred rows or so; a rough count is enough to know when it is time.
         self.journal_pages += 2 + batch.len() as u64 / 64;
@@ -308,9 +325,11 @@ impl Log for SqliteLog {
         self.journal_pages >= CHECKPOINT_PAGES
     }
 
-    /// Checkpoints as much as readers of other processes let through.
+    /// Checkpoints as much as readers of other processes let through, and syncs the mark, so
+    /// that a power cut leaves no older one than of the checkpoint before.
     fn maintain(&mut self) -> Result<Upkeep, LogError> {
         self.journal_pages = 0;
+        self.mark_file.sync().map_err(self.mark_failed("sync"))?;
         let connection = &self.file.connection;
         // busy, pages in the journal, pages of these written back.
         let checkpoint = || {
@@ -325,6 +344,16 @@ impl Log for SqliteLog {
             Err(error) if is_full(&error) => Ok(Upkeep { pages_pinned: 0, no_room: true }),
             Err(error) => Err(self.file.failed("checkpoint")(error)),
         }
+    }
+
+    fn close(self: Box<Self>) -> Result<(), LogError> {
+        match self.file.empty_journal() {
+            // A reader beside us, or a full disk: the journal stays, and the next start reads it.
+            Ok(_) => {}
+            Err(error) if is_full(&error) => {}
+            Err(error) => return Err(self.file.failed("checkpoint")(error)),
+        }
+        self.mark_file.sync().map_err(self.mark_failed("sync"))
     }
 }
 
@@ -352,7 +381,7 @@ fn insert_entry(insert: &mut rusqlite::CachedStatement<'_>, entry: &Entry) -> ru
     Ok(())
 }
 
-fn decode_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<(u64, Row<'a>)> {
+fn decode_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Row<'a>> {
     let number = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
     let body = row.get_ref(10)?.as_str_or_null()?.unwrap_or("");
     let columns = Columns {
@@ -363,15 +392,15 @@ fn decode_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<(u64, Row<'a>)
         quantity: row.get(9)?,
         body: Cow::Borrowed(body),
     };
-    let decoded = Row {
+    Ok(Row {
+        position: number(0)?,
         slot: Slot(row.get(1)?),
         epoch: Epoch(number(2)?),
         lsn: Lsn(number(3)?),
         at: Timestamp(number(4)?),
         columns,
         chain: number(11)?,
-    };
-    Ok((number(0)?, decoded))
+    })
 }
 
 /// Tables for us, and the view `history` for people with a plain `sqlite3` shell.

@@ -14,8 +14,8 @@ use crate::ids::Epoch;
 use crate::limits::SHARD_COUNT_MAX;
 
 const FILE_NAME: &str = "manifest.json";
-/// Of this file, and of what it says about the others.
-const FORMAT: u32 = 1;
+/// Of this file, and of what it says about the others. 1 had no marks beside its log files.
+const FORMAT: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -19,6 +19,33 @@ pub struct Account {
     removed: bool,
 }
 
+/// The accounts that can be used.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Headcount {
+    pub(super) accounts: u64,
+    /// Of these.
+    pub(super) admins: u64,
+}
+
+impl Headcount {
+    fn enter(&mut self, account: &Account) {
+        self.accounts += u64::from(!account.removed);
+        self.admins += u64::from(account.is_admin());
+    }
+
+    /// The inverse of [`Headcount::enter`].
+    fn leave(&mut self, account: &Account) {
+        self.accounts -= u64::from(!account.removed);
+        self.admins -= u64::from(account.is_admin());
+    }
+}
+
+impl Account {
+    fn is_admin(&self) -> bool {
+        self.role == Role::Admin && !self.removed
+    }
+}
+
 impl ShardState {
     pub(super) fn decide_create_user(&self, create: CreateUser) -> Result<Decision, Rejection> {
         if self.accounts.contains_key(&create.username) {
@@ -41,6 +68,7 @@ impl ShardState {
             token_version: user.token_version,
             removed: false,
         };
+        self.headcount.enter(&account);
         let before = self.accounts.insert(user.username.clone(), account);
         assert!(before.is_none(), "a username was given twice: {}", user.username);
         let before = self.usernames.insert(user.id, user.username.clone());
@@ -49,7 +77,7 @@ impl ShardState {
 
     pub(super) fn undo_user_created(&mut self, user: &UserCreated) {
         let account = self.accounts.remove(&user.username);
-        assert!(account.is_some(), "an account that was not there is taken back: {}", user.username);
+        self.headcount.leave(&account.expect("an account that is taken back was there"));
         self.usernames.remove(&user.id);
     }
 
@@ -68,9 +96,10 @@ impl ShardState {
     }
 
     pub(super) fn apply_password_changed(&mut self, changed: &PasswordChanged) {
-        let account = self.recorded_account(&changed.username);
-        account.password_hash = changed.password_hash.clone();
-        account.token_version = changed.token_version;
+        self.change_account(&changed.username, |account| {
+            account.password_hash = changed.password_hash.clone();
+            account.token_version = changed.token_version;
+        });
     }
 
     pub(super) fn decide_change_role(&self, change: ChangeRole) -> Result<Decision, Rejection> {
@@ -89,9 +118,10 @@ impl ShardState {
     }
 
     pub(super) fn apply_role_changed(&mut self, changed: &RoleChanged) {
-        let account = self.recorded_account(&changed.username);
-        account.role = changed.role;
-        account.token_version = changed.token_version;
+        self.change_account(&changed.username, |account| {
+            account.role = changed.role;
+            account.token_version = changed.token_version;
+        });
     }
 
     pub(super) fn decide_remove_user(&self, remove: RemoveUser) -> Result<Decision, Rejection> {
@@ -107,9 +137,10 @@ impl ShardState {
     }
 
     pub(super) fn apply_user_removed(&mut self, removed: &UserRemoved) {
-        let account = self.recorded_account(&removed.username);
-        account.removed = true;
-        account.password_hash = "".into();
+        self.change_account(&removed.username, |account| {
+            account.removed = true;
+            account.password_hash = "".into();
+        });
     }
 
     /// What any change of an account replaces: all of it, since it is rare and small.
@@ -118,13 +149,16 @@ impl ShardState {
     }
 
     pub(super) fn undo_account_change(&mut self, username: &Username, before: Account) {
-        *self.recorded_account(username) = before;
+        self.change_account(username, |account| *account = before);
     }
 
-    /// An account that a record speaks of.
-    fn recorded_account(&mut self, username: &Username) -> &mut Account {
+    /// Changes an account that a record speaks of.
+    fn change_account(&mut self, username: &Username, change: impl FnOnce(&mut Account)) {
         let account = self.accounts.get_mut(username);
-        account.expect("a record of an account follows that account's creation")
+        let account = account.expect("a record of an account follows that account's creation");
+        self.headcount.leave(account);
+        change(account);
+        self.headcount.enter(account);
     }
 
     pub(super) fn account(&self, username: &Username) -> Option<Box<AccountView>> {
@@ -167,11 +201,5 @@ impl ShardState {
     fn user_view(&self, username: &Username) -> UserView {
         let account = &self.accounts[username];
         UserView { id: account.id, username: username.clone(), role: account.role }
-    }
-
-    /// How many accounts there are that can be used, and how many of them are admins.
-    pub(super) fn count_accounts(&self) -> (u64, u64) {
-        let here = self.accounts.values().filter(|account| !account.removed);
-        here.fold((0, 0), |(all, admins), account| (all + 1, admins + u64::from(account.role == Role::Admin)))
     }
 }

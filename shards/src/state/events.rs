@@ -30,17 +30,36 @@ pub struct Edition {
     updated_at: Timestamp,
 }
 
-impl Event {
-    pub(super) fn quota(&self) -> u32 {
-        self.edition.quota
+/// Sums over events, kept up so that nobody has to go through all of them.
+#[derive(Debug, Default)]
+pub(super) struct EventTotals {
+    pub(super) events: u64,
+    pub(super) quota: u64,
+    pub(super) reserved: u64,
+}
+
+impl EventTotals {
+    fn add(&mut self, event: &Event) {
+        if !event.is_deleted() {
+            self.events += 1;
+            self.quota += u64::from(event.edition.quota);
+            self.reserved += u64::from(event.reserved);
+        }
     }
 
+    /// The inverse of [`EventTotals::add`].
+    fn subtract(&mut self, event: &Event) {
+        if !event.is_deleted() {
+            self.events -= 1;
+            self.quota -= u64::from(event.edition.quota);
+            self.reserved -= u64::from(event.reserved);
+        }
+    }
+}
+
+impl Event {
     pub(super) fn edition(&self) -> Edition {
         self.edition.clone()
-    }
-
-    pub(super) fn reserved(&self) -> u32 {
-        self.reserved
     }
 
     pub(super) fn remaining(&self) -> u32 {
@@ -110,10 +129,12 @@ impl ShardState {
         Ok(event)
     }
 
-    /// An event that a record speaks of.
-    pub(super) fn recorded_event(&mut self, id: EventId) -> &mut Event {
-        let event = self.events.get_mut(&id);
-        event.expect("a record of an event follows that event's creation")
+    /// Changes an event that a record speaks of. The only way to, so that the totals keep up.
+    pub(super) fn change_event(&mut self, id: EventId, change: impl FnOnce(&mut Event)) {
+        let event = self.events.get_mut(&id).expect("a record of an event follows that event's creation");
+        self.totals.subtract(event);
+        change(event);
+        self.totals.add(event);
     }
 
     pub(super) fn decide_create_event(&self, create: CreateEvent) -> Result<Decision, Rejection> {
@@ -137,6 +158,8 @@ impl ShardState {
             deleted_at: None,
             reservations: Vec::new(),
         };
+        self.totals.add(&event);
+        self.events_of.insert((event.organizer, created.id));
         let before = self.events.insert(created.id, event);
         assert!(before.is_none(), "an event's id was given twice: {}", created.id);
     }
@@ -144,6 +167,8 @@ impl ShardState {
     pub(super) fn undo_event_created(&mut self, id: EventId) {
         let event = self.events.remove(&id).expect("an event that was made is there");
         assert!(event.reservations.is_empty(), "what came after an event's creation is taken back before it");
+        self.totals.subtract(&event);
+        self.events_of.remove(&(event.organizer, id));
     }
 
     pub(super) fn decide_edit_event(&self, edit: EditEvent) -> Result<Decision, Rejection> {
@@ -166,18 +191,19 @@ impl ShardState {
     }
 
     pub(super) fn apply_event_edited(&mut self, at: Timestamp, edited: &EventEdited) {
-        let event = self.recorded_event(edited.id);
-        assert!(edited.quota >= event.reserved, "a quota fell below what was sold");
-        event.edition = Edition {
-            name: edited.name.clone(),
-            quota: edited.quota,
-            version: event.edition.version + 1,
-            updated_at: at,
-        };
+        self.change_event(edited.id, |event| {
+            assert!(edited.quota >= event.reserved, "a quota fell below what was sold");
+            event.edition = Edition {
+                name: edited.name.clone(),
+                quota: edited.quota,
+                version: event.edition.version + 1,
+                updated_at: at,
+            };
+        });
     }
 
     pub(super) fn undo_event_edited(&mut self, id: EventId, before: Edition) {
-        self.recorded_event(id).edition = before;
+        self.change_event(id, |event| event.edition = before);
     }
 
     pub(super) fn decide_delete_event(
@@ -195,15 +221,19 @@ impl ShardState {
 
     /// Cancels every live reservation by the event's mark alone, however many there are.
     pub(super) fn apply_event_deleted(&mut self, at: Timestamp, id: EventId) {
-        let event = self.recorded_event(id);
-        event.deleted_at = Some(at);
-        event.reserved = 0;
+        self.events_of.remove(&(self.events[&id].organizer, id));
+        self.change_event(id, |event| {
+            event.deleted_at = Some(at);
+            event.reserved = 0;
+        });
     }
 
     pub(super) fn undo_event_deleted(&mut self, id: EventId, tickets: u32) {
-        let event = self.recorded_event(id);
-        event.deleted_at = None;
-        event.take(tickets);
+        self.events_of.insert((self.events[&id].organizer, id));
+        self.change_event(id, |event| {
+            event.deleted_at = None;
+            event.take(tickets);
+        });
     }
 
     pub(super) fn query_event(&self, id: EventId) -> Reply {
@@ -216,12 +246,20 @@ impl ShardState {
         limit: usize,
         organizer: Option<UserId>,
     ) -> Outcome {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let wanted = |event: &Event| {
-            !event.is_deleted() && organizer.is_none_or(|organizer| event.organizer == organizer)
+        let views = match organizer {
+            Some(organizer) => {
+                let first = (organizer, after.unwrap_or(EventId(0)));
+                let last = (organizer, EventId(u32::MAX));
+                let ids = self.events_of.range((Bound::Excluded(first), Bound::Included(last)));
+                ids.take(limit).map(|&(_, id)| self.events[&id].view(id)).collect()
+            }
+            None => {
+                let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+                let events = self.events.range((start, Bound::Unbounded));
+                let live = events.filter(|(_, event)| !event.is_deleted());
+                live.take(limit).map(|(&id, event)| event.view(id)).collect()
+            }
         };
-        let events = self.events.range((start, Bound::Unbounded));
-        let views = events.filter(|(_, event)| wanted(event)).map(|(&id, event)| event.view(id));
-        Outcome::Events(views.take(limit).collect())
+        Outcome::Events(views)
     }
 }

@@ -14,16 +14,21 @@ use crate::command::{Command, Query};
 use crate::ids::{EventId, ReservationId, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply, Totals};
 use crate::record::Record;
-use accounts::Account;
-use events::{Edition, Event};
+use accounts::{Account, Headcount};
+use events::{Edition, Event, EventTotals};
 
 #[derive(Debug, Default)]
 pub struct ShardState {
     accounts: BTreeMap<Username, Account>,
     /// Of all accounts, by id.
     usernames: BTreeMap<UserId, Username>,
+    headcount: Headcount,
     /// Deleted ones stay, so that their id is never taken for an unknown one.
     events: BTreeMap<EventId, Event>,
+    /// Those that are not deleted, by organizer.
+    events_of: BTreeSet<(UserId, EventId)>,
+    /// Over those that are not deleted.
+    totals: EventTotals,
     /// Every reservation ever made, by customer, in the order of their lists.
     reservations_of: BTreeSet<(UserId, ReservationId)>,
 }
@@ -172,14 +177,9 @@ impl ShardState {
     }
 
     fn totals(&self) -> Totals {
-        let (accounts, admins) = self.count_accounts();
-        let mut totals = Totals { accounts, admins, ..Totals::default() };
-        for event in self.events.values().filter(|event| !event.is_deleted()) {
-            totals.events += 1;
-            totals.quota += u64::from(event.quota());
-            totals.reserved += u64::from(event.reserved());
-        }
-        totals
+        let EventTotals { events, quota, reserved } = self.totals;
+        let Headcount { accounts, admins } = self.headcount;
+        Totals { events, accounts, admins, quota, reserved }
     }
 }
 

@@ -80,24 +80,26 @@ impl ShardState {
         customer: UserId,
         quantity: u32,
     ) {
-        let event = self.recorded_event(id.event);
-        event.take(quantity);
-        event.reservations.push(Reservation {
-            created_at: at,
-            cancelled_at: NOT_CANCELLED,
-            customer,
-            quantity,
+        self.change_event(id.event, |event| {
+            event.take(quantity);
+            event.reservations.push(Reservation {
+                created_at: at,
+                cancelled_at: NOT_CANCELLED,
+                customer,
+                quantity,
+            });
+            assert_eq!(event.reservations.len(), id.number as usize, "a reservation out of order");
         });
-        assert_eq!(event.reservations.len(), id.number as usize, "a reservation out of order");
         self.reservations_of.insert((customer, id));
     }
 
     /// Only ever the event's last one: numbers have no gaps.
     pub(super) fn undo_reserved(&mut self, id: ReservationId, customer: UserId) {
-        let event = self.recorded_event(id.event);
-        assert_eq!(event.reservations.len(), id.number as usize, "a reservation taken back out of order");
-        let reservation = event.reservations.pop().expect("counted above");
-        event.give_back(reservation.quantity);
+        self.change_event(id.event, |event| {
+            assert_eq!(event.reservations.len(), id.number as usize, "a reservation taken back out of order");
+            let reservation = event.reservations.pop().expect("counted above");
+            event.give_back(reservation.quantity);
+        });
         self.reservations_of.remove(&(customer, id));
     }
 
@@ -110,20 +112,22 @@ impl ShardState {
     }
 
     pub(super) fn apply_cancelled(&mut self, at: Timestamp, id: ReservationId) {
-        let event = self.recorded_event(id.event);
-        let reservation = &mut event.reservations[id.number as usize - 1];
-        assert_eq!(reservation.cancelled_at, NOT_CANCELLED, "a reservation was cancelled twice");
-        reservation.cancelled_at = at;
-        let quantity = reservation.quantity;
-        event.give_back(quantity);
+        self.change_event(id.event, |event| {
+            let reservation = &mut event.reservations[id.number as usize - 1];
+            assert_eq!(reservation.cancelled_at, NOT_CANCELLED, "a reservation was cancelled twice");
+            reservation.cancelled_at = at;
+            let quantity = reservation.quantity;
+            event.give_back(quantity);
+        });
     }
 
     pub(super) fn undo_cancelled(&mut self, id: ReservationId) {
-        let event = self.recorded_event(id.event);
-        let reservation = &mut event.reservations[id.number as usize - 1];
-        reservation.cancelled_at = NOT_CANCELLED;
-        let quantity = reservation.quantity;
-        event.take(quantity);
+        self.change_event(id.event, |event| {
+            let reservation = &mut event.reservations[id.number as usize - 1];
+            reservation.cancelled_at = NOT_CANCELLED;
+            let quantity = reservation.quantity;
+            event.take(quantity);
+        });
     }
 
     pub(super) fn query_reservation(&self, id: ReservationId, actor: Actor) -> Reply {

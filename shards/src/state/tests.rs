@@ -100,9 +100,10 @@ fn query(words: &[&str]) -> Option<Query> {
         },
         ["users"] => Query::Users { after: None, limit: 10 },
         ["user-of", id] => Query::AccountOf { user: UserId(id.parse().unwrap()) },
-        ["totals"] => Query::Totals,
         ["view"] => Query::Event { event },
         ["list"] => Query::Events { after: None, limit: 10, organizer: None },
+        [who, "list"] => Query::Events { after: None, limit: 10, organizer: Some(actor(who).user) },
+        ["totals"] => Query::Totals,
         [who, "see", number] => {
             let reservation = ReservationId { event, number: number.parse().unwrap() };
             Query::Reservation { reservation, actor: actor(who) }
@@ -163,7 +164,10 @@ fn describe(reply: &Reply, changed: bool) -> String {
             let names = users.iter().map(|user| format!("{} {}", user.username, user.role.as_str()));
             names.collect::<Vec<_>>().join(", ")
         }
-        Outcome::Totals(totals) => format!("{} with {} admins", totals.accounts, totals.admins),
+        Outcome::Totals(totals) if totals.accounts > 0 => {
+            format!("{} with {} admins", totals.accounts, totals.admins)
+        }
+        Outcome::Totals(totals) => format!("{} of {}", totals.reserved, totals.quota),
         Outcome::AccountChanged(_) | Outcome::EventDeleted | Outcome::Cancelled => "same".to_owned(),
     }
 }
@@ -256,6 +260,16 @@ fn a_deleted_event_takes_its_reservations_along() {
     );
     check("event 2 -> ok | p delete -> not-yours | z delete -> ok | event 2 -> exists");
     check("event 2 -> ok | a reserve 1 -> ok | a cancel 1 -> ok | o delete -> ok | a see 1 -> cancelled 1");
+}
+
+#[test]
+fn totals_and_organizers_lists_are_of_what_is_not_deleted() {
+    check(
+        "totals -> 0 of 0 | event 9 -> ok | a reserve 2 -> ok | totals -> 2 of 9 | o quota 5 -> ok | totals -> 2 of 5 | b reserve 1 -> ok | a cancel 1 -> ok | totals -> 1 of 5 | o delete force -> ok | totals -> 0 of 0",
+    );
+    check(
+        "o list -> 0 events | event 9 -> ok | o list -> 1 events | p list -> 0 events | o delete -> ok | o list -> 0 events",
+    );
 }
 
 #[test]

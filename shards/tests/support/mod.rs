@@ -1,4 +1,5 @@
 //! A data directory driven by short scripts, and looked at from outside.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -23,14 +23,16 @@ pub(super) fn check_accept(request: &Request<'_>, endpoint: Endpoint) -> Result<
     if matches!(endpoint, Endpoint::Metrics | Endpoint::ProblemPage | Endpoint::Live | Endpoint::Ready) {
         return Ok(());
     }
-    let Some(accept) = request.header("accept") else { return Ok(()) };
+    // Several fields are one list (RFC 9110 section 5.3).
+    let fields = request.headers("accept").flat_map(|list| list.split(','));
+    let mut ranges = fields.filter(|range| !range.trim().is_empty()).peekable();
     let takes_json = |range: &str| {
         let mut parts = range.split(';').map(str::trim);
         let media = parts.next().unwrap_or("").to_ascii_lowercase();
         let refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
         !refused && matches!(&*media, "*/*" | "application/*" | "application/json")
     };
-    if accept.is_empty() || accept.split(',').any(takes_json) {
+    if ranges.peek().is_none() || ranges.any(takes_json) {
         return Ok(());
     }
     Err(Problem::plain(Kind::NotAcceptable))

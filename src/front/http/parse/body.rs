@@ -61,7 +61,7 @@ impl Chunked {
         let most = self.at + self.allowance;
         let window = scan::window(bytes, most);
         let Some(end) = scan::find_line(window, &mut self.scanned)? else {
-            if bytes.len() > most {
+            if bytes.len() >= most {
                 return Err(OVERHEAD);
             }
             return Ok(false);
@@ -92,8 +92,8 @@ impl Chunked {
 
     fn read_data_end(&mut self, bytes: &[u8]) -> Result<bool, Refusal> {
         match &bytes[self.at..] {
+            _ if self.allowance < 2 => Err(OVERHEAD),
             [] | [b'\r'] => Ok(false),
-            [b'\r', b'\n', ..] if self.allowance < 2 => Err(OVERHEAD),
             [b'\r', b'\n', ..] => {
                 self.pay_until(self.at + 2);
                 self.stage = Stage::Size;
@@ -115,7 +115,7 @@ impl Chunked {
                 fields::check(&bytes[self.at..end])?;
                 Ok(Some(end))
             }
-            None if bytes.len() > most => Err(TRAILERS),
+            None if bytes.len() >= most => Err(TRAILERS),
             None => Ok(None),
         }
     }

@@ -2,6 +2,8 @@
 //!
 //! Owns the numbers alone; whoever reads the bytes keeps to them.
 
+use std::ops::RangeInclusive;
+
 use super::fields;
 
 /// Every bound of the HTTP edge.
@@ -30,6 +32,16 @@ impl Limits {
     /// Empty lines before a request line that are skipped. RFC 9112 section
     /// 2.2 asks for at least one; old clients add one after each body.
     pub const LEADING_EMPTY_LINES: usize = 4;
+
+    /// What an operator may set: above every route with its parameters, and half of the longest head.
+    pub const TARGET_BYTES_RANGE: RangeInclusive<usize> = 256..=32 * 1024;
+
+    /// Above a head with a token, and what fits the places of its fields.
+    pub const HEAD_BYTES_RANGE: RangeInclusive<usize> = 1024..=u16::MAX as usize;
+
+    /// Above the largest command of this server, and what one connection may hold of a machine's
+    /// memory at most, some four times over.
+    pub const BODY_BYTES_RANGE: RangeInclusive<usize> = 4096..=16 * 1024 * 1024;
 
     /// The most bytes that one request can hold in the connection's buffer
     /// before it is either complete or refused.

@@ -1,0 +1,153 @@
+//! Bits that flip, and journals that are gone: what was committed is there, or
+//! the start is refused with the name of the file.
+
+#![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion, in its helpers too")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use shards::log::Log;
+use support::{Office, Snapshot, copy_directory};
+use tempfile::{TempDir, tempdir};
+
+const LOG: &str = "shard-00.sqlite";
+const JOURNAL: &str = "shard-00.sqlite-wal";
+const MARK: &str = "shard-00.mark";
+
+/// Bytes between two that are flipped: all of them takes an hour. A prime, so that every
+/// place in a page or a row gets its turn.
+fn stride() -> usize {
+    std::env::var("BOXOFFICE_FLIP_STRIDE").map_or(997, |stride| stride.parse().expect("a number of bytes"))
+}
+
+/// What a kill leaves: some in the main file, some in the journal, all of it acknowledged.
+struct Killed {
+    directory: TempDir,
+    /// What every query answered after each of the last batches, the newest at the end.
+    snapshots: Vec<Snapshot>,
+    /// As it was synced last: an older one is not left by a power cut either.
+    synced_mark: Vec<u8>,
+}
+
+impl Killed {
+    fn new() -> Killed {
+        let (alive, directory) = (tempdir().unwrap(), tempdir().unwrap());
+        let mut office = Office::open(alive.path(), 1);
+        office.run("event 1 quota 1000 | event 2 quota 1000 | user ada 7");
+        for _ in 0..40 {
+            office.run("reserve 1 for 1 2 | reserve 2 for 2 1 | reserve 1 for 3 1");
+        }
+        office.recovered.shards[0].1.maintain().unwrap();
+        let synced_mark = fs::read(alive.path().join(MARK)).unwrap();
+        let mut snapshots = Vec::new();
+        for round in 0..6 {
+            for script in [
+                "reserve 1 for 1 2 | reserve 2 for 2 1 | edit 2 quota 900 | edit 2 quota 1000",
+                &format!("cancel 1-{} | reserve 1 for 4 4", round + 1),
+                "reserve 1 for 5 1",
+            ] {
+                office.run(script);
+                snapshots.push(office.snapshot());
+            }
+        }
+        copy_directory(alive.path(), directory.path());
+        Killed { directory, snapshots, synced_mark }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.directory.path().join(file)
+    }
+}
+
+#[test]
+fn a_deleted_journal_is_noticed() {
+    let killed = Killed::new();
+    fs::remove_file(killed.path(JOURNAL)).unwrap();
+    let refused = Office::try_open(killed.directory.path(), 1).err().expect("sales are gone").to_string();
+    assert!(refused.contains("shard-00.sqlite: ends at row 123, but row 165 was committed"), "{refused}");
+    assert!(refused.contains(JOURNAL), "{refused}");
+}
+
+/// What came of a start after one bit was flipped.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    Refused,
+    NothingLost,
+    /// That many of the last batches.
+    Lost(usize),
+}
+
+impl Killed {
+    /// Flips a bit in a file, at one of these bytes at a time.
+    fn flip_bits(&self, file: &str, places: impl Iterator<Item = usize>) -> BTreeMap<Verdict, usize> {
+        let bytes = fs::read(self.path(file)).unwrap();
+        let mut verdicts = BTreeMap::new();
+        for at in places.take_while(|&at| at < bytes.len()) {
+            let parent = tempdir().unwrap();
+            let copy = parent.path().join("data");
+            copy_directory(self.directory.path(), &copy);
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1 << (at % 8);
+            fs::write(copy.join(file), bytes).unwrap();
+            let verdict = self.judge(&copy, &format!("{file}, byte {at}"));
+            *verdicts.entry(verdict).or_default() += 1;
+        }
+        println!("{file}: {verdicts:?}");
+        verdicts
+    }
+
+    fn judge(&self, copy: &Path, context: &str) -> Verdict {
+        match Office::try_open(copy, 1) {
+            Err(error) => {
+                let text = error.to_string();
+                let names = ["shard-00", "manifest.json"];
+                assert!(names.iter().any(|name| text.contains(name)), "{context}: {text}");
+                Verdict::Refused
+            }
+            Ok(office) => {
+                let found = office.snapshot();
+                let lost = self.snapshots.iter().rev().position(|snapshot| *snapshot == found);
+                match lost.unwrap_or_else(|| panic!("{context}: neither refused nor as it ever was")) {
+                    0 => Verdict::NothingLost,
+                    batches => Verdict::Lost(batches),
+                }
+            }
+        }
+    }
+}
+
+/// The most batches that any flip lost unseen.
+fn most_lost(verdicts: &BTreeMap<Verdict, usize>) -> usize {
+    let lost = verdicts.keys().map(|verdict| match verdict {
+        Verdict::Lost(batches) => *batches,
+        Verdict::Refused | Verdict::NothingLost => 0,
+    });
+    lost.max().unwrap_or(0)
+}
+
+#[test]
+fn no_flipped_bit_loses_anything_unseen() {
+    let killed = Killed::new();
+    for (file, stride) in [(LOG, stride() / 5 + 1), (JOURNAL, stride()), (MARK, 16), ("manifest.json", 16)] {
+        let verdicts = killed.flip_bits(file, (0..).step_by(stride));
+        assert_eq!(most_lost(&verdicts), 0, "{file}: {verdicts:?}");
+        assert!(verdicts.contains_key(&Verdict::Refused), "{file}: no flip was seen");
+    }
+}
+
+/// A power cut may leave an older mark. Then the journal's own frames have to tell, and they
+/// cannot for the last batch: a commit that was cut off looks the same.
+#[test]
+fn after_a_power_cut_no_flipped_bit_loses_more_than_the_last_batch_unseen() {
+    let killed = Killed::new();
+    fs::write(killed.path(MARK), &killed.synced_mark).unwrap();
+    let verdicts = killed.flip_bits(JOURNAL, (0..).step_by(stride()));
+    assert_eq!(most_lost(&verdicts).max(1), 1, "{verdicts:?}");
+    // Page number, length after a commit, generation, checksum: of every frame.
+    let headers = (0..).flat_map(|frame| [3, 7, 11, 15, 19].map(|field| 32 + frame * (24 + 4096) + field));
+    let verdicts = killed.flip_bits(JOURNAL, headers);
+    assert_eq!(most_lost(&verdicts).max(1), 1, "{verdicts:?}");
+}

@@ -1,0 +1,114 @@
+//! Disks that fail: nothing is acknowledged that is not kept, and the end says why.
+//!
+//! Needs strace: run by name, `cargo test --test disk_faults -- --ignored`.
+
+mod support;
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use support::client::Client;
+use support::server::Server;
+use support::{Stage, all_items, reserve, text};
+
+const SYNCS: &str = "fsync,fdatasync";
+const WRITES: &str = "pwrite64";
+
+const LOG: &str = "shard-00.sqlite";
+const JOURNAL: &str = "shard-00.sqlite-wal";
+const MARK: &str = "shard-00.mark";
+
+/// Sales after which a checkpoint has been.
+const SALES_MAX: usize = 2000;
+
+/// System calls on one file that fail, and from which one on.
+type Fault = (&'static str, &'static str, &'static str);
+
+/// After any of these nobody knows what is on disk.
+const FATAL: &[Fault] = &[
+    // The commit's.
+    (SYNCS, JOURNAL, "EIO:when=1+"),
+    (SYNCS, JOURNAL, "EIO:when=2+"),
+    (SYNCS, JOURNAL, "EIO:when=5"),
+    (SYNCS, JOURNAL, "ENOSPC:when=3"),
+    (WRITES, JOURNAL, "EIO:when=1+"),
+    (WRITES, JOURNAL, "EIO:when=8"),
+    (WRITES, MARK, "EIO:when=3"),
+    (SYNCS, JOURNAL, "EIO:when=600"),
+    // The checkpoint's.
+    (WRITES, LOG, "EIO:when=1"),
+    (WRITES, LOG, "EIO:when=4"),
+    (SYNCS, LOG, "EIO:when=1"),
+    (SYNCS, LOG, "ENOSPC:when=1"),
+    (SYNCS, MARK, "EIO:when=1"),
+];
+
+#[test]
+#[ignore = "needs strace"]
+fn what_a_failing_disk_may_not_have_is_not_acknowledged_and_ends_the_server() {
+    for (calls, file, error) in FATAL {
+        let context = format!("{calls} of {file}: {error}");
+        let data = tempfile::tempdir().expect("a directory");
+        let stage = Stage::open(data.path(), 1);
+        let event = stage.event(1_000_000);
+        let mut acknowledged = vec![stage.reservation(event, 1)];
+        let mut strace = stage.server.inject(calls, &[data.path().join(file)], &format!("error={error}"));
+        let path = format!("/api/v1/events/{event}/reservations");
+        while let Ok(answer) = stage.cust1.try_post(&path, &json!({ "quantity": 1 })) {
+            acknowledged.push(text(&answer.expect(201).json(), "id").to_owned());
+            assert!(acknowledged.len() < SALES_MAX, "{context}: sales go on");
+        }
+        let (status, stderr) = stage.server.end();
+        strace.wait().expect("strace ends with what it traces");
+        assert_eq!(status.code(), Some(1), "{context}: {stderr}");
+        let said = stderr.lines().find(|line| line.contains("the log failed"));
+        let said = said.unwrap_or_else(|| panic!("{context}: {stderr}"));
+        assert!(said.contains("shard-00."), "{context}: no file is named: {said}");
+
+        let server = Server::start(data.path(), &["--demo", "--shards", "2"]);
+        let customer: Client = server.client().log_in("cust1", support::PASSWORD);
+        let recorded = all_items(&customer, "/api/v1/reservations", 100);
+        for id in &acknowledged {
+            let kept = recorded.iter().any(|one| one["id"] == **id);
+            assert!(kept, "{context}: {id} was acknowledged, and is gone");
+        }
+        assert!(recorded.len() <= acknowledged.len() + 1, "{context}: more than was asked for");
+        reserve(&customer, event, 1);
+        println!("{context}: {} acknowledged, {} kept", acknowledged.len(), recorded.len());
+    }
+}
+
+/// No room for a write is no fault of the disk: nothing is done, and nothing ends.
+#[test]
+#[ignore = "needs strace"]
+fn a_write_without_room_is_refused_and_the_next_one_works() {
+    for when in ["1", "2", "3..6", "9"] {
+        let data = tempfile::tempdir().expect("a directory");
+        let stage = Stage::open(data.path(), 1);
+        let event = stage.event(1_000_000);
+        let mut acknowledged = vec![stage.reservation(event, 1)];
+        let journal: [PathBuf; 1] = [data.path().join(JOURNAL)];
+        let mut strace = stage.server.inject(WRITES, &journal, &format!("error=ENOSPC:when={when}"));
+        let path = format!("/api/v1/events/{event}/reservations");
+        let mut refused = 0;
+        while refused == 0 || acknowledged.len() < 20 {
+            let answer = stage.cust1.post(&path, &json!({ "quantity": 1 }));
+            if answer.status == 507 {
+                refused += 1;
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            } else {
+                acknowledged.push(text(&answer.expect(201).json(), "id").to_owned());
+            }
+        }
+        let listed = |client: &Client| {
+            let items = all_items(client, "/api/v1/reservations", 100);
+            items.iter().map(|item| text(item, "id").to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(listed(&stage.cust1), acknowledged, "write {when}");
+        stage.server.kill();
+        strace.wait().expect("strace ends with what it traces");
+        let server = Server::start(data.path(), &["--demo", "--shards", "2"]);
+        assert_eq!(listed(&server.client().log_in("cust1", support::PASSWORD)), acknowledged, "write {when}");
+        println!("write {when}: {refused} refused, {} kept", acknowledged.len());
+    }
+}
