@@ -104,6 +104,9 @@ pub struct Mesh {
     core: usize,
     outboxes: Vec<Outbox>,
     calls_max: usize,
+    /// Places whose reply has not come. One that waits to be taken does not count: a client
+    /// that does not read its answers may not keep others from asking.
+    calls_in_flight: Cell<usize>,
     places: RefCell<Slab<Place>>,
     inbox: Rc<Inbox>,
     /// Makes this core forget an account's tokens.
@@ -139,7 +142,7 @@ enum Place {
     Abandoned,
 }
 
-/// Every place for a reply is taken. Nothing was sent.
+/// As many calls are in flight as may be. Nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overloaded;
 
@@ -156,6 +159,7 @@ impl Mesh {
             core: ends.core,
             outboxes: ends.peers.iter().map(|_| Outbox::default()).collect(),
             calls_max,
+            calls_in_flight: Cell::new(0),
             places: RefCell::default(),
             inbox,
             forget: Box::new(forget),
@@ -177,7 +181,7 @@ impl Mesh {
     }
 
     pub fn calls_in_flight(&self) -> usize {
-        self.places.borrow().len()
+        self.calls_in_flight.get()
     }
 
     /// Sends at once; the reply comes by awaiting what this returns.
@@ -186,11 +190,11 @@ impl Mesh {
     ///
     /// [`Overloaded`], and nothing was sent.
     pub fn call(self: &Rc<Self>, shard: usize, ask: Ask) -> Result<Call, Overloaded> {
-        let mut places = self.places.borrow_mut();
-        if places.len() == self.calls_max {
+        if self.calls_in_flight.get() == self.calls_max {
             return Err(Overloaded);
         }
-        let place = places.insert(Place::Waiting(None));
+        self.calls_in_flight.update(|calls| calls + 1);
+        let place = self.places.borrow_mut().insert(Place::Waiting(None));
         let reply_to = ReplyTo { core: self.core as u16, place: place as u32 };
         let request = ShardRequest { ask, reply_to };
         if shard == self.core {
@@ -245,6 +249,7 @@ impl Mesh {
     }
 
     fn settle(&self, place: u32, reply: Reply) {
+        self.calls_in_flight.update(|calls| calls - 1);
         let mut places = self.places.borrow_mut();
         let place = place as usize;
         let waiting = places.get_mut(place).expect("a place is kept until its reply has come");
@@ -379,15 +384,42 @@ impl Signal {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
     use std::time::Duration;
 
+    use futures_lite::future::block_on;
     use shards::command::Query;
     use shards::ids::{Role, Username};
-    use shards::outcome::UserView;
+    use shards::outcome::{Totals, UserView};
+
+    use super::*;
+
+    /// A connection whose client does not read its answers takes no reply either.
+    #[test]
+    fn a_reply_that_nobody_takes_keeps_nobody_from_asking() {
+        let inbox = Rc::new(Inbox::default());
+        let ends = mesh_ends(1).pop().expect("one core");
+        let mesh = block_on(Mesh::connect(ends, Rc::clone(&inbox), 2, |_| {}));
+        let call = || mesh.call(0, Ask::Query(Query::Totals));
+        let (first, second) = (call().expect("a place"), call().expect("a place"));
+        assert!(matches!(call(), Err(Overloaded)), "both places are taken");
+        let reply = || {
+            let request = inbox.pop().expect("it was sent");
+            mesh.reply(request.reply_to, Ok(Outcome::Totals(Totals::default())));
+        };
+        reply();
+        reply();
+        let third = call().expect("nothing is in flight any more");
+        assert_eq!(mesh.calls_in_flight(), 1);
+        drop(first);
+        assert!(block_on(second).is_ok());
+        drop(third);
+        assert_eq!(mesh.calls_in_flight(), 1, "what is given up is in flight all the same");
+        reply();
+        assert_eq!(mesh.calls_in_flight(), 0);
+    }
 
     const CORES: usize = 3;
 

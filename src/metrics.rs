@@ -101,8 +101,8 @@ impl Metrics {
         page.line(format_args!("{name}_count {total}"));
     }
 
-    /// In Prometheus' text format, version 0.0.4.
-    pub fn render(&self, totals: &Totals) -> String {
+    /// In Prometheus' text format, version 0.0.4. Without `totals` their lines are left out.
+    pub fn render(&self, totals: Option<&Totals>) -> String {
         let mut page = Page(String::with_capacity(2048));
         let opened = self.sum(|core| &core.connections_opened);
         let closed = self.sum(|core| &core.connections_closed);
@@ -127,10 +127,12 @@ impl Metrics {
         page.metric("boxoffice_records_total", "counter", "Records logged.", self.sum(|core| &core.records));
         let full = self.sum(|core| &core.log_full);
         page.metric("boxoffice_logs_full", "gauge", "Shards that change nothing: no room on disk.", full);
-        page.metric("boxoffice_events", "gauge", "Events that are not deleted.", totals.events);
-        page.metric("boxoffice_accounts", "gauge", "Accounts.", totals.accounts);
-        page.metric("boxoffice_tickets_quota", "gauge", "Tickets of all events.", totals.quota);
-        page.metric("boxoffice_tickets_reserved", "gauge", "Tickets reserved.", totals.reserved);
+        if let Some(totals) = totals {
+            page.metric("boxoffice_events", "gauge", "Events that are not deleted.", totals.events);
+            page.metric("boxoffice_accounts", "gauge", "Accounts.", totals.accounts);
+            page.metric("boxoffice_tickets_quota", "gauge", "Tickets of all events.", totals.quota);
+            page.metric("boxoffice_tickets_reserved", "gauge", "Tickets reserved.", totals.reserved);
+        }
         page.0
     }
 }

@@ -57,6 +57,18 @@ fn modules_know_only_whom_they_may() {
             ],
             "state is a pure fold over records",
         ),
+        (
+            "shards/src/recovery/judge.rs",
+            &[],
+            &["LogFile", "fs", "io", "thread"],
+            "rows are judged without opening files",
+        ),
+        (
+            "shards/src/simulation",
+            &["shards/src/simulation/mod.rs"],
+            &["fs", "io", "thread", "SystemTime", "Instant", "getrandom", "HashMap", "HashSet", "rusqlite"],
+            "a simulated world is made of its seed alone",
+        ),
         ("shards/src/log", &[], &["state", "ShardState"], "the log knows records, not state"),
         (
             "src/front/api",

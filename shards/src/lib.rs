@@ -13,5 +13,7 @@ pub mod outcome;
 pub mod record;
 pub mod recovery;
 pub mod shard;
+#[cfg(test)]
+mod simulation;
 pub mod slots;
 pub mod state;

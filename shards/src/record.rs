@@ -91,7 +91,7 @@ pub struct EventEdited {
 }
 
 /// The number of a record's kind on disk, for ever, and its name in the `history` view.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
     UserCreated = 1,

@@ -5,7 +5,8 @@
 //! shard that owns its slot today, so the shard count may change between starts.
 //! Whatever does not fit is refused by name, and never replaced by an empty file.
 
-mod manifest;
+pub(crate) mod judge;
+pub(crate) mod manifest;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -15,16 +16,15 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use crate::ids::{Epoch, EventId, Lsn, Slot, Timestamp, UserId};
-use crate::limits::SLOT_COUNT;
 use crate::log::{
-    Damage, FileHeader, LogError, LogFile, Mark, MarkFile, Row, SqliteLog, Synchronous, find_damage,
-    journal_of,
+    Damage, FileHeader, LogError, LogFile, Mark, MarkFile, SqliteLog, Synchronous, find_damage, journal_of,
 };
-use crate::record::{DecodeError, Record, SlotHead};
+use crate::record::{DecodeError, Record};
 use crate::shard::{Shard, SlotHeads};
 use crate::slots::shard_of_slot;
 use crate::state::ShardState;
-use manifest::{EpochRange, Manifest};
+use judge::{Extent, Judge, judge_ranges, left_over};
+use manifest::Manifest;
 
 /// Everything that a server needs to go on where the last one ended.
 #[derive(Debug)]
@@ -145,8 +145,8 @@ pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result
     let mut shards = Vec::with_capacity(shard_count);
     for (state, name) in replayed.states.into_iter().zip(&file_names) {
         let index = files.iter().position(|file| &file.name == name).expect("opened or made above");
-        let NamedFile { log, mark_file, end, .. } = files.swap_remove(index);
-        let log = SqliteLog::new(log, mark_file, end);
+        let NamedFile { log, mark_file, extent, .. } = files.swap_remove(index);
+        let log = SqliteLog::new(log, mark_file, extent.end);
         shards.push((Shard::new(state, replayed.heads.clone(), epoch), log));
     }
     Ok(Recovered {
@@ -193,16 +193,13 @@ struct NamedFile {
     name: String,
     log: LogFile,
     mark_file: MarkFile,
-    /// The last row that was committed, as far as is known: it has to be there.
-    committed: Mark,
-    /// The last row that was replayed.
-    end: Mark,
+    extent: Extent,
 }
 
 impl NamedFile {
     /// Only after [`LogFile::make_durable`]: a mark is never ahead of its log.
     fn write_mark(&self) -> Result<(), RecoveryError> {
-        let written = self.mark_file.write(&self.end).and_then(|()| self.mark_file.sync());
+        let written = self.mark_file.write(&self.extent.end).and_then(|()| self.mark_file.sync());
         written.map_err(io_error("write", self.mark_file.path()))
     }
 }
@@ -234,12 +231,10 @@ fn open_named_files(directory: &Path, manifest: &Manifest) -> Result<Vec<NamedFi
         let mark_path = MarkFile::path_for(&path);
         let opened = MarkFile::open(&path, manifest.cluster).map_err(io_error("read", &mark_path))?;
         let (mark_file, committed) = opened.ok_or(RecoveryError::Missing { path: mark_path })?;
-        let found = log.row_count()?;
-        if found < committed.row {
-            return Err(RecoveryError::Lost { path, found, mark: committed });
-        }
-        check_journal(&path, found)?;
-        files.push(NamedFile { name, log, mark_file, committed, end: Mark::EMPTY });
+        let (extent, row_count) = (Extent::of(committed), log.row_count()?);
+        extent.check_row_count(&path, row_count)?;
+        check_journal(&path, row_count)?;
+        files.push(NamedFile { name, log, mark_file, extent });
     }
     Ok(files)
 }
@@ -302,7 +297,7 @@ fn create_file(directory: &Path, name: &str, cluster: u64) -> Result<NamedFile, 
     let log = LogFile::create(&path, &header, Synchronous::Full)?;
     let mark_file =
         MarkFile::create(&path, cluster).map_err(io_error("write", &MarkFile::path_for(&path)))?;
-    Ok(NamedFile { name: name.to_owned(), log, mark_file, committed: Mark::EMPTY, end: Mark::EMPTY })
+    Ok(NamedFile { name: name.to_owned(), log, mark_file, extent: Extent::of(Mark::EMPTY) })
 }
 
 fn sync_directory(directory: &Path) -> Result<(), RecoveryError> {
@@ -347,20 +342,18 @@ fn replay(
     for file in &*files {
         progress.records_total.fetch_add(file.log.row_count()?, Ordering::Relaxed);
     }
-    let mut heads = Box::new([SlotHead::empty(manifest.cluster); SLOT_COUNT]);
-    let states = thread::scope(|scope| {
+    thread::scope(|scope| {
         let (senders, appliers): (Vec<_>, Vec<_>) = (0..shard_count)
             .map(|_| {
                 let (sender, receiver) = sync_channel(CHUNKS_IN_FLIGHT);
                 (sender, scope.spawn(move || apply_all(receiver)))
             })
             .unzip();
-        let result = read_ranges(manifest, files, &mut heads, &senders, progress);
+        let heads = read_ranges(manifest, files, &senders, progress);
         drop(senders);
         let states = appliers.into_iter().map(join_thread).collect();
-        result.map(|()| states)
-    })?;
-    Ok(Replayed { states, heads })
+        Ok(Replayed { states, heads: heads? })
+    })
 }
 
 /// A panic of a helper thread is a bug, and goes on in the one that waits for it.
@@ -382,110 +375,53 @@ fn apply_all(chunks: Receiver<Chunk>) -> ShardState {
 fn read_ranges(
     manifest: &Manifest,
     files: &mut [NamedFile],
-    heads: &mut SlotHeads,
     senders: &[SyncSender<Chunk>],
     progress: &Progress,
-) -> Result<(), RecoveryError> {
-    for range in &manifest.epochs {
-        let readings: Vec<_> = thread::scope(|scope| {
-            let threads: Vec<_> = files
-                .iter_mut()
-                .filter_map(|file| Some((range.files.iter().position(|name| *name == file.name)?, file)))
-                .map(|(file_index, file)| {
-                    let reader = Reader::new(range, file_index, file, heads.clone(), senders, progress);
-                    scope.spawn(move || reader.run())
-                })
-                .collect();
-            threads.into_iter().map(join_thread).collect()
-        });
-        for reading in readings {
-            let (file_index, file_heads) = reading?;
-            for slot in (0..SLOT_COUNT).filter(|&slot| range.file_of_slot(slot) == file_index) {
-                heads[slot] = file_heads[slot];
-            }
-        }
-    }
-    for file in files {
-        file.log.rows_after(file.end.row, |row| -> Result<bool, RecoveryError> {
-            let path = file.log.path().to_owned();
-            Err(match row.epoch > manifest.last_epoch() {
-                true => RecoveryError::UnknownEpoch { path, epoch: row.epoch },
-                false => RecoveryError::WrongFile { path, slot: row.slot, epoch: row.epoch },
+) -> Result<SlotHeads, RecoveryError> {
+    let heads = judge_ranges(
+        manifest,
+        files,
+        |file| &file.name,
+        |readings| {
+            thread::scope(|scope| {
+                let reading = |(file, judge)| scope.spawn(|| read_file(file, judge, senders, progress));
+                let threads: Vec<_> = readings.into_iter().map(reading).collect();
+                // All are waited for, whatever the first says.
+                let judges: Vec<_> = threads.into_iter().map(join_thread).collect();
+                judges.into_iter().collect()
             })
-        })?;
-    }
-    Ok(())
-}
-
-/// Reads one file's rows of one range of epochs.
-struct Reader<'a> {
-    range: &'a EpochRange,
-    file_index: usize,
-    file: &'a mut NamedFile,
-    heads: SlotHeads,
-    senders: &'a [SyncSender<Chunk>],
-    /// One being filled for each shard.
-    chunks: Vec<Chunk>,
-    progress: &'a Progress,
-}
-
-impl<'a> Reader<'a> {
-    fn new(
-        range: &'a EpochRange,
-        file_index: usize,
-        file: &'a mut NamedFile,
-        heads: SlotHeads,
-        senders: &'a [SyncSender<Chunk>],
-        progress: &'a Progress,
-    ) -> Reader<'a> {
-        let chunks = senders.iter().map(|_| Chunk::new()).collect();
-        Reader { range, file_index, file, heads, senders, chunks, progress }
-    }
-
-    /// Returns which file this was, and the heads as they are after it.
-    fn run(self) -> Result<(usize, SlotHeads), RecoveryError> {
-        let Reader { range, file_index, file, mut heads, senders, mut chunks, progress } = self;
+        },
+    )?;
+    for file in files {
         let path = file.log.path();
-        let committed = file.committed;
-        let mut end = file.end;
-        file.log.rows_after(end.row, |row| -> Result<bool, RecoveryError> {
-            if row.epoch > range.last {
-                return Ok(false);
-            }
-            if row.epoch < range.first {
-                return Err(RecoveryError::UnknownEpoch { path: path.to_owned(), epoch: row.epoch });
-            }
-            if range.file_of_slot(row.slot.index()) != file_index {
-                let path = path.to_owned();
-                return Err(RecoveryError::WrongFile { path, slot: row.slot, epoch: row.epoch });
-            }
-            if row.position != end.row + 1 {
-                return Err(RecoveryError::Position {
-                    path: path.to_owned(),
-                    expected: end.row + 1,
-                    found: row.position,
-                    slot: row.slot,
-                    lsn: row.lsn,
-                });
-            }
-            let record = check_row(path, row, &mut heads[row.slot.index()])?;
-            end = Mark { row: row.position, slot: row.slot, lsn: row.lsn, chain: row.chain };
-            if end.row == committed.row && end != committed {
-                return Err(RecoveryError::Rewritten { path: path.to_owned(), mark: committed });
-            }
-            let shard = shard_of_slot(row.slot, chunks.len());
-            chunks[shard].push((row.at, record));
-            if chunks[shard].len() == CHUNK_RECORDS {
-                send(&mut chunks[shard], &senders[shard], progress);
-            }
-            Ok(true)
-        })?;
-        file.end = end;
-        for (chunk, sender) in chunks.iter_mut().zip(senders) {
-            send(chunk, sender, progress);
-        }
-        Ok((file_index, heads))
+        file.log.rows_after(file.extent.end.row, |row| Err(left_over(manifest, path, row)))?;
     }
+    Ok(heads)
+}
+
+/// Gives the judge the file's rows of its range, and the shards what it takes.
+fn read_file<'a>(
+    file: &mut NamedFile,
+    mut judge: Judge<'a>,
+    senders: &[SyncSender<Chunk>],
+    progress: &Progress,
+) -> Result<Judge<'a>, RecoveryError> {
+    // One being filled for each shard.
+    let mut chunks: Vec<Chunk> = senders.iter().map(|_| Chunk::new()).collect();
+    let NamedFile { log, extent, .. } = file;
+    log.rows_after(extent.end.row, |row| -> Result<bool, RecoveryError> {
+        let Some(record) = judge.take(log.path(), extent, row)? else { return Ok(false) };
+        let shard = shard_of_slot(row.slot, chunks.len());
+        chunks[shard].push((row.at, record));
+        if chunks[shard].len() == CHUNK_RECORDS {
+            send(&mut chunks[shard], &senders[shard], progress);
+        }
+        Ok(true)
+    })?;
+    for (chunk, sender) in chunks.iter_mut().zip(senders) {
+        send(chunk, sender, progress);
+    }
+    Ok(judge)
 }
 
 fn send(chunk: &mut Chunk, sender: &SyncSender<Chunk>, progress: &Progress) {
@@ -496,19 +432,4 @@ fn send(chunk: &mut Chunk, sender: &SyncSender<Chunk>, progress: &Progress) {
     let full = std::mem::take(chunk);
     // An applier ends early only by a panic, which goes on where it is joined.
     let _ = sender.send(full);
-}
-
-/// Takes a row in only if it is the one that its slot goes on with.
-fn check_row(path: &Path, row: &Row<'_>, head: &mut SlotHead) -> Result<Record, RecoveryError> {
-    let Row { position: _, slot, epoch, lsn, at, ref columns, chain } = *row;
-    let path = || path.to_owned();
-    let expected = head.lsn.next();
-    if lsn != expected {
-        return Err(RecoveryError::Gap { path: path(), slot, expected, found: lsn });
-    }
-    if head.chain_next(slot, epoch, lsn, at, columns) != chain {
-        return Err(RecoveryError::Checksum { path: path(), slot, lsn });
-    }
-    *head = SlotHead { lsn, chain, at };
-    Record::decode(columns).map_err(|source| RecoveryError::Decode { path: path(), slot, lsn, source })
 }

@@ -23,6 +23,11 @@ impl Random {
         Random(seed)
     }
 
+    /// What [`Random::new`] makes the same one of, before the first number is drawn.
+    pub(crate) fn seed(&self) -> u64 {
+        self.0
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

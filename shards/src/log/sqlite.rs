@@ -56,7 +56,7 @@ pub struct LogFile {
 }
 
 /// One row as read back, still unchecked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Row<'a> {
     /// From 1, without gaps: rows are only ever appended.
     pub position: u64,

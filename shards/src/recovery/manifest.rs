@@ -19,33 +19,33 @@ const FORMAT: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Manifest {
+pub(crate) struct Manifest {
     format: u32,
     #[serde(with = "hex")]
-    pub(super) cluster: u64,
+    pub(crate) cluster: u64,
     /// In order, without gaps, from epoch 1.
-    pub(super) epochs: Vec<EpochRange>,
+    pub(crate) epochs: Vec<EpochRange>,
 }
 
 /// Consecutive epochs with the same files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct EpochRange {
-    pub(super) first: Epoch,
-    pub(super) last: Epoch,
+pub(crate) struct EpochRange {
+    pub(crate) first: Epoch,
+    pub(crate) last: Epoch,
     /// File i holds the slots of shard i; their count is the shard count.
-    pub(super) files: Vec<String>,
+    pub(crate) files: Vec<String>,
 }
 
 impl EpochRange {
     /// The index of the file that a slot was written to.
-    pub(super) fn file_of_slot(&self, slot: usize) -> usize {
+    pub(crate) fn file_of_slot(&self, slot: usize) -> usize {
         slot % self.files.len()
     }
 }
 
 impl Manifest {
-    pub(super) fn new(cluster: u64) -> Manifest {
+    pub(crate) fn new(cluster: u64) -> Manifest {
         Manifest { format: FORMAT, cluster, epochs: Vec::new() }
     }
 
@@ -90,7 +90,7 @@ impl Manifest {
         Ok(self)
     }
 
-    pub(super) fn with_next_epoch(mut self, files: Vec<String>) -> Manifest {
+    pub(crate) fn with_next_epoch(mut self, files: Vec<String>) -> Manifest {
         let next = Epoch(self.last_epoch().0 + 1);
         match self.epochs.last_mut() {
             Some(range) if range.files == files => range.last = next,
@@ -113,11 +113,11 @@ impl Manifest {
     }
 
     /// 0 before the first.
-    pub(super) fn last_epoch(&self) -> Epoch {
+    pub(crate) fn last_epoch(&self) -> Epoch {
         self.epochs.last().map_or(Epoch(0), |range| range.last)
     }
 
-    pub(super) fn last_shard_count(&self) -> Option<usize> {
+    pub(crate) fn last_shard_count(&self) -> Option<usize> {
         self.epochs.last().map(|range| range.files.len())
     }
 

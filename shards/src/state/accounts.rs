@@ -8,7 +8,7 @@ use crate::ids::{Role, UserId, Username};
 use crate::outcome::{AccountView, Outcome, Rejection, UserView};
 use crate::record::{PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved};
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
     id: UserId,
     /// Empty once the account is removed.
@@ -20,7 +20,7 @@ pub struct Account {
 }
 
 /// The accounts that can be used.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Headcount {
     pub(super) accounts: u64,
     /// Of these.

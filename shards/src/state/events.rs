@@ -9,7 +9,7 @@ use crate::ids::{EventId, Role, Timestamp, UserId};
 use crate::outcome::{EventView, Outcome, Rejection, Reply};
 use crate::record::{EventCreated, EventEdited, Record};
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Event {
     organizer: UserId,
     edition: Edition,
@@ -22,7 +22,7 @@ pub(super) struct Event {
 }
 
 /// What an edit replaces.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edition {
     name: Box<str>,
     quota: u32,
@@ -31,7 +31,7 @@ pub struct Edition {
 }
 
 /// Sums over events, kept up so that nobody has to go through all of them.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct EventTotals {
     pub(super) events: u64,
     pub(super) quota: u64,

@@ -17,7 +17,7 @@ use crate::record::Record;
 use accounts::{Account, Headcount};
 use events::{Edition, Event, EventTotals};
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct ShardState {
     accounts: BTreeMap<Username, Account>,
     /// Of all accounts, by id.

@@ -9,7 +9,7 @@ use crate::ids::{EventId, Quantity, ReservationId, Role, Timestamp, UserId};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus, ReservationView};
 use crate::record::Record;
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reservation {
     created_at: Timestamp,
     /// 0 while it is confirmed: an `Option` would cost eight bytes a ticket.

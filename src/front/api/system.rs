@@ -30,8 +30,9 @@ pub(super) fn metrics(api: &Api, call: &Call<'_>) -> Answer {
     let shards = api.shards.clone();
     let metrics = api.common.metrics;
     Ok(Box::pin(async move {
-        let totals = shards.totals().await?;
-        let page = metrics.render(&totals).into_bytes();
+        // An overloaded server is not asked for more, and says the more of itself.
+        let totals = shards.totals().await.ok();
+        let page = metrics.render(totals.as_ref()).into_bytes();
         Ok(Response::new(200, "text/plain; version=0.0.4; charset=utf-8", page))
     }))
 }
