@@ -79,6 +79,11 @@ struct ServeOptions {
     #[arg(long, env = "BOXOFFICE_MAX_CONNECTIONS", value_name = "N", value_parser = connection_count)]
     max_connections: Option<usize>,
 
+    /// Take a client's address from the last entry of X-Forwarded-For: behind a proxy that adds
+    /// it, and only there
+    #[arg(long, env = "BOXOFFICE_TRUST_FORWARDED_FOR")]
+    trust_forwarded_for: bool,
+
     /// Requests that each core has in flight at once; more are answered 503, and nothing is done
     /// [64 to 65536]
     #[arg(long, env = "BOXOFFICE_MAX_IN_FLIGHT", value_name = "N", default_value_t = CALLS_IN_FLIGHT_DEFAULT, value_parser = in_flight_count)]
@@ -86,10 +91,6 @@ struct ServeOptions {
 
     #[command(flatten)]
     limits: LimitOptions,
-    /// Take a client's address from the last entry of X-Forwarded-For: behind a proxy that adds
-    /// it, and only there
-    #[arg(long, env = "BOXOFFICE_TRUST_FORWARDED_FOR")]
-    trust_forwarded_for: bool,
 
     #[command(flatten)]
     patience: PatienceOptions,

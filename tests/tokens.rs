@@ -38,16 +38,16 @@ fn vectors_of_another_implementation() {
 const SECRET: &[u8] = b"a secret that the test knows: 32+";
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
 }
 
 /// The claims with some of them set; those set to null are left out.
 fn with(claims: &Value, changes: Value) -> String {
     let mut claims = claims.clone();
-    for (name, value) in changes.as_object().unwrap() {
+    for (name, value) in changes.as_object().expect("an object") {
         claims[name] = value.clone();
     }
-    claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    claims.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
     claims.to_string()
 }
 
@@ -56,8 +56,8 @@ const HEADER: &str = r#"{"typ":"JWT","alg":"HS256"}"#;
 /// What is wrong, and the value of the Authorization header.
 fn attacks(good: &str) -> Vec<(String, String)> {
     let (_, claims, signature) = parts(good);
-    let (message, tag) = good.rsplit_once('.').unwrap();
-    let (head, payload) = message.split_once('.').unwrap();
+    let (message, tag) = good.rsplit_once('.').expect("segments");
+    let (head, payload) = message.split_once('.').expect("segments");
     let text = claims.to_string();
     let mut rows = Vec::new();
     let mut add = |name: String, token: String| rows.push((name, format!("Bearer {token}")));
@@ -107,7 +107,7 @@ fn attacks(good: &str) -> Vec<(String, String)> {
     }
     add("signature of another token".to_owned(), {
         let other = token(SECRET, HEADER, &with(&claims, json!({ "jti": "0" })));
-        format!("{message}.{}", other.rsplit_once('.').unwrap().1)
+        format!("{message}.{}", other.rsplit_once('.').expect("segments").1)
     });
     add("signature in hexadecimal".to_owned(), format!("{message}.{}", to_hex(&signature)));
 
@@ -160,8 +160,11 @@ fn attacks(good: &str) -> Vec<(String, String)> {
     for (from, to) in [('-', '+'), ('_', '/')] {
         // Some token whose signature has that character.
         let other = (0..).map(|id| token(SECRET, HEADER, &with(&claims, json!({ "jti": id.to_string() }))));
-        let other = other.into_iter().find(|token| token.rsplit_once('.').unwrap().1.contains(from)).unwrap();
-        let (message, tag) = other.rsplit_once('.').unwrap();
+        let other = other
+            .into_iter()
+            .find(|token| token.rsplit_once('.').expect("segments").1.contains(from))
+            .expect("there is one");
+        let (message, tag) = other.rsplit_once('.').expect("segments");
         add(format!("{to} for {from}"), format!("{message}.{}", tag.replace(from, &to.to_string())));
     }
     add("two segments".to_owned(), format!("{head}.{payload}"));

@@ -14,7 +14,7 @@ use crate::command::{Command, Query};
 use crate::ids::{EventId, ReservationId, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply, Totals};
 use crate::record::Record;
-use accounts::Account;
+use accounts::{Account, Headcount};
 use events::{Edition, Event, EventTotals};
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -22,6 +22,7 @@ pub struct ShardState {
     accounts: BTreeMap<Username, Account>,
     /// Of all accounts, by id.
     usernames: BTreeMap<UserId, Username>,
+    headcount: Headcount,
     /// Deleted ones stay, so that their id is never taken for an unknown one.
     events: BTreeMap<EventId, Event>,
     /// Those that are not deleted, by organizer.
@@ -177,7 +178,7 @@ impl ShardState {
 
     fn totals(&self) -> Totals {
         let EventTotals { events, quota, reserved } = self.totals;
-        let (accounts, admins) = self.count_accounts();
+        let Headcount { accounts, admins } = self.headcount;
         Totals { events, accounts, admins, quota, reserved }
     }
 }

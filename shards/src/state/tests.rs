@@ -6,7 +6,7 @@ use crate::command::{
     RemoveUser,
 };
 use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
-use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus, Totals};
+use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus};
 
 /// Customers 1 (a) and 2 (b), organizers 8 (o) and 9 (p), admin 99 (z).
 fn actor(name: &str) -> Actor {
@@ -100,7 +100,6 @@ fn query(words: &[&str]) -> Option<Query> {
         },
         ["users"] => Query::Users { after: None, limit: 10 },
         ["user-of", id] => Query::AccountOf { user: UserId(id.parse().unwrap()) },
-        ["totals"] => Query::Totals,
         ["view"] => Query::Event { event },
         ["list"] => Query::Events { after: None, limit: 10, organizer: None },
         [who, "list"] => Query::Events { after: None, limit: 10, organizer: Some(actor(who).user) },
@@ -164,9 +163,10 @@ fn describe(reply: &Reply, changed: bool) -> String {
             let names = users.iter().map(|user| format!("{} {}", user.username, user.role.as_str()));
             names.collect::<Vec<_>>().join(", ")
         }
-        Outcome::Totals(Totals { accounts, admins, quota, reserved, .. }) => {
-            format!("{reserved} of {quota}, {accounts} with {admins} admins")
+        Outcome::Totals(totals) if totals.accounts > 0 => {
+            format!("{} with {} admins", totals.accounts, totals.admins)
         }
+        Outcome::Totals(totals) => format!("{} of {}", totals.reserved, totals.quota),
         Outcome::AccountChanged(_) | Outcome::EventDeleted | Outcome::Cancelled => "same".to_owned(),
     }
 }
