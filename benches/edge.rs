@@ -1,21 +1,21 @@
-//! What the edge costs for one request: reading it, and verifying its token.
+//! What the edge costs for one request: reading it, and finding out who asks.
 
 use std::hint::black_box;
 
-use boxoffice::front::auth::Tokens;
+use boxoffice::front::auth::{Tokens, bearer, now};
 use boxoffice::front::http::parse::{Limits, Parser, Progress};
+use boxoffice::front::verified::Verified;
 use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
 use shards::ids::{Role, UserId, Username};
 
-fn authorization(tokens: &Tokens) -> String {
+fn token_of(tokens: &Tokens, user: u32) -> String {
     let username = Username::new("cust1").expect("a good name");
-    let token = tokens.issue(UserId(4), &username, Role::Customer, 7, "0123456789abcdef".to_owned());
-    format!("Bearer {token}")
+    tokens.issue(UserId(user), &username, Role::Customer, 7, format!("{user:016x}"))
 }
 
 fn edge(criterion: &mut Criterion) {
     let tokens = Tokens::new(&[7; 32], 1);
-    let authorization = authorization(&tokens);
+    let authorization = format!("Bearer {}", token_of(&tokens, 4));
     let request = format!(
         "POST /api/v1/events/1/reservations HTTP/1.1\r\nHost: localhost:9092\r\nConnection: keep-alive\r\n\
          Authorization: {authorization}\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n{{\"quantity\":1}}"
@@ -24,7 +24,23 @@ fn edge(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("parse a reservation", |bencher| parse(bencher, &request));
     group.bench_function("verify a token", |bencher| {
-        bencher.iter(|| tokens.verify(black_box(&authorization)).expect("the token is a good one"));
+        bencher.iter(|| {
+            let token = bearer(black_box(&authorization)).expect("there is one");
+            tokens.verify(token).expect("the token is a good one")
+        });
+    });
+    group.bench_function("find a token that was verified, among 10,000", |bencher| {
+        let verified = Verified::default();
+        for user in 0..10_000 {
+            let other = token_of(&tokens, user);
+            let claimed = tokens.verify(&other).expect("the token is a good one");
+            verified.remember(verified.asking(), other.into(), claimed);
+        }
+        let authorization = format!("Bearer {}", token_of(&tokens, 77));
+        bencher.iter(|| {
+            let token = bearer(black_box(&authorization)).expect("there is one");
+            verified.get(token, now()).expect("it is known")
+        });
     });
     group.finish();
 }

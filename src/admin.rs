@@ -10,7 +10,7 @@ use shards::outcome::Rejection;
 use shards::recovery::{self, Progress, RecoveryError};
 use shards::slots::{shard_of_slot, slot_of_username};
 
-use crate::passwords::{PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN, hash_now};
+use crate::passwords::{hash_now, rules};
 use crate::pump::wall_clock;
 use crate::random;
 use crate::server::{default_shard_count, keep_files_private};
@@ -24,8 +24,8 @@ pub enum AdminError {
     Username(#[from] UsernameError),
     #[error("read the password: {0}")]
     ReadPassword(io::Error),
-    #[error("the password must have {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes")]
-    Password,
+    #[error("the password {0}")]
+    Password(String),
     #[error("the two passwords differ")]
     PasswordsDiffer,
     #[error("the username is taken")]
@@ -47,9 +47,7 @@ pub fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
     keep_files_private();
     let username = Username::new(username)?;
     let password = read_password()?;
-    if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
-        return Err(AdminError::Password);
-    }
+    rules::check(&password, Some(&username)).map_err(AdminError::Password)?;
     let password_hash = hash_now(&password);
 
     let refused = |error| match error {

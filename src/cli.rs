@@ -79,6 +79,11 @@ struct ServeOptions {
     #[arg(long, env = "BOXOFFICE_MAX_CONNECTIONS", value_name = "N", value_parser = connection_count)]
     max_connections: Option<usize>,
 
+    /// Take a client's address from the last entry of X-Forwarded-For: behind a proxy that adds
+    /// it, and only there
+    #[arg(long, env = "BOXOFFICE_TRUST_FORWARDED_FOR")]
+    trust_forwarded_for: bool,
+
     /// Requests that each core has in flight at once; more are answered 503, and nothing is done
     /// [64 to 65536]
     #[arg(long, env = "BOXOFFICE_MAX_IN_FLIGHT", value_name = "N", default_value_t = CALLS_IN_FLIGHT_DEFAULT, value_parser = in_flight_count)]
@@ -180,6 +185,7 @@ impl ServeOptions {
             shard_count: self.shards.unwrap_or_else(default_shard_count),
             storage: self.storage,
             demo: self.demo,
+            trust_forwarded_for: self.trust_forwarded_for,
             connections_max: self.max_connections,
             calls_in_flight_max: self.max_in_flight,
             limits: Limits {

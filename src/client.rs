@@ -1,14 +1,19 @@
 //! The one object through which the API asks shards: typed questions, typed
 //! answers, and no sight of channels.
 
+use std::future::Future;
 use std::rc::Rc;
 
-use shards::command::{Actor, Ask, Command, CreateEvent, CreateUser, EditEvent, Query};
+use futures_channel::oneshot;
+use shards::command::{
+    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query, RemoveUser,
+};
 use shards::ids::{EventId, Quantity, ReservationId, Slot, UserId, Username};
-use shards::outcome::{AccountView, EventView, Outcome, Rejection, ReservationView, Totals};
+use shards::outcome::{AccountView, EventView, Outcome, Rejection, ReservationView, Totals, UserView};
 use shards::slots::{shard_of_slot, slot_of_event, slot_of_username};
 
 use crate::mesh::{Mesh, Overloaded};
+use crate::rt;
 
 /// Why there is no outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +28,16 @@ impl From<Overloaded> for Refused {
     fn from(Overloaded: Overloaded) -> Refused {
         Refused::Overloaded
     }
+}
+
+/// Runs `work` to its end, even when nobody waits for it any more.
+pub(crate) async fn to_the_end<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
+    let (sender, receiver) = oneshot::channel();
+    rt::spawn(async move {
+        // Whoever asked may have gone.
+        let _ = sender.send(work.await);
+    });
+    receiver.await.expect("a task ends, or the process does")
 }
 
 /// The shards, seen from one core.
@@ -64,6 +79,50 @@ impl Shards {
         let slot = slot_of_username(&username);
         let outcome = self.query(slot, Query::Account { username }).await?;
         Ok(expect!(Outcome::Account, outcome))
+    }
+
+    /// Over all shards: an id does not say where its account is.
+    pub async fn account_of(&self, user: UserId) -> Result<Option<Box<AccountView>>, Refused> {
+        let parts = self.query_all(Query::AccountOf { user }).await?;
+        Ok(parts.into_iter().find_map(|part| expect!(Outcome::Account, part)))
+    }
+
+    /// Whether a token of that account and version is still good.
+    pub async fn token_stands(
+        &self,
+        user: UserId,
+        username: Username,
+        token_version: u64,
+    ) -> Result<bool, Refused> {
+        let slot = slot_of_username(&username);
+        let outcome = self.query(slot, Query::TokenStands { user, username, token_version }).await?;
+        Ok(expect!(Outcome::TokenStands, outcome))
+    }
+
+    /// Answered when no core takes the account's earlier tokens any more, as are the next two.
+    pub async fn change_password(&self, change: ChangePassword) -> Result<(), Refused> {
+        self.command(Command::ChangePassword(Box::new(change))).await?;
+        Ok(())
+    }
+
+    pub async fn change_role(&self, change: ChangeRole) -> Result<UserView, Refused> {
+        let outcome = self.command(Command::ChangeRole(Box::new(change))).await?;
+        Ok(expect!(Outcome::AccountChanged, outcome))
+    }
+
+    pub async fn remove_user(&self, remove: RemoveUser) -> Result<(), Refused> {
+        self.command(Command::RemoveUser(Box::new(remove))).await?;
+        Ok(())
+    }
+
+    /// By id, over all shards: no snapshot, each shard answers in its own time.
+    pub async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserView>, Refused> {
+        let parts = self.query_all(Query::Users { after, limit }).await?;
+        let mut users: Vec<UserView> =
+            parts.into_iter().flat_map(|part| expect!(Outcome::Users, part)).collect();
+        users.sort_unstable_by_key(|user| user.id);
+        users.truncate(limit);
+        Ok(users)
     }
 
     pub async fn create_event(&self, create: CreateEvent) -> Result<Box<EventView>, Refused> {
@@ -159,6 +218,7 @@ impl Shards {
             let part = expect!(Outcome::Totals, part);
             sum.events += part.events;
             sum.accounts += part.accounts;
+            sum.admins += part.admins;
             sum.quota += part.quota;
             sum.reserved += part.reserved;
         }

@@ -22,6 +22,7 @@ pub(crate) struct Config {
     pub shard_count: usize,
     pub storage: Storage,
     pub demo: bool,
+    pub trust_forwarded_for: bool,
     pub patience: Patience,
     pub limits: Limits,
     /// Of each core.

@@ -5,6 +5,10 @@
 //! is bounded, and what ends something (a reply) always finds room. Handlers
 //! never wait for a channel: messages pile up in an outbox, within that bound,
 //! and one courier task for each other core carries them over, all at once.
+//!
+//! An answer that says that an account has changed waits here until every core has
+//! forgotten the account's tokens. What that takes is sent in the room of the call
+//! that it answers, and so is never refused either.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,8 +18,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use shards::command::Ask;
+use shards::ids::UserId;
 use shards::limits::SHARD_COUNT_MAX;
-use shards::outcome::Reply;
+use shards::outcome::{Outcome, Reply};
 use slab::Slab;
 
 use crate::rt;
@@ -53,7 +58,14 @@ const _: () = assert!(size_of::<ShardRequest>() <= 128, "requests are moved abou
 enum Message {
     Request(ShardRequest),
     Reply(u32, Reply),
+    /// An account's tokens have ended.
+    Revoke(UserId, RevocationNumber),
+    /// They are forgotten here.
+    Revoked(RevocationNumber),
 }
+
+/// Among those that a core waits for.
+type RevocationNumber = u32;
 
 type Parcel = Vec<Message>;
 
@@ -97,6 +109,16 @@ pub struct Mesh {
     calls_in_flight: Cell<usize>,
     places: RefCell<Slab<Place>>,
     inbox: Rc<Inbox>,
+    /// Makes this core forget an account's tokens.
+    forget: Box<dyn Fn(UserId)>,
+    revocations: RefCell<Slab<Revocation>>,
+}
+
+/// An answer that waits until all cores have forgotten an account's tokens.
+struct Revocation {
+    cores_left: usize,
+    reply_to: ReplyTo,
+    reply: Reply,
 }
 
 /// What is to go to one other core.
@@ -126,15 +148,22 @@ pub struct Overloaded;
 
 impl Mesh {
     /// Connects this core with all others, who must do the same, and starts the couriers.
-    pub async fn connect(ends: MeshEnds, inbox: Rc<Inbox>, calls_max: usize) -> Rc<Mesh> {
-        let outboxes = ends.peers.iter().map(|_| Outbox::default()).collect();
+    /// `forget` is to make this core forget an account's tokens.
+    pub async fn connect(
+        ends: MeshEnds,
+        inbox: Rc<Inbox>,
+        calls_max: usize,
+        forget: impl Fn(UserId) + 'static,
+    ) -> Rc<Mesh> {
         let mesh = Rc::new(Mesh {
             core: ends.core,
-            outboxes,
+            outboxes: ends.peers.iter().map(|_| Outbox::default()).collect(),
             calls_max,
             calls_in_flight: Cell::new(0),
             places: RefCell::default(),
             inbox,
+            forget: Box::new(forget),
+            revocations: RefCell::default(),
         });
         for (peer, channels) in ends.peers.into_iter().enumerate() {
             let Some((sender, receiver)) = channels else { continue };
@@ -142,7 +171,7 @@ impl Mesh {
             // for each other in a circle.
             let (sender, receiver) = futures_lite::future::zip(sender.connect(), receiver.connect()).await;
             rt::spawn(Rc::clone(&mesh).carry(peer, sender));
-            rt::spawn(Rc::clone(&mesh).receive(receiver));
+            rt::spawn(Rc::clone(&mesh).receive(peer, receiver));
         }
         mesh
     }
@@ -176,8 +205,41 @@ impl Mesh {
         Ok(Call { mesh: Rc::clone(self), place })
     }
 
-    /// Gives a reply to whoever called, on whatever core.
+    /// Gives a reply to whoever called, on whatever core; one that ends tokens not before
+    /// every core has forgotten them.
     pub fn reply(&self, reply_to: ReplyTo, reply: Reply) {
+        match &reply {
+            Ok(Outcome::AccountChanged(user)) => self.revoke(user.id, reply_to, reply),
+            _ => self.deliver(reply_to, reply),
+        }
+    }
+
+    fn revoke(&self, user: UserId, reply_to: ReplyTo, reply: Reply) {
+        (self.forget)(user);
+        let cores_left = self.outboxes.len() - 1;
+        if cores_left == 0 {
+            return self.deliver(reply_to, reply);
+        }
+        let number = self.revocations.borrow_mut().insert(Revocation { cores_left, reply_to, reply });
+        for (_, outbox) in self.outboxes.iter().enumerate().filter(|&(core, _)| core != self.core) {
+            outbox.push(Message::Revoke(user, number as RevocationNumber));
+        }
+    }
+
+    /// Some core has forgotten the tokens of a revocation.
+    fn count_revoked(&self, number: RevocationNumber) {
+        let number = number as usize;
+        let mut revocations = self.revocations.borrow_mut();
+        let revocation = revocations.get_mut(number).expect("it is kept until all have answered");
+        revocation.cores_left -= 1;
+        if revocation.cores_left == 0 {
+            let Revocation { reply_to, reply, .. } = revocations.remove(number);
+            drop(revocations);
+            self.deliver(reply_to, reply);
+        }
+    }
+
+    fn deliver(&self, reply_to: ReplyTo, reply: Reply) {
         let core = usize::from(reply_to.core);
         if core == self.core {
             self.settle(reply_to.place, reply);
@@ -214,12 +276,17 @@ impl Mesh {
         }
     }
 
-    async fn receive(self: Rc<Self>, receiver: ConnectedReceiver<Parcel>) {
+    async fn receive(self: Rc<Self>, peer: usize, receiver: ConnectedReceiver<Parcel>) {
         while let Some(parcel) = receiver.receive().await {
             for message in parcel {
                 match message {
                     Message::Request(request) => self.inbox.push(request),
                     Message::Reply(place, reply) => self.settle(place, reply),
+                    Message::Revoke(user, number) => {
+                        (self.forget)(user);
+                        self.outboxes[peer].push(Message::Revoked(number));
+                    }
+                    Message::Revoked(number) => self.count_revoked(number),
                 }
             }
         }
@@ -317,9 +384,15 @@ impl Signal {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+    use std::time::Duration;
+
     use futures_lite::future::block_on;
     use shards::command::Query;
-    use shards::outcome::{Outcome, Totals};
+    use shards::ids::{Role, Username};
+    use shards::outcome::{Totals, UserView};
 
     use super::*;
 
@@ -328,7 +401,7 @@ mod tests {
     fn a_reply_that_nobody_takes_keeps_nobody_from_asking() {
         let inbox = Rc::new(Inbox::default());
         let ends = mesh_ends(1).pop().expect("one core");
-        let mesh = block_on(Mesh::connect(ends, Rc::clone(&inbox), 2));
+        let mesh = block_on(Mesh::connect(ends, Rc::clone(&inbox), 2, |_| {}));
         let call = || mesh.call(0, Ask::Query(Query::Totals));
         let (first, second) = (call().expect("a place"), call().expect("a place"));
         assert!(matches!(call(), Err(Overloaded)), "both places are taken");
@@ -346,5 +419,47 @@ mod tests {
         assert_eq!(mesh.calls_in_flight(), 1, "what is given up is in flight all the same");
         reply();
         assert_eq!(mesh.calls_in_flight(), 0);
+    }
+
+    const CORES: usize = 3;
+
+    /// However long a core takes to forget them.
+    #[test]
+    fn a_change_is_answered_when_every_core_has_forgotten_the_tokens() {
+        let forgotten = Arc::new(AtomicUsize::new(0));
+        let done = Arc::new(AtomicUsize::new(0));
+        let cores = mesh_ends(CORES).into_iter().enumerate().map(|(index, ends)| {
+            let (forgotten, done) = (Arc::clone(&forgotten), Arc::clone(&done));
+            rt::Core::spawn("test", 0, move || async move {
+                let forget = {
+                    let forgotten = Arc::clone(&forgotten);
+                    move |user| {
+                        assert_eq!(user, UserId(7));
+                        thread::sleep(Duration::from_millis(20 * index as u64));
+                        forgotten.fetch_add(1, Ordering::SeqCst);
+                    }
+                };
+                let inbox = Rc::new(Inbox::default());
+                let mesh = Mesh::connect(ends, Rc::clone(&inbox), 1, forget).await;
+                if index == 0 {
+                    for changes in 1..=3 {
+                        let call = mesh.call(0, Ask::Query(Query::Totals)).expect("there is room");
+                        let ShardRequest { reply_to, .. } = inbox.pop().expect("it was just sent");
+                        let username = Username::new("ada").expect("a good name");
+                        let user = UserView { id: UserId(7), username, role: Role::Customer };
+                        mesh.reply(reply_to, Ok(Outcome::AccountChanged(user.clone())));
+                        assert_eq!(call.await, Ok(Outcome::AccountChanged(user)));
+                        assert_eq!(forgotten.load(Ordering::SeqCst), changes * CORES);
+                        assert!(mesh.revocations.borrow().is_empty());
+                    }
+                    done.store(1, Ordering::SeqCst);
+                }
+                while done.load(Ordering::SeqCst) == 0 {
+                    rt::sleep(Duration::from_millis(1)).await;
+                }
+            })
+        });
+        let cores: Vec<rt::Core> = cores.map(|core| core.expect("a thread")).collect();
+        cores.into_iter().for_each(|core| core.join().expect("the core ends in peace"));
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use async_lock::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::ids::EventId;
 use shards::limits::SHARD_COUNT_MAX;
@@ -26,6 +27,7 @@ use crate::front::auth::Tokens;
 use crate::front::connection::Front;
 use crate::front::deadlines::Patience;
 use crate::front::http::parse::Limits;
+use crate::front::verified::Verified;
 use crate::mesh::{Inbox, Mesh, MeshEnds, Signal, mesh_ends};
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
@@ -203,6 +205,8 @@ fn common(config: &Config, opened: &Opened, descriptors: usize) -> Result<Common
         boot_id: format!("{:016x}", random::u64()),
         draining: AtomicBool::new(false),
         demo: config.demo,
+        trust_forwarded_for: config.trust_forwarded_for,
+        administration: Mutex::default(),
         connections: AtomicUsize::new(0),
         connections_max: config
             .connections_max
@@ -260,7 +264,12 @@ impl CorePart {
         let _ = self.report.send(Report::Started);
         let metrics = &self.common.metrics.cores[self.index];
         let inbox = Rc::new(Inbox::default());
-        let mesh = Mesh::connect(self.ends, Rc::clone(&inbox), self.calls_in_flight_max).await;
+        let verified = Rc::new(Verified::default());
+        let forget = {
+            let verified = Rc::clone(&verified);
+            move |user| verified.revoke(user)
+        };
+        let mesh = Mesh::connect(self.ends, Rc::clone(&inbox), self.calls_in_flight_max, forget).await;
         let stop = Rc::new(Cell::new(false));
         let stopped = Rc::new(Signal::default());
         let pump = Pump::new(self.shard, self.log, Rc::clone(&inbox), Rc::clone(&mesh), metrics);
@@ -275,6 +284,7 @@ impl CorePart {
             common: self.common,
             shards: Shards::new(mesh),
             tokens: self.tokens,
+            verified,
             closed: Cell::new(false),
         };
         let front = Rc::new(Front::new(api, metrics, self.limits, self.patience));

@@ -17,13 +17,28 @@ use tempfile::tempdir;
 
 /// The table of who may do what. `{event}` is a new event of org1, `{sold}` one with two tickets
 /// reserved by cust1, `{deleted}` one that was deleted, `{reservation}` a new one of cust1,
-/// `{gone}` one that was cancelled, `{fresh}` a name that nobody has: new for each request.
+/// `{gone}` one that was cancelled, `{fell}` one whose event was deleted, `{user}` a new account,
+/// `{removed}` one that was removed, `{fresh}` a name that nobody has: new for each request.
 ///
 /// method, path, body, then the status for: nobody, cust1, cust2, org1, org2, admin
 const WHO_MAY: &str = r#"
 POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo"}  201 201 201 201 201 201
 POST   /api/v1/sessions                       {"username":"cust3","password":"boxoffice-demo"}    201 201 201 201 201 201
 GET    /api/v1/users/me                       -                401 200 200 200 200 200
+GET    /api/v1/users?limit=3                  -                401 403 403 403 403 200
+PUT    /api/v1/users/me/password              {"current":"boxoffice-demo"}  401 422 422 422 422 422
+PUT    /api/v1/users/me/password              {"current":"not-the-one","new":"a-good-password"}  401 401 401 401 401 401
+PUT    /api/v1/users/me/password              {"current":"boxoffice-demo","new":"password"}  401 422 422 422 422 422
+PUT    /api/v1/users/{user}/password          {"current":"boxoffice-demo","new":"a-good-password"}  404 404 404 404 404 404
+PATCH  /api/v1/users/{user}                   {"role":"organizer"}  401 403 403 403 403 200
+PATCH  /api/v1/users/{user}                   {"role":"admin"}      401 403 403 403 403 200
+PATCH  /api/v1/users/me                       {"role":"admin"}      405 405 405 405 405 405
+PATCH  /api/v1/users/{removed}                {"role":"customer"}   401 403 403 403 403 404
+PATCH  /api/v1/users/999999                   {"role":"customer"}   401 403 403 403 403 404
+DELETE /api/v1/users/{user}                   -                401 403 403 403 403 204
+DELETE /api/v1/users/{removed}                -                401 403 403 403 403 204
+DELETE /api/v1/users/me                       -                405 405 405 405 405 405
+DELETE /api/v1/users/999999                   -                401 403 403 403 403 404
 GET    /api/v1/events                         -                200 200 200 200 200 200
 GET    /api/v1/events?organizer=me            -                401 200 200 200 200 200
 POST   /api/v1/events                         {"name":"A","quota":5}  401 403 403 201 201 403
@@ -56,10 +71,42 @@ GET    /api/v1/reservations/999999-1          -                401 404 404 404 4
 DELETE /api/v1/reservations/{reservation}     -                401 204 404 403 403 204
 DELETE /api/v1/reservations/{gone}            -                401 204 404 403 403 204
 DELETE /api/v1/reservations/999999-1          -                401 404 404 403 403 404
+GET    /api/v1/reservations/{fell}            -                401 200 404 200 404 200
+DELETE /api/v1/reservations/{fell}            -                401 204 404 403 403 204
+GET    /api/v1/events/{reservation}           -                404 404 404 404 404 404
+PATCH  /api/v1/events/{reservation}           {"quota":5}      401 403 403 404 404 403
+DELETE /api/v1/events/{reservation}           -                401 403 403 404 404 404
+GET    /api/v1/reservations/{event}           -                401 404 404 404 404 404
+DELETE /api/v1/reservations/{event}           -                401 404 404 403 403 404
+POST   /api/v1/events/{reservation}/reservations  {"quantity":1}  401 404 404 403 403 403
+GET    /api/v1/events/{reservation}/reservations  -            401 403 403 404 404 404
+PATCH  /api/v1/users/{reservation}            {"role":"customer"}  401 403 403 403 403 404
+DELETE /api/v1/users/{reservation}            -                401 403 403 403 403 404
+POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","role":"admin"}  422 422 422 422 422 422
+POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","id":1}  422 422 422 422 422 422
+POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","ver":"0"}  422 422 422 422 422 422
+POST   /api/v1/sessions                       {"username":"cust3","password":"boxoffice-demo","role":"admin"}  422 422 422 422 422 422
+PATCH  /api/v1/users/{user}                   {"role":"customer","username":"admin"}  401 403 403 403 403 422
+PATCH  /api/v1/users/{user}                   {"role":"customer","password":"boxoffice-demo"}  401 403 403 403 403 422
+POST   /api/v1/events                         {"name":"A","quota":5,"organizer":2}  401 403 403 422 422 403
+POST   /api/v1/events                         {"name":"A","quota":5,"id":1}  401 403 403 422 422 403
+POST   /api/v1/events                         {"name":"A","quota":5,"reserved":1}  401 403 403 422 422 403
+PATCH  /api/v1/events/{event}                 {"organizer":2}  401 403 403 422 422 403
+PATCH  /api/v1/events/{event}                 {"status":"deleted"}  401 403 403 422 422 403
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"customer":2}  401 422 422 403 403 403
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"status":"confirmed"}  401 422 422 403 403 403
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"id":"1-1"}  401 422 422 403 403 403
+GET    /api/v1/reservations?customer=2        -                401 422 422 403 403 403
+GET    /api/v1/events?organizer=2             -                422 422 422 422 422 422
 GET    /api/v1/pop                            -                304 304 304 304 304 304
 GET    /livez                                 -                200 200 200 200 200 200
 GET    /readyz                                -                200 200 200 200 200 200
 GET    /metrics                               -                200 200 200 200 200 200
+GET    /openapi.json                          -                200 200 200 200 200 200
+GET    /docs                                  -                200 200 200 200 200 200
+GET    /docs/start.js                         -                200 200 200 200 200 200
+GET    /docs/none                             -                404 404 404 404 404 404
+GET    /problems                              -                200 200 200 200 200 200
 GET    /problems/sold-out                     -                200 200 200 200 200 200
 GET    /problems/none                         -                404 404 404 404 404 404
 GET    /                                      -                404 404 404 404 404 404
@@ -95,6 +142,26 @@ fn fill(stage: &Stage, text: &str, fresh: &mut usize) -> String {
         stage.cust1.delete(&format!("/api/v1/reservations/{reservation}")).expect(204);
         reservation
     });
+    put("{fell}", &mut || {
+        let event = stage.event(QUOTA);
+        let reservation = stage.reservation(event, 1);
+        stage.org1.delete(&format!("/api/v1/events/{event}?force=true")).expect(204);
+        reservation
+    });
+    let new_user = |name: String| {
+        let body = json!({ "username": name, "password": PASSWORD });
+        number(&stage.anyone.post("/api/v1/users", &body).expect(201).json(), "id").to_string()
+    };
+    put("{user}", &mut || {
+        *fresh += 1;
+        new_user(format!("user-{fresh}"))
+    });
+    put("{removed}", &mut || {
+        *fresh += 1;
+        let user = new_user(format!("user-{fresh}"));
+        stage.admin.delete(&format!("/api/v1/users/{user}")).expect(204);
+        user
+    });
     put("{fresh}", &mut || {
         *fresh += 1;
         format!("fresh-{fresh}")
@@ -118,6 +185,8 @@ fn every_route_for_every_role() {
     let mut wrong = Vec::new();
     let mut untested: HashSet<_> = ROUTES.iter().map(|route| (route.method.as_str(), route.path)).collect();
     let mut kinds = BTreeMap::new();
+    let mut not_found = None;
+    let mut cells = 0;
     for row in WHO_MAY.lines().filter(|row| !row.is_empty()) {
         let columns: Vec<&str> = row.split_whitespace().collect();
         let [method, path, body, ref statuses @ ..] = columns[..] else { panic!("{row}") };
@@ -131,16 +200,30 @@ fn every_route_for_every_role() {
         for ((role, client), status) in roles.iter().zip(statuses) {
             let path = fill(&stage, path, &mut fresh);
             let body = fill(&stage, body, &mut fresh);
-            let answer = client.send(method, &path, &[], &body);
+            // What looks like a way to be another method or route is not heeded.
+            let overrides = [
+                ("x-http-method-override", "DELETE"),
+                ("x-method-override", "DELETE"),
+                ("x-http-method", "DELETE"),
+                ("x-original-url", "/api/v1/events"),
+                ("x-rewrite-url", "/api/v1/events"),
+            ];
+            let answer = client.send(method, &path, &overrides, &body);
+            cells += 1;
             if answer.status.to_string() != **status {
                 wrong.push(format!("{role}: {row}\n  got {} {}", answer.status, answer.text()));
             } else if answer.status >= 400 {
                 check_headers(&answer);
                 let body = answer.json();
+                if answer.status == 404 {
+                    // What is not there and what is another's look the same.
+                    assert_eq!(*not_found.get_or_insert_with(|| body.clone()), body, "{role}: {row}");
+                }
                 kinds.insert(text(&body, "type").to_owned(), number(&body, "status"));
             }
         }
     }
+    println!("{cells} cells");
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(untested.is_empty(), "routes without a row: {untested:?}");
     assert!(kinds.len() >= 9, "{kinds:?}");
@@ -153,7 +236,11 @@ fn check_headers(answer: &Answer) {
     let challenge = (answer.status == 401).then_some("Bearer");
     assert_eq!(answer.header("www-authenticate"), challenge, "{answer:?}");
     assert_eq!(answer.header("allow").is_some(), answer.status == 405, "{answer:?}");
-    assert_eq!(answer.header("retry-after").is_some(), answer.status == 503, "{answer:?}");
+    assert_eq!(
+        answer.header("retry-after").is_some(),
+        [429, 503, 507].contains(&answer.status),
+        "{answer:?}"
+    );
 }
 
 /// Every `type` is the address of a page that explains it.
@@ -178,6 +265,7 @@ fn problems_say_what_to_do() {
     let path = &format!("/api/v1/events/{event}");
     let buy = &format!("{path}/reservations");
     let forced = &format!("{path}?force=1");
+    let before_all = &format!("{buy}?after=0");
     let errors = |rows: &[(&str, &str)]| {
         let list: Vec<Value> =
             rows.iter().map(|(pointer, detail)| json!({ "pointer": pointer, "detail": detail })).collect();
@@ -242,6 +330,15 @@ fn problems_say_what_to_do() {
             errors(&[("?limit", "must be a whole number from 1 to 100")]),
         ),
         (
+            org1,
+            "GET",
+            before_all,
+            "",
+            422,
+            "invalid",
+            errors(&[("?after", "must be the `next` of an earlier page")]),
+        ),
+        (
             anyone,
             "GET",
             "/api/v1/events?after=x&page=2&organizer=ada",
@@ -281,13 +378,15 @@ fn tickets_are_whole_numbers() {
     // As a quantity, as a quota.
     let rows = [
         ("1", 201, 200),
+        // The same number, however it is written.
+        ("1.0", 201, 200),
+        ("1e0", 201, 200),
+        ("0.1e1", 201, 200),
         ("0", 422, 200),
-        ("-0", 422, 422),
+        ("-0", 422, 200),
         ("-1", 422, 422),
         ("1.5", 422, 422),
-        ("1.0", 422, 422),
-        ("1e1", 422, 422),
-        ("0.1e1", 422, 422),
+        ("10000000.5", 422, 422),
         ("10000001", 422, 422),
         ("4294967296", 422, 422),
         ("4294967297", 422, 422),
@@ -453,7 +552,7 @@ fn answers_have_the_headers_that_clients_need() {
 
     let rows = [
         ("PUT", "/api/v1/events", "GET, HEAD, POST"),
-        ("DELETE", "/api/v1/users", "POST"),
+        ("DELETE", "/api/v1/users", "GET, HEAD, POST"),
         ("PUT", &path, "DELETE, GET, HEAD, PATCH"),
         ("PATCH", "/api/v1/reservations", "GET, HEAD"),
         ("DELETE", "/metrics", "GET, HEAD"),

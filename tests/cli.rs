@@ -189,9 +189,9 @@ fn admins_are_made_while_no_server_runs() {
     let rows = [
         ("root-1", PASSWORD, "the username is taken"),
         ("ROOT-2", PASSWORD, "the username is taken"),
-        ("root-3", "", "8 to 128 bytes"),
-        ("root-3", "1234567", "8 to 128 bytes"),
-        ("root-3", &"x".repeat(129), "8 to 128 bytes"),
+        ("root-3", "", "8 to 128 characters"),
+        ("root-3", "1234567", "8 to 128 characters"),
+        ("root-3", &"x".repeat(129), "8 to 128 characters"),
     ];
     for (username, password, wanted) in rows {
         check(create_admin(data, username), &format!("{password}\n"), 1, wanted);

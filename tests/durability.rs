@@ -171,14 +171,24 @@ fn tokens_outlive_the_server() {
     assert_eq!(fs::read(&secret).unwrap(), kept);
     assert!(server.terminate().0.success());
 
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap();
-    let said = refusal(data, None);
-    assert!(said.contains("can be read by others (mode 644); run: chmod 600"), "{said}");
-    assert!(said.contains(secret.to_str().unwrap()), "{said}");
+    for mode in [0o644, 0o640, 0o604, 0o620, 0o601] {
+        fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
+        let said = refusal(data, None);
+        assert!(said.contains(&format!("can be read by others (mode {mode:o}); run: chmod 600")), "{said}");
+        assert!(said.contains(secret.to_str().unwrap()), "{said}");
+    }
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&secret, "short").unwrap();
     let said = refusal(data, None);
     assert!(said.contains("has 5 bytes") && said.contains(secret.to_str().unwrap()), "{said}");
+    // White space around it does not count.
+    for text in ["", "\n", &"x".repeat(31), &format!("{}\n\n", "x".repeat(31))] {
+        fs::write(&secret, text).unwrap();
+        let said = refusal(data, None);
+        assert!(said.contains("needs at least 32"), "{text:?}: {said}");
+    }
+    let said = refusal(data, Some(&"x".repeat(31)));
+    assert!(said.contains("BOXOFFICE_TOKEN_SECRET has 31 bytes"), "{said}");
     let said = refusal(data, Some("short"));
     assert!(said.contains("BOXOFFICE_TOKEN_SECRET has 5 bytes") && said.contains("at least 32"), "{said}");
 

@@ -224,8 +224,8 @@ const RULES: &[Rule] = &[
     },
 ];
 
-const METHODS: [&[u8]; 9] =
-    [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT"];
+const METHODS: [&[u8]; 10] =
+    [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT", b"QUERY"];
 
 /// A message, read with as little judgement as can be, for the rules.
 struct Message<'b> {

@@ -23,6 +23,10 @@ pub struct Actor {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     CreateUser(Box<CreateUser>),
+    ChangePassword(Box<ChangePassword>),
+    ChangeRole(Box<ChangeRole>),
+    /// The account can no longer be used; what it reserved stays.
+    RemoveUser(Box<RemoveUser>),
     CreateEvent(Box<CreateEvent>),
     EditEvent(Box<EditEvent>),
     DeleteEvent {
@@ -52,6 +56,37 @@ pub struct CreateUser {
     pub role: Role,
     /// 64 random bits that this account's tokens carry.
     pub token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangePassword {
+    pub user: UserId,
+    pub username: Username,
+    /// What the account had when its present password was looked at.
+    pub token_version: u64,
+    /// In PHC string format.
+    pub password_hash: Box<str>,
+    /// 64 fresh random bits: tokens that carry others end.
+    pub next_token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeRole {
+    pub user: UserId,
+    pub username: Username,
+    /// The admin.
+    pub by: UserId,
+    pub role: Role,
+    /// 64 fresh random bits: tokens that carry others end.
+    pub next_token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RemoveUser {
+    pub user: UserId,
+    pub username: Username,
+    /// The admin.
+    pub by: UserId,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +133,21 @@ pub enum Query {
     Account {
         username: Username,
     },
+    /// The account of an id, if this shard has it.
+    AccountOf {
+        user: UserId,
+    },
+    /// Whether a token of that account and version is still good.
+    TokenStands {
+        user: UserId,
+        username: Username,
+        token_version: u64,
+    },
+    /// This shard's part of the accounts by id, those after `after`.
+    Users {
+        after: Option<UserId>,
+        limit: usize,
+    },
     Event {
         event: EventId,
     },
@@ -134,6 +184,9 @@ impl Command {
         use crate::slots::{slot_of_event, slot_of_username};
         match self {
             Command::CreateUser(create) => slot_of_username(&create.username),
+            Command::ChangePassword(change) => slot_of_username(&change.username),
+            Command::ChangeRole(change) => slot_of_username(&change.username),
+            Command::RemoveUser(remove) => slot_of_username(&remove.username),
             Command::CreateEvent(create) => slot_of_event(create.id),
             Command::EditEvent(edit) => slot_of_event(edit.event),
             Command::DeleteEvent { event, .. } | Command::Reserve { event, .. } => slot_of_event(*event),

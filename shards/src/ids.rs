@@ -4,6 +4,7 @@ use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{QUOTA_MAX, USERNAME_BYTES_MAX, USERNAME_BYTES_MIN};
@@ -39,6 +40,11 @@ small_integer_id!(
 small_integer_id!(
     /// An account: 1, 2, 3... Given out once, never again.
     UserId
+);
+
+small_integer_id!(
+    /// Which of its event's reservations: 1, 2, 3...
+    ReservationNumber
 );
 
 /// The text names nothing that could exist.
@@ -155,7 +161,7 @@ impl fmt::Display for Username {
 }
 
 /// What an account may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     Customer,

@@ -12,6 +12,7 @@ pub mod log;
 pub mod outcome;
 pub mod record;
 pub mod recovery;
+pub mod schema;
 pub mod shard;
 #[cfg(test)]
 mod simulation;

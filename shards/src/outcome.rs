@@ -3,6 +3,9 @@
 //! A rejection is a value of the domain (sold out, not found...), never a fault
 //! of the machine.
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
 
 pub type Reply = Result<Outcome, Rejection>;
@@ -10,6 +13,11 @@ pub type Reply = Result<Outcome, Rejection>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Account(Option<Box<AccountView>>),
+    /// A password, a role, or whether the account can be used at all. To be answered only when
+    /// no core takes the account's earlier tokens any more.
+    AccountChanged(UserView),
+    TokenStands(bool),
+    Users(Vec<UserView>),
     Event(Box<EventView>),
     Events(Vec<EventView>),
     EventDeleted,
@@ -26,6 +34,16 @@ pub struct AccountView {
     pub password_hash: Box<str>,
     pub role: Role,
     pub token_version: u64,
+    /// It can no longer be used; its username stays taken.
+    pub removed: bool,
+}
+
+/// What others may know of an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserView {
+    pub id: UserId,
+    pub username: Username,
+    pub role: Role,
 }
 
 /// `quota = reserved + held + remaining`, always.
@@ -55,7 +73,8 @@ pub struct ReservationView {
     pub cancelled_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum ReservationStatus {
     Confirmed,
     Cancelled,
@@ -65,7 +84,10 @@ pub enum ReservationStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     pub events: u64,
+    /// Without those that were removed.
     pub accounts: u64,
+    /// Of these.
+    pub admins: u64,
     pub quota: u64,
     pub reserved: u64,
 }
@@ -82,6 +104,9 @@ pub enum Rejection {
         reserved: u32,
     },
     UsernameTaken,
+    UserNotFound,
+    /// The account has changed since.
+    TokenEnded,
     EventExists,
     EventNotFound,
     EventDeleted,

@@ -34,6 +34,9 @@ pub enum Record {
         /// Tickets given back.
         quantity: u32,
     },
+    PasswordChanged(Box<PasswordChanged>),
+    RoleChanged(Box<RoleChanged>),
+    UserRemoved(Box<UserRemoved>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +46,32 @@ pub struct UserCreated {
     pub password_hash: Box<str>,
     pub role: Role,
     pub token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasswordChanged {
+    pub id: UserId,
+    pub username: Username,
+    pub password_hash: Box<str>,
+    pub token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleChanged {
+    pub id: UserId,
+    pub username: Username,
+    /// The admin.
+    pub by: UserId,
+    pub role: Role,
+    pub token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRemoved {
+    pub id: UserId,
+    pub username: Username,
+    /// The admin.
+    pub by: UserId,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,16 +100,22 @@ pub enum Kind {
     EventDeleted = 4,
     Reserved = 5,
     Cancelled = 6,
+    PasswordChanged = 7,
+    RoleChanged = 8,
+    UserRemoved = 9,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 6] = [
+    pub const ALL: [Kind; 9] = [
         Kind::UserCreated,
         Kind::EventCreated,
         Kind::EventEdited,
         Kind::EventDeleted,
         Kind::Reserved,
         Kind::Cancelled,
+        Kind::PasswordChanged,
+        Kind::RoleChanged,
+        Kind::UserRemoved,
     ];
 
     pub fn name(self) -> &'static str {
@@ -91,6 +126,9 @@ impl Kind {
             Kind::EventDeleted => "event_deleted",
             Kind::Reserved => "reserved",
             Kind::Cancelled => "cancelled",
+            Kind::PasswordChanged => "password_changed",
+            Kind::RoleChanged => "role_changed",
+            Kind::UserRemoved => "user_removed",
         }
     }
 
@@ -125,6 +163,30 @@ struct UserBody<'a> {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct PasswordBody<'a> {
+    username: Cow<'a, str>,
+    password_hash: Cow<'a, str>,
+    token_version: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoleBody<'a> {
+    username: Cow<'a, str>,
+    by: UserId,
+    role: Role,
+    token_version: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RemovalBody<'a> {
+    username: Cow<'a, str>,
+    by: UserId,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct EventBody<'a> {
     name: Cow<'a, str>,
 }
@@ -136,7 +198,7 @@ pub enum DecodeError {
     UnknownKind(u8),
     #[error("body of a {kind} record: {source}")]
     Body { kind: &'static str, source: serde_json::Error },
-    #[error("username of a user_created record: {0}")]
+    #[error("username of an account's record: {0}")]
     Username(#[from] crate::ids::UsernameError),
 }
 
@@ -185,6 +247,30 @@ impl Record {
                 quantity: *quantity,
                 ..Columns::of(Kind::Cancelled)
             },
+            Record::PasswordChanged(changed) => Columns {
+                user: changed.id.0,
+                body: to_json(&PasswordBody {
+                    username: changed.username.as_str().into(),
+                    password_hash: (&*changed.password_hash).into(),
+                    token_version: changed.token_version,
+                }),
+                ..Columns::of(Kind::PasswordChanged)
+            },
+            Record::RoleChanged(changed) => Columns {
+                user: changed.id.0,
+                body: to_json(&RoleBody {
+                    username: changed.username.as_str().into(),
+                    by: changed.by,
+                    role: changed.role,
+                    token_version: changed.token_version,
+                }),
+                ..Columns::of(Kind::RoleChanged)
+            },
+            Record::UserRemoved(removed) => Columns {
+                user: removed.id.0,
+                body: to_json(&RemovalBody { username: removed.username.as_str().into(), by: removed.by }),
+                ..Columns::of(Kind::UserRemoved)
+            },
         }
     }
 
@@ -224,6 +310,33 @@ impl Record {
                 Record::Reserved { id: reservation, customer: user, quantity: columns.quantity }
             }
             Kind::Cancelled => Record::Cancelled { id: reservation, by: user, quantity: columns.quantity },
+            Kind::PasswordChanged => {
+                let body: PasswordBody<'_> = from_json(kind, &columns.body)?;
+                Record::PasswordChanged(Box::new(PasswordChanged {
+                    id: user,
+                    username: Username::new(&body.username)?,
+                    password_hash: body.password_hash.into(),
+                    token_version: body.token_version,
+                }))
+            }
+            Kind::RoleChanged => {
+                let body: RoleBody<'_> = from_json(kind, &columns.body)?;
+                Record::RoleChanged(Box::new(RoleChanged {
+                    id: user,
+                    username: Username::new(&body.username)?,
+                    by: body.by,
+                    role: body.role,
+                    token_version: body.token_version,
+                }))
+            }
+            Kind::UserRemoved => {
+                let body: RemovalBody<'_> = from_json(kind, &columns.body)?;
+                Record::UserRemoved(Box::new(UserRemoved {
+                    id: user,
+                    username: Username::new(&body.username)?,
+                    by: body.by,
+                }))
+            }
         })
     }
 }
@@ -328,6 +441,24 @@ mod tests {
             Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 },
             Record::Reserved { id, customer: UserId(2), quantity: 4 },
             Record::Cancelled { id, by: UserId(2), quantity: 4 },
+            Record::PasswordChanged(Box::new(PasswordChanged {
+                id: UserId(1),
+                username: Username::new("ada").unwrap(),
+                password_hash: "$argon2id$...".into(),
+                token_version: 1,
+            })),
+            Record::RoleChanged(Box::new(RoleChanged {
+                id: UserId(1),
+                username: Username::new("ada").unwrap(),
+                by: UserId(2),
+                role: Role::Admin,
+                token_version: u64::MAX,
+            })),
+            Record::UserRemoved(Box::new(UserRemoved {
+                id: UserId(1),
+                username: Username::new("ada").unwrap(),
+                by: UserId(2),
+            })),
         ]
     }
 

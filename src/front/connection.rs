@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -138,6 +139,7 @@ pub async fn serve(front: Rc<Front>, stream: Stream, _place: Place) {
         read_at: Instant::now(),
         refused: 0,
         front,
+        peer: stream.peer(),
         stream,
         input: Vec::new(),
         output: Vec::new(),
@@ -165,6 +167,7 @@ struct Connection {
     /// Dropped before the stream is, as it has to be.
     watch: Watch,
     stream: Stream,
+    peer: IpAddr,
     reading: Reading,
     /// The head of the request that is half there is whole.
     in_body: bool,
@@ -349,7 +352,7 @@ impl Connection {
     fn next(&mut self, start: usize) -> Next {
         match self.parser.parse(&self.input[start..]) {
             Ok(Progress::Complete { request, consumed }) => {
-                let prepared = self.front.api.prepare(&request);
+                let prepared = self.front.api.prepare(&request, self.peer);
                 let (safe, shard) = (prepared.safe, prepared.shard);
                 Next::Request { exchange: self.front.exchange(&request, prepared), safe, shard, consumed }
             }

@@ -12,6 +12,10 @@ pub enum Endpoint {
     CreateUser,
     CreateSession,
     GetMe,
+    ChangePassword,
+    ListUsers,
+    ChangeRole,
+    RemoveUser,
     CreateEvent,
     ListEvents,
     GetEvent,
@@ -26,6 +30,10 @@ pub enum Endpoint {
     Live,
     Ready,
     Metrics,
+    Contract,
+    Docs,
+    DocsFile,
+    ProblemList,
     ProblemPage,
 }
 
@@ -46,12 +54,20 @@ pub struct Route {
     pub access: Access,
 }
 
+impl Route {
+    /// Gives JSON and nothing else, which a client can refuse (RFC 9110 section 12.5.1).
+    pub fn speaks_json(&self) -> bool {
+        self.path.starts_with("/api/")
+    }
+}
+
 const fn route(method: Method, path: &'static str, endpoint: Endpoint, access: Access) -> Route {
     Route { method, path, endpoint, access }
 }
 
 const CUSTOMER: Access = Access::Only(&[Role::Customer]);
 const ORGANIZER: Access = Access::Only(&[Role::Organizer]);
+const ADMIN: Access = Access::Only(&[Role::Admin]);
 const MANAGERS: Access = Access::Only(&[Role::Organizer, Role::Admin]);
 const CANCELLERS: Access = Access::Only(&[Role::Customer, Role::Admin]);
 
@@ -59,7 +75,11 @@ pub const ROUTES: &[Route] = &[
     route(Method::Post, "/api/v1/events/{event}/reservations", Endpoint::CreateReservation, CUSTOMER),
     route(Method::Get, "/api/v1/events/{event}/reservations", Endpoint::ListEventReservations, MANAGERS),
     route(Method::Post, "/api/v1/users", Endpoint::CreateUser, Access::Anyone),
+    route(Method::Get, "/api/v1/users", Endpoint::ListUsers, ADMIN),
+    route(Method::Patch, "/api/v1/users/{user}", Endpoint::ChangeRole, ADMIN),
+    route(Method::Delete, "/api/v1/users/{user}", Endpoint::RemoveUser, ADMIN),
     route(Method::Get, "/api/v1/users/me", Endpoint::GetMe, Access::LoggedIn),
+    route(Method::Put, "/api/v1/users/me/password", Endpoint::ChangePassword, Access::LoggedIn),
     route(Method::Post, "/api/v1/sessions", Endpoint::CreateSession, Access::Anyone),
     route(Method::Post, "/api/v1/events", Endpoint::CreateEvent, ORGANIZER),
     route(Method::Get, "/api/v1/events", Endpoint::ListEvents, Access::Anyone),
@@ -73,6 +93,10 @@ pub const ROUTES: &[Route] = &[
     route(Method::Get, "/livez", Endpoint::Live, Access::Anyone),
     route(Method::Get, "/readyz", Endpoint::Ready, Access::Anyone),
     route(Method::Get, "/metrics", Endpoint::Metrics, Access::Anyone),
+    route(Method::Get, "/openapi.json", Endpoint::Contract, Access::Anyone),
+    route(Method::Get, "/docs", Endpoint::Docs, Access::Anyone),
+    route(Method::Get, "/docs/{file}", Endpoint::DocsFile, Access::Anyone),
+    route(Method::Get, "/problems", Endpoint::ProblemList, Access::Anyone),
     route(Method::Get, "/problems/{name}", Endpoint::ProblemPage, Access::Anyone),
 ];
 
@@ -96,7 +120,9 @@ pub enum Routed<'p> {
 pub fn find<'p>(method: Method, path: &'p str) -> Routed<'p> {
     let wanted = if method == Method::Head { Method::Get } else { method };
     let mut known_path = None;
-    for route in ROUTES {
+    // A path that is a route's own is no other route's parameter.
+    let is_literal = ROUTES.iter().any(|route| route.path == path);
+    for route in ROUTES.iter().filter(|route| !is_literal || route.path == path) {
         let Some(parameter) = matches(route.path, path) else { continue };
         if route.method == wanted {
             return Routed::To { route, parameter };
@@ -146,7 +172,16 @@ mod tests {
             (Method::Get, "*", "not found"),
             (Method::Put, "/api/v1/events/7", "allow GET, HEAD, PATCH, DELETE"),
             (Method::Post, "/livez", "allow GET, HEAD"),
-            (Method::Get, "/api/v1/users", "allow POST"),
+            (Method::Query, "/api/v1/events", "allow POST, GET, HEAD"),
+            (Method::Get, "/api/v1/users/me", "GetMe "),
+            (Method::Put, "/api/v1/users/me", "allow GET, HEAD"),
+            (Method::Patch, "/api/v1/users/me", "allow GET, HEAD"),
+            (Method::Delete, "/api/v1/users/me", "allow GET, HEAD"),
+            (Method::Put, "/api/v1/users/me/password", "ChangePassword "),
+            (Method::Put, "/api/v1/users/7/password", "not found"),
+            (Method::Delete, "/api/v1/users/7", "RemoveUser 7"),
+            (Method::Get, "/api/v1/users/7", "allow PATCH, DELETE"),
+            (Method::Put, "/api/v1/users", "allow POST, GET, HEAD"),
         ];
         for (method, path, expected) in rows {
             let found = match find(method, path) {

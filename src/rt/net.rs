@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
@@ -146,6 +146,11 @@ impl Stream {
     pub async fn write(&mut self, buffer: Vec<u8>, start: usize) -> (io::Result<usize>, Vec<u8>) {
         let result = self.0.write(&buffer[start..]).await;
         (result, buffer)
+    }
+
+    /// The client's address, or 0.0.0.0 when it has gone already.
+    pub fn peer(&self) -> IpAddr {
+        self.0.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
     }
 
     /// Something that can end this connection while a write of it waits.

@@ -112,6 +112,10 @@ impl Client {
         self.send("PATCH", path, &[], &body.to_string())
     }
 
+    pub(crate) fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send("PUT", path, &[], &body.to_string())
+    }
+
     /// Any request; `headers` beside the token's. An empty body is none.
     #[track_caller]
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {

@@ -6,6 +6,7 @@ pub(crate) mod crowd;
 pub(crate) mod ledger;
 pub(crate) mod random;
 pub(crate) mod server;
+pub(crate) mod tokens;
 
 use std::fs;
 use std::path::{Path, PathBuf};

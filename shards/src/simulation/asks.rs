@@ -2,7 +2,10 @@
 //! they meet all the time.
 
 use super::random::Random;
-use crate::command::{Actor, Ask, Command, CreateEvent, CreateUser, EditEvent, EventName, Query};
+use crate::command::{
+    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName, Query,
+    RemoveUser,
+};
 use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
 
 const CUSTOMERS: u64 = 4;
@@ -39,7 +42,8 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
             force: random.within(0, 1) == 1,
         },
         62..66 if ids.event < EVENTS_MAX => create_event(random, ids),
-        66..72 => create_user(random, ids),
+        66..70 => create_user(random, ids),
+        70..76 => change_account(random, ids),
         _ => return Ask::Query(random_query(random, ids)),
     };
     Ask::Command(command)
@@ -68,7 +72,14 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
                 organizer: (random.within(0, 1) == 0).then(|| organizer(random)),
             },
         },
-        _ => Query::Account { username: username(random) },
+        _ => match random.within(0, 1) {
+            0 => Query::Account { username: username(random) },
+            _ => Query::TokenStands {
+                user: user(random, ids),
+                username: username(random),
+                token_version: token_version(random),
+            },
+        },
     }
 }
 
@@ -89,8 +100,28 @@ fn create_user(random: &mut Random, ids: &mut Ids) -> Command {
         username: username(random),
         password_hash: "hash".into(),
         role: Role::Customer,
-        token_version: random.next(),
+        token_version: token_version(random),
     }))
+}
+
+fn change_account(random: &mut Random, ids: &Ids) -> Command {
+    let (user, username) = (user(random, ids), username(random));
+    let (by, next_token_version) = (ADMIN.user, token_version(random));
+    match random.within(0, 4) {
+        0 | 1 => Command::ChangePassword(Box::new(ChangePassword {
+            user,
+            username,
+            token_version: token_version(random),
+            password_hash: "another hash".into(),
+            next_token_version,
+        })),
+        // Always the same role: were it taken back, an answer would not tell whether it changed anything.
+        2 | 3 => {
+            let role = Role::Organizer;
+            Command::ChangeRole(Box::new(ChangeRole { user, username, by, role, next_token_version }))
+        }
+        _ => Command::RemoveUser(Box::new(RemoveUser { user, username, by })),
+    }
 }
 
 fn edit_event(random: &mut Random, ids: &Ids) -> Command {
@@ -110,6 +141,16 @@ fn event(random: &mut Random, ids: &Ids) -> EventId {
 
 fn reservation(random: &mut Random, ids: &Ids) -> ReservationId {
     ReservationId { event: event(random, ids), number: random.within(1, NUMBERS) as u32 }
+}
+
+/// Most accounts have one of the first ids: later ones found their names taken.
+fn user(random: &mut Random, ids: &Ids) -> UserId {
+    UserId(random.within(1, u64::from(ids.user).clamp(1, USERNAMES)) as u32)
+}
+
+/// So few that a change often knows the one that an account has.
+fn token_version(random: &mut Random) -> u64 {
+    random.within(1, 3)
 }
 
 fn customer(random: &mut Random) -> UserId {

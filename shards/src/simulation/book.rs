@@ -11,9 +11,9 @@ use std::fmt::Debug;
 
 use super::asks::ADMIN;
 use crate::command::{Actor, Ask, Command, Query};
-use crate::ids::{EventId, Lsn, ReservationId, Role, Slot, Timestamp, Username};
+use crate::ids::{EventId, Lsn, ReservationId, Role, Slot, Timestamp, UserId, Username};
 use crate::outcome::{
-    AccountView, EventView, Outcome, Rejection, Reply, ReservationStatus, ReservationView, Totals,
+    AccountView, EventView, Outcome, Rejection, Reply, ReservationStatus, ReservationView, Totals, UserView,
 };
 use crate::record::{Entry, Kind, Record};
 use crate::slots::{slot_of_event, slot_of_username};
@@ -82,12 +82,31 @@ impl Book {
                     password_hash: user.password_hash.clone(),
                     role: user.role,
                     token_version: user.token_version,
+                    removed: false,
                 };
                 let mut accounts = self.accounts.values().flat_map(History::last);
                 if accounts.any(|other| other.id == account.id) {
                     return Err(format!("a user's id was given twice: {account:?}"));
                 }
                 self.accounts.entry(user.username.clone()).or_default().states.push((change, account));
+            }
+            Record::PasswordChanged(changed) => {
+                let mut account = self.usable_account(&changed.username, &entry.record)?;
+                account.password_hash = changed.password_hash.clone();
+                account.token_version = changed.token_version;
+                self.accounts.entry(changed.username.clone()).or_default().states.push((change, account));
+            }
+            Record::RoleChanged(changed) => {
+                let mut account = self.usable_account(&changed.username, &entry.record)?;
+                account.role = changed.role;
+                account.token_version = changed.token_version;
+                self.accounts.entry(changed.username.clone()).or_default().states.push((change, account));
+            }
+            Record::UserRemoved(removed) => {
+                let mut account = self.usable_account(&removed.username, &entry.record)?;
+                account.password_hash = "".into();
+                account.removed = true;
+                self.accounts.entry(removed.username.clone()).or_default().states.push((change, account));
             }
             Record::EventCreated(_)
             | Record::EventEdited(_)
@@ -100,6 +119,11 @@ impl Book {
             }
         }
         Ok(())
+    }
+
+    fn usable_account(&self, username: &Username, record: &Record) -> Result<AccountView, Violation> {
+        let account = self.accounts.get(username).and_then(History::last).filter(|account| !account.removed);
+        account.cloned().ok_or_else(|| format!("there is no account for {record:?}"))
     }
 
     /// Whether `reply` may go out now to what was asked in step `asked`. What it proves is
@@ -138,9 +162,23 @@ impl Book {
             _ => {}
         }
         let change = change_of_command(command);
-        if let Command::CreateUser(create) = command {
-            let history = self.accounts.entry(create.username.clone()).or_default();
-            let outcome = |state: &AccountView| Outcome::Account(Some(Box::new(state.clone())));
+        let username = match command {
+            Command::CreateUser(create) => Some(&create.username),
+            Command::ChangePassword(change) => Some(&change.username),
+            Command::ChangeRole(change) => Some(&change.username),
+            Command::RemoveUser(remove) => Some(&remove.username),
+            Command::CreateEvent(_)
+            | Command::EditEvent(_)
+            | Command::DeleteEvent { .. }
+            | Command::Reserve { .. }
+            | Command::Cancel { .. } => None,
+        };
+        if let Some(username) = username {
+            let history = self.accounts.entry(username.clone()).or_default();
+            let outcome = |state: &AccountView| match command {
+                Command::CreateUser(_) => Outcome::Account(Some(Box::new(state.clone()))),
+                _ => Outcome::AccountChanged(user_view(state)),
+            };
             let (count, is_made) = history.find_answer(
                 asked,
                 change,
@@ -148,7 +186,7 @@ impl Book {
                 |state| expected_of_account(state, ask),
                 outcome,
             )?;
-            return Ok((Some(Known::Account(create.username.clone(), count)), is_made));
+            return Ok((Some(Known::Account(username.clone(), count)), is_made));
         }
         let event = EventId(change.1);
         let history = self.events.entry(event).or_default();
@@ -173,7 +211,7 @@ impl Book {
             Ok(vec![Known::Event(event, count.ok_or_else(|| history.complain(asked, ask, reply))?)])
         };
         match (query, reply) {
-            (Query::Account { username }, _) => {
+            (Query::Account { username } | Query::TokenStands { username, .. }, _) => {
                 let history = self.accounts.entry(username.clone()).or_default();
                 let is_right =
                     |state: Option<&_>| expected_of_account(state, ask).transpose().as_ref() == Some(reply);
@@ -270,8 +308,10 @@ impl Book {
         query: impl Fn(Slot, &Query) -> Reply,
         totals: Totals,
     ) -> Result<(), Violation> {
-        let accounts = self.accounts.values().flat_map(History::last).count() as u64;
-        let mut sum = Totals { accounts, ..Totals::default() };
+        let usable = || self.accounts.values().flat_map(History::last).filter(|account| !account.removed);
+        let accounts = usable().count() as u64;
+        let admins = usable().filter(|account| account.role == Role::Admin).count() as u64;
+        let mut sum = Totals { accounts, admins, ..Totals::default() };
         let ask = |slot, question: Query, expected: &dyn Fn(&Ask) -> Result<Option<Outcome>, Rejection>| {
             let reply = query(slot, &question);
             let ask = Ask::Query(question);
@@ -407,7 +447,11 @@ impl EventState {
         let before = before.filter(|before| !before.is_deleted);
         let mut state = before.cloned().ok_or_else(|| format!("there is no event for {record:?}"))?;
         match record {
-            Record::UserCreated(_) | Record::EventCreated(_) => unreachable!("{record:?} changes no event"),
+            Record::UserCreated(_)
+            | Record::PasswordChanged(_)
+            | Record::RoleChanged(_)
+            | Record::UserRemoved(_)
+            | Record::EventCreated(_) => unreachable!("{record:?} changes no event"),
             Record::EventEdited(edited) => {
                 state.view.name = edited.name.clone();
                 state.view.quota = edited.quota;
@@ -444,7 +488,10 @@ impl EventState {
     /// What the command is answered with whose record led here.
     fn outcome(&self, command: &Command) -> Outcome {
         match command {
-            Command::CreateUser(_) => unreachable!("accounts are no events"),
+            Command::CreateUser(_)
+            | Command::ChangePassword(_)
+            | Command::ChangeRole(_)
+            | Command::RemoveUser(_) => unreachable!("accounts are no events"),
             Command::CreateEvent(_) | Command::EditEvent(_) => Outcome::Event(Box::new(self.view.clone())),
             Command::DeleteEvent { .. } => Outcome::EventDeleted,
             Command::Reserve { .. } => Outcome::Reservation(*self.reservations.last().expect("just made")),
@@ -524,9 +571,20 @@ fn expected_of_event(event: Option<&EventState>, ask: &Ask) -> Result<Option<Out
                 reservations.filter(|one| after.is_none_or(|after| one.id.number > after)).take(*limit);
             Some(Outcome::Reservations(part.copied().collect()))
         }
-        Ask::Command(Command::CreateUser(_))
+        Ask::Command(
+            Command::CreateUser(_)
+            | Command::ChangePassword(_)
+            | Command::ChangeRole(_)
+            | Command::RemoveUser(_),
+        )
         | Ask::Query(
-            Query::Account { .. } | Query::Events { .. } | Query::CustomerReservations { .. } | Query::Totals,
+            Query::Account { .. }
+            | Query::AccountOf { .. }
+            | Query::TokenStands { .. }
+            | Query::Users { .. }
+            | Query::Events { .. }
+            | Query::CustomerReservations { .. }
+            | Query::Totals,
         ) => unreachable!("{ask:?} is not about one event"),
     })
 }
@@ -536,13 +594,47 @@ fn expected_of_account(account: Option<&AccountView>, ask: &Ask) -> Result<Optio
     match (ask, account) {
         (Ask::Command(Command::CreateUser(_)), None) => Ok(None),
         (Ask::Command(Command::CreateUser(_)), Some(_)) => Err(Rejection::UsernameTaken),
+        (Ask::Command(Command::ChangePassword(change)), account) => {
+            match account.filter(|account| stands(account, change.user, change.token_version)) {
+                Some(_) => Ok(None),
+                None => Err(Rejection::TokenEnded),
+            }
+        }
+        (Ask::Command(Command::ChangeRole(change)), account) => {
+            let account = account.filter(|account| account.id == change.user && !account.removed);
+            let account = account.ok_or(Rejection::UserNotFound)?;
+            Ok((account.role == change.role).then(|| Outcome::AccountChanged(user_view(account))))
+        }
+        (Ask::Command(Command::RemoveUser(remove)), account) => {
+            let account = account.filter(|account| account.id == remove.user);
+            let account = account.ok_or(Rejection::UserNotFound)?;
+            Ok(account.removed.then(|| Outcome::AccountChanged(user_view(account))))
+        }
+        (Ask::Query(Query::TokenStands { user, token_version, .. }), account) => Ok(Some(
+            Outcome::TokenStands(account.is_some_and(|account| stands(account, *user, *token_version))),
+        )),
         (_, account) => Ok(Some(Outcome::Account(account.cloned().map(Box::new)))),
     }
+}
+
+fn stands(account: &AccountView, user: UserId, token_version: u64) -> bool {
+    account.id == user && account.token_version == token_version && !account.removed
+}
+
+fn user_view(account: &AccountView) -> UserView {
+    UserView { id: account.id, username: account.username.clone(), role: account.role }
 }
 
 fn change_of_command(command: &Command) -> Change {
     match command {
         Command::CreateUser(create) => (Kind::UserCreated, create.id.0, 0, 0),
+        Command::ChangePassword(change) => {
+            (Kind::PasswordChanged, change.user.0, change.next_token_version as u32, 0)
+        }
+        Command::ChangeRole(change) => {
+            (Kind::RoleChanged, change.user.0, change.next_token_version as u32, change.role as u32)
+        }
+        Command::RemoveUser(remove) => (Kind::UserRemoved, remove.user.0, remove.by.0, 0),
         Command::CreateEvent(create) => {
             (Kind::EventCreated, create.id.0, create.organizer.0, create.quota.get())
         }
@@ -564,6 +656,13 @@ pub(super) fn kind_of(record: &Record) -> Kind {
 fn change_of_record(record: &Record) -> Change {
     match record {
         Record::UserCreated(user) => (Kind::UserCreated, user.id.0, 0, 0),
+        Record::PasswordChanged(changed) => {
+            (Kind::PasswordChanged, changed.id.0, changed.token_version as u32, 0)
+        }
+        Record::RoleChanged(changed) => {
+            (Kind::RoleChanged, changed.id.0, changed.token_version as u32, changed.role as u32)
+        }
+        Record::UserRemoved(removed) => (Kind::UserRemoved, removed.id.0, removed.by.0, 0),
         Record::EventCreated(event) => (Kind::EventCreated, event.id.0, event.organizer.0, event.quota),
         Record::EventEdited(event) => (Kind::EventEdited, event.id.0, event.by.0, 0),
         Record::EventDeleted { event, by, .. } => (Kind::EventDeleted, event.0, by.0, 0),

@@ -34,8 +34,10 @@ const SEEDS: u64 = 10_000;
 
 /// What has to be seen in so many seeds, beside every kind of record; else the simulation does
 /// not try it.
-const TO_BE_SEEN: [&str; 39] = [
+const TO_BE_SEEN: [&str; 43] = [
     "answers: account",
+    "answers: account changed",
+    "answers: token stands",
     "answers: event",
     "answers: events",
     "answers: event deleted",
@@ -48,6 +50,8 @@ const TO_BE_SEEN: [&str; 39] = [
     "rejections: quota below committed",
     "rejections: has reservations",
     "rejections: username taken",
+    "rejections: user not found",
+    "rejections: token ended",
     "rejections: event not found",
     "rejections: event deleted",
     "rejections: not your event",

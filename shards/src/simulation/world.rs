@@ -205,7 +205,9 @@ impl World {
         let ask = random_ask(&mut self.random, &mut self.ids);
         let shard_index = match &ask {
             Ask::Command(command) => self.owner(command.slot()),
-            Ask::Query(Query::Account { username }) => self.owner(crate::slots::slot_of_username(username)),
+            Ask::Query(Query::Account { username } | Query::TokenStands { username, .. }) => {
+                self.owner(crate::slots::slot_of_username(username))
+            }
             Ask::Query(Query::Event { event } | Query::EventReservations { event, .. }) => {
                 self.owner(slot_of_event(*event))
             }
@@ -213,9 +215,13 @@ impl World {
                 self.owner(slot_of_event(reservation.event))
             }
             // One part of what the API asks of all.
-            Ask::Query(Query::Events { .. } | Query::CustomerReservations { .. } | Query::Totals) => {
-                self.random.within(0, self.shards.len() as u64 - 1) as usize
-            }
+            Ask::Query(
+                Query::Events { .. }
+                | Query::CustomerReservations { .. }
+                | Query::AccountOf { .. }
+                | Query::Users { .. }
+                | Query::Totals,
+            ) => self.random.within(0, self.shards.len() as u64 - 1) as usize,
         };
         let question = self.questions.len();
         self.note(|| format!("question {question} to shard {shard_index}: {ask:?}"));
@@ -570,6 +576,7 @@ impl World {
             };
             sum.events += part.events;
             sum.accounts += part.accounts;
+            sum.admins += part.admins;
             sum.quota += part.quota;
             sum.reserved += part.reserved;
         }
@@ -690,6 +697,9 @@ impl World {
 fn name_of(reply: &Reply) -> &'static str {
     match reply {
         Ok(Outcome::Account(_)) => "answers: account",
+        Ok(Outcome::AccountChanged(_)) => "answers: account changed",
+        Ok(Outcome::TokenStands(_)) => "answers: token stands",
+        Ok(Outcome::Users(_)) => "answers: users",
         Ok(Outcome::Event(_)) => "answers: event",
         Ok(Outcome::Events(_)) => "answers: events",
         Ok(Outcome::EventDeleted) => "answers: event deleted",
@@ -701,6 +711,8 @@ fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::QuotaBelowCommitted { .. }) => "rejections: quota below committed",
         Err(Rejection::HasReservations { .. }) => "rejections: has reservations",
         Err(Rejection::UsernameTaken) => "rejections: username taken",
+        Err(Rejection::UserNotFound) => "rejections: user not found",
+        Err(Rejection::TokenEnded) => "rejections: token ended",
         Err(Rejection::EventExists) => "rejections: event exists",
         Err(Rejection::EventNotFound) => "rejections: event not found",
         Err(Rejection::EventDeleted) => "rejections: event deleted",

@@ -1,22 +1,48 @@
 //! Accounts: unique usernames, each on its username's slot.
 
-use super::{Decision, ShardState};
-use crate::command::CreateUser;
-use crate::ids::{Role, UserId, Username};
-use crate::outcome::{AccountView, Rejection};
-use crate::record::{Record, UserCreated};
+use std::ops::Bound;
 
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Account {
+use super::{Decision, ShardState};
+use crate::command::{ChangePassword, ChangeRole, CreateUser, RemoveUser};
+use crate::ids::{Role, UserId, Username};
+use crate::outcome::{AccountView, Outcome, Rejection, UserView};
+use crate::record::{PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved};
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Account {
     id: UserId,
+    /// Empty once the account is removed.
     password_hash: Box<str>,
     role: Role,
     token_version: u64,
+    /// Its username stays taken, and its id stays that of what it reserved.
+    removed: bool,
+}
+
+/// The accounts that can be used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Headcount {
+    pub(super) accounts: u64,
+    /// Of these.
+    pub(super) admins: u64,
+}
+
+impl Headcount {
+    fn enter(&mut self, account: &Account) {
+        self.accounts += u64::from(!account.removed);
+        self.admins += u64::from(account.is_admin());
+    }
+
+    /// The inverse of [`Headcount::enter`].
+    fn leave(&mut self, account: &Account) {
+        self.accounts -= u64::from(!account.removed);
+        self.admins -= u64::from(account.is_admin());
+    }
 }
 
 impl Account {
-    pub(super) fn id(&self) -> UserId {
-        self.id
+    fn is_admin(&self) -> bool {
+        self.role == Role::Admin && !self.removed
     }
 }
 
@@ -40,14 +66,99 @@ impl ShardState {
             password_hash: user.password_hash.clone(),
             role: user.role,
             token_version: user.token_version,
+            removed: false,
         };
+        self.headcount.enter(&account);
         let before = self.accounts.insert(user.username.clone(), account);
         assert!(before.is_none(), "a username was given twice: {}", user.username);
+        let before = self.usernames.insert(user.id, user.username.clone());
+        assert!(before.is_none(), "a user's id was given twice: {}", user.id);
     }
 
     pub(super) fn undo_user_created(&mut self, user: &UserCreated) {
         let account = self.accounts.remove(&user.username);
-        assert!(account.is_some(), "an account that was not there is taken back: {}", user.username);
+        self.headcount.leave(&account.expect("an account that is taken back was there"));
+        self.usernames.remove(&user.id);
+    }
+
+    /// Refused when the account has changed since its password was looked at: whoever asked
+    /// knew what was true then.
+    pub(super) fn decide_change_password(&self, change: ChangePassword) -> Result<Decision, Rejection> {
+        if !self.token_stands(change.user, &change.username, change.token_version) {
+            return Err(Rejection::TokenEnded);
+        }
+        Ok(Decision::Change(Record::PasswordChanged(Box::new(PasswordChanged {
+            id: change.user,
+            username: change.username,
+            password_hash: change.password_hash,
+            token_version: change.next_token_version,
+        }))))
+    }
+
+    pub(super) fn apply_password_changed(&mut self, changed: &PasswordChanged) {
+        self.change_account(&changed.username, |account| {
+            account.password_hash = changed.password_hash.clone();
+            account.token_version = changed.token_version;
+        });
+    }
+
+    pub(super) fn decide_change_role(&self, change: ChangeRole) -> Result<Decision, Rejection> {
+        let account = self.accounts.get(&change.username).filter(|account| account.id == change.user);
+        let account = account.filter(|account| !account.removed).ok_or(Rejection::UserNotFound)?;
+        if account.role == change.role {
+            return Ok(Decision::Unchanged(self.account_changed(&change.username)));
+        }
+        Ok(Decision::Change(Record::RoleChanged(Box::new(RoleChanged {
+            id: change.user,
+            username: change.username,
+            by: change.by,
+            role: change.role,
+            token_version: change.next_token_version,
+        }))))
+    }
+
+    pub(super) fn apply_role_changed(&mut self, changed: &RoleChanged) {
+        self.change_account(&changed.username, |account| {
+            account.role = changed.role;
+            account.token_version = changed.token_version;
+        });
+    }
+
+    pub(super) fn decide_remove_user(&self, remove: RemoveUser) -> Result<Decision, Rejection> {
+        let account = self.accounts.get(&remove.username).filter(|account| account.id == remove.user);
+        if account.ok_or(Rejection::UserNotFound)?.removed {
+            return Ok(Decision::Unchanged(self.account_changed(&remove.username)));
+        }
+        Ok(Decision::Change(Record::UserRemoved(Box::new(UserRemoved {
+            id: remove.user,
+            username: remove.username,
+            by: remove.by,
+        }))))
+    }
+
+    pub(super) fn apply_user_removed(&mut self, removed: &UserRemoved) {
+        self.change_account(&removed.username, |account| {
+            account.removed = true;
+            account.password_hash = "".into();
+        });
+    }
+
+    /// What any change of an account replaces: all of it, since it is rare and small.
+    pub(super) fn account_as_it_is(&self, username: &Username) -> Account {
+        self.accounts[username].clone()
+    }
+
+    pub(super) fn undo_account_change(&mut self, username: &Username, before: Account) {
+        self.change_account(username, |account| *account = before);
+    }
+
+    /// Changes an account that a record speaks of.
+    fn change_account(&mut self, username: &Username, change: impl FnOnce(&mut Account)) {
+        let account = self.accounts.get_mut(username);
+        let account = account.expect("a record of an account follows that account's creation");
+        self.headcount.leave(account);
+        change(account);
+        self.headcount.enter(account);
     }
 
     pub(super) fn account(&self, username: &Username) -> Option<Box<AccountView>> {
@@ -58,6 +169,37 @@ impl ShardState {
             password_hash: account.password_hash.clone(),
             role: account.role,
             token_version: account.token_version,
+            removed: account.removed,
         }))
+    }
+
+    pub(super) fn account_of(&self, user: UserId) -> Option<Box<AccountView>> {
+        self.account(self.usernames.get(&user)?)
+    }
+
+    /// The answer to a change, whether it changed anything or had been made before: the one
+    /// before may still be on its way to every core.
+    pub(super) fn account_changed(&self, username: &Username) -> Outcome {
+        Outcome::AccountChanged(self.user_view(username))
+    }
+
+    pub(super) fn token_stands(&self, user: UserId, username: &Username, token_version: u64) -> bool {
+        let account = self.accounts.get(username);
+        account.is_some_and(|account| {
+            account.id == user && account.token_version == token_version && !account.removed
+        })
+    }
+
+    /// Accounts by id, without those that were removed.
+    pub(super) fn query_users(&self, after: Option<UserId>, limit: usize) -> Outcome {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let names = self.usernames.range((start, Bound::Unbounded)).map(|(_, username)| username);
+        let here = names.filter(|username| !self.accounts[*username].removed);
+        Outcome::Users(here.take(limit).map(|username| self.user_view(username)).collect())
+    }
+
+    fn user_view(&self, username: &Username) -> UserView {
+        let account = &self.accounts[username];
+        UserView { id: account.id, username: username.clone(), role: account.role }
     }
 }

@@ -14,12 +14,15 @@ use crate::command::{Command, Query};
 use crate::ids::{EventId, ReservationId, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply, Totals};
 use crate::record::Record;
-use accounts::Account;
+use accounts::{Account, Headcount};
 use events::{Edition, Event, EventTotals};
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct ShardState {
     accounts: BTreeMap<Username, Account>,
+    /// Of all accounts, by id.
+    usernames: BTreeMap<UserId, Username>,
+    headcount: Headcount,
     /// Deleted ones stay, so that their id is never taken for an unknown one.
     events: BTreeMap<EventId, Event>,
     /// Those that are not deleted, by organizer.
@@ -45,6 +48,8 @@ pub enum Replaced {
     Nothing,
     /// An edited event as it was.
     Event(Box<Edition>),
+    /// An account as it was.
+    Account(Box<Account>),
 }
 
 impl ShardState {
@@ -56,6 +61,9 @@ impl ShardState {
     pub fn decide(&self, command: Command) -> Result<Decision, Rejection> {
         match command {
             Command::CreateUser(create) => self.decide_create_user(*create),
+            Command::ChangePassword(change) => self.decide_change_password(*change),
+            Command::ChangeRole(change) => self.decide_change_role(*change),
+            Command::RemoveUser(remove) => self.decide_remove_user(*remove),
             Command::CreateEvent(create) => self.decide_create_event(*create),
             Command::EditEvent(edit) => self.decide_edit_event(*edit),
             Command::DeleteEvent { event, actor, force } => self.decide_delete_event(event, actor, force),
@@ -68,6 +76,9 @@ impl ShardState {
     pub fn apply(&mut self, at: Timestamp, record: &Record) {
         match record {
             Record::UserCreated(user) => self.apply_user_created(user),
+            Record::PasswordChanged(changed) => self.apply_password_changed(changed),
+            Record::RoleChanged(changed) => self.apply_role_changed(changed),
+            Record::UserRemoved(removed) => self.apply_user_removed(removed),
             Record::EventCreated(event) => self.apply_event_created(at, event),
             Record::EventEdited(event) => self.apply_event_edited(at, event),
             Record::EventDeleted { event, .. } => self.apply_event_deleted(at, *event),
@@ -78,7 +89,11 @@ impl ShardState {
 
     /// What has to be known beforehand to take `record` back.
     pub fn replaced_by(&self, record: &Record) -> Replaced {
+        let account = |username| Replaced::Account(Box::new(self.account_as_it_is(username)));
         match record {
+            Record::PasswordChanged(changed) => account(&changed.username),
+            Record::RoleChanged(changed) => account(&changed.username),
+            Record::UserRemoved(removed) => account(&removed.username),
             Record::EventEdited(event) => Replaced::Event(Box::new(self.events[&event.id].edition())),
             Record::UserCreated(_)
             | Record::EventCreated(_)
@@ -93,6 +108,15 @@ impl ShardState {
     pub fn undo(&mut self, record: &Record, replaced: Replaced) {
         match (record, replaced) {
             (Record::UserCreated(user), Replaced::Nothing) => self.undo_user_created(user),
+            (Record::PasswordChanged(changed), Replaced::Account(before)) => {
+                self.undo_account_change(&changed.username, *before);
+            }
+            (Record::RoleChanged(changed), Replaced::Account(before)) => {
+                self.undo_account_change(&changed.username, *before);
+            }
+            (Record::UserRemoved(removed), Replaced::Account(before)) => {
+                self.undo_account_change(&removed.username, *before);
+            }
             (Record::EventCreated(event), Replaced::Nothing) => self.undo_event_created(event.id),
             (Record::EventEdited(event), Replaced::Event(before)) => {
                 self.undo_event_edited(event.id, *before)
@@ -110,6 +134,9 @@ impl ShardState {
     pub fn outcome(&self, record: &Record) -> Outcome {
         match record {
             Record::UserCreated(user) => Outcome::Account(self.account(&user.username)),
+            Record::PasswordChanged(changed) => self.account_changed(&changed.username),
+            Record::RoleChanged(changed) => self.account_changed(&changed.username),
+            Record::UserRemoved(removed) => self.account_changed(&removed.username),
             Record::EventCreated(event) => Outcome::Event(Box::new(self.events[&event.id].view(event.id))),
             Record::EventEdited(event) => Outcome::Event(Box::new(self.events[&event.id].view(event.id))),
             Record::EventDeleted { .. } => Outcome::EventDeleted,
@@ -124,6 +151,11 @@ impl ShardState {
     pub fn query(&self, query: &Query) -> Reply {
         match query {
             Query::Account { username } => Ok(Outcome::Account(self.account(username))),
+            Query::AccountOf { user } => Ok(Outcome::Account(self.account_of(*user))),
+            Query::TokenStands { user, username, token_version } => {
+                Ok(Outcome::TokenStands(self.token_stands(*user, username, *token_version)))
+            }
+            Query::Users { after, limit } => Ok(self.query_users(*after, *limit)),
             Query::Event { event } => self.query_event(*event),
             Query::Events { after, limit, organizer } => Ok(self.query_events(*after, *limit, *organizer)),
             Query::Reservation { reservation, actor } => self.query_reservation(*reservation, *actor),
@@ -140,13 +172,14 @@ impl ShardState {
     /// The highest ids in use, from which the next ones are counted; 0 for none.
     pub fn highest_ids(&self) -> (EventId, UserId) {
         let event = self.events.keys().next_back().copied();
-        let user = self.accounts.values().map(Account::id).max();
+        let user = self.usernames.keys().next_back().copied();
         (event.unwrap_or(EventId(0)), user.unwrap_or(UserId(0)))
     }
 
     fn totals(&self) -> Totals {
         let EventTotals { events, quota, reserved } = self.totals;
-        Totals { events, accounts: self.accounts.len() as u64, quota, reserved }
+        let Headcount { accounts, admins } = self.headcount;
+        Totals { events, accounts, admins, quota, reserved }
     }
 }
 

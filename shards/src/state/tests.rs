@@ -1,7 +1,10 @@
 //! The rules of the domain as a table: what is done, and what comes of it.
 
 use super::{Decision, ShardState};
-use crate::command::{Actor, Command, CreateEvent, CreateUser, EditEvent, EventName, Query};
+use crate::command::{
+    Actor, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName, Query,
+    RemoveUser,
+};
 use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus};
 
@@ -28,6 +31,31 @@ fn command(words: &[&str]) -> Command {
             password_hash: "hash".into(),
             role: Role::Customer,
             token_version: 7,
+        })),
+        ["password", name, version] => Command::ChangePassword(Box::new(ChangePassword {
+            user: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            token_version: version.parse().unwrap(),
+            password_hash: "another hash".into(),
+            next_token_version: version.parse::<u64>().unwrap() + 1,
+        })),
+        ["role", name, role] => Command::ChangeRole(Box::new(ChangeRole {
+            user: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            by: actor("z").user,
+            role: serde_json::from_value(role.into()).unwrap(),
+            next_token_version: 70,
+        })),
+        ["remove", name] => Command::RemoveUser(Box::new(RemoveUser {
+            user: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            by: actor("z").user,
+        })),
+        // Another account's id with this name.
+        ["remove", name, user] => Command::RemoveUser(Box::new(RemoveUser {
+            user: UserId(user.parse().unwrap()),
+            username: Username::new(name).unwrap(),
+            by: actor("z").user,
         })),
         ["event", quota] => Command::CreateEvent(Box::new(CreateEvent {
             id: event,
@@ -65,10 +93,16 @@ fn command(words: &[&str]) -> Command {
 fn query(words: &[&str]) -> Option<Query> {
     let event = EventId(1);
     Some(match *words {
+        ["token", name, version] => Query::TokenStands {
+            user: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            token_version: version.parse().unwrap(),
+        },
+        ["users"] => Query::Users { after: None, limit: 10 },
+        ["user-of", id] => Query::AccountOf { user: UserId(id.parse().unwrap()) },
         ["view"] => Query::Event { event },
         ["list"] => Query::Events { after: None, limit: 10, organizer: None },
         [who, "list"] => Query::Events { after: None, limit: 10, organizer: Some(actor(who).user) },
-        ["totals"] => Query::Totals,
         [who, "see", number] => {
             let reservation = ReservationId { event, number: number.parse().unwrap() };
             Query::Reservation { reservation, actor: actor(who) }
@@ -91,6 +125,8 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::QuotaBelowCommitted { committed } => format!("below {committed}"),
                 Rejection::HasReservations { reserved } => format!("has {reserved}"),
                 Rejection::UsernameTaken => "taken".to_owned(),
+                Rejection::UserNotFound => "no-user".to_owned(),
+                Rejection::TokenEnded => "ended".to_owned(),
                 Rejection::EventExists => "exists".to_owned(),
                 Rejection::EventNotFound => "no-event".to_owned(),
                 Rejection::EventDeleted => "deleted".to_owned(),
@@ -115,8 +151,23 @@ fn describe(reply: &Reply, changed: bool) -> String {
             let live = list.iter().filter(|one| one.status == ReservationStatus::Confirmed);
             format!("{} of {}", live.count(), list.len())
         }
+        Outcome::Account(account) => account.as_ref().map_or("none".to_owned(), |account| {
+            format!(
+                "{} {}",
+                account.username,
+                if account.removed { "removed" } else { &account.password_hash }
+            )
+        }),
+        Outcome::TokenStands(stands) => stands.to_string(),
+        Outcome::Users(users) => {
+            let names = users.iter().map(|user| format!("{} {}", user.username, user.role.as_str()));
+            names.collect::<Vec<_>>().join(", ")
+        }
+        Outcome::Totals(totals) if totals.accounts > 0 => {
+            format!("{} with {} admins", totals.accounts, totals.admins)
+        }
         Outcome::Totals(totals) => format!("{} of {}", totals.reserved, totals.quota),
-        Outcome::Account(_) | Outcome::EventDeleted | Outcome::Cancelled => "same".to_owned(),
+        Outcome::AccountChanged(_) | Outcome::EventDeleted | Outcome::Cancelled => "same".to_owned(),
     }
 }
 
@@ -213,7 +264,7 @@ fn a_deleted_event_takes_its_reservations_along() {
 #[test]
 fn totals_and_organizers_lists_are_of_what_is_not_deleted() {
     check(
-        "totals -> 0 of 0 | event 9 -> ok | a reserve 2 -> ok | totals -> 2 of 9 | o quota 5 -> ok | totals -> 2 of 5 | b reserve 1 -> ok | a cancel 1 -> ok | totals -> 1 of 5 | o delete force -> ok | totals -> 0 of 0",
+        "totals -> 0 of 0, 0 with 0 admins | event 9 -> ok | a reserve 2 -> ok | totals -> 2 of 9, 0 with 0 admins | o quota 5 -> ok | totals -> 2 of 5, 0 with 0 admins | b reserve 1 -> ok | a cancel 1 -> ok | totals -> 1 of 5, 0 with 0 admins | o delete force -> ok | totals -> 0 of 0, 0 with 0 admins",
     );
     check(
         "o list -> 0 events | event 9 -> ok | o list -> 1 events | p list -> 0 events | o delete -> ok | o list -> 0 events",
@@ -223,4 +274,25 @@ fn totals_and_organizers_lists_are_of_what_is_not_deleted() {
 #[test]
 fn usernames_are_unique_whatever_their_case() {
     check("user ada -> ok | user ADA -> taken | user adam -> ok");
+}
+
+#[test]
+fn a_change_of_an_account_ends_its_tokens() {
+    check(
+        "user ada -> ok | token ada 7 -> true | token ada 8 -> false | token eve 7 -> false | password ada 7 -> ok | user-of 3 -> ada another hash | token ada 7 -> false | token ada 8 -> true | password ada 7 -> ended | password ada 8 -> ok",
+    );
+    check(
+        "user ada -> ok | role ada organizer -> ok | token ada 7 -> false | token ada 70 -> true | role ada organizer -> same | token ada 70 -> true | users -> ada organizer",
+    );
+    check("password ada 7 -> ended | role ada admin -> no-user | remove ada -> no-user | user-of 3 -> none");
+}
+
+#[test]
+fn a_removed_account_keeps_its_name_and_nothing_else() {
+    check(
+        "user ada -> ok | user adam -> ok | users -> ada customer, adam customer | remove ada 4 -> no-user | remove ada -> ok | users -> adam customer | user-of 3 -> ada removed | token ada 7 -> false | user ada -> taken | password ada 7 -> ended | role ada admin -> no-user | remove ada -> same",
+    );
+    check(
+        "user ada -> ok | user adam -> ok | totals -> 0 of 0, 2 with 0 admins | role ada admin -> ok | totals -> 0 of 0, 2 with 1 admins | remove ada -> ok | totals -> 0 of 0, 1 with 0 admins",
+    );
 }

@@ -109,6 +109,7 @@ impl Office {
             let Ok(Outcome::Totals(part)) = reply else { panic!("{reply:?}") };
             sum.events += part.events;
             sum.accounts += part.accounts;
+            sum.admins += part.admins;
             sum.quota += part.quota;
             sum.reserved += part.reserved;
         }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 use shards::command::{CreateEvent, CreateUser, EventName};
 use shards::ids::{EventId, Quota, Role, UserId, Username};
-use shards::limits::QUOTA_MAX;
 use shards::outcome::Rejection;
 
-use super::input::Query;
+use super::input::query;
 use super::{Answer, Api, Call, Common, json_response};
 use crate::client::{Refused, Shards};
 use crate::front::http::write::Response;
@@ -36,18 +36,40 @@ pub const HIGHEST_EVENT: EventId = EVENTS[3].0;
 
 const QUOTA_DEFAULT: u64 = 10_000;
 
+/// What the demonstration has now.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::front) struct Demonstration {
+    users: Vec<DemoUser>,
+    /// Of all of them.
+    password: &'static str,
+    /// Those that were made by this call.
+    events: Vec<EventId>,
+    #[schemars(with = "Quota")]
+    quota: u32,
+}
+
+/// Someone to log in as.
+#[derive(Serialize, JsonSchema)]
+struct DemoUser {
+    username: &'static str,
+    role: Role,
+}
+
+query! {
+    /// How the demonstration is made.
+    struct PopulateQuery {
+        /// Of each of its events; 10000 when it is left out.
+        quota: Option<Quota>,
+    }
+}
+
 /// 200 when it made something, 304 when all was there, 409 where other events exist.
 /// What a crash has cut short, the next call finishes.
 pub(super) fn populate(api: &Api, call: &Call<'_>) -> Answer {
     if !api.common.demo {
         return Err(Problem::plain(Kind::NotFound));
     }
-    let mut query = Query::read(call.request);
-    let quota = query.take("quota", |text| {
-        let quota = text.parse().ok().and_then(Quota::new);
-        quota.ok_or_else(|| format!("must be a whole number from 0 to {QUOTA_MAX}"))
-    });
-    query.finish()?;
+    let PopulateQuery { quota } = PopulateQuery::read(call.request)?;
     let quota = quota.or_else(|| Quota::new(QUOTA_DEFAULT)).expect("the default is in bounds");
     let shards = api.shards.clone();
     let common = Arc::clone(&api.common);
@@ -67,10 +89,11 @@ pub(super) fn populate(api: &Api, call: &Call<'_>) -> Answer {
         if made_events.is_empty() {
             return Ok(Response::empty(304));
         }
-        let users = USERS.map(|(name, role)| json!({ "username": name, "role": role }));
-        let body =
-            json!({ "users": users, "password": PASSWORD, "events": made_events, "quota": quota.get() });
-        Ok(json_response(200, &body))
+        let users = USERS.iter().map(|&(username, role)| DemoUser { username, role }).collect();
+        Ok(json_response(
+            200,
+            &Demonstration { users, password: PASSWORD, events: made_events, quota: quota.get() },
+        ))
     }))
 }
 

@@ -6,40 +6,43 @@ use std::fmt;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use shards::command::EventName;
-use shards::ids::{Quantity, Quota};
+use shards::ids::{Quantity, Quota, Username};
 use shards::limits::{EVENT_NAME_CHARS_MAX, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, QUOTA_MAX};
+use shards::schema::ID_PATTERN;
 
 use crate::front::http::parse::Request;
 use crate::front::problem::{FieldError, Kind, Problem};
-use crate::front::router::Endpoint;
 
 /// # Errors
 ///
 /// 406, when the client takes nothing that the endpoint gives (RFC 9110 section 12.5.1).
-pub(super) fn check_accept(request: &Request<'_>, endpoint: Endpoint) -> Result<(), Problem> {
-    if matches!(endpoint, Endpoint::Metrics | Endpoint::ProblemPage | Endpoint::Live | Endpoint::Ready) {
-        return Ok(());
-    }
+pub(super) fn check_accept(request: &Request<'_>) -> Result<(), Problem> {
     // Several fields are one list (RFC 9110 section 5.3).
     let fields = request.headers("accept").flat_map(|list| list.split(','));
     let mut ranges = fields.filter(|range| !range.trim().is_empty()).peekable();
-    let takes_json = |range: &str| {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next().unwrap_or("").to_ascii_lowercase();
-        let refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-        !refused && matches!(&*media, "*/*" | "application/*" | "application/json")
-    };
-    if ranges.peek().is_none() || ranges.any(takes_json) {
+    let json = ["application/json", "application/*", "*/*"];
+    if ranges.peek().is_none() || ranges.any(|range| lists(range, &json)) {
         return Ok(());
     }
     Err(Problem::plain(Kind::NotAcceptable))
 }
 
+/// Whether an Accept or Accept-Encoding header has one of these, and does not refuse it.
+pub(super) fn lists(header: &str, wanted: &[&str]) -> bool {
+    header.split(',').any(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        let name = parts.next().unwrap_or("").to_ascii_lowercase();
+        let refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
+        !refused && wanted.contains(&&*name)
+    })
+}
+
 /// The members of a JSON object, taken out one by one.
-pub(super) struct Body {
+pub(in crate::front) struct Body {
     members: Map<String, Value>,
     errors: Vec<FieldError>,
 }
@@ -54,8 +57,7 @@ impl Body {
             let is_json =
                 media == "application/json" || media.starts_with("application/") && media.ends_with("+json");
             if !is_json {
-                let detail = format!("The body is said to be {media:?}; send application/json.");
-                return Err(Problem::new(Kind::UnsupportedMediaType, detail));
+                return Err(Problem::unsupported_media_type(&media));
             }
         }
         let value: Value = serde_json::from_slice(&request.body).map_err(|failure| {
@@ -63,7 +65,7 @@ impl Body {
             if failure.to_string().starts_with("number out of range") {
                 return Problem::invalid(&[error("", "has a number that is too large")]);
             }
-            Problem::new(Kind::MalformedJson, format!("The body is not JSON: {failure}."))
+            Problem::malformed_json(&failure)
         })?;
         match value {
             // RFC 8259 section 4 leaves open which of two would count; here neither does.
@@ -149,25 +151,156 @@ fn error(pointer: &str, detail: &str) -> FieldError {
     FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() }
 }
 
-pub(super) fn text(value: &Value) -> Result<String, String> {
-    value.as_str().map(str::to_owned).ok_or_else(|| "must be a string".to_owned())
+/// What a member of a JSON body can be: how it is read, beside its schema.
+pub(in crate::front) trait Member: JsonSchema + Sized {
+    /// # Errors
+    ///
+    /// What it has to be, for its author.
+    fn from_json(value: &Value) -> Result<Self, String>;
 }
 
-pub(super) fn quantity(value: &Value) -> Result<Quantity, String> {
-    let tickets = value.as_u64().and_then(Quantity::new);
-    tickets.ok_or_else(|| format!("must be a whole number from 1 to {QUOTA_MAX}"))
+impl Member for String {
+    fn from_json(value: &Value) -> Result<String, String> {
+        value.as_str().map(str::to_owned).ok_or_else(|| "must be a string".to_owned())
+    }
 }
 
-pub(super) fn quota(value: &Value) -> Result<Quota, String> {
-    let tickets = value.as_u64().and_then(Quota::new);
-    tickets.ok_or_else(|| format!("must be a whole number from 0 to {QUOTA_MAX}"))
+/// `2.0` and `2e0` are the number 2 (JSON Schema 2020-12, section 6.1.1 of its validation; so it is in
+/// JavaScript), however they are written.
+fn whole_number(value: &Value) -> Option<u64> {
+    let from_fraction = |number: f64| {
+        // Every whole number up to here has a form of its own as a fraction.
+        let is_whole = number.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(&number);
+        is_whole.then_some(number as u64)
+    };
+    value.as_u64().or_else(|| value.as_f64().and_then(from_fraction))
 }
 
-pub(super) fn event_name(value: &Value) -> Result<EventName, String> {
-    let name = value.as_str().and_then(EventName::new);
-    name.ok_or_else(|| {
-        format!("must be a string of 1 to {EVENT_NAME_CHARS_MAX} characters, without control characters")
-    })
+impl Member for Quantity {
+    fn from_json(value: &Value) -> Result<Quantity, String> {
+        let tickets = whole_number(value).and_then(Quantity::new);
+        tickets.ok_or_else(|| format!("must be a whole number from 1 to {QUOTA_MAX}"))
+    }
+}
+
+impl Member for Quota {
+    fn from_json(value: &Value) -> Result<Quota, String> {
+        let tickets = whole_number(value).and_then(Quota::new);
+        tickets.ok_or_else(|| format!("must be a whole number from 0 to {QUOTA_MAX}"))
+    }
+}
+
+impl Member for EventName {
+    fn from_json(value: &Value) -> Result<EventName, String> {
+        let name = value.as_str().and_then(EventName::new);
+        name.ok_or_else(|| {
+            format!("must be a string of 1 to {EVENT_NAME_CHARS_MAX} characters, without control characters")
+        })
+    }
+}
+
+impl Member for Username {
+    fn from_json(value: &Value) -> Result<Username, String> {
+        Username::new(&String::from_json(value)?).map_err(|error| error.to_string())
+    }
+}
+
+/// A place for a member in a body: one that has to be there, or an `Option`.
+pub(in crate::front) trait Place: Sized {
+    const REQUIRED: bool;
+    type Member: Member;
+
+    /// `None` when it is not good, and an error is noted.
+    fn take(body: &mut Body, name: &str) -> Option<Self>;
+}
+
+impl<T: Member> Place for T {
+    const REQUIRED: bool = true;
+    type Member = T;
+
+    fn take(body: &mut Body, name: &str) -> Option<T> {
+        body.required(name, T::from_json)
+    }
+}
+
+impl<T: Member> Place for Option<T> {
+    const REQUIRED: bool = false;
+    type Member = T;
+
+    fn take(body: &mut Body, name: &str) -> Option<Option<T>> {
+        Some(body.optional(name, T::from_json))
+    }
+}
+
+/// Defines the body of a request: its reader and its schema are made from the same members.
+macro_rules! body {
+    ($(#[doc = $doc:literal])* struct $name:ident {
+        $($(#[doc = $about:literal])* $member:ident: $type:ty,)*
+    }) => {
+        $(#[doc = $doc])*
+        pub(in crate::front) struct $name {
+            $($(#[doc = $about])* $member: $type,)*
+        }
+
+        impl $name {
+            fn read(request: &$crate::front::http::parse::Request<'_>) -> Result<$name, Problem> {
+                let mut body = $crate::front::api::input::Body::read(request)?;
+                $(let $member = $crate::front::api::input::Place::take(&mut body, stringify!($member));)*
+                body.finish()?;
+                match ($($member,)*) {
+                    ($(Some($member),)*) => Ok($name { $($member),* }),
+                    _ => unreachable!("an error would have been noted"),
+                }
+            }
+        }
+
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                use $crate::front::api::input::{Place, Property};
+                Property::object(concat!($($doc),*), [$(Property {
+                    name: stringify!($member),
+                    about: concat!($($about),*),
+                    required: <$type as Place>::REQUIRED,
+                    schema: generator.subschema_for::<<$type as Place>::Member>(),
+                }),*])
+            }
+        }
+    };
+}
+pub(super) use body;
+
+/// A member, or a query parameter, as the contract has it.
+pub(in crate::front) struct Property {
+    pub(in crate::front) name: &'static str,
+    pub(in crate::front) about: &'static str,
+    pub(in crate::front) required: bool,
+    pub(in crate::front) schema: Schema,
+}
+
+impl Property {
+    /// The schema of an object that has these and no other.
+    pub(super) fn object<const N: usize>(about: &str, properties: [Property; N]) -> Schema {
+        let required: Vec<&str> = properties.iter().filter(|one| one.required).map(|one| one.name).collect();
+        let mut schema = json_schema!({
+            "description": about.trim(),
+            "type": "object",
+            "additionalProperties": false,
+            "properties": properties.into_iter().map(Property::described).collect::<Map<_, _>>(),
+        });
+        if !required.is_empty() {
+            schema.insert("required".to_owned(), required.into());
+        }
+        schema
+    }
+
+    fn described(mut self) -> (String, Value) {
+        self.schema.insert("description".to_owned(), self.about.trim().into());
+        (self.name.to_owned(), self.schema.into())
+    }
 }
 
 /// Query parameters, taken out one by one.
@@ -190,24 +323,12 @@ impl<'a> Query<'a> {
         query
     }
 
-    /// A parameter as `parse` reads it; `None` when it was not given, or is not good.
-    pub(super) fn take<T>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+    /// A parameter; `None` when it was not given, or is not good.
+    pub(super) fn take<T: Parameter>(&mut self, name: &str) -> Option<T> {
         let place = self.parameters.iter().position(|(known, _)| known == name)?;
         let (_, value) = self.parameters.remove(place);
-        let parsed = parse(&value);
+        let parsed = T::from_text(&value);
         parsed.map_err(|detail| self.errors.push(error(&format!("?{name}"), &detail))).ok()
-    }
-
-    /// The parameters of a list: `limit`, and `after` as a cursor that this server gave.
-    pub(super) fn take_page<C: FromStr>(&mut self) -> PageRequest<C> {
-        let limit = self.take("limit", |text| {
-            let limit = text.parse().ok().filter(|limit| (1..=PAGE_LIMIT_MAX).contains(limit));
-            limit.ok_or_else(|| format!("must be a whole number from 1 to {PAGE_LIMIT_MAX}"))
-        });
-        let after = self.take("after", |text| {
-            text.parse().map_err(|_| "must be the `next` of an earlier page".to_owned())
-        });
-        PageRequest { limit: limit.unwrap_or(PAGE_LIMIT_DEFAULT), after }
     }
 
     /// # Errors
@@ -221,16 +342,117 @@ impl<'a> Query<'a> {
     }
 }
 
-/// Which page of a list.
-pub(super) struct PageRequest<C> {
-    pub(super) limit: usize,
-    pub(super) after: Option<C>,
-}
-
 fn decode(text: &str) -> Option<Cow<'_, str>> {
     percent_decode_str(text).decode_utf8().ok()
 }
 
-pub(super) fn truth(text: &str) -> Result<bool, String> {
-    text.parse().map_err(|_| "must be true or false".to_owned())
+/// What a query parameter can be: how it is read, beside its schema.
+pub(in crate::front) trait Parameter: JsonSchema + Sized {
+    /// # Errors
+    ///
+    /// What it has to be, for its author.
+    fn from_text(text: &str) -> Result<Self, String>;
+}
+
+impl Parameter for bool {
+    fn from_text(text: &str) -> Result<bool, String> {
+        text.parse().map_err(|_| "must be true or false".to_owned())
+    }
+}
+
+impl Parameter for Quota {
+    fn from_text(text: &str) -> Result<Quota, String> {
+        let quota = text.parse().ok().and_then(Quota::new);
+        quota.ok_or_else(|| format!("must be a whole number from 0 to {QUOTA_MAX}"))
+    }
+}
+
+/// How many items a page of a list has at most.
+#[derive(Clone, Copy, JsonSchema)]
+#[schemars(transparent)]
+pub(in crate::front) struct Limit(
+    #[schemars(range(min = 1, max = PAGE_LIMIT_MAX), extend("default" = PAGE_LIMIT_DEFAULT))] pub(super) usize,
+);
+
+impl Default for Limit {
+    fn default() -> Limit {
+        Limit(PAGE_LIMIT_DEFAULT)
+    }
+}
+
+impl Parameter for Limit {
+    fn from_text(text: &str) -> Result<Limit, String> {
+        let limit = text.parse().ok().filter(|limit| (1..=PAGE_LIMIT_MAX).contains(limit));
+        limit.map(Limit).ok_or_else(|| format!("must be a whole number from 1 to {PAGE_LIMIT_MAX}"))
+    }
+}
+
+/// Where a page of a list begins: the `next` of the one before.
+#[derive(Clone, Copy)]
+pub(in crate::front) struct Cursor<C>(pub(super) C);
+
+impl<C: FromStr + JsonSchema> Parameter for Cursor<C> {
+    fn from_text(text: &str) -> Result<Cursor<C>, String> {
+        text.parse().map(Cursor).map_err(|_| "must be the `next` of an earlier page".to_owned())
+    }
+}
+
+impl<C: JsonSchema> JsonSchema for Cursor<C> {
+    fn schema_name() -> Cow<'static, str> {
+        C::schema_name()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    /// The text of what it holds.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let form = C::json_schema(generator);
+        let pattern = form.get("pattern").cloned().unwrap_or_else(|| format!("^{ID_PATTERN}$").into());
+        json_schema!({ "type": "string", "pattern": pattern })
+    }
+}
+
+/// Defines the parameters of a query: their reader and their schemas are made from the same list.
+macro_rules! query {
+    ($(#[doc = $doc:literal])* struct $name:ident {
+        $($(#[doc = $about:literal])* $parameter:ident: Option<$type:ty>,)*
+    }) => {
+        $(#[doc = $doc])*
+        pub(in crate::front) struct $name {
+            $($(#[doc = $about])* $parameter: Option<$type>,)*
+        }
+
+        impl $name {
+            fn read(request: &$crate::front::http::parse::Request<'_>) -> Result<$name, Problem> {
+                let mut query = $crate::front::api::input::Query::read(request);
+                $(let $parameter = query.take::<$type>(stringify!($parameter));)*
+                query.finish()?;
+                Ok($name { $($parameter),* })
+            }
+        }
+
+        impl $crate::front::api::input::Parameters for $name {
+            fn list(generator: &mut schemars::SchemaGenerator) -> Vec<$crate::front::api::input::Property> {
+                vec![$($crate::front::api::input::Property {
+                    name: stringify!($parameter),
+                    about: concat!($($about),*),
+                    required: false,
+                    schema: generator.subschema_for::<$type>(),
+                }),*]
+            }
+        }
+    };
+}
+pub(super) use query;
+
+/// The parameters that a query can have.
+pub(in crate::front) trait Parameters {
+    fn list(generator: &mut SchemaGenerator) -> Vec<Property>;
+}
+
+/// No parameters at all.
+pub(in crate::front) fn no_query(request: &Request<'_>) -> Result<(), Problem> {
+    Query::read(request).finish()
 }

@@ -4,31 +4,41 @@
 //! Each endpoint reads all that it needs from the request first, without
 //! waiting, and returns a future that owns it: the request's bytes can go.
 
-mod demonstration;
-mod events;
-mod input;
-mod reservations;
-mod sessions;
-mod system;
+pub(super) mod demonstration;
+pub(super) mod events;
+pub(super) mod input;
+mod pages;
+pub(super) mod reservations;
+pub(super) mod sessions;
+pub(super) mod system;
+pub(super) mod users;
 
 use std::cell::Cell;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
+use async_lock::Mutex;
 use jiff::Timestamp as Calendar;
+use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use shards::command::Actor;
 use shards::ids::{EventId, ReservationId, Timestamp, UserId};
 
+pub(super) use pages::docs_file_names;
+
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
 
-use super::auth::{Identity, Tokens};
+use super::auth::{self, Claimed, Identity, Tokens, bearer};
+use super::contract;
 use super::http::parse::Request;
 use super::http::write::{JSON, Response};
 use super::problem::{Kind, Problem};
 use super::router::{Access, Endpoint, Route, Routed, find};
+use super::verified::Verified;
 use crate::client::Shards;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
@@ -44,6 +54,10 @@ pub struct Common {
     pub draining: AtomicBool,
     /// Serves `/api/v1/pop`.
     pub demo: bool,
+    /// Believes what a proxy says about whom it forwards for.
+    pub trust_forwarded_for: bool,
+    /// Held by who changes a role or removes an account: what they see of the admins stays so.
+    pub administration: Mutex<()>,
     /// Open on all cores.
     pub connections: AtomicUsize,
     pub connections_max: usize,
@@ -100,6 +114,7 @@ pub struct Api {
     pub common: Arc<Common>,
     pub shards: Shards,
     pub tokens: Tokens,
+    pub verified: Rc<Verified>,
     /// The shards are about to stop, and are not asked any more.
     pub closed: Cell<bool>,
 }
@@ -108,7 +123,7 @@ pub struct Api {
 pub type Running = Pin<Box<dyn Future<Output = Result<Response, Problem>>>>;
 
 /// What an endpoint makes of a request: an answer to come, or at once what is wrong with it.
-type Answer = Result<Running, Problem>;
+pub(super) type Answer = Result<Running, Problem>;
 
 /// A request that owns all it needs, and has done nothing yet.
 pub struct Prepared {
@@ -126,46 +141,65 @@ impl Prepared {
 }
 
 impl Api {
-    /// Routes, authenticates and reads a request; runs nothing yet.
-    pub fn prepare(&self, request: &Request<'_>) -> Prepared {
+    /// Routes, authenticates and reads a request of the client at `peer`; runs nothing yet.
+    pub fn prepare(&self, request: &Request<'_>, peer: IpAddr) -> Prepared {
         if self.closed.get() {
-            return Prepared::refused(Problem::unavailable(Kind::NotReady));
+            return Prepared::refused(Problem::not_ready(&self.common.boot_id));
         }
         match find(request.method, request.path) {
-            Routed::To { route, parameter } => match self.admit(route, request) {
-                Ok(identity) => {
-                    let call = Call { request, parameter, identity };
-                    Prepared {
-                        shard: self.shard_asked(route.endpoint, &call),
-                        answer: self.run(route, &call),
-                        // Making the demonstration data is a GET for a browser's sake alone.
-                        safe: request.method.is_safe() && route.endpoint != Endpoint::Populate,
-                    }
-                }
-                Err(problem) => Prepared::refused(problem),
-            },
+            Routed::To { route, parameter } => self.prepare_for(route, parameter, request, peer),
             Routed::WrongMethod { allow } => {
-                let detail = format!("{} is not for this address; {allow} are.", request.method.as_str());
-                let problem = Problem::new(Kind::MethodNotAllowed, detail).header("Allow", allow);
-                Prepared::refused(problem)
+                Prepared::refused(Problem::method_not_allowed(request.method, allow))
             }
             Routed::NotFound => Prepared::refused(Problem::plain(Kind::NotFound)),
         }
     }
 
-    fn admit(&self, route: &Route, request: &Request<'_>) -> Result<Option<Identity>, Problem> {
-        let identity = request.header("authorization").and_then(|value| self.tokens.verify(value));
-        match (route.access, &identity) {
-            (Access::Anyone, _) | (Access::LoggedIn, Some(_)) => Ok(identity),
-            (Access::Only(roles), Some(known)) if roles.contains(&known.actor.role) => Ok(identity),
-            (Access::Only(roles), Some(known)) => {
-                let allowed: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
-                let role = known.actor.role.as_str();
-                let detail = format!("You are {role}; this is for {}.", allowed.join(" and "));
-                Err(Problem::new(Kind::Forbidden, detail))
+    fn prepare_for(
+        &self,
+        route: &'static Route,
+        parameter: &str,
+        request: &Request<'_>,
+        peer: IpAddr,
+    ) -> Prepared {
+        let asker = match route.access {
+            Access::Anyone => None,
+            Access::LoggedIn | Access::Only(_) => match self.asker(request) {
+                Some(asker) => Some(asker),
+                None => {
+                    let answer = contract::checked(route, Err(Problem::unauthorized()));
+                    return Prepared { answer, shard: None, safe: true };
+                }
+            },
+        };
+        let identity = asker.as_ref().map(|asker| Rc::clone(&asker.identity));
+        let call = Call { request, parameter, identity, peer };
+        let answer = contract::checked(route, admit(route, &call).and_then(|()| self.run(route, &call)));
+        // Making the demonstration data is a GET for a browser's sake alone.
+        let safe = request.method.is_safe() && route.endpoint != Endpoint::Populate;
+        match asker {
+            // It asks more than one shard, or one more than once.
+            Some(asker) if asker.doubt.is_some() => {
+                Prepared { answer: contract::checked(route, asker.before(answer)), shard: None, safe }
             }
-            (Access::LoggedIn | Access::Only(_), None) => Err(Problem::unauthorized()),
+            _ => Prepared { answer, shard: self.shard_asked(route.endpoint, &call), safe },
         }
+    }
+
+    /// Who a request's token speaks for; `None` without a good one.
+    fn asker(&self, request: &Request<'_>) -> Option<Asker> {
+        let token = bearer(request.header("authorization")?)?;
+        if let Some(identity) = self.verified.get(token, auth::now()) {
+            return Some(Asker { identity, doubt: None });
+        }
+        let claimed = self.tokens.verify(token)?;
+        let doubt = Doubt {
+            token: token.into(),
+            claimed: claimed.clone(),
+            shards: self.shards.clone(),
+            verified: Rc::clone(&self.verified),
+        };
+        Some(Asker { identity: claimed.identity, doubt: Some(doubt) })
     }
 
     /// Requests to one shard keep their order on the way; see the connection's pipelining.
@@ -180,6 +214,10 @@ impl Api {
             Endpoint::CreateUser
             | Endpoint::CreateSession
             | Endpoint::GetMe
+            | Endpoint::ChangePassword
+            | Endpoint::ListUsers
+            | Endpoint::ChangeRole
+            | Endpoint::RemoveUser
             | Endpoint::CreateEvent
             | Endpoint::ListEvents
             | Endpoint::ListReservations
@@ -187,17 +225,27 @@ impl Api {
             | Endpoint::Live
             | Endpoint::Ready
             | Endpoint::Metrics
+            | Endpoint::Contract
+            | Endpoint::Docs
+            | Endpoint::DocsFile
+            | Endpoint::ProblemList
             | Endpoint::ProblemPage => return None,
         };
         Some(self.shards.owner_of_event(event))
     }
 
     fn run(&self, route: &Route, call: &Call<'_>) -> Answer {
-        input::check_accept(call.request, route.endpoint)?;
+        if route.speaks_json() {
+            input::check_accept(call.request)?;
+        }
         match route.endpoint {
-            Endpoint::CreateUser => sessions::create_user(self, call),
-            Endpoint::CreateSession => sessions::create_session(self, call),
-            Endpoint::GetMe => sessions::get_me(self, call),
+            Endpoint::CreateUser => users::create(self, call),
+            Endpoint::CreateSession => sessions::create(self, call),
+            Endpoint::GetMe => users::get_me(call),
+            Endpoint::ChangePassword => users::change_password(self, call),
+            Endpoint::ListUsers => users::list(self, call),
+            Endpoint::ChangeRole => users::change_role(self, call),
+            Endpoint::RemoveUser => users::remove(self, call),
             Endpoint::CreateEvent => events::create(self, call),
             Endpoint::ListEvents => events::list(self, call),
             Endpoint::GetEvent => events::get(self, call),
@@ -212,8 +260,63 @@ impl Api {
             Endpoint::Live => system::live(self, call),
             Endpoint::Ready => system::ready(self, call),
             Endpoint::Metrics => system::metrics(self, call),
-            Endpoint::ProblemPage => system::problem_page(call),
+            Endpoint::Contract => pages::contract(call),
+            Endpoint::Docs => pages::docs(call),
+            Endpoint::DocsFile => pages::docs_file(call),
+            Endpoint::ProblemList => pages::problem_list(call),
+            Endpoint::ProblemPage => pages::problem(call),
         }
+    }
+}
+
+/// Whether the asker's role may do it at all.
+fn admit(route: &Route, call: &Call<'_>) -> Result<(), Problem> {
+    let Access::Only(roles) = route.access else { return Ok(()) };
+    let role = call.actor().role;
+    if roles.contains(&role) {
+        return Ok(());
+    }
+    Err(Problem::forbidden(role, roles))
+}
+
+/// Who asks, as the token says.
+struct Asker {
+    identity: Rc<Identity>,
+    /// Gone when this core has asked the account's shard before.
+    doubt: Option<Doubt>,
+}
+
+/// A token that is good in itself. Its account may have changed since it was given.
+struct Doubt {
+    token: Box<str>,
+    claimed: Claimed,
+    shards: Shards,
+    verified: Rc<Verified>,
+}
+
+impl Asker {
+    /// The answer, whatever it is, once the account stands by the token.
+    fn before(self, answer: Answer) -> Answer {
+        match self.doubt {
+            None => answer,
+            Some(doubt) => Ok(Box::pin(async move {
+                doubt.settle().await?;
+                answer?.await
+            })),
+        }
+    }
+}
+
+impl Doubt {
+    async fn settle(self) -> Result<(), Problem> {
+        let Claimed { identity, token_version, .. } = &self.claimed;
+        let asked = self.verified.asking();
+        let (user, username) = (identity.actor.user, identity.username.clone());
+        if !self.shards.token_stands(user, username, *token_version).await? {
+            return Err(Problem::unauthorized());
+        }
+        self.verified.remember(asked, self.token, self.claimed);
+        Ok(())
     }
 }
 
@@ -222,7 +325,8 @@ struct Call<'a> {
     request: &'a Request<'a>,
     /// What the path has in the place of the braces.
     parameter: &'a str,
-    identity: Option<Identity>,
+    identity: Option<Rc<Identity>>,
+    peer: IpAddr,
 }
 
 impl Call<'_> {
@@ -239,6 +343,19 @@ impl Call<'_> {
         self.parameter.parse().map_err(|_| Problem::plain(Kind::NotFound))
     }
 
+    fn user(&self) -> Result<UserId, Problem> {
+        self.parameter.parse().map_err(|_| Problem::plain(Kind::NotFound))
+    }
+
+    /// Of the client: what our own proxy says, where there is one, else the other end.
+    fn address(&self, api: &Api) -> IpAddr {
+        // The last proxy adds to the end; what stands before it may be anybody's invention.
+        let trusted = api.common.trust_forwarded_for.then_some("x-forwarded-for");
+        let lines = trusted.and_then(|name| self.request.headers(name).last());
+        let last = lines.and_then(|line| line.rsplit(',').next());
+        last.and_then(|address| address.trim().parse().ok()).unwrap_or(self.peer)
+    }
+
     fn reservation(&self) -> Result<ReservationId, Problem> {
         self.parameter.parse().map_err(|_| Problem::plain(Kind::NotFound))
     }
@@ -250,8 +367,9 @@ fn json_response(status: u16, body: &impl Serialize) -> Response {
 }
 
 /// A page of a list: what is on it, and where the next one begins.
-#[derive(Serialize)]
-struct Page<T> {
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
+pub(super) struct Page<T> {
     items: Vec<T>,
     /// Opaque to clients; null at the end.
     next: Option<String>,
@@ -284,8 +402,9 @@ impl<T: Serialize> Page<T> {
 }
 
 /// A timestamp as RFC 3339 with milliseconds.
-#[derive(Debug, Clone, Copy)]
-struct Rfc3339(Timestamp);
+#[derive(Debug, Clone, Copy, JsonSchema)]
+#[schemars(transparent, inline)]
+struct Rfc3339(#[schemars(with = "String", extend("format" = "date-time"))] Timestamp);
 
 impl Serialize for Rfc3339 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,23 +1,58 @@
 //! Reservations: create, list, view, cancel.
 
+use schemars::JsonSchema;
 use serde::Serialize;
-use shards::ids::{EventId, ReservationId, UserId};
+use shards::ids::{EventId, Quantity, ReservationId, ReservationNumber, UserId};
 use shards::outcome::{ReservationStatus, ReservationView};
 
-use super::input::{Body, PageRequest, Query, quantity};
+use super::input::{Cursor, Limit, body, no_query, query};
 use super::{Answer, Api, Call, Page, Rfc3339, json_response};
 use crate::front::http::write::Response;
+use crate::front::problem::Problem;
 
-#[derive(Serialize)]
-struct Reservation {
+/// Tickets of one event, sold to one customer.
+#[derive(Serialize, JsonSchema)]
+pub(in crate::front) struct Reservation {
     id: ReservationId,
     event: EventId,
+    /// The account that reserved.
     customer: UserId,
+    #[schemars(with = "Quantity")]
     quantity: u32,
-    status: &'static str,
+    status: ReservationStatus,
     created_at: Rfc3339,
+    /// There when it is cancelled.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Rfc3339")]
     cancelled_at: Option<Rfc3339>,
+}
+
+body! {
+    /// How many tickets: all of them, or none.
+    struct NewReservation {
+        /// Tickets.
+        quantity: Quantity,
+    }
+}
+
+query! {
+    /// Which page of a customer's reservations.
+    struct ReservationsQuery {
+        /// How many reservations the page has at most.
+        limit: Option<Limit>,
+        /// The `next` of the page before; opaque.
+        after: Option<Cursor<ReservationId>>,
+    }
+}
+
+query! {
+    /// Which page of an event's reservations.
+    struct EventReservationsQuery {
+        /// How many reservations the page has at most.
+        limit: Option<Limit>,
+        /// The `next` of the page before; opaque.
+        after: Option<Cursor<ReservationNumber>>,
+    }
 }
 
 impl From<ReservationView> for Reservation {
@@ -27,10 +62,7 @@ impl From<ReservationView> for Reservation {
             event: view.id.event,
             customer: view.customer,
             quantity: view.quantity,
-            status: match view.status {
-                ReservationStatus::Confirmed => "confirmed",
-                ReservationStatus::Cancelled => "cancelled",
-            },
+            status: view.status,
             created_at: Rfc3339(view.created_at),
             cancelled_at: view.cancelled_at.map(Rfc3339),
         }
@@ -39,11 +71,8 @@ impl From<ReservationView> for Reservation {
 
 pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
     let event = call.event()?;
-    Query::read(call.request).finish()?;
-    let mut body = Body::read(call.request)?;
-    let quantity = body.required("quantity", quantity);
-    body.finish()?;
-    let quantity = quantity.expect("an error would have been noted");
+    no_query(call.request)?;
+    let NewReservation { quantity } = NewReservation::read(call.request)?;
     let customer = call.actor().user;
     let shards = api.shards.clone();
     Ok(Box::pin(async move {
@@ -54,9 +83,9 @@ pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
 }
 
 pub(super) fn list(api: &Api, call: &Call<'_>) -> Answer {
-    let mut query = Query::read(call.request);
-    let PageRequest { limit, after } = query.take_page();
-    query.finish()?;
+    let ReservationsQuery { limit, after } = ReservationsQuery::read(call.request)?;
+    let Limit(limit) = limit.unwrap_or_default();
+    let after = after.map(|Cursor(reservation)| reservation);
     let customer = call.actor().user;
     let shards = api.shards.clone();
     Ok(Box::pin(async move {
@@ -68,9 +97,9 @@ pub(super) fn list(api: &Api, call: &Call<'_>) -> Answer {
 
 pub(super) fn list_of_event(api: &Api, call: &Call<'_>) -> Answer {
     let event = call.event()?;
-    let mut query = Query::read(call.request);
-    let PageRequest { limit, after } = query.take_page();
-    query.finish()?;
+    let EventReservationsQuery { limit, after } = EventReservationsQuery::read(call.request)?;
+    let Limit(limit) = limit.unwrap_or_default();
+    let after = after.map(|Cursor(number)| number.0);
     let actor = call.actor();
     let shards = api.shards.clone();
     Ok(Box::pin(async move {
@@ -82,7 +111,7 @@ pub(super) fn list_of_event(api: &Api, call: &Call<'_>) -> Answer {
 
 pub(super) fn get(api: &Api, call: &Call<'_>) -> Answer {
     let reservation = call.reservation()?;
-    Query::read(call.request).finish()?;
+    no_query(call.request)?;
     let actor = call.actor();
     let shards = api.shards.clone();
     Ok(Box::pin(async move {
@@ -93,7 +122,7 @@ pub(super) fn get(api: &Api, call: &Call<'_>) -> Answer {
 
 pub(super) fn cancel(api: &Api, call: &Call<'_>) -> Answer {
     let reservation = call.reservation()?;
-    Query::read(call.request).finish()?;
+    no_query(call.request)?;
     let actor = call.actor();
     let shards = api.shards.clone();
     Ok(Box::pin(async move {

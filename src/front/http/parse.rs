@@ -25,7 +25,7 @@ use scan::FieldLines;
 
 pub use limits::Limits;
 
-/// The methods of RFC 9110 section 9.3, and PATCH. Any other is refused (501).
+/// The methods of RFC 9110 section 9.3, PATCH and QUERY. Any other is refused (501).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Get,
@@ -37,13 +37,14 @@ pub enum Method {
     Options,
     Trace,
     Connect,
+    Query,
 }
 
 impl Method {
     /// True when the method only reads (RFC 9110 section 9.2.1).
     #[must_use]
     pub fn is_safe(self) -> bool {
-        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace)
+        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace | Self::Query)
     }
 
     #[must_use]
@@ -58,6 +59,7 @@ impl Method {
             Self::Options => "OPTIONS",
             Self::Trace => "TRACE",
             Self::Connect => "CONNECT",
+            Self::Query => "QUERY",
         }
     }
 }

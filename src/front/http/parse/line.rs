@@ -124,6 +124,7 @@ fn read_method(method: &[u8]) -> Result<Method, Refusal> {
         b"OPTIONS" => Ok(Method::Options),
         b"TRACE" => Ok(Method::Trace),
         b"CONNECT" => Ok(Method::Connect),
+        b"QUERY" => Ok(Method::Query),
         _ => Err(METHOD),
     }
 }

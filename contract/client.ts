@@ -1,0 +1,60 @@
+// The main job through a client that was generated from /openapi.json: an organizer
+// creates an event, a customer reserves, lists and cancels. It has to type-check, and
+// to get these answers from the server at the address that is its argument.
+
+import assert from "node:assert/strict";
+import createClient from "openapi-fetch";
+import type { components, paths } from "./generated/api.js";
+
+type Role = components["schemas"]["NewRole"];
+
+const baseUrl: string = process.argv[2] ?? assert.fail("usage: client ADDRESS");
+const anyone = createClient<paths>({ baseUrl });
+
+async function signUp(role: Role) {
+  const username = `${role}-${process.pid}`;
+  const password = "correct horse battery";
+  const registered = await anyone.POST("/api/v1/users", { body: { username, password, role } });
+  assert.equal(registered.response.status, 201);
+  const session = await anyone.POST("/api/v1/sessions", { body: { username, password } });
+  assert(session.data, JSON.stringify(session.error));
+  assert.equal(session.data.user.username, username);
+  return createClient<paths>({ baseUrl, headers: { Authorization: `Bearer ${session.data.token}` } });
+}
+
+const organizer = await signUp("organizer");
+const customer = await signUp("customer");
+
+const created = await organizer.POST("/api/v1/events", { body: { name: "Recital", quota: 5 } });
+assert(created.data, JSON.stringify(created.error));
+const event = created.data.id;
+const inEvent = { params: { path: { event } } };
+
+const reserved = await customer.POST("/api/v1/events/{event}/reservations", { ...inEvent, body: { quantity: 3 } });
+assert(reserved.data, JSON.stringify(reserved.error));
+assert.equal(reserved.data.status, "confirmed");
+assert.equal(reserved.response.headers.get("Location"), `/api/v1/reservations/${reserved.data.id}`);
+
+// A problem is typed by its kind: only a sold-out one says what remains.
+const refused = await customer.POST("/api/v1/events/{event}/reservations", { ...inEvent, body: { quantity: 3 } });
+assert(refused.error && refused.error.type === "/problems/sold-out", JSON.stringify(refused));
+const { remaining }: components["schemas"]["SoldOutProblem"] = refused.error;
+assert.equal(remaining, 2);
+
+const listed = await customer.GET("/api/v1/reservations", { params: { query: { limit: 10 } } });
+assert.deepEqual(listed.data, { items: [reserved.data], next: null });
+
+const inReservation = { params: { path: { reservation: reserved.data.id } } };
+const cancelled = await customer.DELETE("/api/v1/reservations/{reservation}", inReservation);
+assert.equal(cancelled.response.status, 204);
+const gone = await customer.GET("/api/v1/reservations/{reservation}", inReservation);
+assert.equal(gone.data?.status, "cancelled");
+
+const edited = await organizer.PATCH("/api/v1/events/{event}", { ...inEvent, body: { quota: 4 } });
+assert.deepEqual([edited.data?.quota, edited.data?.reserved, edited.data?.remaining], [4, 0, 4]);
+
+// @ts-expect-error: what the contract does not know, the types do not take.
+const unknown = await customer.POST("/api/v1/events/{event}/reservations", { ...inEvent, body: { tickets: 1 } });
+assert.equal(unknown.response.status, 422);
+
+console.log("the generated client registers, logs in, creates, reserves, lists, cancels and edits");

@@ -1,0 +1,129 @@
+//! The JSON forms of the domain's types, as JSON Schema 2020-12, made from the
+//! bounds that their readers have.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use crate::command::EventName;
+use crate::ids::{EventId, Quantity, Quota, ReservationId, ReservationNumber, UserId, Username};
+use crate::limits::{EVENT_NAME_CHARS_MAX, QUOTA_MAX, USERNAME_BYTES_MAX, USERNAME_BYTES_MIN};
+
+/// The texts that an id has: the numbers from 1 to 4294967295, without leading zeros.
+pub const ID_PATTERN: &str = "([1-9][0-9]{0,8}|[1-3][0-9]{9}|4[01][0-9]{8}|42[0-8][0-9]{7}\
+    |429[0-3][0-9]{6}|4294[0-8][0-9]{5}|42949[0-5][0-9]{4}|429496[0-6][0-9]{3}|4294967[01][0-9]{2}\
+    |42949672[0-8][0-9]|429496729[0-5])";
+
+macro_rules! schemas {
+    ($($type:ident { $($form:tt)* })*) => {$(
+        impl JsonSchema for $type {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({ $($form)* })
+            }
+        }
+    )*};
+}
+
+schemas! {
+    EventId {
+        "description": "An event's number. Given out once, never again.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": u32::MAX,
+        "examples": [7],
+    }
+    UserId {
+        "description": "An account's number. Given out once, never again.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": u32::MAX,
+        "examples": [12],
+    }
+    ReservationNumber {
+        "description": "Which of its event's reservations.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": u32::MAX,
+        "examples": [42],
+    }
+    ReservationId {
+        "description": "The event's number, and which of its reservations this is.",
+        "type": "string",
+        "pattern": format!("^{ID_PATTERN}-{ID_PATTERN}$"),
+        "examples": ["7-42"],
+    }
+    Quantity {
+        "description": "Tickets.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": QUOTA_MAX,
+        "examples": [2],
+    }
+    Quota {
+        "description": "The most tickets that can be reserved at once.",
+        "type": "integer",
+        "minimum": 0,
+        "maximum": QUOTA_MAX,
+        "examples": [500],
+    }
+    Username {
+        "description": "A name to log in with. Upper case is folded to lower, so that `Ada` and `ada` are one account.",
+        "type": "string",
+        "minLength": USERNAME_BYTES_MIN,
+        "maxLength": USERNAME_BYTES_MAX,
+        "pattern": "^[A-Za-z0-9._-]*$",
+        "examples": ["ada"],
+    }
+    EventName {
+        "description": "What an event is called: some character that is no white space, and no control character.",
+        "type": "string",
+        "minLength": 1,
+        "maxLength": EVENT_NAME_CHARS_MAX,
+        "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$",
+        "examples": ["Recital"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn form<T: JsonSchema>() -> Schema {
+        T::json_schema(&mut SchemaGenerator::default())
+    }
+
+    /// The readers, asked about each bound that a schema names, and what is next to it.
+    #[test]
+    fn bounds_are_those_of_the_readers() {
+        let bound = |schema: Schema, name: &str| schema.get(name).and_then(|bound| bound.as_u64()).unwrap();
+        for (least, most, takes) in [
+            (
+                bound(form::<Quota>(), "minimum"),
+                bound(form::<Quota>(), "maximum"),
+                (|n| Quota::new(n).is_some()) as fn(u64) -> bool,
+            ),
+            (bound(form::<Quantity>(), "minimum"), bound(form::<Quantity>(), "maximum"), |n| {
+                Quantity::new(n).is_some()
+            }),
+            (bound(form::<EventId>(), "minimum"), bound(form::<EventId>(), "maximum"), |n| {
+                n.to_string().parse::<EventId>().is_ok()
+            }),
+            (bound(form::<UserId>(), "minimum"), bound(form::<UserId>(), "maximum"), |n| {
+                n.to_string().parse::<UserId>().is_ok()
+            }),
+            (bound(form::<Username>(), "minLength"), bound(form::<Username>(), "maxLength"), |n| {
+                Username::new(&"a".repeat(n as usize)).is_ok()
+            }),
+            (bound(form::<EventName>(), "minLength"), bound(form::<EventName>(), "maxLength"), |n| {
+                EventName::new(&"é".repeat(n as usize)).is_some()
+            }),
+        ] {
+            assert!(takes(least) && takes(most) && !takes(most + 1), "{least} to {most}");
+            assert!(least == 0 || !takes(least - 1), "below {least}");
+        }
+    }
+}

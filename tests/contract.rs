@@ -1,0 +1,98 @@
+//! The contract and the pages around it, as any client gets them. What they say is judged by
+//! `contract/check` and `contract/fuzz`, and by every debug build of the server.
+
+mod support;
+
+use std::io::Read;
+
+use flate2::read::GzDecoder;
+use support::client::Answer;
+use support::server::Server;
+use tempfile::tempdir;
+
+const FILES: [&str; 8] = [
+    "/openapi.json",
+    "/docs",
+    "/docs/swagger-ui-bundle.js",
+    "/docs/swagger-ui.css",
+    "/docs/start.js",
+    "/docs/pages.css",
+    "/problems",
+    "/problems/sold-out",
+];
+
+fn unzipped(answer: &Answer) -> Vec<u8> {
+    let mut plain = Vec::new();
+    GzDecoder::new(&*answer.body).read_to_end(&mut plain).expect("it is gzip");
+    plain
+}
+
+#[test]
+fn files_are_kept_until_they_change() {
+    let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory", "--shards", "2"]);
+    let client = server.client();
+    for path in FILES {
+        let plain = client.get(path).expect(200);
+        assert!(!plain.body.is_empty() && plain.header("content-encoding").is_none(), "{path}");
+        assert_eq!(plain.header("cache-control"), Some("no-cache"), "{path}");
+        let tag = plain.header("etag").expect("a tag");
+        for known in [tag, &format!("\"other\", {tag}"), "*"] {
+            let same = client.send("GET", path, &[("If-None-Match", known)], "").expect(304);
+            assert!(same.body.is_empty() && same.header("etag") == Some(tag), "{path}: {same:?}");
+        }
+        let other = client.send("GET", path, &[("If-None-Match", "W/\"other\"")], "").expect(200);
+        assert_eq!(other.body, plain.body, "{path}");
+
+        for (encodings, compresses) in [("gzip, br", true), ("*", true), ("gzip;q=0", false), ("br", false)] {
+            let answer = client.send("GET", path, &[("Accept-Encoding", encodings)], "").expect(200);
+            assert_eq!(answer.header("vary"), Some("Accept-Encoding"), "{path}");
+            if path.contains("swagger-ui") && compresses {
+                assert_eq!(answer.header("content-encoding"), Some("gzip"), "{path} {encodings}");
+                assert!(answer.body.len() * 3 < plain.body.len(), "{path}: {}", answer.body.len());
+                assert_eq!(unzipped(&answer), plain.body, "{path} {encodings}");
+            } else {
+                assert_eq!(answer.header("content-encoding"), None, "{path} {encodings}");
+                assert_eq!(answer.body, plain.body, "{path} {encodings}");
+            }
+        }
+    }
+}
+
+#[test]
+fn pages_need_nothing_from_elsewhere() {
+    let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory", "--shards", "1"]);
+    let client = server.client();
+    for path in FILES.iter().filter(|path| !path.contains('.')) {
+        let page = client.get(path).expect(200);
+        let policy = page.header("content-security-policy").expect("a policy");
+        assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{path}: {policy}");
+        assert_eq!(page.header("x-content-type-options"), Some("nosniff"), "{path}");
+        let text = page.text();
+        assert!(!text.contains("<style") && !text.contains("style="), "{path} has a style inline");
+        assert_eq!(text.matches("<script").count(), text.matches("<script src=\"/docs/").count(), "{path}");
+        let addresses = text.split("src=\"").skip(1).chain(text.split("href=\"").skip(1));
+        let addresses: Vec<&str> = addresses.filter_map(|rest| rest.split('"').next()).collect();
+        assert!(!addresses.is_empty(), "{path} needs nothing at all");
+        for address in addresses.into_iter().filter(|address| *address != "data:,") {
+            client.get(address).expect(200);
+        }
+    }
+}
+
+/// `type` points to a page for each kind that the contract knows.
+#[test]
+fn each_problem_of_the_contract_has_a_page() {
+    let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory", "--shards", "1"]);
+    let client = server.client();
+    let contract = client.get("/openapi.json").expect(200).json();
+    let schemas = contract["components"]["schemas"].as_object().expect("schemas");
+    let types = schemas.values().filter_map(|schema| schema["properties"]["type"]["const"].as_str());
+    let types: Vec<&str> = types.collect();
+    assert!(types.len() > 20, "{types:?}");
+    let list = client.get("/problems").expect(200);
+    for address in types {
+        assert!(list.text().contains(&format!("href=\"{address}\"")), "{address}");
+        let page = client.get(address).expect(200);
+        assert!(page.text().contains(&format!("\"type\": \"{address}\"")), "{address}: {}", page.text());
+    }
+}
