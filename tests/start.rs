@@ -62,6 +62,17 @@ fn too_few_descriptors_are_said_before_a_core_fails() {
 }
 
 #[test]
+fn too_little_memory_for_io_uring_is_said_with_the_way_out() {
+    let mut command = limited("ulimit -l 100");
+    command.args(["serve", "--storage", "memory", "--listen", "127.0.0.1:0"]);
+    let ended = run(command, "");
+    assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{ended:?}");
+    let first = ended.stderr.lines().next().expect("it says something");
+    assert_eq!(first, "boxoffice: the limit of locked memory is 100 KiB, io_uring needs 512 KiB");
+    assert!(ended.stderr.contains("ulimit -l 8192") && ended.stderr.contains("LimitMEMLOCK=8M"), "{ended:?}");
+}
+
+#[test]
 fn few_descriptors_are_enough_for_some_connections() {
     let data = tempfile::tempdir().expect("a directory");
     let mut command = limited("ulimit -n 300");

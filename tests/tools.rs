@@ -2,18 +2,10 @@
 
 mod support;
 
-use std::path::Path;
 use std::process::Command;
 
-use support::{Stage, number};
-
-/// What a plain `sqlite3` shell says.
-fn sqlite3(file: &Path, sql: &str) -> String {
-    let output = Command::new("sqlite3").arg("-readonly").arg(file).arg(sql).output();
-    let output = output.expect("sqlite3 is installed");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("sqlite3 prints text")
-}
+use support::server::{boxoffice, run};
+use support::{Stage, number, sqlite3};
 
 #[test]
 #[ignore = "needs sqlite3"]
@@ -46,4 +38,27 @@ fn a_plain_shell_reads_the_same_totals_as_the_api() {
         sqlite3(&data.path().join("shard-00.sqlite"), "SELECT name FROM pragma_table_info('history')");
     let columns: Vec<&str> = columns.lines().collect();
     assert_eq!(columns, ["slot", "lsn", "epoch", "at", "kind", "event", "reservation", "user", "quantity"]);
+}
+
+/// What the kernel answers where io_uring is switched off, unknown, or has no memory.
+#[test]
+#[ignore = "needs strace"]
+fn a_kernel_without_io_uring_is_said_with_the_way_out() {
+    let cases = [
+        ("EPERM", "boxoffice: io_uring is forbidden here (", "sysctl kernel.io_uring_disabled=0"),
+        ("ENOSYS", "boxoffice: this kernel is too old for io_uring", "Linux 5.8 or later"),
+        ("ENOMEM", "boxoffice: there is no memory for io_uring", "ulimit -l 8192"),
+    ];
+    for (error, first, way_out) in cases {
+        let program = boxoffice();
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=io_uring_setup"]);
+        command.args(["-e", &format!("inject=io_uring_setup:error={error}")]).arg(program.get_program());
+        command.args(["serve", "--storage", "memory", "--listen", "127.0.0.1:0"]);
+        let ended = run(command, "");
+        assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{error}: {ended:?}");
+        let said = ended.stderr.lines().next().expect("it says something");
+        assert!(said.starts_with(first) && ended.stderr.contains(way_out), "{error}: {ended:?}");
+        assert!(!ended.stderr.contains("panicked"), "{error}: {ended:?}");
+    }
 }

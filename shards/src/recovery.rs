@@ -71,6 +71,8 @@ pub enum RecoveryError {
     WrongFile { path: PathBuf, slot: Slot, epoch: Epoch },
     #[error("{}: has records of epoch {}, which the manifest does not know", path.display(), epoch.0)]
     UnknownEpoch { path: PathBuf, epoch: Epoch },
+    #[error("{}: slot {slot}, lsn {lsn} is of epoch {}, and comes after records of a later one", path.display(), epoch.0)]
+    OldEpoch { path: PathBuf, slot: Slot, lsn: Lsn, epoch: Epoch },
     #[error("{}: slot {slot} goes on with lsn {found} where {expected} is due: records are missing", path.display())]
     Gap { path: PathBuf, slot: Slot, expected: Lsn, found: Lsn },
     #[error("{}: wrong checksum at slot {slot}, lsn {lsn}", path.display())]

@@ -355,6 +355,12 @@ const REFUSALS: &[Refusal] = &[
         "shard-00.sqlite: has records of epoch 0, which the manifest does not know",
     ),
     (
+        "a row of an earlier epoch behind those of a later one",
+        |directory| forge(directory, "shard-00.sqlite", 120, 6, "epoch = 1"),
+        "OldEpoch",
+        "shard-00.sqlite: slot 120, lsn 6 is of epoch 1, and comes after records of a later one",
+    ),
+    (
         "a kind that this version does not know",
         |directory| forge(directory, "shard-01.sqlite", 46, 7, "kind = 99"),
         "Decode",

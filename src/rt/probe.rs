@@ -31,32 +31,35 @@ pub(crate) enum RuntimeError {
         LOCKED_MEMORY_MIN / 1024
     )]
     LockedMemory { limit_kib: u64 },
+    /// Kernels before 5.12 count the rings of all of a user's processes against one limit.
+    #[error(
+        "there is no memory for io_uring: the kernel has none, or this user's processes have locked \
+         all they may\n  \
+         in a shell: ulimit -l 8192\n  \
+         in a systemd unit: LimitMEMLOCK=8M\n  \
+         in a container: docker run --ulimit memlock=8388608"
+    )]
+    NoMemory,
 }
 
 /// # Errors
 ///
 /// When the runtime could not start here.
 pub(crate) fn check() -> Result<(), RuntimeError> {
+    // In bytes; `None` for no limit.
+    match getrlimit(Resource::Memlock).current {
+        Some(limit) if limit < LOCKED_MEMORY_MIN => {
+            return Err(RuntimeError::LockedMemory { limit_kib: limit / 1024 });
+        }
+        Some(_) | None => {}
+    }
     let mut parameters = rustix::io_uring::io_uring_params::default();
     // SAFETY: the parameters are a valid, zeroed struct, as the call asks for;
     // the descriptor that comes back is closed at once.
     match unsafe { rustix::io_uring::io_uring_setup(4, &mut parameters) } {
-        Ok(_ring) => {}
-        Err(Errno::NOSYS) => return Err(RuntimeError::NoIoUring),
-        Err(Errno::NOMEM) => return Err(locked_memory(current_limit().unwrap_or(0))),
-        Err(errno) => return Err(RuntimeError::Forbidden(errno)),
+        Ok(_ring) => Ok(()),
+        Err(Errno::NOSYS) => Err(RuntimeError::NoIoUring),
+        Err(Errno::NOMEM) => Err(RuntimeError::NoMemory),
+        Err(errno) => Err(RuntimeError::Forbidden(errno)),
     }
-    match current_limit() {
-        Some(limit) if limit < LOCKED_MEMORY_MIN => Err(locked_memory(limit)),
-        Some(_) | None => Ok(()),
-    }
-}
-
-/// In bytes; `None` for no limit.
-fn current_limit() -> Option<u64> {
-    getrlimit(Resource::Memlock).current
-}
-
-fn locked_memory(limit: u64) -> RuntimeError {
-    RuntimeError::LockedMemory { limit_kib: limit / 1024 }
 }

@@ -2,19 +2,67 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod client;
+pub(crate) mod crowd;
+pub(crate) mod ledger;
 pub(crate) mod random;
 pub(crate) mod server;
 pub(crate) mod tokens;
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
 
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use client::Client;
 use server::Server;
 
 /// Of everyone that `GET /api/v1/pop` makes.
 pub(crate) const PASSWORD: &str = "boxoffice-demo";
+
+/// A folder that stays, and says where it is, when the test fails.
+pub(crate) struct Evidence(TempDir);
+
+impl Evidence {
+    pub(crate) fn folder() -> Evidence {
+        Evidence(tempfile::tempdir().expect("a directory"))
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+impl Drop for Evidence {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.disable_cleanup(true);
+            eprintln!("kept: {}", self.0.path().display());
+        }
+    }
+}
+
+/// All that is in `from`, in the place of all that is in `to`.
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
+    if to.exists() {
+        fs::remove_dir_all(to).expect("it is ours");
+    }
+    fs::create_dir(to).expect("it is gone");
+    for entry in fs::read_dir(from).expect("it is there") {
+        let entry = entry.expect("it can be read");
+        fs::copy(entry.path(), to.join(entry.file_name())).expect("there is room");
+    }
+}
+
+/// What a plain `sqlite3` shell says.
+pub(crate) fn sqlite3(file: &Path, sql: &str) -> String {
+    let output = Command::new("sqlite3").arg("-readonly").arg(file).arg(sql).output();
+    let output = output.expect("sqlite3 is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("sqlite3 prints text")
+}
 
 /// A server with the demonstration data, and a client for each of its people.
 pub(crate) struct Stage {

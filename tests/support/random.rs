@@ -1,6 +1,7 @@
 //! Random numbers that a seed repeats.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
 pub(crate) struct Random(u64);
@@ -28,6 +29,15 @@ impl Random {
         self.0
     }
 
+    /// Up to `most`, and as often within any part of it as within another of its length.
+    pub(crate) fn duration(&mut self, most: Duration) -> Duration {
+        Duration::from_micros(self.within(0, most.as_micros() as u64))
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, among: &[T]) -> T {
+        among[self.within(0, among.len() as u64 - 1) as usize]
+    }
+
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -39,5 +49,13 @@ impl Random {
     /// One of `least` to `most`, both included.
     pub(crate) fn within(&mut self, least: u64, most: u64) -> u64 {
         least + self.next() % (most - least + 1)
+    }
+}
+
+/// How often something is done: `usual`, unless the environment has another number.
+pub(crate) fn rounds(variable: &str, usual: u64) -> u64 {
+    match std::env::var(variable) {
+        Ok(rounds) => rounds.parse().unwrap_or_else(|_| panic!("{variable} is a number")),
+        Err(_) => usual,
     }
 }

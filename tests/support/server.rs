@@ -16,6 +16,9 @@ use super::client::{Client, Wire};
 /// For what takes a fraction of a second on an idle machine: tests may run on a busy one.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// What a server promises that is told to end.
+const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
+
 /// Each locks memory and keeps cores busy.
 const SERVERS_MAX: usize = 2;
 
@@ -169,13 +172,8 @@ impl Server {
         (status, self.stderr())
     }
 
-    /// Lets strace do something to every sync of the server's files, such as
-    /// `error=EIO:when=2+`. It ends with the server, or when it is interrupted.
-    pub(crate) fn inject_into_syncs(&self, what: &str) -> Child {
-        self.inject("fsync,fdatasync", &[], what)
-    }
-
-    /// The same with these system calls, on these files alone; none are all.
+    /// Lets strace do something to these system calls on these files, such as `error=EIO:when=2+`.
+    /// It ends with the server, or when it is interrupted.
     pub(crate) fn inject(&self, calls: &str, files: &[PathBuf], what: &str) -> Child {
         let mut strace = Command::new("strace")
             .args(["-f", "-p", &self.id().to_string(), "-e", &format!("trace={calls}")])
@@ -207,6 +205,38 @@ impl Server {
         (status, self.stderr())
     }
 
+    /// SIGTERM, and what `/readyz` says until nobody is there: 200 until the signal has come, and
+    /// never again. Returns how often it said that the server is not ready.
+    pub(crate) fn drain(self) -> usize {
+        let start = Instant::now();
+        self.signal_to_end();
+        let mut not_ready = 0;
+        while let Ok(mut wire) = Wire::open(self.address) {
+            let asked = wire.send("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").and_then(|()| wire.answer());
+            match asked {
+                Ok(Some(answer)) if answer.status == 200 => {
+                    assert_eq!(not_ready, 0, "ready again, and about to end");
+                }
+                Ok(Some(answer)) => {
+                    assert!(answer.closes(), "{answer:?}");
+                    answer.problem(503, "not-ready");
+                    not_ready += 1;
+                }
+                // It was let in by the kernel only.
+                Ok(None) | Err(_) => {}
+            }
+        }
+        let (status, log) = self.end();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(start.elapsed() < SHUTDOWN_MAX, "it took {:?}\n{log}", start.elapsed());
+        not_ready
+    }
+
+    /// SIGSTOP: it does nothing more, and is still there.
+    pub(crate) fn freeze(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it runs");
+    }
+
     /// SIGTERM, without waiting.
     pub(crate) fn signal_to_end(&self) {
         let pid = Pid::from_child(&self.child);
@@ -223,6 +253,18 @@ impl Drop for Server {
             eprintln!("standard error of the server:\n{}", self.stderr());
         }
     }
+}
+
+/// Kills a server some time after its start, wherever it is by then. Returns whether it was ready.
+pub(crate) fn kill_start(mut command: Command, delay: Duration) -> bool {
+    let _turn = Turn::wait();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("it starts");
+    thread::sleep(delay);
+    child.kill().expect("it is our child");
+    let output = child.wait_with_output().expect("it ended");
+    assert_eq!(output.status.code(), None, "it ended by itself: {output:?}");
+    String::from_utf8_lossy(&output.stdout).contains("listening on")
 }
 
 /// How a command ended that was expected to end by itself.

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::RecoveryError;
 use super::manifest::{EpochRange, Manifest};
+use crate::ids::Epoch;
 use crate::limits::SLOT_COUNT;
 use crate::log::{Mark, Row};
 use crate::record::{Record, SlotHead};
@@ -63,6 +64,8 @@ pub(crate) struct Judge<'a> {
     range: &'a EpochRange,
     pub(crate) file_index: usize,
     pub(crate) heads: SlotHeads,
+    /// Of the row before: a file is written by one start after the other.
+    epoch: Epoch,
 }
 
 impl Judge<'_> {
@@ -78,13 +81,17 @@ impl Judge<'_> {
         extent: &mut Extent,
         row: &Row<'_>,
     ) -> Result<Option<Record>, RecoveryError> {
-        let &Row { slot, epoch, .. } = row;
+        let &Row { slot, epoch, lsn, .. } = row;
         if epoch > self.range.last {
             return Ok(None);
         }
         if epoch < self.range.first {
             return Err(RecoveryError::UnknownEpoch { path: path.to_owned(), epoch });
         }
+        if epoch < self.epoch {
+            return Err(RecoveryError::OldEpoch { path: path.to_owned(), slot, lsn, epoch });
+        }
+        self.epoch = epoch;
         if self.range.file_of_slot(slot.index()) != self.file_index {
             return Err(RecoveryError::WrongFile { path: path.to_owned(), slot, epoch });
         }
@@ -109,7 +116,7 @@ pub(crate) fn judge_ranges<F>(
         let of_range = |file: &mut F| range.files.iter().position(|other| other == name(file));
         let readings = files.iter_mut().filter_map(|file| {
             let file_index = of_range(file)?;
-            Some((file, Judge { range, file_index, heads: heads.clone() }))
+            Some((file, Judge { range, file_index, heads: heads.clone(), epoch: range.first }))
         });
         let readings = readings.collect();
         for judge in read(readings)? {

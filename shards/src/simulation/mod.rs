@@ -15,6 +15,7 @@ mod book;
 mod disk;
 mod plant;
 #[path = "../../../tests/support/random.rs"]
+#[allow(dead_code, reason = "each test program uses a part of it")]
 mod random;
 mod world;
 

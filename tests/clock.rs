@@ -1,0 +1,159 @@
+//! The wall clock jumps, at a start and under the server's feet, by an hour and by ten years,
+//! forward and back. Nothing is lost, no time of an event goes back, and nobody panics.
+//!
+//! `cargo test --test clock -- --ignored`: libfaketime moves the clock for one process alone.
+
+mod support;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use support::client::Client;
+use support::server::{Server, serve};
+use support::{Evidence, PASSWORD, all_items, check_sums, create_event, number, reserve, text};
+
+const HOUR: i64 = 3600;
+const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
+
+/// A clock that is off by what a file says.
+struct Clock {
+    file: PathBuf,
+    library: String,
+}
+
+impl Clock {
+    fn right(folder: &Evidence) -> Clock {
+        // The wrapper knows its name; some of it is for the loader to fill in.
+        let output = Command::new("faketime").args(["-m", "now", "printenv", "LD_PRELOAD"]).output();
+        let output = output.expect("faketime is installed");
+        let library = String::from_utf8(output.stdout).expect("a path is text").trim().to_owned();
+        assert!(library.contains("libfaketime"), "{library:?}");
+        let clock = Clock { file: folder.path("clock"), library };
+        clock.set(0);
+        clock
+    }
+
+    fn set(&self, seconds: i64) {
+        // Renamed into place: it is read at every look at the clock.
+        let new = self.file.with_extension("new");
+        fs::write(&new, format!("{seconds:+}\n")).expect("the folder is ours");
+        fs::rename(new, &self.file).expect("the folder is ours");
+    }
+
+    fn start(&self, data: &Path, shards: &str) -> Server {
+        let mut command = serve(data);
+        command
+            .args(["--shards", shards])
+            .env("LD_PRELOAD", &self.library)
+            .env("FAKETIME_TIMESTAMP_FILE", &self.file)
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+        Server::spawn(command)
+    }
+}
+
+/// Seconds by which a time of the server's is ahead of this process's clock.
+fn ahead(time: &str) -> i64 {
+    let time: jiff::Timestamp = time.parse().expect("RFC 3339");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
+    time.as_second() - now.as_secs() as i64
+}
+
+/// What was sold, and when, as the server says.
+struct Sales {
+    event: u64,
+    ids: Vec<String>,
+}
+
+impl Sales {
+    fn sell(&mut self, customer: &Client) {
+        self.ids.push(reserve(customer, self.event, 1));
+    }
+
+    /// Returns by how much the newest sale is ahead.
+    fn check(&self, customer: &Client) -> i64 {
+        let event = customer.get(&format!("/api/v1/events/{}", self.event)).expect(200).json();
+        check_sums(&event);
+        assert_eq!(number(&event, "reserved"), self.ids.len() as u64);
+        let kept = all_items(customer, "/api/v1/reservations", 100);
+        let kept: Vec<_> = kept.iter().filter(|item| item["event"] == self.event).collect();
+        assert_eq!(kept.iter().map(|item| text(item, "id")).collect::<Vec<_>>(), self.ids);
+        let times: Vec<i64> = kept
+            .iter()
+            .map(|item| {
+                assert_eq!(item["status"], "confirmed", "{item}");
+                let time: jiff::Timestamp = text(item, "created_at").parse().expect("RFC 3339");
+                time.as_millisecond()
+            })
+            .collect();
+        assert!(times.is_sorted(), "time went back: {times:?}");
+        ahead(text(kept.last().expect("sold"), "created_at"))
+    }
+}
+
+#[test]
+#[ignore = "needs faketime"]
+fn a_clock_that_jumps_under_the_server_changes_nothing() {
+    let folder = Evidence::folder();
+    let data = folder.path("data");
+    let clock = Clock::right(&folder);
+    let server = clock.start(&data, "2");
+    let organizer = server.client().sign_up("grace", "organizer");
+    server.client().sign_up("ada", "customer");
+    let mut sales = Sales { event: create_event(&organizer, 100), ids: Vec::new() };
+    let mut most_ahead = 0;
+    for off in [0, HOUR, 0, -HOUR, 0, TEN_YEARS, 0, -TEN_YEARS, 0] {
+        clock.set(off);
+        // Tokens last twelve hours of the server's clock.
+        let customer = server.client().log_in("ada", PASSWORD);
+        sales.sell(&customer);
+        most_ahead = most_ahead.max(off);
+        let newest = sales.check(&customer);
+        assert!((newest - most_ahead).abs() < 600, "off by {off}: the newest sale is ahead by {newest} s");
+        // Time that has not passed for an event goes by the clock again.
+        let fresh = create_event(&server.client().log_in("grace", PASSWORD), 1);
+        let seen = customer.get(&format!("/api/v1/events/{fresh}")).expect(200).json();
+        let fresh = ahead(text(&seen, "created_at"));
+        assert!(fresh == newest || (off - 600..=most_ahead + 600).contains(&fresh), "off by {off}: {fresh}");
+    }
+    assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
+    server.kill();
+    let server = Server::start(&data, &["--shards", "1"]);
+    let customer = server.client().log_in("ada", PASSWORD);
+    sales.check(&customer);
+    sales.sell(&customer);
+    sales.check(&customer);
+}
+
+#[test]
+#[ignore = "needs faketime"]
+fn a_clock_that_is_wrong_at_a_start_changes_nothing() {
+    let folder = Evidence::folder();
+    let data = folder.path("data");
+    let clock = Clock::right(&folder);
+    let mut sales = Sales { event: 0, ids: Vec::new() };
+    let mut most_ahead = i64::MIN;
+    // The first start is ten years behind.
+    for (start, off) in
+        [-TEN_YEARS, 0, HOUR, 0, -HOUR, 0, TEN_YEARS, 0, -TEN_YEARS, 0].into_iter().enumerate()
+    {
+        clock.set(off);
+        let server = clock.start(&data, ["1", "2", "4", "3"][start % 4]);
+        if start == 0 {
+            server.client().sign_up("ada", "customer");
+            sales.event = create_event(&server.client().sign_up("grace", "organizer"), 100);
+        }
+        let customer = server.client().log_in("ada", PASSWORD);
+        if start > 0 {
+            sales.check(&customer);
+        }
+        sales.sell(&customer);
+        most_ahead = most_ahead.max(off);
+        let newest = sales.check(&customer);
+        assert!((newest - most_ahead).abs() < 600, "off by {off}: the newest sale is ahead by {newest} s");
+        assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
+        server.kill();
+    }
+}

@@ -1,0 +1,417 @@
+//! A crowd that buys, cancels, makes and edits at random, all of it in a ledger, and outlives
+//! the servers that it asks.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::client::{Answer, Wire, request};
+use super::ledger::{Ask, Counts, Ledger, Sale, Shown};
+use super::random::Random;
+use super::server::{Server, boxoffice, run};
+use super::{PASSWORD, all_items, check_sums, number, text};
+
+/// What a client does, one request after the other; `None` when there was no answer.
+type Work<'a> = Box<dyn FnMut(&mut Wire) -> Option<()> + Send + 'a>;
+
+const BUYERS: usize = 56;
+const ORGANIZERS: usize = 6;
+const REGISTRARS: usize = 2;
+pub(crate) const CLIENTS: usize = BUYERS + ORGANIZERS + REGISTRARS;
+
+const CUSTOMERS: usize = 4;
+
+/// Sells out in every round, and is never edited or deleted.
+const HOT_QUOTA: u64 = 100;
+const EVENTS: usize = 6;
+
+/// Hashing a password takes as long as a hundred sales.
+const REGISTRATION_PAUSE: Duration = Duration::from_millis(20);
+
+pub(crate) struct Crowd {
+    pub(crate) ledger: Ledger,
+    admin: String,
+    organizer: String,
+    customers: Vec<Customer>,
+    /// The token of each account, by its name.
+    accounts: BTreeMap<String, String>,
+    hot: u64,
+    /// What was seen at the last look.
+    shown: Shown,
+}
+
+#[derive(Clone)]
+struct Customer {
+    token: String,
+    id: u64,
+}
+
+impl Crowd {
+    /// Makes an admin, so that there is one who sees everything. Goes before the first server.
+    pub(crate) fn admit(data: &Path) {
+        let mut command = boxoffice();
+        command.args(["admin", "create", "--username", "root", "--data"]).arg(data);
+        let ended = run(command, PASSWORD);
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+    }
+
+    /// On a directory that [`Crowd::admit`] has made, and nobody else has used.
+    pub(crate) fn found(server: &Server, ledger: &Path) -> Crowd {
+        let anyone = server.client();
+        let ledger = Ledger::create(ledger);
+        let mut accounts = BTreeMap::new();
+        let mut sign_up = |username: &str, role: &str| {
+            let operation = ledger.asked(Ask::Register { username: username.to_owned() });
+            let client = anyone.sign_up(username, role);
+            let id = number(&client.get("/api/v1/users/me").expect(200).json(), "id");
+            ledger.done(operation, &id.to_string());
+            let token = client.token.expect("logged in");
+            accounts.insert(username.to_owned(), token.clone());
+            Customer { token, id }
+        };
+        let organizer = sign_up("organizer", "organizer").token;
+        let customers = (0..CUSTOMERS).map(|index| sign_up(&format!("customer-{index}"), "customer"));
+        let customers: Vec<Customer> = customers.collect();
+        let mut crowd = Crowd {
+            ledger,
+            admin: anyone.log_in("root", PASSWORD).token.expect("logged in"),
+            organizer,
+            customers,
+            accounts,
+            hot: 0,
+            shown: Shown::default(),
+        };
+        let mut wire = server.wire();
+        let quotas = [HOT_QUOTA].into_iter().chain([1000; EVENTS]);
+        let organizer = Organizer { crowd: &crowd, events: Vec::new(), random: Random::new(0) };
+        let made: Vec<u64> = quotas
+            .map(|quota| organizer.create(&mut wire, quota).expect("an answer").expect("a new event"))
+            .collect();
+        crowd.hot = made[0];
+        crowd.settle(server);
+        crowd
+    }
+
+    /// Lets everybody loose, and calls `disturb` after `delay`. Returns how many answers there were.
+    pub(crate) fn rush(
+        &self,
+        address: SocketAddr,
+        random: &mut Random,
+        delay: Duration,
+        disturb: impl FnOnce(),
+    ) -> usize {
+        let (answered, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let mut own: Vec<Vec<(String, Sale)>> = vec![Vec::new(); BUYERS];
+        for (index, (id, sale)) in self.live().enumerate() {
+            let customer = self.customers.iter().position(|customer| customer.id == sale.customer);
+            let buyers = BUYERS / CUSTOMERS;
+            own[customer.expect("one of ours") + CUSTOMERS * (index % buyers)].push((id, sale));
+        }
+        let mut events: Vec<u64> = self.shown.events.keys().copied().collect();
+        events.retain(|event| *event != self.hot);
+        let mut clients: Vec<Work<'_>> = Vec::with_capacity(CLIENTS);
+        for (index, own) in own.into_iter().enumerate() {
+            let (customer, random) = (self.customers[index % CUSTOMERS].clone(), Random::new(random.next()));
+            let mut buyer = Buyer { crowd: self, customer, own, events: &events, random };
+            clients.push(Box::new(move |wire| buyer.act(wire)));
+        }
+        for index in 0..ORGANIZERS {
+            let events = events.iter().skip(index).step_by(ORGANIZERS).copied().collect();
+            let mut organizer = Organizer { crowd: self, events, random: Random::new(random.next()) };
+            clients.push(Box::new(move |wire| organizer.act(wire)));
+        }
+        for _ in 0..REGISTRARS {
+            let mut random = Random::new(random.next());
+            clients.push(Box::new(move |wire| self.register(&mut random, wire)));
+        }
+        thread::scope(|scope| {
+            for work in clients {
+                scope.spawn(|| until_the_end(address, &stop, &answered, work));
+            }
+            thread::sleep(delay);
+            disturb();
+            stop.store(true, Ordering::Relaxed);
+        });
+        answered.into_inner()
+    }
+
+    /// Every reservation that is confirmed.
+    fn live(&self) -> impl Iterator<Item = (String, Sale)> {
+        let live = self.shown.reservations.iter().filter(|(_, seen)| seen["status"] == "confirmed");
+        live.map(|(id, seen)| {
+            let sale = Sale {
+                event: number(seen, "event"),
+                customer: number(seen, "customer"),
+                quantity: number(seen, "quantity"),
+            };
+            (id.clone(), sale)
+        })
+    }
+
+    /// Compares what a new server shows with the ledger, which is settled by it.
+    pub(crate) fn settle(&mut self, server: &Server) -> Counts {
+        let anyone = server.client();
+        let mut new = self.ledger.usernames();
+        new.retain(|username| !self.accounts.contains_key(username));
+        for username in new {
+            let body = json!({ "username": username, "password": PASSWORD });
+            let session = anyone.post("/api/v1/sessions", &body);
+            if session.status != 401 {
+                let token = text(&session.expect(201).json(), "token").to_owned();
+                self.accounts.insert(username, token);
+            }
+        }
+        self.shown = self.look(server);
+        self.ledger.settle(&self.shown)
+    }
+
+    /// A server that was started again, without having been asked for any change, shows the same.
+    pub(crate) fn expect_the_same(&self, server: &Server) {
+        let now = self.look(server);
+        // Named one by one, since both in full are unreadable.
+        for (id, seen) in &self.shown.reservations {
+            assert_eq!(now.reservations.get(id), Some(seen), "shown before the restart");
+        }
+        for (id, seen) in &self.shown.events {
+            assert_eq!(now.events.get(id), Some(seen), "shown before the restart");
+        }
+        assert!(now == self.shown, "there is more, or other accounts, than before the restart");
+    }
+
+    /// All that the API shows.
+    pub(crate) fn look(&self, server: &Server) -> Shown {
+        let client = server.client();
+        let admin = client.with_token(&self.admin);
+        let mut shown = Shown::default();
+        for event in all_items(&admin, "/api/v1/events", 100) {
+            let id = number(&event, "id");
+            assert_eq!(admin.get(&format!("/api/v1/events/{id}")).expect(200).json(), event);
+            shown.events.insert(id, event);
+        }
+        for event in self.ledger.events() {
+            if !shown.events.contains_key(&event) {
+                let answer = admin.get(&format!("/api/v1/events/{event}"));
+                // One that is lost is the ledger's to find.
+                if answer.status != 404 {
+                    answer.problem(410, "event-deleted");
+                    shown.deleted.insert(event);
+                }
+            }
+        }
+        for customer in &self.customers {
+            for item in all_items(&client.with_token(&customer.token), "/api/v1/reservations", 100) {
+                assert_eq!(number(&item, "customer"), customer.id, "{item}");
+                let before = shown.reservations.insert(text(&item, "id").to_owned(), item);
+                assert!(before.is_none(), "an id was given twice: {before:?}");
+            }
+        }
+        for event in shown.events.keys() {
+            let all = all_items(&admin, &format!("/api/v1/events/{event}/reservations"), 100);
+            for item in &all {
+                assert_eq!(shown.reservations.get(text(item, "id")), Some(item), "the lists differ");
+            }
+            let listed = shown.reservations.values().filter(|seen| seen["event"] == *event);
+            assert_eq!(all.len(), listed.count(), "the lists of event {event} differ");
+        }
+        for (username, token) in &self.accounts {
+            let account = client.with_token(token).get("/api/v1/users/me").expect(200).json();
+            assert_eq!(text(&account, "username"), username);
+            shown.accounts.insert(username.clone(), account);
+        }
+        shown
+    }
+
+    fn register(&self, random: &mut Random, wire: &mut Wire) -> Option<()> {
+        thread::sleep(REGISTRATION_PAUSE);
+        let username = format!("u{:x}", random.next());
+        let body = json!({ "username": username, "password": PASSWORD });
+        let operation = self.ledger.asked(Ask::Register { username });
+        let answer = ask(wire, "POST", "/api/v1/users", None, &body)?;
+        match answer.status {
+            201 => self.ledger.done(operation, &number(&answer.json(), "id").to_string()),
+            503 => self.ledger.not_done(operation),
+            _ => panic!("register: {answer:?}"),
+        }
+        Some(())
+    }
+}
+
+/// One client: on one connection until that breaks, or the server is as good as gone.
+fn until_the_end(address: SocketAddr, stop: &AtomicBool, answered: &AtomicUsize, mut work: Work<'_>) {
+    let Ok(mut wire) = Wire::open(address) else { return };
+    while !stop.load(Ordering::Relaxed) && work(&mut wire).is_some() {
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// `None` when there is no answer.
+fn ask(wire: &mut Wire, method: &str, path: &str, token: Option<&str>, body: &Value) -> Option<Answer> {
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    wire.send(request(method, path, token, "", &body)).ok()?;
+    wire.answer().ok()?
+}
+
+struct Buyer<'a> {
+    crowd: &'a Crowd,
+    customer: Customer,
+    /// Bought, and this buyer's to cancel.
+    own: Vec<(String, Sale)>,
+    events: &'a [u64],
+    random: Random,
+}
+
+impl Buyer<'_> {
+    fn act(&mut self, wire: &mut Wire) -> Option<()> {
+        match self.random.within(0, 99) {
+            0..50 => self.buy(wire),
+            50..85 if !self.own.is_empty() => self.cancel(wire),
+            _ => self.read(wire),
+        }
+    }
+
+    fn event(&mut self) -> u64 {
+        match self.random.within(0, 2 * self.events.len() as u64) as usize {
+            index if index < self.events.len() => self.events[index],
+            _ => self.crowd.hot,
+        }
+    }
+
+    fn ask(&self, wire: &mut Wire, method: &str, path: &str, body: &Value) -> Option<Answer> {
+        ask(wire, method, path, Some(&self.customer.token), body)
+    }
+
+    fn buy(&mut self, wire: &mut Wire) -> Option<()> {
+        let sale =
+            Sale { event: self.event(), customer: self.customer.id, quantity: self.random.within(1, 4) };
+        let operation = self.crowd.ledger.asked(Ask::Reserve(sale));
+        let path = format!("/api/v1/events/{}/reservations", sale.event);
+        let answer = self.ask(wire, "POST", &path, &json!({ "quantity": sale.quantity }))?;
+        match answer.status {
+            201 => {
+                let id = text(&answer.json(), "id").to_owned();
+                self.crowd.ledger.done(operation, &id);
+                self.own.push((id, sale));
+            }
+            409 | 410 | 503 => self.crowd.ledger.not_done(operation),
+            _ => panic!("reserve: {answer:?}"),
+        }
+        Some(())
+    }
+
+    fn cancel(&mut self, wire: &mut Wire) -> Option<()> {
+        let index = self.random.within(0, self.own.len() as u64 - 1) as usize;
+        let (id, sale) = self.own.swap_remove(index);
+        let operation = self.crowd.ledger.asked(Ask::Cancel { reservation: id.clone() });
+        let answer = self.ask(wire, "DELETE", &format!("/api/v1/reservations/{id}"), &Value::Null)?;
+        match answer.status {
+            204 => self.crowd.ledger.done(operation, ""),
+            503 => {
+                self.crowd.ledger.not_done(operation);
+                self.own.push((id, sale));
+            }
+            _ => panic!("cancel {id}: {answer:?}"),
+        }
+        Some(())
+    }
+
+    fn read(&mut self, wire: &mut Wire) -> Option<()> {
+        let event = self.event();
+        let answer = self.ask(wire, "GET", &format!("/api/v1/events/{event}"), &Value::Null)?;
+        if answer.status == 200 {
+            check_sums(&answer.json());
+        } else {
+            assert!([410, 503].contains(&answer.status), "{answer:?}");
+        }
+        Some(())
+    }
+}
+
+struct Organizer<'a> {
+    crowd: &'a Crowd,
+    /// Nobody else edits or deletes these.
+    events: Vec<u64>,
+    random: Random,
+}
+
+impl Organizer<'_> {
+    fn act(&mut self, wire: &mut Wire) -> Option<()> {
+        // They come and go, some 20 at a time in all.
+        let creates = self.events.len() < 3 && self.random.within(0, 1) == 0;
+        if creates || self.events.is_empty() {
+            let quota = self.random.within(0, 200);
+            let made = self.create(wire, quota)?;
+            self.events.extend(made);
+            return Some(());
+        }
+        let index = self.random.within(0, self.events.len() as u64 - 1) as usize;
+        if self.random.within(0, 9) == 0 { self.delete(wire, index) } else { self.edit(wire, index) }
+    }
+
+    fn ask(&self, wire: &mut Wire, method: &str, path: &str, body: &Value) -> Option<Answer> {
+        ask(wire, method, path, Some(&self.crowd.organizer), body)
+    }
+
+    /// The id of the new event, or `None` where nothing was done.
+    fn create(&self, wire: &mut Wire, quota: u64) -> Option<Option<u64>> {
+        let ledger = &self.crowd.ledger;
+        // As unlike any other as the ledger's numbers are.
+        static NAMES: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("Event {}", NAMES.fetch_add(1, Ordering::Relaxed));
+        let body = json!({ "name": name, "quota": quota });
+        let operation = ledger.asked(Ask::Create { name, quota });
+        let answer = self.ask(wire, "POST", "/api/v1/events", &body)?;
+        match answer.status {
+            201 => {
+                let made = answer.json();
+                check_sums(&made);
+                let id = number(&made, "id");
+                ledger.done(operation, &id.to_string());
+                Some(Some(id))
+            }
+            503 => {
+                ledger.not_done(operation);
+                Some(None)
+            }
+            _ => panic!("create: {answer:?}"),
+        }
+    }
+
+    fn edit(&mut self, wire: &mut Wire, index: usize) -> Option<()> {
+        let ledger = &self.crowd.ledger;
+        let (event, quota) = (self.events[index], self.random.within(0, 1000));
+        let operation = ledger.asked(Ask::Edit { event, quota });
+        let answer =
+            self.ask(wire, "PATCH", &format!("/api/v1/events/{event}"), &json!({ "quota": quota }))?;
+        match answer.status {
+            200 => {
+                check_sums(&answer.json());
+                ledger.done(operation, "");
+            }
+            409 | 503 => ledger.not_done(operation),
+            _ => panic!("edit {event}: {answer:?}"),
+        }
+        Some(())
+    }
+
+    fn delete(&mut self, wire: &mut Wire, index: usize) -> Option<()> {
+        let ledger = &self.crowd.ledger;
+        let event = self.events[index];
+        let operation = ledger.asked(Ask::Delete { event });
+        let force = if self.random.within(0, 1) == 0 { "?force=true" } else { "" };
+        let answer = self.ask(wire, "DELETE", &format!("/api/v1/events/{event}{force}"), &Value::Null)?;
+        match answer.status {
+            204 => {
+                self.events.swap_remove(index);
+                ledger.done(operation, "");
+            }
+            409 | 503 => ledger.not_done(operation),
+            _ => panic!("delete {event}: {answer:?}"),
+        }
+        Some(())
+    }
+}
