@@ -738,6 +738,18 @@ fn history_is_readable_with_a_plain_sqlite() {
 }
 
 /// The view as lines of words, its columns' names first.
+#[test]
+fn the_history_of_an_older_version_learns_the_words_of_this_one() {
+    let directory = tempfile::tempdir().unwrap();
+    Office::open(directory.path(), 1).run("event 1 quota 2 | reserve 1 for 1 2");
+    let path = directory.path().join("shard-00.sqlite");
+    let before = history(&path);
+    let old = "DROP VIEW history; CREATE VIEW history AS SELECT slot, lsn FROM record";
+    sql(directory.path(), "shard-00.sqlite", old);
+    drop(Office::open(directory.path(), 1));
+    assert_eq!(history(&path), before);
+}
+
 fn history(path: &Path) -> Vec<String> {
     let connection = Connection::open(path).unwrap();
     let mut statement = connection.prepare("SELECT * FROM history").unwrap();

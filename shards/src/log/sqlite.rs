@@ -221,9 +221,20 @@ impl LogFile {
     /// When the disk refuses.
     pub fn make_durable(&self, epoch: Epoch) -> Result<(), LogError> {
         self.take_over()?;
+        self.renew_history_view().map_err(self.failed("renew the view in"))?;
         let update = self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()]);
         update.map_err(self.failed("commit to"))?;
         self.checkpoint()
+    }
+
+    fn renew_history_view(&self) -> rusqlite::Result<()> {
+        let view = history_view();
+        let existing = "SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = 'history'";
+        let existing = self.connection.query_row(existing, [], |row| row.get::<_, String>(0)).optional()?;
+        if existing.as_ref() == Some(&view) {
+            return Ok(());
+        }
+        self.connection.execute_batch(&format!("BEGIN; DROP VIEW IF EXISTS history; {view}; COMMIT;"))
     }
 
     /// Writes SQLite's journal back into the file, all of it, and empties it.
@@ -405,8 +416,7 @@ fn decode_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Row<'a>> {
 
 /// Tables for us, and the view `history` for people with a plain `sqlite3` shell.
 fn schema(header: &FileHeader) -> String {
-    let kind_names: String =
-        Kind::ALL.into_iter().map(|kind| format!("WHEN {} THEN '{}' ", kind as u8, kind.name())).collect();
+    let view = history_view();
     let cluster = header.cluster.cast_signed();
     let name = &header.name;
     format!(
@@ -427,7 +437,19 @@ fn schema(header: &FileHeader) -> String {
              body TEXT,
              chain INTEGER NOT NULL
          ) STRICT;
-         CREATE VIEW history AS SELECT
+         {view};
+         PRAGMA application_id = {APPLICATION_ID};
+         PRAGMA user_version = {FILE_FORMAT};
+         COMMIT;"
+    )
+}
+
+/// Says what is in the file in words. Made anew where it lacks the words of this version.
+fn history_view() -> String {
+    let kind_names: String =
+        Kind::ALL.into_iter().map(|kind| format!("WHEN {} THEN '{}' ", kind as u8, kind.name())).collect();
+    format!(
+        "CREATE VIEW history AS SELECT
              slot, lsn, epoch,
              strftime('%Y-%m-%dT%H:%M:%S', at / 1000, 'unixepoch') || printf('.%03dZ', at % 1000) AS at,
              CASE kind {kind_names}END AS kind,
@@ -435,9 +457,6 @@ fn schema(header: &FileHeader) -> String {
              CASE WHEN number > 0 THEN event || '-' || number END AS reservation,
              nullif(user, 0) AS user,
              quantity
-         FROM record ORDER BY position;
-         PRAGMA application_id = {APPLICATION_ID};
-         PRAGMA user_version = {FILE_FORMAT};
-         COMMIT;"
+         FROM record ORDER BY position"
     )
 }
