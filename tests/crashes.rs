@@ -94,7 +94,7 @@ fn kill_under_load(rounds: u64, mut inspect: impl FnMut(&Path)) {
 
 #[test]
 fn kills_under_load_lose_nothing() {
-    kill_under_load(rounds("BOXOFFICE_KILLS", 50), |_| {});
+    kill_under_load(rounds("BOXOFFICE_KILLS", 15), |_| {});
 }
 
 /// SQLite's own opinion of the files; that of the server is each of its starts.
