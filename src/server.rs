@@ -89,7 +89,7 @@ fn hint(error: &RecoveryError) -> &'static str {
     match error {
         RecoveryError::Locked { .. } => "\n  stop that process, or choose another directory with --data",
         RecoveryError::Io { .. } => "\n  choose a directory that this user can write with --data",
-        RecoveryError::Log(_) => {
+        RecoveryError::Log(error) if !error.is_damage() => {
             "\n  as far as is known the data is not at fault: make room on the disk, close other programs \
              that have the file open, and start again"
         }

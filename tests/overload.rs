@@ -387,6 +387,34 @@ fn a_flood_on_one_event_leaves_room_for_another() {
     check_kept(&stage.org1, &[hot], &ledger);
 }
 
+/// The largest answers there are, asked for by clients who read nothing.
+#[test]
+fn large_files_are_not_copied_for_each_client_who_does_not_read() {
+    const CONNECTIONS: usize = 40;
+    const BYTES_EACH_MAX: u64 = 512 * 1024;
+    let stage = Stage::on(Server::start(Path::new("."), &["--demo", "--storage", "memory", "--shards", "1"]));
+    let path = "/docs/swagger-ui-bundle.js";
+    let whole = stage.anyone.get(path).expect(200).body.len();
+    // The kernel takes one or two of them for each.
+    let bytes = request("GET", path, None, "", "").repeat(8);
+    let before = restart_peak(&stage.server);
+    let mut wires: Vec<Wire> = (0..CONNECTIONS)
+        .map(|_| Wire::hard_of_hearing(stage.server.address).expect("the server takes a connection"))
+        .collect();
+    for wire in &mut wires {
+        wire.send(&bytes).expect("the kernel takes it");
+    }
+    thread::sleep(Duration::from_secs(1));
+    let peak = peak_memory(&stage.server);
+    println!("{whole} bytes each; {} MiB before, {} MiB at most", before >> 20, peak >> 20);
+    assert!(peak <= before + CONNECTIONS as u64 * BYTES_EACH_MAX, "{} MiB", peak >> 20);
+    let mut found = 0;
+    for _ in 0..8 {
+        found += wires[0].next().expect(200).body.len();
+    }
+    assert_eq!(found, 8 * whole);
+}
+
 /// Ends a flood however the test ends: a thread's scope waits for it.
 struct Stop<'a>(&'a AtomicBool);
 

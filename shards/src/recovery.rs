@@ -81,7 +81,7 @@ pub enum RecoveryError {
     Position { path: PathBuf, expected: u64, found: u64, slot: Slot, lsn: Lsn },
     #[error(
         "{}: ends at row {found}, but row {} was committed (slot {}, lsn {}): records are missing. Its journal, {}, \
-         was removed or damaged, or the file is an older copy; restore both, or the whole directory",
+         was removed or damaged, or the file is an older copy; restore the whole directory",
         path.display(), mark.row, mark.slot, mark.lsn, journal_of(path).display()
     )]
     Lost { path: PathBuf, found: u64, mark: Mark },
@@ -90,6 +90,8 @@ pub enum RecoveryError {
         path.display(), mark.row, mark.slot, mark.lsn
     )]
     Rewritten { path: PathBuf, mark: Mark },
+    #[error("{}: {reason}", path.display())]
+    Mark { path: PathBuf, reason: String },
     #[error("{}: its header is damaged, and what was committed cannot be read. Restore the file", path.display())]
     JournalHeader { path: PathBuf },
     #[error(
@@ -178,9 +180,16 @@ pub fn last_shard_count(directory: &Path) -> Result<Option<usize>, RecoveryError
 /// When it cannot be made or written, or another process has it.
 fn lock_directory(directory: &Path) -> Result<DirectoryLock, RecoveryError> {
     use std::os::unix::fs::DirBuilderExt;
+    let made: Vec<&Path> = directory
+        .ancestors()
+        .take_while(|level| !level.as_os_str().is_empty() && !level.exists())
+        .chain([directory])
+        .collect();
     let create = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
     create.map_err(io_error("create data directory", directory))?;
-    sync_parent(directory)?;
+    for level in made {
+        sync_parent(level)?;
+    }
     let path = directory.join("lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(io_error("open", &path))?;
@@ -231,8 +240,13 @@ fn open_named_files(directory: &Path, manifest: &Manifest) -> Result<Vec<NamedFi
             return Err(RecoveryError::Swapped { path, found: header.name });
         }
         let mark_path = MarkFile::path_for(&path);
-        let opened = MarkFile::open(&path, manifest.cluster).map_err(io_error("read", &mark_path))?;
-        let (mark_file, committed) = opened.ok_or(RecoveryError::Missing { path: mark_path })?;
+        let opened = MarkFile::open(&path, manifest.cluster).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => {
+                RecoveryError::Mark { path: mark_path.clone(), reason: error.to_string() }
+            }
+            _ => io_error("read", &mark_path)(error),
+        });
+        let (mark_file, committed) = opened?.ok_or(RecoveryError::Missing { path: mark_path })?;
         let (extent, row_count) = (Extent::of(committed), log.row_count()?);
         extent.check_row_count(&path, row_count)?;
         check_journal(&path, row_count)?;
@@ -269,9 +283,17 @@ fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<String>, Recove
         let log = LogFile::open(&path, Synchronous::Full)?;
         match log.header()? {
             Some(_) if log.row_count()? > 0 => return Err(RecoveryError::Unnamed { path }),
+            Some(header) => {
+                // Half a mark is what a crash leaves; a whole one says what a damaged journal does not.
+                let mark = MarkFile::open(&path, header.cluster);
+                if matches!(mark, Ok(Some((_, mark))) if mark.row > 0) {
+                    return Err(RecoveryError::Unnamed { path });
+                }
+            }
             None if !log.is_blank()? => return Err(RecoveryError::NotALog { path }),
-            Some(_) | None => {}
+            None => {}
         }
+        check_journal(&path, 0)?;
     }
     Ok(debris)
 }

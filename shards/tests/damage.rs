@@ -71,6 +71,26 @@ fn a_deleted_journal_is_noticed() {
     assert!(refused.contains(JOURNAL), "{refused}");
 }
 
+/// It would be taken for an empty one that a crash left, and removed with all that it has.
+#[test]
+fn a_log_that_nothing_names_is_no_debris_when_its_journal_is_damaged() {
+    let alive = tempdir().unwrap();
+    let mut office = Office::open(alive.path(), 1);
+    office.run("event 1 quota 100 | reserve 1 for 1 2");
+    for damaged in [0, 40] {
+        let killed = tempdir().unwrap();
+        copy_directory(alive.path(), killed.path());
+        fs::remove_file(killed.path().join("manifest.json")).unwrap();
+        let mut journal = fs::read(killed.path().join(JOURNAL)).unwrap();
+        journal[damaged] ^= 1;
+        fs::write(killed.path().join(JOURNAL), journal).unwrap();
+        let refused = Office::try_open(killed.path(), 1).err();
+        let refused = refused.unwrap_or_else(|| panic!("byte {damaged}: all of it is gone"));
+        assert!(format!("{refused:?}").starts_with("Unnamed"), "byte {damaged}: {refused:?}");
+        assert!(killed.path().join(LOG).exists() && killed.path().join(JOURNAL).exists());
+    }
+}
+
 /// What came of a start after one bit was flipped.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Verdict {

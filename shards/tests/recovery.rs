@@ -287,8 +287,8 @@ const REFUSALS: &[Refusal] = &[
     (
         "two marks are swapped",
         |directory| swap(directory, "shard-00.mark", "shard-01.mark"),
-        "Io",
-        "read shard-00.mark: is the mark of shard-01.sqlite, swapped or renamed",
+        "Mark",
+        "shard-00.mark: is the mark of shard-01.sqlite, swapped or renamed",
     ),
     (
         "a mark is another directory's",
@@ -297,14 +297,14 @@ const REFUSALS: &[Refusal] = &[
             old_directory(other.path());
             fs::copy(other.path().join("shard-00.mark"), directory.join("shard-00.mark")).unwrap();
         },
-        "Io",
-        "read shard-00.mark: wrong checksum",
+        "Mark",
+        "shard-00.mark: wrong checksum",
     ),
     (
         "a mark is empty",
         |directory| write(directory, "shard-00.mark", b""),
-        "Io",
-        "read shard-00.mark: not a mark: EOF while parsing",
+        "Mark",
+        "shard-00.mark: not a mark: EOF while parsing",
     ),
     (
         "a row is there twice",

@@ -1,5 +1,6 @@
 //! One client's connection: bytes to requests, responses to bytes, in order.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io;
@@ -13,7 +14,7 @@ use futures_lite::future::poll_once;
 use super::api::{Api, Place, Prepared, Running};
 use super::deadlines::{BODY_BYTES_PER_SECOND, Deadlines, Patience, Tick, Watch};
 use super::http::parse::{Limits, Method, Parser, Progress, Refusal, Request, Version};
-use super::http::write::{DateClock, Envelope, Response};
+use super::http::write::{BODY_AT_ONCE_MAX, DateClock, Envelope, Response};
 use super::problem::{Kind, Problem};
 use crate::metrics::CoreMetrics;
 use crate::random;
@@ -26,7 +27,7 @@ const PIPELINE_MAX: usize = 128;
 const READ_BYTES: usize = 4096;
 
 /// Responses are written once this much of them waits, however many more there are.
-const WRITE_BYTES: usize = 64 * 1024;
+const WRITE_BYTES: usize = BODY_AT_ONCE_MAX;
 
 /// How long a refused client is listened to, so that it can read why (RFC 9112 section 9.6).
 const LINGER: Duration = Duration::from_secs(1);
@@ -408,6 +409,18 @@ impl Connection {
             if self.output.len() >= WRITE_BYTES {
                 self.flush().await?;
             }
+            if let Some(body) = exchange.into_large_body() {
+                self.write_large(body).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Only one piece of it is copied at a time.
+    async fn write_large(&mut self, body: Cow<'static, [u8]>) -> Result<(), Gone> {
+        for piece in body.chunks(WRITE_BYTES) {
+            self.output.extend_from_slice(piece);
+            self.flush().await?;
         }
         Ok(())
     }
@@ -489,6 +502,18 @@ impl Front {
             response.write(&envelope, output);
         });
         response.status
+    }
+}
+
+impl Exchange {
+    /// The body that its head was written without.
+    fn into_large_body(self) -> Option<Cow<'static, [u8]>> {
+        match self.turn {
+            Turn::Done(response) if !self.omit_body => {
+                Some(response.body).filter(|body| body.len() > BODY_AT_ONCE_MAX)
+            }
+            Turn::Done(_) | Turn::Running(_) => None,
+        }
     }
 }
 

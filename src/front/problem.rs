@@ -228,7 +228,7 @@ impl Problem {
 
     pub fn forbidden(role: Role, allowed: &[Role]) -> Problem {
         let allowed: Vec<&str> = allowed.iter().map(|role| role.as_str()).collect();
-        let detail = format!("You are {}; this is for {}.", role.as_str(), allowed.join(" and "));
+        let detail = format!("Your role is {}; this is for {}.", role.as_str(), allowed.join(" or "));
         Problem::new(Kind::Forbidden, detail)
     }
 
@@ -247,8 +247,9 @@ impl Problem {
 
     pub fn invalid(errors: &[FieldError]) -> Problem {
         let detail = match errors {
+            [only] if only.pointer.is_empty() => format!("The body {}.", only.detail),
             [only] => format!("{}: {}", only.pointer, only.detail),
-            several => format!("{} members break a rule", several.len()),
+            several => format!("{} rules are broken: 'errors' names each.", several.len()),
         };
         Problem::new(Kind::Invalid, detail).extend("errors", json!(errors))
     }

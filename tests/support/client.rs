@@ -5,6 +5,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use socket2::{Domain, Socket, Type};
 use ureq::http::{Method, Request};
 
 /// Nothing here takes a tenth of it, but on a busy machine.
@@ -170,7 +171,18 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) fn open(address: SocketAddr) -> io::Result<Wire> {
-        let stream = TcpStream::connect(address)?;
+        Wire::over(TcpStream::connect(address)?)
+    }
+
+    /// For answers that are not read: the kernel keeps few of them on this side.
+    pub(crate) fn hard_of_hearing(address: SocketAddr) -> io::Result<Wire> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.set_recv_buffer_size(4096)?;
+        socket.connect(&address.into())?;
+        Wire::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> io::Result<Wire> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;

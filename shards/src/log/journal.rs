@@ -6,7 +6,9 @@
 //! to it. But a commit starts only when the one before is synced: where there are
 //! frames of two commits behind that point, the first of them was durable, and
 //! the wrong frame is damage. They are two where one ends and more follows, and
-//! where a page is there twice: a commit writes each page once.
+//! where a page is there twice: a commit writes each page once. For that to hold,
+//! no commit may go over the frames of one that was cut off or found no room: a
+//! start, and the probe of a full log, empty the journal before they write.
 //!
 //! The format: <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 

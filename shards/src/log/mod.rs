@@ -82,6 +82,24 @@ pub struct LogError {
     pub source: LogErrorSource,
 }
 
+impl LogError {
+    /// Whether the file is not as it was written, so that trying again is of no use.
+    pub fn is_damage(&self) -> bool {
+        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match &self.source {
+            LogErrorSource::Io(_) => false,
+            LogErrorSource::Sqlite(error) => {
+                matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+                    || matches!(
+                        error,
+                        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
+                    )
+            }
+        }
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum LogErrorSource {
     #[error(transparent)]

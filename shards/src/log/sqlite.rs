@@ -221,6 +221,9 @@ impl LogFile {
     /// When the disk refuses.
     pub fn make_durable(&self, epoch: Epoch) -> Result<(), LogError> {
         self.take_over()?;
+        // First, so that the frames of a commit that was cut off are gone: torn by a power cut, a
+        // commit over the first of them would look like damage with others behind it.
+        self.checkpoint()?;
         self.renew_history_view().map_err(self.failed("renew the view in"))?;
         let update = self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()]);
         update.map_err(self.failed("commit to"))?;
@@ -248,6 +251,14 @@ impl LogFile {
             return Err(self.failed("checkpoint")(rusqlite::Error::SqliteFailure(busy, None)));
         }
         Ok(())
+    }
+
+    /// [`LogFile::empty_journal`] without waiting for readers.
+    fn try_to_empty_journal(&self) -> rusqlite::Result<bool> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let emptied = self.empty_journal();
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        emptied
     }
 
     /// False when a reader of another process stands in the way.
@@ -326,7 +337,7 @@ impl Log for SqliteLog {
     /// commit that failed, which recovery would have to tell from a damaged one.
     fn probe(&mut self) -> Result<(), AppendError> {
         let failed = |error| self.file.commit_failed(error);
-        if self.file.empty_journal().map_err(failed)? {
+        if self.file.try_to_empty_journal().map_err(failed)? {
             self.journal_pages = 0;
         }
         self.file.connection.execute_batch(PROBE).map_err(failed)
@@ -358,7 +369,7 @@ impl Log for SqliteLog {
     }
 
     fn close(self: Box<Self>) -> Result<(), LogError> {
-        match self.file.empty_journal() {
+        match self.file.try_to_empty_journal() {
             // A reader beside us, or a full disk: the journal stays, and the next start reads it.
             Ok(_) => {}
             Err(error) if is_full(&error) => {}

@@ -2,6 +2,7 @@
 //! each thing that breaks a rule, all at once.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -23,22 +24,24 @@ use crate::front::problem::{FieldError, Kind, Problem};
 pub(super) fn check_accept(request: &Request<'_>) -> Result<(), Problem> {
     // Several fields are one list (RFC 9110 section 5.3).
     let fields = request.headers("accept").flat_map(|list| list.split(','));
-    let mut ranges = fields.filter(|range| !range.trim().is_empty()).peekable();
-    let json = ["application/json", "application/*", "*/*"];
-    if ranges.peek().is_none() || ranges.any(|range| lists(range, &json)) {
+    let mut ranges = fields.filter(|range| !range.trim().is_empty());
+    if ranges.next().is_none() || lists(request, "accept", &["application/json", "application/*", "*/*"]) {
         return Ok(());
     }
     Err(Problem::plain(Kind::NotAcceptable))
 }
 
-/// Whether an Accept or Accept-Encoding header has one of these, and does not refuse it.
-pub(super) fn lists(header: &str, wanted: &[&str]) -> bool {
-    header.split(',').any(|item| {
-        let mut parts = item.split(';').map(str::trim);
-        let name = parts.next().unwrap_or("").to_ascii_lowercase();
-        let refused = parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"));
-        !refused && wanted.contains(&&*name)
-    })
+/// Whether the Accept or Accept-Encoding fields take what is called by one of `names`. The first
+/// of these that is there decides, so the most particular comes first (RFC 9110 section 12.5.1).
+pub(super) fn lists(request: &Request<'_>, field: &str, names: &[&str]) -> bool {
+    let taken = |name: &&str| {
+        request.headers(field).flat_map(|list| list.split(',')).find_map(|item| {
+            let mut parts = item.split(';').map(str::trim);
+            let is_it = parts.next().is_some_and(|first| first.eq_ignore_ascii_case(name));
+            is_it.then(|| !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000")))
+        })
+    };
+    names.iter().find_map(taken).unwrap_or(false)
 }
 
 /// The members of a JSON object, taken out one by one.
@@ -69,10 +72,10 @@ impl Body {
         })?;
         match value {
             // RFC 8259 section 4 leaves open which of two would count; here neither does.
-            Value::Object(members) if count_members(&request.body) != members.len() => {
-                Err(Problem::invalid(&[error("", "has a member twice")]))
-            }
-            Value::Object(members) => Ok(Body { members, errors: Vec::new() }),
+            Value::Object(members) => match repeated_member(&request.body) {
+                Some(name) => Err(Problem::invalid(&[error(&pointer(&name), "is there twice")])),
+                None => Ok(Body { members, errors: Vec::new() }),
+            },
             _ => Err(Problem::invalid(&[error("", "must be a JSON object")])),
         }
     }
@@ -114,32 +117,37 @@ impl Body {
     }
 }
 
-/// The members of a JSON object, each as often as it is there; 0 for any other text.
-fn count_members(object: &[u8]) -> usize {
-    struct Count(usize);
+/// The first name in a JSON object that an earlier member has already.
+fn repeated_member(object: &[u8]) -> Option<String> {
+    struct Repeated(Option<String>);
 
-    impl<'de> Deserialize<'de> for Count {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Count, D::Error> {
-            deserializer.deserialize_map(Count(0))
+    impl<'de> Deserialize<'de> for Repeated {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Repeated, D::Error> {
+            deserializer.deserialize_map(Repeated(None))
         }
     }
 
-    impl<'de> Visitor<'de> for Count {
-        type Value = Count;
+    impl<'de> Visitor<'de> for Repeated {
+        type Value = Repeated;
 
         fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
             formatter.write_str("a JSON object")
         }
 
-        fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Count, A::Error> {
-            while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
-                self.0 += 1;
+        fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Repeated, A::Error> {
+            let mut names = BTreeSet::new();
+            while let Some((name, IgnoredAny)) = members.next_entry::<String, IgnoredAny>()? {
+                if self.0.is_none() && names.contains(&name) {
+                    self.0 = Some(name);
+                } else {
+                    names.insert(name);
+                }
             }
             Ok(self)
         }
     }
 
-    serde_json::from_slice::<Count>(object).map_or(0, |count| count.0)
+    serde_json::from_slice::<Repeated>(object).ok()?.0
 }
 
 /// RFC 6901 section 3.
@@ -306,12 +314,14 @@ impl Property {
 /// Query parameters, taken out one by one.
 pub(super) struct Query<'a> {
     parameters: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// That were asked for.
+    known: Vec<&'static str>,
     errors: Vec<FieldError>,
 }
 
 impl<'a> Query<'a> {
     pub(super) fn read(request: &Request<'a>) -> Query<'a> {
-        let mut query = Query { parameters: Vec::new(), errors: Vec::new() };
+        let mut query = Query { parameters: Vec::new(), known: Vec::new(), errors: Vec::new() };
         let pairs = request.query.unwrap_or("").split('&').filter(|pair| !pair.is_empty());
         for pair in pairs {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -324,7 +334,8 @@ impl<'a> Query<'a> {
     }
 
     /// A parameter; `None` when it was not given, or is not good.
-    pub(super) fn take<T: Parameter>(&mut self, name: &str) -> Option<T> {
+    pub(super) fn take<T: Parameter>(&mut self, name: &'static str) -> Option<T> {
+        self.known.push(name);
         let place = self.parameters.iter().position(|(known, _)| known == name)?;
         let (_, value) = self.parameters.remove(place);
         let parsed = T::from_text(&value);
@@ -336,7 +347,9 @@ impl<'a> Query<'a> {
     /// 422 with every error noted, and one for each parameter that nobody asked for.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in &self.parameters {
-            self.errors.push(error(&format!("?{name}"), "is not known here, or given twice"));
+            let twice = self.known.contains(&&**name);
+            let detail = if twice { "is given twice" } else { "is not known here" };
+            self.errors.push(error(&format!("?{name}"), detail));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(&self.errors)) }
     }
@@ -354,6 +367,12 @@ pub(in crate::front) trait Parameter: JsonSchema + Sized {
     fn from_text(text: &str) -> Result<Self, String>;
 }
 
+/// A number in its one usual form, without a sign or zeros before it.
+fn digits<T: FromStr>(text: &str) -> Option<T> {
+    let usual = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| usual)
+}
+
 impl Parameter for bool {
     fn from_text(text: &str) -> Result<bool, String> {
         text.parse().map_err(|_| "must be true or false".to_owned())
@@ -362,7 +381,7 @@ impl Parameter for bool {
 
 impl Parameter for Quota {
     fn from_text(text: &str) -> Result<Quota, String> {
-        let quota = text.parse().ok().and_then(Quota::new);
+        let quota = digits(text).and_then(Quota::new);
         quota.ok_or_else(|| format!("must be a whole number from 0 to {QUOTA_MAX}"))
     }
 }
@@ -382,7 +401,7 @@ impl Default for Limit {
 
 impl Parameter for Limit {
     fn from_text(text: &str) -> Result<Limit, String> {
-        let limit = text.parse().ok().filter(|limit| (1..=PAGE_LIMIT_MAX).contains(limit));
+        let limit = digits(text).filter(|limit| (1..=PAGE_LIMIT_MAX).contains(limit));
         limit.map(Limit).ok_or_else(|| format!("must be a whole number from 1 to {PAGE_LIMIT_MAX}"))
     }
 }

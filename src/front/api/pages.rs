@@ -45,20 +45,21 @@ impl File {
         File { gzip: Some(gzip), ..File::new(content_type, plain) }
     }
 
-    fn respond(&self, request: &Request<'_>) -> Response {
+    fn respond(&'static self, request: &Request<'_>) -> Response {
         let known =
             |tags: &str| tags.split(',').any(|tag| matches!(tag.trim(), "*") || tag.trim() == self.tag);
         if request.headers("if-none-match").any(known) {
             return Response::empty(304)
                 .with("ETag", self.tag.clone())
-                .with("Cache-Control", "no-cache".to_owned());
+                .with("Cache-Control", "no-cache".to_owned())
+                .with("Vary", "Accept-Encoding".to_owned());
         }
-        let takes_gzip = request.headers("accept-encoding").any(|list| lists(list, &["gzip", "x-gzip", "*"]));
+        let takes_gzip = lists(request, "accept-encoding", &["gzip", "x-gzip", "*"]);
         let (body, encoding) = match self.gzip {
             Some(gzip) if takes_gzip => (gzip, Some("gzip")),
             _ => (&*self.plain, None),
         };
-        let mut response = Response::new(200, self.content_type, body.to_vec())
+        let mut response = Response::new(200, self.content_type, body)
             .with("ETag", self.tag.clone())
             .with("Cache-Control", "no-cache".to_owned())
             .with("Vary", "Accept-Encoding".to_owned())
@@ -71,7 +72,7 @@ impl File {
     }
 }
 
-fn answer(call: &Call<'_>, file: &File) -> Answer {
+fn answer(call: &Call<'_>, file: &'static File) -> Answer {
     let response = file.respond(call.request);
     Ok(Box::pin(async move { Ok(response) }))
 }
@@ -88,7 +89,7 @@ pub(super) fn docs(call: &Call<'_>) -> Answer {
 }
 
 /// Swagger UI, as `src/front/docs/fetch` puts it there, and what is ours around it.
-static DOCS_FILES: [(&str, LazyLock<File>); 5] = [
+static DOCS_FILES: [(&str, LazyLock<File>); 7] = [
     (
         "swagger-ui-bundle.js",
         LazyLock::new(|| File::gzip(JAVASCRIPT, include_bytes!("../docs/swagger-ui-bundle.js.gz"))),
@@ -98,13 +99,21 @@ static DOCS_FILES: [(&str, LazyLock<File>); 5] = [
         "swagger-ui-bundle.js.LICENSE.txt",
         LazyLock::new(|| File::new(PLAIN, include_bytes!("../docs/swagger-ui-bundle-LICENSES").as_slice())),
     ),
+    (
+        "swagger-ui-LICENSE",
+        LazyLock::new(|| File::new(PLAIN, include_bytes!("../docs/swagger-ui-LICENSE").as_slice())),
+    ),
+    (
+        "swagger-ui-NOTICE",
+        LazyLock::new(|| File::new(PLAIN, include_bytes!("../docs/swagger-ui-NOTICE").as_slice())),
+    ),
     ("swagger-ui.css", LazyLock::new(|| File::gzip(CSS, include_bytes!("../docs/swagger-ui.css.gz")))),
     ("start.js", LazyLock::new(|| File::new(JAVASCRIPT, include_bytes!("../docs/start.js").as_slice()))),
     ("pages.css", LazyLock::new(|| File::new(CSS, include_bytes!("../docs/pages.css").as_slice()))),
 ];
 
-pub(in crate::front) fn docs_file_names() -> [&'static str; 5] {
-    [0, 1, 2, 3, 4].map(|index: usize| DOCS_FILES[index].0)
+pub(in crate::front) fn docs_file_names() -> Vec<&'static str> {
+    DOCS_FILES.iter().map(|(name, _)| *name).collect()
 }
 
 pub(super) fn docs_file(call: &Call<'_>) -> Answer {

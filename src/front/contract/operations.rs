@@ -49,15 +49,22 @@ pub(super) struct Header {
     pub(super) example: &'static str,
 }
 
-pub(super) const LOCATION: Header =
-    Header { name: "Location", about: "The address of what was made.", example: "/api/v1/reservations/7-42" };
+const fn location(example: &'static str) -> Header {
+    Header { name: "Location", about: "The address of what was made.", example }
+}
+pub(super) const LOCATION: Header = location("/api/v1/reservations/7-42");
+const LOCATION_OF_USER: Header = location("/api/v1/users/me");
+const LOCATION_OF_EVENT: Header = location("/api/v1/events/7");
 const ETAG: Header = Header {
     name: "ETag",
     about: "The version of what can be edited. Sales do not change an event's.",
     example: "\"3\"",
 };
-const PAGE_TAG: Header =
-    Header { name: "ETag", about: "The version of this file, for If-None-Match.", example: "\"8d1f03a2\"" };
+const PAGE_TAG: Header = Header {
+    name: "ETag",
+    about: "The version of this file, for If-None-Match.",
+    example: "W/\"8d1f03a2c4e5b697\"",
+};
 const LINK: Header = Header {
     name: "Link",
     about: "The next page, when there is one.",
@@ -172,7 +179,7 @@ impl Operation {
         let headers = &[PAGE_TAG, REVALIDATE, ENCODING, VARY, POLICY, NO_SNIFFING];
         let answers = vec![
             Answer::text("The file.", media, example).with(headers),
-            Answer::empty(304, "It is what the client has already.").with(&[PAGE_TAG, REVALIDATE]),
+            Answer::empty(304, "It is what the client has already.").with(&[PAGE_TAG, REVALIDATE, VARY]),
         ];
         Operation { revalidates: true, ..Operation::new(Tag::Server, summary, about, answers) }
     }
@@ -230,7 +237,7 @@ pub(super) fn operation(endpoint: Endpoint) -> Operation {
             "Register",
             "Makes an account. The first admin is made on the server: `boxoffice admin create`.",
             vec![
-                Answer::json::<User>(201, "The account.", user()).with(&[LOCATION]),
+                Answer::json::<User>(201, "The account.", user()).with(&[LOCATION_OF_USER]),
             ],
         )
         .body::<NewUser>(json!({ "username": "ada", "password": "correct horse", "role": "customer" }))
@@ -295,7 +302,7 @@ pub(super) fn operation(endpoint: Endpoint) -> Operation {
             Tag::Events,
             "Create an event",
             "On sale at once, and its organizer's alone to edit.",
-            vec![Answer::json::<Event>(201, "The event.", event()).with(&[LOCATION, ETAG]).then(OF_EVENT)],
+            vec![Answer::json::<Event>(201, "The event.", event()).with(&[LOCATION_OF_EVENT, ETAG]).then(OF_EVENT)],
         )
         .body::<NewEvent>(json!({ "name": "Recital", "quota": 500 })),
         Endpoint::ListEvents => Operation {

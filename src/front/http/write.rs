@@ -1,5 +1,6 @@
 //! Responses as bytes.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -22,16 +23,21 @@ pub struct Response {
     pub content_type: Option<&'static str>,
     /// Beside those that every answer has.
     pub headers: Vec<(&'static str, String)>,
-    pub body: Vec<u8>,
+    /// Borrowed where it is always the same.
+    pub body: Cow<'static, [u8]>,
 }
+
+/// The largest body that is written with its head. A larger one is for the connection to write in
+/// pieces, so that clients who do not read it cannot each have copies of it made.
+pub const BODY_AT_ONCE_MAX: usize = 64 * 1024;
 
 impl Response {
     pub fn empty(status: u16) -> Response {
-        Response { status, content_type: None, headers: Vec::new(), body: Vec::new() }
+        Response { status, content_type: None, headers: Vec::new(), body: Cow::Borrowed(b"") }
     }
 
-    pub fn new(status: u16, content_type: &'static str, body: Vec<u8>) -> Response {
-        Response { status, content_type: Some(content_type), headers: Vec::new(), body }
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Response {
+        Response { status, content_type: Some(content_type), headers: Vec::new(), body: body.into() }
     }
 
     pub fn with(mut self, name: &'static str, value: String) -> Response {
@@ -54,6 +60,7 @@ pub struct Envelope<'a> {
 }
 
 impl Response {
+    /// With its body, unless that is larger than [`BODY_AT_ONCE_MAX`].
     pub fn write(&self, envelope: &Envelope<'_>, out: &mut Vec<u8>) {
         let mut number = itoa::Buffer::new();
         let mut put = |part: &str| out.extend_from_slice(part.as_bytes());
@@ -86,7 +93,7 @@ impl Response {
             put("\r\nConnection: keep-alive");
         }
         put("\r\n\r\n");
-        if !envelope.omit_body {
+        if !envelope.omit_body && self.body.len() <= BODY_AT_ONCE_MAX {
             out.extend_from_slice(&self.body);
         }
     }
