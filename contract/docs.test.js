@@ -1,5 +1,6 @@
 // Whether /docs works in a browser: it shows every operation, "Try it out" logs in and
-// reserves a ticket, and nothing breaks the page's Content-Security-Policy.
+// reserves a ticket, and nothing breaks the page's Content-Security-Policy. The picture in the
+// README: SCREENSHOTS=../docs contract/check.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -60,7 +61,7 @@ test("the contract is shown, and a ticket can be reserved from it", async (t) =>
   assert.equal(after.reserved, before.reserved + 2);
   if (process.env.SCREENSHOTS) {
     await sale.block.locator(".live-responses-table").scrollIntoViewIfNeeded();
-    await page.screenshot({ path: `${process.env.SCREENSHOTS}/docs-tried.png` });
+    await page.screenshot({ path: `${process.env.SCREENSHOTS}/try-it.png` });
   }
   assert.deepEqual(complaints, []);
 });

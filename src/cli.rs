@@ -62,7 +62,8 @@ struct ServeOptions {
     #[arg(long, default_value = "127.0.0.1:9092", env = "BOXOFFICE_LISTEN", value_name = "ADDR", value_parser = address)]
     listen: SocketAddr,
 
-    /// Shards, each on a core of its own while there are enough; may change between starts [default: the CPUs]
+    /// Shards, each on a core of its own while there are enough; may change between starts [1 to 64;
+    /// default: the CPUs]
     #[arg(long, env = "BOXOFFICE_SHARDS", value_name = "N", value_parser = shard_count)]
     shards: Option<usize>,
 
@@ -74,8 +75,8 @@ struct ServeOptions {
     #[arg(long, env = "BOXOFFICE_DEMO")]
     demo: bool,
 
-    /// Connections held at once; more are answered 503 and closed [default: the limit of open
-    /// files, less 512]
+    /// Connections held at once; more are answered 503 and closed [1 and more; default: the limit
+    /// of open files, less 512]
     #[arg(long, env = "BOXOFFICE_MAX_CONNECTIONS", value_name = "N", value_parser = connection_count)]
     max_connections: Option<usize>,
 
@@ -115,19 +116,19 @@ struct LimitOptions {
 /// How long clients may take.
 #[derive(Debug, Args)]
 struct PatienceOptions {
-    /// Seconds for a request's head, from its first byte
+    /// Seconds for a request's head, from its first byte [0.1 to 86400]
     #[arg(long, env = "BOXOFFICE_HEAD_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     head_timeout: Duration,
 
-    /// Seconds before a request's body has to keep up 1 KiB a second
+    /// Seconds before a request's body has to keep up 1 KiB a second [0.1 to 86400]
     #[arg(long, env = "BOXOFFICE_BODY_GRACE", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     body_grace: Duration,
 
-    /// Seconds that a connection may be idle between requests
+    /// Seconds that a connection may be idle between requests [0.1 to 86400]
     #[arg(long, env = "BOXOFFICE_IDLE_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     idle_timeout: Duration,
 
-    /// Seconds that a client may leave its answers unread
+    /// Seconds that a client may leave its answers unread [0.1 to 86400]
     #[arg(long, env = "BOXOFFICE_STALL_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     stall_timeout: Duration,
 }

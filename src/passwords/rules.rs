@@ -20,7 +20,7 @@ pub(crate) fn check(password: &str, username: Option<&Username>) -> Result<(), S
         return Err("must not be the username".to_owned());
     }
     if is_common(&password.to_ascii_lowercase()) {
-        return Err("is one of the most common passwords, which are guessed first".to_owned());
+        return Err("is one of the most common passwords, which are guessed first: choose another".to_owned());
     }
     Ok(())
 }

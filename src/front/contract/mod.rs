@@ -1,8 +1,8 @@
 //! The contract: an OpenAPI 3.1 document of every route, made from the table
 //! that routes, the types that are read and written, and the table of problems.
 //!
-//! Debug builds hold every answer against it, so each test of the server is a
-//! test of its contract.
+//! Debug builds hold the head of what endpoints answer against it (status, media type, names of
+//! headers), so each test of the server is a test of its contract.
 
 mod operations;
 
@@ -117,7 +117,7 @@ explains the problem, `detail` says what to change. 503 means that nothing was d
 **Every GET** is also a HEAD. Methods that an address does not take are answered with 405 and `Allow`.";
 
 struct Document {
-    /// Schemas of what is read, and of what is written: an `Option` means another thing in each.
+    /// Of what is read and what is written.
     schemas: SchemaGenerator,
     responses: BTreeMap<String, Value>,
 }

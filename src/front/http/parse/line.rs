@@ -251,7 +251,7 @@ const LINE: Refusal = Refusal {
     detail: "send a request line of a method, a target and a version, with one space between",
 };
 
-const METHOD: Refusal = Refusal { status: 501, detail: "use a method that is known here" };
+const METHOD: Refusal = Refusal { status: 501, detail: "use a method of RFC 9110, or PATCH" };
 
 const VERSION: Refusal = Refusal { status: 505, detail: "use HTTP/1.1" };
 
