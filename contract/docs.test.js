@@ -1,6 +1,6 @@
 // Whether /docs works in a browser: it shows every operation, "Try it out" logs in and
 // reserves a ticket, and nothing breaks the page's Content-Security-Policy. The picture in the
-// README: SCREENSHOTS=../docs contract/check.
+// README is its try-it.png: SCREENSHOTS=FOLDER contract/check.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
