@@ -236,6 +236,40 @@ impl Drop for Raise<'_> {
 
 const SECRET: &str = "a secret that the test knows: 32+";
 
+/// A request that waits behind answers that its client does not read begins when they are read,
+/// and not with the token as it was when its bytes came.
+#[test]
+fn a_token_ends_also_for_what_waits_in_a_pipeline() {
+    let stage = Stage::on(Server::start(
+        std::path::Path::new("."),
+        &["--demo", "--storage", "memory", "--shards", "1", "--stall-timeout", "60"],
+    ));
+    let mut waited = 0;
+    // How many answers the kernel takes is its own affair: the sale waits behind one of these.
+    for answers in 1..=4 {
+        let event = stage.event(10);
+        let customer = stage.anyone.sign_up(&format!("waits-{answers}"), "customer");
+        let token = customer.token.as_deref();
+        let mut wire = Wire::hard_of_hearing(stage.server.address).expect("the server takes a connection");
+        wire.ask(request("GET", "/api/v1/users/me", token, "", "")).expect(200);
+        let large = request("GET", "/docs/swagger-ui-bundle.js", None, "", "").repeat(answers);
+        let path = format!("/api/v1/events/{event}/reservations");
+        wire.send(large + &request("POST", &path, token, "", "{\"quantity\":1}"))
+            .expect("the kernel takes it");
+        thread::sleep(Duration::from_millis(300));
+        let change = json!({ "current": PASSWORD, "new": "another good one" });
+        customer.put("/api/v1/users/me/password", &change).expect(204);
+        let sold = number(&stage.seen(event), "reserved");
+        for _ in 0..answers {
+            wire.next().expect(200);
+        }
+        wire.next().expect(if sold == 1 { 201 } else { 401 });
+        assert_eq!(number(&stage.seen(event), "reserved"), sold, "sold behind {answers} with an ended token");
+        waited += 1 - sold;
+    }
+    assert!(waited > 0, "nothing ever waited");
+}
+
 /// Many clients use tokens of an account, on all cores, while something ends them. Whoever has
 /// seen the change's answer is sure that no request sent afterwards is taken.
 ///

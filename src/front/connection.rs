@@ -318,11 +318,13 @@ impl Connection {
         let mut owes_continue = false;
         while !self.closing {
             match self.next(start) {
+                Next::Request { exchange, safe, shard, .. } if !self.pipeline.takes(safe, shard) => {
+                    // It is read again when it is its turn: its token may have ended by then.
+                    drop(exchange);
+                    self.answer_all().await?;
+                }
                 Next::Request { exchange, safe, shard, consumed } => {
                     start += consumed;
-                    if !self.pipeline.takes(safe, shard) {
-                        self.answer_all().await?;
-                    }
                     self.closing = exchange.close;
                     self.begin(safe, shard, exchange).await;
                 }
@@ -383,6 +385,7 @@ impl Connection {
 
     /// Starts a request: what it asks of a shard is on its way when this returns.
     async fn begin(&mut self, safe: bool, shard: Option<usize>, mut exchange: Exchange) {
+        self.front.metrics.requests.add(1);
         if let Turn::Running(running) = &mut exchange.turn
             && let Some(result) = poll_once(running).await
         {
@@ -458,7 +461,6 @@ impl Connection {
 impl Front {
     fn exchange(&self, request: &Request<'_>, prepared: Prepared) -> Exchange {
         self.requests.update(|requests| requests + 1);
-        self.metrics.requests.add(1);
         Exchange {
             turn: match prepared.answer {
                 Ok(running) => Turn::Running(running),
@@ -474,7 +476,6 @@ impl Front {
     /// The last answer on a connection whose bytes cannot be trusted any more.
     fn refusal(&self, response: Response) -> Exchange {
         self.requests.update(|requests| requests + 1);
-        self.metrics.requests.add(1);
         Exchange {
             turn: Turn::Done(response),
             request_id: self.request_id(None),

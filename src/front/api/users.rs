@@ -224,7 +224,7 @@ pub(super) fn change_role(api: &Api, call: &Call<'_>) -> Answer {
     Ok(Box::pin(to_the_end(async move {
         let _alone = common.administration.lock().await;
         let account = account_to_change(&shards, user).await?;
-        if account.role == Role::Admin && role != Role::Admin {
+        if account.role == Role::Admin && role != Role::Admin && !account.removed {
             keep_an_admin(&shards).await?;
         }
         let username = account.username;
