@@ -111,6 +111,9 @@ impl Guess {
     /// [`QueueFull`], and nothing was done.
     pub async fn check(mut self, password: String, hash: Option<Box<str>>) -> Result<bool, QueueFull> {
         let nobodys = Arc::clone(&self.passwords.nobodys);
+        // One that is too long for any account is not hashed at length.
+        let fits = password.chars().count() <= PASSWORD_CHARS_MAX;
+        let (password, hash) = if fits { (password, hash) } else { (String::new(), None) };
         let work = move || {
             let right = verify_now(&password, hash.as_deref().unwrap_or(&nobodys));
             right && hash.is_some()

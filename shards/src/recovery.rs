@@ -123,7 +123,7 @@ pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result
         None => Manifest::new(random_cluster()),
     };
     let debris = find_debris(directory, &manifest.file_names())?;
-    let mut files = open_named_files(directory, &manifest)?;
+    let mut files = open_named_files(directory, &manifest, progress)?;
     let replayed = replay(&manifest, &mut files, shard_count, progress)?;
 
     // Nothing is refused from here on: before, nothing may be changed.
@@ -224,7 +224,11 @@ fn random_cluster() -> u64 {
 }
 
 /// Opens every file that the manifest names, and checks that each is what it is said to be.
-fn open_named_files(directory: &Path, manifest: &Manifest) -> Result<Vec<NamedFile>, RecoveryError> {
+fn open_named_files(
+    directory: &Path,
+    manifest: &Manifest,
+    progress: &Progress,
+) -> Result<Vec<NamedFile>, RecoveryError> {
     let mut files = Vec::new();
     for name in manifest.file_names() {
         let path = directory.join(&name);
@@ -250,6 +254,7 @@ fn open_named_files(directory: &Path, manifest: &Manifest) -> Result<Vec<NamedFi
         let (extent, row_count) = (Extent::of(committed), log.row_count()?);
         extent.check_row_count(&path, row_count)?;
         check_journal(&path, row_count)?;
+        progress.records_total.fetch_add(row_count, Ordering::Relaxed);
         files.push(NamedFile { name, log, mark_file, extent });
     }
     Ok(files)
@@ -302,8 +307,8 @@ fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<String>, Recove
 fn remove_debris(directory: &Path, names: &[String]) -> Result<(), RecoveryError> {
     for name in names {
         let log = directory.join(name);
-        let beside = ["-wal", "-shm"].map(|suffix| directory.join(format!("{name}{suffix}")));
-        for path in [MarkFile::path_for(&log), log].into_iter().chain(beside) {
+        let shared_memory = directory.join(format!("{name}-shm"));
+        for path in [MarkFile::path_for(&log), journal_of(&log), shared_memory, log] {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(io_error("remove", &path)(error));
@@ -363,9 +368,6 @@ fn replay(
     shard_count: usize,
     progress: &Progress,
 ) -> Result<Replayed, RecoveryError> {
-    for file in &*files {
-        progress.records_total.fetch_add(file.log.row_count()?, Ordering::Relaxed);
-    }
     thread::scope(|scope| {
         let (senders, appliers): (Vec<_>, Vec<_>) = (0..shard_count)
             .map(|_| {

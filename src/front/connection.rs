@@ -318,12 +318,15 @@ impl Connection {
         let mut owes_continue = false;
         while !self.closing {
             match self.next(start) {
-                Next::Request { exchange, safe, shard, .. } if !self.pipeline.takes(safe, shard) => {
-                    // It is read again when it is its turn: its token may have ended by then.
-                    drop(exchange);
-                    self.answer_all().await?;
-                }
                 Next::Request { exchange, safe, shard, consumed } => {
+                    if !self.pipeline.takes(safe, shard) {
+                        let seen = (self.watch.now(), self.front.api.verified.asking());
+                        self.answer_all().await?;
+                        if seen != (self.watch.now(), self.front.api.verified.asking()) {
+                            // It is read again, now that it is its turn: its token may have ended.
+                            continue;
+                        }
+                    }
                     start += consumed;
                     self.closing = exchange.close;
                     self.begin(safe, shard, exchange).await;

@@ -56,7 +56,7 @@ struct Entry {
 }
 
 /// When a shard was asked about a token, as seen from this core.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
     revocations: u64,
 }
@@ -82,10 +82,9 @@ impl Verified {
 
     /// Keeps a token that its account stood by when the shard was asked.
     pub fn remember(&self, asked: Asked, token: Box<str>, claimed: Claimed) {
-        let mut tokens = self.tokens.borrow_mut();
-        if asked.revocations == tokens.revocations {
+        if asked == self.asking() {
             let Claimed { identity, good_until, .. } = claimed;
-            tokens.put(Entry { token, good_until, identity });
+            self.tokens.borrow_mut().put(Entry { token, good_until, identity });
         }
     }
 

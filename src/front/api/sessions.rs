@@ -9,7 +9,6 @@ use super::users::User;
 use super::{Answer, Api, Call, json_response};
 use crate::front::auth::TOKEN_LIFE_SECONDS;
 use crate::front::problem::{Kind, Problem};
-use crate::passwords::PASSWORD_CHARS_MAX;
 use crate::random;
 
 /// What logging in gives.
@@ -37,9 +36,8 @@ body! {
 pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
     no_query(call.request)?;
     let Credentials { username: name, password } = Credentials::read(call.request)?;
-    // What no account can have is as wrong as what none has; it is not hashed at length.
+    // What no account can have is as wrong as what none has.
     let username = Username::new(&name).ok();
-    let password = Some(password).filter(|password| password.chars().count() <= PASSWORD_CHARS_MAX);
     let address = call.address(api);
     let shards = api.shards.clone();
     let common = api.common.clone();
@@ -54,8 +52,8 @@ pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
         };
         let account = account.filter(|account| !account.removed);
         let hash = account.as_ref().map(|account| account.password_hash.clone());
-        let right = guess.check(password.clone().unwrap_or_default(), hash).await?;
-        let (Some(account), Some(_), true) = (account, password, right) else {
+        let right = guess.check(password, hash).await?;
+        let (Some(account), true) = (account, right) else {
             return Err(Problem::wrong_credentials(Kind::WrongCredentials.explanation()));
         };
         let id = format!("{:016x}", random::u64());

@@ -185,8 +185,6 @@ pub(super) fn change_password(api: &Api, call: &Call<'_>) -> Answer {
         let account = shards.account(username.clone()).await?;
         let account = account.filter(|account| account.id == user && !account.removed);
         let account = account.ok_or_else(Problem::unauthorized)?;
-        let fits = current.chars().count() <= PASSWORD_CHARS_MAX;
-        let current = if fits { current } else { String::new() };
         if !guess.check(current, Some(account.password_hash)).await? {
             return Err(Problem::wrong_credentials("The current password is another."));
         }
@@ -224,8 +222,8 @@ pub(super) fn change_role(api: &Api, call: &Call<'_>) -> Answer {
     Ok(Box::pin(to_the_end(async move {
         let _alone = common.administration.lock().await;
         let account = account_to_change(&shards, user).await?;
-        if account.role == Role::Admin && role != Role::Admin && !account.removed {
-            keep_an_admin(&shards).await?;
+        if role != Role::Admin {
+            keep_an_admin(&shards, &account).await?;
         }
         let username = account.username;
         let change = ChangeRole { user, username, by, role, next_token_version: random::u64() };
@@ -244,9 +242,7 @@ pub(super) fn remove(api: &Api, call: &Call<'_>) -> Answer {
     Ok(Box::pin(to_the_end(async move {
         let _alone = common.administration.lock().await;
         let account = account_to_change(&shards, user).await?;
-        if account.role == Role::Admin && !account.removed {
-            keep_an_admin(&shards).await?;
-        }
+        keep_an_admin(&shards, &account).await?;
         shards.remove_user(RemoveUser { user, username: account.username, by }).await?;
         Ok(Response::empty(204))
     })))
@@ -256,9 +252,12 @@ async fn account_to_change(shards: &Shards, user: UserId) -> Result<Box<AccountV
     shards.account_of(user).await?.ok_or_else(|| Problem::plain(Kind::NotFound))
 }
 
-/// Refuses, where the admin that is about to go is the last. While one such change is under way
+/// Refuses, where the account that is about to change is the last admin. While one such change is under way
 /// no other is, so that two admins cannot remove each other at the same time.
-async fn keep_an_admin(shards: &Shards) -> Result<(), Problem> {
+async fn keep_an_admin(shards: &Shards, account: &AccountView) -> Result<(), Problem> {
+    if account.role != Role::Admin || account.removed {
+        return Ok(());
+    }
     match shards.totals().await?.admins {
         0 | 1 => Err(Problem::plain(Kind::LastAdmin)),
         _ => Ok(()),
