@@ -280,16 +280,16 @@ fn far_more_than_fits_with_a_slow_disk() {
 /// last ones are answered, so that five times what fits waits with the clients, and none is refused.
 #[test]
 fn far_more_than_fits_with_a_busy_cpu() {
-    const IN_FLIGHT: usize = 1024;
-    /// One read brings some eight requests of each: all together stay below the bound.
+    const IN_FLIGHT: usize = 2048;
+    /// One read brings some sixteen requests of each: all together stay below the bound.
     const CONNECTIONS: usize = 64;
-    const FIT: usize = 8;
+    const FIT: usize = 16;
     const TOO_MANY: usize = 5 * IN_FLIGHT / CONNECTIONS;
     const THREADS: usize = 4;
     /// Twice what is read and written for a connection at a time, and what is under way for it.
     const BYTES_EACH_MAX: u64 = 64 * 1024;
     const SALE_BYTES: u64 = 512;
-    let arguments = ["--demo", "--storage", "memory", "--shards", "1", "--max-in-flight", "1024"];
+    let arguments = ["--demo", "--storage", "memory", "--shards", "1", "--max-in-flight", "2048"];
     let stage = Stage::on(Server::start(Path::new("."), &arguments));
     let events: Vec<u64> = (0..8).map(|_| stage.event(10_000_000)).collect();
     let figures = figures_wanted();

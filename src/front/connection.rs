@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::poll_once;
@@ -23,8 +25,12 @@ use crate::rt::net::Stream;
 /// Requests of one connection that are read but not yet answered.
 const PIPELINE_MAX: usize = 128;
 
-/// What one read asks for: a few requests, and little memory while idle.
-const READ_BYTES: usize = 4096;
+/// What one read asks for. A core has one buffer of this size for all its connections, since
+/// most of what comes is run before the next connection is looked at.
+const READ_BYTES: usize = 8 * 1024;
+
+/// What a read adds to a request that is half there: little, since thousands may send slowly.
+const READ_ON_BYTES: usize = 4096;
 
 /// Responses are written once this much of them waits, however many more there are.
 const WRITE_BYTES: usize = BODY_AT_ONCE_MAX;
@@ -54,6 +60,10 @@ pub struct Front {
     turned_away: Cell<usize>,
     request_id_prefix: String,
     requests: Cell<u64>,
+    /// Lent to the connection that reads.
+    input: Cell<Vec<u8>>,
+    /// Lent to the connection that writes.
+    output: Cell<Vec<u8>>,
 }
 
 impl Front {
@@ -69,6 +79,8 @@ impl Front {
             turned_away: Cell::new(0),
             request_id_prefix: format!("{:08x}", random::u64() as u32),
             requests: Cell::new(0),
+            input: Cell::default(),
+            output: Cell::default(),
         }
     }
 
@@ -96,36 +108,45 @@ impl Front {
 
 /// Tells a client that all connections are taken, and nothing more: it gets no place that those
 /// who were here first could need. Of a crowd, the first are listened to so that they can read it.
-pub async fn turn_away(front: Rc<Front>, mut stream: Stream) {
+pub async fn turn_away(front: Rc<Front>, stream: Stream) {
     let exchange = front.refusal(Problem::unavailable(Kind::TooManyConnections).into_response());
     let mut output = Vec::new();
     front.put(&exchange, &mut output);
     // One write into an empty socket buffer takes it whole, or the client has gone.
-    let _ = stream.write(output, 0).await;
+    let _ = stream.write(&output).await;
     if front.turned_away.get() < TURNED_AWAY_MAX {
         front.turned_away.update(|count| count + 1);
         let watch = front.deadlines.watch(stream.closer());
-        linger(&mut stream, &watch).await;
+        linger(&stream, &watch).await;
         front.turned_away.update(|count| count - 1);
     }
 }
 
 /// Half-closes, and lets the client read its last answer: closing while it still
 /// sends would reset the connection, and the answer with it (RFC 9112 section 9.6).
-async fn linger(stream: &mut Stream, watch: &Watch) {
-    if stream.end_writing().await.is_err() {
+async fn linger(stream: &Stream, watch: &Watch) {
+    if stream.end_writing().is_err() {
         return;
     }
     watch.read_until(watch.now().after(LINGER));
-    let mut unheard = Vec::new();
-    while !watch.has_expired() {
-        let (result, buffer) = stream.read(unheard, READ_BYTES, |context| watch.poll_expired(context)).await;
-        unheard = buffer;
+    let mut unheard = Vec::with_capacity(READ_ON_BYTES);
+    while readable(stream, watch).await {
         unheard.clear();
-        if !matches!(result, Ok(1..)) {
-            return;
+        match stream.read(&mut unheard) {
+            Ok(1..) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(0) | Err(_) => return,
         }
     }
+}
+
+/// Waits until there is something to read; false when the time for that is over.
+async fn readable(stream: &Stream, watch: &Watch) -> bool {
+    poll_fn(|context| match stream.poll_readable(context) {
+        Poll::Ready(()) => Poll::Ready(true),
+        Poll::Pending => watch.poll_expired(context).map(|()| false),
+    })
+    .await
 }
 
 /// Serves a connection until either side ends it.
@@ -269,7 +290,7 @@ impl Connection {
             self.serve_input().await?;
             self.busy = Some(busy).filter(|_| !self.input.is_empty() && (self.in_body || self.closing));
         }
-        linger(&mut self.stream, &self.watch).await;
+        linger(&self.stream, &self.watch).await;
         Ok(())
     }
 
@@ -296,20 +317,23 @@ impl Connection {
     }
 
     async fn read(&mut self) -> Result<(), Unread> {
-        let buffer = std::mem::take(&mut self.input);
-        let (result, buffer) =
-            self.stream.read(buffer, READ_BYTES, |context| self.watch.poll_expired(context)).await;
-        self.input = buffer;
-        match result {
-            Ok(1..) => {
-                self.read_at = Instant::now();
-                Ok(())
+        while readable(&self.stream, &self.watch).await {
+            if self.input.is_empty() {
+                self.input = self.front.input.take();
+                self.input.reserve(READ_BYTES);
+            } else {
+                self.input.reserve(READ_ON_BYTES);
             }
-            Err(error) if error.kind() == io::ErrorKind::TimedOut && self.watch.has_expired() => {
-                Err(Unread::Late)
+            match self.stream.read(&mut self.input) {
+                Ok(1..) => {
+                    self.read_at = Instant::now();
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.keep_input(0),
+                Ok(0) | Err(_) => return Err(Unread::Gone),
             }
-            Ok(0) | Err(_) => Err(Unread::Gone),
         }
+        Err(Unread::Late)
     }
 
     /// Runs every whole request that was read, and writes what came of them.
@@ -343,9 +367,9 @@ impl Connection {
             }
         }
         if start > 0 {
-            self.drop_input(start);
             self.reading = Reading::Nothing;
         }
+        self.keep_input(start);
         self.answer_all().await?;
         if owes_continue {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -370,12 +394,20 @@ impl Connection {
         }
     }
 
-    /// Forgets what was run, and the memory that only a large request needed.
-    fn drop_input(&mut self, end: usize) {
-        if self.input.capacity() > READ_BYTES && self.input.len() - end <= READ_BYTES {
-            self.input = self.input[end..].to_vec();
-        } else {
-            self.input.drain(..end);
+    /// Forgets what was run. The rest is kept in a buffer of its own, unless it is large, so that
+    /// the core's goes on to the next connection.
+    fn keep_input(&mut self, start: usize) {
+        let rest = self.input.len() - start;
+        if self.input.capacity() < READ_BYTES && rest > 0 || rest > READ_ON_BYTES {
+            self.input.drain(..start);
+            return;
+        }
+        let rest = self.input[start..].to_vec();
+        let mut buffer = std::mem::replace(&mut self.input, rest);
+        // What a large body needed goes.
+        if (READ_BYTES..=2 * READ_BYTES).contains(&buffer.capacity()) {
+            buffer.clear();
+            self.front.input.set(buffer);
         }
     }
 
@@ -411,6 +443,9 @@ impl Connection {
                 };
                 exchange.turn = Turn::Done(result.unwrap_or_else(Problem::into_response));
             }
+            if self.output.is_empty() {
+                self.output = self.front.output.take();
+            }
             self.refused += u64::from(self.front.put(&exchange, &mut self.output) == 503);
             if self.output.len() >= WRITE_BYTES {
                 self.flush().await?;
@@ -438,10 +473,7 @@ impl Connection {
         let mut written = 0;
         while written < self.output.len() {
             self.watch.write_until(self.watch.now().after(self.front.patience.stalled));
-            let buffer = std::mem::take(&mut self.output);
-            let (result, buffer) = self.stream.write(buffer, written).await;
-            self.output = buffer;
-            match result {
+            match self.stream.write(&self.output[written..]).await {
                 Ok(count) if count > 0 => written += count,
                 Ok(_) | Err(_) => return Err(Gone),
             }
@@ -451,11 +483,11 @@ impl Connection {
             self.front.metrics.refusal_time.observe(self.read_at.elapsed(), self.refused);
             self.refused = 0;
         }
-        if self.output.capacity() <= READ_BYTES {
-            self.output.clear();
-        } else {
-            // What a few answers need is kept; what a burst needed is not.
-            self.output = Vec::new();
+        let mut buffer = std::mem::take(&mut self.output);
+        // What a burst needed goes.
+        if buffer.capacity() <= WRITE_BYTES {
+            buffer.clear();
+            self.front.output.set(buffer);
         }
         Ok(())
     }

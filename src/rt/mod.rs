@@ -7,6 +7,7 @@
 pub(crate) mod channel;
 pub(crate) mod net;
 mod probe;
+mod readiness;
 
 use std::future::Future;
 use std::io;

@@ -1,19 +1,23 @@
-//! TCP: listeners shared by all cores through the kernel, and streams with
-//! owned buffers, which any runtime can serve.
-#![allow(unsafe_code, reason = "the runtime takes listeners only as raw descriptors")]
+//! TCP: listeners shared by all cores through the kernel, and streams.
+#![allow(unsafe_code, reason = "a connection is ended from beside it by its raw descriptor")]
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_lite::{AsyncRead, AsyncWriteExt};
+use rustix::buffer::spare_capacity;
+use rustix::io::Errno;
+use rustix::net::{
+    RecvFlags, SendFlags, Shutdown, SocketFlags, acceptfrom_with, recv, send, shutdown, sockopt,
+};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+
+use super::readiness::{Readiness, Watched};
 
 /// Connections that the kernel holds for one core until it accepts them: a
 /// noon rush of thousands within the few milliseconds that a batch may take.
@@ -95,67 +99,98 @@ impl BoundListener {
         let BoundListener { socket, claim } = self;
         socket.set_nonblocking(true)?;
         socket.listen(BACKLOG)?;
-        // SAFETY: the descriptor is open, a listening TCP socket, and given away here.
-        let listener = unsafe { glommio::net::TcpListener::from_raw_fd(socket.into_raw_fd()) };
+        let listener = Readiness::start()?.watch(socket.into())?;
         drop(claim);
         Ok(Listener(listener))
     }
 }
 
-pub struct Listener(glommio::net::TcpListener);
+pub struct Listener(Watched);
 
 impl Listener {
     /// # Errors
     ///
     /// Of one connection, or for want of descriptors: worth another try a moment later.
     pub async fn accept(&self) -> io::Result<Stream> {
-        let stream = self.0.accept().await.map_err(io::Error::from)?;
-        stream.set_nodelay(true).map_err(io::Error::from)?;
-        Ok(Stream(stream))
+        loop {
+            poll_fn(|context| self.0.poll_readable(context)).await;
+            match acceptfrom_with(&self.0, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok((socket, peer)) => {
+                    sockopt::set_tcp_nodelay(&socket, true)?;
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+                    return Ok(Stream { socket: self.0.readiness().watch(socket)?, peer });
+                }
+                Err(Errno::AGAIN) => self.0.would_block(),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }
 
-pub struct Stream(glommio::net::TcpStream);
+pub struct Stream {
+    socket: Watched,
+    peer: IpAddr,
+}
 
 impl Stream {
-    /// Appends what comes, at most `room` bytes, to `buffer` and gives it back;
-    /// 0 bytes when the client has ended its side, `TimedOut` when nothing came before `poll_end`
-    /// was ready.
-    pub async fn read(
-        &mut self,
-        mut buffer: Vec<u8>,
-        room: usize,
-        poll_end: impl Fn(&mut Context<'_>) -> Poll<()>,
-    ) -> (io::Result<usize>, Vec<u8>) {
-        let filled = buffer.len();
-        buffer.resize(filled + room, 0);
-        // By hand, because each idle connection waits here, and combinators make it larger.
-        let result = poll_fn(|context| {
-            let read = Pin::new(&mut self.0).poll_read(context, &mut buffer[filled..]);
-            if read.is_pending() && poll_end(context).is_ready() {
-                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+    /// Ready when a read has something to say: bytes, the end, or an error.
+    pub fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
+        self.socket.poll_readable(context)
+    }
+
+    /// Appends what has come to `buffer`, as much as it has room for: how many bytes, 0 when the
+    /// client has ended its side.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` when there is nothing after all; else the connection is gone.
+    pub fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        let room = buffer.capacity() - buffer.len();
+        debug_assert!(room > 0, "an empty read would look like the client's end");
+        match recv(&self.socket, spare_capacity(buffer), RecvFlags::DONTWAIT) {
+            Ok((_, count)) => {
+                if count < room {
+                    self.socket.was_emptied();
+                }
+                Ok(count)
             }
-            read
-        });
-        let result = result.await;
-        buffer.truncate(filled + result.as_ref().copied().unwrap_or(0));
-        (result, buffer)
+            Err(error) => {
+                if error == Errno::AGAIN {
+                    self.socket.would_block();
+                }
+                Err(error.into())
+            }
+        }
     }
 
-    /// Writes some of `buffer`, from `start` on, and gives it back with how much that was.
-    pub async fn write(&mut self, buffer: Vec<u8>, start: usize) -> (io::Result<usize>, Vec<u8>) {
-        let result = self.0.write(&buffer[start..]).await;
-        (result, buffer)
+    /// Writes some of `bytes`, and says how much.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is gone.
+    pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
+                Ok(count) => return Ok(count),
+                Err(Errno::AGAIN) => {
+                    self.socket.was_filled();
+                    poll_fn(|context| self.socket.poll_writable(context)).await;
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
-    /// The client's address, or 0.0.0.0 when it has gone already.
+    /// The client's address.
     pub fn peer(&self) -> IpAddr {
-        self.0.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
+        self.peer
     }
 
     /// Something that can end this connection while a write of it waits.
     pub fn closer(&self) -> Closer {
-        Closer(self.0.as_raw_fd())
+        Closer(self.socket.as_fd().as_raw_fd())
     }
 
     /// Tells the client that no more will come.
@@ -163,8 +198,8 @@ impl Stream {
     /// # Errors
     ///
     /// When the connection is gone.
-    pub async fn end_writing(&self) -> io::Result<()> {
-        self.0.shutdown(Shutdown::Write).await.map_err(io::Error::from)
+    pub fn end_writing(&self) -> io::Result<()> {
+        Ok(shutdown(&self.socket, Shutdown::Write)?)
     }
 }
 
@@ -177,6 +212,6 @@ impl Closer {
         // SAFETY: the stream that this was made from is still open, see above.
         let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
         // It fails when the connection is gone already, which is as good.
-        let _ = rustix::net::shutdown(socket, rustix::net::Shutdown::Both);
+        let _ = shutdown(socket, Shutdown::Both);
     }
 }

@@ -1,0 +1,173 @@
+//! Which of a core's sockets can be read or written: one epoll instance for all of
+//! them, edge-triggered, and one task that the runtime wakes when it has news.
+//!
+//! The runtime's own way is a poll request to the kernel for each read that has to
+//! wait. The kernel interrupts a running thread for each of them that completes, and
+//! each costs an entry in both rings; here a socket is registered once, news gather in
+//! silence, and one system call brings all of them.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use glommio::io::PollableFd;
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use slab::Slab;
+
+/// News that one system call brings.
+const EVENTS_AT_ONCE: usize = 256;
+
+pub(super) struct Readiness {
+    epoll: Rc<OwnedFd>,
+    /// By the number that the kernel gives back with news.
+    sockets: RefCell<Slab<Rc<Sides>>>,
+}
+
+/// A registered socket.
+struct Sides {
+    read: Side,
+    write: Side,
+    /// The other end has closed its side, or there is an error: a read tells which. No news will
+    /// come of that a second time.
+    ended: Cell<bool>,
+}
+
+/// One direction of a socket.
+#[derive(Default)]
+struct Side {
+    /// Until the kernel says that a call would have to wait.
+    ready: Cell<bool>,
+    waiter: Cell<Option<Waker>>,
+}
+
+/// A socket, and what is known of it. Closed when this is dropped.
+pub(super) struct Watched {
+    socket: OwnedFd,
+    sides: Rc<Sides>,
+    readiness: Rc<Readiness>,
+    key: usize,
+}
+
+impl Readiness {
+    /// Of the core that this runs on.
+    pub(super) fn start() -> io::Result<Rc<Readiness>> {
+        let epoll = Rc::new(epoll::create(CreateFlags::CLOEXEC)?);
+        let pollable = PollableFd::new(Rc::clone(&epoll)).map_err(io::Error::from)?;
+        let readiness = Rc::new(Readiness { epoll, sockets: RefCell::default() });
+        super::spawn(Rc::clone(&readiness).spread_news(pollable));
+        Ok(readiness)
+    }
+
+    async fn spread_news(self: Rc<Self>, pollable: PollableFd<Rc<OwnedFd>>) {
+        let mut events: Vec<Event> = Vec::with_capacity(EVENTS_AT_ONCE);
+        loop {
+            pollable.readable().await.expect("an epoll instance can be polled");
+            loop {
+                events.clear();
+                match epoll::wait(&*self.epoll, spare_capacity(&mut events), Some(&Default::default())) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(error) => panic!("waiting for sockets: {error}"),
+                }
+                let sockets = self.sockets.borrow();
+                events.iter().for_each(|event| sockets[event.data.u64() as usize].hear(event.flags));
+                if events.len() < EVENTS_AT_ONCE {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Registers a socket, which has to be non-blocking.
+    pub(super) fn watch(self: &Rc<Self>, socket: OwnedFd) -> io::Result<Watched> {
+        let sides = Rc::new(Sides { read: Side::ready(), write: Side::ready(), ended: Cell::new(false) });
+        let key = self.sockets.borrow_mut().insert(Rc::clone(&sides));
+        let watched = Watched { socket, sides, readiness: Rc::clone(self), key };
+        let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        epoll::add(&*self.epoll, &watched.socket, EventData::new_u64(key as u64), flags)?;
+        Ok(watched)
+    }
+}
+
+impl Sides {
+    fn hear(&self, news: EventFlags) {
+        let ended = news.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        if ended {
+            self.ended.set(true);
+        }
+        if ended || news.contains(EventFlags::IN) {
+            self.read.raise();
+        }
+        if news.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR) {
+            self.write.raise();
+        }
+    }
+}
+
+impl Side {
+    /// Nothing is known yet: it has to be tried.
+    fn ready() -> Side {
+        Side { ready: Cell::new(true), waiter: Cell::new(None) }
+    }
+
+    fn raise(&self) {
+        self.ready.set(true);
+        if let Some(waiter) = self.waiter.take() {
+            waiter.wake();
+        }
+    }
+
+    fn poll(&self, context: &Context<'_>) -> Poll<()> {
+        if self.ready.get() {
+            return Poll::Ready(());
+        }
+        self.waiter.set(Some(context.waker().clone()));
+        Poll::Pending
+    }
+}
+
+impl Watched {
+    pub(super) fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
+        self.sides.read.poll(context)
+    }
+
+    pub(super) fn poll_writable(&self, context: &Context<'_>) -> Poll<()> {
+        self.sides.write.poll(context)
+    }
+
+    /// A read brought less than it had room for, or nothing: news come when there is more.
+    pub(super) fn was_emptied(&self) {
+        // The end is no news any more, and still has to be read.
+        self.sides.read.ready.set(self.sides.ended.get());
+    }
+
+    /// A call found that it would have to wait.
+    pub(super) fn would_block(&self) {
+        self.sides.ended.set(false);
+        self.sides.read.ready.set(false);
+    }
+
+    pub(super) fn was_filled(&self) {
+        self.sides.write.ready.set(false);
+    }
+
+    pub(super) fn readiness(&self) -> &Rc<Readiness> {
+        &self.readiness
+    }
+}
+
+impl AsFd for Watched {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl Drop for Watched {
+    /// Closing the socket takes it out of the epoll instance.
+    fn drop(&mut self) {
+        self.readiness.sockets.borrow_mut().remove(self.key);
+    }
+}
