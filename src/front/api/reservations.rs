@@ -77,7 +77,7 @@ pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
     let shards = api.shards.clone();
     Ok(Box::pin(async move {
         let view = shards.reserve(event, customer, quantity).await?;
-        let location = format!("/api/v1/reservations/{}", view.id);
+        let location = ["/api/v1/reservations/", &view.id.to_text()].concat();
         Ok(json_response(201, &Reservation::from(view)).with("Location", location))
     }))
 }
