@@ -33,7 +33,7 @@ use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::pump::Pump;
 use crate::random;
-use crate::rt::net::{BoundListener, bind_all};
+use crate::rt::net::{BoundListener, Sockets, bind_all};
 use crate::rt::{self, Core, RuntimeError};
 use crate::secret::{self, SecretError};
 use crate::storage::{self, Opened, RecoveredSummary};
@@ -146,6 +146,7 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
             limits: config.limits,
             patience: config.patience,
             calls_in_flight_max: config.calls_in_flight_max,
+            batch_max: config.batch_max,
             fronts_open: Arc::clone(&fronts_open),
             report,
         };
@@ -248,6 +249,7 @@ struct CorePart {
     limits: Limits,
     patience: Patience,
     calls_in_flight_max: usize,
+    batch_max: usize,
     fronts_open: Arc<AtomicUsize>,
     report: mpsc::Sender<Report>,
 }
@@ -272,7 +274,26 @@ impl CorePart {
         let mesh = Mesh::connect(self.ends, Rc::clone(&inbox), self.calls_in_flight_max, forget).await;
         let stop = Rc::new(Cell::new(false));
         let stopped = Rc::new(Signal::default());
-        let pump = Pump::new(self.shard, self.log, Rc::clone(&inbox), Rc::clone(&mesh), metrics);
+        let sockets = match Sockets::new() {
+            Ok(sockets) => sockets,
+            Err(error) => {
+                let _ = self.report.send(Report::Failed(error));
+                return;
+            }
+        };
+        let hear = {
+            let sockets = Rc::clone(&sockets);
+            move || sockets.have_news()
+        };
+        let pump = Pump::new(
+            self.shard,
+            self.log,
+            Rc::clone(&inbox),
+            Rc::clone(&mesh),
+            hear,
+            self.batch_max,
+            metrics,
+        );
         rt::spawn({
             let (stop, stopped) = (Rc::clone(&stop), Rc::clone(&stopped));
             async move {
@@ -289,7 +310,7 @@ impl CorePart {
         };
         let front = Rc::new(Front::new(api, metrics, self.limits, self.patience));
         rt::spawn(Rc::clone(&front.deadlines).sweep());
-        let listener = match self.listener.listen() {
+        let listener = match self.listener.listen(&sockets) {
             Ok(listener) => listener,
             Err(error) => {
                 let _ = self.report.send(Report::Failed(error));

@@ -214,9 +214,11 @@ mod tests {
 
     #[test]
     fn requests_are_numbered() {
-        for (core, number, text) in
-            [(0, 0, "00000000-0"), (0xab12, 0x10, "0000ab12-10"), (u32::MAX, u64::MAX, "ffffffff-ffffffffffffffff")]
-        {
+        for (core, number, text) in [
+            (0, 0, "00000000-0"),
+            (0xab12, 0x10, "0000ab12-10"),
+            (u32::MAX, u64::MAX, "ffffffff-ffffffffffffffff"),
+        ] {
             let mut out = Vec::new();
             RequestId::Made { core, number }.write(&mut out);
             assert_eq!(str::from_utf8(&out), Ok(text));
