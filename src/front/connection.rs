@@ -18,7 +18,7 @@ use super::http::write::{BODY_AT_ONCE_MAX, DateClock, Envelope, Response};
 use super::problem::{Kind, Problem};
 use crate::metrics::CoreMetrics;
 use crate::random;
-use crate::rt::net::Stream;
+use crate::rt::net::{Stream, Transport};
 
 /// Requests of one connection that are read but not yet answered.
 const PIPELINE_MAX: usize = 128;
@@ -112,7 +112,7 @@ pub async fn turn_away(front: Rc<Front>, mut stream: Stream) {
 
 /// Half-closes, and lets the client read its last answer: closing while it still
 /// sends would reset the connection, and the answer with it (RFC 9112 section 9.6).
-async fn linger(stream: &mut Stream, watch: &Watch) {
+async fn linger<T: Transport>(stream: &mut Stream<T>, watch: &Watch) {
     if stream.end_writing().await.is_err() {
         return;
     }
@@ -129,7 +129,7 @@ async fn linger(stream: &mut Stream, watch: &Watch) {
 }
 
 /// Serves a connection until either side ends it.
-pub async fn serve(front: Rc<Front>, stream: Stream, _place: Place) {
+pub async fn serve<T: Transport>(front: Rc<Front>, stream: Stream<T>, _place: Place) {
     let metrics = front.metrics;
     metrics.connections_opened.add(1);
     let mut connection = Connection {
@@ -163,11 +163,11 @@ enum Unread {
     Gone,
 }
 
-struct Connection {
+struct Connection<T> {
     front: Rc<Front>,
     /// Dropped before the stream is, as it has to be.
     watch: Watch,
-    stream: Stream,
+    stream: Stream<T>,
     peer: IpAddr,
     reading: Reading,
     /// The head of the request that is half there is whole.
@@ -250,7 +250,7 @@ impl Pipeline {
     }
 }
 
-impl Connection {
+impl<T: Transport> Connection<T> {
     async fn run(&mut self) -> Result<(), Gone> {
         while !self.closing {
             self.set_read_deadline();

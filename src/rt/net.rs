@@ -4,7 +4,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
@@ -12,7 +12,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_lite::{AsyncRead, AsyncWriteExt};
+use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use glommio::net::TcpStream;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 /// Connections that the kernel holds for one core until it accepts them: a
@@ -111,13 +112,30 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Stream> {
         let stream = self.0.accept().await.map_err(io::Error::from)?;
         stream.set_nodelay(true).map_err(io::Error::from)?;
-        Ok(Stream(stream))
+        Ok(Stream::new(stream))
     }
 }
 
-pub struct Stream(glommio::net::TcpStream);
+/// What a [`Stream`] reads and writes: a connection of the runtime, or bytes in memory where a bench
+/// does without it.
+pub trait Transport: AsyncRead + AsyncWrite + AsRawFd + Unpin {
+    /// The client's address, or 0.0.0.0 when it has gone already.
+    fn peer(&self) -> IpAddr;
+}
 
-impl Stream {
+impl Transport for TcpStream {
+    fn peer(&self) -> IpAddr {
+        self.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
+    }
+}
+
+pub struct Stream<T = TcpStream>(T);
+
+impl<T: Transport> Stream<T> {
+    pub(crate) fn new(transport: T) -> Stream<T> {
+        Stream(transport)
+    }
+
     /// Appends what comes, at most `room` bytes, to `buffer` and gives it back;
     /// 0 bytes when the client has ended its side, `TimedOut` when nothing came before `poll_end`
     /// was ready.
@@ -148,9 +166,9 @@ impl Stream {
         (result, buffer)
     }
 
-    /// The client's address, or 0.0.0.0 when it has gone already.
+    /// See [`Transport::peer`].
     pub fn peer(&self) -> IpAddr {
-        self.0.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip())
+        self.0.peer()
     }
 
     /// Something that can end this connection while a write of it waits.
@@ -163,8 +181,8 @@ impl Stream {
     /// # Errors
     ///
     /// When the connection is gone.
-    pub async fn end_writing(&self) -> io::Result<()> {
-        self.0.shutdown(Shutdown::Write).await.map_err(io::Error::from)
+    pub async fn end_writing(&mut self) -> io::Result<()> {
+        self.0.close().await
     }
 }
 
