@@ -3,6 +3,7 @@
 
 pub mod admin;
 mod assembly;
+pub mod bench;
 pub mod cli;
 mod client;
 mod config;

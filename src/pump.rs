@@ -36,6 +36,8 @@ pub(crate) struct Pump {
     mesh: Rc<Mesh>,
     /// Moving average of how long a commit waits for its disk.
     disk_wait: Duration,
+    /// See [`INLINE_COMMIT_MAX`].
+    inline_commit_max: Duration,
     metrics: &'static CoreMetrics,
 }
 
@@ -74,7 +76,13 @@ impl Pump {
         metrics: &'static CoreMetrics,
     ) -> Pump {
         let (desk, log) = (Desk::new(shard), LogSeat::Here(log));
-        Pump { desk, log, inbox, mesh, disk_wait: Duration::ZERO, metrics }
+        let (disk_wait, inline_commit_max) = (Duration::ZERO, INLINE_COMMIT_MAX);
+        Pump { desk, log, inbox, mesh, disk_wait, inline_commit_max, metrics }
+    }
+
+    /// Commits on this core, however slow that is: for benches without a runtime.
+    pub(crate) fn always_inline(self) -> Pump {
+        Pump { inline_commit_max: Duration::MAX, ..self }
     }
 
     /// Runs for as long as the core does, or until `stop` is set and nothing is left to do.
@@ -131,7 +139,7 @@ impl Pump {
     fn commit(&mut self) {
         let LogSeat::Here(log) = &mut self.log else { return };
         let Some(batch) = self.desk.begin_commit() else { return };
-        if self.disk_wait > INLINE_COMMIT_MAX {
+        if self.disk_wait > self.inline_commit_max {
             self.send_log_away(Job::Append(batch));
             return;
         }
