@@ -40,7 +40,23 @@ pub(crate) struct Pump {
     disk_wait: Duration,
     /// Records of a commit.
     batch_max: usize,
+    pace: Pace,
     metrics: &'static CoreMetrics,
+}
+
+/// What the pump makes of a slow disk.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// A commit that waits longer for its disk is made beside the core.
+    inline_commit_max: Duration,
+    /// How long a commit waits at most for more to join it.
+    gather_max: Duration,
+}
+
+impl Pace {
+    const USUAL: Pace = Pace { inline_commit_max: INLINE_COMMIT_MAX, gather_max: Duration::MAX };
+    /// Needs no runtime.
+    const BY_HAND: Pace = Pace { inline_commit_max: Duration::MAX, gather_max: Duration::ZERO };
 }
 
 /// The log is either here or at work.
@@ -81,7 +97,13 @@ impl Pump {
     ) -> Pump {
         let (desk, log) = (Desk::new(shard), LogSeat::Here(log));
         let hear = Box::new(hear);
-        Pump { desk, log, inbox, mesh, hear, disk_wait: Duration::ZERO, batch_max, metrics }
+        let (disk_wait, pace) = (Duration::ZERO, Pace::USUAL);
+        Pump { desk, log, inbox, mesh, hear, disk_wait, batch_max, pace, metrics }
+    }
+
+    /// Commits on this core as soon as it can, however slow the disk is: for benches without a runtime.
+    pub(crate) fn by_hand(self) -> Pump {
+        Pump { pace: Pace::BY_HAND, ..self }
     }
 
     /// Runs for as long as the core does, or until `stop` is set and nothing is left to do.
@@ -149,7 +171,7 @@ impl Pump {
         if !self.log_is_here() || self.desk.is_empty() {
             return;
         }
-        let end = Instant::now() + self.disk_wait;
+        let end = Instant::now() + self.disk_wait.min(self.pace.gather_max);
         while !self.batch_is_full() && Instant::now() < end {
             // The connections write their answers and read what they have heard of.
             rt::yield_now().await;
@@ -165,7 +187,7 @@ impl Pump {
     fn commit(&mut self) {
         let LogSeat::Here(log) = &mut self.log else { return };
         let Some(batch) = self.desk.begin_commit() else { return };
-        if self.disk_wait > INLINE_COMMIT_MAX {
+        if self.disk_wait > self.pace.inline_commit_max {
             self.send_log_away(Job::Append(batch));
             return;
         }

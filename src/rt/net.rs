@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
@@ -121,7 +121,7 @@ impl Listener {
                     sockopt::set_tcp_nodelay(&socket, true)?;
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
                     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-                    return Ok(Stream { socket: self.0.sockets().watch(socket)?, peer });
+                    return Stream::new(self.0.sockets(), socket, peer);
                 }
                 Err(Errno::AGAIN) => self.0.would_block(),
                 Err(error) => return Err(error.into()),
@@ -136,6 +136,15 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Of a connected socket that does not block.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot watch it.
+    pub(crate) fn new(sockets: &Rc<Sockets>, socket: OwnedFd, peer: IpAddr) -> io::Result<Stream> {
+        Ok(Stream { socket: sockets.watch(socket)?, peer })
+    }
+
     /// Ready when a read has something to say: bytes, the end, or an error.
     pub fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
         self.socket.poll_readable(context)

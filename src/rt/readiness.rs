@@ -56,21 +56,18 @@ pub(super) struct Watched {
 }
 
 impl Sockets {
-    /// Of the core that this runs on.
-    ///
     /// # Errors
     ///
     /// For want of a descriptor.
     pub(crate) fn new() -> io::Result<Rc<Sockets>> {
         let epoll = Rc::new(epoll::create(CreateFlags::CLOEXEC)?);
-        let pollable = PollableFd::new(Rc::clone(&epoll)).map_err(io::Error::from)?;
         let events = RefCell::new(Vec::with_capacity(EVENTS_AT_ONCE));
-        let sockets = Rc::new(Sockets { epoll, sockets: RefCell::default(), events });
-        super::spawn(Rc::clone(&sockets).spread_news(pollable));
-        Ok(sockets)
+        Ok(Rc::new(Sockets { epoll, sockets: RefCell::default(), events }))
     }
 
-    async fn spread_news(self: Rc<Self>, pollable: PollableFd<Rc<OwnedFd>>) {
+    /// Wakes whoever waits for a socket, for as long as the core runs.
+    pub(crate) async fn attend(self: Rc<Self>) {
+        let pollable = PollableFd::new(Rc::clone(&self.epoll)).expect("this runs on the runtime");
         loop {
             pollable.readable().await.expect("an epoll instance can be polled");
             while self.look() == EVENTS_AT_ONCE {}

@@ -32,6 +32,8 @@ use shards::ids::{EventId, ReservationId, Timestamp, UserId};
 pub(super) use pages::docs_file_names;
 
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
+/// Parts of the way of a reservation, which the benches measure one by one.
+pub use reservations::{created as reservation_created, quantity_asked_for};
 
 use super::auth::{self, Claimed, Identity, Tokens, bearer};
 use super::contract;
