@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 
+use super::chunks::Chunks;
 use super::reservations::Reservation;
 use super::{Decision, ShardState};
 use crate::command::{Actor, CreateEvent, EditEvent};
@@ -18,7 +19,7 @@ pub(super) struct Event {
     created_at: Timestamp,
     deleted_at: Option<Timestamp>,
     /// Number n at index n - 1. Cancelled ones stay.
-    pub(super) reservations: Vec<Reservation>,
+    pub(super) reservations: Chunks<Reservation>,
 }
 
 /// What an edit replaces.
@@ -156,7 +157,7 @@ impl ShardState {
             reserved: 0,
             created_at: at,
             deleted_at: None,
-            reservations: Vec::new(),
+            reservations: Chunks::new(),
         };
         self.totals.add(&event);
         self.events_of.insert((event.organizer, created.id));
