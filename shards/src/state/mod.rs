@@ -28,7 +28,9 @@ pub struct ShardState {
     headcount: Headcount,
     /// Deleted ones stay, so that their id is never taken for an unknown one.
     events: BTreeMap<EventId, Event>,
-    /// Those that are not deleted, by organizer.
+    /// Those that are not deleted: a list of them does not go over the others.
+    live_events: BTreeSet<EventId>,
+    /// The same by organizer.
     events_of: BTreeSet<(UserId, EventId)>,
     /// Over those that are not deleted.
     totals: EventTotals,
