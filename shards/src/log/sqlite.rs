@@ -404,7 +404,7 @@ fn is_full(error: &rusqlite::Error) -> bool {
 
 /// The statement that inserts so many rows.
 fn insert_of_rows(count: usize) -> String {
-    let row = format!("({})", vec!["?"; ROW_PARAMETERS].join(", "));
+    let row = format!("({})", ["?"; ROW_PARAMETERS].join(", "));
     format!("{INSERT}{}", vec![row; count].join(", "))
 }
 
