@@ -1,0 +1,109 @@
+"""The calls of the HTTP API around a load: accounts, tokens, events, and what was sold of them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Sequence
+from urllib.parse import urlsplit
+
+PASSWORD = "correct horse battery"
+ORGANIZER = "organizer"
+QUOTA = 10_000_000
+
+# Passwords are checked by few threads behind a bounded queue.
+CLIENTS = 4
+TIMEOUT_SECONDS = 30.0
+
+
+class ApiError(Exception):
+    """A call that was answered otherwise than it should have been."""
+
+
+@dataclass(frozen=True)
+class Event:
+    quota: int
+    reserved: int
+
+
+class Client:
+    """One connection, kept alive, for one thread."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT_SECONDS)
+        self._token = token
+
+    def call(self, method: str, path: str, body: dict | None = None, absent: int | None = None) -> dict | None:
+        """The answer's JSON; None for the status `absent`. 503, where nothing was done, is tried again."""
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        while True:
+            self._connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+            response = self._connection.getresponse()
+            text = response.read().decode()
+            if response.status != 503 or time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        if response.status == absent:
+            return None
+        if response.status >= 300:
+            raise ApiError(f"{method} {path}: {response.status} {text[:500]}")
+        return json.loads(text) if text else None
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def populate(url: str, customer_count: int, event_count: int, quota: int = QUOTA) -> tuple[list[str], list[int]]:
+    """Registers and logs in customers, and makes events. Returns the tokens and the events' ids."""
+    local = threading.local()
+
+    def client() -> Client:
+        if not hasattr(local, "client"):
+            local.client = Client(url)
+        return local.client
+
+    def token(username: str, role: str) -> str:
+        account = {"username": username, "password": PASSWORD}
+        client().call("POST", "/api/v1/users", {**account, "role": role})
+        return client().call("POST", "/api/v1/sessions", account)["token"]
+
+    organizer = Client(url, token(ORGANIZER, "organizer"))
+    events = [
+        organizer.call("POST", "/api/v1/events", {"name": f"Event {number}", "quota": quota})["id"]
+        for number in range(1, event_count + 1)
+    ]
+    organizer.close()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        tokens = list(pool.map(lambda number: token(f"customer-{number:04}", "customer"), range(customer_count)))
+    return tokens, events
+
+
+def read_events(url: str, events: Sequence[int], token: str) -> dict[int, Event | None]:
+    """What is sold of each event; None for one that is not there."""
+    client = Client(url, token)
+    try:
+        found = {}
+        for event in events:
+            answer = client.call("GET", f"/api/v1/events/{event}", absent=404)
+            found[event] = Event(answer["quota"], answer["reserved"]) if answer else None
+        return found
+    finally:
+        client.close()
+
+
+def read_settled_events(url: str, events: Sequence[int], token: str) -> dict[int, Event | None]:
+    """Read until two readings agree: what was under way when a load ended may still be carried out."""
+    before = read_events(url, events, token)
+    while True:
+        time.sleep(0.1)
+        after = read_events(url, events, token)
+        if after == before:
+            return after
+        before = after
