@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -216,6 +217,19 @@ def cpu_list(cpus: Iterable[int]) -> str:
 
 def available_cpus() -> list[int]:
     return sorted(os.sched_getaffinity(0))
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on, for programs that cannot take one and say which."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def listens(port: int) -> bool:
+    """Whether someone takes connections on this port of 127.0.0.1."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def find(program: str, *directories: Path | str) -> Path | None:
