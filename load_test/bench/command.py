@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import contenders, install, machine, peers, process, report, runner
+from . import contenders, load, machine, peers, process, report, runner, tools
 from .contenders import ROOT, Contender
 from .scenarios import QUICK, SCENARIOS, Scenario
 
@@ -29,8 +29,8 @@ SECONDS_OF_PROOFS = 4.5
 FORMAT = 1
 
 
-def main(description: str) -> int:
-    options = parse(description)
+def main() -> int:
+    options = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if options.report_only:
         report.write_all(json.loads(options.out.read_text()), options.out, publish=options.out == RESULTS)
@@ -47,15 +47,18 @@ def main(description: str) -> int:
     except KeyboardInterrupt:
         print(f"\ninterrupted; what was measured is in {PARTIAL_RESULTS}", file=sys.stderr)
         return 130
-    except (process.ProcessError, install.InstallError) as reason:
+    except (process.ProcessError, tools.ToolError) as reason:
         print(f"compare: {reason}", file=sys.stderr)
         return 2
     finally:
         process.end_all()
 
 
-def parse(description: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="compare", description=description.strip().split("\n")[0])
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="load_test/compare",
+        description="Compares boxoffice with the ways of doing the same that one would try first, on this machine.",
+    )
     parser.add_argument("--quick", action="store_true", help="a second a run, once, few contenders; writes to target/")
     parser.add_argument("--repeats", type=whole, metavar="N", help=f"rounds over everything [{REPEATS}]")
     parser.add_argument("--seconds", type=whole, metavar="N", help=f"of each measurement [{SECONDS}]")
@@ -115,7 +118,7 @@ def compare(options: argparse.Namespace) -> int:
     if not planned and not with_peers:
         print("nothing to do: no contender of --only takes part in a scenario of --scenario", file=sys.stderr)
         return 2
-    install.ensure(scenario.tool for scenario, _ in planned)
+    ensure_tools({scenario.tool for scenario, _ in planned})
     taking_part = {contender.name: contender for _, chosen in planned for contender in chosen}
     failed = prepare(taking_part)
 
@@ -132,7 +135,7 @@ def compare(options: argparse.Namespace) -> int:
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "repeats": options.repeats,
         "seconds": options.seconds,
-        "machine": machine.describe(runner.WORK, install.programs()),
+        "machine": machine.describe(runner.WORK, programs()),
         "commit": commit(),
         "contenders": {
             name: {"title": contender.title, "kind": contender.kind, "durability": contender.durability}
@@ -162,13 +165,30 @@ def compare(options: argparse.Namespace) -> int:
     return verdict(results)
 
 
+def ensure_tools(generators: set[str]) -> None:
+    """Sees to it that the load generators and the databases are there."""
+    for program in ("cargo", "cc", "taskset", *(("node", "npm") if "autocannon" in generators else ())):
+        tools.require(program)
+    tools.ensure_tools()
+    if "autocannon" in generators:
+        load.install_autocannon()
+    if "oha" in generators:
+        load.install_oha()
+
+
+def programs() -> dict[str, Path | None]:
+    """Those whose versions are part of the results."""
+    names = ("nginx", "node", "postgres", "python3", "redis-server", "rustc", "wrk")
+    return {**{name: tools.find(name) for name in names}, "oha": process.find("oha", load.TOOLS / "bin")}
+
+
 def prepare(taking_part: dict[str, Contender]) -> dict[str, str]:
     """Builds what takes part. Returns why those that cannot be built, cannot."""
     failed = {}
     for name, contender in taking_part.items():
         try:
             contender.prepare()
-        except (process.ProcessError, install.InstallError) as reason:
+        except (process.ProcessError, tools.ToolError) as reason:
             failed[name] = str(reason)
     return failed
 
@@ -200,7 +220,7 @@ def describe(scenario: Scenario) -> dict:
         "slow_sync_us": scenario.slow_sync_us,
         "reference": scenario.reference,
     }
-    if any(name.startswith("sqlite") for name in scenario.contenders):
+    if "sqlite-2" in scenario.contenders:
         described["events_of_each_shard"] = contenders.split_over_shards(scenario.event_count)
     return described
 
@@ -232,3 +252,7 @@ def verdict(results: dict) -> int:
     for text in bad:
         print(f"compare: {text}", file=sys.stderr)
     return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

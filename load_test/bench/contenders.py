@@ -8,18 +8,21 @@ import shutil
 import sqlite3
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from . import api, load, process
+from . import api, load, nginx, process
+from .postgres import Postgres
 from .process import Server
+from .redis import Redis
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "target"
 
 CUSTOMER_COUNT = 1000
-# Of contenders that keep accounts in memory: each costs two runs of argon2 at every start.
-MEMORY_CUSTOMER_COUNT = 100
+# Of contenders that are filled at every start: each costs two runs of argon2.
+FEW_CUSTOMERS = 100
 EVENT_COUNT = 1000
 # Tickets of the event that a proof sells out.
 SCARCE_QUOTA = 500
@@ -47,6 +50,10 @@ class Setup:
     cpu_count: int
     # Makes syncs slow, where that was asked for.
     environment: dict[str, str]
+    # That a contender has to have; those with a prepared directory have EVENT_COUNT.
+    event_count: int
+    # What is to be done when the run is over, however it ends.
+    cleanup: ExitStack
 
 
 @dataclass
@@ -59,11 +66,17 @@ class Stand:
     events: list[int]
     # An event with SCARCE_QUOTA tickets; None for a contender that sells nothing.
     scarce_event: int | None
-    servers: list[Server]
+    # The program that answers, and the databases behind it.
+    program: Server
+    databases: list[Postgres | Redis] = field(default_factory=list)
     # Method and path of the requests.
     target: str = load.RESERVE
     # What decides whether a 201 is durable, and all that was set for this contender.
     settings: dict = field(default_factory=dict)
+
+    @property
+    def servers(self) -> list[Server]:
+        return [self.program, *(database.server for database in self.databases)]
 
 
 class Contender(ABC):
@@ -86,14 +99,16 @@ class Contender(ABC):
         """Starts again, on its directory as it is, what was killed; with the same events and tokens."""
 
     def stop(self, stand: Stand) -> None:
-        """Ends in order, the programs in front before those behind them."""
-        for server in stand.servers:
-            server.stop()
+        """Ends in order, the program before what is behind it."""
+        stand.program.stop()
+        for database in stand.databases:
+            database.stop()
 
     def kill(self, stand: Stand) -> None:
         """SIGKILL to every process: the program first, so that nothing is answered for what is gone."""
-        for server in stand.servers:
-            server.kill()
+        stand.program.kill()
+        for database in stand.databases:
+            database.kill()
 
 
 class Ours(Contender):
@@ -115,18 +130,18 @@ class Ours(Contender):
     def start(self, setup: Setup) -> Stand:
         if self._storage == "memory":
             server, url = self._serve(setup)
-            tokens, events, scarce = fill(url, MEMORY_CUSTOMER_COUNT)
+            tokens, events, scarce = fill(url, FEW_CUSTOMERS, setup.event_count)
         else:
             prepared = prepared_directory()
             shutil.copytree(prepared / "data", setup.directory / "data")
             tokens, events, scarce = read_prepared(prepared)
             server, url = self._serve(setup)
         settings = {"command": server.command[1:], "synchronous": "FULL" if self._storage == "sqlite" else None}
-        return Stand(url, tokens, events, scarce, [server], settings=settings)
+        return Stand(url, tokens, events, scarce, server, settings=settings)
 
     def restart(self, setup: Setup, stand: Stand) -> Stand:
         server, url = self._serve(setup)
-        return replace(stand, url=url, servers=[server])
+        return replace(stand, url=url, program=server)
 
     def _serve(self, setup: Setup) -> tuple[Server, str]:
         command = [boxoffice(), "serve", "--data", setup.directory / "data", "--listen", "127.0.0.1:0"]
@@ -164,53 +179,73 @@ class Baseline(Contender):
 
     def prepare(self) -> None:
         baselines()
+        prepared_directory()
 
     def start(self, setup: Setup) -> Stand:
-        return self._start(setup, None)
+        placed = {"cpus": setup.cpus, "environment": setup.environment}
+        databases, settings = [], {}
+        if "postgres" in self._databases:
+            postgres = Postgres(setup.directory / "postgres", **placed)
+            setup.cleanup.callback(postgres.close)
+            # One of its own: that of pgbench has tables of the same names.
+            postgres.sql("CREATE DATABASE baselines")
+            settings["postgres"] = postgres.settings()
+            databases.append(postgres)
+        if "redis" in self._databases:
+            redis = Redis(setup.directory / "redis", **placed)
+            setup.cleanup.callback(redis.close)
+            settings["redis"] = redis.settings()
+            databases.append(redis)
+        (setup.directory / "secret").write_bytes(os.urandom(32))
+        program, url = self._serve(setup, databases)
+        settings["command"] = program.command[1:]
+        if self.kind == "ceiling":
+            # It answers the same to everyone; the tokens are there for their size.
+            tokens, events, _ = read_prepared(prepared_directory())
+            return Stand(url, tokens, events, None, program, settings=settings)
+        return Stand(url, *fill(url, FEW_CUSTOMERS, setup.event_count), program, databases, settings=settings)
 
     def restart(self, setup: Setup, stand: Stand) -> Stand:
-        return self._start(setup, stand)
+        for database in stand.databases:
+            database.start()
+        program, url = self._serve(setup, stand.databases)
+        return replace(stand, url=url, program=program)
 
-    def _start(self, setup: Setup, before: Stand | None) -> Stand:
-        placed = {"cpus": setup.cpus, "environment": setup.environment}
-        behind, settings = [], {}
+    def _serve(self, setup: Setup, databases: list[Postgres | Redis]) -> tuple[Server, str]:
         command = [baselines(), self._program, "--listen", "127.0.0.1:0", "--workers", str(setup.cpu_count)]
-        if "postgres" in self._databases:
-            database = postgres.start(setup.directory / "postgres", **placed)
-            command += ["--postgres", database.connection]
-            behind.append(database.server)
-            settings["postgres"] = database.settings
-        if "redis" in self._databases:
-            quotas = redis.start(setup.directory / "redis", **placed)
-            command += ["--redis", quotas.url]
-            behind.append(quotas.server)
-            settings["redis"] = quotas.settings
-        server = Server(command, log=setup.directory / "baselines.log", **placed)
-        url = server.wait_for_line(LISTENING)[1]
-        settings["command"] = server.command[1:]
-        if before is not None:
-            return replace(before, url=url, servers=[server, *behind])
-        if self.kind == "ceiling":
-            return Stand(url, *read_prepared(prepared_directory())[:2], None, [server], settings=settings)
-        return Stand(url, *fill(url, MEMORY_CUSTOMER_COUNT), [server, *behind], settings=settings)
+        command += ["--token-secret-file", setup.directory / "secret"]
+        for database in databases:
+            if isinstance(database, Postgres):
+                # Its Unix socket costs less than TCP.
+                address = f"host={database.sockets} port={database.port} user=postgres dbname=baselines"
+                command += ["--postgres", address]
+            else:
+                command += ["--redis", f"redis://127.0.0.1:{database.port}"]
+        server = Server(
+            command, log=setup.directory / "baselines.log", cpus=setup.cpus, environment=setup.environment
+        )
+        return server, server.wait_for_line(LISTENING)[1]
 
 
-class Nginx(Contender):
+class ConstantNginx(Contender):
     name = "nginx"
     title = "nginx, `return`"
     kind = "ceiling"
+    durability = NO_SALE
 
-    def __init__(self) -> None:
-        self.durability = NO_SALE
+    def prepare(self) -> None:
+        prepared_directory()
 
     def start(self, setup: Setup) -> Stand:
-        started = nginx.start(setup.directory / "nginx", setup.cpus, setup.cpu_count)
-        return Stand(
-            started.url, *read_prepared(prepared_directory())[:2], None, [started.server], settings=started.settings
-        )
+        prepared = prepared_directory()
+        answer = nginx.Answer(**json.loads((prepared / "made.json").read_text())["answer"])
+        started = nginx.Nginx(setup.directory / "nginx", answer, workers=setup.cpu_count, cpus=setup.cpus)
+        setup.cleanup.callback(started.close)
+        tokens, events, _ = read_prepared(prepared)
+        return Stand(started.url, tokens, events, None, started.server)
 
     def restart(self, setup: Setup, stand: Stand) -> Stand:
-        raise NotImplementedError("a ceiling sells nothing, so it is never killed")
+        raise NotImplementedError("what sells nothing is not killed")
 
 
 def boxoffice() -> Path:
@@ -243,7 +278,9 @@ def prepared_directory() -> Path:
     prepared.mkdir(parents=True)
     command = [program, "serve", "--data", prepared / "data", "--listen", "127.0.0.1:0"]
     server = Server(command, log=prepared / "boxoffice.log")
-    tokens, events, scarce = fill(server.wait_for_line(LISTENING)[1], CUSTOMER_COUNT)
+    url = server.wait_for_line(LISTENING)[1]
+    tokens, events, scarce = fill(url, CUSTOMER_COUNT, EVENT_COUNT)
+    answer = nginx.ask(url, events[0], tokens[0])
     server.stop()
     made.write_text(
         json.dumps(
@@ -253,6 +290,7 @@ def prepared_directory() -> Path:
                 "tokens": tokens,
                 "events": events,
                 "scarce_event": scarce,
+                "answer": asdict(answer),
                 "event_shards": _event_shards(prepared / "data"),
             }
         )
@@ -273,9 +311,9 @@ def split_over_shards(event_count: int) -> list[int]:
     return [len(chosen & set(events)) for events in shards]
 
 
-def fill(url: str, customer_count: int) -> tuple[list[str], list[int], int]:
-    """Tokens of customers, events, and the scarce event."""
-    tokens, events = api.populate(url, customer_count, [api.QUOTA] * EVENT_COUNT + [SCARCE_QUOTA])
+def fill(url: str, customer_count: int, event_count: int) -> tuple[list[str], list[int], int]:
+    """Makes accounts and events. Returns the customers' tokens, the events, and the scarce event."""
+    tokens, events = api.populate(url, customer_count, [api.QUOTA] * event_count + [SCARCE_QUOTA])
     return tokens, events[:-1], events[-1]
 
 
@@ -348,7 +386,7 @@ ALL: dict[str, Contender] = {
         ),
         Baseline("actix", "actix-web, a constant", "ceiling", NO_SALE, program="constant-actix"),
         Baseline("ntex", "ntex, a constant", "ceiling", NO_SALE, program="constant-ntex"),
-        Nginx(),
+        ConstantNginx(),
         Front(),
     )
 }

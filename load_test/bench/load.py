@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from . import process
+from . import process, tools
 
 OHA_VERSION = "1.16.0"
 
@@ -93,9 +93,7 @@ class Wrk:
         cpus: Iterable[int] | None = None,
         count_statuses: bool = False,
     ) -> None:
-        program = process.find("wrk")
-        if program is None:
-            raise LoadError("there is no wrk here: apt-get install wrk")
+        program = tools.require("wrk")
         self._seconds = seconds
         # wrk takes whole seconds.
         command = [program, f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]

@@ -163,9 +163,7 @@ def conditions(results: dict) -> str:
 
 def about_events(about: dict) -> str:
     split = about.get("events_of_each_shard")
-    if not split or len(split) < 2:
-        return ""
-    return f"Events of each of {len(split)} shards: {', '.join(map(str, split))}."
+    return f"Events of each shard, of {len(split)}: {', '.join(map(str, split))}." if split else ""
 
 
 def scenario_table(results: dict, scenario: str, leave_out: set[str] = frozenset()) -> str:

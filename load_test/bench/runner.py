@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import resource
 import shutil
-import time
-from dataclasses import asdict
+from contextlib import ExitStack
 from pathlib import Path
 
 from . import api, checks, load, machine, process
@@ -28,17 +27,19 @@ def measure(contender: Contender, scenario: Scenario, seconds: int, run_name: st
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     environment = slow_sync(scenario.slow_sync_us) if scenario.slow_sync_us else {}
-    setup = Setup(directory, layout.server, layout.server_cpu_count, environment)
     load_average = machine.load_average()
-    try:
-        stand = contender.start(setup)
-        sample = _measure_stand(contender, scenario, layout, setup, stand, seconds)
-    except BaseException:
-        _keep_logs(directory, WORK / "failed" / run_name)
-        raise
-    finally:
-        process.end_all()
-        shutil.rmtree(directory, ignore_errors=True)
+    with ExitStack() as cleanup:
+        cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
+        cleanup.callback(process.end_all)
+        setup = Setup(
+            directory, layout.server, layout.server_cpu_count, environment, scenario.event_count, cleanup
+        )
+        try:
+            stand = contender.start(setup)
+            sample = _measure_stand(contender, scenario, layout, setup, stand, seconds)
+        except Exception:
+            _keep_logs(directory, WORK / "failed" / run_name)
+            raise
     return {**sample, "load_average": load_average}
 
 
@@ -124,6 +125,6 @@ def _children_cpu_seconds() -> float:
 
 
 def _keep_logs(directory: Path, kept: Path) -> None:
-    for log in directory.rglob("*.log"):
-        kept.mkdir(parents=True, exist_ok=True)
-        shutil.copy(log, kept / log.name)
+    kept.mkdir(parents=True, exist_ok=True)
+    for log in (*directory.glob("*.log"), *directory.glob("*/log")):
+        shutil.copy(log, kept / "-".join(log.relative_to(directory).parts))
