@@ -60,8 +60,8 @@ class Client:
         self._connection.close()
 
 
-def populate(url: str, customer_count: int, event_count: int, quota: int = QUOTA) -> tuple[list[str], list[int]]:
-    """Registers and logs in customers, and makes events. Returns the tokens and the events' ids."""
+def populate(url: str, customer_count: int, quotas: Sequence[int]) -> tuple[list[str], list[int]]:
+    """Registers and logs in customers, and makes an event for each quota. Returns the tokens and the events' ids."""
     local = threading.local()
 
     def client() -> Client:
@@ -77,7 +77,7 @@ def populate(url: str, customer_count: int, event_count: int, quota: int = QUOTA
     organizer = Client(url, token(ORGANIZER, "organizer"))
     events = [
         organizer.call("POST", "/api/v1/events", {"name": f"Event {number}", "quota": quota})["id"]
-        for number in range(1, event_count + 1)
+        for number, quota in enumerate(quotas, start=1)
     ]
     organizer.close()
     with ThreadPoolExecutor(CLIENTS) as pool:

@@ -2,7 +2,7 @@
 
 // autocannon with the requests that wrk sends, too. Usage:
 //   node autocannon.js URL FILE CONNECTIONS SECONDS
-// FILE has a request a line: its path, a tab, its token. Prints one line of JSON, after "result ".
+// FILE has a request a line: its method, its path and its token, with tabs between them. Prints one line of JSON, after "result ".
 
 const fs = require('node:fs');
 
@@ -15,16 +15,27 @@ const requests = fs
   .trimEnd()
   .split('\n')
   .map((line) => {
-    const [path, token] = line.split('\t');
-    return {
-      method: 'POST',
-      path,
-      headers: { 'content-type': 'application/json', authorization: `Bearer ${token}` },
-      body: '{"quantity":1}',
-    };
+    const [method, path, token] = line.split('\t');
+    const authorization = `Bearer ${token}`;
+    return method === 'POST'
+      ? { method, path, headers: { 'content-type': 'application/json', authorization }, body: '{"quantity":1}' }
+      : { method, path, headers: { authorization } };
   });
 
-const load = { url, connections: Number(connections), duration: Number(seconds), requests };
+// Each connection goes around in its share of the requests: autocannon builds a connection's
+// requests when it starts, and all of them for each would take seconds.
+let connection = 0;
+const load = {
+  url,
+  connections: Number(connections),
+  duration: Number(seconds),
+  requests: requests.slice(0, 1),
+  setupClient(client) {
+    const share = requests.filter((_, index) => index % Number(connections) === connection);
+    connection += 1;
+    client.setRequests(share.length > 0 ? share : requests.slice(0, 1));
+  },
+};
 const start = performance.now();
 let lastAnswer = start;
 const instance = autocannon(load, (error, result) => {

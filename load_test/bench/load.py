@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from . import process
+from . import process, tools
 
 OHA_VERSION = "1.16.0"
 
@@ -32,6 +32,7 @@ REQUEST_COUNT = 1000
 # Beyond a load's own length: connecting, summing up, a machine that is busy.
 SECONDS_BEYOND = 30.0
 
+RESERVE = "POST /api/v1/events/{event}/reservations"
 BODY = '{"quantity":1}'
 
 
@@ -62,12 +63,17 @@ class Load:
         return {**asdict(self), "per_second": self.per_second}
 
 
-def write_requests(file: Path, tokens: Sequence[str], events: Sequence[int], count: int = REQUEST_COUNT) -> None:
-    """Writes what all load generators send: customers in turn, each with an event drawn by a fixed seed."""
-    drawn = [events[index % len(events)] for index in range(max(count, len(events)))]
+def write_requests(file: Path, tokens: Sequence[str], events: Sequence[int], target: str = RESERVE) -> None:
+    """Writes what all load generators send: customers in turn, each with an event drawn by a fixed seed.
+
+    A request a line: its method, its path and its token, with tabs between them.
+    """
+    method, path = target.split(" ")
+    drawn = [events[index % len(events)] for index in range(max(REQUEST_COUNT, len(events)))]
     random.Random(1).shuffle(drawn)
     lines = (
-        f"/api/v1/events/{event}/reservations\t{tokens[index % len(tokens)]}\n" for index, event in enumerate(drawn)
+        f"{method}\t{path.format(event=event)}\t{tokens[index % len(tokens)]}\n"
+        for index, event in enumerate(drawn)
     )
     file.write_text("".join(lines))
 
@@ -87,9 +93,7 @@ class Wrk:
         cpus: Iterable[int] | None = None,
         count_statuses: bool = False,
     ) -> None:
-        program = process.find("wrk")
-        if program is None:
-            raise LoadError("there is no wrk here: apt-get install wrk")
+        program = tools.require("wrk")
         self._seconds = seconds
         # wrk takes whole seconds.
         command = [program, f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
@@ -123,11 +127,13 @@ def oha(url: str, requests: Path, *, per_second: int, seconds: float, connection
     install_oha()
     lines = [line.split("\t") for line in requests.read_text().splitlines()]
     urls = requests.with_suffix(".urls")
-    urls.write_text("".join(f"{url}{path}\n" for path, _ in lines))
+    urls.write_text("".join(f"{url}{path}\n" for _, path, _ in lines))
     command = [TOOLS / "bin" / "oha", "--no-tui", "--output-format", "json", "--no-color"]
     command += ["--latency-correction", "-q", str(per_second), "-z", f"{seconds}s", "-c", str(connections)]
-    command += ["-m", "POST", "-d", BODY, "-H", "Content-Type: application/json"]
-    command += ["-H", f"Authorization: Bearer {lines[0][1]}", "--urls-from-file", urls]
+    method, _, token = lines[0]
+    command += ["-m", method, "-H", f"Authorization: Bearer {token}", "--urls-from-file"]
+    command += ["-d", BODY, "-H", "Content-Type: application/json"] if method == "POST" else []
+    command += [urls]
     return parse_oha(process.run(command, cpus=cpus, seconds=seconds + SECONDS_BEYOND))
 
 

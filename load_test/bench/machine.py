@@ -41,7 +41,7 @@ def cpu_model() -> str:
 
 
 def file_system(directory: Path) -> str:
-    return subprocess.check_output(["stat", "--file-system", "--format", "%T", directory], text=True).strip()
+    return subprocess.check_output(["findmnt", "--noheadings", "--output", "FSTYPE", "--target", directory], text=True).strip()
 
 
 def measure_syncs(directory: Path, count: int = SYNCS) -> dict:

@@ -1,7 +1,7 @@
--- For wrk: POSTs of one ticket each, built once, sent one after the other in a circle.
+-- For wrk: requests for one ticket each, built once, sent one after the other in a circle.
 --
 -- wrk ... URL -- FILE PIPELINED COUNT_STATUSES
---   FILE            a request a line: its path, a tab, its token
+--   FILE            a request a line: its method, its path and its token, with tabs between them
 --   PIPELINED       so many requests in one write
 --   COUNT_STATUSES  1: every answer's status is looked at, which costs wrk time; 0: wrk's own count
 --
@@ -16,16 +16,18 @@ function setup(thread)
   table.insert(threads, thread)
 end
 
-local function built(path, token)
-  return table.concat({
-    "POST " .. path .. " HTTP/1.1",
+local function built(method, path, token)
+  local lines = {
+    method .. " " .. path .. " HTTP/1.1",
     "Host: " .. wrk.host .. ":" .. wrk.port,
     "Authorization: Bearer " .. token,
-    "Content-Type: application/json",
-    "Content-Length: " .. #BODY,
-    "",
-    BODY,
-  }, "\r\n")
+  }
+  if method == "POST" then
+    lines[#lines + 1] = "Content-Type: application/json"
+    lines[#lines + 1] = "Content-Length: " .. #BODY
+  end
+  local head = table.concat(lines, "\r\n") .. "\r\n\r\n"
+  return method == "POST" and head .. BODY or head
 end
 
 local requests = {}
@@ -35,8 +37,7 @@ function init(args)
   pipelined = tonumber(args[2])
   local single = {}
   for line in io.lines(args[1]) do
-    local path, token = line:match("^(%S+)\t(%S+)$")
-    single[#single + 1] = built(path, token)
+    single[#single + 1] = built(line:match("^(%S+)\t(%S+)\t(%S+)$"))
   end
   for first = 1, #single, pipelined do
     local parts = {}

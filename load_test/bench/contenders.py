@@ -1,0 +1,392 @@
+"""Who is compared: how each is started, with what settings, killed, and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sqlite3
+import time
+from abc import ABC, abstractmethod
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from . import api, load, nginx, process
+from .postgres import Postgres
+from .process import Server
+from .redis import Redis
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = ROOT / "target"
+
+CUSTOMER_COUNT = 1000
+# Of contenders that are filled at every start: each costs two runs of argon2.
+FEW_CUSTOMERS = 100
+EVENT_COUNT = 1000
+# Tickets of the event that a proof sells out.
+SCARCE_QUOTA = 500
+
+# A token lasts 12 hours; whoever starts now wants to be through before.
+PREPARED_SECONDS_MAX = 6 * 60 * 60
+
+# What is said of a 201 that a crash undoes.
+NOT_DURABLE = "in memory"
+SYNCED = "synced"
+# Of a ceiling.
+NO_SALE = "a constant"
+
+LISTENING = r"listening on (http://[0-9.:]+)"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where and how a contender is to run."""
+
+    # Empty, on the disk that is measured, its own, and readable by all (PostgreSQL runs as its own user).
+    directory: Path
+    # None: all.
+    cpus: list[int] | None
+    cpu_count: int
+    # Makes syncs slow, where that was asked for.
+    environment: dict[str, str]
+    # That a contender has to have; those with a prepared directory have EVENT_COUNT.
+    event_count: int
+    # What is to be done when the run is over, however it ends.
+    cleanup: ExitStack
+
+
+@dataclass
+class Stand:
+    """A contender that runs. What it sells, to whom; and all its processes."""
+
+    url: str
+    tokens: list[str]
+    # In the order in which loads take them: the first, the first four, all.
+    events: list[int]
+    # An event with SCARCE_QUOTA tickets; None for a contender that sells nothing.
+    scarce_event: int | None
+    # The program that answers, and the databases behind it.
+    program: Server
+    databases: list[Postgres | Redis] = field(default_factory=list)
+    # Method and path of the requests.
+    target: str = load.RESERVE
+    # What decides whether a 201 is durable, and all that was set for this contender.
+    settings: dict = field(default_factory=dict)
+
+    @property
+    def servers(self) -> list[Server]:
+        return [self.program, *(database.server for database in self.databases)]
+
+
+class Contender(ABC):
+    name: str
+    # For the tables.
+    title: str
+    # "ours", "phase" of the original, or "ceiling": one that sells nothing.
+    kind: str
+    # What stands behind a 201, in a few words.
+    durability: str
+
+    def prepare(self) -> None:
+        """Builds and installs what it needs. Called once, before anything is measured."""
+
+    @abstractmethod
+    def start(self, setup: Setup) -> Stand: ...
+
+    @abstractmethod
+    def restart(self, setup: Setup, stand: Stand) -> Stand:
+        """Starts again, on its directory as it is, what was killed; with the same events and tokens."""
+
+    def stop(self, stand: Stand) -> None:
+        """Ends in order, the program before what is behind it."""
+        stand.program.stop()
+        for database in stand.databases:
+            database.stop()
+
+    def kill(self, stand: Stand) -> None:
+        """SIGKILL to every process: the program first, so that nothing is answered for what is gone."""
+        stand.program.kill()
+        for database in stand.databases:
+            database.kill()
+
+
+class Ours(Contender):
+    kind = "ours"
+
+    def __init__(self, name: str, title: str, storage: str, shards: int, options: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.title = title
+        self._storage = storage
+        self._shards = shards
+        self._options = options
+        self.durability = SYNCED if storage == "sqlite" else NOT_DURABLE
+
+    def prepare(self) -> None:
+        boxoffice()
+        if self._storage == "sqlite":
+            prepared_directory()
+
+    def start(self, setup: Setup) -> Stand:
+        if self._storage == "memory":
+            server, url = self._serve(setup)
+            tokens, events, scarce = fill(url, FEW_CUSTOMERS, setup.event_count)
+        else:
+            prepared = prepared_directory()
+            shutil.copytree(prepared / "data", setup.directory / "data")
+            tokens, events, scarce = read_prepared(prepared)
+            server, url = self._serve(setup)
+        settings = {"command": server.command[1:], "synchronous": "FULL" if self._storage == "sqlite" else None}
+        return Stand(url, tokens, events, scarce, server, settings=settings)
+
+    def restart(self, setup: Setup, stand: Stand) -> Stand:
+        server, url = self._serve(setup)
+        return replace(stand, url=url, program=server)
+
+    def _serve(self, setup: Setup) -> tuple[Server, str]:
+        command = [boxoffice(), "serve", "--data", setup.directory / "data", "--listen", "127.0.0.1:0"]
+        command += ["--storage", self._storage, "--shards", str(self._shards), *self._options]
+        server = Server(command, log=setup.directory / "boxoffice.log", cpus=setup.cpus, environment=setup.environment)
+        return server, server.wait_for_line(LISTENING)[1]
+
+
+class Front(Ours):
+    """Our server without a shard behind it: requests are read, routed and answered."""
+
+    kind = "ceiling"
+
+    def __init__(self) -> None:
+        super().__init__("front", "our front without a shard", "memory", 1)
+        self.durability = NO_SALE
+
+    def start(self, setup: Setup) -> Stand:
+        stand = super().start(setup)
+        return replace(stand, scarce_event=None, target="GET /livez")
+
+
+class Baseline(Contender):
+    """A program of load_test/baselines, in front of the databases that it needs."""
+
+    def __init__(
+        self, name: str, title: str, kind: str, durability: str, *, program: str, databases: tuple[str, ...] = ()
+    ) -> None:
+        self.name = name
+        self.title = title
+        self.kind = kind
+        self.durability = durability
+        self._program = program
+        self._databases = databases
+
+    def prepare(self) -> None:
+        baselines()
+        prepared_directory()
+
+    def start(self, setup: Setup) -> Stand:
+        placed = {"cpus": setup.cpus, "environment": setup.environment}
+        databases, settings = [], {}
+        if "postgres" in self._databases:
+            postgres = Postgres(setup.directory / "postgres", **placed)
+            setup.cleanup.callback(postgres.close)
+            # One of its own: that of pgbench has tables of the same names.
+            postgres.sql("CREATE DATABASE baselines")
+            settings["postgres"] = postgres.settings()
+            databases.append(postgres)
+        if "redis" in self._databases:
+            redis = Redis(setup.directory / "redis", **placed)
+            setup.cleanup.callback(redis.close)
+            settings["redis"] = redis.settings()
+            databases.append(redis)
+        (setup.directory / "secret").write_bytes(os.urandom(32))
+        program, url = self._serve(setup, databases)
+        settings["command"] = program.command[1:]
+        if self.kind == "ceiling":
+            # It answers the same to everyone; the tokens are there for their size.
+            tokens, events, _ = read_prepared(prepared_directory())
+            return Stand(url, tokens, events, None, program, settings=settings)
+        return Stand(url, *fill(url, FEW_CUSTOMERS, setup.event_count), program, databases, settings=settings)
+
+    def restart(self, setup: Setup, stand: Stand) -> Stand:
+        for database in stand.databases:
+            database.start()
+        program, url = self._serve(setup, stand.databases)
+        return replace(stand, url=url, program=program)
+
+    def _serve(self, setup: Setup, databases: list[Postgres | Redis]) -> tuple[Server, str]:
+        command = [baselines(), self._program, "--listen", "127.0.0.1:0", "--workers", str(setup.cpu_count)]
+        command += ["--token-secret-file", setup.directory / "secret"]
+        for database in databases:
+            if isinstance(database, Postgres):
+                # Its Unix socket costs less than TCP.
+                address = f"host={database.sockets} port={database.port} user=postgres dbname=baselines"
+                command += ["--postgres", address]
+            else:
+                command += ["--redis", f"redis://127.0.0.1:{database.port}"]
+        server = Server(
+            command, log=setup.directory / "baselines.log", cpus=setup.cpus, environment=setup.environment
+        )
+        return server, server.wait_for_line(LISTENING)[1]
+
+
+class ConstantNginx(Contender):
+    name = "nginx"
+    title = "nginx, `return`"
+    kind = "ceiling"
+    durability = NO_SALE
+
+    def prepare(self) -> None:
+        prepared_directory()
+
+    def start(self, setup: Setup) -> Stand:
+        prepared = prepared_directory()
+        answer = nginx.Answer(**json.loads((prepared / "made.json").read_text())["answer"])
+        started = nginx.Nginx(setup.directory / "nginx", answer, workers=setup.cpu_count, cpus=setup.cpus)
+        setup.cleanup.callback(started.close)
+        tokens, events, _ = read_prepared(prepared)
+        return Stand(started.url, tokens, events, None, started.server)
+
+    def restart(self, setup: Setup, stand: Stand) -> Stand:
+        raise NotImplementedError("what sells nothing is not killed")
+
+
+def boxoffice() -> Path:
+    """Our server: the release build, or the program that the variable BOXOFFICE names."""
+    if given := os.environ.get("BOXOFFICE"):
+        return Path(given).resolve()
+    program = TARGET / "release" / "boxoffice"
+    if "boxoffice" not in _built:
+        process.run(
+            ["cargo", "build", "--release", "--locked", "--bin", "boxoffice"],
+            directory=ROOT,
+            seconds=3600,
+            environment={"CARGO_TARGET_DIR": str(TARGET)},
+        )
+        _built.add("boxoffice")
+    return program
+
+
+def prepared_directory() -> Path:
+    """A data directory of ours with accounts and events, and their list beside it: made once, copied for each run."""
+    prepared = TARGET / "compare" / "prepared"
+    made = prepared / "made.json"
+    program = boxoffice()
+    if made.exists():
+        about = json.loads(made.read_text())
+        if about["program"] == _identity(program) and time.time() - about["time"] < PREPARED_SECONDS_MAX:
+            return prepared
+    print(f"registering {CUSTOMER_COUNT} customers, once (half a minute)", flush=True)
+    shutil.rmtree(prepared, ignore_errors=True)
+    prepared.mkdir(parents=True)
+    command = [program, "serve", "--data", prepared / "data", "--listen", "127.0.0.1:0"]
+    server = Server(command, log=prepared / "boxoffice.log")
+    url = server.wait_for_line(LISTENING)[1]
+    tokens, events, scarce = fill(url, CUSTOMER_COUNT, EVENT_COUNT)
+    answer = nginx.ask(url, events[0], tokens[0])
+    server.stop()
+    made.write_text(
+        json.dumps(
+            {
+                "program": _identity(program),
+                "time": time.time(),
+                "tokens": tokens,
+                "events": events,
+                "scarce_event": scarce,
+                "answer": asdict(answer),
+                "event_shards": _event_shards(prepared / "data"),
+            }
+        )
+    )
+    return prepared
+
+
+def read_prepared(prepared: Path) -> tuple[list[str], list[int], int]:
+    about = json.loads((prepared / "made.json").read_text())
+    return about["tokens"], about["events"], about["scarce_event"]
+
+
+def split_over_shards(event_count: int) -> list[int]:
+    """How many of the first `event_count` events each shard has, with a shard for each CPU."""
+    about = json.loads((prepared_directory() / "made.json").read_text())
+    shards = about["event_shards"]
+    chosen = {str(event) for event in about["events"][:event_count]}
+    return [len(chosen & set(events)) for events in shards]
+
+
+def fill(url: str, customer_count: int, event_count: int) -> tuple[list[str], list[int], int]:
+    """Makes accounts and events. Returns the customers' tokens, the events, and the scarce event."""
+    tokens, events = api.populate(url, customer_count, [api.QUOTA] * event_count + [SCARCE_QUOTA])
+    return tokens, events[:-1], events[-1]
+
+
+def _event_shards(data: Path) -> list[list[str]]:
+    """The events in each shard's file, as the stock SQLite reads them from a stopped server's directory."""
+    shards = []
+    for file in sorted(data.glob("shard-*.sqlite")):
+        connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+        try:
+            rows = connection.execute("SELECT event FROM history WHERE kind = 'event_created'")
+            shards.append([str(event) for (event,) in rows])
+        finally:
+            connection.close()
+    return shards
+
+
+def _identity(program: Path) -> list:
+    status = program.stat()
+    return [str(program), status.st_size, status.st_mtime_ns]
+
+
+def baselines() -> Path:
+    """The phases of the original and the constants, from their own workspace."""
+    if "baselines" not in _built:
+        process.run(
+            ["cargo", "build", "--release", "--locked"],
+            directory=ROOT / "load_test" / "baselines",
+            seconds=3600,
+            environment={"CARGO_TARGET_DIR": str(TARGET / "baselines")},
+        )
+        _built.add("baselines")
+    return TARGET / "baselines" / "release" / "baselines"
+
+
+_built: set[str] = set()
+
+
+ALL: dict[str, Contender] = {
+    contender.name: contender
+    for contender in (
+        Ours("sqlite-1", "boxoffice, 1 shard", "sqlite", 1),
+        Ours("sqlite-2", "boxoffice, 2 shards", "sqlite", 2),
+        Ours("sqlite-commit-each", "boxoffice, 1 shard, a commit a request", "sqlite", 1, ("--batch-max", "1")),
+        Ours("memory-1", "boxoffice in memory, 1 shard", "memory", 1),
+        Ours("memory-2", "boxoffice in memory, 2 shards", "memory", 2),
+        Baseline("memory-lock", "1: memory with a lock", "phase", NOT_DURABLE, program="memory"),
+        Baseline(
+            "postgres",
+            "2: PostgreSQL, a transaction a request",
+            "phase",
+            SYNCED,
+            program="postgres",
+            databases=("postgres",),
+        ),
+        Baseline(
+            "postgres-batched",
+            "3: PostgreSQL, jobs batched in memory",
+            "phase",
+            "written later",
+            program="postgres-batched",
+            databases=("postgres",),
+        ),
+        Baseline(
+            "postgres-redis",
+            "4: PostgreSQL, the quota in Redis",
+            "phase",
+            "in Redis",
+            program="postgres-redis",
+            databases=("postgres", "redis"),
+        ),
+        Baseline("actix", "actix-web, a constant", "ceiling", NO_SALE, program="constant-actix"),
+        Baseline("ntex", "ntex, a constant", "ceiling", NO_SALE, program="constant-ntex"),
+        ConstantNginx(),
+        Front(),
+    )
+}

@@ -1,0 +1,161 @@
+"""What is measured: layouts of programs on CPUs, loads, and who takes part in each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Sequence
+
+from . import process
+
+CONNECTIONS = 80
+
+
+@dataclass(frozen=True)
+class Layout:
+    """CPUs; None is all that there are."""
+
+    server: Sequence[int] | None
+    client: Sequence[int] | None
+
+    @property
+    def server_cpu_count(self) -> int:
+        return len(self.server or process.available_cpus())
+
+    @property
+    def client_cpu_count(self) -> int:
+        return len(self.client or process.available_cpus())
+
+
+def pinned() -> Layout:
+    """The server with all its processes on the first CPU, the client on the second."""
+    cpus = process.available_cpus()
+    if len(cpus) < 2:
+        raise process.ProcessError("the pinned layout needs two CPUs; leave it out with --scenario")
+    return Layout(server=[cpus[0]], client=[cpus[1]])
+
+
+def shared() -> Layout:
+    """Server and client on all CPUs."""
+    return Layout(server=None, client=None)
+
+
+LAYOUTS = {"pinned": pinned, "shared": shared}
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    # What it shows, for the table's heading.
+    title: str
+    layout: str
+    tool: str
+    event_count: int
+    contenders: Sequence[str]
+    pipelined: int = 1
+    # Of oha alone.
+    per_second: int | None = None
+    # How much longer each sync of the disk takes.
+    slow_sync_us: int = 0
+    # Whether the two proofs of checks.py follow each measurement.
+    proved: bool = False
+
+    def lay_out(self) -> Layout:
+        return LAYOUTS[self.layout]()
+
+    @property
+    def reference(self) -> str:
+        """Ours as it starts by default here: a shard for each CPU that it has."""
+        return "sqlite-1" if self.layout == "pinned" else "sqlite-2"
+
+
+SQLITE = ("sqlite-1", "sqlite-2")
+PHASES = ("memory-lock", "postgres", "postgres-batched", "postgres-redis")
+CEILINGS = ("actix", "ntex", "nginx", "front")
+
+# Runs of a few seconds, of everything that has a log.
+DURABLE = (*SQLITE, "sqlite-commit-each", *PHASES[1:])
+
+SCENARIOS = [
+    Scenario(
+        "pinned",
+        "4 events, wrk; the server on one core, the client on the other",
+        "pinned",
+        "wrk",
+        4,
+        ("sqlite-1", "sqlite-commit-each", "memory-1", *PHASES, *CEILINGS),
+        proved=True,
+    ),
+    Scenario(
+        "shared",
+        "4 events, wrk; server and client share both cores",
+        "shared",
+        "wrk",
+        4,
+        (*SQLITE, "sqlite-commit-each", "memory-1", "memory-2", *PHASES, *CEILINGS),
+        proved=True,
+    ),
+    Scenario(
+        "autocannon",
+        "4 events, autocannon, as the original was measured; both cores shared",
+        "shared",
+        "autocannon",
+        4,
+        (*SQLITE, "memory-2", *PHASES, "actix", "ntex", "nginx"),
+    ),
+    Scenario("hot-event", "One hot event, wrk; both cores shared", "shared", "wrk", 1, (*SQLITE, *PHASES)),
+    Scenario("1000-events", "1,000 events, wrk; both cores shared", "shared", "wrk", 1000, (*SQLITE, *PHASES)),
+    Scenario(
+        "pipelined",
+        "4 events, wrk, pipelined by 10; the server on one core, the client on the other",
+        "pinned",
+        "wrk",
+        4,
+        ("sqlite-1", "memory-1", *CEILINGS),
+        pipelined=10,
+    ),
+    Scenario(
+        "slow-sync-1ms",
+        "4 events, wrk, each disk sync 1 ms slower; both cores shared",
+        "shared",
+        "wrk",
+        4,
+        DURABLE,
+        slow_sync_us=1000,
+    ),
+    Scenario(
+        "slow-sync-5ms",
+        "4 events, wrk, each disk sync 5 ms slower; both cores shared",
+        "shared",
+        "wrk",
+        4,
+        DURABLE,
+        slow_sync_us=5000,
+        proved=True,
+    ),
+    Scenario(
+        "rate-2000",
+        "4 events, oha, 2,000 requests a second; both cores shared",
+        "shared",
+        "oha",
+        4,
+        (*SQLITE, "sqlite-commit-each", "memory-2", *PHASES),
+        per_second=2000,
+    ),
+    Scenario(
+        "rate-10000",
+        "4 events, oha, 10,000 requests a second; both cores shared",
+        "shared",
+        "oha",
+        4,
+        (*SQLITE, "memory-2", *PHASES),
+        per_second=10_000,
+    ),
+]
+
+# What --quick takes, so that CI sees each kind of contender and each tool once.
+QUICK = {
+    "pinned": ("sqlite-1", "memory-1", "memory-lock", "postgres", "postgres-redis", "actix", "nginx"),
+    "autocannon": ("sqlite-2",),
+    "slow-sync-5ms": ("sqlite-2", "postgres-batched"),
+    "rate-2000": ("sqlite-2",),
+}
