@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
-from . import api, load, pipeline, process, scenarios
+from . import api, load, machine, pipeline, process, scenarios
 from .contenders import LISTENING, TARGET, boxoffice
 from .process import Server
 from .scenarios import CONNECTIONS, Layout
@@ -217,6 +217,7 @@ class Stand:
 
     def measure(self, step: Step, seconds: int) -> dict:
         """The figures of `seconds` of the load of `step`, after a warm-up."""
+        load_average = machine.load_average()
         requests = self.directory / "requests"
         load.write_requests(requests, self._tokens, self._events)
         options = {
@@ -240,6 +241,7 @@ class Stand:
             "latency_us": seen.latency_us,
             "cpu_us_per_request": (used.cpu_seconds - cpu_before) / seen.answered * 1e6,
             "memory_bytes": used.memory_bytes,
+            "load_average": load_average,
             "records_per_commit": (after["records_total"] - before["records_total"])
             / (after["commits_total"] - before["commits_total"]),
         }

@@ -93,7 +93,7 @@ def measure(options: argparse.Namespace, bench: Bench) -> int:
     taken = [(curve, xs) for curve, xs in chosen if curve.name not in left_out]
     seconds = curves.SECONDS_OF_PREPARING
     seconds += options.repeats * sum(curve.seconds(xs, options.seconds) for curve, xs in taken)
-    print(f"about {seconds / 60:.0f} minutes", flush=True)
+    print(f"about {report.count(max(1, round(seconds / 60)), 'minute')}", flush=True)
 
     WORK.mkdir(parents=True, exist_ok=True)
     results = {
