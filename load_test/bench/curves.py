@@ -41,6 +41,10 @@ class CurveError(Exception):
     """A server that did not do what it should have; its figures would mean nothing."""
 
 
+# What can go wrong with one measurement, and says nothing about the next.
+FAULTS = (CurveError, process.ProcessError, pipeline.PipelineError, load.LoadError, api.ApiError, OSError)
+
+
 @dataclass(frozen=True)
 class Step:
     """One measurement: the server, and the load on it."""
@@ -194,10 +198,18 @@ class Bench:
         return Stand(self.running, step, self._tokens, self._event_ids[step.event_count][: step.sold_events])
 
     def measure_once(self, step: Step, repeat: int) -> dict:
-        stand = self.stand(step)
-        sample = stand.measure(step, self.seconds)
-        stand.server.stop()
+        """A sample, or what went wrong with it: the others go on."""
+        try:
+            stand = self.stand(step)
+            sample = stand.measure(step, self.seconds)
+            stand.server.stop()
+        except FAULTS as reason:
+            return self.failed(step.x, step.series, repeat, reason)
         return {**sample, "repeat": repeat}
+
+    def failed(self, x: int, series: str, repeat: int, reason: Exception) -> dict:
+        process.end_all()
+        return {"x": x, "series": series, "repeat": repeat, "error": f"{type(reason).__name__}: {reason}"}
 
 
 class Stand:
@@ -293,17 +305,22 @@ class Stand:
 def _measure_filling(curve: Curve, bench: Bench, xs: Sequence[int], repeat: int) -> Iterator[dict]:
     """One server for as long as it does not hold more than the next step is to begin with."""
     stand: Stand | None = None
-    for x in xs:
-        [step] = curve.steps(x)
-        if stand is None or stand.settled_metrics()["tickets_reserved"] > x:
-            if stand is not None:
-                stand.server.stop()
-            stand = bench.stand(step)
-        stand.fill(x - stand.settled_metrics()["tickets_reserved"])
-        # The warm-up fills too, and is a small part of what a step of millions holds.
-        yield {**stand.measure(step, bench.seconds), "repeat": repeat}
-    yield {"x": xs[-1], "repeat": repeat, "recovery": stand.recover()}
-    stand.server.stop()
+    x = xs[0]
+    try:
+        for x in xs:
+            [step] = curve.steps(x)
+            if stand is None or stand.settled_metrics()["tickets_reserved"] > x:
+                if stand is not None:
+                    stand.server.stop()
+                stand = bench.stand(step)
+            stand.fill(x - stand.settled_metrics()["tickets_reserved"])
+            # The warm-up reserves too: little beside what a step of millions holds.
+            yield {**stand.measure(step, bench.seconds), "repeat": repeat}
+        yield {"x": x, "repeat": repeat, "recovery": stand.recover()}
+        stand.server.stop()
+    except FAULTS as reason:
+        # What was to come would have begun with this server.
+        yield bench.failed(x, "", repeat, reason)
 
 
 def check(before: dict[str, int], after: dict[str, int], seen: load.Load, under_way: int) -> None:

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from . import api, command, contenders, curves, growth_report, load, machine, pipeline, process, report, runner, tools
+from . import command, contenders, curves, growth_report, machine, process, report, runner, tools
 from .curves import CURVES, WORK, Bench, Curve
 
 LOAD_TEST = contenders.ROOT / "load_test"
@@ -24,7 +24,8 @@ QUICK_REPEATS, QUICK_SECONDS = 1, 1
 
 FORMAT = 1
 
-FAULTS = (process.ProcessError, tools.ToolError, curves.CurveError, pipeline.PipelineError, load.LoadError, api.ApiError, OSError)
+# What was measured before somebody ended it.
+PARTIAL_RESULTS = WORK / "partial.json"
 
 
 def main() -> int:
@@ -45,11 +46,11 @@ def main() -> int:
     try:
         return measure(options, bench)
     except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
+        print(f"\ninterrupted; what was measured is in {PARTIAL_RESULTS}", file=sys.stderr)
         return 130
-    except FAULTS as reason:
+    except (*curves.FAULTS, tools.ToolError) as reason:
         print(f"growth: {reason}", file=sys.stderr)
-        return 1
+        return 2
     finally:
         process.end_all()
         bench.clean_up()
@@ -107,15 +108,21 @@ def measure(options: argparse.Namespace, bench: Bench) -> int:
     }
     begin = time.monotonic()
     bench.prepare(sorted(curves.event_counts(taken)))
-    for repeat in range(options.repeats):
-        for curve, xs in taken:
-            for sample in curve.measure(bench, xs, repeat):
-                print(f"{repeat + 1} {curve.name:12} {sample['x']:10,}  {growth_report.line(sample)}", flush=True)
-                results["curves"][curve.name]["samples"].append(sample)
+    try:
+        for repeat in range(options.repeats):
+            for curve, xs in taken:
+                for sample in curve.measure(bench, xs, repeat):
+                    print(f"{repeat + 1} {curve.name:12} {sample['x']:10,}  {growth_report.line(sample)}", flush=True)
+                    results["curves"][curve.name]["samples"].append(sample)
+    except BaseException:
+        report.write_json(results, PARTIAL_RESULTS)
+        raise
     results["took_seconds"] = round(time.monotonic() - begin)
     print(f"took {results['took_seconds'] / 60:.1f} minutes")
     write(results, options)
-    return 0
+    for text in growth_report.failures(results):
+        print(f"growth: {text}", file=sys.stderr)
+    return 1 if growth_report.failures(results) else 0
 
 
 def describe(curve: Curve, left_out: set[str]) -> dict:

@@ -50,7 +50,7 @@ def summarize(results: dict) -> dict:
     """Of each curve its points, by series and x: the spread of each figure. And what was recovered."""
     summary = {}
     for name, curve in results["curves"].items():
-        measured = [sample for sample in curve["samples"] if "recovery" not in sample]
+        measured = [sample for sample in curve["samples"] if "per_second" in sample]
         points = []
         for series in _in_order(sample["series"] for sample in measured):
             own = [sample for sample in measured if sample["series"] == series]
@@ -86,9 +86,13 @@ def bytes_per_reservation(samples: list[dict]) -> dict | None:
     measurement itself reserved is there too.
     """
     found = []
+    xs = sorted({sample["x"] for sample in samples})
     for repeat in {sample["repeat"] for sample in samples}:
-        own = sorted((sample for sample in samples if sample["repeat"] == repeat), key=lambda sample: sample["x"])
-        first, last = own[0], own[-1]
+        own = {sample["x"]: sample for sample in samples if sample["repeat"] == repeat}
+        if not {xs[0], xs[-1]} <= own.keys():
+            # One of them failed.
+            continue
+        first, last = own[xs[0]], own[xs[-1]]
         if last["held"] < max(1, last["x"]):
             return None
         more = (last["held"] + last["created"]) - (first["held"] + first["created"])
@@ -150,7 +154,20 @@ def tables(results: dict, charts: str) -> str:
         parts.append(curve_table(curve, summary["points"]))
         if name == "reservations":
             parts.append(history_text(summary))
+    if texts := failures(results):
+        parts.append("### What did not go well")
+        parts.append("\n".join(f"- {text}" for text in texts))
     return "\n\n".join(part for part in parts if part)
+
+
+def failures(results: dict) -> list[str]:
+    """The measurements that failed, each in a line."""
+    return [
+        f"{name}, {sample['x']:,}, round {sample['repeat'] + 1}: {sample['error'].splitlines()[0]}"
+        for name, curve in results["curves"].items()
+        for sample in curve["samples"]
+        if "error" in sample
+    ]
 
 
 def conditions(results: dict) -> str:
@@ -201,6 +218,8 @@ def history_text(summary: dict) -> str:
 
 def line(sample: dict) -> str:
     """A measurement in one line, as it goes."""
+    if "error" in sample:
+        return f"FAILED {sample['error'].splitlines()[0]}"
     if "recovery" in sample:
         one = sample["recovery"]
         return f"killed: {one['records']:,} records recovered in {one['milliseconds'] / 1000:.1f} s"

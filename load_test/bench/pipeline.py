@@ -11,7 +11,8 @@ import threading
 from typing import Callable, Sequence
 from urllib.parse import urlsplit
 
-CONNECTIONS = 8
+# With the requests of a write, below the 4096 that a core of the server has in flight at most.
+CONNECTIONS = 32
 # What a connection of the server takes at once is 128.
 REQUESTS_A_WRITE = 100
 

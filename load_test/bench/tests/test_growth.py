@@ -83,6 +83,14 @@ class Summary(unittest.TestCase):
         made["summary"] = growth_report.summarize(made)
         self.assertIn("Not measured: this server has no option --batch-max.", growth_report.tables(made, "charts"))
 
+    def test_failed_measurements_are_named_and_leave_the_others(self):
+        failed = {"x": 5000, "series": "", "repeat": 1, "error": "CurveError: of 10 answers\nmore"}
+        made = results([sample(10), sample(5000), failed], "connections")
+        made["summary"] = growth_report.summarize(made)
+        self.assertEqual(growth_report.failures(made), ["connections, 5,000, round 2: CurveError: of 10 answers"])
+        self.assertIn("- connections, 5,000, round 2", growth_report.tables(made, "charts"))
+        self.assertEqual(len(made["summary"]["connections"]["points"]), 2)
+
     def test_tables(self):
         made = results([sample(0), sample(10_000, latency_us={})])
         made["summary"] = growth_report.summarize(made)
