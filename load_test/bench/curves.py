@@ -126,10 +126,10 @@ CURVES: dict[str, Curve] = {
             "connections",
             "Connections, each with one request under way",
             "connections",
-            "1000 events, one shard on one CPU",
+            "1000 events, one shard on one CPU, `--max-in-flight 8192`, so that none is refused",
             (10, 80, 320, 1000, 5000),
             (10, 320),
-            lambda x: [Step(x, connections=x)],
+            lambda x: [Step(x, connections=x, options=("--max-in-flight", "8192"))],
         ),
         Curve(
             "shards",
@@ -148,10 +148,10 @@ CURVES: dict[str, Curve] = {
             (1, 4, 16, 64, 256, 1000),
             (1, 64),
             lambda x: [
-                Step(x, options=("--batch-max", str(x)), series="80 connections"),
-                Step(x, options=("--batch-max", str(x)), series="80 connections, pipelined by 10", pipelined=10),
+                Step(x, options=("--max-batch", str(x)), series="80 connections"),
+                Step(x, options=("--max-batch", str(x)), series="80 connections, pipelined by 10", pipelined=10),
             ],
-            needs="--batch-max",
+            needs="--max-batch",
         ),
     )
 }

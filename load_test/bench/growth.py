@@ -33,6 +33,8 @@ def main() -> int:
     if options.report_only:
         write(json.loads(options.out.read_text()), options)
         return 0
+    # Also when a script started this in the background, where Ctrl-C is ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     # One machine, one measurement at a time: the same lock as that of load_test/compare.
     runner.WORK.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,7 @@ def measure(options: argparse.Namespace, bench: Bench) -> int:
     taken = [(curve, xs) for curve, xs in chosen if curve.name not in left_out]
     seconds = curves.SECONDS_OF_PREPARING
     seconds += options.repeats * sum(curve.seconds(xs, options.seconds) for curve, xs in taken)
-    print(f"about {report.count(max(1, round(seconds / 60)), 'minute')}", flush=True)
+    print(f"about {report.count(max(1, round(seconds / 60)), 'minute')} on a machine with nothing else to do", flush=True)
 
     WORK.mkdir(parents=True, exist_ok=True)
     results = {

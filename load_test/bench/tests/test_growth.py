@@ -79,9 +79,9 @@ class Summary(unittest.TestCase):
 
     def test_tables_say_what_was_left_out(self):
         made = results([], "batch")
-        made["curves"]["batch"]["left_out"] = "this server has no option --batch-max"
+        made["curves"]["batch"]["left_out"] = "this server has no option --max-batch"
         made["summary"] = growth_report.summarize(made)
-        self.assertIn("Not measured: this server has no option --batch-max.", growth_report.tables(made, "charts"))
+        self.assertIn("Not measured: this server has no option --max-batch.", growth_report.tables(made, "charts"))
 
     def test_failed_measurements_are_named_and_leave_the_others(self):
         failed = {"x": 5000, "series": "", "repeat": 1, "error": "CurveError: of 10 answers\nmore"}
