@@ -32,6 +32,8 @@ FORMAT = 1
 def main() -> int:
     options = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Also where it was started in the background by a shell, which has it ignored there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if options.report_only:
         report.write_all(json.loads(options.out.read_text()), options.out, publish=options.out == RESULTS)
         return 0
@@ -142,6 +144,7 @@ def compare(options: argparse.Namespace) -> int:
             for name, contender in taking_part.items()
         },
         "scenarios": {scenario.name: describe(scenario) for scenario, _ in planned},
+        "settings": {},
         "runs": [],
         "peers": [],
     }
@@ -152,11 +155,13 @@ def compare(options: argparse.Namespace) -> int:
                 # Another begins each time, so that nobody always follows the same neighbour.
                 turn = repeat % len(chosen)
                 for contender in chosen[turn:] + chosen[:turn]:
-                    results["runs"].append(
-                        run_once(contender, scenario, repeat, options.seconds, failed.get(contender.name))
-                    )
+                    run = run_once(contender, scenario, repeat, options.seconds, failed.get(contender.name))
+                    keep_settings(results["settings"], contender.name, run)
+                    results["runs"].append(run)
             if with_peers:
-                results["peers"] += peers.measure(repeat, options.seconds)
+                for sample in peers.measure(repeat, options.seconds):
+                    keep_settings(results["settings"], sample["peer"], sample)
+                    results["peers"].append(sample)
     except BaseException:
         report.write_json(results, PARTIAL_RESULTS)
         raise
@@ -207,6 +212,12 @@ def run_once(contender: Contender, scenario: Scenario, repeat: int, seconds: int
         return {**head, "error": text}
     print(report.line(sample), flush=True)
     return {**head, **sample}
+
+
+def keep_settings(settings: dict, name: str, sample: dict) -> None:
+    """Moves the settings out of a sample: those of one contender are the same each time, but for its layout."""
+    if (found := sample.pop("settings", None)) is not None:
+        settings.setdefault(name, found)
 
 
 def describe(scenario: Scenario) -> dict:

@@ -7,6 +7,7 @@ import shutil
 from .postgres import CLIENT_COUNTS, Postgres
 from .process import available_cpus
 from .redis import Redis
+from .report import count
 from .runner import WORK
 
 # Beside the measured seconds: starting both, and empty tables for each number of clients.
@@ -44,7 +45,7 @@ def _postgres(directory, seconds_each: int) -> list[dict]:
         settings = postgres.settings()
         return [
             {
-                "load": f"pgbench, one statement, {run.clients} clients",
+                "load": f"pgbench, one statement, {count(run.clients, 'client')}",
                 "durability": f"synchronous_commit={settings['synchronous_commit']}",
                 "settings": settings,
                 **run.as_json(),
