@@ -18,6 +18,8 @@ QUOTA = 10_000_000
 # Passwords are checked by few threads behind a bounded queue.
 CLIENTS = 4
 TIMEOUT_SECONDS = 30.0
+# A contender may have work in its queues.
+SETTLE_SECONDS_MAX = 60.0
 
 
 class ApiError(Exception):
@@ -101,9 +103,11 @@ def read_events(url: str, events: Sequence[int], token: str) -> dict[int, Event 
 def read_settled_events(url: str, events: Sequence[int], token: str) -> dict[int, Event | None]:
     """Read until two readings agree: what was under way when a load ended may still be carried out."""
     before = read_events(url, events, token)
-    while True:
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
+    while time.monotonic() < deadline:
         time.sleep(0.1)
         after = read_events(url, events, token)
         if after == before:
             return after
         before = after
+    raise ApiError(f"sales still change {SETTLE_SECONDS_MAX:.0f} s after the load ended")
