@@ -356,7 +356,7 @@ ALL: dict[str, Contender] = {
     for contender in (
         Ours("sqlite-1", "boxoffice, 1 shard", "sqlite", 1),
         Ours("sqlite-2", "boxoffice, 2 shards", "sqlite", 2),
-        Ours("sqlite-commit-each", "boxoffice, 1 shard, a commit a request", "sqlite", 1, ("--batch-max", "1")),
+        Ours("sqlite-commit-each", "boxoffice, 1 shard, a commit a request", "sqlite", 1, ("--max-batch", "1")),
         Ours("memory-1", "boxoffice in memory, 1 shard", "memory", 1),
         Ours("memory-2", "boxoffice in memory, 2 shards", "memory", 2),
         Baseline("memory-lock", "1: memory with a lock", "phase", NOT_DURABLE, program="memory"),
