@@ -19,7 +19,7 @@ QUICK_RESULTS = runner.WORK / "quick.json"
 # What was measured before somebody ended it.
 PARTIAL_RESULTS = runner.WORK / "partial.json"
 
-REPEATS, SECONDS = 3, 4
+REPEATS, SECONDS = 3, 3
 QUICK_REPEATS, QUICK_SECONDS = 1, 1
 
 # Beside the measured seconds: start, warm-up, reading what was sold, stop; and the two proofs.
@@ -126,7 +126,7 @@ def compare(options: argparse.Namespace) -> int:
 
     run_count = options.repeats * sum(len(chosen) for _, chosen in planned)
     seconds = options.repeats * sum(
-        len(chosen) * (options.seconds + SECONDS_AROUND_A_RUN + SECONDS_OF_PROOFS * scenario.proved)
+        len(chosen) * (options.seconds + SECONDS_AROUND_A_RUN) + SECONDS_OF_PROOFS * proved_count(scenario, chosen)
         for scenario, chosen in planned
     )
     seconds += peers.seconds(options.repeats, options.seconds) if with_peers else 0
@@ -170,6 +170,10 @@ def compare(options: argparse.Namespace) -> int:
     return verdict(results)
 
 
+def proved_count(scenario: Scenario, chosen: list[Contender]) -> int:
+    return sum(contender.kind != "ceiling" for contender in chosen) if scenario.proved else 0
+
+
 def ensure_tools(generators: set[str]) -> None:
     """Sees to it that the load generators and the databases are there."""
     for program in ("cargo", "cc", "taskset", *(("node", "npm") if "autocannon" in generators else ())):
@@ -193,8 +197,8 @@ def prepare(taking_part: dict[str, Contender]) -> dict[str, str]:
     for name, contender in taking_part.items():
         try:
             contender.prepare()
-        except (process.ProcessError, tools.ToolError) as reason:
-            failed[name] = str(reason)
+        except Exception as reason:
+            failed[name] = f"{type(reason).__name__}: {reason}"
     return failed
 
 
