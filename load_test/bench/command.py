@@ -143,7 +143,7 @@ def compare(options: argparse.Namespace) -> int:
             name: {"title": contender.title, "kind": contender.kind, "durability": contender.durability}
             for name, contender in taking_part.items()
         },
-        "scenarios": {scenario.name: describe(scenario) for scenario, _ in planned},
+        "scenarios": {scenario.name: describe(scenario, chosen, failed) for scenario, chosen in planned},
         "settings": {},
         "runs": [],
         "peers": [],
@@ -224,7 +224,7 @@ def keep_settings(settings: dict, name: str, sample: dict) -> None:
         settings.setdefault(name, found)
 
 
-def describe(scenario: Scenario) -> dict:
+def describe(scenario: Scenario, chosen: list[Contender], failed: dict[str, str]) -> dict:
     described = {
         "title": scenario.title,
         "tool": scenario.tool,
@@ -235,7 +235,7 @@ def describe(scenario: Scenario) -> dict:
         "slow_sync_us": scenario.slow_sync_us,
         "reference": scenario.reference,
     }
-    if "sqlite-2" in scenario.contenders:
+    if "sqlite-2" in {contender.name for contender in chosen} - failed.keys():
         described["events_of_each_shard"] = contenders.split_over_shards(scenario.event_count)
     return described
 

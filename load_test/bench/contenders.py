@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Sequence
 
 from . import api, load, nginx, process
 from .postgres import Postgres
@@ -49,8 +50,7 @@ class Setup:
 
     # Empty, on the disk that is measured, its own, and readable by all (PostgreSQL runs as its own user).
     directory: Path
-    # None: all.
-    cpus: list[int] | None
+    cpus: Sequence[int]
     cpu_count: int
     # Makes syncs slow, where that was asked for.
     environment: dict[str, str]
@@ -272,7 +272,10 @@ class ConstantNginx(Contender):
 def boxoffice() -> Path:
     """Our server: the release build, or the program that the variable BOXOFFICE names."""
     if given := os.environ.get("BOXOFFICE"):
-        return Path(given).resolve()
+        program = Path(given).resolve()
+        if not program.is_file():
+            raise process.ProcessError(f"the variable BOXOFFICE names no program: {given}")
+        return program
     return _build("boxoffice", ROOT, TARGET)
 
 

@@ -32,7 +32,7 @@ def measure(contender: Contender, scenario: Scenario, seconds: int, run_name: st
         cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
         cleanup.callback(process.end_all)
         setup = Setup(
-            directory, layout.server, layout.server_cpu_count, environment, scenario.event_count, cleanup
+            directory, layout.server, len(layout.server), environment, scenario.event_count, cleanup
         )
         try:
             stand = contender.start(setup)
@@ -91,7 +91,7 @@ def generate(scenario: Scenario, layout: Layout, url: str, requests: Path, secon
                 requests,
                 seconds=seconds,
                 connections=CONNECTIONS,
-                threads=layout.client_cpu_count,
+                threads=len(layout.client),
                 pipelined=scenario.pipelined,
                 cpus=layout.client,
             )

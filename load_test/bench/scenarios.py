@@ -12,31 +12,27 @@ CONNECTIONS = 80
 
 @dataclass(frozen=True)
 class Layout:
-    """CPUs; None is all that there are."""
+    """The CPUs of the contender with all its processes, and those of the load generator."""
 
-    server: Sequence[int] | None
-    client: Sequence[int] | None
-
-    @property
-    def server_cpu_count(self) -> int:
-        return len(self.server or process.available_cpus())
-
-    @property
-    def client_cpu_count(self) -> int:
-        return len(self.client or process.available_cpus())
+    server: Sequence[int]
+    client: Sequence[int]
 
 
 def pinned() -> Layout:
-    """The server with all its processes on the first CPU, the client on the second."""
-    cpus = process.available_cpus()
-    if len(cpus) < 2:
-        raise process.ProcessError("the pinned layout needs two CPUs; leave it out with --scenario")
-    return Layout(server=[cpus[0]], client=[cpus[1]])
+    first, second = two_cpus()
+    return Layout(server=[first], client=[second])
 
 
 def shared() -> Layout:
-    """Server and client on all CPUs."""
-    return Layout(server=None, client=None)
+    return Layout(server=two_cpus(), client=two_cpus())
+
+
+def two_cpus() -> list[int]:
+    """The first two that this process may use: on machines with more, too, so that results can be compared."""
+    cpus = process.available_cpus()[:2]
+    if len(cpus) < 2:
+        raise process.ProcessError("this needs two CPUs, and may use one")
+    return cpus
 
 
 LAYOUTS = {"pinned": pinned, "shared": shared}
