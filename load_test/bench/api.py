@@ -9,15 +9,20 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 PASSWORD = "correct horse battery"
 ORGANIZER = "organizer"
 QUOTA = 10_000_000
 
+# Of a list.
+PAGE_MAX = 100
+
 # Passwords are checked by few threads behind a bounded queue.
 CLIENTS = 4
 TIMEOUT_SECONDS = 30.0
+# A contender may have work in its queues.
+SETTLE_SECONDS_MAX = 60.0
 
 
 class ApiError(Exception):
@@ -60,8 +65,16 @@ class Client:
         self._connection.close()
 
 
-def populate(url: str, customer_count: int, quotas: Sequence[int]) -> tuple[list[str], list[int]]:
-    """Registers and logs in customers, and makes an event for each quota. Returns the tokens and the events' ids."""
+@dataclass(frozen=True)
+class Accounts:
+    """Tokens: of the organizer of all events, and of the customers."""
+
+    organizer: str
+    customers: list[str]
+
+
+def populate(url: str, customer_count: int, quotas: Sequence[int]) -> tuple[Accounts, list[int]]:
+    """Registers and logs in an organizer and customers, and makes an event for each quota. Returns the events' ids."""
     local = threading.local()
 
     def client() -> Client:
@@ -74,20 +87,41 @@ def populate(url: str, customer_count: int, quotas: Sequence[int]) -> tuple[list
         client().call("POST", "/api/v1/users", {**account, "role": role})
         return client().call("POST", "/api/v1/sessions", account)["token"]
 
-    organizer = Client(url, token(ORGANIZER, "organizer"))
+    organizer = token(ORGANIZER, "organizer")
+    maker = Client(url, organizer)
     events = [
-        organizer.call("POST", "/api/v1/events", {"name": f"Event {number}", "quota": quota})["id"]
+        maker.call("POST", "/api/v1/events", {"name": f"Event {number}", "quota": quota})["id"]
         for number, quota in enumerate(quotas, start=1)
     ]
-    organizer.close()
+    maker.close()
     with ThreadPoolExecutor(CLIENTS) as pool:
-        tokens = list(pool.map(lambda number: token(f"customer-{number:04}", "customer"), range(customer_count)))
-    return tokens, events
+        customers = list(pool.map(lambda number: token(f"customer-{number:04}", "customer"), range(customer_count)))
+    return Accounts(organizer, customers), events
 
 
-def read_events(url: str, events: Sequence[int], token: str) -> dict[int, Event | None]:
+def count_listed(url: str, event: int, organizer: str) -> int:
+    """The tickets in the event's list of reservations that are not cancelled; none of an event that is not there.
+
+    Unlike the event's own counter, these are what customers have.
+    """
+    client = Client(url, organizer)
+    try:
+        # Open to anyone: the organizer's account may be gone, too.
+        if client.call("GET", f"/api/v1/events/{event}", absent=404) is None:
+            return 0
+        listed, after = 0, ""
+        while after is not None:
+            page = client.call("GET", f"/api/v1/events/{event}/reservations?limit={PAGE_MAX}{after}")
+            listed += sum(one["quantity"] for one in page["items"] if one["status"] == "confirmed")
+            after = f"&after={quote(page['next'])}" if page["next"] else None
+        return listed
+    finally:
+        client.close()
+
+
+def read_events(url: str, events: Sequence[int]) -> dict[int, Event | None]:
     """What is sold of each event; None for one that is not there."""
-    client = Client(url, token)
+    client = Client(url)
     try:
         found = {}
         for event in events:
@@ -98,12 +132,14 @@ def read_events(url: str, events: Sequence[int], token: str) -> dict[int, Event 
         client.close()
 
 
-def read_settled_events(url: str, events: Sequence[int], token: str) -> dict[int, Event | None]:
+def read_settled_events(url: str, events: Sequence[int]) -> dict[int, Event | None]:
     """Read until two readings agree: what was under way when a load ended may still be carried out."""
-    before = read_events(url, events, token)
-    while True:
+    before = read_events(url, events)
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
+    while time.monotonic() < deadline:
         time.sleep(0.1)
-        after = read_events(url, events, token)
+        after = read_events(url, events)
         if after == before:
             return after
         before = after
+    raise ApiError(f"sales still change {SETTLE_SECONDS_MAX:.0f} s after the load ended")

@@ -143,8 +143,12 @@ def lines(file: Path, chart: Lines) -> None:
     figure, all_axes = pyplot.subplots(
         count, 1, sharex=True, squeeze=False, figsize=(WIDTH_INCHES, 0.9 + 2.0 * count), layout="constrained"
     )
+    # A series looks the same in each panel, and is named in the first.
+    names = list(dict.fromkeys(series.name for panel in chart.panels for series in panel.series))
     for axes, panel in zip(all_axes[:, 0], chart.panels):
-        _panel(axes, panel)
+        _panel(axes, panel, names)
+    if len(names) > 1:
+        all_axes[0, 0].legend(frameon=False, fontsize=9)
     bottom = all_axes[-1, 0]
     bottom.set_xlabel(chart.x_label)
     xs = sorted({x for panel in chart.panels for series in panel.series for x, _ in series.points})
@@ -163,8 +167,9 @@ def lines(file: Path, chart: Lines) -> None:
     _save(figure, file)
 
 
-def _panel(axes, panel: Panel) -> None:
-    for index, series in enumerate(panel.series):
+def _panel(axes, panel: Panel, names: Sequence[str]) -> None:
+    for series in panel.series:
+        index = names.index(series.name)
         xs = [x for x, _ in series.points]
         spreads = [spread for _, spread in series.points]
         colour = COLOURS[index % len(COLOURS)]
@@ -182,8 +187,6 @@ def _panel(axes, panel: Panel) -> None:
         highest = max((spread.high for series in panel.series for _, spread in series.points), default=1)
         axes.set_ylim(0, highest * 1.1 or 1)
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: number(value)))
-    if len(panel.series) > 1:
-        axes.legend(frameon=False, fontsize=9)
 
 
 def number(value: float) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Mapping
 
 from . import api, load
 from .api import Event
@@ -73,9 +73,9 @@ def violations(before: Events, after: Events, seen: Load, under_way_max: int, *,
 def sell_out(stand: Stand, layout: Layout, directory: Path) -> list[str]:
     """Many want the last tickets of one event at once: exactly as many get one as there are."""
     requests = directory / "scarce.requests"
-    load.write_requests(requests, stand.tokens, [stand.scarce_event])
-    token = stand.tokens[0]
-    before = api.read_settled_events(stand.url, [stand.scarce_event], token)
+    event = stand.stock.scarce_event
+    load.write_requests(requests, stand.stock.accounts.customers, [event])
+    before = api.read_settled_events(stand.url, [event])
     seen = load.wrk(
         stand.url,
         requests,
@@ -84,7 +84,7 @@ def sell_out(stand: Stand, layout: Layout, directory: Path) -> list[str]:
         cpus=layout.client,
         count_statuses=True,
     )
-    after = api.read_settled_events(stand.url, [stand.scarce_event], token)
+    after = api.read_settled_events(stand.url, [event])
     found = violations(before, after, seen, CONNECTIONS, sold_out=True)
     unexpected = {status: count for status, count in seen.refused.items() if status != "409"}
     if unexpected:
@@ -94,12 +94,10 @@ def sell_out(stand: Stand, layout: Layout, directory: Path) -> list[str]:
     return found
 
 
-def kill_in_the_middle(contender: Contender, setup: Setup, stand: Stand, layout: Layout, events: Sequence[int]):
-    """Loads, kills, starts again, and counts. Returns what was found, and the contender as it runs now."""
+def kill_in_the_middle(contender: Contender, setup: Setup, stand: Stand, layout: Layout) -> tuple[Killed, Stand]:
+    """Loads events that were not sold yet, kills, starts again, and counts. Returns the contender as it runs now."""
     requests = setup.directory / "killed.requests"
-    load.write_requests(requests, stand.tokens, events)
-    token = stand.tokens[0]
-    before = reserved(api.read_settled_events(stand.url, events, token))
+    load.write_requests(requests, stand.stock.accounts.customers, stand.stock.events_to_kill)
     wrk = load.Wrk(
         stand.url,
         requests,
@@ -117,5 +115,6 @@ def kill_in_the_middle(contender: Contender, setup: Setup, stand: Stand, layout:
     start = time.monotonic()
     again = contender.restart(setup, stand)
     took = time.monotonic() - start
-    recorded = reserved(api.read_settled_events(again.url, events, token))
-    return Killed(before + seen.created, recorded, took), again
+    organizer = stand.stock.accounts.organizer
+    listed = sum(api.count_listed(again.url, event, organizer) for event in stand.stock.events_to_kill)
+    return Killed(seen.created, listed, took), again

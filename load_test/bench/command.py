@@ -19,7 +19,7 @@ QUICK_RESULTS = runner.WORK / "quick.json"
 # What was measured before somebody ended it.
 PARTIAL_RESULTS = runner.WORK / "partial.json"
 
-REPEATS, SECONDS = 3, 4
+REPEATS, SECONDS = 3, 3
 QUICK_REPEATS, QUICK_SECONDS = 1, 1
 
 # Beside the measured seconds: start, warm-up, reading what was sold, stop; and the two proofs.
@@ -32,6 +32,8 @@ FORMAT = 1
 def main() -> int:
     options = parse()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Also where it was started in the background by a shell, which has it ignored there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if options.report_only:
         report.write_all(json.loads(options.out.read_text()), options.out, publish=options.out == RESULTS)
         return 0
@@ -124,7 +126,7 @@ def compare(options: argparse.Namespace) -> int:
 
     run_count = options.repeats * sum(len(chosen) for _, chosen in planned)
     seconds = options.repeats * sum(
-        len(chosen) * (options.seconds + SECONDS_AROUND_A_RUN + SECONDS_OF_PROOFS * scenario.proved)
+        len(chosen) * (options.seconds + SECONDS_AROUND_A_RUN) + SECONDS_OF_PROOFS * proved_count(scenario, chosen)
         for scenario, chosen in planned
     )
     seconds += peers.seconds(options.repeats, options.seconds) if with_peers else 0
@@ -141,7 +143,8 @@ def compare(options: argparse.Namespace) -> int:
             name: {"title": contender.title, "kind": contender.kind, "durability": contender.durability}
             for name, contender in taking_part.items()
         },
-        "scenarios": {scenario.name: describe(scenario) for scenario, _ in planned},
+        "scenarios": {scenario.name: describe(scenario, chosen, failed) for scenario, chosen in planned},
+        "settings": {},
         "runs": [],
         "peers": [],
     }
@@ -152,17 +155,23 @@ def compare(options: argparse.Namespace) -> int:
                 # Another begins each time, so that nobody always follows the same neighbour.
                 turn = repeat % len(chosen)
                 for contender in chosen[turn:] + chosen[:turn]:
-                    results["runs"].append(
-                        run_once(contender, scenario, repeat, options.seconds, failed.get(contender.name))
-                    )
+                    run = run_once(contender, scenario, repeat, options.seconds, failed.get(contender.name))
+                    keep_settings(results["settings"], contender.name, run)
+                    results["runs"].append(run)
             if with_peers:
-                results["peers"] += peers.measure(repeat, options.seconds)
+                for sample in peers.measure(repeat, options.seconds):
+                    keep_settings(results["settings"], sample["peer"], sample)
+                    results["peers"].append(sample)
     except BaseException:
         report.write_json(results, PARTIAL_RESULTS)
         raise
     results["took_seconds"] = round(time.monotonic() - begin)
     report.write_all(results, options.out, publish=options.out == RESULTS)
     return verdict(results)
+
+
+def proved_count(scenario: Scenario, chosen: list[Contender]) -> int:
+    return sum(contender.kind != "ceiling" for contender in chosen) if scenario.proved else 0
 
 
 def ensure_tools(generators: set[str]) -> None:
@@ -188,8 +197,8 @@ def prepare(taking_part: dict[str, Contender]) -> dict[str, str]:
     for name, contender in taking_part.items():
         try:
             contender.prepare()
-        except (process.ProcessError, tools.ToolError) as reason:
-            failed[name] = str(reason)
+        except Exception as reason:
+            failed[name] = f"{type(reason).__name__}: {reason}"
     return failed
 
 
@@ -209,7 +218,13 @@ def run_once(contender: Contender, scenario: Scenario, repeat: int, seconds: int
     return {**head, **sample}
 
 
-def describe(scenario: Scenario) -> dict:
+def keep_settings(settings: dict, name: str, sample: dict) -> None:
+    """Moves the settings out of a sample: those of one contender are the same each time, but for its layout."""
+    if (found := sample.pop("settings", None)) is not None:
+        settings.setdefault(name, found)
+
+
+def describe(scenario: Scenario, chosen: list[Contender], failed: dict[str, str]) -> dict:
     described = {
         "title": scenario.title,
         "tool": scenario.tool,
@@ -220,7 +235,7 @@ def describe(scenario: Scenario) -> dict:
         "slow_sync_us": scenario.slow_sync_us,
         "reference": scenario.reference,
     }
-    if "sqlite-2" in scenario.contenders:
+    if "sqlite-2" in {contender.name for contender in chosen} - failed.keys():
         described["events_of_each_shard"] = contenders.split_over_shards(scenario.event_count)
     return described
 

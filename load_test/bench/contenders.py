@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ from abc import ABC, abstractmethod
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Sequence
 
 from . import api, load, nginx, process
 from .postgres import Postgres
@@ -24,6 +26,7 @@ CUSTOMER_COUNT = 1000
 # Of contenders that are filled at every start: each costs two runs of argon2.
 FEW_CUSTOMERS = 100
 EVENT_COUNT = 1000
+EVENTS_TO_KILL = 4
 # Tickets of the event that a proof sells out.
 SCARCE_QUOTA = 500
 
@@ -33,6 +36,8 @@ PREPARED_SECONDS_MAX = 6 * 60 * 60
 # What is said of a 201 that a crash undoes.
 NOT_DURABLE = "in memory"
 SYNCED = "synced"
+# Written by and by.
+QUEUED = "in a queue"
 # Of a ceiling.
 NO_SALE = "a constant"
 
@@ -45,8 +50,7 @@ class Setup:
 
     # Empty, on the disk that is measured, its own, and readable by all (PostgreSQL runs as its own user).
     directory: Path
-    # None: all.
-    cpus: list[int] | None
+    cpus: Sequence[int]
     cpu_count: int
     # Makes syncs slow, where that was asked for.
     environment: dict[str, str]
@@ -56,16 +60,25 @@ class Setup:
     cleanup: ExitStack
 
 
-@dataclass
-class Stand:
-    """A contender that runs. What it sells, to whom; and all its processes."""
+@dataclass(frozen=True)
+class Stock:
+    """What there is to sell, and to whom."""
 
-    url: str
-    tokens: list[str]
+    accounts: api.Accounts
     # In the order in which loads take them: the first, the first four, all.
     events: list[int]
-    # An event with SCARCE_QUOTA tickets; None for a contender that sells nothing.
-    scarce_event: int | None
+    # Untouched until the load that is killed.
+    events_to_kill: list[int]
+    # It has SCARCE_QUOTA tickets.
+    scarce_event: int
+
+
+@dataclass
+class Stand:
+    """A contender that runs, with all its processes."""
+
+    url: str
+    stock: Stock
     # The program that answers, and the databases behind it.
     program: Server
     databases: list[Postgres | Redis] = field(default_factory=list)
@@ -130,14 +143,13 @@ class Ours(Contender):
     def start(self, setup: Setup) -> Stand:
         if self._storage == "memory":
             server, url = self._serve(setup)
-            tokens, events, scarce = fill(url, FEW_CUSTOMERS, setup.event_count)
+            stock = fill(url, FEW_CUSTOMERS, setup.event_count)
         else:
-            prepared = prepared_directory()
-            shutil.copytree(prepared / "data", setup.directory / "data")
-            tokens, events, scarce = read_prepared(prepared)
+            shutil.copytree(prepared_directory() / "data", setup.directory / "data")
+            stock = prepared_stock()
             server, url = self._serve(setup)
         settings = {"command": server.command[1:], "synchronous": "FULL" if self._storage == "sqlite" else None}
-        return Stand(url, tokens, events, scarce, server, settings=settings)
+        return Stand(url, stock, server, settings=settings)
 
     def restart(self, setup: Setup, stand: Stand) -> Stand:
         server, url = self._serve(setup)
@@ -151,24 +163,32 @@ class Ours(Contender):
 
 
 class Front(Ours):
-    """Our server without a shard behind it: requests are read, routed and answered."""
+    """Our server without a shard behind it: requests are read, routed and answered; no token is verified."""
 
     kind = "ceiling"
 
     def __init__(self) -> None:
-        super().__init__("front", "our front without a shard", "memory", 1)
+        super().__init__("front", "our front without a shard (`GET /livez`)", "memory", 1)
         self.durability = NO_SALE
 
     def start(self, setup: Setup) -> Stand:
         stand = super().start(setup)
-        return replace(stand, scarce_event=None, target="GET /livez")
+        return replace(stand, target="GET /livez")
 
 
 class Baseline(Contender):
     """A program of load_test/baselines, in front of the databases that it needs."""
 
     def __init__(
-        self, name: str, title: str, kind: str, durability: str, *, program: str, databases: tuple[str, ...] = ()
+        self,
+        name: str,
+        title: str,
+        kind: str,
+        durability: str,
+        *,
+        program: str,
+        databases: tuple[str, ...] = (),
+        options: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.title = title
@@ -176,6 +196,7 @@ class Baseline(Contender):
         self.durability = durability
         self._program = program
         self._databases = databases
+        self._options = options
 
     def prepare(self) -> None:
         baselines()
@@ -201,9 +222,9 @@ class Baseline(Contender):
         settings["command"] = program.command[1:]
         if self.kind == "ceiling":
             # It answers the same to everyone; the tokens are there for their size.
-            tokens, events, _ = read_prepared(prepared_directory())
-            return Stand(url, tokens, events, None, program, settings=settings)
-        return Stand(url, *fill(url, FEW_CUSTOMERS, setup.event_count), program, databases, settings=settings)
+            return Stand(url, prepared_stock(), program, settings=settings)
+        stock = fill(url, FEW_CUSTOMERS, setup.event_count)
+        return Stand(url, stock, program, databases, settings=settings)
 
     def restart(self, setup: Setup, stand: Stand) -> Stand:
         for database in stand.databases:
@@ -213,7 +234,8 @@ class Baseline(Contender):
 
     def _serve(self, setup: Setup, databases: list[Postgres | Redis]) -> tuple[Server, str]:
         command = [baselines(), self._program, "--listen", "127.0.0.1:0", "--workers", str(setup.cpu_count)]
-        command += ["--token-secret-file", setup.directory / "secret"]
+        if self.kind != "ceiling":
+            command += ["--token-secret-file", setup.directory / "secret", *self._options]
         for database in databases:
             if isinstance(database, Postgres):
                 # Its Unix socket costs less than TCP.
@@ -237,12 +259,11 @@ class ConstantNginx(Contender):
         prepared_directory()
 
     def start(self, setup: Setup) -> Stand:
-        prepared = prepared_directory()
-        answer = nginx.Answer(**json.loads((prepared / "made.json").read_text())["answer"])
-        started = nginx.Nginx(setup.directory / "nginx", answer, workers=setup.cpu_count, cpus=setup.cpus)
+        started = nginx.Nginx(
+            setup.directory / "nginx", prepared_answer(), workers=setup.cpu_count, cpus=setup.cpus
+        )
         setup.cleanup.callback(started.close)
-        tokens, events, _ = read_prepared(prepared)
-        return Stand(started.url, tokens, events, None, started.server)
+        return Stand(started.url, prepared_stock(), started.server)
 
     def restart(self, setup: Setup, stand: Stand) -> Stand:
         raise NotImplementedError("what sells nothing is not killed")
@@ -251,17 +272,28 @@ class ConstantNginx(Contender):
 def boxoffice() -> Path:
     """Our server: the release build, or the program that the variable BOXOFFICE names."""
     if given := os.environ.get("BOXOFFICE"):
-        return Path(given).resolve()
-    program = TARGET / "release" / "boxoffice"
-    if "boxoffice" not in _built:
-        process.run(
-            ["cargo", "build", "--release", "--locked", "--bin", "boxoffice"],
-            directory=ROOT,
-            seconds=3600,
-            environment={"CARGO_TARGET_DIR": str(TARGET)},
-        )
-        _built.add("boxoffice")
-    return program
+        program = Path(given).resolve()
+        if not program.is_file():
+            raise process.ProcessError(f"the variable BOXOFFICE names no program: {given}")
+        return program
+    return _build("boxoffice", ROOT, TARGET)
+
+
+def baselines() -> Path:
+    """The phases of the original and the constants, from their own workspace."""
+    return _build("baselines", ROOT / "load_test" / "baselines", TARGET / "baselines")
+
+
+@functools.cache
+def _build(program: str, workspace: Path, target: Path) -> Path:
+    print(f"building {program} (minutes, the first time)", flush=True)
+    process.run(
+        ["cargo", "build", "--release", "--locked", "--bin", program],
+        directory=workspace,
+        seconds=3600,
+        environment={"CARGO_TARGET_DIR": str(target)},
+    )
+    return target / "release" / program
 
 
 def prepared_directory() -> Path:
@@ -271,7 +303,7 @@ def prepared_directory() -> Path:
     program = boxoffice()
     if made.exists():
         about = json.loads(made.read_text())
-        if about["program"] == _identity(program) and time.time() - about["time"] < PREPARED_SECONDS_MAX:
+        if about.get("identity") == _identity(program) and time.time() - about["time"] < PREPARED_SECONDS_MAX:
             return prepared
     print(f"registering {CUSTOMER_COUNT} customers, once (half a minute)", flush=True)
     shutil.rmtree(prepared, ignore_errors=True)
@@ -279,17 +311,15 @@ def prepared_directory() -> Path:
     command = [program, "serve", "--data", prepared / "data", "--listen", "127.0.0.1:0"]
     server = Server(command, log=prepared / "boxoffice.log")
     url = server.wait_for_line(LISTENING)[1]
-    tokens, events, scarce = fill(url, CUSTOMER_COUNT, EVENT_COUNT)
-    answer = nginx.ask(url, events[0], tokens[0])
+    stock = fill(url, CUSTOMER_COUNT, EVENT_COUNT)
+    answer = nginx.ask(url, stock.events[0], stock.accounts.customers[0])
     server.stop()
     made.write_text(
         json.dumps(
             {
-                "program": _identity(program),
+                "identity": _identity(program),
                 "time": time.time(),
-                "tokens": tokens,
-                "events": events,
-                "scarce_event": scarce,
+                "stock": asdict(stock),
                 "answer": asdict(answer),
                 "event_shards": _event_shards(prepared / "data"),
             }
@@ -298,23 +328,33 @@ def prepared_directory() -> Path:
     return prepared
 
 
-def read_prepared(prepared: Path) -> tuple[list[str], list[int], int]:
-    about = json.loads((prepared / "made.json").read_text())
-    return about["tokens"], about["events"], about["scarce_event"]
+def prepared_stock() -> Stock:
+    stock = _about_prepared()["stock"]
+    return Stock(**{**stock, "accounts": api.Accounts(**stock["accounts"])})
+
+
+def prepared_answer() -> nginx.Answer:
+    """What ours answered to one reservation."""
+    return nginx.Answer(**_about_prepared()["answer"])
 
 
 def split_over_shards(event_count: int) -> list[int]:
     """How many of the first `event_count` events each shard has, with a shard for each CPU."""
-    about = json.loads((prepared_directory() / "made.json").read_text())
+    about = _about_prepared()
     shards = about["event_shards"]
-    chosen = {str(event) for event in about["events"][:event_count]}
+    chosen = {str(event) for event in about["stock"]["events"][:event_count]}
     return [len(chosen & set(events)) for events in shards]
 
 
-def fill(url: str, customer_count: int, event_count: int) -> tuple[list[str], list[int], int]:
-    """Makes accounts and events. Returns the customers' tokens, the events, and the scarce event."""
-    tokens, events = api.populate(url, customer_count, [api.QUOTA] * event_count + [SCARCE_QUOTA])
-    return tokens, events[:-1], events[-1]
+def fill(url: str, customer_count: int, event_count: int) -> Stock:
+    """Makes accounts and events."""
+    quotas = [api.QUOTA] * (event_count + EVENTS_TO_KILL) + [SCARCE_QUOTA]
+    accounts, events = api.populate(url, customer_count, quotas)
+    return Stock(accounts, events[:event_count], events[event_count:-1], events[-1])
+
+
+def _about_prepared() -> dict:
+    return json.loads((prepared_directory() / "made.json").read_text())
 
 
 def _event_shards(data: Path) -> list[list[str]]:
@@ -331,24 +371,9 @@ def _event_shards(data: Path) -> list[list[str]]:
 
 
 def _identity(program: Path) -> list:
+    """Changes with the program, and with what is prepared by it."""
     status = program.stat()
-    return [str(program), status.st_size, status.st_mtime_ns]
-
-
-def baselines() -> Path:
-    """The phases of the original and the constants, from their own workspace."""
-    if "baselines" not in _built:
-        process.run(
-            ["cargo", "build", "--release", "--locked"],
-            directory=ROOT / "load_test" / "baselines",
-            seconds=3600,
-            environment={"CARGO_TARGET_DIR": str(TARGET / "baselines")},
-        )
-        _built.add("baselines")
-    return TARGET / "baselines" / "release" / "baselines"
-
-
-_built: set[str] = set()
+    return [str(program), status.st_size, status.st_mtime_ns, CUSTOMER_COUNT, EVENT_COUNT, EVENTS_TO_KILL, SCARCE_QUOTA]
 
 
 ALL: dict[str, Contender] = {
@@ -356,33 +381,55 @@ ALL: dict[str, Contender] = {
     for contender in (
         Ours("sqlite-1", "boxoffice, 1 shard", "sqlite", 1),
         Ours("sqlite-2", "boxoffice, 2 shards", "sqlite", 2),
-        Ours("sqlite-commit-each", "boxoffice, 1 shard, a commit a request", "sqlite", 1, ("--batch-max", "1")),
+        Ours("sqlite-commit-each", "boxoffice, 1 shard, a commit a request", "sqlite", 1, ("--max-batch", "1")),
         Ours("memory-1", "boxoffice in memory, 1 shard", "memory", 1),
         Ours("memory-2", "boxoffice in memory, 2 shards", "memory", 2),
         Baseline("memory-lock", "1: memory with a lock", "phase", NOT_DURABLE, program="memory"),
-        Baseline(
-            "postgres",
-            "2: PostgreSQL, a transaction a request",
-            "phase",
-            SYNCED,
-            program="postgres",
-            databases=("postgres",),
-        ),
-        Baseline(
-            "postgres-batched",
-            "3: PostgreSQL, jobs batched in memory",
-            "phase",
-            "written later",
-            program="postgres-batched",
-            databases=("postgres",),
-        ),
-        Baseline(
-            "postgres-redis",
-            "4: PostgreSQL, the quota in Redis",
-            "phase",
-            "in Redis",
-            program="postgres-redis",
-            databases=("postgres", "redis"),
+        *(
+            Baseline(name, title, "phase", durability, program=program, databases=databases, options=options)
+            for name, title, durability, program, databases, options in (
+                ("postgres", "2: PostgreSQL, a transaction a request", SYNCED, "postgres", ("postgres",), ()),
+                (
+                    "postgres-statement",
+                    "2, in one statement",
+                    SYNCED,
+                    "postgres",
+                    ("postgres",),
+                    ("--reserve", "statement"),
+                ),
+                (
+                    "postgres-batched",
+                    "3: batched jobs in memory, PostgreSQL behind",
+                    QUEUED,
+                    "postgres-batched",
+                    ("postgres",),
+                    (),
+                ),
+                (
+                    "postgres-batched-synced",
+                    "3, answered after the batch",
+                    SYNCED,
+                    "postgres-batched",
+                    ("postgres",),
+                    ("--answer", "after-batch"),
+                ),
+                (
+                    "postgres-redis",
+                    "4: the quota in Redis, PostgreSQL behind",
+                    QUEUED,
+                    "postgres-redis",
+                    ("postgres", "redis"),
+                    (),
+                ),
+                (
+                    "postgres-redis-synced",
+                    "4, answered after the batch",
+                    SYNCED,
+                    "postgres-redis",
+                    ("postgres", "redis"),
+                    ("--answer", "after-batch"),
+                ),
+            )
         ),
         Baseline("actix", "actix-web, a constant", "ceiling", NO_SALE, program="constant-actix"),
         Baseline("ntex", "ntex, a constant", "ceiling", NO_SALE, program="constant-ntex"),

@@ -77,6 +77,8 @@ class Curve:
     keeps_server: bool = False
     # An option of the server without which there is no curve.
     needs: str | None = None
+    # Figures that range over powers of ten.
+    log_y: tuple[str, ...] = ()
 
     def measure(self, bench: Bench, xs: Sequence[int], repeat: int) -> Iterator[dict]:
         if self.keeps_server:
@@ -121,6 +123,7 @@ CURVES: dict[str, Curve] = {
             (0, 10_000),
             lambda x: [Step(x, sold_events=FEW_EVENTS)],
             keeps_server=True,
+            log_y=("memory_mib",),
         ),
         Curve(
             "connections",
@@ -130,6 +133,7 @@ CURVES: dict[str, Curve] = {
             (10, 80, 320, 1000, 5000),
             (10, 320),
             lambda x: [Step(x, connections=x, options=("--max-in-flight", "8192"))],
+            log_y=("p99_ms",),
         ),
         Curve(
             "shards",
@@ -152,6 +156,7 @@ CURVES: dict[str, Curve] = {
                 Step(x, options=("--max-batch", str(x)), series="80 connections, pipelined by 10", pipelined=10),
             ],
             needs="--max-batch",
+            log_y=("per_second", "p99_ms", "cpu_us_per_request"),
         ),
     )
 }

@@ -128,7 +128,8 @@ def measure(options: argparse.Namespace, bench: Bench) -> int:
 
 
 def describe(curve: Curve, left_out: set[str]) -> dict:
-    described = {"title": curve.title, "x_label": curve.x_label, "conditions": curve.conditions, "samples": []}
+    described = {"title": curve.title, "x_label": curve.x_label, "conditions": curve.conditions, "log_y": curve.log_y}
+    described["samples"] = []
     if curve.name in left_out:
         described["left_out"] = f"this server has no option {curve.needs}"
         print(f"{curve.name}: not measured, {described['left_out']}", flush=True)

@@ -131,8 +131,10 @@ def draw(results: dict, directory: Path) -> list[Path]:
             series = []
             for one in _in_order(point["series"] for point in points):
                 known = [point for point in points if point["series"] == one and point[figure] is not None]
-                series.append(charts.Series(one, [(point["x"], spread_of(point[figure])) for point in known]))
-            panels.append(charts.Panel(label, series))
+                if known:
+                    series.append(charts.Series(one, [(point["x"], spread_of(point[figure])) for point in known]))
+            log = figure in curve["log_y"]
+            panels.append(charts.Panel(label + "\n(logarithmic)" * log, series, log_y=log))
         files.append(directory / f"growth-{name}.svg")
         charts.lines(files[-1], charts.Lines(curve["title"], curve["x_label"], panels))
     return files

@@ -129,7 +129,7 @@ def oha(url: str, requests: Path, *, per_second: int, seconds: float, connection
     urls = requests.with_suffix(".urls")
     urls.write_text("".join(f"{url}{path}\n" for _, path, _ in lines))
     command = [TOOLS / "bin" / "oha", "--no-tui", "--output-format", "json", "--no-color"]
-    command += ["--latency-correction", "-q", str(per_second), "-z", f"{seconds}s", "-c", str(connections)]
+    command += ["--latency-correction", "--wait-ongoing-requests-after-deadline", "-q", str(per_second), "-z", f"{seconds}s", "-c", str(connections)]
     method, _, token = lines[0]
     command += ["-m", method, "-H", f"Authorization: Bearer {token}", "--urls-from-file"]
     command += ["-d", BODY, "-H", "Content-Type: application/json"] if method == "POST" else []

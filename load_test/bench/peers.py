@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 
 from .postgres import CLIENT_COUNTS, Postgres
-from .process import available_cpus
 from .redis import Redis
+from .report import count
 from .runner import WORK
+from .scenarios import two_cpus
 
 # Beside the measured seconds: starting both, and empty tables for each number of clients.
 SECONDS_AROUND = 15.0
@@ -23,7 +24,7 @@ def seconds(repeats: int, seconds_each: int) -> float:
 
 
 def measure(repeat: int, seconds_each: int) -> list[dict]:
-    """One round of both, on all CPUs, beside the client. A peer that fails is a sample with an error."""
+    """One round of both, on the same two CPUs as their clients. A peer that fails is a sample with an error."""
     samples = []
     for peer, measure_peer in (("PostgreSQL", _postgres), ("Redis", _redis)):
         print(f"{repeat + 1} {peer} alone", end=" ", flush=True)
@@ -40,21 +41,21 @@ def measure(repeat: int, seconds_each: int) -> list[dict]:
 
 
 def _postgres(directory, seconds_each: int) -> list[dict]:
-    with Postgres(directory) as postgres:
+    with Postgres(directory, cpus=two_cpus()) as postgres:
         settings = postgres.settings()
         return [
             {
-                "load": f"pgbench, one statement, {run.clients} clients",
+                "load": f"pgbench, one statement, {count(run.clients, 'client')}",
                 "durability": f"synchronous_commit={settings['synchronous_commit']}",
                 "settings": settings,
                 **run.as_json(),
             }
-            for run in postgres.pgbench_by_clients(seconds_each, threads=len(available_cpus()))
+            for run in postgres.pgbench_by_clients(seconds_each, threads=2, cpus=two_cpus())
         ]
 
 
 def _redis(directory, seconds_each: int) -> list[dict]:
-    with Redis(directory) as redis:
+    with Redis(directory, cpus=two_cpus()) as redis:
         settings = redis.settings()
         return [
             {
@@ -64,5 +65,5 @@ def _redis(directory, seconds_each: int) -> list[dict]:
                 "settings": settings,
                 **run.as_json(),
             }
-            for run in (redis.benchmark(seconds_each, pipelined=pipelined) for pipelined in PIPELINED)
+            for run in (redis.benchmark(seconds_each, pipelined=pipelined, cpus=two_cpus()) for pipelined in PIPELINED)
         ]

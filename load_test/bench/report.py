@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import statistics
 from pathlib import Path
 from typing import Callable, Iterable
@@ -15,6 +16,12 @@ LOAD_TEST_README = ROOT / "load_test" / "README.md"
 BEGIN = "<!-- made by load_test/compare: begin -->"
 END = "<!-- made by load_test/compare: end -->"
 
+# Of contenders, as the charts head them.
+KINDS = {"ours": "boxoffice", "phase": "phases of the original", "ceiling": "ceilings: a constant answer"}
+
+# The longest bar over the shortest: beyond it, the short ones could not be told apart.
+LOGARITHMIC_FROM = 15
+
 # The scenario that stands for all in README.md.
 MAIN_SCENARIO = "pinned"
 
@@ -23,21 +30,56 @@ def write_all(results: dict, out: Path, publish: bool) -> None:
     """Writes `out` with the summary added, and the tables: into the READMEs if `publish`, else beside `out`."""
     results["summary"] = summarize(results)
     write_json(results, out)
-    short, long = short_table(results), all_tables(results)
+    tables = all_tables(results).replace(f"{ROOT}/", "")
+    charts = out.parent / "charts"
+    write_charts(results, charts)
     if publish:
-        replace_between_marks(README, short)
-        replace_between_marks(LOAD_TEST_README, long)
+        replace_between_marks(README, short_table(results))
+        replace_between_marks(LOAD_TEST_README, tables)
     else:
-        out.with_suffix(".md").write_text(long)
-        print(f"\n{long}\n{out.with_suffix('.md')}")
-    print(out)
+        out.with_suffix(".md").write_text(tables + "\n")
+        print(f"\n{tables}\n{out.with_suffix('.md')}")
+    print(f"{out}\n{charts}")
+
+
+def write_charts(results: dict, directory: Path) -> None:
+    """A chart of each scenario: requests a second, or the 99th percentile where the rate was given."""
+    # It needs matplotlib, which nothing else here does.
+    from . import charts
+
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.mkdir(parents=True)
+    for scenario, about in results["scenarios"].items():
+        name = compared_figure(about)
+        unit, scale = {"per_second": ("requests a second", 1), "p99_us": ("99th percentile, ms", 1e-3)}[name]
+        groups = []
+        for kind, heading in KINDS.items():
+            bars = [
+                charts.Bar(
+                    results["contenders"][contender]["title"],
+                    charts.Spread(*(row[name][key] * scale for key in ("median", "min", "max"))),
+                )
+                for contender, row in results["summary"][scenario].items()
+                if results["contenders"][contender]["kind"] == kind and row[name]
+            ]
+            groups += [charts.Group(heading, bars)] if bars else []
+        if not groups:
+            continue
+        medians = [bar.spread.median for group in groups for bar in group.bars]
+        charts.bars(
+            directory / f"{scenario}.svg",
+            about["title"],
+            unit,
+            groups,
+            log=min(medians) > 0 and max(medians) / min(medians) > LOGARITHMIC_FROM,
+        )
 
 
 def write_json(results: dict, out: Path) -> None:
-    """Whole or not at all."""
+    """Whole or not at all; without the way to this checkout, which means nothing elsewhere."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.new")
-    temporary.write_text(json.dumps(results, indent=1) + "\n")
+    temporary.write_text(json.dumps(results, indent=1).replace(f"{ROOT}/", "") + "\n")
     os.replace(temporary, out)
 
 
@@ -50,12 +92,18 @@ def summarize(results: dict) -> dict:
             runs = [run for run in results["runs"] if (run["scenario"], run["contender"]) == (scenario, name)]
             if runs:
                 rows[name] = summarize_runs(runs)
-        reference = rows.get(about["reference"], {}).get("per_second")
+        compared = compared_figure(about)
+        reference = rows.get(about["reference"], {}).get(compared)
         for row in rows.values():
-            if reference and row["per_second"]:
-                row["ratio_to_ours"] = row["per_second"]["median"] / reference["median"]
+            if reference and row[compared]:
+                row["ratio_to_ours"] = row[compared]["median"] / reference["median"]
         summary[scenario] = rows
     return summary
+
+
+def compared_figure(about: dict) -> str:
+    """What ratios and charts of a scenario are made of: where the rate is given, latency is what differs."""
+    return "per_second" if about["per_second"] is None else "p99_us"
 
 
 FIGURES: dict[str, Callable[[dict], float | None]] = {
@@ -172,12 +220,15 @@ def scenario_table(results: dict, scenario: str, leave_out: set[str] = frozenset
         about = results["contenders"][name]
         cells = dict(zip(HEADINGS, table_row(about, row)))
         rows.append([cells[heading] for heading in HEADINGS if heading not in leave_out])
-    return markdown([heading for heading in HEADINGS if heading not in leave_out], rows)
+    headings = [heading for heading in HEADINGS if heading not in leave_out]
+    if compared_figure(results["scenarios"][scenario]) == "p99_us":
+        headings[headings.index("of ours")] = "p99, of ours"
+    return markdown(headings, rows)
 
 
 def table_row(about: dict, row: dict) -> list[str]:
     if row["per_second"] is None:
-        return [about["title"], about["durability"], "failed", *[""] * 7]
+        return [about["title"], about["durability"], "failed", *[""] * (len(HEADINGS) - 3)]
     latencies = [figure(row[name], lambda us: f"{us / 1000:.2f}") for name in ("p50_us", "p99_us", "p99_9_us")]
     return [
         about["title"],

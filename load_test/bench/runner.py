@@ -32,7 +32,7 @@ def measure(contender: Contender, scenario: Scenario, seconds: int, run_name: st
         cleanup.callback(shutil.rmtree, directory, ignore_errors=True)
         cleanup.callback(process.end_all)
         setup = Setup(
-            directory, layout.server, layout.server_cpu_count, environment, scenario.event_count, cleanup
+            directory, layout.server, len(layout.server), environment, scenario.event_count, cleanup
         )
         try:
             stand = contender.start(setup)
@@ -46,21 +46,20 @@ def measure(contender: Contender, scenario: Scenario, seconds: int, run_name: st
 def _measure_stand(
     contender: Contender, scenario: Scenario, layout: Layout, setup: Setup, stand: Stand, seconds: int
 ) -> dict:
-    events = stand.events[: scenario.event_count]
+    events = stand.stock.events[: scenario.event_count]
     requests = setup.directory / "requests"
-    load.write_requests(requests, stand.tokens, events, stand.target)
-    sells = stand.scarce_event is not None
-    token = stand.tokens[0]
+    load.write_requests(requests, stand.stock.accounts.customers, events, stand.target)
+    sells = contender.kind != "ceiling"
     generate(scenario, layout, stand.url, requests, WARM_UP_SECONDS)
 
-    before = api.read_settled_events(stand.url, events, token) if sells else {}
+    before = api.read_settled_events(stand.url, events) if sells else {}
     cpu_before, client_before = process.cpu_seconds(stand.servers), _children_cpu_seconds()
     seen = generate(scenario, layout, stand.url, requests, seconds)
     client_cpu = _children_cpu_seconds() - client_before
     used = process.usage(stand.servers)
     found = []
     if sells:
-        after = api.read_settled_events(stand.url, events, token)
+        after = api.read_settled_events(stand.url, events)
         found = checks.violations(before, after, seen, CONNECTIONS * scenario.pipelined)
     elif seen.refused or seen.errors or not seen.answered:
         found = [f"of {seen.answered} answers {seen.refused} were not 2xx, {seen.errors} requests failed"]
@@ -68,7 +67,9 @@ def _measure_stand(
     killed = None
     if scenario.proved and sells:
         found += [f"selling out: {text}" for text in checks.sell_out(stand, layout, setup.directory)]
-        killed, stand = checks.kill_in_the_middle(contender, setup, stand, layout, events)
+        killed, stand = checks.kill_in_the_middle(contender, setup, stand, layout)
+        if killed.recorded > killed.acknowledged + CONNECTIONS:
+            found.append(f"after the kill {killed.recorded} are recorded, but {killed.acknowledged} were answered 201")
     contender.stop(stand)
     return {
         "load": seen.as_json(),
@@ -90,7 +91,7 @@ def generate(scenario: Scenario, layout: Layout, url: str, requests: Path, secon
                 requests,
                 seconds=seconds,
                 connections=CONNECTIONS,
-                threads=layout.client_cpu_count,
+                threads=len(layout.client),
                 pipelined=scenario.pipelined,
                 cpus=layout.client,
             )

@@ -28,7 +28,7 @@ def sample(x, repeat=0, series="", **figures):
 
 
 def results(samples, name="reservations"):
-    curve = {"title": "T", "x_label": "x", "conditions": "few", "samples": samples}
+    curve = {"title": "T", "x_label": "x", "conditions": "few", "log_y": ["memory_mib"], "samples": samples}
     machine = {
         "cpu": "C",
         "cpus": 2,
