@@ -117,6 +117,7 @@ def bars(file: Path, title: str, x_label: str, groups: Sequence[Group], *, log: 
         )
     if log:
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
         axes.set_xlim(left, highest * (highest / left) ** 0.12)
     else:
         axes.set_xlim(0, highest * 1.12)
@@ -183,6 +184,8 @@ def _panel(axes, panel: Panel, names: Sequence[str]) -> None:
     axes.set_ylabel(panel.y_label)
     if panel.log_y:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
     else:
         highest = max((spread.high for series in panel.series for _, spread in series.points), default=1)
         axes.set_ylim(0, highest * 1.1 or 1)
