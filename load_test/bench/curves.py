@@ -45,6 +45,12 @@ class CurveError(Exception):
 FAULTS = (CurveError, process.ProcessError, pipeline.PipelineError, load.LoadError, api.ApiError, OSError)
 
 
+def all_cpus() -> Layout:
+    """Server and client on all that there are: shards take them all."""
+    cpus = process.available_cpus()
+    return Layout(server=cpus, client=cpus)
+
+
 @dataclass(frozen=True)
 class Step:
     """One measurement: the server, and the load on it."""
@@ -58,7 +64,7 @@ class Step:
     connections: int = CONNECTIONS
     pipelined: int = 1
     shards: int = 1
-    layout: str = "pinned"
+    layout: Callable[[], Layout] = scenarios.pinned
     options: tuple[str, ...] = ()
 
 
@@ -142,7 +148,7 @@ CURVES: dict[str, Curve] = {
             "80 connections, 1000 events",
             (1, 2, 4, 8),
             (1, 2),
-            lambda x: [Step(x, shards=x, layout="shared")],
+            lambda x: [Step(x, shards=x, layout=all_cpus)],
         ),
         Curve(
             "batch",
@@ -171,7 +177,6 @@ class Bench:
         self.running = WORK / "run"
         self._event_ids: dict[int, list[int]] = {}
         self._tokens: list[str] = []
-        self._organizer = ""
 
     def prepare(self, event_counts: Sequence[int]) -> None:
         """Makes a data directory for each number of events."""
@@ -184,9 +189,9 @@ class Bench:
                 shutil.copytree(data, directory)
             server, url = start(directory, self.prepared / "log")
             if data is None:
-                self._tokens, _ = api.populate(url, CUSTOMER_COUNT, [])
-                self._organizer = log_in(url, api.ORGANIZER)
-            made = made + create_events(url, self._organizer, count - len(made))
+                accounts, _ = api.populate(url, CUSTOMER_COUNT, [])
+                self._tokens = accounts.customers
+            made = made + create_events(url, accounts.organizer, count - len(made))
             server.stop()
             self._event_ids[count] = made
             data = directory
@@ -223,7 +228,7 @@ class Stand:
     def __init__(self, directory: Path, step: Step, tokens: Sequence[str], events: Sequence[int]) -> None:
         self.directory = directory
         self._step = step
-        self._layout: Layout = scenarios.LAYOUTS[step.layout]()
+        self._layout = step.layout()
         self._tokens = tokens
         self._events = events
         self._start()
@@ -240,7 +245,7 @@ class Stand:
         options = {
             "connections": step.connections,
             "pipelined": step.pipelined,
-            "threads": min(self._layout.client_cpu_count, step.connections),
+            "threads": min(len(self._layout.client), step.connections),
             "cpus": self._layout.client,
         }
         load.wrk(self.url, requests, seconds=WARM_UP_SECONDS, **options)
@@ -342,14 +347,6 @@ def start(data: Path, log: Path, options: Sequence[str] = (), cpus: Sequence[int
     server = Server(command, log=log, cpus=cpus)
     # Millions of records take a while.
     return server, server.wait_for_line(LISTENING, seconds=300)[1]
-
-
-def log_in(url: str, username: str) -> str:
-    client = api.Client(url)
-    try:
-        return client.call("POST", "/api/v1/sessions", {"username": username, "password": api.PASSWORD})["token"]
-    finally:
-        client.close()
 
 
 def create_events(url: str, token: str, count: int) -> list[int]:
