@@ -124,7 +124,8 @@ CURVES: dict[str, Curve] = {
             "reservations",
             "Reservations held before the measurement",
             "reservations held",
-            "80 connections, 4 events, one shard on one CPU; in each repeat one server, filled further and further",
+            f"80 connections, {FEW_EVENTS} events, {CUSTOMER_COUNT} customers, who have more of them than any customer would; "
+            "one shard on one CPU; in each repeat one server, filled further and further",
             (0, 10_000, 100_000, 1_000_000, 3_000_000, 10_000_000),
             (0, 10_000),
             lambda x: [Step(x, sold_events=FEW_EVENTS)],
