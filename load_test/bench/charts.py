@@ -111,9 +111,16 @@ def bars(file: Path, title: str, x_label: str, groups: Sequence[Group], *, log: 
         colour = COLOURS[list(groups).index(group) % len(COLOURS)]
         spread = bar.spread
         axes.barh(position, spread.median - left, left=left, height=0.72, color=colour)
-        axes.plot([spread.low, spread.high], [position, position], color="black", linewidth=1.2, marker="|", markersize=6)
+        axes.plot(
+            [spread.low, spread.high], [position, position], color="black", linewidth=1.2, marker="|", markersize=6
+        )
         axes.annotate(
-            number(spread.median), (spread.high, position), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9
+            number(spread.median),
+            (spread.high, position),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
         )
     if log:
         axes.set_xscale("log")
@@ -175,7 +182,12 @@ def _panel(axes, panel: Panel, names: Sequence[str]) -> None:
         spreads = [spread for _, spread in series.points]
         colour = COLOURS[index % len(COLOURS)]
         axes.fill_between(
-            xs, [spread.low for spread in spreads], [spread.high for spread in spreads], color=colour, alpha=0.18, linewidth=0
+            xs,
+            [spread.low for spread in spreads],
+            [spread.high for spread in spreads],
+            color=colour,
+            alpha=0.18,
+            linewidth=0,
         )
         axes.plot(
             xs, [spread.median for spread in spreads],

@@ -44,7 +44,7 @@ def main() -> int:
     except BlockingIOError:
         print("growth: another measurement is running here; wait for it", file=sys.stderr)
         return 2
-    bench = Bench(options.seconds)
+    bench = Bench(options.seconds, curves.QUICK_CUSTOMER_COUNT if options.quick else curves.CUSTOMER_COUNT)
     try:
         return measure(options, bench)
     except KeyboardInterrupt:
@@ -64,7 +64,9 @@ def parse() -> argparse.Namespace:
         description="How throughput, latency and memory change with events, reservations, connections, shards, batches.",
     )
     parser.add_argument("--quick", action="store_true", help="a second a run, once, few steps; writes to target/")
-    parser.add_argument("--only", type=command.names, metavar="CURVE,...", help=f"of {', '.join(CURVES)}; writes to target/")
+    parser.add_argument(
+        "--only", type=command.names, metavar="CURVE,...", help=f"of {', '.join(CURVES)}; writes to target/"
+    )
     parser.add_argument("--repeats", type=command.whole, metavar="N", help=f"rounds over everything [{REPEATS}]")
     parser.add_argument("--seconds", type=command.whole, metavar="N", help=f"of each measurement [{SECONDS}]")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the results [load_test/growth.json]")
@@ -96,7 +98,9 @@ def measure(options: argparse.Namespace, bench: Bench) -> int:
     taken = [(curve, xs) for curve, xs in chosen if curve.name not in left_out]
     seconds = curves.SECONDS_OF_PREPARING
     seconds += options.repeats * sum(curve.seconds(xs, options.seconds) for curve, xs in taken)
-    print(f"about {report.count(max(1, round(seconds / 60)), 'minute')} on a machine with nothing else to do", flush=True)
+    print(
+        f"about {report.count(max(1, round(seconds / 60)), 'minute')} on a machine with nothing else to do", flush=True
+    )
 
     WORK.mkdir(parents=True, exist_ok=True)
     results = {
@@ -104,6 +108,7 @@ def measure(options: argparse.Namespace, bench: Bench) -> int:
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "repeats": options.repeats,
         "seconds": options.seconds,
+        "customers": bench.customer_count,
         "machine": machine.describe(WORK, {"wrk": tools.find("wrk"), "boxoffice": contenders.boxoffice()}),
         "commit": command.commit(),
         "curves": {curve.name: describe(curve, left_out) for curve, _ in chosen},
@@ -148,7 +153,9 @@ def allow_connections(count: int) -> None:
     needed = count + 1024
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:
-        raise process.ProcessError(f"open files are limited to {hard}, {needed} are needed: raise the limit (ulimit -Hn)")
+        raise process.ProcessError(
+            f"open files are limited to {hard}, {needed} are needed: raise the limit (ulimit -Hn)"
+        )
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, needed), hard))
 
 

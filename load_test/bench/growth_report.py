@@ -140,7 +140,15 @@ def draw(results: dict, directory: Path) -> list[Path]:
     return files
 
 
-HEADINGS = ("reservations/s", "of the first", "p99 ms", "server CPU us a request", "of the first", "memory MiB", "records a commit")
+HEADINGS = (
+    "reservations/s",
+    "of the first",
+    "p99 ms",
+    "server CPU us a request",
+    "of the first",
+    "memory MiB",
+    "records a commit",
+)
 
 
 def tables(results: dict, charts: str) -> str:
@@ -177,12 +185,16 @@ def conditions(results: dict) -> str:
     sync = about["sync_us"]["append_fsync"]
     samples = [sample for curve in results["curves"].values() for sample in curve["samples"]]
     loads = report.spread(sample.get("load_average") for sample in samples)
-    busy = f" Load average before a measurement, which itself makes 1 to 2: {loads['median']:.1f} (median)." if loads else ""
+    busy = (
+        f" Load average before a measurement, which itself makes 1 to 2: {loads['median']:.1f} (median)."
+        if loads
+        else ""
+    )
     return (
         f"{results['started'][:10]}, {about['cpu']}, {about['cpus']} CPUs, Linux {about['kernel']}, "
         f"{about['file_system']}; appending 4 KiB and `fsync` took {sync['p50']:.0f} us (median), "
         f"{sync['p99']:.0f} us (p99). {report.count(results['repeats'], 'run')} of {results['seconds']} s each: "
-        f"medians [least-most].{busy} Commit {results['commit']}."
+        f"medians [least-most]. {results['customers']:,} customers.{busy} Commit {results['commit']}."
     )
 
 

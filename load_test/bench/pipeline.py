@@ -99,7 +99,9 @@ def _read_answers(connection: socket.socket, count: int) -> bytes:
     while True:
         part = connection.recv(READ_BYTES)
         if not part:
-            raise PipelineError(f"the server closed the connection after {found} of {count} answers:\n{_tail(received)}")
+            raise PipelineError(
+                f"the server closed the connection after {found} of {count} answers:\n{_tail(received)}"
+            )
         received += part
         # A status line that came in two parts is found from its beginning.
         found += received.count(CREATED, scanned)

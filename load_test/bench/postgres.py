@@ -36,7 +36,16 @@ SETTINGS = {
 }
 
 # Recorded beside those above, at their defaults: they decide what a commit costs too.
-RECORDED = ("server_version", "commit_delay", "wal_level", "wal_compression", "max_wal_size", "checkpoint_timeout", "autovacuum", "jit")
+RECORDED = (
+    "server_version",
+    "commit_delay",
+    "wal_level",
+    "wal_compression",
+    "max_wal_size",
+    "checkpoint_timeout",
+    "autovacuum",
+    "jit",
+)
 
 CLIENT_COUNTS = (1, 2, 4, 8, 16, 32, 80)
 
@@ -160,7 +169,9 @@ class Postgres:
     def sql(self, text: str) -> list[list[str]]:
         """Runs statements, and returns the rows of the last."""
         command = [tools.require("psql"), "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1"]
-        output = process.run([*command, "-h", self.sockets, "-p", self.port, "-U", "postgres", "-d", "postgres", "-c", text])
+        output = process.run(
+            [*command, "-h", self.sockets, "-p", self.port, "-U", "postgres", "-d", "postgres", "-c", text]
+        )
         return [line.split("\t") for line in output.splitlines()]
 
     def reset(self) -> None:
@@ -257,7 +268,9 @@ def as_ordinary_user(directory: Path) -> list[str]:
     if os.geteuid() != 0:
         return []
     if not shutil.which("setpriv"):
-        raise tools.ToolError("PostgreSQL does not run as root, and there is no setpriv to change the user: install util-linux")
+        raise tools.ToolError(
+            "PostgreSQL does not run as root, and there is no setpriv to change the user: install util-linux"
+        )
     user = pwd.getpwnam(ordinary_user())
     capability = "+dac_override"
     return [

@@ -68,7 +68,7 @@ class NginxConfiguration(unittest.TestCase):
 
     def test_answers_with_our_headers_and_body(self):
         text = self.configuration('{"id":"5-1"}', Location="/api/v1/reservations/5-1", Date="today")
-        self.assertIn("return 201 '{\"id\":\"5-1\"}';", text)
+        self.assertIn('return 201 \'{"id":"5-1"}\';', text)
         self.assertIn("add_header Location '/api/v1/reservations/5-1' always;", text)
         self.assertIn("default_type application/json;", text)
         # nginx writes its own.

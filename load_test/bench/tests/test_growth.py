@@ -36,7 +36,14 @@ def results(samples, name="reservations"):
         "file_system": "ext4",
         "sync_us": {"append_fsync": {"p50": 100.0, "p99": 200.0}},
     }
-    head = {"started": "2026-01-02T03:04:05Z", "machine": machine, "repeats": 1, "seconds": 1, "commit": "abc"}
+    head = {
+        "started": "2026-01-02T03:04:05Z",
+        "machine": machine,
+        "repeats": 1,
+        "seconds": 1,
+        "customers": 9,
+        "commit": "abc",
+    }
     return {**head, "curves": {name: curve}}
 
 
@@ -55,9 +62,15 @@ class Summary(unittest.TestCase):
         self.assertEqual([point["cpu_us_per_request_ratio"] for point in points], [1.0, 2.0])
 
     def test_series_are_compared_each_with_its_own(self):
-        samples = [sample(1, series="a"), sample(1, series="b", per_second=10.0, latency_us={}), sample(2, series="b", per_second=20.0)]
+        samples = [
+            sample(1, series="a"),
+            sample(1, series="b", per_second=10.0, latency_us={}),
+            sample(2, series="b", per_second=20.0),
+        ]
         points = growth_report.summarize(results(samples))["reservations"]["points"]
-        self.assertEqual([(point["series"], point["per_second_ratio"]) for point in points], [("a", 1.0), ("b", 1.0), ("b", 2.0)])
+        self.assertEqual(
+            [(point["series"], point["per_second_ratio"]) for point in points], [("a", 1.0), ("b", 1.0), ("b", 2.0)]
+        )
         self.assertIsNone(points[1]["p99_ms"])
 
     def test_bytes_of_a_reservation_count_what_the_measurements_made(self):
@@ -72,7 +85,9 @@ class Summary(unittest.TestCase):
 
     def test_recovery(self):
         recovery = {"records": 3_000_000, "milliseconds": 1500, "memory_bytes": 1 << 30}
-        summary = growth_report.summarize(results([sample(0), {"x": 1, "repeat": 0, "recovery": recovery}]))["reservations"]
+        summary = growth_report.summarize(results([sample(0), {"x": 1, "repeat": 0, "recovery": recovery}]))[
+            "reservations"
+        ]
         self.assertEqual(len(summary["points"]), 1)
         self.assertEqual(summary["recovery"]["records_per_second"]["median"], 2_000_000)
         self.assertIn("3,000,000 records in 1.5 s", growth_report.history_text(summary))
@@ -125,7 +140,9 @@ class Steps(unittest.TestCase):
 
     def test_check(self):
         def seen(**given):
-            return load.Load(**{**dict(answered=100, created=100, refused={}, errors=0, seconds=1.0, latency_us={}), **given})
+            return load.Load(
+                **{**dict(answered=100, created=100, refused={}, errors=0, seconds=1.0, latency_us={}), **given}
+            )
 
         def check(recorded, load_seen):
             curves.check({"tickets_reserved": 7}, {"tickets_reserved": 7 + recorded}, load_seen, under_way=80)
@@ -231,7 +248,16 @@ class Charts(unittest.TestCase):
     def test_numbers(self):
         from ..charts import number
 
-        written = {0: "0", 0.25: "0.25", 999: "999", 999.6: "1k", 1234: "1.23k", 10_000: "10k", 999_900: "1M", 3_000_000: "3M"}
+        written = {
+            0: "0",
+            0.25: "0.25",
+            999: "999",
+            999.6: "1k",
+            1234: "1.23k",
+            10_000: "10k",
+            999_900: "1M",
+            3_000_000: "3M",
+        }
         self.assertEqual({value: number(value) for value in written}, written)
 
     def test_nothing_to_draw_is_an_error(self):
