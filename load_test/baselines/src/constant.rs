@@ -1,0 +1,93 @@
+//! Ceilings: what two fast HTTP servers do when they have nothing to do. A reservation's address
+//! takes its body and gives what boxoffice would, byte for byte as long: status, headers, JSON. There
+//! is no token, no event and no ticket; nothing is kept.
+
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+const RESERVE: &str = "/api/v1/events/{event}/reservations";
+const LOCATION: &str = "/api/v1/reservations/1-1";
+const REQUEST_ID: (&str, &str) = ("X-Request-Id", "1941c3d0-1");
+const RESERVATION: &str = r#"{"id":"1-1","event":1,"customer":4,"quantity":1,"status":"confirmed","created_at":"2026-01-01T12:00:00.000Z"}"#;
+const LIVE: &str = r#"{"status":"live","boot_id":"0000000000000000"}"#;
+const READY: &str = r#"{"status":"ready","boot_id":"0000000000000000"}"#;
+const JSON: &str = "application/json";
+
+/// Seconds that connections get to end.
+const PATIENCE_SECONDS: u16 = 2;
+
+/// With actix-web, until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// When the address cannot be had.
+pub(crate) fn actix(listen: SocketAddr, workers: usize) -> io::Result<()> {
+    use actix_web::rt::System;
+    use actix_web::web::{Bytes, get, post};
+    use actix_web::{App, HttpResponse, HttpServer};
+
+    let json = |status: &'static str| async move { HttpResponse::Ok().content_type(JSON).body(status) };
+    let server = HttpServer::new(move || {
+        App::new()
+            .route(
+                RESERVE,
+                post().to(async |_body: Bytes| {
+                    HttpResponse::Created()
+                        .insert_header(REQUEST_ID)
+                        .content_type(JSON)
+                        .insert_header(("Location", LOCATION))
+                        .body(RESERVATION)
+                }),
+            )
+            .route("/livez", get().to(move || json(LIVE)))
+            .route("/readyz", get().to(move || json(READY)))
+    });
+    System::new().block_on(async move {
+        let server = server.workers(workers).shutdown_timeout(PATIENCE_SECONDS.into()).bind(listen)?;
+        announce(server.addrs()[0])?;
+        server.run().await
+    })
+}
+
+/// With ntex on tokio, until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// When the address cannot be had.
+pub(crate) fn ntex(listen: SocketAddr, workers: usize) -> io::Result<()> {
+    use ntex::time::Seconds;
+    use ntex::util::Bytes;
+    use ntex::web::{App, HttpResponse, HttpServer, get, post};
+
+    // ntex does not tell which port it got.
+    let listener = std::net::TcpListener::bind(listen)?;
+    let address = listener.local_addr()?;
+    let system = ntex::rt::System::new("constant-ntex", ntex::rt::DefaultRuntime);
+    system.block_on(async move {
+        let server = HttpServer::new(async || {
+            App::new()
+                .route(
+                    RESERVE,
+                    post().to(async |_body: Bytes| {
+                        HttpResponse::Created()
+                            .header(REQUEST_ID.0, REQUEST_ID.1)
+                            .content_type(JSON)
+                            .header("Location", LOCATION)
+                            .body(RESERVATION)
+                    }),
+                )
+                .route("/livez", get().to(async || HttpResponse::Ok().content_type(JSON).body(LIVE)))
+                .route("/readyz", get().to(async || HttpResponse::Ok().content_type(JSON).body(READY)))
+        });
+        let server = server.workers(workers).shutdown_timeout(Seconds(PATIENCE_SECONDS)).listen(listener)?;
+        announce(address)?;
+        server.run().await
+    })
+}
+
+/// Tells whoever started this where to ask.
+pub(crate) fn announce(address: SocketAddr) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "listening on http://{address}")?;
+    out.flush()
+}

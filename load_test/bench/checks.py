@@ -1,0 +1,120 @@
+"""What must hold after a load, whatever its figures are; and what holds after `kill -9`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Mapping
+
+from . import api, load
+from .api import Event
+from .contenders import SCARCE_QUOTA, Contender, Setup, Stand
+from .load import Load
+from .scenarios import CONNECTIONS, Layout
+
+# A load that is killed in the middle: long enough for connections to be made and commits to flow.
+SECONDS_BEFORE_KILL = 0.7
+# wrk would go on for so long; it is interrupted as soon as the server is gone.
+KILLED_LOAD_SECONDS = 10
+SELL_OUT_SECONDS = 1
+
+Events = Mapping[int, Event | None]
+
+
+@dataclass(frozen=True)
+class Killed:
+    """What `kill -9` of every process of a contender, in the middle of a load, left behind."""
+
+    acknowledged: int
+    recorded: int
+    restart_seconds: float
+
+    @property
+    def lost(self) -> int:
+        return max(0, self.acknowledged - self.recorded)
+
+    def as_json(self) -> dict:
+        return {**asdict(self), "lost": self.lost}
+
+
+def reserved(events: Events) -> int:
+    """Tickets sold, of all events; an event that is not there sold none."""
+    return sum(event.reserved for event in events.values() if event)
+
+
+def violations(before: Events, after: Events, seen: Load, under_way_max: int, *, sold_out: bool = False) -> list[str]:
+    """What does not hold, a sentence each.
+
+    `under_way_max`: requests that may have been carried out without an answer that was counted.
+    `sold_out`: whether answers other than 201 are right, because tickets ran out.
+    """
+    found = []
+    for number, event in after.items():
+        if event is None:
+            found.append(f"event {number} is gone")
+        elif event.reserved > event.quota:
+            found.append(f"event {number} is oversold: {event.reserved} of {event.quota}")
+    recorded = reserved(after) - reserved(before)
+    if recorded < seen.created:
+        found.append(f"{seen.created} reservations were answered 201, only {recorded} are recorded")
+    if recorded > seen.created + under_way_max:
+        found.append(f"{recorded} are recorded, but {seen.created} were answered 201 and at most {under_way_max} not")
+    if seen.refused and not sold_out:
+        refused = ", ".join(f"{status}: {count}" for status, count in seen.refused.items())
+        found.append(f"answers other than 201 while there were tickets: {refused}")
+    if seen.errors:
+        found.append(f"{seen.errors} requests failed or timed out")
+    if seen.created == 0:
+        found.append("not one reservation was made")
+    return found
+
+
+def sell_out(stand: Stand, layout: Layout, directory: Path) -> list[str]:
+    """Many want the last tickets of one event at once: exactly as many get one as there are."""
+    requests = directory / "scarce.requests"
+    event = stand.stock.scarce_event
+    load.write_requests(requests, stand.stock.accounts.customers, [event])
+    before = api.read_settled_events(stand.url, [event])
+    seen = load.wrk(
+        stand.url,
+        requests,
+        seconds=SELL_OUT_SECONDS,
+        connections=CONNECTIONS,
+        cpus=layout.client,
+        count_statuses=True,
+    )
+    after = api.read_settled_events(stand.url, [event])
+    found = violations(before, after, seen, CONNECTIONS, sold_out=True)
+    unexpected = {status: count for status, count in seen.refused.items() if status != "409"}
+    if unexpected:
+        found.append(f"answers that are neither 201 nor 409: {unexpected}")
+    if "409" in seen.refused and reserved(after) < SCARCE_QUOTA:
+        found.append(f'"sold out" was answered, but {SCARCE_QUOTA - reserved(after)} tickets are left')
+    return found
+
+
+def kill_in_the_middle(contender: Contender, setup: Setup, stand: Stand, layout: Layout) -> tuple[Killed, Stand]:
+    """Loads events that were not sold yet, kills, starts again, and counts. Returns the contender as it runs now."""
+    requests = setup.directory / "killed.requests"
+    load.write_requests(requests, stand.stock.accounts.customers, stand.stock.events_to_kill)
+    wrk = load.Wrk(
+        stand.url,
+        requests,
+        seconds=KILLED_LOAD_SECONDS,
+        connections=CONNECTIONS,
+        cpus=layout.client,
+        count_statuses=True,
+    )
+    time.sleep(SECONDS_BEFORE_KILL)
+    contender.kill(stand)
+    wrk.interrupt()
+    seen = wrk.finish()
+    if seen.created == 0:
+        raise load.LoadError("the load that was to be killed made not one reservation")
+    start = time.monotonic()
+    again = contender.restart(setup, stand)
+    took = time.monotonic() - start
+    organizer = stand.stock.accounts.organizer
+    listed = sum(api.count_listed(again.url, event, organizer) for event in stand.stock.events_to_kill)
+    return Killed(seen.created, listed, took), again

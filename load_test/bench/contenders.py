@@ -1,0 +1,439 @@
+"""Who is compared: how each is started, with what settings, killed, and started again."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import sqlite3
+import time
+from abc import ABC, abstractmethod
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Sequence
+
+from . import api, load, nginx, process
+from .postgres import Postgres
+from .process import Server
+from .redis import Redis
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = ROOT / "target"
+
+CUSTOMER_COUNT = 1000
+# Of contenders that are filled at every start: each costs two runs of argon2.
+FEW_CUSTOMERS = 100
+EVENT_COUNT = 1000
+EVENTS_TO_KILL = 4
+# Tickets of the event that a proof sells out.
+SCARCE_QUOTA = 500
+
+# A token lasts 12 hours; whoever starts now wants to be through before.
+PREPARED_SECONDS_MAX = 6 * 60 * 60
+
+# What is said of a 201 that a crash undoes.
+NOT_DURABLE = "in memory"
+SYNCED = "synced"
+# Written by and by.
+QUEUED = "in a queue"
+# Of a ceiling.
+NO_SALE = "a constant"
+
+LISTENING = r"listening on (http://[0-9.:]+)"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Where and how a contender is to run."""
+
+    # Empty, on the disk that is measured, its own, and readable by all (PostgreSQL runs as its own user).
+    directory: Path
+    cpus: Sequence[int]
+    cpu_count: int
+    # Makes syncs slow, where that was asked for.
+    environment: dict[str, str]
+    # That a contender has to have; those with a prepared directory have EVENT_COUNT.
+    event_count: int
+    # What is to be done when the run is over, however it ends.
+    cleanup: ExitStack
+
+
+@dataclass(frozen=True)
+class Stock:
+    """What there is to sell, and to whom."""
+
+    accounts: api.Accounts
+    # In the order in which loads take them: the first, the first four, all.
+    events: list[int]
+    # Untouched until the load that is killed.
+    events_to_kill: list[int]
+    # It has SCARCE_QUOTA tickets.
+    scarce_event: int
+
+
+@dataclass
+class Stand:
+    """A contender that runs, with all its processes."""
+
+    url: str
+    stock: Stock
+    # The program that answers, and the databases behind it.
+    program: Server
+    databases: list[Postgres | Redis] = field(default_factory=list)
+    # Method and path of the requests.
+    target: str = load.RESERVE
+    # What decides whether a 201 is durable, and all that was set for this contender.
+    settings: dict = field(default_factory=dict)
+
+    @property
+    def servers(self) -> list[Server]:
+        return [self.program, *(database.server for database in self.databases)]
+
+
+class Contender(ABC):
+    name: str
+    # For the tables.
+    title: str
+    # "ours", "phase" of the original, or "ceiling": one that sells nothing.
+    kind: str
+    # What stands behind a 201, in a few words.
+    durability: str
+
+    def prepare(self) -> None:
+        """Builds and installs what it needs. Called once, before anything is measured."""
+
+    @abstractmethod
+    def start(self, setup: Setup) -> Stand: ...
+
+    @abstractmethod
+    def restart(self, setup: Setup, stand: Stand) -> Stand:
+        """Starts again, on its directory as it is, what was killed; with the same events and tokens."""
+
+    def stop(self, stand: Stand) -> None:
+        """Ends in order, the program before what is behind it."""
+        stand.program.stop()
+        for database in stand.databases:
+            database.stop()
+
+    def kill(self, stand: Stand) -> None:
+        """SIGKILL to every process: the program first, so that nothing is answered for what is gone."""
+        stand.program.kill()
+        for database in stand.databases:
+            database.kill()
+
+
+class Ours(Contender):
+    kind = "ours"
+
+    def __init__(self, name: str, title: str, storage: str, shards: int, options: tuple[str, ...] = ()) -> None:
+        self.name = name
+        self.title = title
+        self._storage = storage
+        self._shards = shards
+        self._options = options
+        self.durability = SYNCED if storage == "sqlite" else NOT_DURABLE
+
+    def prepare(self) -> None:
+        boxoffice()
+        if self._storage == "sqlite":
+            prepared_directory()
+
+    def start(self, setup: Setup) -> Stand:
+        if self._storage == "memory":
+            server, url = self._serve(setup)
+            stock = fill(url, FEW_CUSTOMERS, setup.event_count)
+        else:
+            shutil.copytree(prepared_directory() / "data", setup.directory / "data")
+            stock = prepared_stock()
+            server, url = self._serve(setup)
+        settings = {"command": server.command[1:], "synchronous": "FULL" if self._storage == "sqlite" else None}
+        return Stand(url, stock, server, settings=settings)
+
+    def restart(self, setup: Setup, stand: Stand) -> Stand:
+        server, url = self._serve(setup)
+        return replace(stand, url=url, program=server)
+
+    def _serve(self, setup: Setup) -> tuple[Server, str]:
+        command = [boxoffice(), "serve", "--data", setup.directory / "data", "--listen", "127.0.0.1:0"]
+        command += ["--storage", self._storage, "--shards", str(self._shards), *self._options]
+        server = Server(command, log=setup.directory / "boxoffice.log", cpus=setup.cpus, environment=setup.environment)
+        return server, server.wait_for_line(LISTENING)[1]
+
+
+class Front(Ours):
+    """Our server without a shard behind it: requests are read, routed and answered; no token is verified."""
+
+    kind = "ceiling"
+
+    def __init__(self) -> None:
+        super().__init__("front", "our front without a shard (`GET /livez`)", "memory", 1)
+        self.durability = NO_SALE
+
+    def start(self, setup: Setup) -> Stand:
+        stand = super().start(setup)
+        return replace(stand, target="GET /livez")
+
+
+class Baseline(Contender):
+    """A program of load_test/baselines, in front of the databases that it needs."""
+
+    def __init__(
+        self,
+        name: str,
+        title: str,
+        kind: str,
+        durability: str,
+        *,
+        program: str,
+        databases: tuple[str, ...] = (),
+        options: tuple[str, ...] = (),
+    ) -> None:
+        self.name = name
+        self.title = title
+        self.kind = kind
+        self.durability = durability
+        self._program = program
+        self._databases = databases
+        self._options = options
+
+    def prepare(self) -> None:
+        baselines()
+        prepared_directory()
+
+    def start(self, setup: Setup) -> Stand:
+        placed = {"cpus": setup.cpus, "environment": setup.environment}
+        databases, settings = [], {}
+        if "postgres" in self._databases:
+            postgres = Postgres(setup.directory / "postgres", **placed)
+            setup.cleanup.callback(postgres.close)
+            # One of its own: that of pgbench has tables of the same names.
+            postgres.sql("CREATE DATABASE baselines")
+            settings["postgres"] = postgres.settings()
+            databases.append(postgres)
+        if "redis" in self._databases:
+            redis = Redis(setup.directory / "redis", **placed)
+            setup.cleanup.callback(redis.close)
+            settings["redis"] = redis.settings()
+            databases.append(redis)
+        (setup.directory / "secret").write_bytes(os.urandom(32))
+        program, url = self._serve(setup, databases)
+        settings["command"] = program.command[1:]
+        if self.kind == "ceiling":
+            # It answers the same to everyone; the tokens are there for their size.
+            return Stand(url, prepared_stock(), program, settings=settings)
+        stock = fill(url, FEW_CUSTOMERS, setup.event_count)
+        return Stand(url, stock, program, databases, settings=settings)
+
+    def restart(self, setup: Setup, stand: Stand) -> Stand:
+        for database in stand.databases:
+            database.start()
+        program, url = self._serve(setup, stand.databases)
+        return replace(stand, url=url, program=program)
+
+    def _serve(self, setup: Setup, databases: list[Postgres | Redis]) -> tuple[Server, str]:
+        command = [baselines(), self._program, "--listen", "127.0.0.1:0", "--workers", str(setup.cpu_count)]
+        if self.kind != "ceiling":
+            command += ["--token-secret-file", setup.directory / "secret", *self._options]
+        for database in databases:
+            if isinstance(database, Postgres):
+                # Its Unix socket costs less than TCP.
+                address = f"host={database.sockets} port={database.port} user=postgres dbname=baselines"
+                command += ["--postgres", address]
+            else:
+                command += ["--redis", f"redis://127.0.0.1:{database.port}"]
+        server = Server(
+            command, log=setup.directory / "baselines.log", cpus=setup.cpus, environment=setup.environment
+        )
+        return server, server.wait_for_line(LISTENING)[1]
+
+
+class ConstantNginx(Contender):
+    name = "nginx"
+    title = "nginx, `return`"
+    kind = "ceiling"
+    durability = NO_SALE
+
+    def prepare(self) -> None:
+        prepared_directory()
+
+    def start(self, setup: Setup) -> Stand:
+        started = nginx.Nginx(
+            setup.directory / "nginx", prepared_answer(), workers=setup.cpu_count, cpus=setup.cpus
+        )
+        setup.cleanup.callback(started.close)
+        return Stand(started.url, prepared_stock(), started.server)
+
+    def restart(self, setup: Setup, stand: Stand) -> Stand:
+        raise NotImplementedError("what sells nothing is not killed")
+
+
+def boxoffice() -> Path:
+    """Our server: the release build, or the program that the variable BOXOFFICE names."""
+    if given := os.environ.get("BOXOFFICE"):
+        program = Path(given).resolve()
+        if not program.is_file():
+            raise process.ProcessError(f"the variable BOXOFFICE names no program: {given}")
+        return program
+    return _build("boxoffice", ROOT, TARGET)
+
+
+def baselines() -> Path:
+    """The phases of the original and the constants, from their own workspace."""
+    return _build("baselines", ROOT / "load_test" / "baselines", TARGET / "baselines")
+
+
+@functools.cache
+def _build(program: str, workspace: Path, target: Path) -> Path:
+    print(f"building {program} (minutes, the first time)", flush=True)
+    process.run(
+        ["cargo", "build", "--release", "--locked", "--bin", program],
+        directory=workspace,
+        seconds=3600,
+        environment={"CARGO_TARGET_DIR": str(target)},
+    )
+    return target / "release" / program
+
+
+def prepared_directory() -> Path:
+    """A data directory of ours with accounts and events, and their list beside it: made once, copied for each run."""
+    prepared = TARGET / "compare" / "prepared"
+    made = prepared / "made.json"
+    program = boxoffice()
+    if made.exists():
+        about = json.loads(made.read_text())
+        if about.get("identity") == _identity(program) and time.time() - about["time"] < PREPARED_SECONDS_MAX:
+            return prepared
+    print(f"registering {CUSTOMER_COUNT} customers, once (half a minute)", flush=True)
+    shutil.rmtree(prepared, ignore_errors=True)
+    prepared.mkdir(parents=True)
+    command = [program, "serve", "--data", prepared / "data", "--listen", "127.0.0.1:0"]
+    server = Server(command, log=prepared / "boxoffice.log")
+    url = server.wait_for_line(LISTENING)[1]
+    stock = fill(url, CUSTOMER_COUNT, EVENT_COUNT)
+    answer = nginx.ask(url, stock.events[0], stock.accounts.customers[0])
+    server.stop()
+    made.write_text(
+        json.dumps(
+            {
+                "identity": _identity(program),
+                "time": time.time(),
+                "stock": asdict(stock),
+                "answer": asdict(answer),
+                "event_shards": _event_shards(prepared / "data"),
+            }
+        )
+    )
+    return prepared
+
+
+def prepared_stock() -> Stock:
+    stock = _about_prepared()["stock"]
+    return Stock(**{**stock, "accounts": api.Accounts(**stock["accounts"])})
+
+
+def prepared_answer() -> nginx.Answer:
+    """What ours answered to one reservation."""
+    return nginx.Answer(**_about_prepared()["answer"])
+
+
+def split_over_shards(event_count: int) -> list[int]:
+    """How many of the first `event_count` events each shard has, with a shard for each CPU."""
+    about = _about_prepared()
+    shards = about["event_shards"]
+    chosen = {str(event) for event in about["stock"]["events"][:event_count]}
+    return [len(chosen & set(events)) for events in shards]
+
+
+def fill(url: str, customer_count: int, event_count: int) -> Stock:
+    """Makes accounts and events."""
+    quotas = [api.QUOTA] * (event_count + EVENTS_TO_KILL) + [SCARCE_QUOTA]
+    accounts, events = api.populate(url, customer_count, quotas)
+    return Stock(accounts, events[:event_count], events[event_count:-1], events[-1])
+
+
+def _about_prepared() -> dict:
+    return json.loads((prepared_directory() / "made.json").read_text())
+
+
+def _event_shards(data: Path) -> list[list[str]]:
+    """The events in each shard's file, as the stock SQLite reads them from a stopped server's directory."""
+    shards = []
+    for file in sorted(data.glob("shard-*.sqlite")):
+        connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+        try:
+            rows = connection.execute("SELECT event FROM history WHERE kind = 'event_created'")
+            shards.append([str(event) for (event,) in rows])
+        finally:
+            connection.close()
+    return shards
+
+
+def _identity(program: Path) -> list:
+    """Changes with the program, and with what is prepared by it."""
+    status = program.stat()
+    return [str(program), status.st_size, status.st_mtime_ns, CUSTOMER_COUNT, EVENT_COUNT, EVENTS_TO_KILL, SCARCE_QUOTA]
+
+
+ALL: dict[str, Contender] = {
+    contender.name: contender
+    for contender in (
+        Ours("sqlite-1", "boxoffice, 1 shard", "sqlite", 1),
+        Ours("sqlite-2", "boxoffice, 2 shards", "sqlite", 2),
+        Ours("sqlite-commit-each", "boxoffice, 1 shard, a commit a request", "sqlite", 1, ("--max-batch", "1")),
+        Ours("memory-1", "boxoffice in memory, 1 shard", "memory", 1),
+        Ours("memory-2", "boxoffice in memory, 2 shards", "memory", 2),
+        Baseline("memory-lock", "1: memory with a lock", "phase", NOT_DURABLE, program="memory"),
+        *(
+            Baseline(name, title, "phase", durability, program=program, databases=databases, options=options)
+            for name, title, durability, program, databases, options in (
+                ("postgres", "2: PostgreSQL, a transaction a request", SYNCED, "postgres", ("postgres",), ()),
+                (
+                    "postgres-statement",
+                    "2, in one statement",
+                    SYNCED,
+                    "postgres",
+                    ("postgres",),
+                    ("--reserve", "statement"),
+                ),
+                (
+                    "postgres-batched",
+                    "3: batched jobs in memory, PostgreSQL behind",
+                    QUEUED,
+                    "postgres-batched",
+                    ("postgres",),
+                    (),
+                ),
+                (
+                    "postgres-batched-synced",
+                    "3, answered after the batch",
+                    SYNCED,
+                    "postgres-batched",
+                    ("postgres",),
+                    ("--answer", "after-batch"),
+                ),
+                (
+                    "postgres-redis",
+                    "4: the quota in Redis, PostgreSQL behind",
+                    QUEUED,
+                    "postgres-redis",
+                    ("postgres", "redis"),
+                    (),
+                ),
+                (
+                    "postgres-redis-synced",
+                    "4, answered after the batch",
+                    SYNCED,
+                    "postgres-redis",
+                    ("postgres", "redis"),
+                    ("--answer", "after-batch"),
+                ),
+            )
+        ),
+        Baseline("actix", "actix-web, a constant", "ceiling", NO_SALE, program="constant-actix"),
+        Baseline("ntex", "ntex, a constant", "ceiling", NO_SALE, program="constant-ntex"),
+        ConstantNginx(),
+        Front(),
+    )
+}

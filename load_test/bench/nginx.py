@@ -1,0 +1,148 @@
+"""nginx: what HTTP alone costs here. Every request is answered with the same text, of the size of our answer."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable
+from urllib.parse import urlsplit
+
+from . import process, tools
+
+# nginx writes these itself.
+OWN_HEADERS = {"date", "content-type", "content-length", "connection", "server", "transfer-encoding"}
+
+CONFIGURATION = """\
+daemon off;
+worker_processes {workers};
+pid {directory}/pid;
+error_log stderr warn;
+events {{ worker_connections {connections}; }}
+http {{
+    access_log off;
+    server_tokens off;
+    keepalive_requests 1000000000;
+    keepalive_timeout 1h;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    server {{
+        listen 127.0.0.1:{port} reuseport;
+        default_type {content_type};
+{headers}
+        # Reads the request's body and throws it away.
+        return {status} '{body}';
+    }}
+}}
+"""
+
+
+class NginxError(Exception):
+    """An answer that nginx's configuration cannot hold."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a server answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+def ask(url: str, event: int, token: str) -> Answer:
+    """Reserves one ticket, for the answer."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    try:
+        headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+        connection.request("POST", f"/api/v1/events/{event}/reservations", json.dumps({"quantity": 1}), headers)
+        response = connection.getresponse()
+        return Answer(response.status, dict(response.getheaders()), response.read().decode())
+    finally:
+        connection.close()
+
+
+class Nginx:
+    """An nginx of its own under `directory`, which `close` removes."""
+
+    def __init__(
+        self,
+        directory: Path,
+        answer: Answer,
+        *,
+        workers: int,
+        cpus: Iterable[int] | None = None,
+        connections: int = 4096,
+    ) -> None:
+        """`connections` are those of each worker."""
+        self.directory = directory.resolve()
+        self.port = process.free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._text = configuration(
+            answer, directory=self.directory, port=self.port, workers=workers, connections=connections
+        )
+        self._cpus = cpus
+        self.server: process.Server | None = None
+        try:
+            self.directory.mkdir(parents=True)
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Nginx:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def start(self) -> None:
+        file = self.directory / "nginx.conf"
+        file.write_text(self._text)
+        command = [tools.require("nginx"), "-p", self.directory, "-c", file, "-e", "stderr"]
+        self.server = process.Server(command, log=self.directory / "log", cpus=self._cpus, directory=self.directory)
+        self.server.wait_until(lambda: process.listens(self.port), "connections on its port")
+
+    def stop(self) -> None:
+        server, self.server = self.server, None
+        server.stop()
+
+    def kill(self) -> None:
+        server, self.server = self.server, None
+        server.kill()
+
+    def close(self) -> None:
+        """Ends the server if it runs, and removes all that it left."""
+        if self.server is not None:
+            self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+def configuration(answer: Answer, *, directory: Path, port: int, workers: int, connections: int) -> str:
+    headers = {name.title(): value for name, value in answer.headers.items()}
+    added = [
+        f"        add_header {name} {_quoted(value)} always;"
+        for name, value in headers.items()
+        if name.lower() not in OWN_HEADERS
+    ]
+    return CONFIGURATION.format(
+        directory=directory,
+        port=port,
+        workers=workers,
+        connections=connections,
+        content_type=headers.get("Content-Type", "application/json"),
+        headers="\n".join(added),
+        status=answer.status,
+        body=_quoted(answer.body)[1:-1],
+    )
+
+
+def _quoted(text: str) -> str:
+    if set(text) & set("$\\'\n\r"):
+        raise NginxError(f"nginx's configuration cannot say this as it is: {text!r}")
+    return f"'{text}'"

@@ -1,0 +1,294 @@
+"""PostgreSQL: a private cluster that syncs each commit, loaded by pgbench.
+
+A reservation is one statement, prepared: a conditional UPDATE of the event and an INSERT of the
+reservation. That is the fastest way that PostgreSQL has for it over its own protocol, short of a
+function on the server.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+import shutil
+import signal
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Iterable, Sequence
+
+from . import process, tools
+
+EVENT_COUNT = 4
+QUOTA = 10_000_000
+CUSTOMER_COUNT = 1000
+
+# Every commit is on disk before it is answered, as ours is.
+SETTINGS = {
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "wal_sync_method": "fdatasync",
+    "shared_buffers": "512MB",
+    "max_connections": "200",
+    # In the cluster's directory, so that a kill leaves nothing in /dev/shm.
+    "dynamic_shared_memory_type": "mmap",
+}
+
+# Recorded beside those above, at their defaults: they decide what a commit costs too.
+RECORDED = (
+    "server_version",
+    "commit_delay",
+    "wal_level",
+    "wal_compression",
+    "max_wal_size",
+    "checkpoint_timeout",
+    "autovacuum",
+    "jit",
+)
+
+CLIENT_COUNTS = (1, 2, 4, 8, 16, 32, 80)
+
+SCHEMA = """
+DROP TABLE IF EXISTS reservation, event;
+CREATE TABLE event (id bigint PRIMARY KEY, quota bigint NOT NULL, reserved bigint NOT NULL DEFAULT 0,
+    CHECK (reserved <= quota)) WITH (fillfactor = 50);
+CREATE TABLE reservation (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, event bigint NOT NULL,
+    customer bigint NOT NULL, quantity bigint NOT NULL, created_at timestamptz NOT NULL DEFAULT now());
+INSERT INTO event (id, quota) SELECT id, {quota} FROM generate_series(1, {events}) AS id;
+CHECKPOINT;
+"""
+
+SCRIPT = """\\set event random(1, {events})
+\\set customer random(1, {customers})
+WITH taken AS (
+    UPDATE event SET reserved = reserved + 1 WHERE id = :event AND reserved + 1 <= quota RETURNING id
+) INSERT INTO reservation (event, customer, quantity) SELECT id, :customer, 1 FROM taken RETURNING id;
+"""
+
+# Latencies are taken from a part of the transactions, so that writing them down costs little.
+SAMPLING_RATE = 0.25
+
+
+class PostgresError(Exception):
+    """What pgbench printed cannot be understood, or what was sold does not add up."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of pgbench."""
+
+    clients: int
+    transactions: int
+    failed: int
+    per_second: float
+    # p50, p99, p99_9, as the clients saw it.
+    latency_us: dict[str, float]
+
+    def as_json(self) -> dict:
+        return asdict(self)
+
+
+class Postgres:
+    """A cluster of its own under `directory`, made at the start and removed by `close`."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        cpus: Iterable[int] | None = None,
+        preload: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """`cpus` holds for all of its processes. `preload` (such as the library of slow_sync.c) goes into
+        each of them, with `environment`."""
+        self.directory = directory.resolve()
+        self.port = process.free_port()
+        self._cpus = cpus
+        self._environment = dict(environment or {})
+        if preload is not None:
+            self._environment["LD_PRELOAD"] = str(preload.resolve())
+        self._as_user = as_ordinary_user(self.directory.parent)
+        # A socket's path may have 107 bytes: too few for one under a deep directory.
+        self.sockets = Path(tempfile.mkdtemp(prefix="boxoffice-postgres."))
+        self.server: process.Server | None = None
+        try:
+            self._make()
+            self.start()
+            self.reset()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Postgres:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def _make(self) -> None:
+        self.directory.mkdir(parents=True)
+        if self._as_user:
+            user = pwd.getpwnam(ordinary_user())
+            for path in (self.directory, self.sockets):
+                os.chown(path, user.pw_uid, user.pw_gid)
+        command = [tools.require("initdb"), "-D", self.directory / "data", "--auth=trust", "--username=postgres"]
+        process.run([*self._as_user, *command, "--encoding=UTF8", "--locale=C"], directory=self.directory)
+
+    def start(self) -> None:
+        """Starts the server, also on what a killed one left, and waits until it answers."""
+        options = [f"--{name}={value}" for name, value in SETTINGS.items()]
+        options += [f"--port={self.port}", "--listen_addresses=127.0.0.1", f"--unix_socket_directories={self.sockets}"]
+        self.server = process.Server(
+            [*self._as_user, tools.require("postgres"), "-D", self.directory / "data", *options],
+            log=self.directory / "log",
+            cpus=self._cpus,
+            environment=self._environment,
+            directory=self.directory,
+        )
+        self.server.wait_for_line("database system is ready to accept connections")
+
+    def stop(self) -> None:
+        """Disconnects everyone and ends in order."""
+        server, self.server = self.server, None
+        server.stop(signal.SIGINT)
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes."""
+        server, self.server = self.server, None
+        server.kill()
+
+    def close(self) -> None:
+        """Ends the server if it runs, and removes all that it left."""
+        if self.server is not None:
+            self.kill()
+        _remove_shared_memory(self.directory / "data" / "postmaster.pid")
+        shutil.rmtree(self.directory, ignore_errors=True)
+        shutil.rmtree(self.sockets, ignore_errors=True)
+
+    def sql(self, text: str) -> list[list[str]]:
+        """Runs statements, and returns the rows of the last."""
+        command = [tools.require("psql"), "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1"]
+        output = process.run(
+            [*command, "-h", self.sockets, "-p", self.port, "-U", "postgres", "-d", "postgres", "-c", text]
+        )
+        return [line.split("\t") for line in output.splitlines()]
+
+    def reset(self) -> None:
+        """Empty tables, and events with all of their tickets."""
+        for statement in SCHEMA.format(quota=QUOTA, events=EVENT_COUNT).split(";"):
+            if statement.strip():
+                self.sql(statement)
+
+    def settings(self) -> dict[str, str]:
+        """What decides its speed and its durability, as SHOW returns it."""
+        return {name: self.sql(f"SHOW {name}")[0][0] for name in (*SETTINGS, *RECORDED)}
+
+    def sold(self) -> int:
+        """The tickets sold; a `PostgresError` unless events and reservations say the same."""
+        [[events, reservations]] = self.sql(
+            "SELECT (SELECT sum(reserved) FROM event), (SELECT coalesce(sum(quantity), 0) FROM reservation)"
+        )
+        if events != reservations:
+            raise PostgresError(f"{events} tickets sold by the events, {reservations} by the reservations")
+        return int(events)
+
+    def pgbench(
+        self, clients: int, seconds: float, *, threads: int = 1, cpus: Iterable[int] | None = None, tcp: bool = False
+    ) -> Run:
+        """Loads it, over its Unix socket (or TCP), with `clients` that each have one statement under way."""
+        directory = Path(tempfile.mkdtemp(prefix="pgbench.", dir=self.sockets))
+        script = directory / "reserve.sql"
+        script.write_text(SCRIPT.format(events=EVENT_COUNT, customers=CUSTOMER_COUNT))
+        command = [tools.require("pgbench"), "--no-vacuum", "--protocol=prepared", f"--client={clients}"]
+        command += [f"--jobs={min(threads, clients)}", f"--time={max(1, round(seconds))}", f"--file={script}"]
+        command += ["--log", f"--log-prefix={directory / 'transactions'}", f"--sampling-rate={SAMPLING_RATE}"]
+        command += ["-h", "127.0.0.1" if tcp else self.sockets, "-p", self.port, "-U", "postgres", "postgres"]
+        try:
+            output = process.run(command, cpus=cpus, seconds=seconds + 60)
+            logs = [file.read_text() for file in directory.glob("transactions.*")]
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+        return parse_pgbench(output, "".join(logs))
+
+    def pgbench_by_clients(self, seconds: float, counts: Sequence[int] = CLIENT_COUNTS, **options) -> list[Run]:
+        """A run for each number of clients, each from empty tables. The options are those of `pgbench`."""
+        runs = []
+        for clients in counts:
+            self.reset()
+            runs.append(self.pgbench(clients, seconds, **options))
+            if self.sold() < runs[-1].transactions:
+                raise PostgresError(f"{runs[-1].transactions} transactions, but {self.sold()} tickets sold")
+        return runs
+
+
+def best(runs: Iterable[Run]) -> Run:
+    return max(runs, key=lambda run: run.per_second)
+
+
+def parse_pgbench(output: str, log: str) -> Run:
+    """`output` is what pgbench printed, `log` its lines of single transactions: the third field is microseconds."""
+
+    def number(pattern: str) -> float:
+        match = re.search(pattern, output, re.MULTILINE)
+        if match is None:
+            last = "\n".join(output.splitlines()[-15:])
+            raise PostgresError(f"nothing like {pattern!r} in what pgbench printed:\n{last}")
+        return float(match[1])
+
+    samples = [float(line.split()[2]) for line in log.splitlines()]
+    ranks = {"p50": 50, "p99": 99, "p99_9": 99.9}
+    return Run(
+        clients=int(number(r"^number of clients: (\d+)")),
+        transactions=int(number(r"^number of transactions actually processed: (\d+)")),
+        failed=int(number(r"^number of failed transactions: (\d+)")),
+        per_second=number(r"^tps = ([\d.]+)"),
+        latency_us={name: _percentile(samples, rank) for name, rank in ranks.items()} if len(samples) > 1 else {},
+    )
+
+
+def _percentile(samples: list[float], rank: float) -> float:
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * rank / 100))]
+
+
+def ordinary_user() -> str:
+    """Whom root runs PostgreSQL as."""
+    try:
+        return pwd.getpwnam("postgres").pw_name
+    except KeyError:
+        return "nobody"
+
+
+def as_ordinary_user(directory: Path) -> list[str]:
+    """The start of a command that does not run as root, which PostgreSQL refuses; empty when nobody is root.
+
+    It may still pass through directories that are root's alone, such as those above a checkout.
+    """
+    if os.geteuid() != 0:
+        return []
+    if not shutil.which("setpriv"):
+        raise tools.ToolError(
+            "PostgreSQL does not run as root, and there is no setpriv to change the user: install util-linux"
+        )
+    user = pwd.getpwnam(ordinary_user())
+    capability = "+dac_override"
+    return [
+        "setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups",
+        f"--inh-caps={capability}", f"--ambient-caps={capability}", "--",
+    ]  # fmt: skip
+
+
+def _remove_shared_memory(pid_file: Path) -> None:
+    """The small segment by which PostgreSQL notices a second server; a kill leaves it to the next start."""
+    try:
+        lines = pid_file.read_text().splitlines()
+    except FileNotFoundError:
+        return
+    # Its seventh line: the key and the id of the segment.
+    if len(lines) >= 7 and len(fields := lines[6].split()) == 2 and shutil.which("ipcrm"):
+        try:
+            process.run(["ipcrm", "--shmem-id", fields[1]])
+        except process.ProcessError:
+            # Gone already.
+            pass

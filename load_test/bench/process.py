@@ -1,0 +1,286 @@
+"""Programs under test: started on chosen CPUs, measured as whole trees, ended for certain.
+
+Whatever is started here is ended by `end_all`, which the commands call however they end.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, Sequence
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+
+# A recovery of millions of records, or a first start of PostgreSQL, on a busy machine.
+START_SECONDS_MAX = 60.0
+STOP_SECONDS_MAX = 30.0
+
+_running: list[Server] = []
+
+
+class ProcessError(Exception):
+    """A program that did not start, or did not end, as it should."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What trees of processes have used up to one moment."""
+
+    # User and system time, of the processes that are there and of the children that they waited for.
+    cpu_seconds: float
+    # Proportional set size: what processes share is counted once.
+    memory_bytes: int
+
+
+class Server:
+    """One program and all that descends from it, in a session of its own."""
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        *,
+        log: Path,
+        cpus: Iterable[int] | None = None,
+        environment: dict[str, str] | None = None,
+        directory: Path | None = None,
+    ) -> None:
+        """Starts `command` on `cpus` (all, if None); both of its outputs go to the file `log`.
+
+        `environment` is added to that of this process. What descends from the program
+        inherits the CPUs, unless it asks for others itself.
+        """
+        self.command = [str(part) for part in command]
+        self.name = Path(self.command[0]).name
+        self.log = log
+        pinned = [] if cpus is None else ["taskset", "--cpu-list", cpu_list(cpus)]
+        log.parent.mkdir(parents=True, exist_ok=True)
+        # Anything that an earlier program wrote there is not this one's announcement.
+        self._log_start = log.stat().st_size if log.exists() else 0
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*pinned, *self.command],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=directory,
+                env={**os.environ, **(environment or {})},
+                start_new_session=True,
+            )
+        _running.append(self)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def output(self) -> str:
+        with self.log.open("rb") as file:
+            file.seek(self._log_start)
+            return file.read().decode(errors="replace")
+
+    def wait_for_line(self, pattern: str, seconds: float = START_SECONDS_MAX) -> re.Match[str]:
+        """Waits until `pattern` is found in what the program wrote."""
+        return self.wait_until(lambda: re.search(pattern, self.output()), f"a line like {pattern!r}", seconds)
+
+    def wait_until(self, ready, what: str, seconds: float = START_SECONDS_MAX):
+        """Waits until `ready()` is true while the program runs, and returns what it returned."""
+        deadline = time.monotonic() + seconds
+        while True:
+            ended = self._process.poll()
+            if result := ready():
+                return result
+            if ended is not None:
+                raise ProcessError(f"{self.name} ended with {ended} before {what}:\n{self._last_output()}")
+            if time.monotonic() > deadline:
+                raise ProcessError(f"{self.name}: no {what} within {seconds:.0f} s:\n{self._last_output()}")
+            time.sleep(0.01)
+
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def interrupt(self) -> None:
+        self._process.send_signal(signal.SIGINT)
+
+    def wait(self, seconds: float) -> None:
+        """Waits until the program ends by itself, with 0."""
+        try:
+            status = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise ProcessError(f"{self.name} did not end within {seconds:.0f} s; killed") from None
+        _forget(self)
+        if status != 0:
+            raise ProcessError(f"{self.name} ended with {status}:\n{self._last_output()}")
+
+    def kill(self) -> None:
+        """SIGKILL to the whole tree. Returns when every process of it is gone."""
+        # Stopped first, so that none of them sees another go, tidies up, or starts a new one.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            pids = tree([self.pid])
+            for pid in pids:
+                _send(pid, number)
+        self._process.wait()
+        _wait_until_gone(pids)
+        _forget(self)
+
+    def stop(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS_MAX) -> None:
+        """Ends the program in order, and complains if it does not end with 0 (or by that signal)."""
+        pids = tree([self.pid])
+        self._process.send_signal(number)
+        try:
+            status = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise ProcessError(f"{self.name} did not end within {seconds:.0f} s; killed") from None
+        for pid in pids:
+            _send(pid, signal.SIGKILL)
+        _wait_until_gone(pids)
+        _forget(self)
+        if status not in (0, -number):
+            raise ProcessError(f"{self.name} ended with {status}:\n{self._last_output()}")
+
+    def _last_output(self) -> str:
+        return "\n".join(self.output().splitlines()[-15:])
+
+
+def run(command: Sequence[str | Path], *, cpus=None, seconds: float = 600.0, environment=None, directory=None) -> str:
+    """Runs a program to its end and returns its standard output; its failure is a `ProcessError`.
+
+    SIGINT goes to this process alone, which then ends the program with all others.
+    """
+    command = [str(part) for part in command]
+    pinned = [] if cpus is None else ["taskset", "--cpu-list", cpu_list(cpus)]
+    process = subprocess.Popen(
+        [*pinned, *command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=directory,
+        env={**os.environ, **(environment or {})},
+        start_new_session=True,
+    )
+    try:
+        output, errors = process.communicate(timeout=seconds)
+    except BaseException as reason:
+        for pid in tree([process.pid]):
+            _send(pid, signal.SIGKILL)
+        process.communicate()
+        if isinstance(reason, subprocess.TimeoutExpired):
+            raise ProcessError(f"{command[0]} did not end within {seconds:.0f} s; killed") from None
+        raise
+    if process.returncode != 0:
+        last = "\n".join((errors or output).splitlines()[-15:])
+        raise ProcessError(f"{' '.join(command)[:200]} ended with {process.returncode}:\n{last}")
+    return output
+
+
+def end_all() -> None:
+    """Kills every server that still runs."""
+    for server in list(_running):
+        server.kill()
+
+
+def usage(servers: Iterable[Server]) -> Usage:
+    pids = tree([server.pid for server in servers])
+    return Usage(sum(map(_cpu_seconds, pids)), sum(map(_memory_bytes, pids)))
+
+
+def cpu_seconds(servers: Iterable[Server]) -> float:
+    """Like `usage`, without the memory, which takes the kernel longer to add up."""
+    return sum(map(_cpu_seconds, tree([server.pid for server in servers])))
+
+
+def tree(roots: Iterable[int]) -> list[int]:
+    """The processes `roots` and all that descends from them, as far as they are there."""
+    children: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit() and (fields := _stat(int(entry))):
+            children.setdefault(int(fields[1]), []).append(int(entry))
+    found, waiting = [], [pid for pid in roots if _stat(pid)]
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        waiting.extend(children.get(pid, []))
+    return found
+
+
+def cpu_list(cpus: Iterable[int]) -> str:
+    return ",".join(map(str, sorted(cpus)))
+
+
+def available_cpus() -> list[int]:
+    return sorted(os.sched_getaffinity(0))
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on, for programs that cannot take one and say which."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def listens(port: int) -> bool:
+    """Whether someone takes connections on this port of 127.0.0.1."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def find(program: str, *directories: Path | str) -> Path | None:
+    """The program, from the given directories first, then from PATH."""
+    path = os.pathsep.join([*map(str, directories), os.environ.get("PATH", ""), "/usr/sbin"])
+    found = shutil.which(program, path=path)
+    return Path(found) if found else None
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on (proc_pid_stat(5)); none if it is gone or a zombie."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    # The name, in parentheses, may hold anything.
+    fields = text[text.rindex(")") + 2 :].split()
+    return [] if fields[0] in "ZX" else fields
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = _stat(pid)
+    # utime, stime, cutime, cstime: fields 14 to 17.
+    return sum(map(int, fields[11:15])) / TICKS_PER_SECOND if fields else 0.0
+
+
+def _memory_bytes(pid: int) -> int:
+    try:
+        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    match = re.search(r"^Pss:\s+(\d+) kB$", text, re.MULTILINE)
+    return int(match[1]) * 1024 if match else 0
+
+
+def _send(pid: int, number: int) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        pass
+
+
+def _wait_until_gone(pids: Iterable[int], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    for pid in pids:
+        while _stat(pid):
+            if time.monotonic() > deadline:
+                raise ProcessError(f"process {pid} does not go away")
+            time.sleep(0.002)
+
+
+def _forget(server: Server) -> None:
+    if server in _running:
+        _running.remove(server)

@@ -1,0 +1,207 @@
+"""Redis: a private server with an append-only file, loaded by redis-benchmark.
+
+A reservation is a Lua script on the server: look, take, and add to a stream. Nothing else can be
+done between its steps, so nothing is oversold. With `appendfsync always` the file is synced before
+clients are answered; with `everysec` a crash loses up to a second or two of acknowledged sales.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Iterable
+
+from . import process, tools
+
+EVENT_COUNT = 4
+QUOTA = 1_000_000_000
+
+SCRIPT = """\
+if tonumber(redis.call('GET', KEYS[1])) < tonumber(ARGV[2]) then return 0 end
+redis.call('DECRBY', KEYS[1], ARGV[2])
+return redis.call('XADD', KEYS[1] .. ':sold', '*', 'customer', ARGV[1], 'quantity', ARGV[2])
+"""
+
+RECORDED = (
+    "appendonly",
+    "appendfsync",
+    "save",
+    "auto-aof-rewrite-percentage",
+    "no-appendfsync-on-rewrite",
+    "io-threads",
+    "maxclients",
+)
+
+# Requests of the first run, which only finds out how many fit into the time.
+REQUESTS_MIN = 10_000
+
+
+class RedisError(Exception):
+    """What redis-benchmark printed cannot be understood, or what was sold does not add up."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of redis-benchmark."""
+
+    clients: int
+    pipelined: int
+    requests: int
+    per_second: float
+    # p50, p99, as the clients saw it; with pipelining, of whole writes.
+    latency_us: dict[str, float]
+
+    def as_json(self) -> dict:
+        return asdict(self)
+
+
+class Redis:
+    """A server of its own under `directory`, which `close` removes."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        appendfsync: str = "always",
+        cpus: Iterable[int] | None = None,
+        preload: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """`preload` (such as the library of slow_sync.c) goes into it, with `environment`."""
+        self.directory = directory.resolve()
+        self.appendfsync = appendfsync
+        self.port = process.free_port()
+        self._cpus = cpus
+        self._environment = dict(environment or {})
+        if preload is not None:
+            self._environment["LD_PRELOAD"] = str(preload.resolve())
+        self.server: process.Server | None = None
+        try:
+            self.directory.mkdir(parents=True)
+            self.start()
+            self.reset()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Redis:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def start(self) -> None:
+        """Starts the server, also on what a killed one left, and waits until it has read that."""
+        command = [tools.require("redis-server"), "--port", self.port, "--bind", "127.0.0.1", "--dir", self.directory]
+        # No snapshots, and no rewriting of the file beside the load: both would only slow it down.
+        command += ["--appendonly", "yes", "--appendfsync", self.appendfsync]
+        command += ["--save", "", "--auto-aof-rewrite-percentage", "0"]
+        self.server = process.Server(
+            command,
+            log=self.directory / "log",
+            cpus=self._cpus,
+            environment=self._environment,
+            directory=self.directory,
+        )
+        self.server.wait_for_line("Ready to accept connections")
+
+    def stop(self) -> None:
+        server, self.server = self.server, None
+        server.stop()
+
+    def kill(self) -> None:
+        server, self.server = self.server, None
+        server.kill()
+
+    def close(self) -> None:
+        """Ends the server if it runs, and removes all that it left."""
+        if self.server is not None:
+            self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def command(self, *words: str | int) -> list[str]:
+        """One command; the lines of its answer."""
+        cli = [tools.require("redis-cli"), "-h", "127.0.0.1", "-p", self.port, "-e"]
+        return process.run([*cli, *words]).splitlines()
+
+    def reset(self) -> None:
+        """Events with all of their tickets, and no reservations."""
+        self.command("FLUSHALL", "SYNC")
+        self.command("MSET", *(word for event in self._events() for word in (event, QUOTA)))
+
+    def settings(self) -> dict[str, str]:
+        """What decides its speed and its durability, as CONFIG GET returns it, and its version."""
+        found = {}
+        for name in RECORDED:
+            answer = self.command("CONFIG", "GET", name)
+            # An empty value is an empty line, or none.
+            found[name] = answer[1] if len(answer) > 1 else ""
+        for line in self.command("INFO", "server"):
+            if match := re.match(r"redis_version:(\S+)", line):
+                found["redis_version"] = match[1]
+        return found
+
+    def sold(self) -> int:
+        """The tickets sold; a `RedisError` unless counters and streams say the same."""
+        by_counters = sum(QUOTA - int(self.command("GET", event)[0]) for event in self._events())
+        by_streams = sum(int(self.command("XLEN", f"{event}:sold")[0]) for event in self._events())
+        if by_counters != by_streams:
+            raise RedisError(f"{by_counters} tickets sold by the counters, {by_streams} by the streams")
+        return by_counters
+
+    def benchmark(
+        self,
+        seconds: float,
+        *,
+        clients: int = 80,
+        pipelined: int = 1,
+        threads: int = 1,
+        cpus: Iterable[int] | None = None,
+    ) -> Run:
+        """Loads it for about `seconds`: redis-benchmark counts requests, so a short run tells how many."""
+        digest = self.command("SCRIPT", "LOAD", SCRIPT)[0]
+        tried = self._benchmark(REQUESTS_MIN, digest, clients, pipelined, threads, cpus)
+        # Twice, since a run of a few milliseconds is a poor guess.
+        for part in (0.1, 1.0):
+            requests = max(REQUESTS_MIN, int(tried.per_second * seconds * part))
+            before = self.sold()
+            tried = self._benchmark(requests, digest, clients, pipelined, threads, cpus)
+            if (sold := self.sold() - before) != tried.requests:
+                raise RedisError(f"{tried.requests} requests, but {sold} tickets sold")
+        return tried
+
+    def _benchmark(self, requests: int, digest: str, clients: int, pipelined: int, threads: int, cpus) -> Run:
+        # Whole rounds of all clients, or it sends some more.
+        requests -= requests % (clients * pipelined)
+        command = [tools.require("redis-benchmark"), "-h", "127.0.0.1", "-p", self.port, "-c", clients, "-n", requests]
+        command += ["-P", pipelined, "--csv", "-r", EVENT_COUNT]
+        if threads > 1:
+            command += ["--threads", threads]
+        output = process.run([*command, "EVALSHA", digest, 1, "event:__rand_int__", "1", "1"], cpus=cpus)
+        return parse_benchmark(output, clients=clients, pipelined=pipelined, requests=requests)
+
+    @staticmethod
+    def _events() -> list[str]:
+        # As redis-benchmark writes __rand_int__.
+        return [f"event:{number:012}" for number in range(EVENT_COUNT)]
+
+
+def parse_benchmark(output: str, *, clients: int, pipelined: int, requests: int) -> Run:
+    """`output` is CSV, with a line of names."""
+    rows = list(csv.DictReader(output.splitlines()))
+    try:
+        [row] = rows
+        return Run(
+            clients=clients,
+            pipelined=pipelined,
+            requests=requests,
+            per_second=float(row["rps"]),
+            latency_us={name: round(float(row[f"{name}_latency_ms"]) * 1000, 1) for name in ("p50", "p99")},
+        )
+    except (KeyError, ValueError):
+        raise RedisError(
+            f"redis-benchmark printed something else than one line of figures:\n{output[-2000:]}"
+        ) from None

@@ -1,0 +1,86 @@
+-- For wrk: requests for one ticket each, built once, sent one after the other in a circle.
+--
+-- wrk ... URL -- FILE PIPELINED COUNT_STATUSES
+--   FILE            a request a line: its method, its path and its token, with tabs between them
+--   PIPELINED       so many requests in one write
+--   COUNT_STATUSES  1: every answer's status is looked at, which costs wrk time; 0: wrk's own count
+--
+-- Prints one line of JSON, after "result ".
+
+local BODY = '{"quantity":1}'
+
+local threads = {}
+
+function setup(thread)
+  thread:set("thread_index", #threads)
+  table.insert(threads, thread)
+end
+
+local function built(method, path, token)
+  local lines = {
+    method .. " " .. path .. " HTTP/1.1",
+    "Host: " .. wrk.host .. ":" .. wrk.port,
+    "Authorization: Bearer " .. token,
+  }
+  if method == "POST" then
+    lines[#lines + 1] = "Content-Type: application/json"
+    lines[#lines + 1] = "Content-Length: " .. #BODY
+  end
+  local head = table.concat(lines, "\r\n") .. "\r\n\r\n"
+  return method == "POST" and head .. BODY or head
+end
+
+local requests = {}
+local at = 0
+
+function init(args)
+  pipelined = tonumber(args[2])
+  local single = {}
+  for line in io.lines(args[1]) do
+    single[#single + 1] = built(line:match("^(%S+)\t(%S+)\t(%S+)$"))
+  end
+  for first = 1, #single, pipelined do
+    local parts = {}
+    for offset = 0, pipelined - 1 do
+      parts[#parts + 1] = single[(first + offset - 1) % #single + 1]
+    end
+    requests[#requests + 1] = table.concat(parts)
+  end
+  -- Threads begin apart, so that they do not ask for the same at the same time.
+  at = math.floor(thread_index * #requests / 2) % #requests
+  statuses = {}
+  if args[3] == "1" then
+    response = function(status)
+      statuses[status] = (statuses[status] or 0) + 1
+    end
+  end
+end
+
+function request()
+  at = at % #requests + 1
+  return requests[at]
+end
+
+local function json(counts)
+  local members = {}
+  for name, count in pairs(counts) do
+    members[#members + 1] = string.format('"%s": %d', name, count)
+  end
+  return "{" .. table.concat(members, ", ") .. "}"
+end
+
+function done(summary, latency)
+  local seen = {}
+  for _, thread in ipairs(threads) do
+    for status, count in pairs(thread:get("statuses")) do
+      seen[status] = (seen[status] or 0) + count
+    end
+  end
+  local errors = summary.errors
+  print("result " .. string.format(
+    '{"pipelined": %d, "answered": %d, "not_2xx": %d, "duration_us": %d, "statuses": %s, "errors": %s, "latency_us": %s}',
+    threads[1]:get("pipelined"), summary.requests, errors.status, summary.duration, json(seen),
+    json({ connect = errors.connect, read = errors.read, write = errors.write, timeout = errors.timeout }),
+    json({ p50 = latency:percentile(50), p99 = latency:percentile(99), p99_9 = latency:percentile(99.9) })
+  ))
+end
