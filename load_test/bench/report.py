@@ -19,6 +19,9 @@ END = "<!-- made by load_test/compare: end -->"
 # Of contenders, as the charts head them.
 KINDS = {"ours": "boxoffice", "phase": "phases of the original", "ceiling": "ceilings: a constant answer"}
 
+# Characters of what a contender failed with: the whole is in the results.
+FAILURE_MAX = 400
+
 # Beside the results, and beside the tables of all scenarios.
 CHARTS = "charts/compare"
 
@@ -281,7 +284,7 @@ def failures(results: dict) -> str:
     texts = []
     for scenario, rows in results["summary"].items():
         for name, row in rows.items():
-            texts += [f"- {scenario}, {name}: {text.splitlines()[0]}" for text in row["errors"]]
+            texts += [f"- {scenario}, {name}: {' '.join(text.split())[:FAILURE_MAX]}" for text in row["errors"]]
     return "\n".join(texts)
 
 
