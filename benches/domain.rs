@@ -1,32 +1,29 @@
-//! What the domain costs by itself, without a network: deciding and applying,
-//! committing to each log, and recovering.
-//!
-//! Files go to `BOXOFFICE_BENCH_DIR`, or else below Cargo's target directory:
-//! never to `/tmp`, which may be memory and then has no disk to wait for.
+//! What the domain costs by itself, without a network: finding a slot, deciding and
+//! applying, encoding, the desk, committing to each log, and recovering.
 
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{
     BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
-use shards::command::{Command, CreateEvent, EventName};
-use shards::ids::{Epoch, EventId, Quantity, Quota, Timestamp, UserId};
-use shards::limits::{QUOTA_MAX, SLOT_COUNT};
-use shards::log::{FileHeader, Log, LogFile, Mark, MarkFile, MemoryLog, SqliteLog, Synchronous};
+use shards::command::Ask;
+use shards::desk::Desk;
+use shards::ids::{EventId, Timestamp};
+use shards::log::{Log, MemoryLog, SqliteLog, Synchronous};
 use shards::record::{Entry, SlotHead};
 use shards::recovery::{self, Progress};
 use shards::shard::Shard;
-use shards::slots::shard_of_slot;
-use shards::state::ShardState;
-use tempfile::TempDir;
+use shards::slots::{shard_of_slot, slot_of_event};
+
+mod support;
+
+use support::{creation, reservation, shard_with_events, sqlite_log, temporary_directory};
 
 /// A demonstration, and a busy box office.
 const EVENT_COUNTS: [u32; 2] = [4, 1000];
-const CUSTOMER_COUNT: u32 = 10_000;
-
 const RESERVE_BATCH: u32 = 100;
 /// Each measured on a fresh shard, so that every sample sees the same sizes.
 const RESERVE_BATCHES: u32 = 100;
@@ -57,6 +54,52 @@ fn reserve(criterion: &mut Criterion) {
     }
 }
 
+/// What comes before and after deciding.
+fn parts(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("parts");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("slot of an event", |bencher| {
+        bencher.iter(|| slot_of_event(black_box(EventId(7))));
+    });
+    let entry = entries(1).pop().expect("there is one");
+    group.bench_function("encode a record", |bencher| {
+        bencher.iter(|| black_box(&black_box(&entry).record.encode()).quantity);
+    });
+    let (head, columns) = (SlotHead::empty(1), entry.record.encode());
+    group.bench_function("checksum of a record", |bencher| {
+        let Entry { slot, epoch, lsn, at, .. } = entry;
+        bencher.iter(|| black_box(&head).chain_next(slot, epoch, lsn, at, black_box(&columns)));
+    });
+    group.finish();
+}
+
+/// From asking to being answered, with a log in memory.
+fn desk(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("desk");
+    group.throughput(Throughput::Elements(u64::from(RESERVE_BATCH * RESERVE_BATCHES)));
+    for batch_size in [1, RESERVE_BATCH] {
+        group.bench_function(BenchmarkId::new("batch", batch_size), |bencher| {
+            let fresh = || Desk::new(shard_with_events(EVENT_COUNTS[0]));
+            let run = |desk: &mut Desk<u32>| {
+                for start in (0..RESERVE_BATCH * RESERVE_BATCHES).step_by(batch_size as usize) {
+                    for index in start..start + batch_size {
+                        let ask = Ask::Command(reservation(index, EVENT_COUNTS[0]));
+                        desk.take_in(Timestamp(2000), black_box(ask), index);
+                    }
+                    let batch = desk.begin_commit().expect("the batch has records");
+                    MemoryLog.append(&batch.entries).expect("memory takes everything");
+                    desk.finish_commit(batch);
+                    while let Some((_, reply)) = desk.next_answer() {
+                        black_box(reply.expect("tickets are left"));
+                    }
+                }
+            };
+            bencher.iter_batched_ref(fresh, run, BatchSize::PerIteration);
+        });
+    }
+    group.finish();
+}
+
 fn commit(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("commit");
     // Bounds how large the files grow: a second at batch 1000 is some 200 MiB.
@@ -65,12 +108,7 @@ fn commit(criterion: &mut Criterion) {
         let entries = entries(batch);
         group.throughput(Throughput::Elements(entries.len() as u64));
         for (name, synchronous) in [("full", Synchronous::Full), ("normal", Synchronous::Normal)] {
-            let directory = temporary_directory();
-            let path = directory.path().join("log.sqlite");
-            let header = FileHeader { cluster: 1, name: "log.sqlite".to_owned() };
-            let file = LogFile::create(&path, &header, synchronous).expect("the directory is writable");
-            let mark_file = MarkFile::create(&path, header.cluster).expect("the directory is writable");
-            let mut log = SqliteLog::new(file, mark_file, Mark::EMPTY);
+            let (mut log, _directory) = sqlite_log(synchronous);
             bench_commit(&mut group, BenchmarkId::new(name, batch), &mut log, &entries);
         }
         bench_commit(&mut group, BenchmarkId::new("memory", batch), &mut MemoryLog, &entries);
@@ -119,36 +157,6 @@ fn recover(criterion: &mut Criterion) {
     }
 }
 
-/// A shard that owns every slot, with events 1, 2, 3... of the largest quota.
-fn shard_with_events(event_count: u32) -> Shard {
-    let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
-    let mut shard = Shard::new(ShardState::default(), heads, Epoch(1));
-    for event in 1..=event_count {
-        shard.command(Timestamp(1000), creation(event)).reply.expect("the id is fresh");
-    }
-    let batch = shard.begin_commit().expect("the batch has records");
-    shard.finish_commit(batch);
-    shard
-}
-
-fn creation(event: u32) -> Command {
-    Command::CreateEvent(Box::new(CreateEvent {
-        id: EventId(event),
-        organizer: UserId(1),
-        name: EventName::new("Concert").expect("a good name"),
-        quota: Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
-    }))
-}
-
-/// The `index`th reservation: events in turn, customers spread.
-fn reservation(index: u32, event_count: u32) -> Command {
-    Command::Reserve {
-        event: EventId(1 + index % event_count),
-        customer: UserId(1 + index.wrapping_mul(2_654_435_761) % CUSTOMER_COUNT),
-        quantity: Quantity::new(1).expect("one ticket"),
-    }
-}
-
 fn entries(count: u32) -> Vec<Entry> {
     let mut shard = shard_with_events(EVENT_COUNTS[0]);
     for index in 0..count {
@@ -183,11 +191,5 @@ fn write(shard: &mut Shard, log: &mut SqliteLog) {
     }
 }
 
-fn temporary_directory() -> TempDir {
-    let parent = std::env::var_os("BOXOFFICE_BENCH_DIR");
-    let parent = parent.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
-    tempfile::Builder::new().prefix("domain-").tempdir_in(parent).expect("the directory is writable")
-}
-
-criterion_group!(benches, reserve, commit, recover);
+criterion_group!(benches, parts, reserve, desk, commit, recover);
 criterion_main!(benches);

@@ -1,25 +1,27 @@
-//! What the edge costs for one request: reading it, and finding out who asks.
+//! What the edge costs for one request: reading it, finding out what is asked and by whom, and
+//! writing the answer.
 
 use std::hint::black_box;
 
-use boxoffice::front::auth::{Tokens, bearer, now};
-use boxoffice::front::http::parse::{Limits, Parser, Progress};
+use boxoffice::bench::OneCore;
+use boxoffice::front::api::{quantity_asked_for, reservation_created};
+use boxoffice::front::auth::{bearer, now};
+use boxoffice::front::http::parse::{Limits, Method, Parser, Progress, Request};
+use boxoffice::front::http::write::{Envelope, RequestId, Response};
+use boxoffice::front::problem::{Kind, Problem};
+use boxoffice::front::router::{Routed, find};
 use boxoffice::front::verified::Verified;
 use criterion::{Bencher, Criterion, Throughput, criterion_group, criterion_main};
-use shards::ids::{Role, UserId, Username};
+use shards::log::MemoryLog;
 
-fn token_of(tokens: &Tokens, user: u32) -> String {
-    let username = Username::new("cust1").expect("a good name");
-    tokens.issue(UserId(user), &username, Role::Customer, 7, format!("{user:016x}"))
-}
+mod support;
+
+use support::{request, shard_with_events, token_of, tokens, view};
 
 fn edge(criterion: &mut Criterion) {
-    let tokens = Tokens::new(&[7; 32], 1);
+    let tokens = tokens();
+    let request = request(&tokens);
     let authorization = format!("Bearer {}", token_of(&tokens, 4));
-    let request = format!(
-        "POST /api/v1/events/1/reservations HTTP/1.1\r\nHost: localhost:9092\r\nConnection: keep-alive\r\n\
-         Authorization: {authorization}\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n{{\"quantity\":1}}"
-    );
     let mut group = criterion.benchmark_group("edge");
     group.throughput(Throughput::Elements(1));
     group.bench_function("parse a reservation", |bencher| parse(bencher, &request));
@@ -31,17 +33,93 @@ fn edge(criterion: &mut Criterion) {
     });
     group.bench_function("find a token that was verified, among 10,000", |bencher| {
         let verified = Verified::default();
-        for user in 0..10_000 {
+        let mut authorization = String::new();
+        for user in 1..=10_000 {
             let other = token_of(&tokens, user);
+            // A second one would say another second.
+            if user == 77 {
+                authorization = format!("Bearer {other}");
+            }
             let claimed = tokens.verify(&other).expect("the token is a good one");
             verified.remember(verified.asking(), other.into(), claimed);
         }
-        let authorization = format!("Bearer {}", token_of(&tokens, 77));
         bencher.iter(|| {
             let token = bearer(black_box(&authorization)).expect("there is one");
             verified.get(token, now()).expect("it is known")
         });
     });
+    for (name, method, path) in [
+        ("the first route", Method::Post, "/api/v1/events/1/reservations"),
+        ("the last route", Method::Get, "/problems/sold-out"),
+        ("no route", Method::Get, "/api/v1/event"),
+    ] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| matches!(find(black_box(method), black_box(path)), Routed::To { .. }));
+        });
+    }
+    group.bench_function("read a body", |bencher| {
+        let request = parsed(&request);
+        bencher.iter(|| quantity_asked_for(black_box(&request)).is_ok());
+    });
+    group.finish();
+}
+
+fn parsed(request: &str) -> Request<'_> {
+    match Parser::new(Limits::default()).parse(request.as_bytes()) {
+        Ok(Progress::Complete { request, .. }) => request,
+        _ => panic!("the request is a good one"),
+    }
+}
+
+fn answers(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("answers");
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("make a reservation's", |bencher| {
+        let view = view();
+        bencher.iter(|| reservation_created(black_box(view)));
+    });
+    group.bench_function("make a problem's", |bencher| {
+        bencher.iter(|| Problem::plain(black_box(Kind::NotFound)).into_response());
+    });
+    let responses = [
+        ("write a reservation's", reservation_created(view())),
+        ("write a problem's", Problem::plain(Kind::NotFound).into_response()),
+    ];
+    for (name, response) in &responses {
+        group.bench_function(*name, |bencher| write(bencher, response));
+    }
+    group.finish();
+}
+
+fn write(bencher: &mut Bencher<'_>, response: &Response) {
+    let envelope = Envelope {
+        request_id: &RequestId::Made { core: 0x0123_abcd, number: 0x1234 },
+        date: "Sun, 06 Nov 1994 08:49:37 GMT",
+        close: false,
+        announce_keep_alive: false,
+        omit_body: false,
+    };
+    let mut out = Vec::with_capacity(4096);
+    bencher.iter(|| {
+        out.clear();
+        black_box(response).write(black_box(&envelope), &mut out);
+    });
+}
+
+/// From request bytes to answer bytes on one core, without the runtime and the kernel; in memory.
+fn whole(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("whole");
+    for count in [1, 80] {
+        let tokens = tokens();
+        let request = request(&tokens).leak().as_bytes();
+        let mut core = OneCore::new(shard_with_events(4), Box::new(MemoryLog), tokens);
+        let mut clients: Vec<_> = (0..count).map(|_| core.connect()).collect();
+        group.throughput(Throughput::Elements(count));
+        group.bench_function(format!("clients/{count}"), |bencher| {
+            bencher.iter(|| core.exchange(black_box(&mut clients), black_box(request)));
+        });
+        assert!(clients[0].answered().starts_with(b"HTTP/1.1 201 "), "{:?}", clients[0].answered());
+    }
     group.finish();
 }
 
@@ -102,5 +180,5 @@ fn parse(bencher: &mut Bencher<'_>, bytes: &str) {
     });
 }
 
-criterion_group!(benches, edge, strictness);
+criterion_group!(benches, edge, answers, whole, strictness);
 criterion_main!(benches);

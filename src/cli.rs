@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use shards::limits::SHARD_COUNT_MAX;
+use shards::limits::{BATCH_MAX, SHARD_COUNT_MAX};
 use tracing_subscriber::EnvFilter;
 
 use crate::admin;
@@ -89,6 +89,10 @@ struct ServeOptions {
     /// [64 to 65536]
     #[arg(long, env = "BOXOFFICE_MAX_IN_FLIGHT", value_name = "N", default_value_t = CALLS_IN_FLIGHT_DEFAULT, value_parser = in_flight_count)]
     max_in_flight: usize,
+
+    /// Changes that one commit makes durable at most; 1 gives each a commit of its own [1 to 1024]
+    #[arg(long, env = "BOXOFFICE_MAX_BATCH", value_name = "N", default_value_t = BATCH_MAX, value_parser = batch_size)]
+    max_batch: usize,
 
     #[command(flatten)]
     limits: LimitOptions,
@@ -189,6 +193,7 @@ impl ServeOptions {
             trust_forwarded_for: self.trust_forwarded_for,
             connections_max: self.max_connections,
             calls_in_flight_max: self.max_in_flight,
+            batch_max: self.max_batch,
             limits: Limits {
                 target_bytes: self.limits.max_target,
                 head_bytes: self.limits.max_head,
@@ -230,6 +235,10 @@ fn shard_count(text: &str) -> Result<usize, String> {
 
 fn in_flight_count(text: &str) -> Result<usize, String> {
     whole_number(text, CALLS_IN_FLIGHT_MIN..=CALLS_IN_FLIGHT_MAX)
+}
+
+fn batch_size(text: &str) -> Result<usize, String> {
+    whole_number(text, 1..=BATCH_MAX)
 }
 
 fn target_bytes(text: &str) -> Result<usize, String> {

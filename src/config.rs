@@ -27,6 +27,8 @@ pub(crate) struct Config {
     pub limits: Limits,
     /// Of each core.
     pub calls_in_flight_max: usize,
+    /// Records of a commit.
+    pub batch_max: usize,
     /// `None` for as many as there are descriptors, less a reserve.
     pub connections_max: Option<usize>,
 }

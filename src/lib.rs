@@ -2,6 +2,8 @@
 //! no sale is lost. ARCHITECTURE.md has the map.
 
 pub mod admin;
+mod assembly;
+pub mod bench;
 pub mod cli;
 mod client;
 mod config;

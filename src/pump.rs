@@ -34,9 +34,29 @@ pub(crate) struct Pump {
     log: LogSeat,
     inbox: Rc<Inbox>,
     mesh: Rc<Mesh>,
+    /// Lets connections hear what their clients have sent; true when there was something.
+    hear: Box<dyn Fn() -> bool>,
     /// Moving average of how long a commit waits for its disk.
     disk_wait: Duration,
+    /// Records of a commit.
+    batch_max: usize,
+    pace: Pace,
     metrics: &'static CoreMetrics,
+}
+
+/// What the pump makes of a slow disk.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// A commit that waits longer for its disk is made beside the core.
+    inline_commit_max: Duration,
+    /// How long a commit waits at most for more to join it.
+    gather_max: Duration,
+}
+
+impl Pace {
+    const USUAL: Pace = Pace { inline_commit_max: INLINE_COMMIT_MAX, gather_max: Duration::MAX };
+    /// Needs no runtime.
+    const BY_HAND: Pace = Pace { inline_commit_max: Duration::MAX, gather_max: Duration::ZERO };
 }
 
 /// The log is either here or at work.
@@ -71,10 +91,19 @@ impl Pump {
         log: Box<dyn Log>,
         inbox: Rc<Inbox>,
         mesh: Rc<Mesh>,
+        hear: impl Fn() -> bool + 'static,
+        batch_max: usize,
         metrics: &'static CoreMetrics,
     ) -> Pump {
         let (desk, log) = (Desk::new(shard), LogSeat::Here(log));
-        Pump { desk, log, inbox, mesh, disk_wait: Duration::ZERO, metrics }
+        let hear = Box::new(hear);
+        let (disk_wait, pace) = (Duration::ZERO, Pace::USUAL);
+        Pump { desk, log, inbox, mesh, hear, disk_wait, batch_max, pace, metrics }
+    }
+
+    /// Commits on this core as soon as it can, however slow the disk is: for benches without a runtime.
+    pub(crate) fn by_hand(self) -> Pump {
+        Pump { pace: Pace::BY_HAND, ..self }
     }
 
     /// Runs for as long as the core does, or until `stop` is set and nothing is left to do.
@@ -87,11 +116,12 @@ impl Pump {
             self.take_log_back();
             self.take_in();
             if !self.desk.shard().is_read_only() {
+                self.gather().await;
                 self.commit();
             } else if self.log_is_here() && !stop.get() {
                 self.send_log_away(Job::Probe);
             }
-            if !self.inbox.is_empty() {
+            if !self.inbox.is_empty() && (self.log_is_here() || !self.batch_is_full()) {
                 rt::yield_now().await;
             } else if stop.get() && self.log_is_here() {
                 break;
@@ -111,9 +141,16 @@ impl Pump {
         matches!(self.log, LogSeat::Here(_))
     }
 
+    fn batch_is_full(&self) -> bool {
+        self.desk.shard().open_records() >= self.batch_max
+    }
+
     fn take_in(&mut self) {
         let now = wall_clock();
         for _ in 0..BATCH_MAX {
+            if self.batch_is_full() {
+                break;
+            }
             let Some(ShardRequest { ask, reply_to }) = self.inbox.pop() else { break };
             self.desk.take_in(now, ask, reply_to);
         }
@@ -127,11 +164,30 @@ impl Pump {
         }
     }
 
+    /// Before a commit, takes in what comes meanwhile: clients who were just answered, and whose
+    /// next requests would else have to wait for the commit after this one. For as long as there
+    /// is something new, and no longer than a commit waits for its disk.
+    async fn gather(&mut self) {
+        if !self.log_is_here() || self.desk.is_empty() {
+            return;
+        }
+        let end = Instant::now() + self.disk_wait.min(self.pace.gather_max);
+        while !self.batch_is_full() && Instant::now() < end {
+            // The connections write their answers and read what they have heard of.
+            rt::yield_now().await;
+            let heard = (self.hear)();
+            if self.inbox.is_empty() && !heard {
+                break;
+            }
+            self.take_in();
+        }
+    }
+
     /// Makes the open batch durable, if there is one and the log is here.
     fn commit(&mut self) {
         let LogSeat::Here(log) = &mut self.log else { return };
         let Some(batch) = self.desk.begin_commit() else { return };
-        if self.disk_wait > INLINE_COMMIT_MAX {
+        if self.disk_wait > self.pace.inline_commit_max {
             self.send_log_away(Job::Append(batch));
             return;
         }

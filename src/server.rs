@@ -13,25 +13,18 @@ use async_lock::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::ids::EventId;
 use shards::limits::SHARD_COUNT_MAX;
-use shards::log::Log;
 use shards::recovery::RecoveryError;
-use shards::shard::Shard;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::client::Shards;
+use crate::assembly::{Assembled, Parts};
 use crate::config::{Config, Storage};
 use crate::front::acceptor;
-use crate::front::api::{Api, Common, HIGHEST_DEMO_EVENT, Ids};
+use crate::front::api::{Common, HIGHEST_DEMO_EVENT, Ids};
 use crate::front::auth::Tokens;
-use crate::front::connection::Front;
-use crate::front::deadlines::Patience;
-use crate::front::http::parse::Limits;
-use crate::front::verified::Verified;
-use crate::mesh::{Inbox, Mesh, MeshEnds, Signal, mesh_ends};
+use crate::mesh::{Signal, mesh_ends};
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
-use crate::pump::Pump;
 use crate::random;
 use crate::rt::net::{BoundListener, bind_all};
 use crate::rt::{self, Core, RuntimeError};
@@ -135,20 +128,19 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     for (index, (((shard, log), ends), listener)) in parts.enumerate() {
         let (report, received) = mpsc::channel();
         reports.push(received);
-        let part = CorePart {
+        let parts = Parts {
             index,
             shard,
             log,
             ends,
-            listener,
             common: Arc::clone(&common),
             tokens: tokens.clone(),
             limits: config.limits,
             patience: config.patience,
             calls_in_flight_max: config.calls_in_flight_max,
-            fronts_open: Arc::clone(&fronts_open),
-            report,
+            batch_max: config.batch_max,
         };
+        let part = CorePart { parts, listener, fronts_open: Arc::clone(&fronts_open), report };
         let core = Core::spawn("core", cpus[index % cpus.len()], move || part.run());
         cores.push(core.map_err(ServeError::Thread)?);
     }
@@ -238,16 +230,8 @@ fn announce(config: &Config, address: SocketAddr, recovered: Option<&RecoveredSu
 
 /// What moves to a core's own thread.
 struct CorePart {
-    index: usize,
-    shard: Shard,
-    log: Box<dyn Log>,
-    ends: MeshEnds,
+    parts: Parts,
     listener: BoundListener,
-    common: Arc<Common>,
-    tokens: Tokens,
-    limits: Limits,
-    patience: Patience,
-    calls_in_flight_max: usize,
     fronts_open: Arc<AtomicUsize>,
     report: mpsc::Sender<Report>,
 }
@@ -262,17 +246,15 @@ enum Report {
 impl CorePart {
     async fn run(self) {
         let _ = self.report.send(Report::Started);
-        let metrics = &self.common.metrics.cores[self.index];
-        let inbox = Rc::new(Inbox::default());
-        let verified = Rc::new(Verified::default());
-        let forget = {
-            let verified = Rc::clone(&verified);
-            move |user| verified.revoke(user)
+        let Assembled { front, pump, inbox, sockets } = match self.parts.assemble().await {
+            Ok(assembled) => assembled,
+            Err(error) => {
+                let _ = self.report.send(Report::Failed(error));
+                return;
+            }
         };
-        let mesh = Mesh::connect(self.ends, Rc::clone(&inbox), self.calls_in_flight_max, forget).await;
         let stop = Rc::new(Cell::new(false));
         let stopped = Rc::new(Signal::default());
-        let pump = Pump::new(self.shard, self.log, Rc::clone(&inbox), Rc::clone(&mesh), metrics);
         rt::spawn({
             let (stop, stopped) = (Rc::clone(&stop), Rc::clone(&stopped));
             async move {
@@ -280,16 +262,9 @@ impl CorePart {
                 stopped.raise();
             }
         });
-        let api = Api {
-            common: self.common,
-            shards: Shards::new(mesh),
-            tokens: self.tokens,
-            verified,
-            closed: Cell::new(false),
-        };
-        let front = Rc::new(Front::new(api, metrics, self.limits, self.patience));
         rt::spawn(Rc::clone(&front.deadlines).sweep());
-        let listener = match self.listener.listen() {
+        rt::spawn(Rc::clone(&sockets).attend());
+        let listener = match self.listener.listen(&sockets) {
             Ok(listener) => listener,
             Err(error) => {
                 let _ = self.report.send(Report::Failed(error));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use boxoffice::front::http::parse::Method;
 use boxoffice::front::router::{ROUTES, Routed, find};
 use serde_json::{Value, json};
-use support::client::{Answer, Client};
+use support::client::{Answer, Client, request};
 use support::random::Random;
 use support::server::Server;
 use support::{PASSWORD, Stage, all_items, create_event, number, reserve, text};
@@ -1003,6 +1003,27 @@ fn metrics_count() {
     assert_eq!(rise("boxoffice_http_responses_total{class=\"5xx\"}"), 0);
     assert!(after["boxoffice_connections"] >= 1);
     assert!(after["boxoffice_connections_total"] >= after["boxoffice_connections"]);
+}
+
+/// Requests that come in one segment share commits, but for the bound.
+#[test]
+fn a_commit_has_no_more_changes_than_it_may() {
+    for (batch_max, commits) in [("1", 12..=12), ("5", 3..=12), ("1024", 1..=12)] {
+        let data = tempdir().unwrap();
+        let stage =
+            Stage::on(Server::start(data.path(), &["--demo", "--shards", "1", "--max-batch", batch_max]));
+        let commits_so_far =
+            || samples(stage.anyone.get("/metrics").expect(200).text())["boxoffice_commits_total"];
+        let event = stage.event(12);
+        let path = format!("/api/v1/events/{event}/reservations");
+        let sale = request("POST", &path, stage.cust1.token.as_deref(), "", "{\"quantity\":1}");
+        let before = commits_so_far();
+        let mut wire = stage.server.wire();
+        wire.send(sale.repeat(12)).expect("the server reads");
+        (0..12).for_each(|_| assert_eq!(wire.next().status, 201));
+        let made = commits_so_far() - before;
+        assert!(commits.contains(&made), "{made} commits of at most {batch_max}");
+    }
 }
 
 #[test]

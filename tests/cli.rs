@@ -67,6 +67,9 @@ fn help_names_every_option() {
                 "--max-in-flight <N>",
                 "BOXOFFICE_MAX_IN_FLIGHT",
                 "64 to 65536",
+                "--max-batch <N>",
+                "BOXOFFICE_MAX_BATCH",
+                "1 to 1024",
                 "--max-target <BYTES>",
                 "BOXOFFICE_MAX_TARGET",
                 "256 to 32768",
@@ -107,7 +110,7 @@ fn what_cannot_be_is_refused() {
     let file = file.to_str().unwrap();
     let inside = format!("{file}/data");
     let long_name = "a".repeat(65);
-    let rows: [(&[&str], i32, &str); 48] = [
+    let rows: [(&[&str], i32, &str); 50] = [
         (&[], 2, "Usage: boxoffice"),
         (&["sell"], 2, "unrecognized subcommand 'sell'"),
         (&["serve", "--colour"], 2, "unexpected argument '--colour'"),
@@ -129,6 +132,8 @@ fn what_cannot_be_is_refused() {
         (&["serve", "--max-connections", "many"], 2, "whole number from 1"),
         (&["serve", "--max-in-flight", "63"], 2, "from 64 to 65536"),
         (&["serve", "--max-in-flight", "65537"], 2, "from 64 to 65536"),
+        (&["serve", "--max-batch", "0"], 2, "from 1 to 1024"),
+        (&["serve", "--max-batch", "1025"], 2, "from 1 to 1024"),
         (&["serve", "--max-target", "255"], 2, "from 256 to 32768"),
         (&["serve", "--max-target", "32769"], 2, "from 256 to 32768"),
         (&["serve", "--max-head", "1023"], 2, "from 1024 to 65535"),

@@ -116,7 +116,7 @@ fn modules_know_only_whom_they_may() {
 
 #[test]
 fn versions_stand_in_one_place() {
-    for manifest in ["Cargo.toml", "shards/Cargo.toml"] {
+    for manifest in ["Cargo.toml", "benches/counted/Cargo.toml", "shards/Cargo.toml"] {
         let text =
             fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(manifest)).expect("it is there");
         let mut section = "";

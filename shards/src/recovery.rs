@@ -433,7 +433,7 @@ fn read_file<'a>(
     progress: &Progress,
 ) -> Result<Judge<'a>, RecoveryError> {
     // One being filled for each shard.
-    let mut chunks: Vec<Chunk> = senders.iter().map(|_| Chunk::new()).collect();
+    let mut chunks: Vec<Chunk> = senders.iter().map(|_| Chunk::with_capacity(CHUNK_RECORDS)).collect();
     let NamedFile { log, extent, .. } = file;
     log.rows_after(extent.end.row, |row| -> Result<bool, RecoveryError> {
         let Some(record) = judge.take(log.path(), extent, row)? else { return Ok(false) };
@@ -455,7 +455,7 @@ fn send(chunk: &mut Chunk, sender: &SyncSender<Chunk>, progress: &Progress) {
         return;
     }
     progress.records_done.fetch_add(chunk.len() as u64, Ordering::Relaxed);
-    let full = std::mem::take(chunk);
+    let full = std::mem::replace(chunk, Chunk::with_capacity(CHUNK_RECORDS));
     // An applier ends early only by a panic, which goes on where it is joined.
     let _ = sender.send(full);
 }

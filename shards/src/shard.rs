@@ -109,6 +109,11 @@ impl Shard {
         Answer { reply: Err(rejection), after: self.applied }
     }
 
+    /// Records of the open batch.
+    pub fn open_records(&self) -> usize {
+        self.open.len()
+    }
+
     /// Closes the open batch and hands it out to be made durable. `None` when there
     /// is nothing in it, or the one before is still being written.
     pub fn begin_commit(&mut self) -> Option<Batch> {

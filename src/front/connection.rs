@@ -16,7 +16,7 @@ use futures_lite::future::poll_once;
 use super::api::{Api, Place, Prepared, Running};
 use super::deadlines::{BODY_BYTES_PER_SECOND, Deadlines, Patience, Tick, Watch};
 use super::http::parse::{Limits, Method, Parser, Progress, Refusal, Request, Version};
-use super::http::write::{BODY_AT_ONCE_MAX, DateClock, Envelope, Response};
+use super::http::write::{BODY_AT_ONCE_MAX, DateClock, Envelope, RequestId, Response};
 use super::problem::{Kind, Problem};
 use crate::metrics::CoreMetrics;
 use crate::random;
@@ -58,7 +58,8 @@ pub struct Front {
     busy: Cell<usize>,
     /// That linger.
     turned_away: Cell<usize>,
-    request_id_prefix: String,
+    /// Begins the ids of this core's requests.
+    core_id: u32,
     requests: Cell<u64>,
     /// Lent to the connection that reads.
     input: Cell<Vec<u8>>,
@@ -77,7 +78,7 @@ impl Front {
             dates: DateClock::default(),
             busy: Cell::new(0),
             turned_away: Cell::new(0),
-            request_id_prefix: format!("{:08x}", random::u64() as u32),
+            core_id: random::u64() as u32,
             requests: Cell::new(0),
             input: Cell::default(),
             output: Cell::default(),
@@ -94,14 +95,14 @@ impl Front {
     }
 
     /// The client's own id, if it is a sensible one, so that logs on both sides can be joined.
-    fn request_id(&self, request: Option<&Request<'_>>) -> String {
+    fn request_id(&self, request: Option<&Request<'_>>) -> RequestId {
         let own = request.and_then(|request| request.header("x-request-id")).filter(|id| {
             (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
                 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
         });
         match own {
-            Some(own) => own.to_owned(),
-            None => format!("{}-{:x}", self.request_id_prefix, self.requests.get()),
+            Some(own) => RequestId::Given(own.into()),
+            None => RequestId::Made { core: self.core_id, number: self.requests.get() },
         }
     }
 }
@@ -241,7 +242,7 @@ struct Pipeline {
 
 struct Exchange {
     turn: Turn,
-    request_id: String,
+    request_id: RequestId,
     close: bool,
     announce_keep_alive: bool,
     omit_body: bool,

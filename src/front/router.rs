@@ -50,6 +50,8 @@ pub struct Route {
     pub method: Method,
     /// A segment in braces takes any text.
     pub path: &'static str,
+    /// What stands before and after that segment.
+    around: Option<(&'static str, &'static str)>,
     pub endpoint: Endpoint,
     pub access: Access,
 }
@@ -62,7 +64,23 @@ impl Route {
 }
 
 const fn route(method: Method, path: &'static str, endpoint: Endpoint, access: Access) -> Route {
-    Route { method, path, endpoint, access }
+    Route { method, path, around: around(path), endpoint, access }
+}
+
+/// Cut at the table's making, not at each request.
+const fn around(path: &str) -> Option<(&str, &str)> {
+    let (mut open, bytes) = (0, path.as_bytes());
+    while open < bytes.len() && bytes[open] != b'{' {
+        open += 1;
+    }
+    if open == bytes.len() {
+        return None;
+    }
+    let mut close = open;
+    while bytes[close] != b'}' {
+        close += 1;
+    }
+    Some((path.split_at(open).0, path.split_at(close + 1).1))
 }
 
 const CUSTOMER: Access = Access::Only(&[Role::Customer]);
@@ -123,7 +141,7 @@ pub fn find<'p>(method: Method, path: &'p str) -> Routed<'p> {
     // A path that is a route's own is no other route's parameter.
     let is_literal = ROUTES.iter().any(|route| route.path == path);
     for route in ROUTES.iter().filter(|route| !is_literal || route.path == path) {
-        let Some(parameter) = matches(route.path, path) else { continue };
+        let Some(parameter) = matches(route, path) else { continue };
         if route.method == wanted {
             return Routed::To { route, parameter };
         }
@@ -132,11 +150,10 @@ pub fn find<'p>(method: Method, path: &'p str) -> Routed<'p> {
     known_path.map_or(Routed::NotFound, |path| Routed::WrongMethod { allow: allowed(path) })
 }
 
-fn matches<'p>(pattern: &str, path: &'p str) -> Option<&'p str> {
-    let Some((before, rest)) = pattern.split_once('{') else {
-        return (pattern == path).then_some("");
+fn matches<'p>(route: &Route, path: &'p str) -> Option<&'p str> {
+    let Some((before, after)) = route.around else {
+        return (route.path == path).then_some("");
     };
-    let (_, after) = rest.split_once('}')?;
     let parameter = path.strip_prefix(before)?.strip_suffix(after)?;
     (!parameter.is_empty() && !parameter.contains('/')).then_some(parameter)
 }

@@ -4,9 +4,10 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -17,7 +18,8 @@ use rustix::net::{
 };
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::readiness::{Readiness, Watched};
+pub(crate) use super::readiness::Sockets;
+use super::readiness::Watched;
 
 /// Connections that the kernel holds for one core until it accepts them: a
 /// noon rush of thousands within the few milliseconds that a batch may take.
@@ -90,16 +92,16 @@ pub(crate) struct BoundListener {
 }
 
 impl BoundListener {
-    /// Starts to listen, on the core that calls it.
+    /// Starts to listen, on the core whose sockets these are.
     ///
     /// # Errors
     ///
     /// What the kernel says.
-    pub(crate) fn listen(self) -> io::Result<Listener> {
+    pub(crate) fn listen(self, sockets: &Rc<Sockets>) -> io::Result<Listener> {
         let BoundListener { socket, claim } = self;
         socket.set_nonblocking(true)?;
         socket.listen(BACKLOG)?;
-        let listener = Readiness::start()?.watch(socket.into())?;
+        let listener = sockets.watch(socket.into())?;
         drop(claim);
         Ok(Listener(listener))
     }
@@ -119,7 +121,7 @@ impl Listener {
                     sockopt::set_tcp_nodelay(&socket, true)?;
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
                     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-                    return Ok(Stream { socket: self.0.readiness().watch(socket)?, peer });
+                    return Stream::new(self.0.sockets(), socket, peer);
                 }
                 Err(Errno::AGAIN) => self.0.would_block(),
                 Err(error) => return Err(error.into()),
@@ -134,6 +136,15 @@ pub struct Stream {
 }
 
 impl Stream {
+    /// Of a connected socket that does not block.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot watch it.
+    pub(crate) fn new(sockets: &Rc<Sockets>, socket: OwnedFd, peer: IpAddr) -> io::Result<Stream> {
+        Ok(Stream { socket: sockets.watch(socket)?, peer })
+    }
+
     /// Ready when a read has something to say: bytes, the end, or an error.
     pub fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
         self.socket.poll_readable(context)

@@ -14,6 +14,7 @@ use std::task::{Context, Poll, Waker};
 
 use glommio::io::PollableFd;
 use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use slab::Slab;
@@ -21,10 +22,12 @@ use slab::Slab;
 /// News that one system call brings.
 const EVENTS_AT_ONCE: usize = 256;
 
-pub(super) struct Readiness {
+/// A core's sockets.
+pub(crate) struct Sockets {
     epoll: Rc<OwnedFd>,
     /// By the number that the kernel gives back with news.
     sockets: RefCell<Slab<Rc<Sides>>>,
+    events: RefCell<Vec<Event>>,
 }
 
 /// A registered socket.
@@ -48,44 +51,52 @@ struct Side {
 pub(super) struct Watched {
     socket: OwnedFd,
     sides: Rc<Sides>,
-    readiness: Rc<Readiness>,
+    sockets: Rc<Sockets>,
     key: usize,
 }
 
-impl Readiness {
-    /// Of the core that this runs on.
-    pub(super) fn start() -> io::Result<Rc<Readiness>> {
+impl Sockets {
+    /// # Errors
+    ///
+    /// For want of a descriptor.
+    pub(crate) fn new() -> io::Result<Rc<Sockets>> {
         let epoll = Rc::new(epoll::create(CreateFlags::CLOEXEC)?);
-        let pollable = PollableFd::new(Rc::clone(&epoll)).map_err(io::Error::from)?;
-        let readiness = Rc::new(Readiness { epoll, sockets: RefCell::default() });
-        super::spawn(Rc::clone(&readiness).spread_news(pollable));
-        Ok(readiness)
+        let events = RefCell::new(Vec::with_capacity(EVENTS_AT_ONCE));
+        Ok(Rc::new(Sockets { epoll, sockets: RefCell::default(), events }))
     }
 
-    async fn spread_news(self: Rc<Self>, pollable: PollableFd<Rc<OwnedFd>>) {
-        let mut events: Vec<Event> = Vec::with_capacity(EVENTS_AT_ONCE);
+    /// Wakes whoever waits for a socket, for as long as the core runs.
+    pub(crate) async fn attend(self: Rc<Self>) {
+        let pollable = PollableFd::new(Rc::clone(&self.epoll)).expect("this runs on the runtime");
         loop {
             pollable.readable().await.expect("an epoll instance can be polled");
-            loop {
-                events.clear();
-                match epoll::wait(&*self.epoll, spare_capacity(&mut events), Some(&Default::default())) {
-                    Ok(_) | Err(Errno::INTR) => {}
-                    Err(error) => panic!("waiting for sockets: {error}"),
-                }
-                let sockets = self.sockets.borrow();
-                events.iter().for_each(|event| sockets[event.data.u64() as usize].hear(event.flags));
-                if events.len() < EVENTS_AT_ONCE {
-                    break;
-                }
-            }
+            while self.look() == EVENTS_AT_ONCE {}
         }
+    }
+
+    /// Whether there is anything new; whoever waits for it is woken.
+    pub(crate) fn have_news(&self) -> bool {
+        self.look() > 0
+    }
+
+    /// How many sockets had news.
+    fn look(&self) -> usize {
+        let mut events = self.events.borrow_mut();
+        events.clear();
+        match epoll::wait(&*self.epoll, spare_capacity(&mut events), Some(&Timespec::default())) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => panic!("waiting for sockets: {error}"),
+        }
+        let sockets = self.sockets.borrow();
+        events.iter().for_each(|event| sockets[event.data.u64() as usize].hear(event.flags));
+        events.len()
     }
 
     /// Registers a socket, which has to be non-blocking.
     pub(super) fn watch(self: &Rc<Self>, socket: OwnedFd) -> io::Result<Watched> {
         let sides = Rc::new(Sides { read: Side::ready(), write: Side::ready(), ended: Cell::new(false) });
         let key = self.sockets.borrow_mut().insert(Rc::clone(&sides));
-        let watched = Watched { socket, sides, readiness: Rc::clone(self), key };
+        let watched = Watched { socket, sides, sockets: Rc::clone(self), key };
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         epoll::add(&*self.epoll, &watched.socket, EventData::new_u64(key as u64), flags)?;
         Ok(watched)
@@ -154,8 +165,8 @@ impl Watched {
         self.sides.write.ready.set(false);
     }
 
-    pub(super) fn readiness(&self) -> &Rc<Readiness> {
-        &self.readiness
+    pub(super) fn sockets(&self) -> &Rc<Sockets> {
+        &self.sockets
     }
 }
 
@@ -168,6 +179,6 @@ impl AsFd for Watched {
 impl Drop for Watched {
     /// Closing the socket takes it out of the epoll instance.
     fn drop(&mut self) {
-        self.readiness.sockets.borrow_mut().remove(self.key);
+        self.sockets.sockets.borrow_mut().remove(self.key);
     }
 }

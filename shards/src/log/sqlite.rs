@@ -27,8 +27,11 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// the write lock for long; if it does, the commit fails and says so.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-const INSERT: &str = "INSERT INTO record (slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain) \
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)";
+const INSERT: &str =
+    "INSERT INTO record (slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain) VALUES ";
+const ROW_PARAMETERS: usize = 11;
+/// Rows that one statement inserts, when there are as many: they share what a statement costs.
+const ROWS_TOGETHER: usize = 16;
 const SELECT: &str = "SELECT position, slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain \
      FROM record WHERE position > ?1 ORDER BY position";
 
@@ -291,12 +294,22 @@ pub struct SqliteLog {
     mark: Mark,
     /// Estimate of the pages in SQLite's journal.
     journal_pages: u64,
+    /// The statements for one row and for [`ROWS_TOGETHER`].
+    insert_one: String,
+    insert_together: String,
 }
 
 impl SqliteLog {
     /// `mark` is where `file` ends, as `mark_file` says.
     pub fn new(file: LogFile, mark_file: MarkFile, mark: Mark) -> SqliteLog {
-        SqliteLog { file, mark_file, mark, journal_pages: 0 }
+        SqliteLog {
+            file,
+            mark_file,
+            mark,
+            journal_pages: 0,
+            insert_one: insert_of_rows(1),
+            insert_together: insert_of_rows(ROWS_TOGETHER),
+        }
     }
 
     fn mark_failed(&self, action: &'static str) -> impl Fn(std::io::Error) -> LogError + use<'_> {
@@ -306,9 +319,14 @@ impl SqliteLog {
     fn insert_all(&self, batch: &[Entry]) -> rusqlite::Result<()> {
         let connection = &self.file.connection;
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let mut insert = connection.prepare_cached(INSERT)?;
-        for entry in batch {
-            insert_entry(&mut insert, entry)?;
+        let (together, alone) = batch.as_chunks::<ROWS_TOGETHER>();
+        if !together.is_empty() {
+            let mut insert = connection.prepare_cached(&self.insert_together)?;
+            together.iter().try_for_each(|entries| insert_rows(&mut insert, entries))?;
+        }
+        if !alone.is_empty() {
+            let mut insert = connection.prepare_cached(&self.insert_one)?;
+            alone.chunks(1).try_for_each(|entry| insert_rows(&mut insert, entry))?;
         }
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
@@ -384,22 +402,36 @@ fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }
 
-fn insert_entry(insert: &mut rusqlite::CachedStatement<'_>, entry: &Entry) -> rusqlite::Result<()> {
-    let columns = entry.record.encode();
-    let body = (!columns.body.is_empty()).then_some(&*columns.body);
-    insert.execute(rusqlite::params![
-        entry.slot.0,
-        entry.epoch.0.cast_signed(),
-        entry.lsn.0.cast_signed(),
-        entry.at.0.cast_signed(),
-        columns.kind,
-        columns.event,
-        columns.number,
-        columns.user,
-        columns.quantity,
-        body,
-        entry.chain.cast_signed(),
-    ])?;
+/// The statement that inserts so many rows.
+fn insert_of_rows(count: usize) -> String {
+    let row = format!("({})", ["?"; ROW_PARAMETERS].join(", "));
+    format!("{INSERT}{}", vec![row; count].join(", "))
+}
+
+/// Runs a statement for as many rows as there are entries.
+fn insert_rows(insert: &mut rusqlite::CachedStatement<'_>, entries: &[Entry]) -> rusqlite::Result<()> {
+    let mut parameter = 1;
+    for entry in entries {
+        let columns = entry.record.encode();
+        let mut bind = |value: i64| {
+            parameter += 1;
+            insert.raw_bind_parameter(parameter - 1, value)
+        };
+        bind(entry.slot.0.into())?;
+        bind(entry.epoch.0.cast_signed())?;
+        bind(entry.lsn.0.cast_signed())?;
+        bind(entry.at.0.cast_signed())?;
+        bind(columns.kind.into())?;
+        bind(columns.event.into())?;
+        bind(columns.number.into())?;
+        bind(columns.user.into())?;
+        bind(columns.quantity.into())?;
+        let body = (!columns.body.is_empty()).then_some(&*columns.body);
+        insert.raw_bind_parameter(parameter, body)?;
+        insert.raw_bind_parameter(parameter + 1, entry.chain.cast_signed())?;
+        parameter += 2;
+    }
+    insert.raw_execute()?;
     Ok(())
 }
 

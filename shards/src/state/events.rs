@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 
+use super::chunks::Chunks;
 use super::reservations::Reservation;
 use super::{Decision, ShardState};
 use crate::command::{Actor, CreateEvent, EditEvent};
@@ -18,7 +19,7 @@ pub(super) struct Event {
     created_at: Timestamp,
     deleted_at: Option<Timestamp>,
     /// Number n at index n - 1. Cancelled ones stay.
-    pub(super) reservations: Vec<Reservation>,
+    pub(super) reservations: Chunks<Reservation>,
 }
 
 /// What an edit replaces.
@@ -156,9 +157,10 @@ impl ShardState {
             reserved: 0,
             created_at: at,
             deleted_at: None,
-            reservations: Vec::new(),
+            reservations: Chunks::new(),
         };
         self.totals.add(&event);
+        self.live_events.insert(created.id);
         self.events_of.insert((event.organizer, created.id));
         let before = self.events.insert(created.id, event);
         assert!(before.is_none(), "an event's id was given twice: {}", created.id);
@@ -168,6 +170,7 @@ impl ShardState {
         let event = self.events.remove(&id).expect("an event that was made is there");
         assert!(event.reservations.is_empty(), "what came after an event's creation is taken back before it");
         self.totals.subtract(&event);
+        self.live_events.remove(&id);
         self.events_of.remove(&(event.organizer, id));
     }
 
@@ -221,6 +224,7 @@ impl ShardState {
 
     /// Cancels every live reservation by the event's mark alone, however many there are.
     pub(super) fn apply_event_deleted(&mut self, at: Timestamp, id: EventId) {
+        self.live_events.remove(&id);
         self.events_of.remove(&(self.events[&id].organizer, id));
         self.change_event(id, |event| {
             event.deleted_at = Some(at);
@@ -229,6 +233,7 @@ impl ShardState {
     }
 
     pub(super) fn undo_event_deleted(&mut self, id: EventId, tickets: u32) {
+        self.live_events.insert(id);
         self.events_of.insert((self.events[&id].organizer, id));
         self.change_event(id, |event| {
             event.deleted_at = None;
@@ -255,9 +260,8 @@ impl ShardState {
             }
             None => {
                 let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-                let events = self.events.range((start, Bound::Unbounded));
-                let live = events.filter(|(_, event)| !event.is_deleted());
-                live.take(limit).map(|(&id, event)| event.view(id)).collect()
+                let ids = self.live_events.range((start, Bound::Unbounded));
+                ids.take(limit).map(|&id| self.events[&id].view(id)).collect()
             }
         };
         Outcome::Events(views)

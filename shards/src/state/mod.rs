@@ -5,16 +5,19 @@
 //! clock, randomness, I/O, threads, the log, or the order of a hash map.
 
 mod accounts;
+mod by_customer;
+mod chunks;
 mod events;
 mod reservations;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::command::{Command, Query};
-use crate::ids::{EventId, ReservationId, Timestamp, UserId, Username};
+use crate::ids::{EventId, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply, Totals};
 use crate::record::Record;
 use accounts::{Account, Headcount};
+use by_customer::ByCustomer;
 use events::{Edition, Event, EventTotals};
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -25,12 +28,14 @@ pub struct ShardState {
     headcount: Headcount,
     /// Deleted ones stay, so that their id is never taken for an unknown one.
     events: BTreeMap<EventId, Event>,
-    /// Those that are not deleted, by organizer.
+    /// Those that are not deleted: a list of them does not go over the others.
+    live_events: BTreeSet<EventId>,
+    /// The same by organizer.
     events_of: BTreeSet<(UserId, EventId)>,
     /// Over those that are not deleted.
     totals: EventTotals,
-    /// Every reservation ever made, by customer, in the order of their lists.
-    reservations_of: BTreeSet<(UserId, ReservationId)>,
+    /// Every reservation ever made.
+    reservations_of: ByCustomer,
 }
 
 /// What a command comes to.

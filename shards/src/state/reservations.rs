@@ -1,7 +1,5 @@
 //! Reservations: each a row of its event, numbered from 1.
 
-use std::ops::Bound;
-
 use super::events::Event;
 use super::{Decision, ShardState};
 use crate::command::Actor;
@@ -90,7 +88,7 @@ impl ShardState {
             });
             assert_eq!(event.reservations.len(), id.number as usize, "a reservation out of order");
         });
-        self.reservations_of.insert((customer, id));
+        self.reservations_of.insert(customer, id);
     }
 
     /// Only ever the event's last one: numbers have no gaps.
@@ -100,7 +98,7 @@ impl ShardState {
             let reservation = event.reservations.pop().expect("counted above");
             event.give_back(reservation.quantity);
         });
-        self.reservations_of.remove(&(customer, id));
+        self.reservations_of.undo_insert(customer, id);
     }
 
     pub(super) fn decide_cancel(&self, id: ReservationId, actor: Actor) -> Result<Decision, Rejection> {
@@ -155,11 +153,8 @@ impl ShardState {
         after: Option<ReservationId>,
         limit: usize,
     ) -> Outcome {
-        let first = (customer, ReservationId { event: EventId(0), number: 0 });
-        let last = (customer, ReservationId { event: EventId(u32::MAX), number: u32::MAX });
-        let start = after.map_or(first, |after| (customer, after));
-        let ids = self.reservations_of.range((Bound::Excluded(start), Bound::Included(last)));
-        let views = ids.map(|(_, id)| self.events[&id.event].reservation_view(*id));
+        let ids = self.reservations_of.after(customer, after);
+        let views = ids.map(|id| self.events[&id.event].reservation_view(id));
         Outcome::Reservations(views.take(limit).collect())
     }
 

@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use shards::command::EventName;
 use shards::ids::{Quantity, Quota, Username};
@@ -45,38 +45,36 @@ pub(super) fn lists(request: &Request<'_>, field: &str, names: &[&str]) -> bool 
 }
 
 /// The members of a JSON object, taken out one by one.
-pub(in crate::front) struct Body {
-    members: Map<String, Value>,
+pub(in crate::front) struct Body<'b> {
+    members: Vec<(Cow<'b, str>, Value)>,
     errors: Vec<FieldError>,
 }
 
-impl Body {
+impl<'b> Body<'b> {
     /// # Errors
     ///
     /// 415 when it says that it is something else than JSON, 400 when it is not, 422 when it is no object.
-    pub(super) fn read(request: &Request<'_>) -> Result<Body, Problem> {
+    pub(super) fn read(request: &'b Request<'_>) -> Result<Body<'b>, Problem> {
         if let Some(content_type) = request.header("content-type") {
-            let media = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-            let is_json =
-                media == "application/json" || media.starts_with("application/") && media.ends_with("+json");
-            if !is_json {
-                return Err(Problem::unsupported_media_type(&media));
+            let media = content_type.split(';').next().unwrap_or("").trim();
+            if !is_json(media) {
+                return Err(Problem::unsupported_media_type(&media.to_ascii_lowercase()));
             }
         }
-        let value: Value = serde_json::from_slice(&request.body).map_err(|failure| {
+        let json: Json<'b> = serde_json::from_slice(&request.body).map_err(|failure| {
             // Such a number is JSON (RFC 8259 section 6), though none that any member takes.
             if failure.to_string().starts_with("number out of range") {
                 return Problem::invalid(&[error("", "has a number that is too large")]);
             }
             Problem::malformed_json(&failure)
         })?;
-        match value {
-            // RFC 8259 section 4 leaves open which of two would count; here neither does.
-            Value::Object(members) => match repeated_member(&request.body) {
-                Some(name) => Err(Problem::invalid(&[error(&pointer(&name), "is there twice")])),
-                None => Ok(Body { members, errors: Vec::new() }),
-            },
-            _ => Err(Problem::invalid(&[error("", "must be a JSON object")])),
+        let Json::Object(members) = json else {
+            return Err(Problem::invalid(&[error("", "must be a JSON object")]));
+        };
+        // RFC 8259 section 4 leaves open which of two would count; here neither does.
+        match repeated(&members) {
+            Some(name) => Err(Problem::invalid(&[error(&pointer(name), "is there twice")])),
+            None => Ok(Body { members, errors: Vec::new() }),
         }
     }
 
@@ -86,7 +84,7 @@ impl Body {
         name: &str,
         parse: impl FnOnce(&Value) -> Result<T, String>,
     ) -> Option<T> {
-        match self.members.remove(name) {
+        match self.take(name) {
             Some(value) => self.note(name, parse(&value)),
             None => self.note(name, Err("is missing".to_owned())),
         }
@@ -98,15 +96,20 @@ impl Body {
         name: &str,
         parse: impl FnOnce(&Value) -> Result<T, String>,
     ) -> Option<T> {
-        let value = self.members.remove(name)?;
+        let value = self.take(name)?;
         self.note(name, parse(&value))
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        let place = self.members.iter().position(|(known, _)| known == name)?;
+        Some(self.members.remove(place).1)
     }
 
     /// # Errors
     ///
     /// 422 with every error noted, and one for each member that nobody asked for.
     pub(super) fn finish(mut self) -> Result<(), Problem> {
-        for name in self.members.keys() {
+        for (name, _) in &self.members {
             self.errors.push(error(&pointer(name), "is not known here"));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(&self.errors)) }
@@ -117,37 +120,84 @@ impl Body {
     }
 }
 
-/// The first name in a JSON object that an earlier member has already.
-fn repeated_member(object: &[u8]) -> Option<String> {
-    struct Repeated(Option<String>);
+/// `application/json`, or a kind of it (RFC 6839 section 3.1).
+fn is_json(media: &str) -> bool {
+    let is = |part: Option<&str>, name: &str| part.is_some_and(|part| part.eq_ignore_ascii_case(name));
+    let suffix = media.len().checked_sub("+json".len()).and_then(|at| media.get(at..));
+    media.eq_ignore_ascii_case("application/json")
+        || is(media.get(.."application/".len()), "application/") && is(suffix, "+json")
+}
 
-    impl<'de> Deserialize<'de> for Repeated {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Repeated, D::Error> {
-            deserializer.deserialize_map(Repeated(None))
-        }
+/// An object with its members as they stand there, each name in the body's own bytes where it can be.
+enum Json<'b> {
+    Object(Vec<(Cow<'b, str>, Value)>),
+    Other,
+}
+
+impl<'de> Deserialize<'de> for Json<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json<'de>, D::Error> {
+        deserializer.deserialize_any(JsonVisitor)
+    }
+}
+
+struct JsonVisitor;
+
+impl<'de> Visitor<'de> for JsonVisitor {
+    type Value = Json<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("JSON")
     }
 
-    impl<'de> Visitor<'de> for Repeated {
-        type Value = Repeated;
-
-        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-            formatter.write_str("a JSON object")
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
+        let mut members = Vec::new();
+        while let Some((Name(name), value)) = map.next_entry()? {
+            members.push((name, value));
         }
-
-        fn visit_map<A: MapAccess<'de>>(mut self, mut members: A) -> Result<Repeated, A::Error> {
-            let mut names = BTreeSet::new();
-            while let Some((name, IgnoredAny)) = members.next_entry::<String, IgnoredAny>()? {
-                if self.0.is_none() && names.contains(&name) {
-                    self.0 = Some(name);
-                } else {
-                    names.insert(name);
-                }
-            }
-            Ok(self)
-        }
+        Ok(Json::Object(members))
     }
 
-    serde_json::from_slice::<Repeated>(object).ok()?.0
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
+        while items.next_element::<Value>()?.is_some() {}
+        Ok(Json::Other)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Json<'de>, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Json<'de>, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Json<'de>, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Json<'de>, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Json<'de>, E> {
+        Ok(Json::Other)
+    }
+
+    fn visit_unit<E>(self) -> Result<Json<'de>, E> {
+        Ok(Json::Other)
+    }
+}
+
+/// A member's name.
+#[derive(serde::Deserialize)]
+struct Name<'b>(#[serde(borrow)] Cow<'b, str>);
+
+/// The first name that an earlier member has already.
+fn repeated<'m>(members: &'m [(Cow<'_, str>, Value)]) -> Option<&'m str> {
+    if members.len() < 2 {
+        return None;
+    }
+    let mut names = BTreeSet::new();
+    members.iter().map(|(name, _)| &**name).find(|name| !names.insert(*name))
 }
 
 /// RFC 6901 section 3.
@@ -219,14 +269,14 @@ pub(in crate::front) trait Place: Sized {
     type Member: Member;
 
     /// `None` when it is not good, and an error is noted.
-    fn take(body: &mut Body, name: &str) -> Option<Self>;
+    fn take(body: &mut Body<'_>, name: &str) -> Option<Self>;
 }
 
 impl<T: Member> Place for T {
     const REQUIRED: bool = true;
     type Member = T;
 
-    fn take(body: &mut Body, name: &str) -> Option<T> {
+    fn take(body: &mut Body<'_>, name: &str) -> Option<T> {
         body.required(name, T::from_json)
     }
 }
@@ -235,7 +285,7 @@ impl<T: Member> Place for Option<T> {
     const REQUIRED: bool = false;
     type Member = T;
 
-    fn take(body: &mut Body, name: &str) -> Option<Option<T>> {
+    fn take(body: &mut Body<'_>, name: &str) -> Option<Option<T>> {
         Some(body.optional(name, T::from_json))
     }
 }

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
 use async_lock::Mutex;
 use jiff::Timestamp as Calendar;
+use jiff::fmt::temporal::DateTimePrinter;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use shards::command::Actor;
@@ -31,6 +32,8 @@ use shards::ids::{EventId, ReservationId, Timestamp, UserId};
 pub(super) use pages::docs_file_names;
 
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
+/// Parts of the way of a reservation, which the benches measure one by one.
+pub use reservations::{created as reservation_created, quantity_asked_for};
 
 use super::auth::{self, Claimed, Identity, Tokens, bearer};
 use super::contract;
@@ -408,7 +411,8 @@ struct Rfc3339(#[schemars(with = "String", extend("format" = "date-time"))] Time
 
 impl Serialize for Rfc3339 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const MILLISECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
         let at = Calendar::from_millisecond(self.0.0.cast_signed()).map_err(serde::ser::Error::custom)?;
-        serializer.collect_str(&format_args!("{at:.3}"))
+        serializer.serialize_str(&MILLISECONDS.timestamp_to_string(&at))
     }
 }

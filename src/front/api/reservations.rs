@@ -7,6 +7,7 @@ use shards::outcome::{ReservationStatus, ReservationView};
 
 use super::input::{Cursor, Limit, body, no_query, query};
 use super::{Answer, Api, Call, Page, Rfc3339, json_response};
+use crate::front::http::parse::Request;
 use crate::front::http::write::Response;
 use crate::front::problem::Problem;
 
@@ -72,14 +73,29 @@ impl From<ReservationView> for Reservation {
 pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
     let event = call.event()?;
     no_query(call.request)?;
-    let NewReservation { quantity } = NewReservation::read(call.request)?;
+    let quantity = quantity_asked_for(call.request)?;
     let customer = call.actor().user;
     let shards = api.shards.clone();
     Ok(Box::pin(async move {
         let view = shards.reserve(event, customer, quantity).await?;
-        let location = format!("/api/v1/reservations/{}", view.id);
-        Ok(json_response(201, &Reservation::from(view)).with("Location", location))
+        Ok(created(view))
     }))
+}
+
+/// The body of a request to reserve.
+///
+/// # Errors
+///
+/// Those of every body; 422 for another number of tickets than one can have.
+pub fn quantity_asked_for(request: &Request<'_>) -> Result<Quantity, Problem> {
+    let NewReservation { quantity } = NewReservation::read(request)?;
+    Ok(quantity)
+}
+
+/// The answer to who reserved.
+pub fn created(view: ReservationView) -> Response {
+    let location = ["/api/v1/reservations/", &view.id.to_text()].concat();
+    json_response(201, &Reservation::from(view)).with("Location", location)
 }
 
 pub(super) fn list(api: &Api, call: &Call<'_>) -> Answer {

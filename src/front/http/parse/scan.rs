@@ -78,9 +78,16 @@ pub(super) fn find_line(bytes: &[u8], scanned: &mut usize) -> Result<Option<usiz
 /// The first control character from `from` on; a tab is none here.
 ///
 /// Eight bytes at a time: one by one, a request of 285 bytes took 338 ns to
-/// parse instead of 263.
+/// parse instead of 263. And 32 where there is nothing to find, as in a long token.
 fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
+    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<32>) {
+        // The compiler makes one comparison of sixteen or more of these.
+        if block.iter().fold(false, |found, &byte| found | (byte < b' ') | (byte == 0x7F)) {
+            break;
+        }
+        at += 32;
+    }
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let mask = suspects(u64::from_le_bytes(*word));
         if mask == 0 {

@@ -1,0 +1,62 @@
+//! The allocations that a reservation takes, counted as they are made. SQLite has an allocator of
+//! its own, which is not counted.
+#![allow(unsafe_code, reason = "an allocator is")]
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mimalloc::MiMalloc;
+
+#[path = "../support/mod.rs"]
+mod support;
+mod way;
+
+use way::{in_memory, in_sqlite};
+
+/// The server's allocator, with a count of its calls.
+struct Counted;
+
+#[global_allocator]
+static ALLOCATOR: Counted = Counted;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is handed on to an allocator as it came.
+unsafe impl GlobalAlloc for Counted {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: see above.
+        unsafe { MiMalloc.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: see above.
+        unsafe { MiMalloc.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: see above.
+        unsafe { MiMalloc.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: see above.
+        unsafe { MiMalloc.dealloc(block, layout) }
+    }
+}
+
+fn main() {
+    let ways = [
+        ("memory_1", in_memory(1)),
+        ("memory_80", in_memory(80)),
+        ("sqlite_1", in_sqlite(1)),
+        ("sqlite_80", in_sqlite(80)),
+    ];
+    for (name, mut way) in ways {
+        let before = CALLS.load(Ordering::Relaxed);
+        way.go();
+        println!("allocations.{name} {}", CALLS.load(Ordering::Relaxed) - before);
+    }
+}

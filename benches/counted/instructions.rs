@@ -1,0 +1,216 @@
+//! The instructions that a reservation takes, from the bytes of its request to the bytes of its
+//! answer, counted by valgrind: the same on a busy machine as on a quiet one.
+//!
+//! Each function does its part for [`RESERVATIONS`] reservations. `benches/counted/run` runs this,
+//! divides, and compares with the figures that are committed. What the runtime and the kernel do
+//! is not in it.
+
+#![allow(unused_qualifications, reason = "the macros of gungraun qualify all names")]
+
+use std::hint::black_box;
+use std::mem;
+
+use boxoffice::front::api::{Api, quantity_asked_for, reservation_created};
+use boxoffice::front::auth::{bearer, now};
+use boxoffice::front::http::parse::{Limits, Method, Parser, Progress, Request};
+use boxoffice::front::http::write::{Envelope, RequestId, Response};
+use boxoffice::front::router::{Routed, find};
+use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
+use shards::command::Ask;
+use shards::desk::Desk;
+use shards::ids::Timestamp;
+use shards::log::{Log, MemoryLog, Synchronous};
+use shards::outcome::ReservationView;
+use shards::record::Entry;
+use tempfile::TempDir;
+
+#[path = "../support/mod.rs"]
+mod support;
+mod way;
+
+use way::{RESERVATIONS, Way, in_memory, in_sqlite};
+
+/// The server's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+// The whole way, each request of a client by itself and as many at a time as there are clients.
+#[library_benchmark]
+#[bench::memory_1(in_memory(1))]
+#[bench::memory_80(in_memory(80))]
+#[bench::sqlite_1(in_sqlite(1))]
+#[bench::sqlite_80(in_sqlite(80))]
+fn whole(mut way: Way) -> Way {
+    way.go();
+    way
+}
+
+fn bytes() -> &'static [u8] {
+    support::request(&support::tokens()).leak().as_bytes()
+}
+
+fn parsed(bytes: &'static [u8]) -> Request<'static> {
+    match Parser::new(Limits::default()).parse(bytes) {
+        Ok(Progress::Complete { request, .. }) => request,
+        _ => panic!("the request is a good one"),
+    }
+}
+
+#[library_benchmark]
+#[bench::request(bytes())]
+fn parse(bytes: &'static [u8]) {
+    for _ in 0..RESERVATIONS {
+        let mut parser = Parser::new(Limits::default());
+        assert!(matches!(parser.parse(black_box(bytes)), Ok(Progress::Complete { .. })));
+    }
+}
+
+#[library_benchmark]
+#[bench::reservation("/api/v1/events/1/reservations")]
+fn route(path: &str) {
+    for _ in 0..RESERVATIONS {
+        assert!(matches!(find(Method::Post, black_box(path)), Routed::To { .. }));
+    }
+}
+
+fn known_token() -> (Way, Request<'static>) {
+    let way = in_memory(1);
+    let request = parsed(way.request);
+    (way, request)
+}
+
+#[library_benchmark]
+#[bench::known_token(known_token())]
+fn authenticate((way, request): (Way, Request<'static>)) -> (Way, Request<'static>) {
+    let api: &Api = way.core.api();
+    for _ in 0..RESERVATIONS {
+        let authorization = black_box(&request).header("authorization");
+        let token = authorization.and_then(bearer).expect("there is one");
+        black_box(api.verified.get(token, now()).expect("it is known"));
+    }
+    (way, request)
+}
+
+#[library_benchmark]
+#[bench::body(parsed(bytes()))]
+fn json(request: Request<'static>) -> Request<'static> {
+    for _ in 0..RESERVATIONS {
+        let quantity = quantity_asked_for(black_box(&request));
+        assert!(black_box(quantity).is_ok(), "the body is a good one");
+    }
+    request
+}
+
+fn asked() -> (Desk<u32>, Vec<Ask>) {
+    let mut desk = Desk::new(support::shard_with_events(way::EVENTS));
+    let ask = |index| Ask::Command(support::reservation(index, way::EVENTS));
+    desk.take_in(Timestamp(2000), ask(0), 0);
+    (desk, (0..RESERVATIONS as u32).map(ask).collect())
+}
+
+// Decided, applied, encoded, and given a checksum.
+#[library_benchmark]
+#[bench::take_in(asked())]
+fn desk((mut desk, asks): (Desk<u32>, Vec<Ask>)) -> Desk<u32> {
+    for ask in asks {
+        desk.take_in(Timestamp(2000), black_box(ask), 0);
+    }
+    desk
+}
+
+fn full_desk() -> Desk<u32> {
+    let (mut desk, asks) = asked();
+    for ask in asks {
+        desk.take_in(Timestamp(2000), ask, 0);
+    }
+    desk
+}
+
+#[library_benchmark]
+#[bench::after_commit(full_desk())]
+fn answer(mut desk: Desk<u32>) -> Desk<u32> {
+    let batch = desk.begin_commit().expect("the batch has records");
+    MemoryLog.append(black_box(&batch.entries)).expect("memory takes everything");
+    desk.finish_commit(batch);
+    while let Some(answer) = desk.next_answer() {
+        drop(black_box(answer));
+    }
+    desk
+}
+
+fn entries() -> Vec<Entry> {
+    full_desk().begin_commit().expect("the batch has records").entries
+}
+
+#[library_benchmark]
+#[bench::each(entries())]
+fn encode(entries: Vec<Entry>) -> Vec<Entry> {
+    for entry in &entries {
+        black_box(black_box(&entry.record).encode());
+    }
+    entries
+}
+
+struct Batches {
+    log: Box<dyn Log>,
+    entries: Vec<Entry>,
+    size: usize,
+    _directory: TempDir,
+}
+
+fn batches(size: usize) -> Batches {
+    let (mut log, directory) = support::sqlite_log(Synchronous::Full);
+    let entries = entries();
+    log.append(&entries[..1]).expect("the disk takes it");
+    Batches { log: Box::new(log), entries, size, _directory: directory }
+}
+
+#[library_benchmark]
+#[bench::by_1(batches(1))]
+#[bench::by_80(batches(80))]
+fn sqlite(mut batches: Batches) -> Batches {
+    for batch in batches.entries[..RESERVATIONS].chunks(batches.size) {
+        batches.log.append(black_box(batch)).expect("the disk takes it");
+    }
+    batches
+}
+
+#[library_benchmark]
+#[bench::created(support::view())]
+fn respond(view: ReservationView) {
+    for _ in 0..RESERVATIONS {
+        black_box(reservation_created(black_box(view)));
+    }
+}
+
+#[library_benchmark]
+#[bench::created(reservation_created(support::view()))]
+fn write(response: Response) {
+    let envelope = Envelope {
+        request_id: &RequestId::Made { core: 0x0123_abcd, number: 0x1234 },
+        date: "Sun, 06 Nov 1994 08:49:37 GMT",
+        close: false,
+        announce_keep_alive: false,
+        omit_body: false,
+    };
+    let mut out = Vec::with_capacity(4096);
+    for _ in 0..RESERVATIONS {
+        black_box(&response).write(black_box(&envelope), &mut out);
+        out.clear();
+    }
+    mem::forget(response);
+}
+
+library_benchmark_group!(
+    name = reservation,
+    benchmarks = [whole, parse, route, authenticate, json, desk, encode, sqlite, answer, respond, write]
+);
+
+main!(
+    config = LibraryBenchmarkConfig::default()
+        .tool(Callgrind::with_args(["--cache-sim=no"]))
+        // Valgrind counts `rep stosb` as an instruction for each byte.
+        .env("GLIBC_TUNABLES", "glibc.cpu.x86_rep_stosb_threshold=1000000000:glibc.cpu.x86_rep_movsb_threshold=1000000000")
+        .pass_through_env("BOXOFFICE_BENCH_DIR");
+    library_benchmark_groups = reservation
+);

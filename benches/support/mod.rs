@@ -1,0 +1,110 @@
+//! What the benches are about: a shard with events and a customer, and his request for a ticket.
+#![allow(dead_code, reason = "no bench uses all of it")]
+
+use std::path::PathBuf;
+
+use boxoffice::front::auth::Tokens;
+use shards::command::{Command, CreateEvent, CreateUser, EventName};
+use shards::ids::{Epoch, EventId, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
+use shards::limits::{QUOTA_MAX, SLOT_COUNT};
+use shards::log::{FileHeader, LogFile, Mark, MarkFile, SqliteLog, Synchronous};
+use shards::outcome::{ReservationStatus, ReservationView};
+use shards::record::SlotHead;
+use shards::shard::Shard;
+use shards::state::ShardState;
+use tempfile::TempDir;
+
+const CUSTOMER_COUNT: u32 = 10_000;
+
+/// The customer with an account.
+const CUSTOMER: UserId = UserId(4);
+const TOKEN_VERSION: u64 = 7;
+
+pub(crate) fn tokens() -> Tokens {
+    Tokens::new(&[7; 32], 1)
+}
+
+/// Of any user; with that of [`CUSTOMER`] the shard of [`shard_with_events`] agrees.
+pub(crate) fn token_of(tokens: &Tokens, user: u32) -> String {
+    tokens.issue(UserId(user), &username(), Role::Customer, TOKEN_VERSION, format!("{user:016x}"))
+}
+
+fn username() -> Username {
+    Username::new("cust1").expect("a good name")
+}
+
+/// As the load test's client sends it. One ticket of event 1.
+pub(crate) fn request(tokens: &Tokens) -> String {
+    format!(
+        "POST /api/v1/events/1/reservations HTTP/1.1\r\nHost: localhost:9092\r\nConnection: keep-alive\r\n\
+         Authorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: 14\r\n\r\n{{\"quantity\":1}}",
+        token_of(tokens, CUSTOMER.0)
+    )
+}
+
+/// A shard that owns every slot, with events 1, 2, 3... of the largest quota, and a customer's account.
+pub(crate) fn shard_with_events(event_count: u32) -> Shard {
+    let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
+    let mut shard = Shard::new(ShardState::default(), heads, Epoch(1));
+    let account = Command::CreateUser(Box::new(CreateUser {
+        id: CUSTOMER,
+        username: username(),
+        password_hash: "$argon2id$".into(),
+        role: Role::Customer,
+        token_version: TOKEN_VERSION,
+    }));
+    for command in (1..=event_count).map(creation).chain([account]) {
+        shard.command(Timestamp(1000), command).reply.expect("the id is fresh");
+    }
+    let batch = shard.begin_commit().expect("the batch has records");
+    shard.finish_commit(batch);
+    shard
+}
+
+pub(crate) fn creation(event: u32) -> Command {
+    Command::CreateEvent(Box::new(CreateEvent {
+        id: EventId(event),
+        organizer: UserId(1),
+        name: EventName::new("Concert").expect("a good name"),
+        quota: Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
+    }))
+}
+
+/// The `index`th reservation: events in turn, customers spread.
+pub(crate) fn reservation(index: u32, event_count: u32) -> Command {
+    Command::Reserve {
+        event: EventId(1 + index % event_count),
+        customer: UserId(1 + index.wrapping_mul(2_654_435_761) % CUSTOMER_COUNT),
+        quantity: Quantity::new(1).expect("one ticket"),
+    }
+}
+
+/// What a shard answers to it.
+pub(crate) fn view() -> ReservationView {
+    ReservationView {
+        id: ReservationId { event: EventId(1), number: 1234 },
+        customer: CUSTOMER,
+        quantity: 1,
+        status: ReservationStatus::Confirmed,
+        created_at: Timestamp(1_800_000_000_000),
+        cancelled_at: None,
+    }
+}
+
+/// A fresh log file, which goes with its directory.
+pub(crate) fn sqlite_log(synchronous: Synchronous) -> (SqliteLog, TempDir) {
+    let directory = temporary_directory();
+    let path = directory.path().join("log.sqlite");
+    let header = FileHeader { cluster: 1, name: "log.sqlite".to_owned() };
+    let file = LogFile::create(&path, &header, synchronous).expect("the directory is writable");
+    let mark_file = MarkFile::create(&path, header.cluster).expect("the directory is writable");
+    (SqliteLog::new(file, mark_file, Mark::EMPTY), directory)
+}
+
+/// In `BOXOFFICE_BENCH_DIR`, or else below Cargo's target directory: never in `/tmp`, which may be
+/// memory and then has no disk to wait for.
+pub(crate) fn temporary_directory() -> TempDir {
+    let parent = std::env::var_os("BOXOFFICE_BENCH_DIR");
+    let parent = parent.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);
+    tempfile::Builder::new().prefix("bench-").tempdir_in(parent).expect("the directory is writable")
+}

@@ -1,0 +1,103 @@
+//! What a reservation costs in memory, its index by customer included, and what it takes to
+//! make one: `cargo run --release -p shards --example memory -- [EVENTS CUSTOMERS RESERVATIONS]`.
+//!
+//! Bytes are what the process has more in its resident set, with the server's allocator; ten
+//! million reservations take up to 600 MB.
+
+use std::time::{Duration, Instant};
+
+use shards::command::{Command, CreateEvent, EventName};
+use shards::ids::{Epoch, EventId, Quantity, Quota, Timestamp, UserId};
+use shards::limits::{QUOTA_MAX, SLOT_COUNT};
+use shards::record::SlotHead;
+use shards::shard::Shard;
+use shards::state::ShardState;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const BATCH: u32 = 100;
+const RESERVATIONS: u32 = 10_000_000;
+/// Events and customers: few customers with long lists, a busy box office, a customer for
+/// nearly every reservation, and events in turn so that every list is out of order.
+const CASES: [(u32, u32); 4] = [(64, 1_000), (1_000, 100_000), (1_000, 10_000_000), (100_000, 100_000)];
+
+fn main() {
+    let arguments: Vec<u32> =
+        std::env::args().skip(1).map(|text| text.parse().expect("whole numbers")).collect();
+    match arguments[..] {
+        // Each in a process of its own: memory that was given back would be used again.
+        [] => {
+            let program = std::env::current_exe().expect("a running program has a file");
+            for (events, customers) in CASES {
+                let arguments = [events, customers, RESERVATIONS].map(|number| number.to_string());
+                let status = std::process::Command::new(&program).args(arguments).status();
+                assert!(status.expect("it runs once more").success());
+            }
+        }
+        [events, customers, reservations] => fill(events, customers, reservations),
+        _ => panic!("EVENTS CUSTOMERS RESERVATIONS, or nothing"),
+    }
+}
+
+fn fill(events: u32, customers: u32, reservations: u32) {
+    let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
+    let mut shard = Shard::new(ShardState::default(), heads, Epoch(1));
+    for event in 1..=events {
+        shard.command(Timestamp(1000), creation(event)).reply.expect("the id is fresh");
+    }
+    commit(&mut shard);
+
+    let (before, start) = (resident_bytes(), Instant::now());
+    let mut longest = Duration::ZERO;
+    for index in 0..reservations {
+        let began = Instant::now();
+        shard
+            .command(Timestamp(2000), reservation(index, events, customers))
+            .reply
+            .expect("tickets are left");
+        longest = longest.max(began.elapsed());
+        if index % BATCH == BATCH - 1 {
+            commit(&mut shard);
+        }
+    }
+    let count = f64::from(reservations);
+    println!(
+        "{reservations} reservations, {events} events, {customers} customers: {:.1} bytes and {:.0} ns each, the longest {:.1} ms",
+        (resident_bytes() - before) as f64 / count,
+        start.elapsed().as_nanos() as f64 / count,
+        longest.as_secs_f64() * 1e3,
+    );
+}
+
+fn commit(shard: &mut Shard) {
+    let batch = shard.begin_commit().expect("the batch has records");
+    shard.finish_commit(batch);
+}
+
+fn creation(event: u32) -> Command {
+    Command::CreateEvent(Box::new(CreateEvent {
+        id: EventId(event),
+        organizer: UserId(1),
+        name: EventName::new("Concert").expect("a good name"),
+        quota: Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
+    }))
+}
+
+/// The `index`th reservation: events in turn, customers at random.
+fn reservation(index: u32, events: u32, customers: u32) -> Command {
+    let spread = u64::from(index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let spread = (spread ^ (spread >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
+    Command::Reserve {
+        event: EventId(1 + index % events),
+        customer: UserId(1 + spread as u32 % customers),
+        quantity: Quantity::new(1).expect("one ticket"),
+    }
+}
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux says it");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
+    let kibibytes = line.trim().strip_suffix(" kB").expect("in this unit").trim();
+    kibibytes.parse::<u64>().expect("a whole number") * 1024
+}

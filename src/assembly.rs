@@ -1,0 +1,83 @@
+//! Joins the parts of one core: front, mesh and pump.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use shards::log::Log;
+use shards::shard::Shard;
+
+use crate::client::Shards;
+use crate::front::api::{Api, Common};
+use crate::front::auth::Tokens;
+use crate::front::connection::Front;
+use crate::front::deadlines::Patience;
+use crate::front::http::parse::Limits;
+use crate::front::verified::Verified;
+use crate::mesh::{Inbox, Mesh, MeshEnds};
+use crate::pump::Pump;
+use crate::rt::net::Sockets;
+
+/// What a core is made of, and can be sent to its thread.
+pub(crate) struct Parts {
+    pub index: usize,
+    pub shard: Shard,
+    pub log: Box<dyn Log>,
+    pub ends: MeshEnds,
+    pub common: Arc<Common>,
+    pub tokens: Tokens,
+    pub limits: Limits,
+    pub patience: Patience,
+    pub calls_in_flight_max: usize,
+    pub batch_max: usize,
+}
+
+/// A core that waits for its connections, and for its pump to be run.
+pub(crate) struct Assembled {
+    pub front: Rc<Front>,
+    pub pump: Pump,
+    pub inbox: Rc<Inbox>,
+    pub sockets: Rc<Sockets>,
+}
+
+impl Parts {
+    /// On the core's own thread, once all others do the same.
+    ///
+    /// # Errors
+    ///
+    /// For want of a descriptor.
+    pub(crate) async fn assemble(self) -> io::Result<Assembled> {
+        let metrics = &self.common.metrics.cores[self.index];
+        let inbox = Rc::new(Inbox::default());
+        let verified = Rc::new(Verified::default());
+        let forget = {
+            let verified = Rc::clone(&verified);
+            move |user| verified.revoke(user)
+        };
+        let mesh = Mesh::connect(self.ends, Rc::clone(&inbox), self.calls_in_flight_max, forget).await;
+        let sockets = Sockets::new()?;
+        let hear = {
+            let sockets = Rc::clone(&sockets);
+            move || sockets.have_news()
+        };
+        let pump = Pump::new(
+            self.shard,
+            self.log,
+            Rc::clone(&inbox),
+            Rc::clone(&mesh),
+            hear,
+            self.batch_max,
+            metrics,
+        );
+        let api = Api {
+            common: self.common,
+            shards: Shards::new(mesh),
+            tokens: self.tokens,
+            verified,
+            closed: Cell::new(false),
+        };
+        let front = Rc::new(Front::new(api, metrics, self.limits, self.patience));
+        Ok(Assembled { front, pump, inbox, sockets })
+    }
+}

@@ -1,0 +1,256 @@
+//! The server's own parts without a network, for `benches/`: one core that is driven by hand, and
+//! several on the runtime. Nothing of the server uses this.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use async_lock::Mutex;
+use shards::ids::{EventId, Quantity, UserId};
+use shards::limits::BATCH_MAX;
+use shards::log::{Log, MemoryLog};
+use shards::shard::Shard;
+
+use crate::assembly::{Assembled, Parts};
+use crate::front::api::{Api, Common, Ids, Place};
+use crate::front::auth::Tokens;
+use crate::front::connection;
+use crate::front::deadlines::Patience;
+use crate::front::http::parse::Limits;
+use crate::mesh::{CALLS_IN_FLIGHT_DEFAULT, MeshEnds, mesh_ends};
+use crate::metrics::Metrics;
+use crate::passwords::Passwords;
+use crate::rt::net::{Sockets, Stream};
+use crate::rt::{self, Core};
+use crate::server::cpus;
+
+type Task = Pin<Box<dyn Future<Output = ()>>>;
+
+/// One core, all of whose tasks are polled by [`OneCore::exchange`]: the runtime takes no part, so that
+/// valgrind can run it. Clients are at the other ends of real sockets.
+pub struct OneCore {
+    front: Rc<connection::Front>,
+    sockets: Rc<Sockets>,
+    pump: Task,
+}
+
+impl OneCore {
+    /// `tokens` sign and verify. The log is always written on this thread, and never maintained:
+    /// it has to take all that will come without.
+    pub fn new(shard: Shard, log: Box<dyn Log>, tokens: Tokens) -> OneCore {
+        let ends = mesh_ends(1).pop().expect("one was made");
+        let parts = parts(0, shard, log, ends, common(1), tokens);
+        let Assembled { front, pump, sockets, .. } = ready(parts.assemble()).expect("descriptors are left");
+        OneCore { front, sockets, pump: Box::pin(pump.by_hand().run(Rc::default())) }
+    }
+
+    pub fn api(&self) -> &Api {
+        &self.front.api
+    }
+
+    pub fn connect(&self) -> Client {
+        let (client, server) = UnixStream::pair().expect("descriptors are left");
+        for end in [&client, &server] {
+            end.set_nonblocking(true).expect("a socket can be made so");
+        }
+        let place = Place::take(&self.front.api.common).expect("there are no others");
+        let stream = Stream::new(&self.sockets, server.into(), Ipv4Addr::LOCALHOST.into());
+        let stream = stream.expect("the kernel watches as many as there are");
+        let connection = Box::pin(connection::serve(Rc::clone(&self.front), stream, place));
+        Client { connection, socket: client, answered: Vec::new() }
+    }
+
+    /// One request of each client, all at once, until all are answered.
+    pub fn exchange(&mut self, clients: &mut [Client], request: &[u8]) {
+        let mut context = Context::from_waker(Waker::noop());
+        for client in clients.iter_mut() {
+            client.answered.clear();
+            client.socket.write_all(request).expect("there is room for a request");
+        }
+        // Once, unless a client's token is not known yet.
+        while clients.iter().any(|client| client.answered.is_empty()) {
+            self.sockets.have_news();
+            for client in clients.iter_mut() {
+                assert!(client.connection.as_mut().poll(&mut context).is_pending(), "the connection ended");
+            }
+            assert!(self.pump.as_mut().poll(&mut context).is_pending(), "the pump ended");
+            for client in clients.iter_mut() {
+                assert!(client.connection.as_mut().poll(&mut context).is_pending(), "the connection ended");
+                client.hear();
+            }
+        }
+    }
+}
+
+/// A connection of [`OneCore`].
+pub struct Client {
+    connection: Task,
+    socket: UnixStream,
+    answered: Vec<u8>,
+}
+
+impl Client {
+    /// The bytes that answered the latest request.
+    pub fn answered(&self) -> &[u8] {
+        &self.answered
+    }
+
+    /// Reads what was answered, if anything was.
+    fn hear(&mut self) {
+        let mut room = [0; 4096];
+        match self.socket.read(&mut room) {
+            Ok(count) => self.answered.extend_from_slice(&room[..count]),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "{error}"),
+        }
+    }
+}
+
+/// Cores on the runtime, with logs in memory. The first of them asks the shards.
+pub struct Cores {
+    orders: mpsc::Sender<Order>,
+    cores: Vec<Core>,
+}
+
+/// Reservations to be made one after the other, or together.
+struct Order {
+    event: EventId,
+    count: u64,
+    together: usize,
+    took: mpsc::Sender<Duration>,
+}
+
+impl Cores {
+    /// A core for each shard; each has its own CPU, as long as there are enough.
+    pub fn start(shards: Vec<Shard>) -> io::Result<Cores> {
+        let count = shards.len();
+        let common = common(count);
+        let tokens = Tokens::new(&[7; 32], 1);
+        let (orders, received) = mpsc::channel();
+        let mut received = Some(received);
+        let over = Arc::new(AtomicBool::new(false));
+        let left = Arc::new(AtomicUsize::new(count));
+        let cpus = cpus();
+        let cores = shards.into_iter().zip(mesh_ends(count)).enumerate().map(|(index, (shard, ends))| {
+            let parts = parts(index, shard, Box::new(MemoryLog), ends, Arc::clone(&common), tokens.clone());
+            let received = received.take();
+            let (over, left) = (Arc::clone(&over), Arc::clone(&left));
+            Core::spawn("bench", cpus[index % cpus.len()], move || async move {
+                let assembled = parts.assemble().await.expect("descriptors are left");
+                let Assembled { front, pump, inbox, .. } = assembled;
+                let stop = Rc::new(Cell::new(false));
+                rt::spawn(pump.run(Rc::clone(&stop)));
+                if let Some(orders) = received {
+                    // Nobody else of this core has anything to do while it waits.
+                    while let Ok(order) = orders.recv() {
+                        let took = carry_out(&front.api, &order).await;
+                        order.took.send(took).expect("it is waited for");
+                    }
+                    over.store(true, Ordering::Release);
+                }
+                while !over.load(Ordering::Acquire) {
+                    rt::sleep(Duration::from_millis(1)).await;
+                }
+                stop.set(true);
+                inbox.signal.raise();
+                left.fetch_sub(1, Ordering::AcqRel);
+                while left.load(Ordering::Acquire) > 0 {
+                    rt::sleep(Duration::from_millis(1)).await;
+                }
+            })
+        });
+        let cores = cores.collect::<io::Result<_>>()?;
+        Ok(Cores { orders, cores })
+    }
+
+    /// How long it takes the first core to have `count` tickets of an event, `together` at a time.
+    pub fn reserve(&self, event: EventId, count: u64, together: usize) -> Duration {
+        let (took, answer) = mpsc::channel();
+        let order = Order { event, count, together, took };
+        self.orders.send(order).expect("the core waits for orders");
+        answer.recv().expect("the core carries them out")
+    }
+
+    /// # Errors
+    ///
+    /// When a core could not start, or a task on it panicked.
+    pub fn stop(self) -> io::Result<()> {
+        drop(self.orders);
+        self.cores.into_iter().try_for_each(Core::join)
+    }
+}
+
+async fn carry_out(api: &Api, order: &Order) -> Duration {
+    let one = Quantity::new(1).expect("one ticket");
+    let start = Instant::now();
+    let mut left = order.count;
+    while left > 0 {
+        let together = left.min(order.together as u64);
+        let mut calls = Vec::with_capacity(order.together);
+        for _ in 0..together {
+            let mut call = Box::pin(api.shards.reserve(order.event, UserId(1), one));
+            // What is polled once is on its way.
+            let early = futures_lite::future::poll_once(&mut call).await;
+            assert!(early.is_none(), "no answer is there before the pump has run");
+            calls.push(call);
+        }
+        for call in calls {
+            call.await.expect("tickets are left");
+        }
+        left -= together;
+    }
+    start.elapsed()
+}
+
+fn parts(
+    index: usize,
+    shard: Shard,
+    log: Box<dyn Log>,
+    ends: MeshEnds,
+    common: Arc<Common>,
+    tokens: Tokens,
+) -> Parts {
+    Parts {
+        index,
+        shard,
+        log,
+        ends,
+        common,
+        tokens,
+        limits: Limits::default(),
+        patience: Patience::default(),
+        calls_in_flight_max: CALLS_IN_FLIGHT_DEFAULT,
+        batch_max: BATCH_MAX,
+    }
+}
+
+fn common(core_count: usize) -> Arc<Common> {
+    Arc::new(Common {
+        ids: Ids::after(EventId(1000), UserId(1000)),
+        passwords: Passwords::start(1).expect("a thread can be had"),
+        metrics: Box::leak(Box::new(Metrics::new(core_count))),
+        boot_id: "bench".to_owned(),
+        draining: AtomicBool::new(false),
+        demo: false,
+        trust_forwarded_for: false,
+        administration: Mutex::default(),
+        connections: AtomicUsize::new(0),
+        connections_max: 1000,
+    })
+}
+
+/// The result of a future that waits for nothing.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(result) => result,
+        Poll::Pending => unreachable!("one core has nobody to wait for"),
+    }
+}
