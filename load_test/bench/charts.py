@@ -111,12 +111,20 @@ def bars(file: Path, title: str, x_label: str, groups: Sequence[Group], *, log: 
         colour = COLOURS[list(groups).index(group) % len(COLOURS)]
         spread = bar.spread
         axes.barh(position, spread.median - left, left=left, height=0.72, color=colour)
-        axes.plot([spread.low, spread.high], [position, position], color="black", linewidth=1.2, marker="|", markersize=6)
+        axes.plot(
+            [spread.low, spread.high], [position, position], color="black", linewidth=1.2, marker="|", markersize=6
+        )
         axes.annotate(
-            number(spread.median), (spread.high, position), xytext=(6, 0), textcoords="offset points", va="center", fontsize=9
+            number(spread.median),
+            (spread.high, position),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
         )
     if log:
         axes.set_xscale("log")
+        axes.xaxis.set_minor_formatter(ticker.NullFormatter())
         axes.set_xlim(left, highest * (highest / left) ** 0.12)
     else:
         axes.set_xlim(0, highest * 1.12)
@@ -143,8 +151,12 @@ def lines(file: Path, chart: Lines) -> None:
     figure, all_axes = pyplot.subplots(
         count, 1, sharex=True, squeeze=False, figsize=(WIDTH_INCHES, 0.9 + 2.0 * count), layout="constrained"
     )
+    # A series looks the same in each panel, and is named in the first.
+    names = list(dict.fromkeys(series.name for panel in chart.panels for series in panel.series))
     for axes, panel in zip(all_axes[:, 0], chart.panels):
-        _panel(axes, panel)
+        _panel(axes, panel, names)
+    if len(names) > 1:
+        all_axes[0, 0].legend(frameon=False, fontsize=9)
     bottom = all_axes[-1, 0]
     bottom.set_xlabel(chart.x_label)
     xs = sorted({x for panel in chart.panels for series in panel.series for x, _ in series.points})
@@ -163,13 +175,19 @@ def lines(file: Path, chart: Lines) -> None:
     _save(figure, file)
 
 
-def _panel(axes, panel: Panel) -> None:
-    for index, series in enumerate(panel.series):
+def _panel(axes, panel: Panel, names: Sequence[str]) -> None:
+    for series in panel.series:
+        index = names.index(series.name)
         xs = [x for x, _ in series.points]
         spreads = [spread for _, spread in series.points]
         colour = COLOURS[index % len(COLOURS)]
         axes.fill_between(
-            xs, [spread.low for spread in spreads], [spread.high for spread in spreads], color=colour, alpha=0.18, linewidth=0
+            xs,
+            [spread.low for spread in spreads],
+            [spread.high for spread in spreads],
+            color=colour,
+            alpha=0.18,
+            linewidth=0,
         )
         axes.plot(
             xs, [spread.median for spread in spreads],
@@ -178,12 +196,12 @@ def _panel(axes, panel: Panel) -> None:
     axes.set_ylabel(panel.y_label)
     if panel.log_y:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(ticker.NullLocator())
     else:
         highest = max((spread.high for series in panel.series for _, spread in series.points), default=1)
         axes.set_ylim(0, highest * 1.1 or 1)
     axes.yaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: number(value)))
-    if len(panel.series) > 1:
-        axes.legend(frameon=False, fontsize=9)
 
 
 def number(value: float) -> str:

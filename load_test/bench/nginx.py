@@ -83,7 +83,9 @@ class Nginx:
         self.directory = directory.resolve()
         self.port = process.free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._text = configuration(answer, directory=self.directory, port=self.port, workers=workers, connections=connections)
+        self._text = configuration(
+            answer, directory=self.directory, port=self.port, workers=workers, connections=connections
+        )
         self._cpus = cpus
         self.server: process.Server | None = None
         try:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from . import machine, process, tools
+from . import process, tools
 
 EVENT_COUNT = 4
 QUOTA = 10_000_000
@@ -36,7 +36,16 @@ SETTINGS = {
 }
 
 # Recorded beside those above, at their defaults: they decide what a commit costs too.
-RECORDED = ("server_version", "commit_delay", "wal_level", "wal_compression", "max_wal_size", "checkpoint_timeout", "autovacuum", "jit")
+RECORDED = (
+    "server_version",
+    "commit_delay",
+    "wal_level",
+    "wal_compression",
+    "max_wal_size",
+    "checkpoint_timeout",
+    "autovacuum",
+    "jit",
+)
 
 CLIENT_COUNTS = (1, 2, 4, 8, 16, 32, 80)
 
@@ -57,8 +66,8 @@ WITH taken AS (
 ) INSERT INTO reservation (event, customer, quantity) SELECT id, :customer, 1 FROM taken RETURNING id;
 """
 
-# Latencies are taken from a sample of the transactions, so that writing them down costs little.
-SAMPLED_PER_SECOND = 2000
+# Latencies are taken from a part of the transactions, so that writing them down costs little.
+SAMPLING_RATE = 0.25
 
 
 class PostgresError(Exception):
@@ -160,7 +169,9 @@ class Postgres:
     def sql(self, text: str) -> list[list[str]]:
         """Runs statements, and returns the rows of the last."""
         command = [tools.require("psql"), "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1"]
-        output = process.run([*command, "-h", self.sockets, "-p", self.port, "-U", "postgres", "-d", "postgres", "-c", text])
+        output = process.run(
+            [*command, "-h", self.sockets, "-p", self.port, "-U", "postgres", "-d", "postgres", "-c", text]
+        )
         return [line.split("\t") for line in output.splitlines()]
 
     def reset(self) -> None:
@@ -189,11 +200,9 @@ class Postgres:
         directory = Path(tempfile.mkdtemp(prefix="pgbench.", dir=self.sockets))
         script = directory / "reserve.sql"
         script.write_text(SCRIPT.format(events=EVENT_COUNT, customers=CUSTOMER_COUNT))
-        # A guess from above: it only decides how many samples there are.
-        rate = min(1.0, SAMPLED_PER_SECOND / 40_000)
         command = [tools.require("pgbench"), "--no-vacuum", "--protocol=prepared", f"--client={clients}"]
         command += [f"--jobs={min(threads, clients)}", f"--time={max(1, round(seconds))}", f"--file={script}"]
-        command += ["--log", f"--log-prefix={directory / 'transactions'}", f"--sampling-rate={rate}"]
+        command += ["--log", f"--log-prefix={directory / 'transactions'}", f"--sampling-rate={SAMPLING_RATE}"]
         command += ["-h", "127.0.0.1" if tcp else self.sockets, "-p", self.port, "-U", "postgres", "postgres"]
         try:
             output = process.run(command, cpus=cpus, seconds=seconds + 60)
@@ -259,7 +268,9 @@ def as_ordinary_user(directory: Path) -> list[str]:
     if os.geteuid() != 0:
         return []
     if not shutil.which("setpriv"):
-        raise tools.ToolError("PostgreSQL does not run as root, and there is no setpriv to change the user: install util-linux")
+        raise tools.ToolError(
+            "PostgreSQL does not run as root, and there is no setpriv to change the user: install util-linux"
+        )
     user = pwd.getpwnam(ordinary_user())
     capability = "+dac_override"
     return [

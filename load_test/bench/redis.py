@@ -25,7 +25,15 @@ redis.call('DECRBY', KEYS[1], ARGV[2])
 return redis.call('XADD', KEYS[1] .. ':sold', '*', 'customer', ARGV[1], 'quantity', ARGV[2])
 """
 
-RECORDED = ("appendonly", "appendfsync", "save", "auto-aof-rewrite-percentage", "no-appendfsync-on-rewrite", "io-threads", "maxclients")
+RECORDED = (
+    "appendonly",
+    "appendfsync",
+    "save",
+    "auto-aof-rewrite-percentage",
+    "no-appendfsync-on-rewrite",
+    "io-threads",
+    "maxclients",
+)
 
 # Requests of the first run, which only finds out how many fit into the time.
 REQUESTS_MIN = 10_000
@@ -89,9 +97,14 @@ class Redis:
         """Starts the server, also on what a killed one left, and waits until it has read that."""
         command = [tools.require("redis-server"), "--port", self.port, "--bind", "127.0.0.1", "--dir", self.directory]
         # No snapshots, and no rewriting of the file beside the load: both would only slow it down.
-        command += ["--appendonly", "yes", "--appendfsync", self.appendfsync, "--save", "", "--auto-aof-rewrite-percentage", "0"]
+        command += ["--appendonly", "yes", "--appendfsync", self.appendfsync]
+        command += ["--save", "", "--auto-aof-rewrite-percentage", "0"]
         self.server = process.Server(
-            command, log=self.directory / "log", cpus=self._cpus, environment=self._environment, directory=self.directory
+            command,
+            log=self.directory / "log",
+            cpus=self._cpus,
+            environment=self._environment,
+            directory=self.directory,
         )
         self.server.wait_for_line("Ready to accept connections")
 
@@ -189,4 +202,6 @@ def parse_benchmark(output: str, *, clients: int, pipelined: int, requests: int)
             latency_us={name: round(float(row[f"{name}_latency_ms"]) * 1000, 1) for name in ("p50", "p99")},
         )
     except (KeyError, ValueError):
-        raise RedisError(f"redis-benchmark printed something else than one line of figures:\n{output[-2000:]}") from None
+        raise RedisError(
+            f"redis-benchmark printed something else than one line of figures:\n{output[-2000:]}"
+        ) from None

@@ -309,11 +309,11 @@ def markdown(headings: list[str], rows: list[list[str]]) -> str:
     return "\n".join([written(headings), written("---" for _ in headings), *map(written, rows)])
 
 
-def replace_between_marks(file: Path, text: str) -> None:
+def replace_between_marks(file: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Puts `text` between the two marks in `file`; both have to be there, once, each on a line of its own."""
     content = file.read_text()
-    if content.count(BEGIN) != 1 or content.count(END) != 1 or content.index(BEGIN) > content.index(END):
-        raise ValueError(f"{file} has to have one line {BEGIN!r} and, below it, one line {END!r}")
-    head, rest = content.split(BEGIN)
-    _, tail = rest.split(END)
-    file.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{tail}")
+    if content.count(begin) != 1 or content.count(end) != 1 or content.index(begin) > content.index(end):
+        raise ValueError(f"{file} has to have one line {begin!r} and, below it, one line {end!r}")
+    head, rest = content.split(begin)
+    _, tail = rest.split(end)
+    file.write_text(f"{head}{begin}\n\n{text}\n\n{end}{tail}")

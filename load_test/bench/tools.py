@@ -97,9 +97,7 @@ def _write_scripts(root: Path) -> None:
             continue
         script = PROGRAMS / program
         script.write_text(
-            "#!/bin/sh\n"
-            f"export LD_LIBRARY_PATH={shlex.quote(libraries)}\n"
-            f'exec {shlex.quote(str(found))} "$@"\n'
+            f'#!/bin/sh\nexport LD_LIBRARY_PATH={shlex.quote(libraries)}\nexec {shlex.quote(str(found))} "$@"\n'
         )
         script.chmod(0o755)
 
@@ -107,4 +105,6 @@ def _write_scripts(root: Path) -> None:
 def _postgres_directories(root: Path) -> list[Path]:
     """Where Debian has PostgreSQL's own programs, the newest version first."""
     found = (root / "usr" / "lib" / "postgresql").glob("*/bin")
-    return sorted((path for path in found if re.fullmatch(r"\d+", path.parent.name)), key=lambda path: -int(path.parent.name))
+    return sorted(
+        (path for path in found if re.fullmatch(r"\d+", path.parent.name)), key=lambda path: -int(path.parent.name)
+    )
