@@ -18,6 +18,8 @@ SECONDS_BEFORE_KILL = 0.7
 # wrk would go on for so long; it is interrupted as soon as the server is gone.
 KILLED_LOAD_SECONDS = 10
 SELL_OUT_SECONDS = 1
+# Loaded when it is killed.
+EVENTS = 4
 
 Events = Mapping[int, Event | None]
 
@@ -26,13 +28,16 @@ Events = Mapping[int, Event | None]
 class Killed:
     """What `kill -9` of every process of a contender, in the middle of a load, left behind."""
 
+    # Reservations that were answered 201, and those of them that are there after the restart.
     acknowledged: int
     recorded: int
+    # Those that were given to two customers.
+    repeated: int
     restart_seconds: float
 
     @property
     def lost(self) -> int:
-        return max(0, self.acknowledged - self.recorded)
+        return self.acknowledged - self.recorded
 
     def as_json(self) -> dict:
         return {**asdict(self), "lost": self.lost}
@@ -82,7 +87,7 @@ def sell_out(stand: Stand, layout: Layout, directory: Path) -> list[str]:
         seconds=SELL_OUT_SECONDS,
         connections=CONNECTIONS,
         cpus=layout.client,
-        count_statuses=True,
+        look=True,
     )
     after = api.read_settled_events(stand.url, [event])
     found = violations(before, after, seen, CONNECTIONS, sold_out=True)
@@ -95,26 +100,29 @@ def sell_out(stand: Stand, layout: Layout, directory: Path) -> list[str]:
 
 
 def kill_in_the_middle(contender: Contender, setup: Setup, stand: Stand, layout: Layout) -> tuple[Killed, Stand]:
-    """Loads events that were not sold yet, kills, starts again, and counts. Returns the contender as it runs now."""
+    """Loads, kills, starts again, and asks for each reservation that was answered 201.
+
+    Returns the contender as it runs now, too.
+    """
     requests = setup.directory / "killed.requests"
-    load.write_requests(requests, stand.stock.accounts.customers, stand.stock.events_to_kill)
+    load.write_requests(requests, stand.stock.accounts.customers, stand.stock.events[:EVENTS])
     wrk = load.Wrk(
         stand.url,
         requests,
         seconds=KILLED_LOAD_SECONDS,
         connections=CONNECTIONS,
         cpus=layout.client,
-        count_statuses=True,
+        look=True,
     )
     time.sleep(SECONDS_BEFORE_KILL)
     contender.kill(stand)
     wrk.interrupt()
-    seen = wrk.finish()
-    if seen.created == 0:
+    wrk.finish()
+    made = wrk.made()
+    if not made:
         raise load.LoadError("the load that was to be killed made not one reservation")
     start = time.monotonic()
     again = contender.restart(setup, stand)
     took = time.monotonic() - start
-    organizer = stand.stock.accounts.organizer
-    listed = sum(api.count_listed(again.url, event, organizer) for event in stand.stock.events_to_kill)
-    return Killed(seen.created, listed, took), again
+    recorded = api.count_confirmed(again.url, made, stand.stock.accounts.organizer)
+    return Killed(len(made), recorded, len(made) - len(set(made)), took), again

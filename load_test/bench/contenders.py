@@ -26,7 +26,6 @@ CUSTOMER_COUNT = 1000
 # Of contenders that are filled at every start: each costs two runs of argon2.
 FEW_CUSTOMERS = 100
 EVENT_COUNT = 1000
-EVENTS_TO_KILL = 4
 # Tickets of the event that a proof sells out.
 SCARCE_QUOTA = 500
 
@@ -67,8 +66,6 @@ class Stock:
     accounts: api.Accounts
     # In the order in which loads take them: the first, the first four, all.
     events: list[int]
-    # Untouched until the load that is killed.
-    events_to_kill: list[int]
     # It has SCARCE_QUOTA tickets.
     scarce_event: int
 
@@ -271,17 +268,22 @@ class ConstantNginx(Contender):
 
 def boxoffice() -> Path:
     """Our server: the release build, or the program that the variable BOXOFFICE names."""
-    if given := os.environ.get("BOXOFFICE"):
-        program = Path(given).resolve()
-        if not program.is_file():
-            raise process.ProcessError(f"the variable BOXOFFICE names no program: {given}")
-        return program
-    return _build("boxoffice", ROOT, TARGET)
+    return _given("BOXOFFICE") or _build("boxoffice", ROOT, TARGET)
 
 
 def baselines() -> Path:
-    """The phases of the original and the constants, from their own workspace."""
-    return _build("baselines", ROOT / "load_test" / "baselines", TARGET / "baselines")
+    """The phases of the original and the constants, from their own workspace; or what BASELINES names."""
+    return _given("BASELINES") or _build("baselines", ROOT / "load_test" / "baselines", TARGET / "baselines")
+
+
+def _given(variable: str) -> Path | None:
+    given = os.environ.get(variable)
+    if given is None:
+        return None
+    program = Path(given).resolve()
+    if not program.is_file():
+        raise process.ProcessError(f"the variable {variable} names no program: {given}")
+    return program
 
 
 @functools.cache
@@ -348,9 +350,9 @@ def split_over_shards(event_count: int) -> list[int]:
 
 def fill(url: str, customer_count: int, event_count: int) -> Stock:
     """Makes accounts and events."""
-    quotas = [api.QUOTA] * (event_count + EVENTS_TO_KILL) + [SCARCE_QUOTA]
+    quotas = [api.QUOTA] * event_count + [SCARCE_QUOTA]
     accounts, events = api.populate(url, customer_count, quotas)
-    return Stock(accounts, events[:event_count], events[event_count:-1], events[-1])
+    return Stock(accounts, events[:-1], events[-1])
 
 
 def _about_prepared() -> dict:
@@ -373,7 +375,7 @@ def _event_shards(data: Path) -> list[list[str]]:
 def _identity(program: Path) -> list:
     """Changes with the program, and with what is prepared by it."""
     status = program.stat()
-    return [str(program), status.st_size, status.st_mtime_ns, CUSTOMER_COUNT, EVENT_COUNT, EVENTS_TO_KILL, SCARCE_QUOTA]
+    return [str(program), status.st_size, status.st_mtime_ns, CUSTOMER_COUNT, EVENT_COUNT, SCARCE_QUOTA]
 
 
 ALL: dict[str, Contender] = {

@@ -91,16 +91,20 @@ class Wrk:
         threads: int = 1,
         pipelined: int = 1,
         cpus: Iterable[int] | None = None,
-        count_statuses: bool = False,
+        look: bool = False,
     ) -> None:
         program = tools.require("wrk")
         self._seconds = seconds
         # wrk takes whole seconds.
         command = [program, f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
-        command += ["-s", HERE / "wrk.lua", url, "--", requests, str(pipelined), "1" if count_statuses else "0"]
+        command += ["-s", HERE / "wrk.lua", url, "--", requests, str(pipelined), "1" if look else "0"]
         log = requests.with_suffix(".wrk.log")
         log.write_text("")
         self._server = process.Server(command, log=log, cpus=cpus)
+
+    def made(self) -> list[str]:
+        """The ids of the reservations that were answered 201, if it was told to `look`."""
+        return parse_made(self._server.output())
 
     def interrupt(self) -> None:
         """wrk ends at once and sums up what it saw."""
@@ -155,6 +159,13 @@ def parse_wrk(output: str) -> Load:
         # Of pipelined requests wrk's correction makes nonsense: it takes them for late ones.
         latency_us=result["latency_us"] if result["pipelined"] == 1 else {},
     )
+
+
+def parse_made(output: str) -> list[str]:
+    match = re.search(r"^made (.*)$", output, re.MULTILINE)
+    if match is None:
+        raise LoadError("wrk printed no line of what was made: it did not look, or nothing was answered")
+    return match[1].split()
 
 
 def parse_autocannon(output: str) -> Load:

@@ -19,6 +19,12 @@ END = "<!-- made by load_test/compare: end -->"
 # Of contenders, as the charts head them.
 KINDS = {"ours": "boxoffice", "phase": "phases of the original", "ceiling": "ceilings: a constant answer"}
 
+# Characters of what a contender failed with: the whole is in the results.
+FAILURE_MAX = 400
+
+# Beside the results, and beside the tables of all scenarios.
+CHARTS = "charts/compare"
+
 # The longest bar over the shortest: beyond it, the short ones could not be told apart.
 LOGARITHMIC_FROM = 15
 
@@ -31,7 +37,7 @@ def write_all(results: dict, out: Path, publish: bool) -> None:
     results["summary"] = summarize(results)
     write_json(results, out)
     tables = all_tables(results).replace(f"{ROOT}/", "")
-    charts = out.parent / "charts"
+    charts = out.parent / CHARTS
     write_charts(results, charts)
     if publish:
         replace_between_marks(README, short_table(results))
@@ -63,7 +69,7 @@ def write_charts(results: dict, directory: Path) -> None:
                 if results["contenders"][contender]["kind"] == kind and row[name]
             ]
             groups += [charts.Group(heading, bars)] if bars else []
-        if not groups:
+        if not is_charted(results, scenario):
             continue
         medians = [bar.spread.median for group in groups for bar in group.bars]
         charts.bars(
@@ -73,6 +79,11 @@ def write_charts(results: dict, directory: Path) -> None:
             groups,
             log=min(medians) > 0 and max(medians) / min(medians) > LOGARITHMIC_FROM,
         )
+
+
+def is_charted(results: dict, scenario: str) -> bool:
+    compared = compared_figure(results["scenarios"][scenario])
+    return any(row[compared] for row in results["summary"][scenario].values())
 
 
 def write_json(results: dict, out: Path) -> None:
@@ -177,6 +188,8 @@ def all_tables(results: dict) -> str:
         if text := about_events(about):
             parts.append(text)
         parts.append(scenario_table(results, name))
+        if is_charted(results, name):
+            parts.append(f"![{about['title']}]({CHARTS}/{name}.svg)")
     if results["peers"]:
         parts.append("### PostgreSQL and Redis alone, each over its own protocol")
         parts.append(peers_table(results))
@@ -192,7 +205,9 @@ def short_table(results: dict) -> str:
     title = results["scenarios"][MAIN_SCENARIO]["title"]
     leave_out = {"client cores", "checks"}
     table = scenario_table(results, MAIN_SCENARIO, leave_out)
-    return f"{title[0].upper()}{title[1:]}. {conditions(results)}\n\n{table}"
+    charted = is_charted(results, MAIN_SCENARIO)
+    chart = f"\n\n![{title}](load_test/{CHARTS}/{MAIN_SCENARIO}.svg)" if charted else ""
+    return f"{title[0].upper()}{title[1:]}. {conditions(results)}\n\n{table}{chart}"
 
 
 def conditions(results: dict) -> str:
@@ -269,7 +284,7 @@ def failures(results: dict) -> str:
     texts = []
     for scenario, rows in results["summary"].items():
         for name, row in rows.items():
-            texts += [f"- {scenario}, {name}: {text.splitlines()[0]}" for text in row["errors"]]
+            texts += [f"- {scenario}, {name}: {' '.join(text.split())[:FAILURE_MAX]}" for text in row["errors"]]
     return "\n".join(texts)
 
 

@@ -1,11 +1,12 @@
 -- For wrk: requests for one ticket each, built once, sent one after the other in a circle.
 --
--- wrk ... URL -- FILE PIPELINED COUNT_STATUSES
+-- wrk ... URL -- FILE PIPELINED LOOK
 --   FILE            a request a line: its method, its path and its token, with tabs between them
 --   PIPELINED       so many requests in one write
---   COUNT_STATUSES  1: every answer's status is looked at, which costs wrk time; 0: wrk's own count
+--   LOOK            1: every answer is looked at, which costs wrk time; 0: wrk's own count is enough
 --
--- Prints one line of JSON, after "result ".
+-- Prints one line of JSON, after "result ". If it looked, also one with the ids of all
+-- reservations that were answered 201, after "made ".
 
 local BODY = '{"quantity":1}'
 
@@ -48,10 +49,13 @@ function init(args)
   end
   -- Threads begin apart, so that they do not ask for the same at the same time.
   at = math.floor(thread_index * #requests / 2) % #requests
-  statuses = {}
+  statuses, made = {}, {}
   if args[3] == "1" then
-    response = function(status)
+    response = function(status, _, body)
       statuses[status] = (statuses[status] or 0) + 1
+      if status == 201 then
+        made[#made + 1] = body:match('"id":"([^"]+)"')
+      end
     end
   end
 end
@@ -75,6 +79,15 @@ function done(summary, latency)
     for status, count in pairs(thread:get("statuses")) do
       seen[status] = (seen[status] or 0) + count
     end
+  end
+  local ids = {}
+  for _, thread in ipairs(threads) do
+    for _, id in ipairs(thread:get("made")) do
+      ids[#ids + 1] = id
+    end
+  end
+  if next(seen) then
+    print("made " .. table.concat(ids, " "))
   end
   local errors = summary.errors
   print("result " .. string.format(

@@ -25,7 +25,8 @@
 //! the batch under way, at most 70,000: their customers were told 201 and have no reservation. Redis
 //! has counted them, so their tickets are sold to nobody. With `after-batch` that happens only to
 //! reservations that were not answered. The same is left behind by a kill between the two steps of a
-//! cancellation.
+//! cancellation; between those of an edit, a quota that Redis alone knows; between those of a deletion,
+//! an event that sells nothing until its deletion is asked for once more.
 //!
 //! What can be oversold: nothing while both run. When Redis loses what it counted and PostgreSQL
 //! has the rows (a crash of Redis without `appendonly`, or up to a second of it with `appendfsync
@@ -82,11 +83,12 @@ const SET_QUOTA: &str = "
     redis.call('HSET', KEYS[1], 'quota', ARGV[1])
     return {0, 0}";
 
-/// 1 to cancel what is reserved. [`SHORT`]: how many that is.
+/// 1 to cancel what is reserved. [`SHORT`]: how many that is. Once more is no error: a kill may have
+/// come before PostgreSQL heard of it.
 const CLOSE: &str = "
     local event = redis.call('HMGET', KEYS[1], 'quota', 'reserved', 'deleted')
     if not event[1] then return {2, 0} end
-    if event[3] then return {3, 0} end
+    if event[3] then return {0, 0} end
     if event[2] ~= '0' and ARGV[1] ~= '1' then return {1, tonumber(event[2])} end
     redis.call('HSET', KEYS[1], 'reserved', 0, 'deleted', 1)
     return {0, 0}";
@@ -152,7 +154,7 @@ impl Redis {
         self.connections[turn % self.connections.len()].clone()
     }
 
-    /// The number that belongs to [`DONE`] or [`SHORT`].
+    /// Inside: the number that belongs to [`SHORT`].
     async fn run(&self, invocation: &ScriptInvocation<'_>) -> Result<Result<(), i64>, Refusal> {
         let (code, number): (i64, i64) = invocation.invoke_async(&mut self.connection()).await?;
         match code {
@@ -241,8 +243,15 @@ async fn seed(pool: &Pool, redis: &Redis) -> Result<i64, Refusal> {
 impl Inner {
     async fn reserve(&self, event: i64, customer: i64, quantity: i32) -> Result<Reservation, Refusal> {
         let place = self.writer.place().await?;
-        let taken = self.redis.run(self.redis.reserve.key(key(event)).arg(quantity)).await?;
-        taken.map_err(|remaining| Refusal::SoldOut { remaining: tickets(remaining) })?;
+        match self.redis.run(self.redis.reserve.key(key(event)).arg(quantity)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(remaining)) => return Err(Refusal::SoldOut { remaining: tickets(remaining) }),
+            Err(Refusal::NotFound) => {
+                tables::event(&self.pool.get().await?, event).await?.live()?;
+                return Err(lost(event));
+            }
+            Err(other) => return Err(other),
+        }
         let id = ReservationId { event, number: self.next_number.fetch_add(1, Ordering::Relaxed) };
         let reservation = Reservation { id, customer, quantity, created_at: now(), cancelled_at: None };
         let change = Change::Reserved { reservation: reservation.clone(), reserved: None };

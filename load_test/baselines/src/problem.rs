@@ -8,8 +8,12 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::{Refusal, Role};
 
+/// Boxed, since it is the rare end of every function here.
 #[derive(Debug)]
-pub(crate) struct Problem {
+pub(crate) struct Problem(Box<Parts>);
+
+#[derive(Debug)]
+struct Parts {
     status: StatusCode,
     slug: &'static str,
     title: &'static str,
@@ -21,15 +25,17 @@ pub(crate) struct Problem {
 impl Problem {
     fn new(status: u16, slug: &'static str, title: &'static str, detail: impl Into<String>) -> Problem {
         let status = StatusCode::from_u16(status).expect("the statuses here are good ones");
-        Problem { status, slug, title, detail: detail.into(), member: None, header: None }
+        Problem(Box::new(Parts { status, slug, title, detail: detail.into(), member: None, header: None }))
     }
 
-    fn with(self, name: &'static str, value: Value) -> Problem {
-        Problem { member: Some((name, value)), ..self }
+    fn with(mut self, name: &'static str, value: Value) -> Problem {
+        self.0.member = Some((name, value));
+        self
     }
 
-    fn header(self, name: HeaderName, value: &'static str) -> Problem {
-        Problem { header: Some((name, value)), ..self }
+    fn header(mut self, name: HeaderName, value: &'static str) -> Problem {
+        self.0.header = Some((name, value));
+        self
     }
 
     pub(crate) fn malformed_json(failure: &serde_json::Error) -> Problem {
@@ -155,19 +161,20 @@ impl From<Refusal> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let Parts { status, slug, title, detail, member, header } = *self.0;
         let mut body = Map::new();
-        body.insert("type".to_owned(), json!(format!("/problems/{}", self.slug)));
-        body.insert("title".to_owned(), json!(self.title));
-        body.insert("status".to_owned(), json!(self.status.as_u16()));
-        body.insert("detail".to_owned(), json!(self.detail));
-        if let Some((name, value)) = self.member {
+        body.insert("type".to_owned(), json!(format!("/problems/{}", slug)));
+        body.insert("title".to_owned(), json!(title));
+        body.insert("status".to_owned(), json!(status.as_u16()));
+        body.insert("detail".to_owned(), json!(detail));
+        if let Some((name, value)) = member {
             body.insert(name.to_owned(), value);
         }
         let body = Value::Object(body).to_string();
         let content_type = [(CONTENT_TYPE, "application/problem+json")];
-        match self.header {
-            Some(header) => (self.status, content_type, [header], body).into_response(),
-            None => (self.status, content_type, body).into_response(),
+        match header {
+            Some(header) => (status, content_type, [header], body).into_response(),
+            None => (status, content_type, body).into_response(),
         }
     }
 }

@@ -39,6 +39,12 @@ class Wrk(unittest.TestCase):
         seen = load.parse_wrk(captured("wrk-killed.txt"))
         self.assertEqual((seen.created, seen.errors), (12125, 240))
 
+    def test_what_was_made(self):
+        self.assertEqual(load.parse_made("made 1-1 4-2 1-2\nresult {}\n"), ["1-1", "4-2", "1-2"])
+        self.assertEqual(load.parse_made("made \nresult {}\n"), [])
+        with self.assertRaises(load.LoadError):
+            load.parse_made(captured("wrk.txt"))
+
     def test_no_result(self):
         with self.assertRaisesRegex(load.LoadError, "unable to connect"):
             load.parse_wrk("unable to connect to 127.0.0.1:1 Connection refused\n")

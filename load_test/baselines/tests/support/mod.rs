@@ -41,7 +41,7 @@ fn wait_for(what: &str, is_there: impl Fn() -> bool) {
     }
 }
 
-pub struct PostgreSql {
+pub(crate) struct PostgreSql {
     process: Child,
     port: u16,
     folder: TempDir,
@@ -49,7 +49,7 @@ pub struct PostgreSql {
 
 impl PostgreSql {
     /// With its defaults: `fsync` and `synchronous_commit` are on.
-    pub fn start() -> PostgreSql {
+    pub(crate) fn start() -> PostgreSql {
         let folder = folder();
         let port = free_port();
         let data = folder.path().join("data");
@@ -84,7 +84,7 @@ impl PostgreSql {
     }
 
     /// A connection string to a database of its own.
-    pub fn database(&self, name: &str) -> String {
+    pub(crate) fn database(&self, name: &str) -> String {
         let create = Command::new(program("createdb"))
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", name])
             .status();
@@ -123,7 +123,7 @@ fn program(name: &str) -> PathBuf {
     found.pop().unwrap_or_else(|| PathBuf::from(name))
 }
 
-pub struct Redis {
+pub(crate) struct Redis {
     process: Child,
     port: u16,
     _folder: TempDir,
@@ -131,7 +131,7 @@ pub struct Redis {
 
 impl Redis {
     /// With every change on disk before it is answered.
-    pub fn start() -> Redis {
+    pub(crate) fn start() -> Redis {
         let folder = folder();
         let port = free_port();
         let process = Command::new("setpriv")
@@ -145,7 +145,7 @@ impl Redis {
         Redis { process, port, _folder: folder }
     }
 
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 }
@@ -157,13 +157,13 @@ impl Drop for Redis {
 }
 
 /// The program, with a secret for tokens that outlives it.
-pub struct Server {
+pub(crate) struct Server {
     process: Child,
-    pub address: String,
+    pub(crate) address: String,
 }
 
 impl Server {
-    pub fn start(arguments: &[String]) -> Server {
+    pub(crate) fn start(arguments: &[String]) -> Server {
         let mut process = Command::new("setpriv")
             .args(["--pdeathsig=KILL", env!("CARGO_BIN_EXE_baselines")])
             .args(arguments)
@@ -178,7 +178,7 @@ impl Server {
         Server { process, address }
     }
 
-    pub fn end(mut self, signal: Signal) -> ExitStatus {
+    pub(crate) fn end(mut self, signal: Signal) -> ExitStatus {
         end(&mut self.process, signal)
     }
 }
@@ -190,7 +190,7 @@ impl Drop for Server {
 }
 
 /// 32 bytes in a file.
-pub fn secret() -> (TempDir, String) {
+pub(crate) fn secret() -> (TempDir, String) {
     let folder = folder();
     let path: &Path = &folder.path().join("secret");
     fs::write(path, b"0123456789abcdef0123456789abcdef").expect("room");
@@ -200,22 +200,22 @@ pub fn secret() -> (TempDir, String) {
 }
 
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub location: Option<String>,
-    pub body: Value,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) location: Option<String>,
+    pub(crate) body: Value,
 }
 
 impl Answer {
     #[track_caller]
-    pub fn is(self, status: u16) -> Answer {
+    pub(crate) fn is(self, status: u16) -> Answer {
         assert_eq!(self.status, status, "{self:?}");
         self
     }
 
     /// A problem of this kind.
     #[track_caller]
-    pub fn problem(self, status: u16, slug: &str) -> Answer {
+    pub(crate) fn problem(self, status: u16, slug: &str) -> Answer {
         assert_eq!(self.body["type"], format!("/problems/{slug}"), "{self:?}");
         assert_eq!(self.body["status"], status, "{self:?}");
         self.is(status)
@@ -224,46 +224,46 @@ impl Answer {
 
 /// Someone, with one connection after the other kept open.
 #[derive(Clone)]
-pub struct Client {
+pub(crate) struct Client {
     agent: ureq::Agent,
     address: String,
     token: Option<String>,
 }
 
 impl Client {
-    pub fn new(server: &Server) -> Client {
+    pub(crate) fn new(server: &Server) -> Client {
         let config = ureq::Agent::config_builder().http_status_as_error(false);
         let agent = config.timeout_global(Some(PATIENCE)).build().into();
         Client { agent, address: server.address.clone(), token: None }
     }
 
-    pub fn with_token(&self, token: &str) -> Client {
+    pub(crate) fn with_token(&self, token: &str) -> Client {
         Client { token: Some(token.to_owned()), ..self.clone() }
     }
 
-    pub fn log_in(&self, username: &str, password: &str) -> Client {
+    pub(crate) fn log_in(&self, username: &str, password: &str) -> Client {
         let credentials = serde_json::json!({"username": username, "password": password});
         let answer = self.send("POST", "/api/v1/sessions", &credentials.to_string()).is(201);
         self.with_token(answer.body["token"].as_str().expect("a token"))
     }
 
-    pub fn token(&self) -> &str {
+    pub(crate) fn token(&self) -> &str {
         self.token.as_deref().expect("somebody logged in")
     }
 
-    pub fn get(&self, path: &str) -> Answer {
+    pub(crate) fn get(&self, path: &str) -> Answer {
         self.send("GET", path, "")
     }
 
-    pub fn delete(&self, path: &str) -> Answer {
+    pub(crate) fn delete(&self, path: &str) -> Answer {
         self.send("DELETE", path, "")
     }
 
-    pub fn post(&self, path: &str, body: Value) -> Answer {
+    pub(crate) fn post(&self, path: &str, body: Value) -> Answer {
         self.send("POST", path, &body.to_string())
     }
 
-    pub fn send(&self, method: &str, path: &str, body: &str) -> Answer {
+    pub(crate) fn send(&self, method: &str, path: &str, body: &str) -> Answer {
         let mut request = ureq::http::Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.address))
