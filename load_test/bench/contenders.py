@@ -160,17 +160,17 @@ class Ours(Contender):
 
 
 class Front(Ours):
-    """Our server without a shard behind it: requests are read, routed and answered; no token is verified."""
+    """Our server without a shard behind it: requests are read and routed, tokens verified, and answered."""
 
     kind = "ceiling"
 
     def __init__(self) -> None:
-        super().__init__("front", "our front without a shard (`GET /livez`)", "memory", 1)
+        super().__init__("front", "our front without a shard (`GET /api/v1/users/me`)", "memory", 1)
         self.durability = NO_SALE
 
     def start(self, setup: Setup) -> Stand:
         stand = super().start(setup)
-        return replace(stand, target="GET /livez")
+        return replace(stand, target="GET /api/v1/users/me")
 
 
 class Baseline(Contender):
