@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import shutil
 import signal
 import sys
 import time
@@ -123,6 +124,7 @@ def compare(options: argparse.Namespace) -> int:
     ensure_tools({scenario.tool for scenario, _ in planned})
     taking_part = {contender.name: contender for _, chosen in planned for contender in chosen}
     failed = prepare(taking_part)
+    shutil.rmtree(runner.FAILED, ignore_errors=True)
 
     run_count = options.repeats * sum(len(chosen) for _, chosen in planned)
     seconds = options.repeats * sum(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 import subprocess
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -218,6 +219,8 @@ def install_oha() -> None:
     print(f"installing oha {OHA_VERSION} under {TOOLS} (some minutes, once)", flush=True)
     command = ["cargo", "install", "oha", "--version", OHA_VERSION, "--locked", "--root", TOOLS]
     process.run(command, seconds=3600, environment={"CARGO_TARGET_DIR": str(TOOLS / "build")})
+    # A gigabyte that nobody needs again.
+    shutil.rmtree(TOOLS / "build")
 
 
 def _result_line(output: str) -> dict:

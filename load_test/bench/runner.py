@@ -12,6 +12,8 @@ from .contenders import TARGET, Contender, Setup, Stand
 from .scenarios import CONNECTIONS, Layout, Scenario
 
 WORK = TARGET / "compare"
+# The logs of contenders that failed.
+FAILED = WORK / "failed"
 
 # Connections, caches, the first checkpoints: not measured.
 WARM_UP_SECONDS = 1
@@ -38,7 +40,7 @@ def measure(contender: Contender, scenario: Scenario, seconds: int, run_name: st
             stand = contender.start(setup)
             sample = _measure_stand(contender, scenario, layout, setup, stand, seconds)
         except Exception:
-            _keep_logs(directory, WORK / "failed" / run_name)
+            _keep_logs(directory, FAILED / run_name)
             raise
     return {**sample, "load_average": load_average}
 
