@@ -5,9 +5,11 @@
 //! answers may go out is the desk's to say.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use futures_lite::future;
 use shards::desk::Desk;
 use shards::ids::Timestamp;
 use shards::limits::BATCH_MAX;
@@ -38,11 +40,28 @@ pub(crate) struct Pump {
     hear: Box<dyn Fn() -> bool>,
     /// Moving average of how long a commit waits for its disk.
     disk_wait: Duration,
+    company: Company,
     /// Records of a commit.
     batch_max: usize,
     pace: Pace,
     metrics: &'static CoreMetrics,
 }
+
+/// Whether clients who are answered ask again at once: then a commit is worth waiting for them.
+#[derive(Default)]
+struct Company {
+    /// By the latest commit.
+    answered: usize,
+    /// Taken in since.
+    came: usize,
+    /// They did, the last time that they were waited for.
+    comes_back: bool,
+    /// Since then.
+    commits_alone: u32,
+}
+
+/// After so many commits that waited for nobody, one waits, to see whether that has become worth it.
+const COMMITS_ALONE_MAX: u32 = 16;
 
 /// What the pump makes of a slow disk.
 #[derive(Clone, Copy)]
@@ -98,7 +117,8 @@ impl Pump {
         let (desk, log) = (Desk::new(shard), LogSeat::Here(log));
         let hear = Box::new(hear);
         let (disk_wait, pace) = (Duration::ZERO, Pace::USUAL);
-        Pump { desk, log, inbox, mesh, hear, disk_wait, batch_max, pace, metrics }
+        let company = Company::default();
+        Pump { desk, log, inbox, mesh, hear, disk_wait, company, batch_max, pace, metrics }
     }
 
     /// Commits on this core as soon as it can, however slow the disk is: for benches without a runtime.
@@ -152,6 +172,7 @@ impl Pump {
                 break;
             }
             let Some(ShardRequest { ask, reply_to }) = self.inbox.pop() else { break };
+            self.company.came += 1;
             self.desk.take_in(now, ask, reply_to);
         }
         self.answer();
@@ -165,12 +186,20 @@ impl Pump {
     }
 
     /// Before a commit, takes in what comes meanwhile: clients who were just answered, and whose
-    /// next requests would else have to wait for the commit after this one. For as long as there
-    /// is something new, and no longer than a commit waits for its disk.
+    /// next requests would else have to wait for the commit after this one.
     async fn gather(&mut self) {
         if !self.log_is_here() || self.desk.is_empty() {
             return;
         }
+        if self.disk_is_slow() {
+            self.await_company().await;
+        } else {
+            self.hear_company().await;
+        }
+    }
+
+    /// For as long as there is something new, and no longer than a commit waits for its disk.
+    async fn hear_company(&mut self) {
         let end = Instant::now() + self.disk_wait.min(self.pace.gather_max);
         while !self.batch_is_full() && Instant::now() < end {
             // The connections write their answers and read what they have heard of.
@@ -183,11 +212,47 @@ impl Pump {
         }
     }
 
+    /// Until as many came as were answered, or half of the time is over that a commit waits for its
+    /// disk: two halves of the clients that take turns get half of what the disk can do.
+    async fn await_company(&mut self) {
+        if !self.company.comes_back && self.company.commits_alone < COMMITS_ALONE_MAX {
+            self.company.commits_alone += 1;
+            return;
+        }
+        let inbox = Rc::clone(&self.inbox);
+        let mut time = pin!(rt::sleep(self.disk_wait / 2));
+        while self.company.came < self.company.answered && !self.batch_is_full() {
+            let is_over = future::or(
+                async {
+                    inbox.signal.wait().await;
+                    false
+                },
+                async {
+                    time.as_mut().await;
+                    true
+                },
+            );
+            if is_over.await {
+                break;
+            }
+            self.take_in();
+        }
+        let Company { answered, came, .. } = self.company;
+        self.company.comes_back = came * 4 >= answered * 3;
+        self.company.commits_alone = 0;
+    }
+
+    /// Commits are made beside the core.
+    fn disk_is_slow(&self) -> bool {
+        self.disk_wait > self.pace.inline_commit_max
+    }
+
     /// Makes the open batch durable, if there is one and the log is here.
     fn commit(&mut self) {
+        let is_slow = self.disk_is_slow();
         let LogSeat::Here(log) = &mut self.log else { return };
         let Some(batch) = self.desk.begin_commit() else { return };
-        if self.disk_wait > self.pace.inline_commit_max {
+        if is_slow {
             self.send_log_away(Job::Append(batch));
             return;
         }
@@ -204,6 +269,7 @@ impl Pump {
                 self.disk_wait = (self.disk_wait * 7 + waited) / 8;
                 self.metrics.commits.add(1);
                 self.metrics.records.add(batch.entries.len() as u64);
+                (self.company.answered, self.company.came) = (batch.entries.len(), 0);
                 self.desk.finish_commit(batch);
             }
             Err(AppendError::RolledBack(error)) => {
