@@ -138,7 +138,9 @@ impl Pump {
             if !self.desk.shard().is_read_only() {
                 self.gather().await;
                 self.commit();
-            } else if self.log_is_here() && !stop.get() {
+            }
+            // Also when the commit just now found no room, and nobody asks for anything more.
+            if self.desk.shard().is_read_only() && self.log_is_here() && !stop.get() {
                 self.send_log_away(Job::Probe);
             }
             if !self.inbox.is_empty() && (self.log_is_here() || !self.batch_is_full()) {

@@ -153,6 +153,31 @@ fn a_full_disk_is_survived() {
     assert_eq!(everything(&server.client(), &admin, &events), last);
 }
 
+/// Room is looked for even when nobody asks the shard for anything.
+#[test]
+#[ignore = "needs root, for a small tmpfs"]
+fn room_is_found_without_a_request() {
+    let disk = SmallDisk::mount();
+    let stage = Stage::open(&disk.data(), 1);
+    let path = format!("/api/v1/events/{}/reservations", stage.event(1_000_000));
+    let reserve = || stage.cust1.post(&path, &json!({ "quantity": 1 }));
+    disk.fill();
+    let refused = loop {
+        let answer = reserve();
+        if answer.status != 201 {
+            break answer;
+        }
+    };
+    check_refused(refused);
+    disk.make_room();
+    let start = Instant::now();
+    while !stage.server.stderr().contains("the disk has room again") {
+        assert!(start.elapsed() < Duration::from_secs(60), "nobody looks for room");
+        thread::sleep(Duration::from_millis(50));
+    }
+    reserve().expect(201);
+}
+
 /// What was acknowledged to one of many who buy while the disk fills and empties.
 #[derive(Default)]
 struct Bought {

@@ -131,7 +131,8 @@ async fn linger(stream: &Stream, watch: &Watch) {
     }
     watch.read_until(watch.now().after(LINGER));
     let mut unheard = Vec::with_capacity(READ_ON_BYTES);
-    while readable(stream, watch).await {
+    // Also of a client that never lets the socket run empty.
+    while !watch.has_expired() && readable(stream, watch).await {
         unheard.clear();
         match stream.read(&mut unheard) {
             Ok(1..) => {}

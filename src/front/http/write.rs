@@ -96,7 +96,9 @@ impl Response {
     /// With its body, unless that is larger than [`BODY_AT_ONCE_MAX`].
     pub fn write(&self, envelope: &Envelope<'_>, out: &mut Vec<u8>) {
         let mut number = itoa::Buffer::new();
-        out.reserve(HEAD_BYTES + self.body.len());
+        let has_body = !envelope.omit_body && self.body.len() <= BODY_AT_ONCE_MAX;
+        let body: &[u8] = if has_body { &self.body } else { &[] };
+        out.reserve(HEAD_BYTES + body.len());
         let put = |out: &mut Vec<u8>, part: &str| out.extend_from_slice(part.as_bytes());
         put(out, "HTTP/1.1 ");
         put(out, number.format(self.status));
@@ -127,9 +129,7 @@ impl Response {
             put(out, "\r\nConnection: keep-alive");
         }
         put(out, "\r\n\r\n");
-        if !envelope.omit_body && self.body.len() <= BODY_AT_ONCE_MAX {
-            out.extend_from_slice(&self.body);
-        }
+        out.extend_from_slice(body);
     }
 }
 
@@ -222,6 +222,26 @@ mod tests {
             let mut out = Vec::new();
             RequestId::Made { core, number }.write(&mut out);
             assert_eq!(str::from_utf8(&out), Ok(text));
+        }
+    }
+
+    #[test]
+    fn no_room_is_made_for_a_body_that_is_not_written() {
+        let request_id = RequestId::Made { core: 0, number: 0 };
+        for (size, omit_body) in [(BODY_AT_ONCE_MAX, true), (BODY_AT_ONCE_MAX + 1, false)] {
+            let response = Response::new(200, JSON, vec![b' '; size]);
+            let date = "Sun, 06 Nov 1994 08:49:37 GMT";
+            let envelope = Envelope {
+                request_id: &request_id,
+                date,
+                close: false,
+                announce_keep_alive: false,
+                omit_body,
+            };
+            let mut out = Vec::new();
+            response.write(&envelope, &mut out);
+            assert!(out.ends_with(b"\r\n\r\n"), "the head alone");
+            assert!(out.capacity() <= 2 * HEAD_BYTES, "{} bytes for a head", out.capacity());
         }
     }
 
