@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use async_lock::Mutex;
 use shards::ids::{EventId, Quantity, UserId};
-use shards::limits::BATCH_MAX;
+use shards::limits::COMMIT_RECORDS_MAX;
 use shards::log::{Log, MemoryLog};
 use shards::shard::Shard;
 
@@ -228,7 +228,7 @@ fn parts(
         limits: Limits::default(),
         patience: Patience::default(),
         calls_in_flight_max: CALLS_IN_FLIGHT_DEFAULT,
-        batch_max: BATCH_MAX,
+        batch_max: COMMIT_RECORDS_MAX,
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use shards::limits::{BATCH_MAX, SHARD_COUNT_MAX};
+use shards::limits::{COMMIT_RECORDS_MAX, SHARD_COUNT_MAX};
 use tracing_subscriber::EnvFilter;
 
 use crate::admin;
@@ -90,8 +90,8 @@ struct ServeOptions {
     #[arg(long, env = "BOXOFFICE_MAX_IN_FLIGHT", value_name = "N", default_value_t = CALLS_IN_FLIGHT_DEFAULT, value_parser = in_flight_count)]
     max_in_flight: usize,
 
-    /// Changes that one commit makes durable at most; 1 gives each a commit of its own [1 to 1024]
-    #[arg(long, env = "BOXOFFICE_MAX_BATCH", value_name = "N", default_value_t = BATCH_MAX, value_parser = batch_size)]
+    /// Changes that one commit makes durable at most; 1 gives each a commit of its own [1 to 65536]
+    #[arg(long, env = "BOXOFFICE_MAX_BATCH", value_name = "N", default_value_t = COMMIT_RECORDS_MAX, value_parser = batch_size)]
     max_batch: usize,
 
     #[command(flatten)]
@@ -238,7 +238,7 @@ fn in_flight_count(text: &str) -> Result<usize, String> {
 }
 
 fn batch_size(text: &str) -> Result<usize, String> {
-    whole_number(text, 1..=BATCH_MAX)
+    whole_number(text, 1..=COMMIT_RECORDS_MAX)
 }
 
 fn target_bytes(text: &str) -> Result<usize, String> {

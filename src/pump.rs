@@ -63,6 +63,9 @@ struct Company {
 /// After so many commits that waited for nobody, one waits, to see whether that has become worth it.
 const COMMITS_ALONE_MAX: u32 = 16;
 
+/// However slow the disk is: one that stalled once is not to make the next clients wait too.
+const GATHER_MAX: Duration = Duration::from_millis(5);
+
 /// What the pump makes of a slow disk.
 #[derive(Clone, Copy)]
 struct Pace {
@@ -73,7 +76,7 @@ struct Pace {
 }
 
 impl Pace {
-    const USUAL: Pace = Pace { inline_commit_max: INLINE_COMMIT_MAX, gather_max: Duration::MAX };
+    const USUAL: Pace = Pace { inline_commit_max: INLINE_COMMIT_MAX, gather_max: GATHER_MAX };
     /// Needs no runtime.
     const BY_HAND: Pace = Pace { inline_commit_max: Duration::MAX, gather_max: Duration::ZERO };
 }
@@ -222,7 +225,7 @@ impl Pump {
             return;
         }
         let inbox = Rc::clone(&self.inbox);
-        let mut time = pin!(rt::sleep(self.disk_wait / 2));
+        let mut time = pin!(rt::sleep((self.disk_wait / 2).min(self.pace.gather_max)));
         while self.company.came < self.company.answered && !self.batch_is_full() {
             let is_over = future::or(
                 async {

@@ -1008,7 +1008,7 @@ fn metrics_count() {
 /// Requests that come in one segment share commits, but for the bound.
 #[test]
 fn a_commit_has_no_more_changes_than_it_may() {
-    for (batch_max, commits) in [("1", 12..=12), ("5", 3..=12), ("1024", 1..=12)] {
+    for (batch_max, commits) in [("1", 12..=12), ("5", 3..=12), ("65536", 1..=12)] {
         let data = tempdir().unwrap();
         let stage =
             Stage::on(Server::start(data.path(), &["--demo", "--shards", "1", "--max-batch", batch_max]));

@@ -25,7 +25,10 @@ pub const PAGE_LIMIT_MAX: usize = 100;
 /// What a list gives when it is not told.
 pub const PAGE_LIMIT_DEFAULT: usize = 50;
 
-/// Commands and queries that one batch takes in: keeps its CPU time near 1 ms,
+/// Records of one commit, unless it is told otherwise: what one core may have in flight at most.
+pub const COMMIT_RECORDS_MAX: usize = 65_536;
+
+/// Commands and queries that are taken in at a time: keeps its CPU time near 1 ms,
 /// so that a read behind it does not wait longer than for a slow disk sync.
 pub const BATCH_MAX: usize = 1024;
 

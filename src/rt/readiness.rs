@@ -88,7 +88,11 @@ impl Sockets {
             Err(error) => panic!("waiting for sockets: {error}"),
         }
         let sockets = self.sockets.borrow();
-        events.iter().for_each(|event| sockets[event.data.u64() as usize].hear(event.flags));
+        for event in &*events {
+            if let Some(sides) = sockets.get(event.data.u64() as usize) {
+                sides.hear(event.flags);
+            }
+        }
         events.len()
     }
 
