@@ -7,7 +7,7 @@ use boxoffice::bench::OneCore;
 use boxoffice::front::api::{quantity_asked_for, reservation_created};
 use boxoffice::front::auth::{bearer, now};
 use boxoffice::front::http::parse::{Limits, Method, Parser, Progress, Request};
-use boxoffice::front::http::write::{Envelope, RequestId, Response};
+use boxoffice::front::http::write::Response;
 use boxoffice::front::problem::{Kind, Problem};
 use boxoffice::front::router::{Routed, find};
 use boxoffice::front::verified::Verified;
@@ -16,7 +16,7 @@ use shards::log::MemoryLog;
 
 mod support;
 
-use support::{request, shard_with_events, token_of, tokens, view};
+use support::{ENVELOPE, request, shard_with_events, token_of, tokens, view};
 
 fn edge(criterion: &mut Criterion) {
     let tokens = tokens();
@@ -92,21 +92,14 @@ fn answers(criterion: &mut Criterion) {
 }
 
 fn write(bencher: &mut Bencher<'_>, response: &Response) {
-    let envelope = Envelope {
-        request_id: &RequestId::Made { core: 0x0123_abcd, number: 0x1234 },
-        date: "Sun, 06 Nov 1994 08:49:37 GMT",
-        close: false,
-        announce_keep_alive: false,
-        omit_body: false,
-    };
     let mut out = Vec::with_capacity(4096);
     bencher.iter(|| {
         out.clear();
-        black_box(response).write(black_box(&envelope), &mut out);
+        black_box(response).write(black_box(&ENVELOPE), &mut out);
     });
 }
 
-/// From request bytes to answer bytes on one core, without the runtime and the kernel; in memory.
+/// From request bytes to answer bytes on one core, over sockets, without the runtime; in memory.
 fn whole(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("whole");
     for count in [1, 80] {

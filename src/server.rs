@@ -246,8 +246,12 @@ enum Report {
 impl CorePart {
     async fn run(self) {
         let _ = self.report.send(Report::Started);
-        let Assembled { front, pump, inbox, sockets } = match self.parts.assemble().await {
-            Ok(assembled) => assembled,
+        let opened = self.parts.assemble().await.and_then(|core| {
+            let listener = self.listener.listen(&core.sockets)?;
+            Ok((core, listener))
+        });
+        let (Assembled { front, pump, inbox, sockets }, listener) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 let _ = self.report.send(Report::Failed(error));
                 return;
@@ -264,13 +268,6 @@ impl CorePart {
         });
         rt::spawn(Rc::clone(&front.deadlines).sweep());
         rt::spawn(Rc::clone(&sockets).attend());
-        let listener = match self.listener.listen(&sockets) {
-            Ok(listener) => listener,
-            Err(error) => {
-                let _ = self.report.send(Report::Failed(error));
-                return;
-            }
-        };
         let _ = self.report.send(Report::Listens);
         acceptor::run(Rc::clone(&front), listener).await;
 

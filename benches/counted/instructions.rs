@@ -13,7 +13,7 @@ use std::mem;
 use boxoffice::front::api::{Api, quantity_asked_for, reservation_created};
 use boxoffice::front::auth::{bearer, now};
 use boxoffice::front::http::parse::{Limits, Method, Parser, Progress, Request};
-use boxoffice::front::http::write::{Envelope, RequestId, Response};
+use boxoffice::front::http::write::Response;
 use boxoffice::front::router::{Routed, find};
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
 use shards::command::Ask;
@@ -186,16 +186,9 @@ fn respond(view: ReservationView) {
 #[library_benchmark]
 #[bench::created(reservation_created(support::view()))]
 fn write(response: Response) {
-    let envelope = Envelope {
-        request_id: &RequestId::Made { core: 0x0123_abcd, number: 0x1234 },
-        date: "Sun, 06 Nov 1994 08:49:37 GMT",
-        close: false,
-        announce_keep_alive: false,
-        omit_body: false,
-    };
     let mut out = Vec::with_capacity(4096);
     for _ in 0..RESERVATIONS {
-        black_box(&response).write(black_box(&envelope), &mut out);
+        black_box(&response).write(black_box(&support::ENVELOPE), &mut out);
         out.clear();
     }
     mem::forget(response);

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use boxoffice::front::auth::Tokens;
+use boxoffice::front::http::write::{Envelope, RequestId};
 use shards::command::{Command, CreateEvent, CreateUser, EventName};
 use shards::ids::{Epoch, EventId, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use shards::limits::{QUOTA_MAX, SLOT_COUNT};
@@ -90,6 +91,15 @@ pub(crate) fn view() -> ReservationView {
         cancelled_at: None,
     }
 }
+
+/// What an answer's bytes depend on beside itself.
+pub(crate) const ENVELOPE: Envelope<'static> = Envelope {
+    request_id: &RequestId::Made { core: 0x0123_abcd, number: 0x1234 },
+    date: "Sun, 06 Nov 1994 08:49:37 GMT",
+    close: false,
+    announce_keep_alive: false,
+    omit_body: false,
+};
 
 /// A fresh log file, which goes with its directory.
 pub(crate) fn sqlite_log(synchronous: Synchronous) -> (SqliteLog, TempDir) {

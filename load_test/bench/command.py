@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
@@ -32,29 +30,12 @@ FORMAT = 1
 
 def main() -> int:
     options = parse()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # Also where it was started in the background by a shell, which has it ignored there.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     if options.report_only:
         report.write_all(json.loads(options.out.read_text()), options.out, publish=options.out == RESULTS)
         return 0
-    runner.WORK.mkdir(parents=True, exist_ok=True)
-    lock = (runner.WORK / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("another comparison is running here; wait for it", file=sys.stderr)
-        return 2
-    try:
-        return compare(options)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; what was measured is in {PARTIAL_RESULTS}", file=sys.stderr)
-        return 130
-    except (process.ProcessError, tools.ToolError) as reason:
-        print(f"compare: {reason}", file=sys.stderr)
-        return 2
-    finally:
-        process.end_all()
+    return runner.alone(
+        "compare", PARTIAL_RESULTS, lambda: compare(options), (process.ProcessError, tools.ToolError)
+    )
 
 
 def parse() -> argparse.Namespace:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import resource
-import signal
 import sys
 import time
 from pathlib import Path
@@ -33,29 +31,7 @@ def main() -> int:
     if options.report_only:
         write(json.loads(options.out.read_text()), options)
         return 0
-    # Also when a script started this in the background, where Ctrl-C is ignored.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # One machine, one measurement at a time: the same lock as that of load_test/compare.
-    runner.WORK.mkdir(parents=True, exist_ok=True)
-    lock = (runner.WORK / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        print("growth: another measurement is running here; wait for it", file=sys.stderr)
-        return 2
-    bench = Bench(options.seconds, curves.QUICK_CUSTOMER_COUNT if options.quick else curves.CUSTOMER_COUNT)
-    try:
-        return measure(options, bench)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; what was measured is in {PARTIAL_RESULTS}", file=sys.stderr)
-        return 130
-    except (*curves.FAULTS, tools.ToolError) as reason:
-        print(f"growth: {reason}", file=sys.stderr)
-        return 2
-    finally:
-        process.end_all()
-        bench.clean_up()
+    return runner.alone("growth", PARTIAL_RESULTS, lambda: measure_all(options), (*curves.FAULTS, tools.ToolError))
 
 
 def parse() -> argparse.Namespace:
@@ -84,6 +60,16 @@ def parse() -> argparse.Namespace:
     if options.report_only and not options.out.exists():
         parser.error(f"--report-only: there is no {options.out}")
     return options
+
+
+def measure_all(options: argparse.Namespace) -> int:
+    bench = Bench(options.seconds, curves.QUICK_CUSTOMER_COUNT if options.quick else curves.CUSTOMER_COUNT)
+    try:
+        return measure(options, bench)
+    finally:
+        # Its directories are removed behind the servers that are in them.
+        process.end_all()
+        bench.clean_up()
 
 
 def measure(options: argparse.Namespace, bench: Bench) -> int:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable
 from urllib.parse import urlsplit
 
 from . import process, tools
@@ -67,60 +65,32 @@ def ask(url: str, event: int, token: str) -> Answer:
         connection.close()
 
 
-class Nginx:
-    """An nginx of its own under `directory`, which `close` removes."""
+class Nginx(process.PrivateServer):
+    """An nginx of its own."""
 
-    def __init__(
-        self,
-        directory: Path,
-        answer: Answer,
-        *,
-        workers: int,
-        cpus: Iterable[int] | None = None,
-        connections: int = 4096,
-    ) -> None:
-        """`connections` are those of each worker."""
-        self.directory = directory.resolve()
-        self.port = process.free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._text = configuration(
-            answer, directory=self.directory, port=self.port, workers=workers, connections=connections
-        )
-        self._cpus = cpus
-        self.server: process.Server | None = None
-        try:
-            self.directory.mkdir(parents=True)
-            self.start()
-        except BaseException:
-            self.close()
-            raise
+    def __init__(self, directory: Path, answer: Answer, *, workers: int, connections: int = 4096, **placed) -> None:
+        """`connections` are those of each worker; `placed` as of `PrivateServer`."""
+        self._answer = answer
+        self._workers = workers
+        self._connections = connections
+        super().__init__(directory, **placed)
 
-    def __enter__(self) -> Nginx:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         file = self.directory / "nginx.conf"
-        file.write_text(self._text)
-        command = [tools.require("nginx"), "-p", self.directory, "-c", file, "-e", "stderr"]
-        self.server = process.Server(command, log=self.directory / "log", cpus=self._cpus, directory=self.directory)
-        self.server.wait_until(lambda: process.listens(self.port), "connections on its port")
-
-    def stop(self) -> None:
-        server, self.server = self.server, None
-        server.stop()
-
-    def kill(self) -> None:
-        server, self.server = self.server, None
-        server.kill()
-
-    def close(self) -> None:
-        """Ends the server if it runs, and removes all that it left."""
-        if self.server is not None:
-            self.kill()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        text = configuration(
+            self._answer,
+            directory=self.directory,
+            port=self.port,
+            workers=self._workers,
+            connections=self._connections,
+        )
+        file.write_text(text)
+        server = self.run([tools.require("nginx"), "-p", self.directory, "-c", file, "-e", "stderr"])
+        server.wait_until(lambda: process.listens(self.port), "connections on its port")
 
 
 def configuration(answer: Answer, *, directory: Path, port: int, workers: int, connections: int) -> str:

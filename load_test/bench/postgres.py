@@ -89,45 +89,21 @@ class Run:
         return asdict(self)
 
 
-class Postgres:
-    """A cluster of its own under `directory`, made at the start and removed by `close`."""
+class Postgres(process.PrivateServer):
+    """A cluster of its own."""
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        cpus: Iterable[int] | None = None,
-        preload: Path | None = None,
-        environment: dict[str, str] | None = None,
-    ) -> None:
-        """`cpus` holds for all of its processes. `preload` (such as the library of slow_sync.c) goes into
-        each of them, with `environment`."""
-        self.directory = directory.resolve()
-        self.port = process.free_port()
-        self._cpus = cpus
-        self._environment = dict(environment or {})
-        if preload is not None:
-            self._environment["LD_PRELOAD"] = str(preload.resolve())
-        self._as_user = as_ordinary_user(self.directory.parent)
+    # Disconnects everyone.
+    stop_signal = signal.SIGINT
+
+    def __init__(self, directory: Path, **placed) -> None:
+        """`placed` as of `PrivateServer`."""
+        self._as_user = as_ordinary_user(directory.resolve().parent)
         # A socket's path may have 107 bytes: too few for one under a deep directory.
         self.sockets = Path(tempfile.mkdtemp(prefix="boxoffice-postgres."))
-        self.server: process.Server | None = None
-        try:
-            self._make()
-            self.start()
-            self.reset()
-        except BaseException:
-            self.close()
-            raise
+        super().__init__(directory, **placed)
 
-    def __enter__(self) -> Postgres:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
-
-    def _make(self) -> None:
-        self.directory.mkdir(parents=True)
+    def make(self) -> None:
+        super().make()
         if self._as_user:
             user = pwd.getpwnam(ordinary_user())
             for path in (self.directory, self.sockets):
@@ -136,35 +112,17 @@ class Postgres:
         process.run([*self._as_user, *command, "--encoding=UTF8", "--locale=C"], directory=self.directory)
 
     def start(self) -> None:
-        """Starts the server, also on what a killed one left, and waits until it answers."""
         options = [f"--{name}={value}" for name, value in SETTINGS.items()]
         options += [f"--port={self.port}", "--listen_addresses=127.0.0.1", f"--unix_socket_directories={self.sockets}"]
-        self.server = process.Server(
-            [*self._as_user, tools.require("postgres"), "-D", self.directory / "data", *options],
-            log=self.directory / "log",
-            cpus=self._cpus,
-            environment=self._environment,
-            directory=self.directory,
-        )
-        self.server.wait_for_line("database system is ready to accept connections")
-
-    def stop(self) -> None:
-        """Disconnects everyone and ends in order."""
-        server, self.server = self.server, None
-        server.stop(signal.SIGINT)
-
-    def kill(self) -> None:
-        """SIGKILL to all of its processes."""
-        server, self.server = self.server, None
-        server.kill()
+        server = self.run([*self._as_user, tools.require("postgres"), "-D", self.directory / "data", *options])
+        server.wait_for_line("database system is ready to accept connections")
 
     def close(self) -> None:
-        """Ends the server if it runs, and removes all that it left."""
         if self.server is not None:
             self.kill()
         _remove_shared_memory(self.directory / "data" / "postmaster.pid")
-        shutil.rmtree(self.directory, ignore_errors=True)
         shutil.rmtree(self.sockets, ignore_errors=True)
+        super().close()
 
     def sql(self, text: str) -> list[list[str]]:
         """Runs statements, and returns the rows of the last."""

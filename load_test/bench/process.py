@@ -14,7 +14,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Sequence
+from typing import Iterable, Self, Sequence
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -147,6 +147,80 @@ class Server:
 
     def _last_output(self) -> str:
         return "\n".join(self.output().splitlines()[-15:])
+
+
+class PrivateServer:
+    """A server of its own under `directory`, on a port of 127.0.0.1 that was free; `close` removes both.
+
+    What it is made of says who inherits: `make` before the first start, `start` each time,
+    `reset` behind the first.
+    """
+
+    stop_signal = signal.SIGTERM
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        cpus: Iterable[int] | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        """`cpus` and `environment` hold for all of its processes."""
+        self.directory = directory.resolve()
+        self.port = free_port()
+        self.server: Server | None = None
+        self._cpus = cpus
+        self._environment = environment
+        try:
+            self.make()
+            self.start()
+            self.reset()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def make(self) -> None:
+        self.directory.mkdir(parents=True)
+
+    def start(self) -> None:
+        """Starts the server, also on what a killed one left, and waits until it answers."""
+        raise NotImplementedError
+
+    def reset(self) -> None:
+        """What a load is to find."""
+
+    def stop(self) -> None:
+        """Ends in order, whoever is connected."""
+        server, self.server = self.server, None
+        server.stop(self.stop_signal)
+
+    def kill(self) -> None:
+        """SIGKILL to all of its processes."""
+        server, self.server = self.server, None
+        server.kill()
+
+    def close(self) -> None:
+        """Ends the server if it runs, and removes all that it left."""
+        if self.server is not None:
+            self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def run(self, command: Sequence[str | Path]) -> Server:
+        """Makes `command` the server; it may not be ready yet."""
+        self.server = Server(
+            command,
+            log=self.directory / "log",
+            cpus=self._cpus,
+            environment=self._environment,
+            directory=self.directory,
+        )
+        return self.server
 
 
 def run(command: Sequence[str | Path], *, cpus=None, seconds: float = 600.0, environment=None, directory=None) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import re
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Iterable
@@ -58,69 +57,20 @@ class Run:
         return asdict(self)
 
 
-class Redis:
-    """A server of its own under `directory`, which `close` removes."""
+class Redis(process.PrivateServer):
+    """A server of its own."""
 
-    def __init__(
-        self,
-        directory: Path,
-        *,
-        appendfsync: str = "always",
-        cpus: Iterable[int] | None = None,
-        preload: Path | None = None,
-        environment: dict[str, str] | None = None,
-    ) -> None:
-        """`preload` (such as the library of slow_sync.c) goes into it, with `environment`."""
-        self.directory = directory.resolve()
+    def __init__(self, directory: Path, *, appendfsync: str = "always", **placed) -> None:
+        """`placed` as of `PrivateServer`."""
         self.appendfsync = appendfsync
-        self.port = process.free_port()
-        self._cpus = cpus
-        self._environment = dict(environment or {})
-        if preload is not None:
-            self._environment["LD_PRELOAD"] = str(preload.resolve())
-        self.server: process.Server | None = None
-        try:
-            self.directory.mkdir(parents=True)
-            self.start()
-            self.reset()
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> Redis:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.close()
+        super().__init__(directory, **placed)
 
     def start(self) -> None:
-        """Starts the server, also on what a killed one left, and waits until it has read that."""
         command = [tools.require("redis-server"), "--port", self.port, "--bind", "127.0.0.1", "--dir", self.directory]
         # No snapshots, and no rewriting of the file beside the load: both would only slow it down.
         command += ["--appendonly", "yes", "--appendfsync", self.appendfsync]
         command += ["--save", "", "--auto-aof-rewrite-percentage", "0"]
-        self.server = process.Server(
-            command,
-            log=self.directory / "log",
-            cpus=self._cpus,
-            environment=self._environment,
-            directory=self.directory,
-        )
-        self.server.wait_for_line("Ready to accept connections")
-
-    def stop(self) -> None:
-        server, self.server = self.server, None
-        server.stop()
-
-    def kill(self) -> None:
-        server, self.server = self.server, None
-        server.kill()
-
-    def close(self) -> None:
-        """Ends the server if it runs, and removes all that it left."""
-        if self.server is not None:
-            self.kill()
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self.run(command).wait_for_line("Ready to accept connections")
 
     def command(self, *words: str | int) -> list[str]:
         """One command; the lines of its answer."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import resource
 import shutil
+import signal
+import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Callable
 
 from . import api, checks, load, machine, process
 from .contenders import TARGET, Contender, Setup, Stand
@@ -17,6 +21,31 @@ FAILED = WORK / "failed"
 
 # Connections, caches, the first checkpoints: not measured.
 WARM_UP_SECONDS = 1
+
+
+def alone(name: str, partial: Path, measure_all: Callable[[], int], faults: tuple[type[Exception], ...]) -> int:
+    """Runs a whole command, while no other one measures here, and says what ended it. `partial` has by
+    then what was measured. Whatever was started is ended. The command's exit status."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # Also where it was started in the background by a shell, which has it ignored there.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    WORK.mkdir(parents=True, exist_ok=True)
+    lock = (WORK / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{name}: another measurement is running here; wait for it", file=sys.stderr)
+        return 2
+    try:
+        return measure_all()
+    except KeyboardInterrupt:
+        print(f"\ninterrupted; what was measured is in {partial}", file=sys.stderr)
+        return 130
+    except faults as reason:
+        print(f"{name}: {reason}", file=sys.stderr)
+        return 2
+    finally:
+        process.end_all()
 
 
 def measure(contender: Contender, scenario: Scenario, seconds: int, run_name: str) -> dict:
