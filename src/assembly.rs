@@ -17,6 +17,8 @@ use crate::front::http::parse::Limits;
 use crate::front::verified::Verified;
 use crate::mesh::{Inbox, Mesh, MeshEnds};
 use crate::pump::Pump;
+use crate::rt::attention::Attention;
+use crate::rt::beside::Beside;
 use crate::rt::net::Sockets;
 
 /// What a core is made of, and can be sent to its thread.
@@ -39,15 +41,16 @@ pub(crate) struct Assembled {
     pub pump: Pump,
     pub inbox: Rc<Inbox>,
     pub sockets: Rc<Sockets>,
+    pub attention: Rc<Attention>,
 }
 
 impl Parts {
-    /// On the core's own thread, once all others do the same.
+    /// On the core's own thread.
     ///
     /// # Errors
     ///
-    /// For want of a descriptor.
-    pub(crate) async fn assemble(self) -> io::Result<Assembled> {
+    /// For want of a descriptor or a thread.
+    pub(crate) fn assemble(self) -> io::Result<Assembled> {
         let metrics = &self.common.metrics.cores[self.index];
         let inbox = Rc::new(Inbox::default());
         let verified = Rc::new(Verified::default());
@@ -55,18 +58,22 @@ impl Parts {
             let verified = Rc::clone(&verified);
             move |user| verified.revoke(user)
         };
-        let mesh = Mesh::connect(self.ends, Rc::clone(&inbox), self.calls_in_flight_max, forget).await;
-        let sockets = Sockets::new()?;
-        let hear = {
-            let sockets = Rc::clone(&sockets);
-            move || sockets.have_news()
+        let bell = self.ends.bell.clone();
+        let mesh = Mesh::new(self.ends, Rc::clone(&inbox), self.calls_in_flight_max, forget);
+        let sockets = Sockets::new(&bell)?;
+        let take_in = {
+            let mesh = Rc::clone(&mesh);
+            move || mesh.take_in()
         };
+        let attention = Attention::new(Rc::clone(&sockets), bell, take_in);
+        let beside = Beside::start("log", &sockets)?;
         let pump = Pump::new(
             self.shard,
             self.log,
             Rc::clone(&inbox),
             Rc::clone(&mesh),
-            hear,
+            Rc::clone(&attention),
+            beside,
             self.batch_max,
             metrics,
         );
@@ -78,6 +85,6 @@ impl Parts {
             closed: Cell::new(false),
         };
         let front = Rc::new(Front::new(api, metrics, self.limits, self.patience));
-        Ok(Assembled { front, pump, inbox, sockets })
+        Ok(Assembled { front, pump, inbox, sockets, attention })
     }
 }

@@ -6,12 +6,12 @@ use std::future::Future;
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use async_lock::Mutex;
@@ -47,9 +47,9 @@ impl OneCore {
     /// `tokens` sign and verify. The log is always written on this thread, and never maintained:
     /// it has to take all that will come without.
     pub fn new(shard: Shard, log: Box<dyn Log>, tokens: Tokens) -> OneCore {
-        let ends = mesh_ends(1).pop().expect("one was made");
+        let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one was made");
         let parts = parts(0, shard, log, ends, common(1), tokens);
-        let Assembled { front, pump, sockets, .. } = ready(parts.assemble()).expect("descriptors are left");
+        let Assembled { front, pump, sockets, .. } = parts.assemble().expect("descriptors are left");
         OneCore { front, sockets, pump: Box::pin(pump.by_hand().run(Rc::default())) }
     }
 
@@ -78,7 +78,7 @@ impl OneCore {
         }
         // Once, unless a client's token is not known yet.
         while clients.iter().any(|client| client.answered.is_empty()) {
-            self.sockets.have_news();
+            self.sockets.look();
             for client in clients.iter_mut() {
                 assert!(client.connection.as_mut().poll(&mut context).is_pending(), "the connection ended");
             }
@@ -139,13 +139,14 @@ impl Cores {
         let over = Arc::new(AtomicBool::new(false));
         let left = Arc::new(AtomicUsize::new(count));
         let cpus = cpus();
-        let cores = shards.into_iter().zip(mesh_ends(count)).enumerate().map(|(index, (shard, ends))| {
+        let cores = shards.into_iter().zip(mesh_ends(count)?).enumerate().map(|(index, (shard, ends))| {
             let parts = parts(index, shard, Box::new(MemoryLog), ends, Arc::clone(&common), tokens.clone());
             let received = received.take();
             let (over, left) = (Arc::clone(&over), Arc::clone(&left));
             Core::spawn("bench", cpus[index % cpus.len()], move || async move {
-                let assembled = parts.assemble().await.expect("descriptors are left");
-                let Assembled { front, pump, inbox, .. } = assembled;
+                let assembled = parts.assemble().expect("descriptors are left");
+                let Assembled { front, pump, inbox, attention, .. } = assembled;
+                rt::spawn(attention.attend());
                 let stop = Rc::new(Cell::new(false));
                 rt::spawn(pump.run(Rc::clone(&stop)));
                 if let Some(orders) = received {
@@ -245,12 +246,4 @@ fn common(core_count: usize) -> Arc<Common> {
         connections: AtomicUsize::new(0),
         connections_max: 1000,
     })
-}
-
-/// The result of a future that waits for nothing.
-fn ready<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(result) => result,
-        Poll::Pending => unreachable!("one core has nobody to wait for"),
-    }
 }

@@ -4,7 +4,8 @@
 //! place left it is refused, and nothing has happened. So everything in flight
 //! is bounded, and what ends something (a reply) always finds room. Handlers
 //! never wait for a channel: messages pile up in an outbox, within that bound,
-//! and one courier task for each other core carries them over, all at once.
+//! and one courier task for each other core carries them over, all at once. The
+//! other core finds them when it next looks, see [`Mesh::take_in`].
 //!
 //! An answer that says that an account has changed waits here until every core has
 //! forgotten the account's tokens. What that takes is sent in the room of the call
@@ -13,6 +14,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -24,7 +26,8 @@ use shards::outcome::{Outcome, Reply};
 use slab::Slab;
 
 use crate::rt;
-use crate::rt::channel::{ConnectedReceiver, ConnectedSender, Receiver, Sender, bounded};
+use crate::rt::bell::Bell;
+use crate::rt::channel::{Receiver, Sender, channel};
 
 /// Calls that one core may have in flight, unless it is told otherwise: some 20 ms of work
 /// for one shard, so that what is accepted is also answered soon.
@@ -36,8 +39,8 @@ pub(crate) const CALLS_IN_FLIGHT_MIN: usize = SHARD_COUNT_MAX;
 /// A second of work for one shard: who waits longer has long asked again.
 pub(crate) const CALLS_IN_FLIGHT_MAX: usize = 65_536;
 
-/// Outboxes' contents on their way. A courier waits for room, nobody else does.
-const PARCELS_IN_FLIGHT: usize = 64;
+/// Outboxes' contents that are taken in from one core before others have their turn.
+const PARCELS_AT_ONCE: usize = 64;
 
 /// Where a reply goes: the place that its call took.
 #[derive(Debug, Clone, Copy)]
@@ -69,15 +72,22 @@ type RevocationNumber = u32;
 
 type Parcel = Vec<Message>;
 
-/// A core's ends of all channels, before they are connected there.
+/// A core's ends of all channels.
 pub struct MeshEnds {
     core: usize,
+    /// Wakes this core.
+    pub(crate) bell: Bell,
     /// By peer; `None` at our own place.
     peers: Vec<Option<(Sender<Parcel>, Receiver<Parcel>)>>,
 }
 
 /// Makes the channels between `core_count` cores.
-pub(crate) fn mesh_ends(core_count: usize) -> Vec<MeshEnds> {
+///
+/// # Errors
+///
+/// For want of descriptors.
+pub(crate) fn mesh_ends(core_count: usize) -> io::Result<Vec<MeshEnds>> {
+    let bells = (0..core_count).map(|_| Bell::new()).collect::<io::Result<Vec<Bell>>>()?;
     let mut senders: Vec<Vec<Option<Sender<Parcel>>>> = Vec::new();
     let mut receivers: Vec<Vec<Option<Receiver<Parcel>>>> = Vec::new();
     for _ in 0..core_count {
@@ -86,23 +96,26 @@ pub(crate) fn mesh_ends(core_count: usize) -> Vec<MeshEnds> {
     }
     for from in 0..core_count {
         for to in (0..core_count).filter(|&to| to != from) {
-            let (sender, receiver) = bounded(PARCELS_IN_FLIGHT);
+            let (sender, receiver) = channel(bells[to].clone());
             senders[from][to] = Some(sender);
             receivers[to][from] = Some(receiver);
         }
     }
-    let ends = senders.into_iter().zip(receivers).enumerate();
-    ends.map(|(core, (senders, receivers))| MeshEnds {
+    let ends = bells.into_iter().zip(senders.into_iter().zip(receivers)).enumerate();
+    let ends = ends.map(|(core, (bell, (senders, receivers)))| MeshEnds {
         core,
+        bell,
         peers: senders.into_iter().zip(receivers).map(|(sender, receiver)| sender.zip(receiver)).collect(),
-    })
-    .collect()
+    });
+    Ok(ends.collect())
 }
 
 /// One core's part of the mesh.
 pub struct Mesh {
     core: usize,
     outboxes: Vec<Outbox>,
+    /// With the core that each is from.
+    receivers: Vec<(usize, Receiver<Parcel>)>,
     calls_max: usize,
     /// Places whose reply has not come. One that waits to be taken does not count: a client
     /// that does not read its answers may not keep others from asking.
@@ -147,17 +160,23 @@ enum Place {
 pub struct Overloaded;
 
 impl Mesh {
-    /// Connects this core with all others, who must do the same, and starts the couriers.
-    /// `forget` is to make this core forget an account's tokens.
-    pub async fn connect(
+    /// This core's part, with a courier for each other core. `forget` is to make this core
+    /// forget an account's tokens.
+    pub fn new(
         ends: MeshEnds,
         inbox: Rc<Inbox>,
         calls_max: usize,
         forget: impl Fn(UserId) + 'static,
     ) -> Rc<Mesh> {
+        let outboxes = ends.peers.iter().map(|_| Outbox::default()).collect();
+        let peers = ends.peers.into_iter().enumerate();
+        let peers = peers.filter_map(|(peer, channels)| channels.map(|channels| (peer, channels)));
+        let (senders, receivers): (Vec<_>, Vec<_>) =
+            peers.map(|(peer, (sender, receiver))| ((peer, sender), (peer, receiver))).unzip();
         let mesh = Rc::new(Mesh {
             core: ends.core,
-            outboxes: ends.peers.iter().map(|_| Outbox::default()).collect(),
+            outboxes,
+            receivers,
             calls_max,
             calls_in_flight: Cell::new(0),
             places: RefCell::default(),
@@ -165,13 +184,8 @@ impl Mesh {
             forget: Box::new(forget),
             revocations: RefCell::default(),
         });
-        for (peer, channels) in ends.peers.into_iter().enumerate() {
-            let Some((sender, receiver)) = channels else { continue };
-            // Both sides connect both channels at once: in turn they would wait
-            // for each other in a circle.
-            let (sender, receiver) = futures_lite::future::zip(sender.connect(), receiver.connect()).await;
+        for (peer, sender) in senders {
             rt::spawn(Rc::clone(&mesh).carry(peer, sender));
-            rt::spawn(Rc::clone(&mesh).receive(peer, receiver));
         }
         mesh
     }
@@ -265,30 +279,40 @@ impl Mesh {
         }
     }
 
-    async fn carry(self: Rc<Self>, peer: usize, sender: ConnectedSender<Parcel>) {
+    async fn carry(self: Rc<Self>, peer: usize, sender: Sender<Parcel>) {
         let outbox = &self.outboxes[peer];
         loop {
             outbox.filled.wait().await;
             let parcel = outbox.messages.take();
-            if !parcel.is_empty() && !sender.send(parcel).await {
-                return;
+            if !parcel.is_empty() {
+                sender.send(parcel);
             }
         }
     }
 
-    async fn receive(self: Rc<Self>, peer: usize, receiver: ConnectedReceiver<Parcel>) {
-        while let Some(parcel) = receiver.receive().await {
-            for message in parcel {
-                match message {
-                    Message::Request(request) => self.inbox.push(request),
-                    Message::Reply(place, reply) => self.settle(place, reply),
-                    Message::Revoke(user, number) => {
-                        (self.forget)(user);
-                        self.outboxes[peer].push(Message::Revoked(number));
-                    }
-                    Message::Revoked(number) => self.count_revoked(number),
+    /// Takes in what other cores have sent. Whether there was anything.
+    pub fn take_in(&self) -> bool {
+        let mut came = false;
+        for (peer, receiver) in &self.receivers {
+            for parcel in std::iter::from_fn(|| receiver.take()).take(PARCELS_AT_ONCE) {
+                came = true;
+                for message in parcel {
+                    self.accept(*peer, message);
                 }
             }
+        }
+        came
+    }
+
+    fn accept(&self, peer: usize, message: Message) {
+        match message {
+            Message::Request(request) => self.inbox.push(request),
+            Message::Reply(place, reply) => self.settle(place, reply),
+            Message::Revoke(user, number) => {
+                (self.forget)(user);
+                self.outboxes[peer].push(Message::Revoked(number));
+            }
+            Message::Revoked(number) => self.count_revoked(number),
         }
     }
 }
@@ -395,13 +419,15 @@ mod tests {
     use shards::outcome::{Totals, UserView};
 
     use super::*;
+    use crate::rt::attention::Attention;
+    use crate::rt::net::Sockets;
 
     /// A connection whose client does not read its answers takes no reply either.
     #[test]
     fn a_reply_that_nobody_takes_keeps_nobody_from_asking() {
         let inbox = Rc::new(Inbox::default());
-        let ends = mesh_ends(1).pop().expect("one core");
-        let mesh = block_on(Mesh::connect(ends, Rc::clone(&inbox), 2, |_| {}));
+        let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one core");
+        let mesh = Mesh::new(ends, Rc::clone(&inbox), 2, |_| {});
         let call = || mesh.call(0, Ask::Query(Query::Totals));
         let (first, second) = (call().expect("a place"), call().expect("a place"));
         assert!(matches!(call(), Err(Overloaded)), "both places are taken");
@@ -428,37 +454,45 @@ mod tests {
     fn a_change_is_answered_when_every_core_has_forgotten_the_tokens() {
         let forgotten = Arc::new(AtomicUsize::new(0));
         let done = Arc::new(AtomicUsize::new(0));
-        let cores = mesh_ends(CORES).into_iter().enumerate().map(|(index, ends)| {
-            let (forgotten, done) = (Arc::clone(&forgotten), Arc::clone(&done));
-            rt::Core::spawn("test", 0, move || async move {
-                let forget = {
-                    let forgotten = Arc::clone(&forgotten);
-                    move |user| {
-                        assert_eq!(user, UserId(7));
-                        thread::sleep(Duration::from_millis(20 * index as u64));
-                        forgotten.fetch_add(1, Ordering::SeqCst);
+        let cores =
+            mesh_ends(CORES).expect("descriptors are left").into_iter().enumerate().map(|(index, ends)| {
+                let (forgotten, done) = (Arc::clone(&forgotten), Arc::clone(&done));
+                rt::Core::spawn("test", 0, move || async move {
+                    let forget = {
+                        let forgotten = Arc::clone(&forgotten);
+                        move |user| {
+                            assert_eq!(user, UserId(7));
+                            thread::sleep(Duration::from_millis(20 * index as u64));
+                            forgotten.fetch_add(1, Ordering::SeqCst);
+                        }
+                    };
+                    let inbox = Rc::new(Inbox::default());
+                    let bell = ends.bell.clone();
+                    let mesh = Mesh::new(ends, Rc::clone(&inbox), 1, forget);
+                    let sockets = Sockets::new(&bell).expect("descriptors are left");
+                    let take_in = {
+                        let mesh = Rc::clone(&mesh);
+                        move || mesh.take_in()
+                    };
+                    rt::spawn(Attention::new(sockets, bell, take_in).attend());
+                    if index == 0 {
+                        for changes in 1..=3 {
+                            let call = mesh.call(0, Ask::Query(Query::Totals)).expect("there is room");
+                            let ShardRequest { reply_to, .. } = inbox.pop().expect("it was just sent");
+                            let username = Username::new("ada").expect("a good name");
+                            let user = UserView { id: UserId(7), username, role: Role::Customer };
+                            mesh.reply(reply_to, Ok(Outcome::AccountChanged(user.clone())));
+                            assert_eq!(call.await, Ok(Outcome::AccountChanged(user)));
+                            assert_eq!(forgotten.load(Ordering::SeqCst), changes * CORES);
+                            assert!(mesh.revocations.borrow().is_empty());
+                        }
+                        done.store(1, Ordering::SeqCst);
                     }
-                };
-                let inbox = Rc::new(Inbox::default());
-                let mesh = Mesh::connect(ends, Rc::clone(&inbox), 1, forget).await;
-                if index == 0 {
-                    for changes in 1..=3 {
-                        let call = mesh.call(0, Ask::Query(Query::Totals)).expect("there is room");
-                        let ShardRequest { reply_to, .. } = inbox.pop().expect("it was just sent");
-                        let username = Username::new("ada").expect("a good name");
-                        let user = UserView { id: UserId(7), username, role: Role::Customer };
-                        mesh.reply(reply_to, Ok(Outcome::AccountChanged(user.clone())));
-                        assert_eq!(call.await, Ok(Outcome::AccountChanged(user)));
-                        assert_eq!(forgotten.load(Ordering::SeqCst), changes * CORES);
-                        assert!(mesh.revocations.borrow().is_empty());
+                    while done.load(Ordering::SeqCst) == 0 {
+                        rt::sleep(Duration::from_millis(1)).await;
                     }
-                    done.store(1, Ordering::SeqCst);
-                }
-                while done.load(Ordering::SeqCst) == 0 {
-                    rt::sleep(Duration::from_millis(1)).await;
-                }
-            })
-        });
+                })
+            });
         let cores: Vec<rt::Core> = cores.map(|core| core.expect("a thread")).collect();
         cores.into_iter().for_each(|core| core.join().expect("the core ends in peace"));
     }

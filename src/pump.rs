@@ -5,11 +5,9 @@
 //! answers may go out is the desk's to say.
 
 use std::cell::{Cell, RefCell};
-use std::pin::pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use futures_lite::future;
 use shards::desk::Desk;
 use shards::ids::Timestamp;
 use shards::limits::BATCH_MAX;
@@ -19,6 +17,8 @@ use shards::shard::{Batch, Shard};
 use crate::mesh::{Inbox, Mesh, ReplyTo, ShardRequest};
 use crate::metrics::CoreMetrics;
 use crate::rt;
+use crate::rt::attention::{Attention, QuietRounds};
+use crate::rt::beside::Beside;
 
 /// A commit that waits for its disk less than this is made on the shard's own
 /// core: handing it to another thread and hearing back costs as much CPU, and
@@ -36,8 +36,8 @@ pub(crate) struct Pump {
     log: LogSeat,
     inbox: Rc<Inbox>,
     mesh: Rc<Mesh>,
-    /// Lets connections hear what their clients have sent; true when there was something.
-    hear: Box<dyn Fn() -> bool>,
+    attention: Rc<Attention>,
+    beside: Rc<Beside>,
     /// Moving average of how long a commit waits for its disk.
     disk_wait: Duration,
     company: Company,
@@ -113,15 +113,16 @@ impl Pump {
         log: Box<dyn Log>,
         inbox: Rc<Inbox>,
         mesh: Rc<Mesh>,
-        hear: impl Fn() -> bool + 'static,
+        attention: Rc<Attention>,
+        beside: Beside,
         batch_max: usize,
         metrics: &'static CoreMetrics,
     ) -> Pump {
         let (desk, log) = (Desk::new(shard), LogSeat::Here(log));
-        let hear = Box::new(hear);
+        let beside = Rc::new(beside);
         let (disk_wait, pace) = (Duration::ZERO, Pace::USUAL);
         let company = Company::default();
-        Pump { desk, log, inbox, mesh, hear, disk_wait, company, batch_max, pace, metrics }
+        Pump { desk, log, inbox, mesh, attention, beside, disk_wait, company, batch_max, pace, metrics }
     }
 
     /// Commits on this core as soon as it can, however slow the disk is: for benches without a runtime.
@@ -209,7 +210,7 @@ impl Pump {
         while !self.batch_is_full() && Instant::now() < end {
             // The connections write their answers and read what they have heard of.
             rt::yield_now().await;
-            let heard = (self.hear)();
+            let heard = self.attention.hear();
             if self.inbox.is_empty() && !heard {
                 break;
             }
@@ -224,23 +225,16 @@ impl Pump {
             self.company.commits_alone += 1;
             return;
         }
-        let inbox = Rc::clone(&self.inbox);
-        let mut time = pin!(rt::sleep((self.disk_wait / 2).min(self.pace.gather_max)));
-        while self.company.came < self.company.answered && !self.batch_is_full() {
-            let is_over = future::or(
-                async {
-                    inbox.signal.wait().await;
-                    false
-                },
-                async {
-                    time.as_mut().await;
-                    true
-                },
-            );
-            if is_over.await {
-                break;
-            }
+        let end = Instant::now() + (self.disk_wait / 2).min(self.pace.gather_max);
+        let mut rounds = QuietRounds::default();
+        while self.company.came < self.company.answered && !self.batch_is_full() && Instant::now() < end {
+            rt::yield_now().await;
+            let news = self.attention.hear() || !self.inbox.is_empty();
             self.take_in();
+            if rounds.are_over(news) {
+                self.attention.nap(end);
+                rounds = QuietRounds::default();
+            }
         }
         let Company { answered, came, .. } = self.company;
         self.company.comes_back = came * 4 >= answered * 3;
@@ -301,7 +295,7 @@ impl Pump {
         let LogSeat::Here(mut log) = std::mem::replace(&mut self.log, LogSeat::Away(Rc::clone(&seat))) else {
             unreachable!("the log is sent away from here only")
         };
-        let inbox = Rc::clone(&self.inbox);
+        let (inbox, beside) = (Rc::clone(&self.inbox), Rc::clone(&self.beside));
         rt::spawn(async move {
             if matches!(job, Job::Probe) {
                 rt::sleep(PROBE_EVERY).await;
@@ -310,7 +304,7 @@ impl Pump {
                 let done = do_job(&mut *log, job);
                 Returned { log, done }
             };
-            let returned = rt::blocking(work).await;
+            let returned = beside.run(work).await;
             *seat.borrow_mut() = Some(returned);
             inbox.signal.raise();
         });

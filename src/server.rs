@@ -123,7 +123,8 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     let mut reports = Vec::with_capacity(config.shard_count);
     let fronts_open = Arc::new(AtomicUsize::new(config.shard_count));
     let cpus = cpus();
-    let parts = opened.shards.into_iter().zip(mesh_ends(config.shard_count)).zip(listeners);
+    let ends = mesh_ends(config.shard_count).map_err(ServeError::Thread)?;
+    let parts = opened.shards.into_iter().zip(ends).zip(listeners);
     let mut cores = Vec::with_capacity(config.shard_count);
     for (index, (((shard, log), ends), listener)) in parts.enumerate() {
         let (report, received) = mpsc::channel();
@@ -246,11 +247,11 @@ enum Report {
 impl CorePart {
     async fn run(self) {
         let _ = self.report.send(Report::Started);
-        let opened = self.parts.assemble().await.and_then(|core| {
+        let opened = self.parts.assemble().and_then(|core| {
             let listener = self.listener.listen(&core.sockets)?;
             Ok((core, listener))
         });
-        let (Assembled { front, pump, inbox, sockets }, listener) = match opened {
+        let (Assembled { front, pump, inbox, attention, .. }, listener) = match opened {
             Ok(opened) => opened,
             Err(error) => {
                 let _ = self.report.send(Report::Failed(error));
@@ -267,7 +268,7 @@ impl CorePart {
             }
         });
         rt::spawn(Rc::clone(&front.deadlines).sweep());
-        rt::spawn(Rc::clone(&sockets).attend());
+        rt::spawn(attention.attend());
         let _ = self.report.send(Report::Listens);
         acceptor::run(Rc::clone(&front), listener).await;
 

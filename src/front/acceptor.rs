@@ -13,7 +13,10 @@ use crate::rt::net::Listener;
 /// Between tries when the process has no descriptor left: some connection will end.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// How often the acceptor looks whether it should end.
+/// How often the acceptor looks whether the server drains.
+const WATCH: Duration = Duration::from_millis(100);
+
+/// How often, once it does, whether anyone has come.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// Nobody came for so long: the queue of waiting connections is empty.
@@ -31,8 +34,9 @@ pub async fn run(front: Rc<Front>, listener: Listener) {
         if front.is_draining() {
             drains_since.get_or_insert_with(Instant::now);
         }
+        let patience = if drains_since.is_some() { DRAIN_POLL } else { WATCH };
         let accepted = future::or(async { Some(listener.accept().await) }, async {
-            rt::sleep(DRAIN_POLL).await;
+            rt::sleep(patience).await;
             None
         });
         match accepted.await {
@@ -47,7 +51,7 @@ pub async fn run(front: Rc<Front>, listener: Listener) {
                 tracing::warn!(%error, "a connection could not be accepted");
                 rt::sleep(RETRY).await;
             }
-            None if front.is_draining() => quiet += DRAIN_POLL,
+            None if drains_since.is_some() => quiet += DRAIN_POLL,
             None => {}
         }
     }

@@ -1,43 +1,35 @@
-//! Bounded channels from one core to another.
+//! Channels from one core to another. Without a bound of their own: who sends keeps to one.
 
-use glommio::channels::shared_channel;
+use std::sync::mpsc;
 
-/// Not yet on the core that it will serve.
-pub(crate) struct Sender<T: Send>(shared_channel::SharedSender<T>);
-pub(crate) struct Receiver<T: Send>(shared_channel::SharedReceiver<T>);
+use super::bell::Bell;
 
-pub(crate) struct ConnectedSender<T: Send>(shared_channel::ConnectedSender<T>);
-pub(crate) struct ConnectedReceiver<T: Send>(shared_channel::ConnectedReceiver<T>);
-
-pub(crate) fn bounded<T: Send + 'static>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    let (sender, receiver) = shared_channel::new_bounded(capacity);
-    (Sender(sender), Receiver(receiver))
+pub(crate) struct Sender<T> {
+    items: mpsc::Sender<T>,
+    /// Of the core that receives.
+    bell: Bell,
 }
 
-impl<T: Send + 'static> Sender<T> {
-    /// Waits for the other end to do the same on its core.
-    pub(crate) async fn connect(self) -> ConnectedSender<T> {
-        ConnectedSender(self.0.connect().await)
+pub(crate) struct Receiver<T>(mpsc::Receiver<T>);
+
+/// A channel to the core that `bell` wakes.
+pub(crate) fn channel<T>(bell: Bell) -> (Sender<T>, Receiver<T>) {
+    let (items, received) = mpsc::channel();
+    (Sender { items, bell }, Receiver(received))
+}
+
+impl<T> Sender<T> {
+    /// Nobody hears of it when the other end is gone.
+    pub(crate) fn send(&self, item: T) {
+        if self.items.send(item).is_ok() {
+            self.bell.ring();
+        }
     }
 }
 
-impl<T: Send + 'static> Receiver<T> {
-    /// Waits for the other end to do the same on its core.
-    pub(crate) async fn connect(self) -> ConnectedReceiver<T> {
-        ConnectedReceiver(self.0.connect().await)
-    }
-}
-
-impl<T: Send> ConnectedSender<T> {
-    /// Waits for room. False when the other end is gone.
-    pub(crate) async fn send(&self, item: T) -> bool {
-        self.0.send(item).await.is_ok()
-    }
-}
-
-impl<T: Send> ConnectedReceiver<T> {
-    /// `None` when the other end is gone.
-    pub(crate) async fn receive(&self) -> Option<T> {
-        self.0.recv().await
+impl<T> Receiver<T> {
+    /// What waits to be taken; nothing comes of itself, see [`super::attention`].
+    pub(crate) fn take(&self) -> Option<T> {
+        self.0.try_recv().ok()
     }
 }

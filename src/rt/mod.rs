@@ -2,16 +2,19 @@
 //! needs of one stands here, so that another could take its place.
 //!
 //! One executor a core, each on a thread of its own; nothing here is shared
-//! between cores but [`channel`].
+//! between cores but [`channel`] and its [`bell`].
 
+pub(crate) mod attention;
+pub(crate) mod bell;
+pub(crate) mod beside;
 pub(crate) mod channel;
 pub(crate) mod net;
 mod probe;
 mod readiness;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::thread;
 use std::time::Duration;
 
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
@@ -93,18 +96,37 @@ pub(crate) async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
 }
 
-/// Lets other tasks of this core run.
+/// Lets other tasks of this core run. Whoever calls this has more to do, so the core does not sleep.
 pub(crate) async fn yield_now() {
-    glommio::executor().yield_now().await;
+    let _yielding = Yielding::begin();
+    let_others_run().await;
 }
 
-/// Runs `work`, which may block, on a thread beside this core.
-///
-/// # Panics
-///
-/// When `work` does, here instead of there: the runtime would never wake us.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    let guarded = move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-    let result: thread::Result<T> = glommio::executor().spawn_blocking(guarded).await;
-    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+thread_local! {
+    /// Tasks of this core that have let others run, and want to go on.
+    static YIELDING: Cell<usize> = const { Cell::new(0) };
+}
+
+/// One of them, until this is dropped.
+struct Yielding;
+
+impl Yielding {
+    fn begin() -> Yielding {
+        YIELDING.set(YIELDING.get() + 1);
+        Yielding
+    }
+
+    fn is_anyone() -> bool {
+        YIELDING.get() > 0
+    }
+}
+
+impl Drop for Yielding {
+    fn drop(&mut self) {
+        YIELDING.set(YIELDING.get() - 1);
+    }
+}
+
+async fn let_others_run() {
+    glommio::executor().yield_now().await;
 }

@@ -1,5 +1,5 @@
 //! Which of a core's sockets can be read or written: one epoll instance for all of
-//! them, edge-triggered, and one task that the runtime wakes when it has news.
+//! them, edge-triggered.
 //!
 //! The runtime's own way is a poll request to the kernel for each read that has to
 //! wait. The kernel interrupts a running thread for each of them that completes, and
@@ -11,18 +11,24 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Instant;
 
 use glommio::io::PollableFd;
 use rustix::buffer::spare_capacity;
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use slab::Slab;
+
+use super::bell::Bell;
 
 /// News that one system call brings.
 const EVENTS_AT_ONCE: usize = 256;
 
-/// A core's sockets.
+/// What news of the core's bell come as: no socket has this number.
+const BELL: u64 = u64::MAX;
+
+/// A core's sockets, and its bell.
 pub(crate) struct Sockets {
     epoll: Rc<OwnedFd>,
     /// By the number that the kernel gives back with news.
@@ -59,28 +65,27 @@ impl Sockets {
     /// # Errors
     ///
     /// For want of a descriptor.
-    pub(crate) fn new() -> io::Result<Rc<Sockets>> {
+    pub(crate) fn new(bell: &Bell) -> io::Result<Rc<Sockets>> {
         let epoll = Rc::new(epoll::create(CreateFlags::CLOEXEC)?);
+        epoll::add(&*epoll, bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
         let events = RefCell::new(Vec::with_capacity(EVENTS_AT_ONCE));
         Ok(Rc::new(Sockets { epoll, sockets: RefCell::default(), events }))
     }
 
-    /// Wakes whoever waits for a socket, for as long as the core runs.
-    pub(crate) async fn attend(self: Rc<Self>) {
-        let pollable = PollableFd::new(Rc::clone(&self.epoll)).expect("this runs on the runtime");
+    /// Whether there is anything new; whoever waits for it is woken.
+    pub(crate) fn look(&self) -> bool {
+        let mut news = 0;
         loop {
-            pollable.readable().await.expect("an epoll instance can be polled");
-            while self.look() == EVENTS_AT_ONCE {}
+            let count = self.look_once();
+            news += count;
+            if count < EVENTS_AT_ONCE {
+                return news > 0;
+            }
         }
     }
 
-    /// Whether there is anything new; whoever waits for it is woken.
-    pub(crate) fn have_news(&self) -> bool {
-        self.look() > 0
-    }
-
     /// How many sockets had news.
-    fn look(&self) -> usize {
+    fn look_once(&self) -> usize {
         let mut events = self.events.borrow_mut();
         events.clear();
         match epoll::wait(&*self.epoll, spare_capacity(&mut events), Some(&Timespec::default())) {
@@ -89,11 +94,28 @@ impl Sockets {
         }
         let sockets = self.sockets.borrow();
         for event in &*events {
-            if let Some(sides) = sockets.get(event.data.u64() as usize) {
+            if let Some(sides) = usize::try_from(event.data.u64()).ok().and_then(|key| sockets.get(key)) {
                 sides.hear(event.flags);
             }
         }
         events.len()
+    }
+
+    /// Blocks the thread until there is something to look at, or until then.
+    pub(super) fn wait(&self, until: Instant) {
+        let time = until.saturating_duration_since(Instant::now());
+        let time = Timespec::try_from(time).expect("nobody waits for centuries");
+        // To the nanosecond; epoll's own timeout counts milliseconds on kernels before 5.11.
+        match poll(&mut [PollFd::new(&*self.epoll, PollFlags::IN)], Some(&time)) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => panic!("waiting for sockets: {error}"),
+        }
+    }
+
+    /// Waits, on the runtime, until there is something to look at.
+    pub(super) async fn news(&self) {
+        let pollable = PollableFd::new(Rc::clone(&self.epoll)).expect("this runs on the runtime");
+        pollable.readable().await.expect("an epoll instance can be polled");
     }
 
     /// Registers a socket, which has to be non-blocking.
