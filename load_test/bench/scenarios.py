@@ -146,6 +146,15 @@ SCENARIOS = [
         (*SQLITE, "memory-2", *PHASES[2:]),
         per_second=10_000,
     ),
+    Scenario(
+        "rate-40000",
+        "4 events, oha, 40,000 requests a second, about half of what one core can; the server on one core, the client on the other",
+        "pinned",
+        "oha",
+        4,
+        ("sqlite-1", "memory-1", "memory-lock"),
+        per_second=40_000,
+    ),
 ]
 
 # What --quick takes, so that CI sees each kind of contender and each tool once.

@@ -6,6 +6,7 @@
 //! cancelled in its rings, a barrier on all CPUs), so it is left to a core that has really nothing to do.
 //! In a nap the runtime hears nothing: its timers, and wakers used by other threads, can be late by one.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,9 @@ const QUIET_ROUNDS: u32 = 3;
 pub(crate) struct Attention {
     sockets: Rc<Sockets>,
     bell: Bell,
+    /// The runtime wakes whoever attends, and until then the bell has to be rung: also when another
+    /// task hears in between, and takes the news away that would have woken him.
+    parked: Cell<bool>,
     /// Takes in what other threads have left, and says whether there was anything.
     take_in: Box<dyn Fn() -> bool>,
 }
@@ -36,7 +40,7 @@ impl Attention {
         bell: Bell,
         take_in: impl Fn() -> bool + 'static,
     ) -> Rc<Attention> {
-        Rc::new(Attention { sockets, bell, take_in: Box::new(take_in) })
+        Rc::new(Attention { sockets, bell, parked: Cell::new(false), take_in: Box::new(take_in) })
     }
 
     /// Hears for as long as the core runs.
@@ -65,7 +69,9 @@ impl Attention {
         if !heard {
             self.sockets.wait(until);
         }
-        self.bell.wake_up();
+        if !self.parked.get() {
+            self.bell.wake_up();
+        }
         heard || self.hear()
     }
 
@@ -73,7 +79,9 @@ impl Attention {
     async fn park(&self) {
         self.bell.fall_asleep();
         if !self.hear() {
+            self.parked.set(true);
             self.sockets.news().await;
+            self.parked.set(false);
         }
         self.bell.wake_up();
     }
@@ -88,5 +96,62 @@ impl QuietRounds {
     pub(crate) fn are_over(&mut self, news: bool) -> bool {
         self.0 = if news { 0 } else { self.0 + 1 };
         self.0 > QUIET_ROUNDS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+    use crate::rt::channel::channel;
+    use crate::rt::{self, Core};
+
+    /// Nothing that another thread sends is overheard, whatever else the core does meanwhile: it is
+    /// parked, naps, or hears by another task than the one that attends.
+    #[test]
+    fn whatever_is_sent_is_heard() {
+        const MESSAGES: u64 = 1000;
+        let bell = Bell::new().expect("descriptors are left");
+        let (sender, receiver) = channel::<u64>(bell.clone());
+        let (heard, acknowledged) = mpsc::channel();
+        let core = Core::spawn("test", 0, move || async move {
+            let sockets = Sockets::new(&bell).expect("descriptors are left");
+            let last = Rc::new(Cell::new(0));
+            let take_in = {
+                let last = Rc::clone(&last);
+                move || {
+                    let message = receiver.take();
+                    if let Some(message) = message {
+                        last.set(message);
+                        heard.send(message).expect("the test waits for it");
+                    }
+                    message.is_some()
+                }
+            };
+            let attention = Attention::new(sockets, bell, take_in);
+            rt::spawn(Rc::clone(&attention).attend());
+            // Once after each message, since a second look could find what was overheard.
+            for message in 1..=MESSAGES {
+                while last.get() < message {
+                    rt::sleep(Duration::from_micros(100)).await;
+                }
+                // Long enough, now and then, for the core to be parked.
+                rt::sleep(Duration::from_micros(message % 7 * 700)).await;
+                if message % 2 == 0 {
+                    attention.hear();
+                } else {
+                    attention.nap(Instant::now() + Duration::from_micros(message % 5 * 50));
+                }
+            }
+        });
+        for message in 1..=MESSAGES {
+            thread::sleep(Duration::from_micros(message % 11 * 500));
+            sender.send(message);
+            let answer = acknowledged.recv_timeout(Duration::from_secs(10));
+            assert_eq!(answer, Ok(message), "message {message} was not heard");
+        }
+        core.expect("a thread can be had").join().expect("the core ends in peace");
     }
 }

@@ -32,7 +32,7 @@ impl Bell {
     /// Something was left for the core to find.
     pub(crate) fn ring(&self) {
         fence(Ordering::SeqCst);
-        if self.0.asleep.load(Ordering::Relaxed) && self.0.asleep.swap(false, Ordering::Relaxed) {
+        if self.0.asleep.load(Ordering::Relaxed) {
             rustix::io::write(&self.0.event, &1_u64.to_ne_bytes()).expect("a count of rings has room");
         }
     }
