@@ -70,7 +70,6 @@ impl Parts {
         let pump = Pump::new(
             self.shard,
             self.log,
-            Rc::clone(&inbox),
             Rc::clone(&mesh),
             Rc::clone(&attention),
             beside,

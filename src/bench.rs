@@ -146,7 +146,7 @@ impl Cores {
             Core::spawn("bench", cpus[index % cpus.len()], move || async move {
                 let assembled = parts.assemble().expect("descriptors are left");
                 let Assembled { front, pump, inbox, attention, .. } = assembled;
-                rt::spawn(attention.attend());
+                attention.start();
                 let stop = Rc::new(Cell::new(false));
                 rt::spawn(pump.run(Rc::clone(&stop)));
                 if let Some(orders) = received {

@@ -39,9 +39,6 @@ pub(crate) const CALLS_IN_FLIGHT_MIN: usize = SHARD_COUNT_MAX;
 /// A second of work for one shard: who waits longer has long asked again.
 pub(crate) const CALLS_IN_FLIGHT_MAX: usize = 65_536;
 
-/// Outboxes' contents that are taken in from one core before others have their turn.
-const PARCELS_AT_ONCE: usize = 64;
-
 /// Where a reply goes: the place that its call took.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplyTo {
@@ -194,6 +191,10 @@ impl Mesh {
         self.outboxes.len()
     }
 
+    pub fn inbox(&self) -> Rc<Inbox> {
+        Rc::clone(&self.inbox)
+    }
+
     pub fn calls_in_flight(&self) -> usize {
         self.calls_in_flight.get()
     }
@@ -294,7 +295,7 @@ impl Mesh {
     pub fn take_in(&self) -> bool {
         let mut came = false;
         for (peer, receiver) in &self.receivers {
-            for parcel in std::iter::from_fn(|| receiver.take()).take(PARCELS_AT_ONCE) {
+            while let Some(parcel) = receiver.take() {
                 came = true;
                 for message in parcel {
                     self.accept(*peer, message);
@@ -474,7 +475,7 @@ mod tests {
                         let mesh = Rc::clone(&mesh);
                         move || mesh.take_in()
                     };
-                    rt::spawn(Attention::new(sockets, bell, take_in).attend());
+                    Attention::new(sockets, bell, take_in).start();
                     if index == 0 {
                         for changes in 1..=3 {
                             let call = mesh.call(0, Ask::Query(Query::Totals)).expect("there is room");

@@ -17,7 +17,7 @@ use shards::shard::{Batch, Shard};
 use crate::mesh::{Inbox, Mesh, ReplyTo, ShardRequest};
 use crate::metrics::CoreMetrics;
 use crate::rt;
-use crate::rt::attention::{Attention, QuietRounds};
+use crate::rt::attention::Attention;
 use crate::rt::beside::Beside;
 
 /// A commit that waits for its disk less than this is made on the shard's own
@@ -111,7 +111,6 @@ impl Pump {
     pub(crate) fn new(
         shard: Shard,
         log: Box<dyn Log>,
-        inbox: Rc<Inbox>,
         mesh: Rc<Mesh>,
         attention: Rc<Attention>,
         beside: Beside,
@@ -119,7 +118,7 @@ impl Pump {
         metrics: &'static CoreMetrics,
     ) -> Pump {
         let (desk, log) = (Desk::new(shard), LogSeat::Here(log));
-        let beside = Rc::new(beside);
+        let (inbox, beside) = (mesh.inbox(), Rc::new(beside));
         let (disk_wait, pace) = (Duration::ZERO, Pace::USUAL);
         let company = Company::default();
         Pump { desk, log, inbox, mesh, attention, beside, disk_wait, company, batch_max, pace, metrics }
@@ -226,15 +225,11 @@ impl Pump {
             return;
         }
         let end = Instant::now() + (self.disk_wait / 2).min(self.pace.gather_max);
-        let mut rounds = QuietRounds::default();
         while self.company.came < self.company.answered && !self.batch_is_full() && Instant::now() < end {
-            rt::yield_now().await;
-            let news = self.attention.hear() || !self.inbox.is_empty();
-            self.take_in();
-            if rounds.are_over(news) {
+            if self.attention.is_quiet().await {
                 self.attention.nap(end);
-                rounds = QuietRounds::default();
             }
+            self.take_in();
         }
         let Company { answered, came, .. } = self.company;
         self.company.comes_back = came * 4 >= answered * 3;

@@ -74,6 +74,8 @@ pub(crate) enum ServeError {
     FewDescriptors { shards: usize, needed: usize, limit: usize },
     #[error("start a thread: {0}")]
     Thread(io::Error),
+    #[error("connect the cores: {0}")]
+    Mesh(io::Error),
     #[error("core {index} failed: {source}")]
     Core { index: usize, source: io::Error },
 }
@@ -123,7 +125,7 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     let mut reports = Vec::with_capacity(config.shard_count);
     let fronts_open = Arc::new(AtomicUsize::new(config.shard_count));
     let cpus = cpus();
-    let ends = mesh_ends(config.shard_count).map_err(ServeError::Thread)?;
+    let ends = mesh_ends(config.shard_count).map_err(ServeError::Mesh)?;
     let parts = opened.shards.into_iter().zip(ends).zip(listeners);
     let mut cores = Vec::with_capacity(config.shard_count);
     for (index, (((shard, log), ends), listener)) in parts.enumerate() {
@@ -145,19 +147,17 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
         let core = Core::spawn("core", cpus[index % cpus.len()], move || part.run());
         cores.push(core.map_err(ServeError::Thread)?);
     }
-    // All have to be there before any waits for the others.
-    for _ in [Report::Started, Report::Listens] {
-        for (index, reports) in reports.iter().enumerate() {
-            match reports.recv() {
-                Ok(Report::Started | Report::Listens) => {}
-                Ok(Report::Failed(source)) => return Err(ServeError::Listen { address, source }),
-                Err(mpsc::RecvError) => {
-                    // It ended before it could say anything: joining it tells why.
-                    let core = cores.swap_remove(index);
-                    let ended = core.join().err();
-                    let source = ended.unwrap_or_else(|| io::Error::other("it ended by itself"));
-                    return Err(ServeError::Core { index, source });
-                }
+    for (index, reports) in reports.iter().enumerate() {
+        match reports.recv() {
+            Ok(Report::Listens) => {}
+            Ok(Report::NotAssembled(source)) => return Err(ServeError::Core { index, source }),
+            Ok(Report::DoesNotListen(source)) => return Err(ServeError::Listen { address, source }),
+            Err(mpsc::RecvError) => {
+                // It ended before it could say anything: joining it tells why.
+                let core = cores.swap_remove(index);
+                let ended = core.join().err();
+                let source = ended.unwrap_or_else(|| io::Error::other("it ended by itself"));
+                return Err(ServeError::Core { index, source });
             }
         }
     }
@@ -237,24 +237,23 @@ struct CorePart {
     report: mpsc::Sender<Report>,
 }
 
-/// How far a core has come.
+/// What came of a core's start.
 enum Report {
-    Started,
     Listens,
-    Failed(io::Error),
+    NotAssembled(io::Error),
+    DoesNotListen(io::Error),
 }
 
 impl CorePart {
     async fn run(self) {
-        let _ = self.report.send(Report::Started);
-        let opened = self.parts.assemble().and_then(|core| {
-            let listener = self.listener.listen(&core.sockets)?;
+        let opened = self.parts.assemble().map_err(Report::NotAssembled).and_then(|core| {
+            let listener = self.listener.listen(&core.sockets).map_err(Report::DoesNotListen)?;
             Ok((core, listener))
         });
         let (Assembled { front, pump, inbox, attention, .. }, listener) = match opened {
             Ok(opened) => opened,
-            Err(error) => {
-                let _ = self.report.send(Report::Failed(error));
+            Err(failed) => {
+                let _ = self.report.send(failed);
                 return;
             }
         };
@@ -268,7 +267,7 @@ impl CorePart {
             }
         });
         rt::spawn(Rc::clone(&front.deadlines).sweep());
-        rt::spawn(attention.attend());
+        attention.start();
         let _ = self.report.send(Report::Listens);
         acceptor::run(Rc::clone(&front), listener).await;
 
@@ -318,9 +317,9 @@ fn abort_on_panic() {
     }));
 }
 
-/// A core's rings, events, listener and log; with room, since the runtime's answer to
-/// too few is a panic.
-const DESCRIPTORS_PER_CORE: usize = 16;
+/// A core's rings, events, listener and log, some fourteen; with room, since the runtime's
+/// answer to too few is a panic.
+const DESCRIPTORS_PER_CORE: usize = 20;
 /// For the process itself and its first clients.
 const DESCRIPTORS_AT_LEAST: usize = 64;
 

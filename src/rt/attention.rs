@@ -4,31 +4,25 @@
 //! other threads ring. As long as news keep coming the core looks there itself, between its tasks, and
 //! takes short naps there. The runtime's own sleep costs some ten times as much (timers that are set and
 //! cancelled in its rings, a barrier on all CPUs), so it is left to a core that has really nothing to do.
-//! In a nap the runtime hears nothing: its timers, and wakers used by other threads, can be late by one.
+//!
+//! In a nap the runtime hears nothing: what wakes through it from other threads is late by one at most.
+//! Its timers are looked at where it has the core, which is each 10 ms while the core is awake.
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::Yielding;
 use super::bell::Bell;
 use super::readiness::Sockets;
+use super::{ACTIVITY, PARKED, count_activity, yield_now};
 
 /// A client that is answered asks again within a round trip of a network nearby, and no timer of the
 /// server's minds to be late by this much.
 const NAP: Duration = Duration::from_millis(2);
 
-/// How often all tasks have a turn, without any news, before the core naps: who is woken by
-/// a task that was woken gets his, too.
-const QUIET_ROUNDS: u32 = 3;
-
 /// One core's.
 pub(crate) struct Attention {
     sockets: Rc<Sockets>,
     bell: Bell,
-    /// The runtime wakes whoever attends, and until then the bell has to be rung: also when another
-    /// task hears in between, and takes the news away that would have woken him.
-    parked: Cell<bool>,
     /// Takes in what other threads have left, and says whether there was anything.
     take_in: Box<dyn Fn() -> bool>,
 }
@@ -40,36 +34,54 @@ impl Attention {
         bell: Bell,
         take_in: impl Fn() -> bool + 'static,
     ) -> Rc<Attention> {
-        Rc::new(Attention { sockets, bell, parked: Cell::new(false), take_in: Box::new(take_in) })
+        Rc::new(Attention { sockets, bell, take_in: Box::new(take_in) })
     }
 
-    /// Hears for as long as the core runs.
-    pub(crate) async fn attend(self: Rc<Self>) {
-        loop {
-            let mut rounds = QuietRounds::default();
-            while !rounds.are_over(self.hear() || Yielding::is_anyone()) {
-                super::let_others_run().await;
+    /// Starts the task that hears for as long as the core runs. Its turns are no activity.
+    pub(crate) fn start(self: Rc<Self>) {
+        glommio::spawn_local(async move {
+            loop {
+                let before = ACTIVITY.get();
+                self.hear();
+                yield_now().await;
+                if ACTIVITY.get() == before && !self.nap(Instant::now() + NAP) {
+                    self.park().await;
+                }
             }
-            if !self.nap(Instant::now() + NAP) {
-                self.park().await;
-            }
-        }
+        })
+        .detach();
+    }
+
+    /// Lets all others have a turn, and hears, for a task that waits for what they may bring.
+    /// Whether nothing came of it, so that it may nap.
+    pub(crate) async fn is_quiet(&self) -> bool {
+        let before = ACTIVITY.get();
+        yield_now().await;
+        // The turn of the one who asks is one.
+        !self.hear() && ACTIVITY.get() == before + 1
     }
 
     /// Whether there is anything new; whoever waits for it is woken, and has his turn at the next yield.
     pub(crate) fn hear(&self) -> bool {
         let of_sockets = self.sockets.look();
-        (self.take_in)() || of_sockets
+        let news = (self.take_in)() || of_sockets;
+        if news {
+            count_activity();
+        }
+        news
     }
 
-    /// Blocks the core until there is news, or until then. False when there was none.
+    /// Blocks the core until there is news, or until then, or for as long as a nap may be. False when
+    /// there was none.
     pub(crate) fn nap(&self, until: Instant) -> bool {
         self.bell.fall_asleep();
         let heard = self.hear();
         if !heard {
-            self.sockets.wait(until);
+            self.sockets.wait(until.min(Instant::now() + NAP));
         }
-        if !self.parked.get() {
+        // A core that is parked is woken by its bell alone: another task may nap or hear meanwhile,
+        // and take the news away that would have woken it.
+        if !PARKED.get() {
             self.bell.wake_up();
         }
         heard || self.hear()
@@ -79,34 +91,23 @@ impl Attention {
     async fn park(&self) {
         self.bell.fall_asleep();
         if !self.hear() {
-            self.parked.set(true);
+            PARKED.set(true);
             self.sockets.news().await;
-            self.parked.set(false);
+            PARKED.set(false);
         }
         self.bell.wake_up();
     }
 }
 
-/// Counts rounds in which nothing came.
-#[derive(Default)]
-pub(crate) struct QuietRounds(u32);
-
-impl QuietRounds {
-    /// After a round. Every one with news begins anew.
-    pub(crate) fn are_over(&mut self, news: bool) -> bool {
-        self.0 = if news { 0 } else { self.0 + 1 };
-        self.0 > QUIET_ROUNDS
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::sync::mpsc;
     use std::thread;
 
     use super::*;
     use crate::rt::channel::channel;
-    use crate::rt::{self, Core};
+    use crate::rt::{Core, sleep};
 
     /// Nothing that another thread sends is overheard, whatever else the core does meanwhile: it is
     /// parked, naps, or hears by another task than the one that attends.
@@ -131,14 +132,14 @@ mod tests {
                 }
             };
             let attention = Attention::new(sockets, bell, take_in);
-            rt::spawn(Rc::clone(&attention).attend());
+            Rc::clone(&attention).start();
             // Once after each message, since a second look could find what was overheard.
             for message in 1..=MESSAGES {
                 while last.get() < message {
-                    rt::sleep(Duration::from_micros(100)).await;
+                    sleep(Duration::from_micros(100)).await;
                 }
                 // Long enough, now and then, for the core to be parked.
-                rt::sleep(Duration::from_micros(message % 7 * 700)).await;
+                sleep(Duration::from_micros(message % 7 * 700)).await;
                 if message % 2 == 0 {
                     attention.hear();
                 } else {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use rustix::event::{EventfdFlags, eventfd};
 
-/// Costs a system call only when the core sleeps.
+/// Costs a system call only when nobody on the core looks for news.
 ///
 /// Who rings has left something before, and who falls asleep looks once more after it has said so:
 /// with a fence on both sides, one of them sees the other.

@@ -44,7 +44,7 @@ impl Beside {
         Ok(Beside { jobs, done: sockets.watch(done)? })
     }
 
-    /// Runs `work`, one at a time.
+    /// Runs `work`, for one caller at a time.
     ///
     /// # Panics
     ///

@@ -13,8 +13,9 @@ mod probe;
 mod readiness;
 
 use std::cell::Cell;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
@@ -26,8 +27,8 @@ pub(crate) use probe::{RuntimeError, check};
 /// only run into the limit of locked memory.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 
-/// A queue with this is told at once of wake-ups from other threads; the default
-/// one hears of them when its next timer fires, tens of milliseconds later.
+/// A queue with this is told at once of wake-ups from other threads, unless the core naps (see
+/// [`attention`]); the default one hears of them when its next timer fires, tens of milliseconds later.
 const WAKE_LATENCY: Duration = Duration::from_millis(10);
 
 /// A core's timers, of one, two, three... times this, so that it never sleeps for long.
@@ -38,6 +39,10 @@ const WAKE_LATENCY: Duration = Duration::from_millis(10);
 /// can happen again as a timer fires, so there are several.
 const PULSE: Duration = Duration::from_millis(50);
 const PULSES: u32 = 4;
+
+/// The first timer, while the core is awake: nothing but timers would end such a sleep then. They
+/// only fire where the runtime has the core, so they cost next to nothing.
+const PULSE_AWAKE: Duration = Duration::from_millis(5);
 
 /// A core's thread. Ends when the future that it was started with does.
 pub(crate) struct Core(glommio::ExecutorJoinHandle<()>);
@@ -63,11 +68,12 @@ impl Core {
                 Latency::Matters(WAKE_LATENCY),
                 "server",
             );
-            let task = glommio::spawn_local_into(async move { main().await }, queue);
+            let task = glommio::spawn_local_into(async move { counted(main()).await }, queue);
             for index in 1..=PULSES {
                 glommio::spawn_local(async move {
                     loop {
-                        sleep(PULSE * index).await;
+                        let awake = index == 1 && !PARKED.get();
+                        sleep(if awake { PULSE_AWAKE } else { PULSE * index }).await;
                     }
                 })
                 .detach();
@@ -89,7 +95,29 @@ impl Core {
 
 /// Runs a task on this core, in its own time.
 pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
-    glommio::spawn_local(task).detach();
+    glommio::spawn_local(counted(task)).detach();
+}
+
+thread_local! {
+    /// What happened on this core: turns of its tasks, and news. Whoever finds it as it was, after
+    /// all others could have had a turn, knows that none of them can run.
+    static ACTIVITY: Cell<u64> = const { Cell::new(0) };
+    /// Nobody looks for news: the runtime has them watched.
+    static PARKED: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count_activity() {
+    ACTIVITY.set(ACTIVITY.get() + 1);
+}
+
+/// The task, with its turns counted.
+async fn counted(task: impl Future<Output = ()>) {
+    let mut task = pin!(task);
+    poll_fn(|context| {
+        count_activity();
+        task.as_mut().poll(context)
+    })
+    .await;
 }
 
 pub(crate) async fn sleep(duration: Duration) {
@@ -98,35 +126,5 @@ pub(crate) async fn sleep(duration: Duration) {
 
 /// Lets other tasks of this core run. Whoever calls this has more to do, so the core does not sleep.
 pub(crate) async fn yield_now() {
-    let _yielding = Yielding::begin();
-    let_others_run().await;
-}
-
-thread_local! {
-    /// Tasks of this core that have let others run, and want to go on.
-    static YIELDING: Cell<usize> = const { Cell::new(0) };
-}
-
-/// One of them, until this is dropped.
-struct Yielding;
-
-impl Yielding {
-    fn begin() -> Yielding {
-        YIELDING.set(YIELDING.get() + 1);
-        Yielding
-    }
-
-    fn is_anyone() -> bool {
-        YIELDING.get() > 0
-    }
-}
-
-impl Drop for Yielding {
-    fn drop(&mut self) {
-        YIELDING.set(YIELDING.get() - 1);
-    }
-}
-
-async fn let_others_run() {
     glommio::executor().yield_now().await;
 }

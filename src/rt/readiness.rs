@@ -36,7 +36,7 @@ pub(crate) struct Sockets {
     events: RefCell<Vec<Event>>,
 }
 
-/// A registered socket.
+/// A registered socket, or whatever else the kernel can watch.
 struct Sides {
     read: Side,
     write: Side,
@@ -105,7 +105,7 @@ impl Sockets {
     pub(super) fn wait(&self, until: Instant) {
         let time = until.saturating_duration_since(Instant::now());
         let time = Timespec::try_from(time).expect("nobody waits for centuries");
-        // To the nanosecond; epoll's own timeout counts milliseconds on kernels before 5.11.
+        // Epoll's own timeout counts milliseconds on kernels before 5.11.
         match poll(&mut [PollFd::new(&*self.epoll, PollFlags::IN)], Some(&time)) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => panic!("waiting for sockets: {error}"),
