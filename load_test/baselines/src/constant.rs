@@ -4,6 +4,10 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::thread;
+
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
 
 const RESERVE: &str = "/api/v1/events/{event}/reservations";
 const LOCATION: &str = "/api/v1/reservations/1-1";
@@ -12,9 +16,6 @@ const RESERVATION: &str = r#"{"id":"1-1","event":1,"customer":4,"quantity":1,"st
 const LIVE: &str = r#"{"status":"live","boot_id":"0000000000000000"}"#;
 const READY: &str = r#"{"status":"ready","boot_id":"0000000000000000"}"#;
 const JSON: &str = "application/json";
-
-/// Seconds that connections get to end.
-const PATIENCE_SECONDS: u16 = 2;
 
 /// With actix-web, until SIGTERM or SIGINT.
 ///
@@ -42,8 +43,9 @@ pub(crate) fn actix(listen: SocketAddr, workers: usize) -> io::Result<()> {
             .route("/livez", get().to(move || json(LIVE)))
             .route("/readyz", get().to(move || json(READY)))
     });
+    exit_on_signal()?;
     System::new().block_on(async move {
-        let server = server.workers(workers).shutdown_timeout(PATIENCE_SECONDS.into()).bind(listen)?;
+        let server = server.workers(workers).disable_signals().bind(listen)?;
         announce(server.addrs()[0])?;
         server.run().await
     })
@@ -55,13 +57,13 @@ pub(crate) fn actix(listen: SocketAddr, workers: usize) -> io::Result<()> {
 ///
 /// When the address cannot be had.
 pub(crate) fn ntex(listen: SocketAddr, workers: usize) -> io::Result<()> {
-    use ntex::time::Seconds;
     use ntex::util::Bytes;
     use ntex::web::{App, HttpResponse, HttpServer, get, post};
 
     // ntex does not tell which port it got.
     let listener = std::net::TcpListener::bind(listen)?;
     let address = listener.local_addr()?;
+    exit_on_signal()?;
     let system = ntex::rt::System::new("constant-ntex", ntex::rt::DefaultRuntime);
     system.block_on(async move {
         let server = HttpServer::new(async || {
@@ -79,10 +81,29 @@ pub(crate) fn ntex(listen: SocketAddr, workers: usize) -> io::Result<()> {
                 .route("/livez", get().to(async || HttpResponse::Ok().content_type(JSON).body(LIVE)))
                 .route("/readyz", get().to(async || HttpResponse::Ok().content_type(JSON).body(READY)))
         });
-        let server = server.workers(workers).shutdown_timeout(Seconds(PATIENCE_SECONDS)).listen(listener)?;
+        let server = server.workers(workers).disable_signals().listen(listener)?;
         announce(address)?;
         server.run().await
     })
+}
+
+/// There is nothing to finish, and nothing that could wait for ever for a connection.
+fn exit_on_signal() -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let (mut terminate, mut interrupt) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    let wait = move || {
+        runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        });
+        std::process::exit(0)
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
 }
 
 /// Tells whoever started this where to ask.

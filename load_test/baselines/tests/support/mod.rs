@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// For anything to start: generous, since the machine may be busy.
+/// For anything to start or end: generous, since the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Under the build's directory, on the disk that everything else is on.
@@ -30,7 +30,16 @@ fn free_port() -> u16 {
 fn end(child: &mut Child, signal: Signal) -> ExitStatus {
     let pid = Pid::from_raw(child.id().try_into().expect("it is an id")).expect("it is no 0");
     let _ = kill_process(pid, signal);
-    child.wait().expect("it is ours")
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        if let Some(status) = child.try_wait().expect("it is ours") {
+            return status;
+        }
+        sleep(Duration::from_millis(5));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    panic!("{pid:?} did not end by {signal:?}");
 }
 
 fn wait_for(what: &str, is_there: impl Fn() -> bool) {
