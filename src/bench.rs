@@ -31,7 +31,6 @@ use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::rt::net::{Sockets, Stream};
 use crate::rt::{self, Core};
-use crate::server::cpus;
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -129,7 +128,7 @@ struct Order {
 }
 
 impl Cores {
-    /// A core for each shard; each has its own CPU, as long as there are enough.
+    /// A core for each shard.
     pub fn start(shards: Vec<Shard>) -> io::Result<Cores> {
         let count = shards.len();
         let common = common(count);
@@ -138,12 +137,11 @@ impl Cores {
         let mut received = Some(received);
         let over = Arc::new(AtomicBool::new(false));
         let left = Arc::new(AtomicUsize::new(count));
-        let cpus = cpus();
         let cores = shards.into_iter().zip(mesh_ends(count)?).enumerate().map(|(index, (shard, ends))| {
             let parts = parts(index, shard, Box::new(MemoryLog), ends, Arc::clone(&common), tokens.clone());
             let received = received.take();
             let (over, left) = (Arc::clone(&over), Arc::clone(&left));
-            Core::spawn("bench", cpus[index % cpus.len()], move || async move {
+            Core::spawn("bench", move || async move {
                 let assembled = parts.assemble().expect("descriptors are left");
                 let Assembled { front, pump, inbox, attention, .. } = assembled;
                 attention.start();

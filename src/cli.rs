@@ -62,7 +62,7 @@ struct ServeOptions {
     #[arg(long, default_value = "127.0.0.1:9092", env = "BOXOFFICE_LISTEN", value_name = "ADDR", value_parser = address)]
     listen: SocketAddr,
 
-    /// Shards, each on a core of its own while there are enough; may change between starts [1 to 64;
+    /// Shards, each with a thread of its own; may change between starts [1 to 64;
     /// default: the CPUs]
     #[arg(long, env = "BOXOFFICE_SHARDS", value_name = "N", value_parser = shard_count)]
     shards: Option<usize>,

@@ -458,7 +458,7 @@ mod tests {
         let cores =
             mesh_ends(CORES).expect("descriptors are left").into_iter().enumerate().map(|(index, ends)| {
                 let (forgotten, done) = (Arc::clone(&forgotten), Arc::clone(&done));
-                rt::Core::spawn("test", 0, move || async move {
+                rt::Core::spawn("test", move || async move {
                     let forget = {
                         let forgotten = Arc::clone(&forgotten);
                         move |user| {

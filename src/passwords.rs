@@ -53,7 +53,7 @@ pub struct Guess {
 }
 
 impl Passwords {
-    /// Starts the threads. To be called where no core is pinned: threads inherit that.
+    /// Starts the threads.
     pub fn start(thread_count: usize) -> std::io::Result<Passwords> {
         let (queue, jobs) = sync_channel::<Job>(QUEUE_MAX);
         let jobs = Arc::new(Mutex::new(jobs));

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
@@ -124,7 +125,6 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     drain_on_signal(Arc::clone(&common))?;
     let mut reports = Vec::with_capacity(config.shard_count);
     let fronts_open = Arc::new(AtomicUsize::new(config.shard_count));
-    let cpus = cpus();
     let ends = mesh_ends(config.shard_count).map_err(ServeError::Mesh)?;
     let parts = opened.shards.into_iter().zip(ends).zip(listeners);
     let mut cores = Vec::with_capacity(config.shard_count);
@@ -144,7 +144,7 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
             batch_max: config.batch_max,
         };
         let part = CorePart { parts, listener, fronts_open: Arc::clone(&fronts_open), report };
-        let core = Core::spawn("core", cpus[index % cpus.len()], move || part.run());
+        let core = Core::spawn("core", move || part.run());
         cores.push(core.map_err(ServeError::Thread)?);
     }
     for (index, reports) in reports.iter().enumerate() {
@@ -190,7 +190,7 @@ fn listen(config: &Config) -> Result<(SocketAddr, Vec<BoundListener>), ServeErro
 
 fn common(config: &Config, opened: &Opened, descriptors: usize) -> Result<Common, ServeError> {
     let reserved = if config.demo { HIGHEST_DEMO_EVENT } else { EventId(0) };
-    let password_threads = (cpus().len() / 2).max(1);
+    let password_threads = (cpu_count() / 2).max(1);
     Ok(Common {
         ids: Ids::after(opened.highest_event.max(reserved), opened.highest_user),
         passwords: Passwords::start(password_threads).map_err(ServeError::Thread)?,
@@ -291,15 +291,14 @@ impl CorePart {
     }
 }
 
-/// The CPUs that this process may run on.
-pub(crate) fn cpus() -> Vec<usize> {
-    let Ok(mask) = rustix::thread::sched_getaffinity(None) else { return vec![0] };
-    (0..rustix::thread::CpuSet::MAX_CPU).filter(|&cpu| mask.is_set(cpu)).collect()
+/// As many CPUs as this process may use at a time, by its affinity and its control group.
+fn cpu_count() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// The shards that a server has when it is not told.
 pub(crate) fn default_shard_count() -> usize {
-    cpus().len().min(SHARD_COUNT_MAX)
+    cpu_count().min(SHARD_COUNT_MAX)
 }
 
 /// The log has the hashes of passwords; a directory made by others may be open to all.

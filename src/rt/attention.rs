@@ -117,7 +117,7 @@ mod tests {
         let bell = Bell::new().expect("descriptors are left");
         let (sender, receiver) = channel::<u64>(bell.clone());
         let (heard, acknowledged) = mpsc::channel();
-        let core = Core::spawn("test", 0, move || async move {
+        let core = Core::spawn("test", move || async move {
             let sockets = Sockets::new(&bell).expect("descriptors are left");
             let last = Rc::new(Cell::new(0));
             let take_in = {

@@ -24,7 +24,7 @@ pub(crate) struct Beside {
 }
 
 impl Beside {
-    /// Starts the thread, which may run on every CPU that the process has.
+    /// Starts the thread.
     ///
     /// # Errors
     ///
@@ -34,7 +34,6 @@ impl Beside {
         let event: OwnedFd = done.try_clone()?;
         let (jobs, received) = mpsc::channel::<Job>();
         let work = move || {
-            leave_the_core();
             for job in received {
                 job();
                 rustix::io::write(&event, &1_u64.to_ne_bytes()).expect("a count of jobs has room");
@@ -68,14 +67,5 @@ impl Beside {
             }
         });
         result.await.unwrap_or_else(|panic| resume_unwind(panic))
-    }
-}
-
-/// A thread begins on the CPUs of the one that made it, which is the core's alone; the main thread
-/// has them all.
-fn leave_the_core() {
-    if let Ok(all) = rustix::thread::sched_getaffinity(Some(rustix::process::getpid())) {
-        // Else it works where it is.
-        let _ = rustix::thread::sched_setaffinity(None, &all);
     }
 }

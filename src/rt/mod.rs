@@ -48,20 +48,17 @@ const PULSE_AWAKE: Duration = Duration::from_millis(5);
 pub(crate) struct Core(glommio::ExecutorJoinHandle<()>);
 
 impl Core {
-    /// Starts an executor pinned to `cpu` and runs on it what `main` returns.
+    /// Starts an executor and runs on it what `main` returns. The kernel says on which of the process's
+    /// CPUs.
     ///
     /// # Errors
     ///
     /// When no thread can be had. Errors of the runtime itself come out of [`Core::join`].
-    pub(crate) fn spawn<F>(
-        name: &str,
-        cpu: usize,
-        main: impl FnOnce() -> F + Send + 'static,
-    ) -> io::Result<Core>
+    pub(crate) fn spawn<F>(name: &str, main: impl FnOnce() -> F + Send + 'static) -> io::Result<Core>
     where
         F: Future<Output = ()> + 'static,
     {
-        let builder = LocalExecutorBuilder::new(Placement::Fixed(cpu)).name(name).io_memory(IO_MEMORY_BYTES);
+        let builder = LocalExecutorBuilder::new(Placement::Unbound).name(name).io_memory(IO_MEMORY_BYTES);
         let handle = builder.spawn(move || async move {
             let queue = glommio::executor().create_task_queue(
                 Shares::default(),
