@@ -19,14 +19,12 @@ use crate::metrics::CoreMetrics;
 use crate::rt;
 use crate::rt::attention::Attention;
 use crate::rt::beside::Beside;
+use crate::rt::slept::Slept;
 
 /// A commit that waits for its disk less than this is made on the shard's own
 /// core: handing it to another thread and hearing back costs as much CPU, and
 /// makes the core sleep and wake in between. ARCHITECTURE.md has the figures.
 const INLINE_COMMIT_MAX: Duration = Duration::from_micros(400);
-
-/// What a row costs in CPU time, whoever writes it.
-const ROW_COST: Duration = Duration::from_nanos(300);
 
 /// How long a full log is left alone before it is tried again.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
@@ -102,7 +100,12 @@ struct Returned {
 }
 
 enum Done {
-    Append { batch: Batch, result: Result<(), AppendError>, took: Duration },
+    /// With how long it waited for the disk.
+    Append {
+        batch: Batch,
+        result: Result<(), AppendError>,
+        waited: Duration,
+    },
     Maintain(Result<Upkeep, LogError>),
     Probe(Result<(), AppendError>),
 }
@@ -203,9 +206,9 @@ impl Pump {
         }
     }
 
-    /// For as long as there is something new, and no longer than a commit waits for its disk.
+    /// For as long as there is something new, and no longer than some two waits for the disk.
     async fn hear_company(&mut self) {
-        let end = Instant::now() + self.disk_wait.min(self.pace.gather_max);
+        let end = Instant::now() + (self.disk_wait * 2).min(self.pace.gather_max);
         while !self.batch_is_full() && Instant::now() < end {
             // The connections write their answers and read what they have heard of.
             rt::yield_now().await;
@@ -250,16 +253,15 @@ impl Pump {
             self.send_log_away(Job::Append(batch));
             return;
         }
-        let start = Instant::now();
+        let slept = Slept::start();
         let result = log.append(&batch.entries);
-        self.finish_commit(batch, result, start.elapsed());
+        self.finish_commit(batch, result, slept.time());
         self.maintain();
     }
 
-    fn finish_commit(&mut self, batch: Batch, result: Result<(), AppendError>, took: Duration) {
+    fn finish_commit(&mut self, batch: Batch, result: Result<(), AppendError>, waited: Duration) {
         match result {
             Ok(()) => {
-                let waited = took.saturating_sub(ROW_COST * batch.entries.len() as u32);
                 self.disk_wait = (self.disk_wait * 7 + waited) / 8;
                 self.metrics.commits.add(1);
                 self.metrics.records.add(batch.entries.len() as u64);
@@ -310,8 +312,8 @@ impl Pump {
         let Some(Returned { log, done }) = seat.take() else { return };
         self.log = LogSeat::Here(log);
         match done {
-            Done::Append { batch, result, took } => {
-                self.finish_commit(batch, result, took);
+            Done::Append { batch, result, waited } => {
+                self.finish_commit(batch, result, waited);
                 self.maintain();
             }
             Done::Maintain(Ok(Upkeep { pages_pinned, no_room })) => {
@@ -338,9 +340,9 @@ impl Pump {
 fn do_job(log: &mut dyn Log, job: Job) -> Done {
     match job {
         Job::Append(batch) => {
-            let start = Instant::now();
+            let slept = Slept::start();
             let result = log.append(&batch.entries);
-            Done::Append { batch, result, took: start.elapsed() }
+            Done::Append { batch, result, waited: slept.time() }
         }
         Job::Maintain => Done::Maintain(log.maintain()),
         Job::Probe => Done::Probe(log.probe()),

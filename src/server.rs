@@ -316,9 +316,9 @@ fn abort_on_panic() {
     }));
 }
 
-/// A core's rings, events, listener and log, some fourteen; with room, since the runtime's
+/// A core's rings, events, listener and log, some sixteen; with room, since the runtime's
 /// answer to too few is a panic.
-const DESCRIPTORS_PER_CORE: usize = 20;
+const DESCRIPTORS_PER_CORE: usize = 22;
 /// For the process itself and its first clients.
 const DESCRIPTORS_AT_LEAST: usize = 64;
 

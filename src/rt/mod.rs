@@ -11,6 +11,7 @@ pub(crate) mod channel;
 pub(crate) mod net;
 mod probe;
 mod readiness;
+pub(crate) mod slept;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
