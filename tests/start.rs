@@ -56,7 +56,7 @@ fn too_few_descriptors_are_said_before_a_core_fails() {
     let ended = run(command, "");
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(
-        ended.stderr.contains("8 shards need a limit of at least 224 open files, it is 100"),
+        ended.stderr.contains("8 shards need a limit of at least 240 open files, it is 100"),
         "{ended:?}"
     );
 }
