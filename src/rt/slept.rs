@@ -3,8 +3,8 @@
 use std::fs::File;
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
 use rustix::io::pread;
-use rustix::time::{ClockId, clock_gettime};
 
 /// Of the time since this was made: what its thread slept, waiting for a disk or whatever else. Not
 /// what it ran, and not what it waited for a CPU that others had.
@@ -26,8 +26,8 @@ impl Slept {
 
 /// For how long this thread ran, or could have.
 fn awake() -> Duration {
-    let ran = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::try_from(ran).expect("no thread runs for less than nothing") + waited_for_a_cpu()
+    let ran = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("each thread has this clock");
+    Duration::from(ran) + waited_for_a_cpu()
 }
 
 thread_local! {
