@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use shards::log::Log;
 use shards::shard::Shard;
+use shards::slots::Owners;
 
 use crate::client::Shards;
 use crate::front::api::{Api, Common};
@@ -17,6 +18,7 @@ use crate::front::http::parse::Limits;
 use crate::front::verified::Verified;
 use crate::mesh::{Inbox, Mesh, MeshEnds};
 use crate::pump::Pump;
+use crate::revocation::Revocations;
 use crate::rt::attention::Attention;
 use crate::rt::beside::Beside;
 use crate::rt::net::Sockets;
@@ -54,23 +56,25 @@ impl Parts {
         let metrics = &self.common.metrics.cores[self.index];
         let inbox = Rc::new(Inbox::default());
         let verified = Rc::new(Verified::default());
+        let bell = self.ends.bell.clone();
+        let owners = Owners::by_modulo(self.ends.core_count());
+        let mesh = Mesh::new(self.ends, owners, Rc::clone(&inbox), self.calls_in_flight_max);
         let forget = {
             let verified = Rc::clone(&verified);
             move |user| verified.revoke(user)
         };
-        let bell = self.ends.bell.clone();
-        let mesh = Mesh::new(self.ends, Rc::clone(&inbox), self.calls_in_flight_max, forget);
+        let revocations = Revocations::new(Rc::clone(&mesh), forget);
         let sockets = Sockets::new(&bell)?;
         let take_in = {
-            let mesh = Rc::clone(&mesh);
-            move || mesh.take_in()
+            let (mesh, revocations) = (Rc::clone(&mesh), Rc::clone(&revocations));
+            move || mesh.take_in(|peer, notice| revocations.hear(peer, notice))
         };
         let attention = Attention::new(Rc::clone(&sockets), bell, take_in);
         let beside = Beside::start("log", &sockets)?;
         let pump = Pump::new(
             self.shard,
             self.log,
-            Rc::clone(&mesh),
+            revocations,
             Rc::clone(&attention),
             beside,
             self.batch_max,

@@ -14,6 +14,7 @@ mod metrics;
 mod passwords;
 mod pump;
 mod random;
+mod revocation;
 mod rt;
 mod secret;
 mod server;

@@ -14,8 +14,9 @@ use shards::limits::BATCH_MAX;
 use shards::log::{AppendError, Log, LogError, Upkeep};
 use shards::shard::{Batch, Shard};
 
-use crate::mesh::{Inbox, Mesh, ReplyTo, ShardRequest};
+use crate::mesh::{Inbox, ReplyTo, ShardRequest};
 use crate::metrics::CoreMetrics;
+use crate::revocation::Revocations;
 use crate::rt;
 use crate::rt::attention::Attention;
 use crate::rt::beside::Beside;
@@ -33,7 +34,7 @@ pub(crate) struct Pump {
     desk: Desk<ReplyTo>,
     log: LogSeat,
     inbox: Rc<Inbox>,
-    mesh: Rc<Mesh>,
+    revocations: Rc<Revocations>,
     attention: Rc<Attention>,
     beside: Rc<Beside>,
     /// Moving average of how long a commit waits for its disk.
@@ -114,17 +115,29 @@ impl Pump {
     pub(crate) fn new(
         shard: Shard,
         log: Box<dyn Log>,
-        mesh: Rc<Mesh>,
+        revocations: Rc<Revocations>,
         attention: Rc<Attention>,
         beside: Beside,
         batch_max: usize,
         metrics: &'static CoreMetrics,
     ) -> Pump {
         let (desk, log) = (Desk::new(shard), LogSeat::Here(log));
-        let (inbox, beside) = (mesh.inbox(), Rc::new(beside));
+        let (inbox, beside) = (revocations.mesh().inbox(), Rc::new(beside));
         let (disk_wait, pace) = (Duration::ZERO, Pace::USUAL);
         let company = Company::default();
-        Pump { desk, log, inbox, mesh, attention, beside, disk_wait, company, batch_max, pace, metrics }
+        Pump {
+            desk,
+            log,
+            inbox,
+            revocations,
+            attention,
+            beside,
+            disk_wait,
+            company,
+            batch_max,
+            pace,
+            metrics,
+        }
     }
 
     /// Commits on this core as soon as it can, however slow the disk is: for benches without a runtime.
@@ -189,7 +202,7 @@ impl Pump {
     /// Gives out every answer that may go.
     fn answer(&mut self) {
         while let Some((reply_to, reply)) = self.desk.next_answer() {
-            self.mesh.reply(reply_to, reply);
+            self.revocations.reply(reply_to, reply);
         }
     }
 
