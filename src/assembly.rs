@@ -5,6 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use shards::driver::Pace;
 use shards::log::Log;
 use shards::shard::Shard;
 use shards::slots::Owners;
@@ -16,8 +17,8 @@ use crate::front::connection::Front;
 use crate::front::deadlines::Patience;
 use crate::front::http::parse::Limits;
 use crate::front::verified::Verified;
-use crate::mesh::{Inbox, Mesh, MeshEnds};
-use crate::pump::Pump;
+use crate::mesh::{Asker, Inbox, Mesh, MeshEnds};
+use crate::pump::{Pump, PumpParts};
 use crate::revocation::Revocations;
 use crate::rt::attention::Attention;
 use crate::rt::beside::Beside;
@@ -26,7 +27,8 @@ use crate::rt::net::Sockets;
 /// What a core is made of, and can be sent to its thread.
 pub(crate) struct Parts {
     pub index: usize,
-    pub shard: Shard,
+    pub shard: Shard<Asker>,
+    pub pace: Pace,
     pub log: Box<dyn Log>,
     pub ends: MeshEnds,
     pub common: Arc<Common>,
@@ -71,15 +73,17 @@ impl Parts {
         };
         let attention = Attention::new(Rc::clone(&sockets), bell, take_in);
         let beside = Beside::start("log", &sockets)?;
-        let pump = Pump::new(
-            self.shard,
-            self.log,
+        let pump = Pump::new(PumpParts {
+            shard: self.shard,
+            log: self.log,
+            inbox: Rc::clone(&inbox),
             revocations,
-            Rc::clone(&attention),
+            attention: Rc::clone(&attention),
             beside,
-            self.batch_max,
+            batch_max: self.batch_max,
+            pace: self.pace,
             metrics,
-        );
+        });
         let api = Api {
             common: self.common,
             shards: Shards::new(mesh),

@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use futures_channel::oneshot;
 use shards::command::{
-    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query, RemoveUser,
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query,
+    RemoveUser,
 };
 use shards::ids::{EventId, Quantity, ReservationId, Slot, UserId, Username};
 use shards::outcome::{AccountView, EventView, Outcome, Rejection, ReservationView, Totals, UserView};
@@ -162,10 +163,11 @@ impl Shards {
     pub async fn reserve(
         &self,
         event: EventId,
-        customer: UserId,
+        actor: Actor,
+        buyer: Buyer,
         quantity: Quantity,
     ) -> Result<ReservationView, Refused> {
-        let outcome = self.command(Command::Reserve { event, customer, quantity }).await?;
+        let outcome = self.command(Command::Reserve { event, actor, buyer, quantity }).await?;
         Ok(expect!(Outcome::Reservation, outcome))
     }
 

@@ -6,6 +6,7 @@ mod assembly;
 pub mod bench;
 pub mod cli;
 mod client;
+mod clock;
 mod config;
 pub mod demo;
 pub mod front;

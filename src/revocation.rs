@@ -122,7 +122,7 @@ mod tests {
     async fn change_account(revocations: &Revocations, inbox: &Inbox, user: UserId) {
         let call = revocations.mesh.call(Slot(0), Ask::Query(Query::Totals)).expect("there is room");
         let reply_to = inbox.pop().expect("it was just sent").reply_to;
-        revocations.reply(reply_to, Ok(changed(user)));
+        revocations.reply(reply_to.expect("it was called"), Ok(changed(user)));
         assert_eq!(call.await, Ok(changed(user)));
     }
 
@@ -130,7 +130,7 @@ mod tests {
     async fn change_account_of_nobody(revocations: &Revocations, inbox: &Inbox, user: UserId) {
         drop(revocations.mesh.call(Slot(0), Ask::Query(Query::Totals)).expect("there is room"));
         let reply_to = inbox.pop().expect("it was just sent").reply_to;
-        revocations.reply(reply_to, Ok(changed(user)));
+        revocations.reply(reply_to.expect("it was called"), Ok(changed(user)));
         while !revocations.pending.borrow().is_empty() {
             rt::sleep(Duration::from_millis(1)).await;
         }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use async_lock::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shards::driver::Pace;
 use shards::ids::EventId;
 use shards::limits::SHARD_COUNT_MAX;
 use shards::recovery::RecoveryError;
@@ -142,6 +143,7 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
             patience: config.patience,
             calls_in_flight_max: config.calls_in_flight_max,
             batch_max: config.batch_max,
+            pace: Pace::USUAL,
         };
         let part = CorePart { parts, listener, fronts_open: Arc::clone(&fronts_open), report };
         let core = Core::spawn("core", move || part.run());

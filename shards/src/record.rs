@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
+use crate::command::Buyer;
 use crate::ids::{Epoch, EventId, Lsn, ReservationId, Role, Slot, Timestamp, UserId, Username};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +26,10 @@ pub enum Record {
     },
     Reserved {
         id: ReservationId,
-        customer: UserId,
+        /// Who acted.
+        by: UserId,
+        /// Whom the tickets are for.
+        buyer: Buyer,
         quantity: u32,
     },
     Cancelled {
@@ -203,6 +207,20 @@ pub enum DecodeError {
 }
 
 impl Record {
+    /// The event that the record is about, if it is about one.
+    pub fn event(&self) -> Option<EventId> {
+        match self {
+            Record::EventCreated(event) => Some(event.id),
+            Record::EventEdited(event) => Some(event.id),
+            Record::EventDeleted { event, .. } => Some(*event),
+            Record::Reserved { id, .. } | Record::Cancelled { id, .. } => Some(id.event),
+            Record::UserCreated(_)
+            | Record::PasswordChanged(_)
+            | Record::RoleChanged(_)
+            | Record::UserRemoved(_) => None,
+        }
+    }
+
     /// The record as columns. The inverse of [`Record::decode`].
     pub fn encode(&self) -> Columns<'_> {
         match self {
@@ -233,13 +251,16 @@ impl Record {
             Record::EventDeleted { event, by, tickets } => {
                 Columns { event: event.0, user: by.0, quantity: *tickets, ..Columns::of(Kind::EventDeleted) }
             }
-            Record::Reserved { id, customer, quantity } => Columns {
-                event: id.event.0,
-                number: id.number,
-                user: customer.0,
-                quantity: *quantity,
-                ..Columns::of(Kind::Reserved)
-            },
+            &Record::Reserved { id, by, buyer: Buyer::Account(customer), quantity } => {
+                assert_eq!(by, customer, "nobody buys for another yet");
+                Columns {
+                    event: id.event.0,
+                    number: id.number,
+                    user: customer.0,
+                    quantity,
+                    ..Columns::of(Kind::Reserved)
+                }
+            }
             Record::Cancelled { id, by, quantity } => Columns {
                 event: id.event.0,
                 number: id.number,
@@ -307,7 +328,8 @@ impl Record {
             })),
             Kind::EventDeleted => Record::EventDeleted { event, by: user, tickets: columns.quantity },
             Kind::Reserved => {
-                Record::Reserved { id: reservation, customer: user, quantity: columns.quantity }
+                let buyer = Buyer::Account(user);
+                Record::Reserved { id: reservation, by: user, buyer, quantity: columns.quantity }
             }
             Kind::Cancelled => Record::Cancelled { id: reservation, by: user, quantity: columns.quantity },
             Kind::PasswordChanged => {
@@ -363,6 +385,10 @@ pub struct Entry {
     pub epoch: Epoch,
     pub lsn: Lsn,
     pub at: Timestamp,
+    /// The position of the event's record before this one; 0 for its first, and for a record of no event.
+    pub previous: Lsn,
+    /// The command that made this record made the slot's next one too.
+    pub continues: bool,
     pub record: Record,
     /// See [`SlotHead::chain`].
     pub chain: u64,
@@ -439,7 +465,7 @@ mod tests {
                 quota: 0,
             })),
             Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 },
-            Record::Reserved { id, customer: UserId(2), quantity: 4 },
+            Record::Reserved { id, by: UserId(2), buyer: Buyer::Account(UserId(2)), quantity: 4 },
             Record::Cancelled { id, by: UserId(2), quantity: 4 },
             Record::PasswordChanged(Box::new(PasswordChanged {
                 id: UserId(1),

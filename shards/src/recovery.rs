@@ -20,8 +20,8 @@ use crate::log::{
     Damage, FileHeader, LogError, LogFile, Mark, MarkFile, SqliteLog, Synchronous, find_damage, journal_of,
 };
 use crate::record::{DecodeError, Record};
-use crate::shard::{Shard, SlotHeads};
-use crate::slots::shard_of_slot;
+use crate::shard::SlotHeads;
+use crate::slots::{SlotSet, shard_of_slot};
 use crate::state::ShardState;
 use judge::{Extent, Judge, judge_ranges, left_over};
 use manifest::Manifest;
@@ -29,7 +29,10 @@ use manifest::Manifest;
 /// Everything that a server needs to go on where the last one ended.
 #[derive(Debug)]
 pub struct Recovered {
-    pub shards: Vec<(Shard, SqliteLog)>,
+    /// The state of each shard, with its log.
+    pub shards: Vec<(ShardState, SqliteLog)>,
+    /// Where the records of each slot end.
+    pub heads: SlotHeads,
     /// Names this data directory among all others.
     pub cluster: u64,
     pub epoch: Epoch,
@@ -151,10 +154,11 @@ pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result
         let index = files.iter().position(|file| &file.name == name).expect("opened or made above");
         let NamedFile { log, mark_file, extent, .. } = files.swap_remove(index);
         let log = SqliteLog::new(log, mark_file, extent.end);
-        shards.push((Shard::new(state, replayed.heads.clone(), epoch), log));
+        shards.push((state, log));
     }
     Ok(Recovered {
         shards,
+        heads: replayed.heads,
         cluster: manifest.cluster,
         epoch,
         record_count: progress.records_done.load(Ordering::Relaxed),
@@ -355,7 +359,7 @@ struct Replayed {
 }
 
 /// Records on their way from a file to a shard: one channel message for many.
-type Chunk = Vec<(Timestamp, Record)>;
+type Chunk = Vec<(Slot, Lsn, Timestamp, Record)>;
 
 /// Keeps a chunk in a core's cache, and the channel's cost out of sight.
 const CHUNK_RECORDS: usize = 512;
@@ -370,9 +374,10 @@ fn replay(
 ) -> Result<Replayed, RecoveryError> {
     thread::scope(|scope| {
         let (senders, appliers): (Vec<_>, Vec<_>) = (0..shard_count)
-            .map(|_| {
+            .map(|shard| {
                 let (sender, receiver) = sync_channel(CHUNKS_IN_FLIGHT);
-                (sender, scope.spawn(move || apply_all(receiver)))
+                let slots = slots_of_shard(shard, shard_count);
+                (sender, scope.spawn(move || apply_all(slots, receiver)))
             })
             .unzip();
         let heads = read_ranges(manifest, files, &senders, progress);
@@ -387,11 +392,15 @@ fn join_thread<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn apply_all(chunks: Receiver<Chunk>) -> ShardState {
-    let mut state = ShardState::default();
+fn slots_of_shard(shard: usize, shard_count: usize) -> SlotSet {
+    (0..=u8::MAX).map(Slot).filter(|&slot| shard_of_slot(slot, shard_count) == shard).collect()
+}
+
+fn apply_all(slots: SlotSet, chunks: Receiver<Chunk>) -> ShardState {
+    let mut state = ShardState::owning(slots);
     for chunk in chunks {
-        for (at, record) in &chunk {
-            state.apply(*at, record);
+        for (slot, lsn, at, record) in &chunk {
+            state.apply(*slot, *at, *lsn, record);
         }
     }
     state
@@ -438,7 +447,7 @@ fn read_file<'a>(
     log.rows_after(extent.end.row, |row| -> Result<bool, RecoveryError> {
         let Some(record) = judge.take(log.path(), extent, row)? else { return Ok(false) };
         let shard = shard_of_slot(row.slot, chunks.len());
-        chunks[shard].push((row.at, record));
+        chunks[shard].push((row.slot, row.lsn, row.at, record));
         if chunks[shard].len() == CHUNK_RECORDS {
             send(&mut chunks[shard], &senders[shard], progress);
         }

@@ -126,7 +126,7 @@ mod tests {
                 inbox.signal.wait().await;
                 while let Some(ShardRequest { reply_to, .. }) = inbox.pop() {
                     asked.fetch_add(1, Ordering::SeqCst);
-                    shard.reply(reply_to, Ok(outcome(1)));
+                    shard.reply(reply_to.expect("it was called"), Ok(outcome(1)));
                 }
             }
         });

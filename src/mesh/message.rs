@@ -1,6 +1,6 @@
 //! What travels between cores: two classes of messages, told apart by their types.
 
-use shards::command::Ask;
+use shards::command::{Ask, Command};
 use shards::ids::UserId;
 use shards::outcome::Reply;
 use shards::slots::SlotSet;
@@ -11,15 +11,19 @@ pub(super) enum Message {
     Finishing(Finishing),
 }
 
-/// A question for a shard. It took a place for its reply before it was sent, and was refused
-/// when there was none.
+/// A question for a shard.
 #[derive(Debug)]
 pub struct ShardRequest {
     pub ask: Ask,
-    pub reply_to: ReplyTo,
+    /// The place that was taken for its reply before it was sent; `None` for a command that another
+    /// slot's command led to, which is never refused and gets no reply.
+    pub reply_to: Asker,
 }
 
 const _: () = assert!(size_of::<ShardRequest>() <= 128, "requests are moved about by value");
+
+/// Where a shard's answer goes; `None`: nobody waits for it.
+pub(crate) type Asker = Option<ReplyTo>;
 
 /// The place that a request took for its reply.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +40,12 @@ pub struct ReplyTo {
 /// and is never refused.
 #[derive(Debug)]
 pub(super) enum Finishing {
-    Reply { place: u32, answer: Answer },
+    Reply {
+        place: u32,
+        answer: Answer,
+    },
+    /// For the owner of its slot.
+    Command(Command),
     Notice(Notice),
 }
 

@@ -18,7 +18,7 @@ mod signal;
 
 use std::rc::Rc;
 
-use shards::command::{Ask, Query};
+use shards::command::{Ask, Command, Query};
 use shards::ids::Slot;
 use shards::outcome::Reply;
 use shards::slots::Owners;
@@ -28,7 +28,7 @@ pub(crate) use calls::{
 };
 pub(crate) use channels::{MeshEnds, mesh_ends};
 pub(crate) use inbox::Inbox;
-pub(crate) use message::{Notice, ReplyTo, ShardRequest};
+pub(crate) use message::{Asker, Notice, ReplyTo, ShardRequest};
 pub(crate) use signal::Signal;
 
 use crate::rt;
@@ -103,7 +103,7 @@ impl Mesh {
     fn request(&self, owner: usize, ask: Ask, is_part: bool) -> Result<Call, Overloaded> {
         let call = self.calls.begin()?;
         let reply_to = ReplyTo { core: self.core as u16, is_part, place: call.place() };
-        let request = ShardRequest { ask, reply_to };
+        let request = ShardRequest { ask, reply_to: Some(reply_to) };
         if owner == self.core {
             self.inbox.push(request);
         } else {
@@ -126,6 +126,17 @@ impl Mesh {
         }
     }
 
+    /// Sends a command that another slot's command led to. Its sender repeats it until the state of the
+    /// other slot shows that it arrived, so it gets no reply.
+    pub fn send(&self, slot: Slot, command: Command) {
+        let owner = self.owners.of(slot);
+        if owner == self.core {
+            self.inbox.push(ShardRequest { ask: Ask::Command(command), reply_to: None });
+        } else {
+            self.outboxes[owner].push(Message::Finishing(Finishing::Command(command)));
+        }
+    }
+
     /// Sends a notice to another core.
     pub fn notify(&self, peer: usize, notice: Notice) {
         self.outboxes[peer].push(Message::Finishing(Finishing::Notice(notice)));
@@ -143,6 +154,9 @@ impl Mesh {
                         // Once slots can move, whether this core still owns the slot that was
                         // asked for is to be checked here.
                         Message::Request(request) => self.inbox.push(request),
+                        Message::Finishing(Finishing::Command(command)) => {
+                            self.inbox.push(ShardRequest { ask: Ask::Command(command), reply_to: None });
+                        }
                         Message::Finishing(Finishing::Reply { place, answer }) => {
                             self.calls.settle(place, answer);
                         }
@@ -173,7 +187,7 @@ mod tests {
         assert!(matches!(call(), Err(Overloaded)), "both places are taken");
         let reply = || {
             let request = inbox.pop().expect("it was sent");
-            mesh.reply(request.reply_to, Ok(Outcome::Totals(Totals::default())));
+            mesh.reply(request.reply_to.expect("it was called"), Ok(Outcome::Totals(Totals::default())));
         };
         reply();
         reply();
@@ -188,6 +202,23 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_finishes_something_is_never_refused() {
+        use shards::command::Actor;
+        use shards::ids::{EventId, ReservationId, Role, UserId};
+        let inbox = Rc::new(Inbox::default());
+        let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one core");
+        let mesh = Mesh::new(ends, Owners::by_modulo(1), Rc::clone(&inbox), 1);
+        let _call = mesh.call(Slot(7), Ask::Query(Query::Totals)).expect("a place");
+        assert!(mesh.call(Slot(7), Ask::Query(Query::Totals)).is_err(), "the place is taken");
+        let reservation = ReservationId { event: EventId(1), number: 1 };
+        let command = Command::Cancel { reservation, actor: Actor { user: UserId(1), role: Role::Admin } };
+        mesh.send(command.slot(), command.clone());
+        assert!(inbox.pop().is_some_and(|request| request.reply_to.is_some()), "the call");
+        let sent = inbox.pop().expect("it was sent");
+        assert_eq!((sent.ask, sent.reply_to.is_none()), (Ask::Command(command), true));
+    }
+
+    #[test]
     fn the_parts_of_all_owners_cover_every_slot() {
         let inbox = Rc::new(Inbox::default());
         let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one core");
@@ -196,7 +227,7 @@ mod tests {
         assert!(mesh.call_all(&Query::Totals).is_err(), "the place is taken");
         let request = inbox.pop().expect("it was sent");
         assert!(inbox.is_empty(), "there is one owner");
-        mesh.reply(request.reply_to, Ok(Outcome::Totals(Totals::default())));
+        mesh.reply(request.reply_to.expect("it was called"), Ok(Outcome::Totals(Totals::default())));
         let part = block_on(calls.pop().expect("one call")).expect("totals are never refused");
         assert!(part.slots.is_full());
     }

@@ -295,7 +295,7 @@ impl Disk {
                 checked => checked?,
             }
         }
-        let mut records: Vec<(usize, Slot, Timestamp, Record)> = Vec::new();
+        let mut records: Vec<(usize, Slot, Lsn, Timestamp, Record)> = Vec::new();
         let heads = judge_ranges(
             &self.manifest,
             &mut self.files,
@@ -305,7 +305,7 @@ impl Disk {
                     let SimulatedFile { path, rows, extent, .. } = &mut **file;
                     while let Some(row) = next_row(rows, extent) {
                         let Some(record) = take(judge, path, extent, row, plant)? else { break };
-                        records.push((judge.file_index, row.slot, row.at, record));
+                        records.push((judge.file_index, row.slot, row.lsn, row.at, record));
                     }
                 }
                 Ok(readings.into_iter().map(|(_, judge)| judge).collect())
@@ -327,9 +327,13 @@ impl Disk {
             }
             _ => {}
         }
-        let mut states: Vec<_> = (0..shard_count).map(|_| ShardState::default()).collect();
-        for (_, slot, at, record) in &records {
-            states[shard_of_slot(*slot, owners)].apply(*at, record);
+        let slots_of = |shard: usize| {
+            let all = (0..=u8::MAX).map(Slot);
+            all.filter(|&slot| shard_of_slot(slot, shard_count) == shard).collect()
+        };
+        let mut states: Vec<_> = (0..shard_count).map(|shard| ShardState::owning(slots_of(shard))).collect();
+        for (_, slot, lsn, at, record) in &records {
+            states[shard_of_slot(*slot, owners)].apply(*slot, *at, *lsn, record);
         }
         let ends = self.files.iter().map(|file| file.extent.end).collect();
         Ok(Replayed { states, heads, ends })
