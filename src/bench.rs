@@ -24,7 +24,7 @@ use crate::assembly::{Assembled, Parts};
 use crate::front::api::{Api, Common, Ids, Place};
 use crate::front::auth::Tokens;
 use crate::front::connection;
-use crate::front::deadlines::Patience;
+use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
 use crate::mesh::{CALLS_IN_FLIGHT_DEFAULT, MeshEnds, mesh_ends};
 use crate::metrics::Metrics;
@@ -225,7 +225,7 @@ fn parts(
         common,
         tokens,
         limits: Limits::default(),
-        patience: Patience::default(),
+        timeouts: Timeouts::default(),
         calls_in_flight_max: CALLS_IN_FLIGHT_DEFAULT,
         batch_max: COMMIT_RECORDS_MAX,
     }

@@ -139,7 +139,7 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
             common: Arc::clone(&common),
             tokens: tokens.clone(),
             limits: config.limits,
-            patience: config.patience,
+            timeouts: config.timeouts,
             calls_in_flight_max: config.calls_in_flight_max,
             batch_max: config.batch_max,
         };
