@@ -1,5 +1,5 @@
 //! The server's own parts without a network, for `benches/`: one core that is driven by hand, and
-//! several on the runtime. Nothing of the server uses this.
+//! several on the runtime. Unit tests make cores of the same parts. Nothing of the server uses this.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -209,7 +209,7 @@ async fn carry_out(api: &Api, order: &Order) -> Duration {
     start.elapsed()
 }
 
-fn parts(
+pub(crate) fn parts(
     index: usize,
     shard: Shard,
     log: Box<dyn Log>,
@@ -231,7 +231,7 @@ fn parts(
     }
 }
 
-fn common(core_count: usize) -> Arc<Common> {
+pub(crate) fn common(core_count: usize) -> Arc<Common> {
     Arc::new(Common {
         ids: Ids::after(EventId(1000), UserId(1000)),
         passwords: Passwords::start(1).expect("a thread can be had"),

@@ -271,10 +271,7 @@ impl CorePart {
         let _ = self.report.send(Report::Listens);
         acceptor::run(Rc::clone(&front), listener).await;
 
-        let deadline = Instant::now() + DRAIN_MAX;
-        while front.is_busy() && Instant::now() < deadline {
-            rt::sleep(Duration::from_millis(5)).await;
-        }
+        front.finish(DRAIN_MAX).await;
         // A shard goes on until no front asks it any more.
         front.api.closed.set(true);
         self.fronts_open.fetch_sub(1, Ordering::AcqRel);

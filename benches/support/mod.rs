@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use boxoffice::front::auth::Tokens;
+use boxoffice::front::http::parse::Version;
 use boxoffice::front::http::write::{Envelope, RequestId};
 use shards::command::{Command, CreateEvent, CreateUser, EventName};
 use shards::ids::{Epoch, EventId, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
@@ -97,7 +98,7 @@ pub(crate) const ENVELOPE: Envelope<'static> = Envelope {
     request_id: &RequestId::Made { core: 0x0123_abcd, number: 0x1234 },
     date: "Sun, 06 Nov 1994 08:49:37 GMT",
     close: false,
-    announce_keep_alive: false,
+    version: Version::Http11,
     omit_body: false,
 };
 

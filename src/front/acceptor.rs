@@ -31,8 +31,9 @@ pub async fn run(front: Rc<Front>, listener: Listener) {
     let mut quiet = Duration::ZERO;
     let mut drains_since = None;
     while quiet < QUIET && drains_since.is_none_or(|since: Instant| since.elapsed() < DRAIN_ACCEPT_MAX) {
-        if front.is_draining() {
-            drains_since.get_or_insert_with(Instant::now);
+        if front.is_draining() && drains_since.is_none() {
+            drains_since = Some(Instant::now());
+            front.wake_streams();
         }
         let wait = if drains_since.is_some() { DRAIN_POLL } else { DRAIN_CHECK };
         let accepted = future::or(async { Some(listener.accept().await) }, async {

@@ -4,6 +4,9 @@ mod front;
 mod linger;
 mod pipeline;
 mod reading;
+mod streaming;
+#[cfg(test)]
+mod tests;
 mod writing;
 
 use std::net::IpAddr;
@@ -98,7 +101,7 @@ impl Connection {
                 Err(Unread::Late | Unread::Gone) => return Err(Gone),
             }
             self.deadline.clear();
-            let busy = BusyMark::new(&self.front);
+            let busy = self.busy.take().unwrap_or_else(|| BusyMark::new(&self.front));
             self.serve_input().await?;
             self.busy = Some(busy).filter(|_| !self.input.is_empty() && (self.in_body || self.closing));
         }
@@ -116,8 +119,9 @@ impl Connection {
                     if !self.pipeline.takes(safe, shard) {
                         let seen = (self.deadline.now(), self.front.api.verified.asking());
                         self.answer_all().await?;
-                        if seen != (self.deadline.now(), self.front.api.verified.asking()) {
-                            // It is read again, now that it is its turn: its token may have ended.
+                        if self.closing || seen != (self.deadline.now(), self.front.api.verified.asking()) {
+                            // Its turn has come. It is read again, since its token may have ended
+                            // meanwhile; on a connection that closes it is not run at all.
                             continue;
                         }
                     }
@@ -131,8 +135,10 @@ impl Connection {
                 }
                 Next::Refused(refusal) => {
                     self.answer_all().await?;
-                    self.closing = true;
-                    self.refuse(Problem::from(refusal)).await?;
+                    if !self.closing {
+                        self.closing = true;
+                        self.refuse(Problem::from(refusal)).await?;
+                    }
                 }
             }
         }
@@ -141,7 +147,7 @@ impl Connection {
         }
         self.keep_input(start);
         self.answer_all().await?;
-        if owes_continue {
+        if owes_continue && !self.closing {
             self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
         self.flush().await
@@ -152,7 +158,7 @@ impl Connection {
     fn next(&mut self, start: usize) -> Next {
         match self.parser.parse(&self.input[start..]) {
             Ok(Progress::Complete { request, consumed }) => {
-                let prepared = self.front.api.prepare(&request, self.peer);
+                let prepared = self.front.prepare(&request, self.peer);
                 let (safe, shard) = (prepared.safe, prepared.shard);
                 Next::Request { exchange: self.front.exchange(&request, prepared), safe, shard, consumed }
             }

@@ -1,7 +1,6 @@
 //! Requests under way on one connection: run at once where that changes nothing, answered in the
 //! order in which they came.
 
-use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use futures_lite::future::poll_once;
@@ -10,8 +9,9 @@ use super::front::Front;
 use super::writing::WRITE_BYTES;
 use super::{Connection, Gone};
 use crate::front::api::{Prepared, Running};
+use crate::front::http::body::{Body, BodyStream, Framing};
 use crate::front::http::parse::{Method, Request, Version};
-use crate::front::http::write::{BODY_AT_ONCE_MAX, Envelope, RequestId, Response};
+use crate::front::http::write::{Envelope, RequestId, Response};
 use crate::front::problem::Problem;
 
 /// Requests of one connection that are read but not yet answered.
@@ -25,6 +25,8 @@ pub(super) struct Pipeline {
     all_safe: bool,
     /// The shard that all of them ask.
     one_shard: Option<usize>,
+    /// The newest of them is answered with a stream that may last for ever.
+    is_streaming: bool,
 }
 
 /// A request and what is known of its answer.
@@ -32,7 +34,7 @@ pub(super) struct Exchange {
     turn: Turn,
     request_id: RequestId,
     pub(super) close: bool,
-    announce_keep_alive: bool,
+    version: Version,
     omit_body: bool,
 }
 
@@ -46,27 +48,45 @@ impl Pipeline {
     /// if each had waited for the one before (RFC 9112 section 9.3.2): requests to
     /// one shard are run by it in order, and the order of safe ones does not matter. A request
     /// that asks all shards waits for those before it: a client that reads nothing may not hold
-    /// many such answers, and the places in the mesh that they take.
+    /// many such answers, and the places in the mesh that they take. What follows a stream waits
+    /// for its end.
     pub(super) fn takes(&self, safe: bool, shard: Option<usize>) -> bool {
         let concurrent = shard.is_some() && (self.all_safe && safe || self.one_shard == shard);
-        self.exchanges.is_empty() || self.exchanges.len() < PIPELINE_MAX && concurrent
+        let has_room = self.exchanges.len() < PIPELINE_MAX && !self.is_streaming;
+        self.exchanges.is_empty() || has_room && concurrent
     }
 
     fn push(&mut self, safe: bool, shard: Option<usize>, exchange: Exchange) {
         let first = self.exchanges.is_empty();
         self.all_safe = safe && (first || self.all_safe);
         self.one_shard = shard.filter(|_| first || self.one_shard == shard);
+        self.is_streaming = exchange.is_open_ended();
         self.exchanges.push_back(exchange);
     }
 }
 
 impl Exchange {
-    /// The body that its head was written without.
-    fn into_large_body(self) -> Option<Cow<'static, [u8]>> {
+    /// How the body will be framed, once it is known and if there will be one.
+    fn framing(&self) -> Option<Framing> {
+        match &self.turn {
+            Turn::Done(response) if !self.omit_body => Some(response.body.framing(self.version)),
+            Turn::Done(_) | Turn::Running(_) => None,
+        }
+    }
+
+    /// Whether it is known to be answered with a body of unknown length.
+    fn is_open_ended(&self) -> bool {
+        match self.framing() {
+            Some(Framing::Chunked | Framing::UntilClose) => true,
+            Some(Framing::Length(_)) | None => false,
+        }
+    }
+
+    /// The stream that is to follow its head.
+    fn into_stream(self) -> Option<(Box<dyn BodyStream>, Framing)> {
+        let framing = self.framing()?;
         match self.turn {
-            Turn::Done(response) if !self.omit_body => {
-                Some(response.body).filter(|body| body.len() > BODY_AT_ONCE_MAX)
-            }
+            Turn::Done(Response { body: Body::Stream(stream), .. }) => Some((stream, framing)),
             Turn::Done(_) | Turn::Running(_) => None,
         }
     }
@@ -84,7 +104,7 @@ impl Connection {
         self.pipeline.push(safe, shard, exchange);
     }
 
-    /// Waits for everything under way, in order, and puts it into the output.
+    /// Waits for everything under way, in order, and puts it into the output; streams are written.
     pub(super) async fn answer_all(&mut self) -> Result<(), Gone> {
         while let Some(mut exchange) = self.pipeline.exchanges.pop_front() {
             if let Turn::Running(running) = &mut exchange.turn {
@@ -98,6 +118,12 @@ impl Connection {
                 };
                 exchange.turn = Turn::Done(result.unwrap_or_else(Problem::into_response));
             }
+            if exchange.framing() == Some(Framing::UntilClose) {
+                exchange.close = true;
+                self.closing = true;
+                // The end of the body is the end of the connection, so nothing follows it.
+                self.pipeline = Pipeline::default();
+            }
             if self.output.is_empty() {
                 self.output = self.front.output.take();
             }
@@ -105,8 +131,8 @@ impl Connection {
             if self.output.len() >= WRITE_BYTES {
                 self.flush().await?;
             }
-            if let Some(body) = exchange.into_large_body() {
-                self.write_large(body).await?;
+            if let Some((stream, framing)) = exchange.into_stream() {
+                self.write_stream(stream, framing).await?;
             }
         }
         Ok(())
@@ -123,7 +149,7 @@ impl Front {
             },
             request_id: self.request_id(Some(request)),
             close: !request.keep_alive || self.is_draining(),
-            announce_keep_alive: request.version == Version::Http10,
+            version: request.version,
             omit_body: request.method == Method::Head,
         }
     }
@@ -135,7 +161,7 @@ impl Front {
             turn: Turn::Done(response),
             request_id: self.request_id(None),
             close: true,
-            announce_keep_alive: false,
+            version: Version::Http11,
             omit_body: false,
         }
     }
@@ -152,7 +178,7 @@ impl Front {
                 request_id: &exchange.request_id,
                 date,
                 close: exchange.close,
-                announce_keep_alive: exchange.announce_keep_alive,
+                version: exchange.version,
                 omit_body: exchange.omit_body,
             };
             response.write(&envelope, output);

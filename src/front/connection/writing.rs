@@ -1,23 +1,12 @@
 //! What a connection writes, and for how long its client may leave it unread.
 
-use std::borrow::Cow;
-
 use super::{Connection, Gone};
-use crate::front::http::write::BODY_AT_ONCE_MAX;
+use crate::front::http::body::WHOLE_BYTES_MAX;
 
 /// Responses are written once this much of them waits, however many more there are.
-pub(super) const WRITE_BYTES: usize = BODY_AT_ONCE_MAX;
+pub(super) const WRITE_BYTES: usize = WHOLE_BYTES_MAX;
 
 impl Connection {
-    /// Only one piece of it is copied at a time.
-    pub(super) async fn write_large(&mut self, body: Cow<'static, [u8]>) -> Result<(), Gone> {
-        for piece in body.chunks(WRITE_BYTES) {
-            self.output.extend_from_slice(piece);
-            self.flush().await?;
-        }
-        Ok(())
-    }
-
     /// Writes the whole output. A client that reads none of it in time is gone.
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
         if self.output.is_empty() {
