@@ -3,15 +3,13 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::future::Future;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use shards::ids::Epoch;
@@ -61,10 +59,29 @@ pub(super) struct Fate {
 
 /// A stream that says what it is told, and goodbye at a drain.
 struct Told {
-    says: Receiver<Say>,
+    says: Said,
     fate: Arc<Fate>,
-    /// The next look at `says`.
-    timer: Pin<Box<dyn Future<Output = ()>>>,
+}
+
+/// What a stream is told, and by whom it is woken for that.
+struct Said {
+    says: Receiver<Say>,
+    waker: Arc<Mutex<Option<Waker>>>,
+}
+
+/// Makes a stream say something.
+pub(super) struct Teller {
+    says: Sender<Say>,
+    waker: Arc<Mutex<Option<Waker>>>,
+}
+
+impl Teller {
+    pub(super) fn say(&self, say: Say) {
+        self.says.send(say).expect("the stream is there");
+        if let Some(waker) = self.waker.lock().expect("no panic").take() {
+            waker.wake();
+        }
+    }
 }
 
 impl BodyStream for Told {
@@ -77,21 +94,18 @@ impl BodyStream for Told {
             output.extend_from_slice(b"goodbye");
             return Poll::Ready(Piece::Last);
         }
-        loop {
-            match self.says.try_recv() {
-                Ok(Say::Piece(text)) => {
-                    output.extend_from_slice(text.as_bytes());
-                    return Poll::Ready(Piece::More);
-                }
-                Ok(Say::Last(text)) => {
-                    output.extend_from_slice(text.as_bytes());
-                    return Poll::Ready(Piece::Last);
-                }
-                Ok(Say::Fail) => return Poll::Ready(Piece::Failed),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => {}
+        *self.says.waker.lock().expect("no panic") = Some(context.waker().clone());
+        match self.says.says.try_recv() {
+            Ok(Say::Piece(text)) => {
+                output.extend_from_slice(text.as_bytes());
+                Poll::Ready(Piece::More)
             }
-            std::task::ready!(self.timer.as_mut().poll(context));
-            self.timer = Box::pin(rt::sleep(Duration::from_millis(2)));
+            Ok(Say::Last(text)) => {
+                output.extend_from_slice(text.as_bytes());
+                Poll::Ready(Piece::Last)
+            }
+            Ok(Say::Fail) => Poll::Ready(Piece::Failed),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => Poll::Pending,
         }
     }
 
@@ -136,7 +150,7 @@ pub(super) struct Server {
     address: SocketAddr,
     common: Arc<Common>,
     /// What the next `/told` is made of.
-    told: Arc<Mutex<Vec<Receiver<Say>>>>,
+    told: Arc<Mutex<Vec<Said>>>,
     /// Of the latest stream of each path.
     fates: Arc<Mutex<HashMap<String, Arc<Fate>>>>,
     core: Option<Core>,
@@ -150,8 +164,7 @@ impl Server {
             bind_all("127.0.0.1:0".parse().expect("an address"), 1).expect("a port is free");
         let listener = listeners.pop().expect("one was bound");
         let common = bench::common(1);
-        let (told, fates) =
-            <(Arc<Mutex<Vec<Receiver<Say>>>>, Arc<Mutex<HashMap<String, Arc<Fate>>>>)>::default();
+        let (told, fates) = <(Arc<Mutex<Vec<Said>>>, Arc<Mutex<HashMap<String, Arc<Fate>>>>)>::default();
         let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one core");
         let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
         let shard = Shard::new(ShardState::default(), heads, Epoch(1));
@@ -186,10 +199,11 @@ impl Server {
     }
 
     /// A connection that has asked for a stream, and what makes that stream say something.
-    pub(super) fn told(&self, bytes: &str) -> (Wire, Sender<Say>) {
+    pub(super) fn told(&self, bytes: &str) -> (Wire, Teller) {
         let (says, said) = mpsc::channel();
-        self.told.lock().expect("no panic").push(said);
-        (self.send(bytes), says)
+        let waker = Arc::default();
+        self.told.lock().expect("no panic").push(Said { says: said, waker: Arc::clone(&waker) });
+        (self.send(bytes), Teller { says, waker })
     }
 
     /// Of the latest stream of that path, once there is one.
@@ -213,7 +227,7 @@ impl Drop for Server {
 }
 
 fn endpoint(
-    told: Arc<Mutex<Vec<Receiver<Say>>>>,
+    told: Arc<Mutex<Vec<Said>>>,
     fates: Arc<Mutex<HashMap<String, Arc<Fate>>>>,
 ) -> impl Fn(&Request<'_>) -> Option<Response> {
     move |request| {
@@ -221,8 +235,7 @@ fn endpoint(
         let body: Body = match request.path {
             "/told" => {
                 let says = told.lock().expect("no panic").pop().expect("the test made one");
-                let timer = Box::pin(rt::sleep(Duration::ZERO));
-                Body::Stream(Box::new(Told { says, fate: Arc::clone(&fate), timer }))
+                Body::Stream(Box::new(Told { says, fate: Arc::clone(&fate) }))
             }
             "/flood" => Body::Stream(Box::new(Flood(Arc::clone(&fate)))),
             "/large" => return Some(Response::new(200, PLAIN, vec![b'x'; LARGE_BYTES])),

@@ -18,7 +18,7 @@ pub(super) type Endpoint = Box<dyn Fn(&Request<'_>) -> Option<Response>>;
 #[test]
 fn pieces_arrive_as_they_are_made() {
     let server = Server::start();
-    let (mut wire, says) = server.told(&get("/told"));
+    let (mut wire, teller) = server.told(&get("/told"));
     let head = wire.until("\r\n\r\n");
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
     assert!(
@@ -27,14 +27,14 @@ fn pieces_arrive_as_they_are_made() {
     );
     for text in ["one", "sixteen bytes...", "and a third one"] {
         wire.expect_silence();
-        says.send(Say::Piece(text)).expect("the stream is there");
+        teller.say(Say::Piece(text));
         assert_eq!(wire.until("\r\n"), format!("{:x}\r\n", text.len()));
         assert_eq!(wire.until("\r\n"), format!("{text}\r\n"));
     }
     // An empty piece is not the end.
-    says.send(Say::Piece("")).expect("the stream is there");
+    teller.say(Say::Piece(""));
     wire.expect_silence();
-    says.send(Say::Last("end")).expect("the stream is there");
+    teller.say(Say::Last("end"));
     assert_eq!(wire.until("0\r\n\r\n"), "3\r\nend\r\n0\r\n\r\n");
     wire.livez();
 }
@@ -42,15 +42,15 @@ fn pieces_arrive_as_they_are_made() {
 #[test]
 fn a_request_behind_a_stream_is_answered_behind_it() {
     let server = Server::start();
-    let (mut wire, says) = server.told(&(get("/told") + LIVEZ));
+    let (mut wire, teller) = server.told(&(get("/told") + LIVEZ));
     wire.until("\r\n\r\n");
-    says.send(Say::Piece("one")).expect("the stream is there");
+    teller.say(Say::Piece("one"));
     assert_eq!(wire.until("\r\none\r\n"), "3\r\none\r\n");
     wire.expect_silence();
     // Another one comes while the stream goes on.
     wire.stream.write_all(LIVEZ.as_bytes()).expect("the connection is open");
     wire.expect_silence();
-    says.send(Say::Last("")).expect("the stream is there");
+    teller.say(Say::Last(""));
     assert_eq!(wire.until("0\r\n\r\n"), "0\r\n\r\n");
     wire.livez_answer();
     wire.livez_answer();
@@ -59,7 +59,7 @@ fn a_request_behind_a_stream_is_answered_behind_it() {
 #[test]
 fn head_has_no_body_and_makes_none() {
     let server = Server::start();
-    let (mut wire, _says) = server.told("HEAD /told HTTP/1.1\r\nHost: x\r\n\r\n");
+    let (mut wire, _teller) = server.told("HEAD /told HTTP/1.1\r\nHost: x\r\n\r\n");
     let head = wire.until("\r\n\r\n");
     assert!(head.contains("\r\nTransfer-Encoding: chunked\r\n"), "{head}");
     let fate = server.fate("/told");
@@ -75,16 +75,16 @@ fn head_has_no_body_and_makes_none() {
 fn a_client_of_http_1_0_reads_to_the_end_of_the_connection() {
     let server = Server::start();
     let request = "GET /told HTTP/1.0\r\nConnection: keep-alive\r\n\r\n";
-    let (mut wire, says) = server.told(&(request.to_owned() + LIVEZ));
+    let (mut wire, teller) = server.told(&(request.to_owned() + LIVEZ));
     let head = wire.until("\r\n\r\n");
     assert!(head.contains("\r\nConnection: close\r\n"), "{head}");
     assert!(!head.contains("Transfer-Encoding") && !head.contains("Content-Length"), "{head}");
-    says.send(Say::Piece("one")).expect("the stream is there");
+    teller.say(Say::Piece("one"));
     assert_eq!(wire.until("one"), "one");
-    says.send(Say::Last("end")).expect("the stream is there");
+    teller.say(Say::Last("end"));
     assert_eq!(wire.rest(), "end");
     // Without a body the connection can go on.
-    let (mut wire, _says) = server.told("HEAD /told HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let (mut wire, _teller) = server.told("HEAD /told HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let head = wire.until("\r\n\r\n");
     assert!(head.contains("\r\nConnection: keep-alive\r\n"), "{head}");
     wire.livez();
@@ -106,9 +106,9 @@ fn a_client_that_goes_away_ends_its_stream() {
     ];
     let server = Server::start();
     for (name, leave) in leaves {
-        let (mut wire, says) = server.told(&get("/told"));
+        let (mut wire, teller) = server.told(&get("/told"));
         wire.until("\r\n\r\n");
-        says.send(Say::Piece("one")).expect("the stream is there");
+        teller.say(Say::Piece("one"));
         wire.until("one\r\n");
         let fate = server.fate("/told");
         assert!(!fate.dropped.load(Ordering::SeqCst), "{name}");
@@ -164,21 +164,21 @@ fn a_stream_that_always_has_more_leaves_others_their_turn() {
 #[test]
 fn a_stream_that_fails_ends_the_connection_before_the_last_chunk() {
     let server = Server::start();
-    let (mut wire, says) = server.told(&(get("/told") + LIVEZ));
+    let (mut wire, teller) = server.told(&(get("/told") + LIVEZ));
     wire.until("\r\n\r\n");
-    says.send(Say::Piece("one")).expect("the stream is there");
-    says.send(Say::Fail).expect("the stream is there");
+    teller.say(Say::Piece("one"));
+    teller.say(Say::Fail);
     assert_eq!(wire.rest(), "3\r\none\r\n");
 }
 
 #[test]
 fn a_drain_ends_streams() {
     let mut server = Server::start();
-    let (mut wire, says) = server.told(&get("/told"));
+    let (mut wire, teller) = server.told(&get("/told"));
     wire.until("\r\n\r\n");
-    let (mut pipelining, _says) = server.told(&(get("/told") + LIVEZ));
+    let (mut pipelining, _teller) = server.told(&(get("/told") + LIVEZ));
     pipelining.until("\r\n\r\n");
-    says.send(Say::Piece("one")).expect("the stream is there");
+    teller.say(Say::Piece("one"));
     wire.until("one\r\n");
     // It is read to its end, so that what it sent behind its request makes the server wait for nothing.
     let pipelining = std::thread::spawn(move || pipelining.rest());
