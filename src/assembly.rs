@@ -14,7 +14,7 @@ use crate::client::Shards;
 use crate::front::api::{Api, Common};
 use crate::front::auth::Tokens;
 use crate::front::connection::Front;
-use crate::front::deadlines::Patience;
+use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
 use crate::front::verified::Verified;
 use crate::mesh::{Asker, Inbox, Mesh, MeshEnds};
@@ -34,7 +34,7 @@ pub(crate) struct Parts {
     pub common: Arc<Common>,
     pub tokens: Tokens,
     pub limits: Limits,
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     pub calls_in_flight_max: usize,
     pub batch_max: usize,
 }
@@ -91,7 +91,7 @@ impl Parts {
             verified,
             closed: Cell::new(false),
         };
-        let front = Rc::new(Front::new(api, metrics, self.limits, self.patience));
+        let front = Rc::new(Front::new(api, metrics, self.limits, self.timeouts));
         Ok(Assembled { front, pump, inbox, sockets, attention })
     }
 }

@@ -1,5 +1,5 @@
 //! The server's own parts without a network, for `benches/`: one core that is driven by hand, and
-//! several on the runtime. Nothing of the server uses this.
+//! several on the runtime. Unit tests make cores of the same parts. Nothing of the server uses this.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -26,7 +26,7 @@ use crate::assembly::{Assembled, Parts};
 use crate::front::api::{Api, Common, Ids, Place};
 use crate::front::auth::Tokens;
 use crate::front::connection;
-use crate::front::deadlines::Patience;
+use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
 use crate::mesh::{Asker, CALLS_IN_FLIGHT_DEFAULT, MeshEnds, mesh_ends};
 use crate::metrics::Metrics;
@@ -212,7 +212,7 @@ async fn carry_out(api: &Api, order: &Order) -> Duration {
     start.elapsed()
 }
 
-fn parts(
+pub(crate) fn parts(
     index: usize,
     shard: Shard<Asker>,
     log: Box<dyn Log>,
@@ -228,14 +228,14 @@ fn parts(
         common,
         tokens,
         limits: Limits::default(),
-        patience: Patience::default(),
+        timeouts: Timeouts::default(),
         calls_in_flight_max: CALLS_IN_FLIGHT_DEFAULT,
         batch_max: COMMIT_RECORDS_MAX,
         pace: Pace::USUAL,
     }
 }
 
-fn common(core_count: usize) -> Arc<Common> {
+pub(crate) fn common(core_count: usize) -> Arc<Common> {
     Arc::new(Common {
         ids: Ids::after(EventId(1000), UserId(1000)),
         passwords: Passwords::start(1).expect("a thread can be had"),

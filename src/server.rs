@@ -140,7 +140,7 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
             common: Arc::clone(&common),
             tokens: tokens.clone(),
             limits: config.limits,
-            patience: config.patience,
+            timeouts: config.timeouts,
             calls_in_flight_max: config.calls_in_flight_max,
             batch_max: config.batch_max,
             pace: Pace::USUAL,
@@ -273,10 +273,7 @@ impl CorePart {
         let _ = self.report.send(Report::Listens);
         acceptor::run(Rc::clone(&front), listener).await;
 
-        let deadline = Instant::now() + DRAIN_MAX;
-        while front.is_busy() && Instant::now() < deadline {
-            rt::sleep(Duration::from_millis(5)).await;
-        }
+        front.finish(DRAIN_MAX).await;
         // A shard goes on until no front asks it any more.
         front.api.closed.set(true);
         self.fronts_open.fetch_sub(1, Ordering::AcqRel);

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use boxoffice::front::auth::Tokens;
+use boxoffice::front::http::parse::Version;
 use boxoffice::front::http::write::{Envelope, RequestId};
 use shards::clock::Now;
 use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, CreateUser, EventName};
@@ -104,7 +105,7 @@ pub(crate) const ENVELOPE: Envelope<'static> = Envelope {
     request_id: &RequestId::Made { core: 0x0123_abcd, number: 0x1234 },
     date: "Sun, 06 Nov 1994 08:49:37 GMT",
     close: false,
-    announce_keep_alive: false,
+    version: Version::Http11,
     omit_body: false,
 };
 
