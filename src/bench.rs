@@ -21,7 +21,7 @@ use shards::log::{Log, MemoryLog};
 use shards::shard::Shard;
 
 use crate::assembly::{Assembled, Parts};
-use crate::front::api::{Api, Common, Ids, Place};
+use crate::front::api::{Api, Common, ConnectionPermit, Ids};
 use crate::front::auth::Tokens;
 use crate::front::connection;
 use crate::front::deadlines::Patience;
@@ -61,10 +61,10 @@ impl OneCore {
         for end in [&client, &server] {
             end.set_nonblocking(true).expect("a socket can be made so");
         }
-        let place = Place::take(&self.front.api.common).expect("there are no others");
+        let permit = ConnectionPermit::take(&self.front.api.common).expect("there are no others");
         let stream = Stream::new(&self.sockets, server.into(), Ipv4Addr::LOCALHOST.into());
         let stream = stream.expect("the kernel watches as many as there are");
-        let connection = Box::pin(connection::serve(Rc::clone(&self.front), stream, place));
+        let connection = Box::pin(connection::serve(Rc::clone(&self.front), stream, permit));
         Client { connection, socket: client, answered: Vec::new() }
     }
 

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::poll_once;
 
-use super::api::{Api, Place, Prepared, Running};
+use super::api::{Api, ConnectionPermit, Prepared, Running};
 use super::deadlines::{BODY_BYTES_PER_SECOND, Deadlines, Patience, Tick, Watch};
 use super::http::parse::{Limits, Method, Parser, Progress, Refusal, Request, Version};
 use super::http::write::{BODY_AT_ONCE_MAX, DateClock, Envelope, RequestId, Response};
@@ -152,7 +152,7 @@ async fn readable(stream: &Stream, watch: &Watch) -> bool {
 }
 
 /// Serves a connection until either side ends it.
-pub async fn serve(front: Rc<Front>, stream: Stream, _place: Place) {
+pub async fn serve(front: Rc<Front>, stream: Stream, _permit: ConnectionPermit) {
     let metrics = front.metrics;
     metrics.connections_opened.add(1);
     let mut connection = Connection {

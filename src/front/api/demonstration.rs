@@ -9,7 +9,8 @@ use shards::ids::{EventId, Quota, Role, UserId, Username};
 use shards::outcome::Rejection;
 
 use super::input::query;
-use super::{Answer, Api, Call, Common, json_response};
+use super::output::json_response;
+use super::{Answer, Api, Call, Common};
 use crate::client::{Refused, Shards};
 use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};

@@ -7,7 +7,8 @@ use shards::ids::{EventId, Quota, UserId};
 use shards::outcome::EventView;
 
 use super::input::{Cursor, Limit, Parameter, body, no_query, query};
-use super::{Answer, Api, Call, Page, Rfc3339, Running, json_response};
+use super::output::{Page, Rfc3339, json_response};
+use super::{Answer, Api, Call, Running};
 use crate::front::http::write::Response;
 use crate::front::problem::Problem;
 

@@ -4,9 +4,12 @@
 //! Each endpoint reads all that it needs from the request first, without
 //! waiting, and returns a future that owns it: the request's bytes can go.
 
+mod common;
 pub(super) mod demonstration;
 pub(super) mod events;
+mod ids;
 pub(super) mod input;
+mod output;
 mod pages;
 pub(super) mod reservations;
 pub(super) mod sessions;
@@ -19,16 +22,13 @@ use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use async_lock::Mutex;
-use jiff::Timestamp as Calendar;
-use jiff::fmt::temporal::DateTimePrinter;
-use schemars::JsonSchema;
-use serde::{Serialize, Serializer};
 use shards::command::Actor;
-use shards::ids::{EventId, ReservationId, Timestamp, UserId};
+use shards::ids::{EventId, ReservationId, UserId};
 
+pub use common::{Common, ConnectionPermit};
+pub use ids::Ids;
+pub(super) use output::Page;
 pub(super) use pages::docs_file_names;
 
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
@@ -38,79 +38,11 @@ pub use reservations::{created as reservation_created, quantity_asked_for};
 use super::auth::{self, Claimed, Identity, Tokens, bearer};
 use super::contract;
 use super::http::parse::Request;
-use super::http::write::{JSON, Response};
+use super::http::write::Response;
 use super::problem::{Kind, Problem};
 use super::router::{Access, Endpoint, Route, Routed, find};
 use super::verified::Verified;
 use crate::client::Shards;
-use crate::metrics::Metrics;
-use crate::passwords::Passwords;
-
-/// What all cores share.
-pub struct Common {
-    pub ids: Ids,
-    pub passwords: Passwords,
-    pub metrics: &'static Metrics,
-    /// Random, new with every start: tells one life of the server from the next.
-    pub boot_id: String,
-    /// Set when the server is about to stop.
-    pub draining: AtomicBool,
-    /// Serves `/api/v1/pop`.
-    pub demo: bool,
-    /// Believes what a proxy says about whom it forwards for.
-    pub trust_forwarded_for: bool,
-    /// Held by who changes a role or removes an account: what they see of the admins stays so.
-    pub administration: Mutex<()>,
-    /// Open on all cores.
-    pub connections: AtomicUsize,
-    pub connections_max: usize,
-}
-
-/// A connection's place among those that the server takes.
-pub struct Place(Arc<Common>);
-
-impl Place {
-    /// `None` when all are taken.
-    pub fn take(common: &Arc<Common>) -> Option<Place> {
-        if common.connections.fetch_add(1, Ordering::Relaxed) >= common.connections_max {
-            common.connections.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Place(Arc::clone(common)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Gives out ids, each once. One that is then not used is simply never seen.
-pub struct Ids {
-    pub event: AtomicU32,
-    pub user: AtomicU32,
-}
-
-impl Ids {
-    /// From the highest ids in use.
-    pub fn after(event: EventId, user: UserId) -> Ids {
-        Ids { event: AtomicU32::new(event.0), user: AtomicU32::new(user.0) }
-    }
-
-    pub fn next_event(&self) -> EventId {
-        EventId(next(&self.event))
-    }
-
-    pub fn next_user(&self) -> UserId {
-        UserId(next(&self.user))
-    }
-}
-
-fn next(counter: &AtomicU32) -> u32 {
-    let before = counter.fetch_add(1, Ordering::Relaxed);
-    before.checked_add(1).expect("fewer than 2^32 events and accounts")
-}
 
 /// One core's API.
 pub struct Api {
@@ -361,58 +293,5 @@ impl Call<'_> {
 
     fn reservation(&self) -> Result<ReservationId, Problem> {
         self.parameter.parse().map_err(|_| Problem::plain(Kind::NotFound))
-    }
-}
-
-fn json_response(status: u16, body: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(body).expect("a view always has a JSON form");
-    Response::new(status, JSON, body)
-}
-
-/// A page of a list: what is on it, and where the next one begins.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "{T}Page")]
-pub(super) struct Page<T> {
-    items: Vec<T>,
-    /// Opaque to clients; null at the end.
-    next: Option<String>,
-}
-
-impl<T: Serialize> Page<T> {
-    /// `views` has one more than `limit` when there is a next page.
-    fn new<V>(mut views: Vec<V>, limit: usize, cursor: impl Fn(&V) -> String) -> Page<T>
-    where
-        T: From<V>,
-    {
-        let more = views.len() > limit;
-        views.truncate(limit);
-        let next = views.last().filter(|_| more).map(cursor);
-        Page { items: views.into_iter().map(T::from).collect(), next }
-    }
-
-    /// `address` is that of the list, with the parameters that the next page needs again.
-    fn respond(&self, address: &str, limit: usize) -> Response {
-        let response = json_response(200, self);
-        match &self.next {
-            Some(next) => {
-                let separator = if address.contains('?') { '&' } else { '?' };
-                let link = format!("<{address}{separator}limit={limit}&after={next}>; rel=\"next\"");
-                response.with("Link", link)
-            }
-            None => response,
-        }
-    }
-}
-
-/// A timestamp as RFC 3339 with milliseconds.
-#[derive(Debug, Clone, Copy, JsonSchema)]
-#[schemars(transparent, inline)]
-struct Rfc3339(#[schemars(with = "String", extend("format" = "date-time"))] Timestamp);
-
-impl Serialize for Rfc3339 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        const MILLISECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-        let at = Calendar::from_millisecond(self.0.0.cast_signed()).map_err(serde::ser::Error::custom)?;
-        serializer.serialize_str(&MILLISECONDS.timestamp_to_string(&at))
     }
 }

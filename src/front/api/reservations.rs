@@ -6,7 +6,8 @@ use shards::ids::{EventId, Quantity, ReservationId, ReservationNumber, UserId};
 use shards::outcome::{ReservationStatus, ReservationView};
 
 use super::input::{Cursor, Limit, body, no_query, query};
-use super::{Answer, Api, Call, Page, Rfc3339, json_response};
+use super::output::{Page, Rfc3339, json_response};
+use super::{Answer, Api, Call};
 use crate::front::http::parse::Request;
 use crate::front::http::write::Response;
 use crate::front::problem::Problem;

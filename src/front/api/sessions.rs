@@ -5,8 +5,9 @@ use serde::Serialize;
 use shards::ids::Username;
 
 use super::input::{body, no_query};
+use super::output::json_response;
 use super::users::User;
-use super::{Answer, Api, Call, json_response};
+use super::{Answer, Api, Call};
 use crate::front::auth::TOKEN_LIFE_SECONDS;
 use crate::front::problem::{Kind, Problem};
 use crate::random;

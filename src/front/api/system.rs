@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::input::no_query;
-use super::{Answer, Api, Call, Running, json_response};
+use super::output::json_response;
+use super::{Answer, Api, Call, Running};
 use crate::front::http::write::{METRICS, Response};
 use crate::front::problem::Problem;
 

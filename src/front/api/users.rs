@@ -10,7 +10,8 @@ use shards::ids::{Role, UserId, Username};
 use shards::outcome::{AccountView, UserView};
 
 use super::input::{Cursor, Limit, Member, body, no_query, query};
-use super::{Answer, Api, Call, Common, Page, json_response};
+use super::output::{Page, json_response};
+use super::{Answer, Api, Call, Common};
 use crate::client::{Shards, to_the_end};
 use crate::front::http::write::Response;
 use crate::front::problem::{FieldError, Kind, Problem};
