@@ -15,12 +15,14 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use async_lock::Mutex;
+use shards::command::{Ask, Command};
 use shards::ids::{EventId, Quantity, UserId};
 use shards::limits::COMMIT_RECORDS_MAX;
 use shards::log::{Log, MemoryLog};
 use shards::shard::Shard;
 
 use crate::assembly::{Assembled, Parts};
+use crate::client::Question;
 use crate::front::api::{Api, Common, ConnectionPermit, Ids};
 use crate::front::auth::Tokens;
 use crate::front::connection;
@@ -195,11 +197,9 @@ async fn carry_out(api: &Api, order: &Order) -> Duration {
         let together = left.min(order.together as u64);
         let mut calls = Vec::with_capacity(order.together);
         for _ in 0..together {
-            let mut call = Box::pin(api.shards.reserve(order.event, UserId(1), one));
-            // What is polled once is on its way.
-            let early = futures_lite::future::poll_once(&mut call).await;
-            assert!(early.is_none(), "no answer is there before the pump has run");
-            calls.push(call);
+            let command = Command::Reserve { event: order.event, customer: UserId(1), quantity: one };
+            let question = Question::new(Ask::Command(command));
+            calls.push(api.shards.ask(question).expect("there is room"));
         }
         for call in calls {
             call.await.expect("tickets are left");

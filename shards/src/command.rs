@@ -4,7 +4,8 @@
 //! role may do it at all is decided before; what depends on who owns the thing
 //! asked for is decided by the shard that has it.
 
-use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
+use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, Slot, UserId, Username};
+use crate::slots::{slot_of_event, slot_of_username};
 
 /// What is asked of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,10 +181,19 @@ pub enum Query {
     Totals,
 }
 
+impl Ask {
+    /// The one slot that is asked; `None` for a question to every slot.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Ask::Command(command) => Some(command.slot()),
+            Ask::Query(query) => query.slot(),
+        }
+    }
+}
+
 impl Command {
     /// The slot that this command changes.
-    pub fn slot(&self) -> crate::ids::Slot {
-        use crate::slots::{slot_of_event, slot_of_username};
+    pub fn slot(&self) -> Slot {
         match self {
             Command::CreateUser(create) => slot_of_username(&create.username),
             Command::ChangePassword(change) => slot_of_username(&change.username),
@@ -193,6 +203,24 @@ impl Command {
             Command::EditEvent(edit) => slot_of_event(edit.event),
             Command::DeleteEvent { event, .. } | Command::Reserve { event, .. } => slot_of_event(*event),
             Command::Cancel { reservation, .. } => slot_of_event(reservation.event),
+        }
+    }
+}
+
+impl Query {
+    /// The one slot that is asked; `None` for a question to every slot.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Query::Account { username } | Query::TokenStands { username, .. } => {
+                Some(slot_of_username(username))
+            }
+            Query::Event { event } | Query::EventReservations { event, .. } => Some(slot_of_event(*event)),
+            Query::Reservation { reservation, .. } => Some(slot_of_event(reservation.event)),
+            Query::AccountOf { .. }
+            | Query::Users { .. }
+            | Query::Events { .. }
+            | Query::CustomerReservations { .. }
+            | Query::Totals => None,
         }
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::poll_once;
 
-use super::api::{Api, ConnectionPermit, Prepared, Running};
+use super::api::{Api, Begun, ConnectionPermit, Prepared, Running};
 use super::deadlines::{BODY_BYTES_PER_SECOND, Deadlines, Patience, Tick, Watch};
 use super::http::parse::{Limits, Method, Parser, Progress, Refusal, Request, Version};
 use super::http::write::{BODY_AT_ONCE_MAX, DateClock, Envelope, RequestId, Response};
@@ -250,6 +250,7 @@ struct Exchange {
 }
 
 enum Turn {
+    Prepared(Prepared),
     Running(Running),
     Done(Response),
 }
@@ -384,8 +385,12 @@ impl Connection {
     fn next(&mut self, start: usize) -> Next {
         match self.parser.parse(&self.input[start..]) {
             Ok(Progress::Complete { request, consumed }) => {
-                let prepared = self.front.api.prepare(&request, self.peer);
-                let (safe, shard) = (prepared.safe, prepared.shard);
+                let api = &self.front.api;
+                let prepared = api.prepare(&request, self.peer);
+                let (safe, shard) = match prepared.question() {
+                    Some(question) => (question.is_safe(), Some(api.shards.owner(question))),
+                    None => (false, None),
+                };
                 Next::Request { exchange: self.front.exchange(&request, prepared), safe, shard, consumed }
             }
             Ok(Progress::Incomplete { send_continue, in_body }) => {
@@ -423,10 +428,11 @@ impl Connection {
     /// Starts a request: what it asks of a shard is on its way when this returns.
     async fn begin(&mut self, safe: bool, shard: Option<usize>, mut exchange: Exchange) {
         self.front.metrics.requests.add(1);
-        if let Turn::Running(running) = &mut exchange.turn
-            && let Some(result) = poll_once(running).await
-        {
-            exchange.turn = Turn::Done(result.unwrap_or_else(Problem::into_response));
+        if let Turn::Prepared(prepared) = exchange.turn {
+            exchange.turn = match prepared.begin(&self.front.api.shards).await {
+                Begun::Running(running) => Turn::Running(running),
+                Begun::Done(response) => Turn::Done(response),
+            };
         }
         self.pipeline.push(safe, shard, exchange);
     }
@@ -435,15 +441,15 @@ impl Connection {
     async fn answer_all(&mut self) -> Result<(), Gone> {
         while let Some(mut exchange) = self.pipeline.exchanges.pop_front() {
             if let Turn::Running(running) = &mut exchange.turn {
-                let result = match poll_once(&mut *running).await {
-                    Some(result) => result,
+                let response = match poll_once(&mut *running).await {
+                    Some(response) => response,
                     None => {
                         // Nobody who has an answer waits for one who has none.
                         self.flush().await?;
                         running.await
                     }
                 };
-                exchange.turn = Turn::Done(result.unwrap_or_else(Problem::into_response));
+                exchange.turn = Turn::Done(response);
             }
             if self.output.is_empty() {
                 self.output = self.front.output.take();
@@ -499,10 +505,7 @@ impl Front {
     fn exchange(&self, request: &Request<'_>, prepared: Prepared) -> Exchange {
         self.requests.update(|requests| requests + 1);
         Exchange {
-            turn: match prepared.answer {
-                Ok(running) => Turn::Running(running),
-                Err(problem) => Turn::Done(problem.into_response()),
-            },
+            turn: Turn::Prepared(prepared),
             request_id: self.request_id(Some(request)),
             close: !request.keep_alive || self.is_draining(),
             announce_keep_alive: request.version == Version::Http10,
@@ -550,7 +553,7 @@ impl Exchange {
             Turn::Done(response) if !self.omit_body => {
                 Some(response.body).filter(|body| body.len() > BODY_AT_ONCE_MAX)
             }
-            Turn::Done(_) | Turn::Running(_) => None,
+            Turn::Done(_) | Turn::Prepared(_) | Turn::Running(_) => None,
         }
     }
 }

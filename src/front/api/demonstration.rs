@@ -10,7 +10,8 @@ use shards::outcome::Rejection;
 
 use super::input::query;
 use super::output::json_response;
-use super::{Answer, Api, Call, Common};
+use super::work::Work;
+use super::{Api, Call, Common};
 use crate::client::{Refused, Shards};
 use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};
@@ -66,7 +67,7 @@ query! {
 
 /// 200 when it made something, 304 when all was there, 409 where other events exist.
 /// What a crash has cut short, the next call finishes.
-pub(super) fn populate(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn populate(api: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     if !api.common.demo {
         return Err(Problem::plain(Kind::NotFound));
     }
@@ -74,7 +75,7 @@ pub(super) fn populate(api: &Api, call: &Call<'_>) -> Answer {
     let quota = quota.or_else(|| Quota::new(QUOTA_DEFAULT)).expect("the default is in bounds");
     let shards = api.shards.clone();
     let common = Arc::clone(&api.common);
-    Ok(Box::pin(async move {
+    Ok(Work::future(async move {
         let mut made_events = Vec::new();
         if others_exist(&shards).await? {
             return Err(Problem::plain(Kind::EventExists));

@@ -2,13 +2,16 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use shards::command::{CreateEvent, EditEvent, EventName};
+use shards::command::{Command, CreateEvent, EditEvent, EventName, Query};
 use shards::ids::{EventId, Quota, UserId};
-use shards::outcome::EventView;
+use shards::outcome::{EventView, Outcome};
 
+use super::authentication::Sender;
 use super::input::{Cursor, Limit, Parameter, body, no_query, query};
 use super::output::{Page, Rfc3339, json_response};
-use super::{Answer, Api, Call, Running};
+use super::work::Work;
+use super::{Api, Call};
+use crate::client::view;
 use crate::front::http::write::Response;
 use crate::front::problem::Problem;
 
@@ -108,70 +111,61 @@ fn respond(status: u16, view: EventView) -> Response {
     json_response(status, &Event::from(view)).with("ETag", version)
 }
 
-pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn create(api: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     no_query(call.request)?;
     let NewEvent { name, quota } = NewEvent::read(call.request)?;
     let organizer = call.actor().user;
-    let shards = api.shards.clone();
     let id = api.common.ids.next_event();
-    Ok(Box::pin(async move {
-        let view = shards.create_event(CreateEvent { id, organizer, name, quota }).await?;
-        Ok(respond(201, *view).with("Location", format!("/api/v1/events/{id}")))
+    let command = Command::CreateEvent(Box::new(CreateEvent { id, organizer, name, quota }));
+    Ok(Work::command(command, |outcome| {
+        let view = view!(Outcome::Event, outcome);
+        let location = format!("/api/v1/events/{}", view.id);
+        respond(201, *view).with("Location", location)
     }))
 }
 
-pub(super) fn list(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn list(api: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     let EventsQuery { limit, after, organizer } = EventsQuery::read(call.request)?;
     let Limit(limit) = limit.unwrap_or_default();
     let after = after.map(|Cursor(event)| event);
     // Without `organizer` the route is open, and does not look at tokens.
-    let asker = match organizer {
+    let sender = match organizer {
         None => None,
-        Some(Me::Me) => Some(api.asker(call.request).ok_or_else(Problem::unauthorized)?),
+        Some(Me::Me) => Some(Sender::of(call.request, api).ok_or_else(Problem::unauthorized)?),
     };
-    let organizer = asker.as_ref().map(|asker| asker.identity.actor.user);
+    let organizer = sender.as_ref().map(|sender| sender.identity.actor.user);
     let shards = api.shards.clone();
-    let answer: Running = Box::pin(async move {
+    let work = Work::future(async move {
         let views = shards.events(after, limit + 1, organizer).await?;
         let page: Page<Event> = Page::new(views, limit, |view| view.id.to_string());
         let address = if organizer.is_some() { "/api/v1/events?organizer=me" } else { "/api/v1/events" };
         Ok(page.respond(address, limit))
     });
-    match asker {
-        None => Ok(answer),
-        Some(asker) => asker.before(Ok(answer)),
+    match sender.and_then(|sender| sender.token_check) {
+        Some(check) => Ok(Work::future(check.before(Ok(work)))),
+        None => Ok(work),
     }
 }
 
-pub(super) fn get(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn get(_: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     no_query(call.request)?;
-    let id = call.event()?;
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        let view = shards.event(id).await?;
-        Ok(respond(200, *view).with("Cache-Control", "no-store".to_owned()))
+    let event = call.event()?;
+    Ok(Work::query(Query::Event { event }, |outcome| {
+        respond(200, *view!(Outcome::Event, outcome)).with("Cache-Control", "no-store".to_owned())
     }))
 }
 
-pub(super) fn edit(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn edit(_: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     no_query(call.request)?;
     let event = call.event()?;
     let EventPatch { name, quota } = EventPatch::read(call.request)?;
-    let actor = call.actor();
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        let view = shards.edit_event(EditEvent { event, actor, name, quota }).await?;
-        Ok(respond(200, *view))
-    }))
+    let command = Command::EditEvent(Box::new(EditEvent { event, actor: call.actor(), name, quota }));
+    Ok(Work::command(command, |outcome| respond(200, *view!(Outcome::Event, outcome))))
 }
 
-pub(super) fn delete(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn delete(_: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     let event = call.event()?;
-    let force = DeletionQuery::read(call.request)?.force.unwrap_or(false);
-    let actor = call.actor();
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        shards.delete_event(event, actor, force).await?;
-        Ok(Response::empty(204))
-    }))
+    let DeletionQuery { force } = DeletionQuery::read(call.request)?;
+    let command = Command::DeleteEvent { event, actor: call.actor(), force: force.unwrap_or(false) };
+    Ok(Work::command(command, |_| Response::empty(204)))
 }

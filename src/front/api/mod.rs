@@ -1,9 +1,10 @@
 //! The endpoints: from a parsed request to a question for the shards, and from
 //! their answer to a response.
 //!
-//! Each endpoint reads all that it needs from the request first, without
-//! waiting, and returns a future that owns it: the request's bytes can go.
+//! A handler reads all it needs from the request without waiting; what it returns owns that, so the
+//! request's bytes need not be kept.
 
+mod authentication;
 mod common;
 pub(super) mod demonstration;
 pub(super) mod events;
@@ -15,11 +16,10 @@ pub(super) mod reservations;
 pub(super) mod sessions;
 pub(super) mod system;
 pub(super) mod users;
+mod work;
 
 use std::cell::Cell;
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -30,19 +30,20 @@ pub use common::{Common, ConnectionPermit};
 pub use ids::Ids;
 pub(super) use output::Page;
 pub(super) use pages::docs_file_names;
+pub use work::{Begun, Prepared, Running};
 
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
 /// Parts of the way of a reservation, which the benches measure one by one.
 pub use reservations::{created as reservation_created, quantity_asked_for};
 
-use super::auth::{self, Claimed, Identity, Tokens, bearer};
-use super::contract;
+use super::auth::{Identity, Tokens};
 use super::http::parse::Request;
-use super::http::write::Response;
 use super::problem::{Kind, Problem};
 use super::router::{Access, Endpoint, Route, Routed, find};
 use super::verified::Verified;
 use crate::client::Shards;
+use authentication::Sender;
+use work::Work;
 
 /// One core's API.
 pub struct Api {
@@ -52,27 +53,6 @@ pub struct Api {
     pub verified: Rc<Verified>,
     /// The shards are about to stop, and are not asked any more.
     pub closed: Cell<bool>,
-}
-
-/// A request that runs, and ends in an answer.
-pub type Running = Pin<Box<dyn Future<Output = Result<Response, Problem>>>>;
-
-/// What an endpoint makes of a request: an answer to come, or at once what is wrong with it.
-pub(super) type Answer = Result<Running, Problem>;
-
-/// A request that owns all it needs, and has done nothing yet.
-pub struct Prepared {
-    pub answer: Answer,
-    /// The one shard that it asks, where that is one question to one shard.
-    pub shard: Option<usize>,
-    /// It changes nothing.
-    pub safe: bool,
-}
-
-impl Prepared {
-    fn refused(problem: Problem) -> Prepared {
-        Prepared { answer: Err(problem), shard: None, safe: true }
-    }
 }
 
 impl Api {
@@ -97,79 +77,24 @@ impl Api {
         request: &Request<'_>,
         peer: IpAddr,
     ) -> Prepared {
-        let asker = match route.access {
+        let sender = match route.access {
             Access::Anyone => None,
-            Access::LoggedIn | Access::Only(_) => match self.asker(request) {
-                Some(asker) => Some(asker),
-                None => {
-                    let answer = contract::checked(route, Err(Problem::unauthorized()));
-                    return Prepared { answer, shard: None, safe: true };
-                }
+            Access::LoggedIn | Access::Only(_) => match Sender::of(request, self) {
+                Some(sender) => Some(sender),
+                None => return Prepared { route: Some(route), work: Err(Problem::unauthorized()) },
             },
         };
-        let identity = asker.as_ref().map(|asker| Rc::clone(&asker.identity));
+        let identity = sender.as_ref().map(|sender| Rc::clone(&sender.identity));
         let call = Call { request, parameter, identity, peer };
-        let answer = contract::checked(route, admit(route, &call).and_then(|()| self.run(route, &call)));
-        // Making the demonstration data is a GET for a browser's sake alone.
-        let safe = request.method.is_safe() && route.endpoint != Endpoint::Populate;
-        match asker {
-            // It asks more than one shard, or one more than once.
-            Some(asker) if asker.doubt.is_some() => {
-                Prepared { answer: contract::checked(route, asker.before(answer)), shard: None, safe }
-            }
-            _ => Prepared { answer, shard: self.shard_asked(route.endpoint, &call), safe },
-        }
-    }
-
-    /// Who a request's token speaks for; `None` without a good one.
-    fn asker(&self, request: &Request<'_>) -> Option<Asker> {
-        let token = bearer(request.header("authorization")?)?;
-        if let Some(identity) = self.verified.get(token, auth::now()) {
-            return Some(Asker { identity, doubt: None });
-        }
-        let claimed = self.tokens.verify(token)?;
-        let doubt = Doubt {
-            token: token.into(),
-            claimed: claimed.clone(),
-            shards: self.shards.clone(),
-            verified: Rc::clone(&self.verified),
+        let work = admit(route, &call).and_then(|()| self.run(route, &call));
+        let work = match sender.and_then(|sender| sender.token_check) {
+            Some(check) => Ok(Work::future(check.before(work))),
+            None => work,
         };
-        Some(Asker { identity: claimed.identity, doubt: Some(doubt) })
+        Prepared { route: Some(route), work }
     }
 
-    /// Requests to one shard keep their order on the way; see the connection's pipelining.
-    fn shard_asked(&self, endpoint: Endpoint, call: &Call<'_>) -> Option<usize> {
-        let event = match endpoint {
-            Endpoint::GetEvent
-            | Endpoint::EditEvent
-            | Endpoint::DeleteEvent
-            | Endpoint::ListEventReservations
-            | Endpoint::CreateReservation => call.event().ok()?,
-            Endpoint::GetReservation | Endpoint::CancelReservation => call.reservation().ok()?.event,
-            Endpoint::CreateUser
-            | Endpoint::CreateSession
-            | Endpoint::GetMe
-            | Endpoint::ChangePassword
-            | Endpoint::ListUsers
-            | Endpoint::ChangeRole
-            | Endpoint::RemoveUser
-            | Endpoint::CreateEvent
-            | Endpoint::ListEvents
-            | Endpoint::ListReservations
-            | Endpoint::Populate
-            | Endpoint::Live
-            | Endpoint::Ready
-            | Endpoint::Metrics
-            | Endpoint::Contract
-            | Endpoint::Docs
-            | Endpoint::DocsFile
-            | Endpoint::ProblemList
-            | Endpoint::ProblemPage => return None,
-        };
-        Some(self.shards.owner_of_event(event))
-    }
-
-    fn run(&self, route: &Route, call: &Call<'_>) -> Answer {
+    fn run(&self, route: &Route, call: &Call<'_>) -> Result<Work, Problem> {
         if route.speaks_json() {
             input::check_accept(call.request)?;
         }
@@ -212,47 +137,6 @@ fn admit(route: &Route, call: &Call<'_>) -> Result<(), Problem> {
         return Ok(());
     }
     Err(Problem::forbidden(role, roles))
-}
-
-/// Who asks, as the token says.
-struct Asker {
-    identity: Rc<Identity>,
-    /// Gone when this core has asked the account's shard before.
-    doubt: Option<Doubt>,
-}
-
-/// A token that is good in itself. Its account may have changed since it was given.
-struct Doubt {
-    token: Box<str>,
-    claimed: Claimed,
-    shards: Shards,
-    verified: Rc<Verified>,
-}
-
-impl Asker {
-    /// The answer, whatever it is, once the account stands by the token.
-    fn before(self, answer: Answer) -> Answer {
-        match self.doubt {
-            None => answer,
-            Some(doubt) => Ok(Box::pin(async move {
-                doubt.settle().await?;
-                answer?.await
-            })),
-        }
-    }
-}
-
-impl Doubt {
-    async fn settle(self) -> Result<(), Problem> {
-        let Claimed { identity, token_version, .. } = &self.claimed;
-        let asked = self.verified.asking();
-        let (user, username) = (identity.actor.user, identity.username.clone());
-        if !self.shards.token_stands(user, username, *token_version).await? {
-            return Err(Problem::unauthorized());
-        }
-        self.verified.remember(asked, self.token, self.claimed);
-        Ok(())
-    }
 }
 
 /// A request on its way to its endpoint.

@@ -9,8 +9,9 @@ use std::sync::LazyLock;
 use flate2::read::GzDecoder;
 use sha2::{Digest, Sha256};
 
+use super::Call;
 use super::input::lists;
-use super::{Answer, Call};
+use super::work::Work;
 use crate::front::contract;
 use crate::front::http::parse::Request;
 use crate::front::http::write::{CSS, HTML, JAVASCRIPT, JSON, PLAIN, Response};
@@ -72,17 +73,16 @@ impl File {
     }
 }
 
-fn answer(call: &Call<'_>, file: &'static File) -> Answer {
-    let response = file.respond(call.request);
-    Ok(Box::pin(async move { Ok(response) }))
+fn answer(call: &Call<'_>, file: &'static File) -> Result<Work, Problem> {
+    Ok(Work::Ready(file.respond(call.request)))
 }
 
-pub(super) fn contract(call: &Call<'_>) -> Answer {
+pub(super) fn contract(call: &Call<'_>) -> Result<Work, Problem> {
     static FILE: LazyLock<File> = LazyLock::new(|| File::new(JSON, contract::document()));
     answer(call, &FILE)
 }
 
-pub(super) fn docs(call: &Call<'_>) -> Answer {
+pub(super) fn docs(call: &Call<'_>) -> Result<Work, Problem> {
     static FILE: LazyLock<File> =
         LazyLock::new(|| File::new(HTML, include_bytes!("../docs/index.html").as_slice()));
     answer(call, &FILE)
@@ -116,18 +116,18 @@ pub(in crate::front) fn docs_file_names() -> Vec<&'static str> {
     DOCS_FILES.iter().map(|(name, _)| *name).collect()
 }
 
-pub(super) fn docs_file(call: &Call<'_>) -> Answer {
+pub(super) fn docs_file(call: &Call<'_>) -> Result<Work, Problem> {
     let found = DOCS_FILES.iter().find(|(name, _)| *name == call.parameter);
     let (_, file) = found.ok_or_else(|| Problem::plain(Kind::NotFound))?;
     answer(call, file)
 }
 
-pub(super) fn problem_list(call: &Call<'_>) -> Answer {
+pub(super) fn problem_list(call: &Call<'_>) -> Result<Work, Problem> {
     static FILE: LazyLock<File> = LazyLock::new(|| page("Problems", &list_of_problems()));
     answer(call, &FILE)
 }
 
-pub(super) fn problem(call: &Call<'_>) -> Answer {
+pub(super) fn problem(call: &Call<'_>) -> Result<Work, Problem> {
     static FILES: LazyLock<Vec<(&str, File)>> = LazyLock::new(|| {
         Kind::ALL.iter().map(|&kind| (kind.slug(), page(kind.title(), &explained(kind)))).collect()
     });

@@ -2,12 +2,15 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use shards::command::{Command, Query};
 use shards::ids::{EventId, Quantity, ReservationId, ReservationNumber, UserId};
-use shards::outcome::{ReservationStatus, ReservationView};
+use shards::outcome::{Outcome, ReservationStatus, ReservationView};
 
 use super::input::{Cursor, Limit, body, no_query, query};
 use super::output::{Page, Rfc3339, json_response};
-use super::{Answer, Api, Call};
+use super::work::Work;
+use super::{Api, Call};
+use crate::client::view;
 use crate::front::http::parse::Request;
 use crate::front::http::write::Response;
 use crate::front::problem::Problem;
@@ -71,16 +74,12 @@ impl From<ReservationView> for Reservation {
     }
 }
 
-pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn create(_: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     let event = call.event()?;
     no_query(call.request)?;
     let quantity = quantity_asked_for(call.request)?;
-    let customer = call.actor().user;
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        let view = shards.reserve(event, customer, quantity).await?;
-        Ok(created(view))
-    }))
+    let command = Command::Reserve { event, customer: call.actor().user, quantity };
+    Ok(Work::command(command, |outcome| created(view!(Outcome::Reservation, outcome))))
 }
 
 /// The body of a request to reserve.
@@ -99,51 +98,44 @@ pub fn created(view: ReservationView) -> Response {
     json_response(201, &Reservation::from(view)).with("Location", location)
 }
 
-pub(super) fn list(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn list(api: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     let ReservationsQuery { limit, after } = ReservationsQuery::read(call.request)?;
     let Limit(limit) = limit.unwrap_or_default();
     let after = after.map(|Cursor(reservation)| reservation);
     let customer = call.actor().user;
     let shards = api.shards.clone();
-    Ok(Box::pin(async move {
+    Ok(Work::future(async move {
         let views = shards.customer_reservations(customer, after, limit + 1).await?;
         let page: Page<Reservation> = Page::new(views, limit, |view| view.id.to_string());
         Ok(page.respond("/api/v1/reservations", limit))
     }))
 }
 
-pub(super) fn list_of_event(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn list_of_event(_: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     let event = call.event()?;
     let EventReservationsQuery { limit, after } = EventReservationsQuery::read(call.request)?;
     let Limit(limit) = limit.unwrap_or_default();
     let after = after.map(|Cursor(number)| number.0);
-    let actor = call.actor();
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        let views = shards.event_reservations(event, actor, after, limit + 1).await?;
+    let query = Query::EventReservations { event, actor: call.actor(), after, limit: limit + 1 };
+    Ok(Work::query(query, move |outcome| {
+        let views = view!(Outcome::Reservations, outcome);
         let page: Page<Reservation> = Page::new(views, limit, |view| view.id.number.to_string());
-        Ok(page.respond(&format!("/api/v1/events/{event}/reservations"), limit))
+        page.respond(&format!("/api/v1/events/{event}/reservations"), limit)
     }))
 }
 
-pub(super) fn get(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn get(_: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     let reservation = call.reservation()?;
     no_query(call.request)?;
-    let actor = call.actor();
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        let view = shards.reservation(reservation, actor).await?;
-        Ok(json_response(200, &Reservation::from(view)))
+    let query = Query::Reservation { reservation, actor: call.actor() };
+    Ok(Work::query(query, |outcome| {
+        json_response(200, &Reservation::from(view!(Outcome::Reservation, outcome)))
     }))
 }
 
-pub(super) fn cancel(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn cancel(_: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     let reservation = call.reservation()?;
     no_query(call.request)?;
-    let actor = call.actor();
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        shards.cancel(reservation, actor).await?;
-        Ok(Response::empty(204))
-    }))
+    let command = Command::Cancel { reservation, actor: call.actor() };
+    Ok(Work::command(command, |_| Response::empty(204)))
 }

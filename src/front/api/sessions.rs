@@ -7,7 +7,8 @@ use shards::ids::Username;
 use super::input::{body, no_query};
 use super::output::json_response;
 use super::users::User;
-use super::{Answer, Api, Call};
+use super::work::Work;
+use super::{Api, Call};
 use crate::front::auth::TOKEN_LIFE_SECONDS;
 use crate::front::problem::{Kind, Problem};
 use crate::random;
@@ -34,7 +35,7 @@ body! {
     }
 }
 
-pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn create(api: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     no_query(call.request)?;
     let Credentials { username: name, password } = Credentials::read(call.request)?;
     // What no account can have is as wrong as what none has.
@@ -43,7 +44,7 @@ pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
     let shards = api.shards.clone();
     let common = api.common.clone();
     let tokens = api.tokens.clone();
-    Ok(Box::pin(async move {
+    Ok(Work::future(async move {
         // Names that no account can have are counted like others.
         let counted_as = username.as_ref().map_or(&*name, Username::as_str);
         let guess = common.passwords.guess(counted_as, address)?;

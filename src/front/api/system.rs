@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::input::no_query;
 use super::output::json_response;
-use super::{Answer, Api, Call, Running};
+use super::work::Work;
+use super::{Api, Call};
 use crate::front::http::write::{METRICS, Response};
 use crate::front::problem::Problem;
 
@@ -19,29 +20,29 @@ pub(in crate::front) struct Health {
     boot_id: String,
 }
 
-fn health(api: &Api, status: &'static str) -> Running {
+fn health(api: &Api, status: &'static str) -> Work {
     let body = Health { status, boot_id: api.common.boot_id.clone() };
-    Box::pin(async move { Ok(json_response(200, &body)) })
+    Work::Ready(json_response(200, &body))
 }
 
 /// The process runs and this core serves.
-pub(super) fn live(api: &Api, _call: &Call<'_>) -> Answer {
+pub(super) fn live(api: &Api, _call: &Call<'_>) -> Result<Work, Problem> {
     Ok(health(api, "live"))
 }
 
 /// The server takes work: recovered, and not about to stop.
-pub(super) fn ready(api: &Api, _call: &Call<'_>) -> Answer {
+pub(super) fn ready(api: &Api, _call: &Call<'_>) -> Result<Work, Problem> {
     if api.common.draining.load(Ordering::Relaxed) {
         return Err(Problem::not_ready(&api.common.boot_id));
     }
     Ok(health(api, "ready"))
 }
 
-pub(super) fn metrics(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn metrics(api: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     no_query(call.request)?;
     let shards = api.shards.clone();
     let metrics = api.common.metrics;
-    Ok(Box::pin(async move {
+    Ok(Work::future(async move {
         // An overloaded server is not asked for more, and says the more of itself.
         let totals = shards.totals().await.ok();
         let page = metrics.render(totals.as_ref()).into_bytes();

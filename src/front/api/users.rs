@@ -11,7 +11,8 @@ use shards::outcome::{AccountView, UserView};
 
 use super::input::{Cursor, Limit, Member, body, no_query, query};
 use super::output::{Page, json_response};
-use super::{Answer, Api, Call, Common};
+use super::work::Work;
+use super::{Api, Call, Common};
 use crate::client::{Shards, to_the_end};
 use crate::front::http::write::Response;
 use crate::front::problem::{FieldError, Kind, Problem};
@@ -140,14 +141,14 @@ impl From<NewRole> for Role {
     }
 }
 
-pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn create(api: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     no_query(call.request)?;
     let NewUser { username, password, role } = NewUser::read(call.request)?;
     let password = password.of(&username, "/password")?;
     let role = role.map_or(Role::Customer, Role::from);
     let shards = api.shards.clone();
     let common = api.common.clone();
-    Ok(Box::pin(async move {
+    Ok(Work::future(async move {
         // Asked before the costly hash; the shard decides again afterwards.
         if shards.account(username.clone()).await?.is_some() {
             return Err(Problem::plain(Kind::UsernameTaken));
@@ -162,17 +163,17 @@ pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
 }
 
 /// As the token says: whatever could differ would have ended it.
-pub(super) fn get_me(call: &Call<'_>) -> Answer {
+pub(super) fn get_me(call: &Call<'_>) -> Result<Work, Problem> {
     no_query(call.request)?;
     let identity = call.identity();
     let (actor, username) = (identity.actor, identity.username.clone());
     let me = User { id: actor.user, username, role: actor.role };
-    Ok(Box::pin(async move { Ok(json_response(200, &me)) }))
+    Ok(Work::Ready(json_response(200, &me)))
 }
 
 /// The present password is asked for, and guesses at it are counted as at a login: whoever
 /// found a token shall not get the account with it.
-pub(super) fn change_password(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn change_password(api: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     no_query(call.request)?;
     let identity = call.identity();
     let (user, username) = (identity.actor.user, identity.username.clone());
@@ -181,7 +182,7 @@ pub(super) fn change_password(api: &Api, call: &Call<'_>) -> Answer {
     let address = call.address(api);
     let shards = api.shards.clone();
     let common = api.common.clone();
-    Ok(Box::pin(async move {
+    Ok(Work::future(async move {
         let guess = common.passwords.guess(username.as_str(), address)?;
         let account = shards.account(username.clone()).await?;
         let account = account.filter(|account| account.id == user && !account.removed);
@@ -201,26 +202,26 @@ pub(super) fn change_password(api: &Api, call: &Call<'_>) -> Answer {
     }))
 }
 
-pub(super) fn list(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn list(api: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     let UsersQuery { limit, after } = UsersQuery::read(call.request)?;
     let Limit(limit) = limit.unwrap_or_default();
     let after = after.map(|Cursor(user)| user);
     let shards = api.shards.clone();
-    Ok(Box::pin(async move {
+    Ok(Work::future(async move {
         let views = shards.users(after, limit + 1).await?;
         let page: Page<User> = Page::new(views, limit, |view| view.id.to_string());
         Ok(page.respond("/api/v1/users", limit))
     }))
 }
 
-pub(super) fn change_role(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn change_role(api: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     no_query(call.request)?;
     let user = call.user()?;
     let RoleChange { role } = RoleChange::read(call.request)?;
     let by = call.actor().user;
     let shards = api.shards.clone();
     let common = api.common.clone();
-    Ok(Box::pin(to_the_end(async move {
+    Ok(Work::future(to_the_end(async move {
         let _alone = common.administration.lock().await;
         let account = account_to_change(&shards, user).await?;
         if role != Role::Admin {
@@ -234,13 +235,13 @@ pub(super) fn change_role(api: &Api, call: &Call<'_>) -> Answer {
 }
 
 /// A repeat is answered as the first, and does nothing.
-pub(super) fn remove(api: &Api, call: &Call<'_>) -> Answer {
+pub(super) fn remove(api: &Api, call: &Call<'_>) -> Result<Work, Problem> {
     no_query(call.request)?;
     let user = call.user()?;
     let by = call.actor().user;
     let shards = api.shards.clone();
     let common: Arc<Common> = api.common.clone();
-    Ok(Box::pin(to_the_end(async move {
+    Ok(Work::future(to_the_end(async move {
         let _alone = common.administration.lock().await;
         let account = account_to_change(&shards, user).await?;
         keep_an_admin(&shards, &account).await?;

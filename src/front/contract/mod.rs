@@ -16,7 +16,7 @@ use shards::schema::ID_PATTERN;
 
 use operations::{Answer as GoodAnswer, Header, Operation, Tag, operation};
 
-use super::api::{self, Answer};
+use super::api;
 use super::http::parse::Method;
 use super::http::write::Response;
 use super::problem::{Kind, PROBLEM_JSON, Problem};
@@ -376,23 +376,12 @@ fn problem_schema(kind: Kind, schemas: &mut SchemaGenerator) -> Value {
     json!({ "description": kind.explanation(), "type": "object", "required": required, "properties": properties })
 }
 
-/// The answer as it is; in debug builds, a panic when it is not in the contract.
-pub(super) fn checked(route: &'static Route, answer: Answer) -> Answer {
-    if !cfg!(debug_assertions) {
-        return answer;
-    }
-    match answer {
-        Ok(running) => Ok(Box::pin(async move {
-            let result = running.await;
-            match &result {
-                Ok(response) => check_response(route, response),
-                Err(problem) => check_problem(route, problem),
-            }
-            result
-        })),
-        Err(problem) => {
-            check_problem(route, &problem);
-            Err(problem)
+/// Panics in debug builds when the contract does not have such an answer.
+pub(super) fn check(route: &Route, result: &Result<Response, Problem>) {
+    if cfg!(debug_assertions) {
+        match result {
+            Ok(response) => check_response(route, response),
+            Err(problem) => check_problem(route, problem),
         }
     }
 }
