@@ -193,8 +193,8 @@ fn every_route_for_every_role() {
         let body = if body == "-" { "" } else { body };
         let parsed = [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete];
         let parsed = parsed.into_iter().find(|known| known.as_str() == method).expect(row);
-        if let Routed::To { route, .. } = find(parsed, path.split('?').next().expect(row)) {
-            untested.remove(&(method, route.path));
+        if let Routed::To { endpoint, .. } = find(parsed, path.split('?').next().expect(row)) {
+            untested.remove(&(method, endpoint.path));
         }
         assert_eq!(statuses.len(), roles.len(), "{row}");
         for ((role, client), status) in roles.iter().zip(statuses) {

@@ -4,6 +4,7 @@ use jiff::Timestamp as Calendar;
 use jiff::fmt::temporal::DateTimePrinter;
 use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
 use shards::ids::Timestamp;
 
 use crate::front::http::write::{JSON, Response};
@@ -13,10 +14,10 @@ pub(super) fn json_response(status: u16, body: &impl Serialize) -> Response {
     Response::new(status, JSON, body)
 }
 
-/// A page of a list: its items, and where the next page begins.
+/// A page of a list: what is on it, and where the next one begins.
 #[derive(Serialize, JsonSchema)]
 #[schemars(rename = "{T}Page")]
-pub(in crate::front) struct Page<T> {
+pub(super) struct Page<T> {
     items: Vec<T>,
     /// Opaque to clients; null at the end.
     next: Option<String>,
@@ -46,6 +47,11 @@ impl<T: Serialize> Page<T> {
             None => response,
         }
     }
+}
+
+/// An example of a page.
+pub(super) fn page_example(item: &Value, next: &str) -> Value {
+    json!({ "items": [item], "next": next })
 }
 
 /// A timestamp as RFC 3339 with milliseconds.

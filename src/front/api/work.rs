@@ -9,11 +9,11 @@ use futures_lite::future::poll_once;
 use shards::command::{Ask, Command, Query};
 use shards::outcome::Outcome;
 
+use super::endpoint::Endpoint;
 use crate::client::{Call, Question, Refused, Shards};
 use crate::front::contract;
 use crate::front::http::write::Response;
 use crate::front::problem::Problem;
-use crate::front::router::Route;
 
 type BoxedFuture = Pin<Box<dyn Future<Output = Result<Response, Problem>>>>;
 
@@ -59,7 +59,7 @@ impl Work {
 /// A request that is read, routed and authenticated, and has not begun.
 pub struct Prepared {
     /// Whose contract holds for the response; `None` when no endpoint was found.
-    pub(super) route: Option<&'static Route>,
+    pub(super) endpoint: Option<&'static Endpoint>,
     pub(super) work: Result<Work, Problem>,
 }
 
@@ -72,7 +72,7 @@ pub enum Begun {
 impl Prepared {
     /// A request that meets no endpoint.
     pub(super) fn refused(problem: Problem) -> Prepared {
-        Prepared { route: None, work: Err(problem) }
+        Prepared { endpoint: None, work: Err(problem) }
     }
 
     /// The one question that this request is, if it is one.
@@ -85,25 +85,25 @@ impl Prepared {
 
     /// Begins the request: its first question has been sent when this returns.
     pub async fn begin(self, shards: &Shards) -> Begun {
-        let Prepared { route, work } = self;
+        let Prepared { endpoint, work } = self;
         match work {
             Ok(Work::Ask(question, respond)) => match shards.ask(question) {
-                Ok(call) => Begun::Running(Running { route, state: State::Asked(call, Some(respond)) }),
-                Err(overloaded) => Begun::Done(finish(route, Err(Refused::from(overloaded).into()))),
+                Ok(call) => Begun::Running(Running { endpoint, state: State::Asked(call, Some(respond)) }),
+                Err(overloaded) => Begun::Done(finish(endpoint, Err(Refused::from(overloaded).into()))),
             },
             Ok(Work::Future(mut future)) => match poll_once(&mut future).await {
-                Some(result) => Begun::Done(finish(route, result)),
-                None => Begun::Running(Running { route, state: State::Future(future) }),
+                Some(result) => Begun::Done(finish(endpoint, result)),
+                None => Begun::Running(Running { endpoint, state: State::Future(future) }),
             },
-            Ok(Work::Ready(response)) => Begun::Done(finish(route, Ok(response))),
-            Err(problem) => Begun::Done(finish(route, Err(problem))),
+            Ok(Work::Ready(response)) => Begun::Done(finish(endpoint, Ok(response))),
+            Err(problem) => Begun::Done(finish(endpoint, Err(problem))),
         }
     }
 }
 
 /// A request under way. Its response comes by awaiting it.
 pub struct Running {
-    route: Option<&'static Route>,
+    endpoint: Option<&'static Endpoint>,
     state: State,
 }
 
@@ -125,13 +125,13 @@ impl Future for Running {
             }
             State::Future(future) => ready!(future.as_mut().poll(context)),
         };
-        Poll::Ready(finish(self.route, result))
+        Poll::Ready(finish(self.endpoint, result))
     }
 }
 
-fn finish(route: Option<&'static Route>, result: Result<Response, Problem>) -> Response {
-    if let Some(route) = route {
-        contract::check(route, &result);
+fn finish(endpoint: Option<&'static Endpoint>, result: Result<Response, Problem>) -> Response {
+    if let Some(endpoint) = endpoint {
+        contract::check(endpoint, &result);
     }
     result.unwrap_or_else(Problem::into_response)
 }

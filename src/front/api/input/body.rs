@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 
 use super::error;
@@ -118,18 +119,52 @@ impl<T: Member> Field for Option<T> {
     }
 }
 
-/// Defines a body: its reader and its schema are made from the same members.
+/// What a handler takes of a request's body.
+pub(in crate::front) trait FromBody: Sized {
+    /// `None` when the body is not looked at.
+    const DESCRIPTION: Option<BodyDescription>;
+
+    fn read(request: &Request<'_>) -> Result<Self, Problem>;
+}
+
+/// What the contract says of a body.
+pub(in crate::front) struct BodyDescription {
+    pub(in crate::front) schema: fn(&mut SchemaGenerator) -> Schema,
+    pub(in crate::front) example: fn() -> Value,
+}
+
+/// No body: what is sent all the same is not looked at.
+pub(in crate::front::api) struct NoBody;
+
+impl FromBody for NoBody {
+    const DESCRIPTION: Option<BodyDescription> = None;
+
+    fn read(_: &Request<'_>) -> Result<NoBody, Problem> {
+        Ok(NoBody)
+    }
+}
+
+/// Defines a body with an example: its reader and its schema are made from the same members.
 macro_rules! body {
     ($(#[doc = $doc:literal])* struct $name:ident {
         $($(#[doc = $about:literal])* $member:ident: $type:ty,)*
-    }) => {
+    }
+    example $example:tt) => {
         $(#[doc = $doc])*
-        pub(in crate::front) struct $name {
+        struct $name {
             $($(#[doc = $about])* $member: $type,)*
         }
 
-        impl $name {
-            fn read(request: &$crate::front::http::parse::Request<'_>) -> Result<$name, Problem> {
+        impl $crate::front::api::input::FromBody for $name {
+            const DESCRIPTION: Option<$crate::front::api::input::BodyDescription> =
+                Some($crate::front::api::input::BodyDescription {
+                    schema: schemars::SchemaGenerator::subschema_for::<$name>,
+                    example: || serde_json::json!($example),
+                });
+
+            fn read(
+                request: &$crate::front::http::parse::Request<'_>,
+            ) -> Result<$name, $crate::front::problem::Problem> {
                 let mut body = $crate::front::api::input::BodyReader::read(request)?;
                 $(let $member = $crate::front::api::input::Field::take(&mut body, stringify!($member));)*
                 body.finish()?;

@@ -6,15 +6,19 @@ mod accept;
 mod body;
 mod json;
 mod member;
+mod path;
 mod property;
 mod query;
 
 pub(super) use accept::{check_accept, lists};
-pub(super) use body::{BodyReader, Field, body};
+pub(in crate::front) use body::{BodyDescription, FromBody};
+pub(super) use body::{BodyReader, Field, NoBody, body};
 pub(super) use member::Member;
+pub(super) use path::NoParameter;
+pub(in crate::front) use path::{FromPath, PathParameter};
 pub(in crate::front) use property::Property;
-pub(in crate::front) use query::Parameters;
-pub(super) use query::{Cursor, Limit, Parameter, QueryReader, no_query, query};
+pub(in crate::front) use query::FromQuery;
+pub(super) use query::{AnyQuery, Cursor, Limit, NoQuery, Parameter, QueryReader, query};
 
 use crate::front::problem::FieldError;
 

@@ -137,27 +137,67 @@ impl<C: JsonSchema> JsonSchema for Cursor<C> {
     }
 }
 
+/// What a handler takes of a request's query.
+pub(in crate::front) trait FromQuery: Sized {
+    /// Whether unknown and invalid parameters are refused (422).
+    const CHECKED: bool = true;
+
+    fn read(request: &Request<'_>) -> Result<Self, Problem>;
+
+    fn parameters(generator: &mut SchemaGenerator) -> Vec<Property>;
+}
+
+/// A query without parameters.
+pub(in crate::front::api) struct NoQuery;
+
+impl FromQuery for NoQuery {
+    fn read(request: &Request<'_>) -> Result<NoQuery, Problem> {
+        QueryReader::read(request).finish().map(|()| NoQuery)
+    }
+
+    fn parameters(_: &mut SchemaGenerator) -> Vec<Property> {
+        Vec::new()
+    }
+}
+
+/// A query that is not looked at.
+pub(in crate::front::api) struct AnyQuery;
+
+impl FromQuery for AnyQuery {
+    const CHECKED: bool = false;
+
+    fn read(_: &Request<'_>) -> Result<AnyQuery, Problem> {
+        Ok(AnyQuery)
+    }
+
+    fn parameters(_: &mut SchemaGenerator) -> Vec<Property> {
+        Vec::new()
+    }
+}
+
 /// Defines a query: its reader and the contract's parameters are made from the same list.
 macro_rules! query {
     ($(#[doc = $doc:literal])* struct $name:ident {
         $($(#[doc = $about:literal])* $parameter:ident: Option<$type:ty>,)*
     }) => {
         $(#[doc = $doc])*
-        pub(in crate::front) struct $name {
+        struct $name {
             $($(#[doc = $about])* $parameter: Option<$type>,)*
         }
 
-        impl $name {
-            fn read(request: &$crate::front::http::parse::Request<'_>) -> Result<$name, Problem> {
+        impl $crate::front::api::input::FromQuery for $name {
+            fn read(
+                request: &$crate::front::http::parse::Request<'_>,
+            ) -> Result<$name, $crate::front::problem::Problem> {
                 let mut query = $crate::front::api::input::QueryReader::read(request);
                 $(let $parameter = query.take::<$type>(stringify!($parameter));)*
                 query.finish()?;
                 Ok($name { $($parameter),* })
             }
-        }
 
-        impl $crate::front::api::input::Parameters for $name {
-            fn list(generator: &mut schemars::SchemaGenerator) -> Vec<$crate::front::api::input::Property> {
+            fn parameters(
+                generator: &mut schemars::SchemaGenerator,
+            ) -> Vec<$crate::front::api::input::Property> {
                 vec![$($crate::front::api::input::Property {
                     name: stringify!($parameter),
                     about: concat!($($about),*),
@@ -169,13 +209,3 @@ macro_rules! query {
     };
 }
 pub(in crate::front::api) use query;
-
-/// The parameters that a query can have.
-pub(in crate::front) trait Parameters {
-    fn list(generator: &mut SchemaGenerator) -> Vec<Property>;
-}
-
-/// No parameters at all.
-pub(in crate::front) fn no_query(request: &Request<'_>) -> Result<(), Problem> {
-    QueryReader::read(request).finish()
-}
