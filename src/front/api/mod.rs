@@ -3,6 +3,7 @@
 //! A handler reads all it needs from the request without waiting; what it returns owns that, so the
 //! request's bytes need not be kept.
 
+mod administration;
 mod authentication;
 mod common;
 mod context;
@@ -13,6 +14,7 @@ mod ids;
 mod input;
 mod output;
 mod pages;
+mod problem_pages;
 mod reservations;
 mod sessions;
 mod system;
@@ -42,13 +44,13 @@ use crate::client::Shards;
 use context::RequestContext;
 
 /// Every endpoint, the most used ones first.
-pub(super) static ENDPOINTS: [&Endpoint; 26] = [
+pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &reservations::CREATE,
     &reservations::LIST_OF_EVENT,
     &users::CREATE,
     &users::LIST,
-    &users::CHANGE_ROLE,
-    &users::REMOVE,
+    &administration::CHANGE_ROLE,
+    &administration::REMOVE,
     &users::GET_ME,
     &users::CHANGE_PASSWORD,
     &sessions::CREATE,

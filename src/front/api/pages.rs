@@ -1,8 +1,7 @@
-//! What people read: the contract, its viewer, and a page for each problem. All
-//! of it comes out of the binary, is made once, and needs nothing from elsewhere.
+//! What people read: the contract, its viewer, and pages about problems. All of it comes out of the
+//! binary, is made once, and needs nothing from elsewhere.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::io::Read;
 use std::sync::LazyLock;
 
@@ -14,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Handler, Header, RequestHeader, Success, Tag, Takes};
 use super::input::{AnyQuery, FromPath, NoBody, NoParameter, PathParameter, lists};
+use super::problem_pages;
 use super::work::Work;
 use crate::front::contract;
 use crate::front::http::parse::{Method, Request};
@@ -252,7 +252,7 @@ fn problem_list(
     _: AnyQuery,
     _: NoBody,
 ) -> Result<Work, Problem> {
-    static FILE: LazyLock<File> = LazyLock::new(|| page("Problems", &list_of_problems()));
+    static FILE: LazyLock<File> = LazyLock::new(|| File::new(HTML, problem_pages::list().into_bytes()));
     answer(context, &FILE)
 }
 
@@ -282,7 +282,8 @@ impl FromPath for ProblemPage {
 
     fn read(text: &str) -> Option<ProblemPage> {
         static FILES: LazyLock<Vec<(&str, File)>> = LazyLock::new(|| {
-            Kind::ALL.iter().map(|&kind| (kind.slug(), page(kind.title(), &explained(kind)))).collect()
+            let page = |kind| File::new(HTML, problem_pages::page(kind).into_bytes());
+            Kind::ALL.iter().map(|&kind| (kind.slug(), page(kind))).collect()
         });
         FILES.iter().find(|(slug, _)| *slug == text).map(|(_, file)| ProblemPage(file))
     }
@@ -295,67 +296,4 @@ fn problem_page(
     _: NoBody,
 ) -> Result<Work, Problem> {
     answer(context, file)
-}
-
-fn page(title: &str, body: &str) -> File {
-    let title = escape(title);
-    let page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
-         <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"/docs/pages.css\">\n\
-         <h1>{title}</h1>\n{body}</html>\n"
-    );
-    File::new(HTML, page.into_bytes())
-}
-
-fn list_of_problems() -> String {
-    let mut body =
-        "<p>What the <code>type</code> of an error can be. <a href=\"/docs\">The API</a> says which \
-                    request can be answered with which.</p>\n<table>\n"
-            .to_owned();
-    for kind in Kind::ALL {
-        let (status, slug, title) = (kind.status(), kind.slug(), escape(kind.title()));
-        put(
-            &mut body,
-            format_args!("<tr><td>{status}<td><a href=\"/problems/{slug}\">{slug}</a><td>{title}\n"),
-        );
-    }
-    body + "</table>\n"
-}
-
-fn explained(kind: Kind) -> String {
-    let example = kind.example();
-    let mut body = String::new();
-    let (status, slug) = (kind.status(), kind.slug());
-    put(&mut body, format_args!("<p>Status {status}, type <code>/problems/{slug}</code>.</p>\n"));
-    put(&mut body, format_args!("<p>{}</p>\n<h2>Example</h2>\n<pre>", escape(kind.explanation())));
-    put(&mut body, format_args!("HTTP/1.1 {status}\nContent-Type: application/problem+json\n"));
-    for (name, value) in example.headers() {
-        put(&mut body, format_args!("{name}: {}\n", escape(value)));
-    }
-    let json = serde_json::to_string_pretty(&example.body()).expect("a problem always has a JSON form");
-    put(&mut body, format_args!("\n{}</pre>\n", escape(&json)));
-    if let Some(member) = kind.member() {
-        put(&mut body, format_args!("<p><code>{}</code>: {}</p>\n", member.name, escape(member.about)));
-    }
-    let mut requests = contract::endpoints_with(kind).peekable();
-    if requests.peek().is_none() {
-        body += "<p>Any request can be answered so.</p>\n";
-    } else {
-        body += "<h2>Where it occurs</h2>\n<ul>\n";
-        for endpoint in requests {
-            let (method, path) = (endpoint.method.as_str(), endpoint.path);
-            put(&mut body, format_args!("<li><code>{method} {path}</code>\n"));
-        }
-        body += "</ul>\n";
-    }
-    body + "<p><a href=\"/problems\">All problems</a>, <a href=\"/docs\">the API</a></p>\n"
-}
-
-fn put(body: &mut String, part: std::fmt::Arguments<'_>) {
-    body.write_fmt(part).expect("a string takes everything");
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
 }

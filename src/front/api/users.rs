@@ -1,11 +1,11 @@
-//! Accounts: register, change one's password; admins list them, change roles, remove them.
+//! Accounts: register, view one's own, change one's password; admins list them.
 
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use shards::command::{Actor, ChangePassword, ChangeRole, CreateUser, RemoveUser};
+use shards::command::{Actor, ChangePassword, CreateUser};
 use shards::ids::{Role, UserId, Username};
 use shards::outcome::{AccountView, UserView};
 
@@ -14,7 +14,6 @@ use super::endpoint::{Access, Endpoint, Header, Success, Tag, Takes};
 use super::input::{Cursor, Limit, Member, NoBody, NoParameter, NoQuery, body, query};
 use super::output::{Page, json_response, page_example};
 use super::work::Work;
-use crate::client::{Shards, to_the_end};
 use crate::front::auth::Identity;
 use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
@@ -73,15 +72,6 @@ body! {
     example { "current": "correct horse", "new": "battery staple" }
 }
 
-body! {
-    /// What an account may do from now on.
-    struct RoleChange {
-        /// Its tokens end with the change.
-        role: Role,
-    }
-    example { "role": "organizer" }
-}
-
 query! {
     /// Which page of the accounts.
     struct UsersQuery {
@@ -113,17 +103,6 @@ impl Password {
         let wrong = |detail| Problem::invalid(&[FieldError { pointer: pointer.to_owned(), detail }]);
         rules::check(&self.0, Some(username)).map_err(wrong)?;
         Ok(self.0)
-    }
-}
-
-impl Member for Role {
-    fn from_json(value: &Value) -> Result<Role, String> {
-        match value.as_str() {
-            Some("customer") => Ok(Role::Customer),
-            Some("organizer") => Ok(Role::Organizer),
-            Some("admin") => Ok(Role::Admin),
-            _ => Err("must be `customer`, `organizer` or `admin`".to_owned()),
-        }
     }
 }
 
@@ -295,85 +274,4 @@ fn list(
         let page: Page<User> = Page::new(views, limit, |view| view.id.to_string());
         Ok(page.respond("/api/v1/users", limit))
     }))
-}
-
-pub(super) static CHANGE_ROLE: Endpoint = Endpoint {
-    id: "changeRole",
-    method: Method::Patch,
-    path: "/api/v1/users/{user}",
-    access: Access::Only(&[Role::Admin]),
-    handler: &Takes(change_role),
-    writes: true,
-    headers: &[],
-    tag: Tag::Accounts,
-    summary: "Change an account's role",
-    about: "Ends every token of the account.",
-    successes: &[Success::json::<User>(200, "The account as it is now.", example)],
-    problems: &[Kind::LastAdmin],
-};
-
-fn change_role(
-    context: &RequestContext<'_>,
-    user: UserId,
-    _: NoQuery,
-    RoleChange { role }: RoleChange,
-) -> Result<Work, Problem> {
-    let by = context.actor().user;
-    let shards = context.api.shards.clone();
-    let common = Arc::clone(&context.api.common);
-    Ok(Work::future(to_the_end(async move {
-        let _alone = common.administration.lock().await;
-        let account = account_to_change(&shards, user).await?;
-        if role != Role::Admin {
-            keep_an_admin(&shards, &account).await?;
-        }
-        let username = account.username;
-        let change = ChangeRole { user, username, by, role, next_token_version: random::u64() };
-        let view = shards.change_role(change).await?;
-        Ok(json_response(200, &User::from(view)))
-    })))
-}
-
-pub(super) static REMOVE: Endpoint = Endpoint {
-    id: "removeUser",
-    method: Method::Delete,
-    path: "/api/v1/users/{user}",
-    access: Access::Only(&[Role::Admin]),
-    handler: &Takes(remove),
-    writes: true,
-    headers: &[],
-    tag: Tag::Accounts,
-    summary: "Remove an account",
-    about: "It can no longer be used, nor its name taken; its reservations stay. A repeat does nothing.",
-    successes: &[Success::empty(204, "It is removed.")],
-    problems: &[Kind::LastAdmin],
-};
-
-fn remove(context: &RequestContext<'_>, user: UserId, _: NoQuery, _: NoBody) -> Result<Work, Problem> {
-    let by = context.actor().user;
-    let shards = context.api.shards.clone();
-    let common = Arc::clone(&context.api.common);
-    Ok(Work::future(to_the_end(async move {
-        let _alone = common.administration.lock().await;
-        let account = account_to_change(&shards, user).await?;
-        keep_an_admin(&shards, &account).await?;
-        shards.remove_user(RemoveUser { user, username: account.username, by }).await?;
-        Ok(Response::empty(204))
-    })))
-}
-
-async fn account_to_change(shards: &Shards, user: UserId) -> Result<Box<AccountView>, Problem> {
-    shards.account_of(user).await?.ok_or_else(|| Problem::plain(Kind::NotFound))
-}
-
-/// Refuses, where the account that is about to change is the last admin. While one such change is under way
-/// no other is, so that two admins cannot remove each other at the same time.
-async fn keep_an_admin(shards: &Shards, account: &AccountView) -> Result<(), Problem> {
-    if account.role != Role::Admin || account.removed {
-        return Ok(());
-    }
-    match shards.totals().await?.admins {
-        0 | 1 => Err(Problem::plain(Kind::LastAdmin)),
-        _ => Ok(()),
-    }
 }
