@@ -17,6 +17,7 @@ use shards::limits::SLOT_COUNT;
 use shards::log::MemoryLog;
 use shards::record::SlotHead;
 use shards::shard::Shard;
+use shards::slots::SlotSet;
 use shards::state::ShardState;
 
 use crate::assembly::{Assembled, Parts};
@@ -167,7 +168,7 @@ impl Server {
         let (told, fates) = <(Arc<Mutex<Vec<Said>>>, Arc<Mutex<HashMap<String, Arc<Fate>>>>)>::default();
         let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one core");
         let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
-        let shard = Shard::new(ShardState::default(), heads, Epoch(1));
+        let shard = Shard::new(ShardState::owning(SlotSet::all()), &heads, Epoch(1));
         let parts =
             bench::parts(0, shard, Box::new(MemoryLog), ends, Arc::clone(&common), Tokens::new(&[7; 32], 1));
         let parts = Parts { timeouts: Timeouts { stalled: STALLED, ..Timeouts::default() }, ..parts };
