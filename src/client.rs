@@ -31,11 +31,11 @@ impl From<Overloaded> for Refused {
     }
 }
 
-/// Runs `work` to its end, even when nobody waits for it any more.
+/// Runs `work` to its end, even when its caller is dropped.
 pub(crate) async fn to_the_end<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
     let (sender, receiver) = oneshot::channel();
     rt::spawn(async move {
-        // Whoever asked may have gone.
+        // The caller may have gone.
         let _ = sender.send(work.await);
     });
     receiver.await.expect("a task ends, or the process does")

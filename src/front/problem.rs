@@ -212,7 +212,7 @@ impl Problem {
         Problem::new(kind, kind.explanation())
     }
 
-    /// One body for all causes: what is wrong with a token is nobody's business.
+    /// The same body for all causes, so that it does not tell what is wrong with a token.
     pub fn unauthorized() -> Problem {
         Problem::plain(Kind::Unauthorized).header("WWW-Authenticate", "Bearer".to_owned())
     }

@@ -9,7 +9,7 @@ use shards::outcome::AccountView;
 
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Success, Tag, Takes};
-use super::input::{Member, NoBody, NoQuery, body};
+use super::input::{Member, NoBody, NoQueryFirst, body};
 use super::output::json_response;
 use super::users::{self, User};
 use super::work::Work;
@@ -57,7 +57,7 @@ pub(super) static CHANGE_ROLE: Endpoint = Endpoint {
 fn change_role(
     context: &RequestContext<'_>,
     user: UserId,
-    _: NoQuery,
+    _: NoQueryFirst,
     RoleChange { role }: RoleChange,
 ) -> Result<Work, Problem> {
     let by = context.actor().user;
@@ -91,7 +91,7 @@ pub(super) static REMOVE: Endpoint = Endpoint {
     problems: &[Kind::LastAdmin],
 };
 
-fn remove(context: &RequestContext<'_>, user: UserId, _: NoQuery, _: NoBody) -> Result<Work, Problem> {
+fn remove(context: &RequestContext<'_>, user: UserId, _: NoQueryFirst, _: NoBody) -> Result<Work, Problem> {
     let by = context.actor().user;
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);

@@ -14,6 +14,7 @@ use crate::front::auth::Identity;
 use crate::front::http::parse::Request;
 use crate::front::problem::{Kind, Problem};
 
+/// A request, and the endpoint that it is for.
 pub(in crate::front) struct RequestContext<'a> {
     pub(super) api: &'a Api,
     pub(super) request: &'a Request<'a>,
@@ -38,9 +39,12 @@ impl<'a> RequestContext<'a> {
 
     /// Authorizes the request, reads it, and has the handler make its work.
     pub(super) fn prepare(self) -> Prepared {
-        let work = self.admit().and_then(|()| {
+        let work = self.authorize().and_then(|()| {
             if self.endpoint.speaks_json() {
                 check_accept(self.request)?;
+            }
+            if self.endpoint.access == Access::Demo && !self.api.common.demo {
+                return Err(Problem::plain(Kind::NotFound));
             }
             self.endpoint.handler.handle(&self)
         });
@@ -52,11 +56,9 @@ impl<'a> RequestContext<'a> {
     }
 
     /// Whether the sender may use the endpoint at all.
-    fn admit(&self) -> Result<(), Problem> {
+    fn authorize(&self) -> Result<(), Problem> {
         match self.endpoint.access {
-            Access::Anyone | Access::Optional => Ok(()),
-            Access::Demo if self.api.common.demo => Ok(()),
-            Access::Demo => Err(Problem::plain(Kind::NotFound)),
+            Access::Anyone | Access::Optional | Access::Demo => Ok(()),
             Access::LoggedIn => self.authenticate().map(|_| ()),
             Access::Only(roles) => {
                 let role = self.authenticate()?.actor.role;
@@ -78,7 +80,7 @@ impl<'a> RequestContext<'a> {
         &self.sender.get().expect("the endpoint's access demands a token").identity
     }
 
-    /// What acts, at an endpoint that demands a token.
+    /// The account that acts, at an endpoint that demands a token.
     pub(super) fn actor(&self) -> Actor {
         self.identity().actor
     }

@@ -21,7 +21,7 @@ use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};
 use crate::random;
 
-/// Everyone's. Served on loopback only, and only where it was asked for.
+/// The password of every demonstration account. The server listens on loopback only with `--demo`.
 const PASSWORD: &str = "boxoffice-demo";
 
 const USERS: [(&str, Role); 6] = [
@@ -33,11 +33,11 @@ const USERS: [(&str, Role); 6] = [
     ("cust3", Role::Customer),
 ];
 
-/// The events, and whose they are.
+/// The events and their organizers.
 const EVENTS: [(EventId, &str); 4] =
     [(EventId(1), "org1"), (EventId(2), "org1"), (EventId(3), "org2"), (EventId(4), "org2")];
 
-/// Ids that other events do not get while the demonstration data can be made.
+/// The highest id that is kept for the demonstration while its data can be made.
 pub const HIGHEST_EVENT: EventId = EVENTS[3].0;
 
 const QUOTA_DEFAULT: u64 = 10_000;
@@ -132,7 +132,7 @@ fn populate(
     }))
 }
 
-/// Events that are not of the demonstration, where its own are not all there.
+/// Whether there are other events in the way of the demonstration's.
 async fn others_exist(shards: &Shards) -> Result<bool, Refused> {
     let mut missing = false;
     for (event, organizer) in EVENTS {
@@ -152,7 +152,7 @@ async fn others_exist(shards: &Shards) -> Result<bool, Refused> {
     Ok(missing && !shards.events(Some(HIGHEST_EVENT), 1, None).await?.is_empty())
 }
 
-/// Makes those that are missing. Returns everyone's id.
+/// Makes the missing accounts. Returns the ids of all.
 async fn create_users(shards: &Shards, common: &Common) -> Result<Vec<(&'static str, UserId)>, Problem> {
     let mut ids = Vec::new();
     for (name, role) in USERS {
@@ -174,7 +174,7 @@ async fn create_users(shards: &Shards, common: &Common) -> Result<Vec<(&'static 
     Ok(ids)
 }
 
-/// False when it was there already.
+/// Returns whether the event was missing.
 async fn create_event(
     shards: &Shards,
     id: EventId,

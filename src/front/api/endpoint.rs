@@ -65,7 +65,7 @@ impl Access {
 
 /// A handler, whatever it takes.
 pub(in crate::front) trait Handler: Sync {
-    /// Reads what the handler takes, path first, and runs it.
+    /// Reads what the handler takes, the body last, and runs it.
     fn handle(&self, context: &RequestContext<'_>) -> Result<Work, Problem>;
 
     fn path_parameter(&self) -> Option<PathParameter>;
@@ -83,8 +83,13 @@ pub(super) struct Takes<P, Q, B>(pub(super) fn(&RequestContext<'_>, P, Q, B) -> 
 
 impl<P: FromPath, Q: FromQuery, B: FromBody> Handler for Takes<P, Q, B> {
     fn handle(&self, context: &RequestContext<'_>) -> Result<Work, Problem> {
-        let path = P::read(context.parameter).ok_or_else(|| Problem::plain(Kind::NotFound))?;
-        let query = Q::read(context.request)?;
+        let path = P::read(context.parameter).ok_or_else(|| Problem::plain(Kind::NotFound));
+        let (path, query) = if Q::BEFORE_PATH {
+            let query = Q::read(context.request)?;
+            (path?, query)
+        } else {
+            (path?, Q::read(context.request)?)
+        };
         let body = B::read(context.request)?;
         (self.0)(context, path, query, body)
     }

@@ -9,7 +9,7 @@ use shards::outcome::{EventView, Outcome};
 
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, Link, Success, Tag, Takes};
-use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, Parameter, body, query};
+use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, NoQueryFirst, Parameter, body, query};
 use super::output::{Page, Rfc3339, json_response, page_example};
 use super::reservations;
 use super::work::Work;
@@ -246,7 +246,7 @@ pub(super) static GET: Endpoint = Endpoint {
     problems: &[Kind::EventDeleted],
 };
 
-fn get(_: &RequestContext<'_>, event: EventId, _: NoQuery, _: NoBody) -> Result<Work, Problem> {
+fn get(_: &RequestContext<'_>, event: EventId, _: NoQueryFirst, _: NoBody) -> Result<Work, Problem> {
     Ok(Work::query(Query::Event { event }, |outcome| {
         respond(200, *view!(Outcome::Event, outcome)).with("Cache-Control", "no-store".to_owned())
     }))
@@ -270,7 +270,7 @@ pub(super) static EDIT: Endpoint = Endpoint {
 fn edit(
     context: &RequestContext<'_>,
     event: EventId,
-    _: NoQuery,
+    _: NoQueryFirst,
     EventPatch { name, quota }: EventPatch,
 ) -> Result<Work, Problem> {
     let command = Command::EditEvent(Box::new(EditEvent { event, actor: context.actor(), name, quota }));

@@ -30,7 +30,7 @@ pub(super) struct User {
 }
 
 impl From<AccountView> for User {
-    /// Leaves out the account's secrets. Removed accounts are nobody's to see.
+    /// Leaves out the account's secrets, and that it is removed: a removed account is never shown.
     fn from(account: AccountView) -> User {
         let AccountView { id, username, password_hash: _, role, token_version: _, removed: _ } = account;
         User { id, username, role }

@@ -279,7 +279,16 @@ mod tests {
         }
     }
 
-    /// Who may not ask is told so by the contract, and nobody else.
+    #[test]
+    fn unsafe_methods_write() {
+        // A login changes nothing, and the demonstration data is made by a GET.
+        let others = ["createSession", "populate"];
+        for endpoint in ENDPOINTS.iter().filter(|endpoint| !others.contains(&endpoint.id)) {
+            assert_eq!(endpoint.writes, !endpoint.method.is_safe(), "{}", endpoint.id);
+        }
+    }
+
+    /// The contract names 401 and 403 where they can occur.
     #[test]
     fn access_is_documented() {
         let document: Value = serde_json::from_slice(document()).unwrap();

@@ -18,7 +18,7 @@ pub(super) use path::NoParameter;
 pub(in crate::front) use path::{FromPath, PathParameter};
 pub(in crate::front) use property::Property;
 pub(in crate::front) use query::FromQuery;
-pub(super) use query::{AnyQuery, Cursor, Limit, NoQuery, Parameter, QueryReader, query};
+pub(super) use query::{AnyQuery, Cursor, Limit, NoQuery, NoQueryFirst, Parameter, QueryReader, query};
 
 use crate::front::problem::FieldError;
 

@@ -142,6 +142,9 @@ pub(in crate::front) trait FromQuery: Sized {
     /// Whether unknown and invalid parameters are refused (422).
     const CHECKED: bool = true;
 
+    /// Whether the query is read before the path, which decides what a request with both wrong is told.
+    const BEFORE_PATH: bool = false;
+
     fn read(request: &Request<'_>) -> Result<Self, Problem>;
 
     fn parameters(generator: &mut SchemaGenerator) -> Vec<Property>;
@@ -153,6 +156,21 @@ pub(in crate::front::api) struct NoQuery;
 impl FromQuery for NoQuery {
     fn read(request: &Request<'_>) -> Result<NoQuery, Problem> {
         QueryReader::read(request).finish().map(|()| NoQuery)
+    }
+
+    fn parameters(_: &mut SchemaGenerator) -> Vec<Property> {
+        Vec::new()
+    }
+}
+
+/// A query without parameters, at the endpoints that have always read it before the path.
+pub(in crate::front::api) struct NoQueryFirst;
+
+impl FromQuery for NoQueryFirst {
+    const BEFORE_PATH: bool = true;
+
+    fn read(request: &Request<'_>) -> Result<NoQueryFirst, Problem> {
+        NoQuery::read(request).map(|NoQuery| NoQueryFirst)
     }
 
     fn parameters(_: &mut SchemaGenerator) -> Vec<Property> {

@@ -157,7 +157,8 @@ pub(super) struct Server {
     core: Option<Core>,
 }
 
-pub(super) const LARGE_BYTES: usize = 16 << 20;
+/// More than the kernel takes at once, by far.
+pub(super) const LARGE_BYTES: usize = 48 << 20;
 
 impl Server {
     pub(super) fn start() -> Server {
@@ -205,6 +206,11 @@ impl Server {
         let waker = Arc::default();
         self.told.lock().expect("no panic").push(Said { says: said, waker: Arc::clone(&waker) });
         (self.send(bytes), Teller { says, waker })
+    }
+
+    /// Requests that were begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.common.metrics.cores[0].requests.get()
     }
 
     /// Of the latest stream of that path, once there is one.
