@@ -12,11 +12,11 @@ use criterion::{
 use shards::command::Ask;
 use shards::desk::Desk;
 use shards::ids::{EventId, Timestamp};
-use shards::log::{Log, MemoryLog, SqliteLog, Synchronous};
+use shards::log::{Log, MemoryLog};
 use shards::record::{Entry, SlotHead};
-use shards::recovery::{self, Progress};
 use shards::shard::Shard;
 use shards::slots::{shard_of_slot, slot_of_event};
+use storage::{Progress, SqliteLog, Synchronous};
 
 mod support;
 
@@ -147,7 +147,7 @@ fn recover(criterion: &mut Criterion) {
                 let mut took = Duration::ZERO;
                 for _ in 0..iterations {
                     let start = Instant::now();
-                    let recovered = recovery::open(directory.path(), file_count, &Progress::default());
+                    let recovered = storage::open(directory.path(), file_count, &Progress::default());
                     took += start.elapsed();
                     assert_eq!(recovered.expect("it was left whole").record_count, records);
                 }
@@ -167,7 +167,7 @@ fn entries(count: u32) -> Vec<Entry> {
 
 /// Makes a data directory of `file_count` shards with the records to recover.
 fn fill(directory: &Path, file_count: usize) {
-    let recovered = recovery::open(directory, file_count, &Progress::default());
+    let recovered = storage::open(directory, file_count, &Progress::default());
     let mut shards = recovered.expect("the directory is fresh").shards;
     let creations = (1..=RECOVERED_EVENTS).map(creation);
     let reservations = (0..RECOVERED_RECORDS).map(|index| reservation(index, RECOVERED_EVENTS));

@@ -20,9 +20,10 @@ use std::time::{Duration, Instant};
 
 use shards::command::{Command as Ask, CreateEvent, EventName, Query};
 use shards::ids::{EventId, Quantity, Quota, Timestamp, UserId};
-use shards::log::{Log, LogFile, Mark, MarkFile, SqliteLog, Synchronous};
+use shards::log::Log;
 use shards::outcome::Outcome;
-use shards::recovery::{self, Progress};
+use shards::replay::Mark;
+use storage::{LogFile, MarkFile, Progress, SqliteLog, Synchronous};
 use support::Evidence;
 use support::crowd::{CLIENTS, Crowd};
 use support::random::{Random, rounds};
@@ -271,7 +272,7 @@ const SALES: u64 = 200;
 /// Sells one by one, each in a commit of its own, until the power is cut. Returns what is left.
 fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     let data = disk.root.join(name);
-    let mut recovered = recovery::open(&data, 1, &Progress::default()).expect("a new directory");
+    let mut recovered = storage::open(&data, 1, &Progress::default()).expect("a new directory");
     let (mut shard, log) = recovered.shards.pop().expect("one shard");
     drop(log);
     let path = data.join("shard-00.sqlite");
@@ -296,7 +297,7 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     disk.power_cut();
     drop((log, recovered));
     disk.power_on();
-    match recovery::open(&data, 1, &Progress::default()) {
+    match storage::open(&data, 1, &Progress::default()) {
         Ok(recovered) => match recovered.shards[0].0.query(&Query::Event { event }).reply {
             Ok(Outcome::Event(seen)) => seen.reserved.into(),
             _ => 0,

@@ -19,9 +19,10 @@ use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_ben
 use shards::command::Ask;
 use shards::desk::Desk;
 use shards::ids::Timestamp;
-use shards::log::{Log, MemoryLog, Synchronous};
+use shards::log::{Log, MemoryLog};
 use shards::outcome::ReservationView;
 use shards::record::Entry;
+use storage::Synchronous;
 use tempfile::TempDir;
 
 #[path = "../support/mod.rs"]

@@ -8,11 +8,12 @@ use boxoffice::front::http::write::{Envelope, RequestId};
 use shards::command::{Command, CreateEvent, CreateUser, EventName};
 use shards::ids::{Epoch, EventId, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use shards::limits::{QUOTA_MAX, SLOT_COUNT};
-use shards::log::{FileHeader, LogFile, Mark, MarkFile, SqliteLog, Synchronous};
 use shards::outcome::{ReservationStatus, ReservationView};
 use shards::record::SlotHead;
+use shards::replay::Mark;
 use shards::shard::Shard;
 use shards::state::ShardState;
+use storage::{FileHeader, LogFile, MarkFile, SqliteLog, Synchronous};
 use tempfile::TempDir;
 
 const CUSTOMER_COUNT: u32 = 10_000;

@@ -1,18 +1,13 @@
 //! A shard's write-ahead log: what is in it survives, what is not never happened.
+//!
+//! Says nothing of where a log is kept: an implementation may write files, or ask a database.
 
-mod journal;
-mod mark;
 mod memory;
-mod sqlite;
 
-use std::io;
-use std::path::PathBuf;
+use std::error::Error;
 
 use crate::record::Entry;
-pub use journal::{Damage, find_damage, journal_of};
-pub use mark::{Mark, MarkFile};
 pub use memory::MemoryLog;
-pub use sqlite::{FileHeader, LogFile, Row, SqliteLog, Synchronous};
 
 /// Synchronous on purpose: an implementation may block, and is called where
 /// blocking is allowed, never inside the runtime.
@@ -28,7 +23,7 @@ pub trait Log: Send {
     ///
     /// # Errors
     ///
-    /// As of [`Log::append`]: `RolledBack` says that there is none yet.
+    /// Like those of [`Log::append`]: `RolledBack` says that there is none yet.
     fn probe(&mut self) -> Result<(), AppendError>;
 
     /// Whether [`Log::maintain`] has something to do.
@@ -38,7 +33,7 @@ pub trait Log: Send {
     ///
     /// # Errors
     ///
-    /// As bad as [`AppendError::Unknown`], and to be treated as one.
+    /// As serious as [`AppendError::Unknown`], and to be treated as one.
     fn maintain(&mut self) -> Result<Upkeep, LogError>;
 
     /// Leaves everything in order. Nothing is appended any more.
@@ -52,10 +47,10 @@ pub trait Log: Send {
 /// What a failed commit leaves behind.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The disk is full, and nothing of the batch is on it. Later calls may be made.
+    /// There was no room, and nothing of the batch is stored. Later calls may be made.
     #[error(transparent)]
     RolledBack(LogError),
-    /// Nobody knows which of the entries are on disk (a sync that is tried again can lie), and
+    /// It is not known which of the entries are stored (a sync that is tried again can lie), and
     /// no later call may be made: the process has to end and recover.
     #[error(transparent)]
     Unknown(LogError),
@@ -71,39 +66,14 @@ pub struct Upkeep {
     pub no_room: bool,
 }
 
-/// A log that could not be read or written. What an operator needs: which file, and what
-/// the disk said.
+/// A log that could not be read or written: what an operator needs to know.
 #[derive(Debug, thiserror::Error)]
-#[error("{action} {}: {source}", path.display())]
+#[error("{action} {place}: {source}")]
 pub struct LogError {
-    /// Verb and object: "commit to", "checkpoint".
+    /// What was tried, as verb and object: "commit to", "checkpoint".
     pub action: &'static str,
-    pub path: PathBuf,
-    pub source: LogErrorSource,
-}
-
-impl LogError {
-    /// Whether the file is not as it was written, so that trying again is of no use.
-    pub fn is_damage(&self) -> bool {
-        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        match &self.source {
-            LogErrorSource::Io(_) => false,
-            LogErrorSource::Sqlite(error) => {
-                matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
-                    || matches!(
-                        error,
-                        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
-                    )
-            }
-        }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum LogErrorSource {
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    /// Where: a file, a database.
+    pub place: String,
+    /// What the disk or the database said.
+    pub source: Box<dyn Error + Send + Sync>,
 }

@@ -6,8 +6,8 @@
 //! from the clock or given by `BOXOFFICE_TEST_SEED`. A seed that fails prints
 //! its steps, and the command that runs it alone.
 //!
-//! Real here: `Desk`, `Shard`, `ShardState`, the manifest's epochs, and what
-//! recovery says of each row. Simulated: the pump around the desk (in the
+//! Real here: `Desk`, `Shard`, `ShardState`, the epochs, and the replay check of
+//! each row. Simulated: the pump around the desk (in the
 //! server it is tied to the runtime), the mesh, and SQLite's files.
 
 mod asks;

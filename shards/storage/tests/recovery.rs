@@ -11,9 +11,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use shards::ids::{Epoch, EventId, Lsn, Slot, Timestamp, UserId};
-use shards::log::{FileHeader, LogFile, MarkFile, Synchronous};
 use shards::record::{Columns, SlotHead};
-use shards::recovery::{self, Progress, RecoveryError};
+use storage::{FileHeader, LogFile, MarkFile, Progress, RecoveryError, Synchronous};
 use support::{Office, assert_same, copy_directory, files_in};
 
 /// Slots 46, 67, 125 and 120, so that two shards have two each.
@@ -25,14 +24,14 @@ const SALES: &str = "reserve 1 for 1 2 | reserve 4 for 1 1 | reserve 2 for 2 3 |
 fn a_first_start_makes_the_directory_and_a_second_finds_it() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("new/data");
-    assert_eq!(recovery::last_shard_count(&directory).unwrap(), None);
+    assert_eq!(storage::last_shard_count(&directory).unwrap(), None);
 
     let mut office = Office::open(&directory, 2);
     assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
     let names: Vec<String> = files_in(&directory).into_keys().collect();
     let marks_and_logs = ["shard-00.mark", "shard-00.sqlite", "shard-01.mark", "shard-01.sqlite"];
     assert_eq!(names, [&["lock", "manifest.json"], &marks_and_logs[..]].concat());
-    assert_eq!(recovery::last_shard_count(&directory).unwrap(), Some(2));
+    assert_eq!(storage::last_shard_count(&directory).unwrap(), Some(2));
     let recovered = &office.recovered;
     assert_eq!((recovered.epoch, recovered.record_count), (Epoch(1), 0));
     assert_eq!((recovered.highest_event, recovered.highest_user), (EventId(0), UserId(0)));
@@ -46,7 +45,7 @@ fn a_first_start_makes_the_directory_and_a_second_finds_it() {
     drop(office);
 
     let progress = Progress::default();
-    let recovered = recovery::open(&directory, 2, &progress).unwrap();
+    let recovered = storage::open(&directory, 2, &progress).unwrap();
     assert_eq!((recovered.cluster, recovered.epoch), (cluster, Epoch(2)));
     assert_eq!((recovered.highest_event, recovered.highest_user), (EventId(4), UserId(8)));
     assert_eq!(recovered.record_count, 13);
@@ -236,7 +235,7 @@ const REFUSALS: &[Refusal] = &[
     (
         "a row is deleted",
         |directory| sql(directory, "shard-00.sqlite", "DELETE FROM record WHERE slot = 46 AND lsn = 3"),
-        "Position",
+        "Replay",
         "shard-00.sqlite: row 6 (slot 120, lsn 3) where row 5 is due: records are missing",
     ),
     (
@@ -245,7 +244,7 @@ const REFUSALS: &[Refusal] = &[
             sql(directory, "shard-00.sqlite", "DELETE FROM record WHERE slot = 46 AND lsn = 3");
             close_gap(directory, "shard-00.sqlite");
         },
-        "Gap",
+        "Replay",
         "shard-00.sqlite: slot 46 goes on with lsn 4 where 3 is due: records are missing",
     ),
     (
@@ -254,13 +253,13 @@ const REFUSALS: &[Refusal] = &[
             sql(directory, "shard-01.sqlite", "DELETE FROM record WHERE slot = 125 AND lsn = 1");
             close_gap(directory, "shard-01.sqlite");
         },
-        "Gap",
+        "Replay",
         "shard-01.sqlite: slot 125 goes on with lsn 2 where 1 is due: records are missing",
     ),
     (
         "the last rows are deleted",
         |directory| sql(directory, "shard-00.sqlite", "DELETE FROM record WHERE position > 3"),
-        "Lost",
+        "Replay",
         "shard-00.sqlite: ends at row 3, but row ",
     ),
     (
@@ -274,7 +273,7 @@ const REFUSALS: &[Refusal] = &[
             }
             fs::copy(other.path().join("shard-00.mark"), directory.join("shard-00.mark")).unwrap();
         },
-        "Rewritten",
+        "Replay",
         "is not the one that was committed (slot 46, lsn 8)",
     ),
     // Marks.
@@ -311,7 +310,7 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             sql(directory, "shard-01.sqlite", &copy_row("WHERE slot = 46 AND lsn = 7"));
         },
-        "Gap",
+        "Replay",
         "shard-01.sqlite: slot 46 goes on with lsn 7 where 8 is due: records are missing",
     ),
     (
@@ -319,7 +318,7 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             sql(directory, "shard-00.sqlite", "UPDATE record SET slot = 122 WHERE slot = 46 AND lsn = 3")
         },
-        "Gap",
+        "Replay",
         "shard-00.sqlite: slot 122 goes on with lsn 3 where 1 is due: records are missing",
     ),
     (
@@ -327,7 +326,7 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             sql(directory, "shard-00.sqlite", "UPDATE record SET slot = 44 WHERE slot = 46 AND lsn = 1")
         },
-        "Checksum",
+        "Replay",
         "shard-00.sqlite: wrong checksum at slot 44, lsn 1",
     ),
     (
@@ -335,7 +334,7 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             sql(directory, "shard-00.sqlite", "UPDATE record SET slot = 67 WHERE slot = 46 AND lsn = 3")
         },
-        "WrongFile",
+        "Replay",
         "shard-00.sqlite: slot 67 is not written to this file in epoch 1",
     ),
     (
@@ -343,7 +342,7 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             sql(directory, "shard-00.sqlite", "UPDATE record SET epoch = 4 WHERE slot = 120 AND lsn = 7")
         },
-        "UnknownEpoch",
+        "Replay",
         "shard-00.sqlite: has records of epoch 4, which the manifest does not know",
     ),
     (
@@ -351,19 +350,19 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             sql(directory, "shard-00.sqlite", "UPDATE record SET epoch = 0 WHERE slot = 46 AND lsn = 1")
         },
-        "UnknownEpoch",
+        "Replay",
         "shard-00.sqlite: has records of epoch 0, which the manifest does not know",
     ),
     (
         "a row of an earlier epoch behind those of a later one",
         |directory| forge(directory, "shard-00.sqlite", 120, 6, "epoch = 1"),
-        "OldEpoch",
+        "Replay",
         "shard-00.sqlite: slot 120, lsn 6 is of epoch 1, and comes after records of a later one",
     ),
     (
         "a kind that this version does not know",
         |directory| forge(directory, "shard-01.sqlite", 46, 7, "kind = 99"),
-        "Decode",
+        "Replay",
         "shard-01.sqlite: slot 46, lsn 7: record kind 99 is not known to this version",
     ),
     (
@@ -377,7 +376,7 @@ const REFUSALS: &[Refusal] = &[
     (
         "a body that is not this kind's",
         |directory| forge(directory, "shard-00.sqlite", 46, 1, "body = '{\"title\":\"x\"}'"),
-        "Decode",
+        "Replay",
         "shard-00.sqlite: slot 46, lsn 1: body of a event_created record: unknown field `title`",
     ),
     // The manifest.
@@ -430,7 +429,7 @@ const REFUSALS: &[Refusal] = &[
                 manifest["epochs"][0]["files"].as_array_mut().unwrap().reverse();
             });
         },
-        "WrongFile",
+        "Replay",
         "is not written to this file in epoch 1",
     ),
     (
@@ -538,7 +537,7 @@ fn no_column_can_be_changed() {
             sql(directory, "shard-00.sqlite", &update);
         };
         let text = "shard-00.sqlite: wrong checksum at slot 46, lsn 3";
-        check_refusal(old.path(), &change, &spoil, "Checksum", text);
+        check_refusal(old.path(), &change, &spoil, "Replay", text);
     }
 }
 

@@ -9,8 +9,8 @@ use shards::command::{Actor, Command, CreateEvent, CreateUser, EditEvent, EventN
 use shards::ids::{EventId, Quantity, Quota, Role, Timestamp, UserId, Username};
 use shards::log::Log;
 use shards::outcome::{Outcome, Reply, Totals};
-use shards::recovery::{self, Progress, Recovered, RecoveryError};
 use shards::slots::shard_of_slot;
+use storage::{Progress, Recovered, RecoveryError};
 
 /// Ids that scripts use and snapshots look at.
 const EVENT_IDS: u32 = 100;
@@ -32,7 +32,7 @@ pub(crate) type Snapshot = BTreeMap<String, String>;
 
 impl Office {
     pub(crate) fn try_open(directory: &Path, shard_count: usize) -> Result<Office, RecoveryError> {
-        let recovered = recovery::open(directory, shard_count, &Progress::default())?;
+        let recovered = storage::open(directory, shard_count, &Progress::default())?;
         assert_eq!(recovered.shards.len(), shard_count);
         let now = Timestamp(FIRST_MS + recovered.epoch.0 * 1000);
         Ok(Office { recovered, now })

@@ -1,0 +1,24 @@
+//! Where boxoffice keeps its logs: a data directory of SQLite files, one a shard.
+//!
+//! [`open`] recovers what the last start left, and returns shards with their logs.
+//! The domain (`shards`) says what a record is and which rows count; files, paths
+//! and SQLite are known here alone.
+
+mod directory;
+mod error;
+mod file;
+mod journal;
+mod log;
+mod manifest;
+mod mark;
+mod recovery;
+mod replay;
+mod rows;
+mod schema;
+
+pub use directory::DirectoryLock;
+pub use error::RecoveryError;
+pub use file::{FileHeader, LogFile, Synchronous};
+pub use log::SqliteLog;
+pub use mark::MarkFile;
+pub use recovery::{Progress, Recovered, last_shard_count, open};
