@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use shards::desk::Desk;
 use shards::ids::Timestamp;
 use shards::limits::BATCH_MAX;
-use shards::log::{AppendError, Log, LogError, Upkeep};
+use shards::log::{AppendError, Appended, Log, LogError, Upkeep};
 use shards::shard::{Batch, Shard};
 
 use crate::mesh::{Inbox, Mesh, ReplyTo, ShardRequest};
@@ -103,7 +103,7 @@ enum Done {
     /// With how long it waited for the disk.
     Append {
         batch: Batch,
-        result: Result<(), AppendError>,
+        result: Result<Appended, AppendError>,
         waited: Duration,
     },
     Maintain(Result<Upkeep, LogError>),
@@ -259,9 +259,10 @@ impl Pump {
         self.maintain();
     }
 
-    fn finish_commit(&mut self, batch: Batch, result: Result<(), AppendError>, waited: Duration) {
+    fn finish_commit(&mut self, batch: Batch, result: Result<Appended, AppendError>, waited: Duration) {
         match result {
-            Ok(()) => {
+            Ok(appended) => {
+                assert!(appended.fenced.is_empty(), "the files of a locked directory have one owner");
                 self.disk_wait = (self.disk_wait * 7 + waited) / 8;
                 self.metrics.commits.add(1);
                 self.metrics.records.add(batch.entries.len() as u64);

@@ -203,6 +203,20 @@ pub enum DecodeError {
 }
 
 impl Record {
+    /// The event that the record is about, if it is about one.
+    pub fn event(&self) -> Option<EventId> {
+        match self {
+            Record::EventCreated(event) => Some(event.id),
+            Record::EventEdited(event) => Some(event.id),
+            Record::EventDeleted { event, .. } => Some(*event),
+            Record::Reserved { id, .. } | Record::Cancelled { id, .. } => Some(id.event),
+            Record::UserCreated(_)
+            | Record::PasswordChanged(_)
+            | Record::RoleChanged(_)
+            | Record::UserRemoved(_) => None,
+        }
+    }
+
     /// The record as columns. The inverse of [`Record::decode`].
     pub fn encode(&self) -> Columns<'_> {
         match self {

@@ -3,21 +3,25 @@
 //! Says nothing of where a log is kept: an implementation may write files, or ask a database.
 
 mod memory;
+mod store;
 
 use std::error::Error;
 
 use crate::record::Entry;
+use crate::slots::SlotSet;
 pub use memory::MemoryLog;
+pub use store::{Claim, LogStore, ReadRecords, RecordPage, Replay};
 
 /// Synchronous on purpose: an implementation may block, and is called where
 /// blocking is allowed, never inside the runtime.
 pub trait Log: Send {
-    /// Makes every entry durable, or says that it could not.
+    /// Makes the entries durable, those of each slot together, except those of slots that another
+    /// process has claimed: of these it stores nothing, and says which they are.
     ///
     /// # Errors
     ///
     /// See [`AppendError`], which says what may be done after one.
-    fn append(&mut self, batch: &[Entry]) -> Result<(), AppendError>;
+    fn append(&mut self, batch: &[Entry]) -> Result<Appended, AppendError>;
 
     /// Tries whether there is room again, after [`AppendError::RolledBack`].
     ///
@@ -42,6 +46,14 @@ pub trait Log: Send {
     ///
     /// When the disk refuses: what was committed is safe all the same, as after a kill.
     fn close(self: Box<Self>) -> Result<(), LogError>;
+}
+
+/// The verdict on a batch, slot by slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Appended {
+    /// Slots that another process has claimed: nothing of theirs was stored, and nothing will be.
+    /// The batch's other entries are durable. Always empty for files, which have one owner.
+    pub fenced: SlotSet,
 }
 
 /// What a failed commit leaves behind.

@@ -57,14 +57,12 @@ impl Epochs {
     }
 
     /// Adds one epoch, which is written to `files`.
-    #[must_use]
-    pub fn with_next(mut self, files: Vec<String>) -> Epochs {
+    pub fn add(&mut self, files: Vec<String>) {
         let next = Epoch(self.last().0 + 1);
         match self.ranges.last_mut() {
             Some(range) if range.files == files => range.last = next,
             Some(_) | None => self.ranges.push(EpochRange { first: next, last: next, files }),
         }
-        self
     }
 
     pub fn ranges(&self) -> &[EpochRange] {

@@ -134,7 +134,7 @@ impl Disk {
                 extent: Extent::new(Mark::EMPTY),
             });
         }
-        self.epochs = self.epochs.clone().with_next(names);
+        self.epochs.add(names);
         self.epochs.last()
     }
 

@@ -4,6 +4,7 @@
 //! failed one (`sqlite3WalDefaultHook`), and with it the news of a bad disk.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
@@ -12,6 +13,7 @@ use shards::ids::Epoch;
 use shards::log::{AppendError, LogError};
 use shards::replay::Row;
 
+use crate::index::FileIndex;
 use crate::rows::{SELECT, decode_row};
 use crate::schema::{APPLICATION_ID, FILE_FORMAT, history_view, schema};
 
@@ -43,6 +45,7 @@ pub struct FileHeader {
 pub struct LogFile {
     connection: Connection,
     path: PathBuf,
+    index: Arc<FileIndex>,
 }
 
 impl LogFile {
@@ -73,6 +76,18 @@ impl LogFile {
         LogFile::connect(path, flags, synchronous)
     }
 
+    /// Opens a file beside the log that writes it, for pages of a few rows.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub(crate) fn open_beside(path: &Path) -> Result<LogFile, LogError> {
+        let file = LogFile::open(path, Synchronous::Full)?;
+        let settings = "PRAGMA query_only = ON; PRAGMA cache_size = -512;";
+        file.connection.execute_batch(settings).map_err(file.failed("open"))?;
+        Ok(file)
+    }
+
     fn connect(path: &Path, flags: OpenFlags, synchronous: Synchronous) -> Result<LogFile, LogError> {
         assert!(
             rusqlite::version_number() >= SQLITE_VERSION_MIN,
@@ -96,7 +111,7 @@ impl LogFile {
             .map_err(&failed)?;
         // Else a close would write the journal back, even into a file that it does not belong to.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
-        Ok(LogFile { connection, path: path.to_owned() })
+        Ok(LogFile { connection, path: path.to_owned(), index: Arc::default() })
     }
 
     /// The file is the right one, and this process's to write.
@@ -118,6 +133,11 @@ impl LogFile {
 
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Where its records lie, as far as they were entered.
+    pub(crate) fn index(&self) -> &Arc<FileIndex> {
+        &self.index
     }
 
     pub(crate) fn connection(&self) -> &Connection {

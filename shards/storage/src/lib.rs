@@ -7,18 +7,23 @@
 mod directory;
 mod error;
 mod file;
+mod index;
 mod journal;
 mod log;
 mod manifest;
 mod mark;
+mod named_file;
+mod reader;
 mod recovery;
 mod replay;
 mod rows;
 mod schema;
+mod store;
 
 pub use directory::DirectoryLock;
 pub use error::RecoveryError;
 pub use file::{FileHeader, LogFile, Synchronous};
 pub use log::SqliteLog;
 pub use mark::MarkFile;
+pub use reader::{RecordReader, Records};
 pub use recovery::{Progress, Recovered, last_shard_count, open};

@@ -2,8 +2,9 @@
 //!
 //! SQLite's own write-ahead journal makes a batch durable with one sync.
 
+use shards::ids::EventId;
 use shards::limits::CHECKPOINT_PAGES;
-use shards::log::{AppendError, Log, LogError, Upkeep};
+use shards::log::{AppendError, Appended, Log, LogError, Upkeep};
 use shards::record::Entry;
 use shards::replay::Mark;
 
@@ -67,15 +68,20 @@ const PROBE: &str = "BEGIN IMMEDIATE;
      COMMIT;";
 
 impl Log for SqliteLog {
-    fn append(&mut self, batch: &[Entry]) -> Result<(), AppendError> {
+    fn append(&mut self, batch: &[Entry]) -> Result<Appended, AppendError> {
         self.insert_all(batch).map_err(|error| self.file.commit_failed(error))?;
+        let first_row = self.mark.row + 1;
         self.mark = advanced(self.mark, batch);
         let marked = self.mark_file.write(&self.mark).map_err(self.mark_failed("write"));
         marked.map_err(AppendError::Unknown)?;
+        let mut rows = self.file.index().lock();
+        for (row, entry) in (first_row..).zip(batch) {
+            rows.add(row, entry.slot, entry.lsn, entry.record.event().unwrap_or(EventId(0)));
+        }
         // A commit writes the tail page of the table, and one more for each
         // hundred rows or so; a rough count is enough to know when it is time.
         self.journal_pages += 2 + batch.len() as u64 / 64;
-        Ok(())
+        Ok(Appended::default())
     }
 
     /// Empties the journal first: that may make room, and takes away what is in it of the

@@ -54,10 +54,6 @@ impl Manifest {
         Ok(self)
     }
 
-    pub(crate) fn with_next_epoch(self, files: Vec<String>) -> Manifest {
-        Manifest { epochs: self.epochs.with_next(files), ..self }
-    }
-
     pub(crate) fn write(&self, directory: &Path) -> Result<(), RecoveryError> {
         let path = directory.join(FILE_NAME);
         let temporary = directory.join("manifest.json.new");

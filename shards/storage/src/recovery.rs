@@ -6,22 +6,25 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use shards::ids::{Epoch, EventId, UserId};
+use shards::ids::{Epoch, EventId, Slot, UserId};
+use shards::limits::SHARD_COUNT_MAX;
+use shards::log::LogStore;
 use shards::shard::Shard;
 
-use crate::directory::{
-    DirectoryLock, NamedFile, create_file, find_debris, lock_directory, open_named_files, remove_debris,
-    sync_directory,
-};
+use crate::directory::DirectoryLock;
 use crate::error::RecoveryError;
 use crate::log::SqliteLog;
 use crate::manifest::Manifest;
-use crate::replay::replay;
+use crate::reader::Records;
+use crate::replay::into_shards;
+use crate::store::Directory;
 
 /// Everything that a server needs to go on where the last one ended.
 #[derive(Debug)]
 pub struct Recovered {
     pub shards: Vec<(Shard, SqliteLog)>,
+    /// Gives readers of what the logs have committed, now and from earlier epochs.
+    pub records: Records,
     /// Names this data directory among all others.
     pub cluster: u64,
     pub epoch: Epoch,
@@ -47,47 +50,20 @@ pub struct Progress {
 /// When another process has it, when it cannot be written, or when anything in
 /// it is not as it was left: see [`RecoveryError`].
 pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result<Recovered, RecoveryError> {
-    assert!((1..=shards::limits::SHARD_COUNT_MAX).contains(&shard_count), "shard count {shard_count}");
-    let lock = lock_directory(directory)?;
-    let manifest = match Manifest::read(directory)? {
-        Some(manifest) => manifest,
-        None => Manifest::new(random_cluster()),
-    };
-    let debris = find_debris(directory, &manifest.epochs.file_names())?;
-    let mut files = open_named_files(directory, &manifest, progress)?;
-    let replayed = replay(&manifest, &mut files, shard_count, progress)?;
-
-    // Nothing is refused from here on: before, nothing may be changed.
-    remove_debris(directory, &debris)?;
-
-    let file_names: Vec<String> = (0..shard_count).map(file_name).collect();
-    for name in &file_names {
-        if !files.iter().any(|file| &file.name == name) {
-            files.push(create_file(directory, name, manifest.cluster)?);
-        }
-    }
-    sync_directory(directory)?;
-    let manifest = manifest.with_next_epoch(file_names.clone());
-    manifest.write(directory)?;
-    let epoch = manifest.epochs.last();
-    for file in &files {
-        file.log.make_durable(epoch)?;
-        file.write_mark()?;
-    }
-
-    let highest_event = replayed.states.iter().map(|state| state.highest_ids().0).max();
-    let highest_user = replayed.states.iter().map(|state| state.highest_ids().1).max();
-    let mut shards = Vec::with_capacity(shard_count);
-    for (state, name) in replayed.states.into_iter().zip(&file_names) {
-        let index = files.iter().position(|file| &file.name == name).expect("opened or made above");
-        let NamedFile { log, mark_file, extent, .. } = files.swap_remove(index);
-        let log = SqliteLog::new(log, mark_file, extent.end);
-        shards.push((Shard::new(state, replayed.heads.clone(), epoch), log));
-    }
+    assert!((1..=SHARD_COUNT_MAX).contains(&shard_count), "shard count {shard_count}");
+    let mut directory = Directory::open(directory, shard_count, progress)?;
+    let all_slots = (0..=u8::MAX).map(Slot).collect();
+    let (states, claim) = into_shards(shard_count, progress, |replay| directory.claim(&all_slots, replay))?;
+    let highest_event = states.iter().map(|state| state.highest_ids().0).max();
+    let highest_user = states.iter().map(|state| state.highest_ids().1).max();
+    let cluster = directory.cluster();
+    let (logs, records, lock) = directory.into_logs();
+    let shard = |(state, log)| (Shard::new(state, claim.heads.clone(), claim.epoch), log);
     Ok(Recovered {
-        shards,
-        cluster: manifest.cluster,
-        epoch,
+        shards: states.into_iter().zip(logs).map(shard).collect(),
+        records,
+        cluster,
+        epoch: claim.epoch,
         record_count: progress.records_done.load(Ordering::Relaxed),
         highest_event: highest_event.unwrap_or(EventId(0)),
         highest_user: highest_user.unwrap_or(UserId(0)),
@@ -102,12 +78,4 @@ pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result
 /// When the manifest is there but cannot be read.
 pub fn last_shard_count(directory: &Path) -> Result<Option<usize>, RecoveryError> {
     Ok(Manifest::read(directory)?.and_then(|manifest| manifest.epochs.last_shard_count()))
-}
-
-fn file_name(shard_index: usize) -> String {
-    format!("shard-{shard_index:02}.sqlite")
-}
-
-fn random_cluster() -> u64 {
-    getrandom::u64().expect("the kernel has random bytes")
 }

@@ -13,6 +13,9 @@ const ROW_PARAMETERS: usize = 11;
 pub(crate) const ROWS_TOGETHER: usize = 16;
 pub(crate) const SELECT: &str = "SELECT position, slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain \
      FROM record WHERE position > ?1 ORDER BY position";
+pub(crate) const SELECT_OF_SLOT: &str = "SELECT position, slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain FROM record \
+     WHERE position BETWEEN :first AND :last AND slot = :slot AND (:event = 0 OR event = :event) \
+     AND lsn BETWEEN :lsn_first AND :lsn_last ORDER BY position LIMIT :limit";
 
 /// The statement that inserts so many rows.
 pub(crate) fn insert_of_rows(count: usize) -> String {

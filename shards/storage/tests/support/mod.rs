@@ -9,6 +9,7 @@ use shards::command::{Actor, Command, CreateEvent, CreateUser, EditEvent, EventN
 use shards::ids::{EventId, Quantity, Quota, Role, Timestamp, UserId, Username};
 use shards::log::Log;
 use shards::outcome::{Outcome, Reply, Totals};
+use shards::record::Entry;
 use shards::slots::shard_of_slot;
 use storage::{Progress, Recovered, RecoveryError};
 
@@ -24,6 +25,8 @@ const FIRST_MS: u64 = 1_700_000_000_045;
 /// A recovered data directory with its shards, each command a millisecond after the one before.
 pub(crate) struct Office {
     pub(crate) recovered: Recovered,
+    /// Everything that was committed since it was opened.
+    pub(crate) committed: Vec<Entry>,
     now: Timestamp,
 }
 
@@ -35,7 +38,7 @@ impl Office {
         let recovered = storage::open(directory, shard_count, &Progress::default())?;
         assert_eq!(recovered.shards.len(), shard_count);
         let now = Timestamp(FIRST_MS + recovered.epoch.0 * 1000);
-        Ok(Office { recovered, now })
+        Ok(Office { recovered, committed: Vec::new(), now })
     }
 
     pub(crate) fn open(directory: &Path, shard_count: usize) -> Office {
@@ -63,6 +66,7 @@ impl Office {
         for (shard, log) in &mut self.recovered.shards {
             if let Some(batch) = shard.begin_commit() {
                 log.append(&batch.entries).unwrap();
+                self.committed.extend(batch.entries.iter().cloned());
                 shard.finish_commit(batch);
             }
         }
