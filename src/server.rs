@@ -85,6 +85,10 @@ fn hint(error: &RecoveryError) -> &'static str {
     match error {
         RecoveryError::Locked { .. } => "\n  stop that process, or choose another directory with --data",
         RecoveryError::Io { .. } => "\n  choose a directory that this user can write with --data",
+        RecoveryError::OldFormat { .. } => {
+            "\n  nothing was changed; move the whole directory away to start empty"
+        }
+        error if error.is_newer() => "",
         error if error.is_transient() => {
             "\n  as far as is known the data is not at fault: make room on the disk, close other programs \
              that have the file open, and start again"

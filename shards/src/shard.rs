@@ -8,10 +8,10 @@
 //! memory back to `committed`.
 
 use crate::command::{Command, Query};
-use crate::ids::{Epoch, Slot, Timestamp};
+use crate::ids::{Epoch, Lsn, Slot, Timestamp};
 use crate::limits::SLOT_COUNT;
 use crate::outcome::{Rejection, Reply};
-use crate::record::{Entry, Record, SlotHead};
+use crate::record::{Entry, Record, SlotHead, Stamp};
 use crate::state::{Decision, Replaced, ShardState};
 
 pub type SlotHeads = Box<[SlotHead; SLOT_COUNT]>;
@@ -176,9 +176,11 @@ impl Shard {
         let head = &mut self.heads[slot.index()];
         self.befores.push(Before { head: *head, replaced });
         let lsn = head.lsn.next();
-        let chain = head.chain_next(slot, self.epoch, lsn, at, &record.encode());
+        let stamp = Stamp { slot, epoch: self.epoch, lsn, at, previous: Lsn(0), continues: false };
+        let chain = head.chain_next(&stamp, &record.encode());
         *head = SlotHead { lsn, chain, at };
-        self.open.push(Entry { slot, epoch: self.epoch, lsn, at, record, chain });
+        let Stamp { epoch, previous, continues, .. } = stamp;
+        self.open.push(Entry { slot, epoch, lsn, at, previous, continues, record, chain });
     }
 }
 
@@ -186,7 +188,7 @@ impl Shard {
 mod tests {
     use super::*;
     use crate::command::{CreateEvent, EventName};
-    use crate::ids::{EventId, Lsn, Quantity, Quota, UserId};
+    use crate::ids::{EventId, Quantity, Quota, UserId};
     use crate::outcome::Rejection;
     use crate::slots::slot_of_event;
 

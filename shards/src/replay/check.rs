@@ -131,12 +131,12 @@ pub fn left_over(epochs: &Epochs, row: &Row<'_>) -> ReplayError {
 
 /// Takes a row only if it is the next of its slot.
 fn check_row(row: &Row<'_>, head: &mut SlotHead) -> Result<Record, ReplayError> {
-    let Row { position: _, slot, epoch, lsn, at, ref columns, chain } = *row;
+    let Row { slot, lsn, at, ref columns, chain, .. } = *row;
     let expected = head.lsn.next();
     if lsn != expected {
         return Err(ReplayError::Gap { slot, expected, found: lsn });
     }
-    if head.chain_next(slot, epoch, lsn, at, columns) != chain {
+    if head.chain_next(&row.stamp(), columns) != chain {
         return Err(ReplayError::Checksum { slot, lsn });
     }
     *head = SlotHead { lsn, chain, at };

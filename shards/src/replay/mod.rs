@@ -8,7 +8,7 @@ mod check;
 mod epochs;
 
 use crate::ids::{Epoch, Lsn, Slot, Timestamp};
-use crate::record::{Columns, DecodeError};
+use crate::record::{Columns, DecodeError, Stamp};
 pub use check::{Extent, RangeCheck, check_ranges, left_over};
 pub use epochs::{EpochRange, Epochs};
 
@@ -21,8 +21,17 @@ pub struct Row<'a> {
     pub epoch: Epoch,
     pub lsn: Lsn,
     pub at: Timestamp,
+    pub previous: Lsn,
+    pub continues: bool,
     pub columns: Columns<'a>,
     pub chain: u64,
+}
+
+impl Row<'_> {
+    pub fn stamp(&self) -> Stamp {
+        let &Row { position: _, slot, epoch, lsn, at, previous, continues, columns: _, chain: _ } = self;
+        Stamp { slot, epoch, lsn, at, previous, continues }
+    }
 }
 
 /// The last record that a log file is known to have.

@@ -267,7 +267,7 @@ impl Disk {
             9 => row.columns.quantity ^= 1 << random.within(0, 31),
             10 => row.columns.user ^= 1 << random.within(0, 31),
             11 => row.columns.number ^= 1 << random.within(0, 31),
-            _ => row.columns.body.to_mut().push(' '),
+            _ => row.columns.body.to_mut().push(0),
         }
         Damage::Checksum(row.slot, row.lsn)
     }
@@ -283,7 +283,7 @@ impl Disk {
         let SimulatedFile { rows, name, .. } = &mut self.files[file_index];
         let last = rows.last_mut().expect("looked at above");
         last.at = Timestamp(last.at.0 + 1);
-        last.chain = head.chain_next(slot, last.epoch, lsn, last.at, &last.columns);
+        last.chain = head.chain_next(&last.stamp(), &last.columns);
         Damage::Rewritten(name.clone())
     }
 
@@ -384,6 +384,6 @@ fn row(position: u64, entry: &Entry) -> Row<'static> {
     let Columns { kind, event, number, user, quantity, body } = entry.record.encode();
     let body = body.into_owned().into();
     let columns = Columns { kind, event, number, user, quantity, body };
-    let &Entry { slot, epoch, lsn, at, chain, .. } = entry;
-    Row { position, slot, epoch, lsn, at, columns, chain }
+    let &Entry { slot, epoch, lsn, at, previous, continues, chain, .. } = entry;
+    Row { position, slot, epoch, lsn, at, previous, continues, columns, chain }
 }

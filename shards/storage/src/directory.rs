@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use crate::error::{RecoveryError, io_error};
-use crate::file::{LogFile, Synchronous};
+use crate::file::{Identity, LogFile, Synchronous};
 use crate::journal::journal_of;
 use crate::mark::MarkFile;
 use crate::named_file::check_journal;
@@ -57,17 +57,18 @@ pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<Stri
     for name in &debris {
         let path = directory.join(name);
         let log = LogFile::open(&path, Synchronous::Full)?;
-        match log.header()? {
-            Some(_) if log.row_count()? > 0 => return Err(RecoveryError::Unnamed { path }),
-            Some(header) => {
+        match log.identity()? {
+            Identity::Log(_) if log.row_count()? > 0 => return Err(RecoveryError::Unnamed { path }),
+            Identity::Log(header) => {
                 // Half a mark is what a crash leaves; a whole one says what a damaged journal does not.
                 let mark = MarkFile::open(&path, header.cluster);
                 if matches!(mark, Ok(Some((_, mark))) if mark.row > 0) {
                     return Err(RecoveryError::Unnamed { path });
                 }
             }
-            None if !log.is_blank()? => return Err(RecoveryError::NotALog { path }),
-            None => {}
+            Identity::OtherFormat(format) => return Err(RecoveryError::of_format(path, format.into())),
+            Identity::NotALog if !log.is_blank()? => return Err(RecoveryError::NotALog { path }),
+            Identity::NotALog => {}
         }
         check_journal(&path, 0)?;
     }

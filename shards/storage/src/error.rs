@@ -7,6 +7,7 @@ use shards::log::LogError;
 use shards::replay::ReplayError;
 
 use crate::journal::journal_of;
+use crate::schema::FORMAT;
 
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
@@ -16,11 +17,19 @@ pub enum RecoveryError {
     Locked { path: PathBuf },
     #[error("{}: not a manifest that this version can read: {reason}", path.display())]
     Manifest { path: PathBuf, reason: String },
+    #[error(
+        "{}: format {format} of a boxoffice before the first release, which no later version reads", path.display()
+    )]
+    OldFormat { path: PathBuf, format: i64 },
+    #[error(
+        "{}: format {format}, written by a newer boxoffice: start that one; restore or move nothing", path.display()
+    )]
+    NewFormat { path: PathBuf, format: i64 },
     #[error("{}: named by the manifest, but missing", path.display())]
     Missing { path: PathBuf },
     #[error("{}: has records, but the manifest does not name it", path.display())]
     Unnamed { path: PathBuf },
-    #[error("{}: not a log file of this version", path.display())]
+    #[error("{}: not a log file", path.display())]
     NotALog { path: PathBuf },
     #[error("{}: belongs to another data directory", path.display())]
     Foreign { path: PathBuf },
@@ -42,6 +51,22 @@ pub enum RecoveryError {
 }
 
 impl RecoveryError {
+    /// A file of another format than this version writes.
+    pub(crate) fn of_format(path: PathBuf, format: i64) -> RecoveryError {
+        match format < FORMAT.into() {
+            true => RecoveryError::OldFormat { path, format },
+            false => RecoveryError::NewFormat { path, format },
+        }
+    }
+
+    /// Whether a newer version wrote the directory: only that one can go on with it.
+    pub fn is_newer(&self) -> bool {
+        if let RecoveryError::Replay { source: ReplayError::Decode { source, .. }, .. } = self {
+            return source.is_newer();
+        }
+        matches!(self, RecoveryError::NewFormat { .. })
+    }
+
     /// Whether SQLite or the disk failed, as far as is known without any damage to the data:
     /// a later start may succeed.
     pub fn is_transient(&self) -> bool {

@@ -15,7 +15,7 @@ use shards::replay::Row;
 
 use crate::index::FileIndex;
 use crate::rows::{SELECT, decode_row};
-use crate::schema::{APPLICATION_ID, FILE_FORMAT, history_view, schema};
+use crate::schema::{APPLICATION_ID, FORMAT, history_view, schema};
 
 /// Older ones can lose a commit when a checkpoint races with a writer
 /// (<https://sqlite.org/wal.html#walresetbug>).
@@ -38,6 +38,16 @@ pub enum Synchronous {
 pub struct FileHeader {
     pub cluster: u64,
     pub name: String,
+}
+
+/// What a file turns out to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    Log(FileHeader),
+    /// A log file of an earlier or a later format.
+    OtherFormat(i32),
+    /// Not a whole log file.
+    NotALog,
 }
 
 /// An open log file, before it is known whether it will be written to.
@@ -144,21 +154,25 @@ impl LogFile {
         &self.connection
     }
 
-    /// What the file says it is; `None` when it is not a whole log file of this format.
+    /// What the file says it is.
     ///
     /// # Errors
     ///
     /// When the file cannot be read.
-    pub fn header(&self) -> Result<Option<FileHeader>, LogError> {
-        let read = || -> rusqlite::Result<Option<FileHeader>> {
+    pub fn identity(&self) -> Result<Identity, LogError> {
+        let read = || -> rusqlite::Result<Identity> {
             let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-            if pragma("application_id")? != APPLICATION_ID || pragma("user_version")? != FILE_FORMAT {
-                return Ok(None);
+            if pragma("application_id")? != APPLICATION_ID {
+                return Ok(Identity::NotALog);
+            }
+            let format = pragma("user_version")?;
+            if format != FORMAT {
+                return Ok(Identity::OtherFormat(format));
             }
             let header = self.connection.query_row("SELECT cluster, name FROM header", [], |row| {
                 Ok(FileHeader { cluster: row.get::<_, i64>(0)?.cast_unsigned(), name: row.get(1)? })
             });
-            header.optional()
+            Ok(header.optional()?.map_or(Identity::NotALog, Identity::Log))
         };
         read().map_err(self.failed("read the header of"))
     }

@@ -22,7 +22,7 @@ mod store;
 
 pub use directory::DirectoryLock;
 pub use error::RecoveryError;
-pub use file::{FileHeader, LogFile, Synchronous};
+pub use file::{FileHeader, Identity, LogFile, Synchronous};
 pub use log::SqliteLog;
 pub use mark::MarkFile;
 pub use reader::{RecordReader, Records};

@@ -12,18 +12,23 @@ use shards::replay::Epochs;
 
 use crate::directory::sync_directory;
 use crate::error::{RecoveryError, io_error};
+use crate::schema::FORMAT;
 
 const FILE_NAME: &str = "manifest.json";
-/// Of this file, and of what it says about the others. 1 had no marks beside its log files.
-const FORMAT: u32 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Manifest {
-    format: u32,
+    format: i32,
     #[serde(with = "hex")]
     pub(crate) cluster: u64,
     pub(crate) epochs: Epochs,
+}
+
+/// What a manifest of any format has.
+#[derive(Deserialize)]
+struct AnyFormat {
+    format: i64,
 }
 
 impl Manifest {
@@ -39,6 +44,12 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
+        // What else is in a manifest of another format is for the version that wrote it to say.
+        if let Ok(AnyFormat { format }) = serde_json::from_slice(&text)
+            && format != i64::from(FORMAT)
+        {
+            return Err(RecoveryError::of_format(path, format));
+        }
         let parsed = serde_json::from_slice(&text).map_err(|error| error.to_string());
         match parsed.and_then(Manifest::checked) {
             Ok(manifest) => Ok(Some(manifest)),
@@ -47,9 +58,6 @@ impl Manifest {
     }
 
     fn checked(self) -> Result<Manifest, String> {
-        if self.format != FORMAT {
-            return Err(format!("its format is {}, this version knows {FORMAT}", self.format));
-        }
         self.epochs.check()?;
         Ok(self)
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use shards::replay::{Extent, Mark};
 
 use crate::error::{RecoveryError, in_file, io_error};
-use crate::file::{FileHeader, LogFile, Synchronous};
+use crate::file::{FileHeader, Identity, LogFile, Synchronous};
 use crate::journal::{Damage, find_damage, journal_of};
 use crate::manifest::Manifest;
 use crate::mark::MarkFile;
@@ -43,7 +43,11 @@ pub(crate) fn open_named_files(
             return Err(RecoveryError::Missing { path });
         }
         let log = LogFile::open(&path, Synchronous::Full)?;
-        let header = log.header()?.ok_or_else(|| RecoveryError::NotALog { path: path.clone() })?;
+        let header = match log.identity()? {
+            Identity::Log(header) => header,
+            Identity::OtherFormat(format) => return Err(RecoveryError::of_format(path, format.into())),
+            Identity::NotALog => return Err(RecoveryError::NotALog { path }),
+        };
         if header.cluster != manifest.cluster {
             return Err(RecoveryError::Foreign { path });
         }

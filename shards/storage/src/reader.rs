@@ -175,7 +175,7 @@ impl ReadFile {
 }
 
 fn entry_of(row: &Row<'_>) -> Result<Entry, ReplayError> {
-    let &Row { position: _, slot, epoch, lsn, at, ref columns, chain } = row;
+    let &Row { position: _, slot, epoch, lsn, at, previous, continues, ref columns, chain } = row;
     let record = Record::decode(columns).map_err(|source| ReplayError::Decode { slot, lsn, source })?;
-    Ok(Entry { slot, epoch, lsn, at, record, chain })
+    Ok(Entry { slot, epoch, lsn, at, previous, continues, record, chain })
 }

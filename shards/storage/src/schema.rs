@@ -3,11 +3,12 @@
 use shards::record::Kind;
 
 use crate::file::FileHeader;
+use crate::rows::CONTINUES;
 
 /// "boxo", so that `file` and a curious reader can tell whose this is.
 pub(crate) const APPLICATION_ID: i32 = 0x626f_786f;
-/// The format of the tables in a log file. Raised with each change of them.
-pub(crate) const FILE_FORMAT: i32 = 1;
+/// The format of a data directory: of its manifest and of its log files. Earlier ones were never released.
+pub(crate) const FORMAT: i32 = 3;
 
 /// The statements that make a new file.
 pub(crate) fn schema(header: &FileHeader) -> String {
@@ -29,12 +30,13 @@ pub(crate) fn schema(header: &FileHeader) -> String {
              number INTEGER NOT NULL,
              user INTEGER NOT NULL,
              quantity INTEGER NOT NULL,
-             body TEXT,
+             distance INTEGER NOT NULL,
+             body BLOB,
              chain INTEGER NOT NULL
          ) STRICT;
          {view};
          PRAGMA application_id = {APPLICATION_ID};
-         PRAGMA user_version = {FILE_FORMAT};
+         PRAGMA user_version = {FORMAT};
          COMMIT;"
     )
 }
@@ -47,7 +49,7 @@ pub(crate) fn history_view() -> String {
         "CREATE VIEW history AS SELECT
              slot, lsn, epoch,
              strftime('%Y-%m-%dT%H:%M:%S', at / 1000, 'unixepoch') || printf('.%03dZ', at % 1000) AS at,
-             CASE kind {kind_names}END AS kind,
+             CASE kind & ~{CONTINUES} {kind_names}END AS kind,
              nullif(event, 0) AS event,
              CASE WHEN number > 0 THEN event || '-' || number END AS reservation,
              nullif(user, 0) AS user,

@@ -11,8 +11,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use shards::ids::{Epoch, EventId, Lsn, Slot, Timestamp, UserId};
-use shards::record::{Columns, SlotHead};
-use storage::{FileHeader, LogFile, MarkFile, Progress, RecoveryError, Synchronous};
+use shards::record::{Columns, SlotHead, Stamp};
+use storage::{FileHeader, Identity, LogFile, MarkFile, Progress, RecoveryError, Synchronous};
 use support::{Office, assert_same, copy_directory, files_in};
 
 /// Slots 46, 67, 125 and 120, so that two shards have two each.
@@ -192,7 +192,7 @@ const REFUSALS: &[Refusal] = &[
         "a file is emptied",
         |directory| write(directory, "shard-01.sqlite", b""),
         "NotALog",
-        "shard-01.sqlite: not a log file of this version",
+        "shard-01.sqlite: not a log file",
     ),
     (
         "a file is a text",
@@ -207,19 +207,25 @@ const REFUSALS: &[Refusal] = &[
             sql(directory, "shard-01.sqlite", "CREATE TABLE diary (entry TEXT)");
         },
         "NotALog",
-        "shard-01.sqlite: not a log file of this version",
+        "shard-01.sqlite: not a log file",
     ),
     (
         "a file is of a later format",
-        |directory| sql(directory, "shard-00.sqlite", "PRAGMA user_version = 2"),
-        "NotALog",
-        "shard-00.sqlite: not a log file of this version",
+        |directory| sql(directory, "shard-00.sqlite", "PRAGMA user_version = 4"),
+        "NewFormat",
+        "shard-00.sqlite: format 4, written by a newer boxoffice: start that one; restore or move nothing",
+    ),
+    (
+        "a file is of an earlier format",
+        |directory| sql(directory, "shard-00.sqlite", "PRAGMA user_version = 1"),
+        "OldFormat",
+        "shard-00.sqlite: format 1 of a boxoffice before the first release, which no later version reads",
     ),
     (
         "a file has lost its header",
         |directory| sql(directory, "shard-00.sqlite", "DELETE FROM header"),
         "NotALog",
-        "shard-00.sqlite: not a log file of this version",
+        "shard-00.sqlite: not a log file",
     ),
     (
         "a page is overwritten",
@@ -361,9 +367,10 @@ const REFUSALS: &[Refusal] = &[
     ),
     (
         "a kind that this version does not know",
-        |directory| forge(directory, "shard-01.sqlite", 46, 7, "kind = 99"),
+        |directory| forge(directory, "shard-01.sqlite", 46, 7, "kind = 63"),
         "Replay",
-        "shard-01.sqlite: slot 46, lsn 7: record kind 99 is not known to this version",
+        "shard-01.sqlite: slot 46, lsn 7: record kind 63 is not known to this version. It was written by a newer \
+         boxoffice: start that one; restore or move nothing",
     ),
     (
         "a kind that no version can have",
@@ -375,9 +382,24 @@ const REFUSALS: &[Refusal] = &[
     ),
     (
         "a body that is not this kind's",
-        |directory| forge(directory, "shard-00.sqlite", 46, 1, "body = '{\"title\":\"x\"}'"),
+        |directory| forge(directory, "shard-00.sqlite", 46, 1, "body = x'a1016161'"),
         "Replay",
-        "shard-00.sqlite: slot 46, lsn 1: body of a event_created record: unknown field `title`",
+        "shard-00.sqlite: slot 46, lsn 1: body of a event_created record: no name",
+    ),
+    (
+        "a body with a member that this version does not know",
+        |directory| forge(directory, "shard-00.sqlite", 46, 1, "body = x'a20561611861f6'"),
+        "Replay",
+        "shard-00.sqlite: slot 46, lsn 1: a event_created record has members that are not known to this version. It \
+         was written by a newer boxoffice: start that one; restore or move nothing",
+    ),
+    (
+        "a record that follows one which is not there",
+        |directory| {
+            sql(directory, "shard-00.sqlite", "UPDATE record SET distance = 3 WHERE slot = 46 AND lsn = 3")
+        },
+        "Log",
+        "read shard-00.sqlite: Integer 3 out of range",
     ),
     // The manifest.
     (
@@ -408,11 +430,11 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             fs::remove_file(directory.join("manifest.json")).unwrap();
             for name in ["shard-00.sqlite", "shard-01.sqlite", "shard-02.sqlite"] {
-                sql(directory, name, "PRAGMA user_version = 2");
+                sql(directory, name, "PRAGMA user_version = 4");
             }
         },
-        "NotALog",
-        "shard-00.sqlite: not a log file of this version",
+        "NewFormat",
+        "shard-00.sqlite: format 4, written by a newer boxoffice",
     ),
     (
         "an old manifest",
@@ -449,9 +471,26 @@ const REFUSALS: &[Refusal] = &[
     ),
     (
         "a manifest of a later format",
-        |directory| edit_manifest(directory, |manifest| manifest["format"] = 3.into()),
-        "Manifest",
-        "its format is 3, this version knows 2",
+        |directory| {
+            edit_manifest(directory, |manifest| {
+                manifest["format"] = 4.into();
+                manifest["region"] = "eu".into();
+            });
+        },
+        "NewFormat",
+        "manifest.json: format 4, written by a newer boxoffice: start that one; restore or move nothing",
+    ),
+    (
+        "a manifest of the first format",
+        |directory| edit_manifest(directory, |manifest| manifest["format"] = 1.into()),
+        "OldFormat",
+        "manifest.json: format 1 of a boxoffice before the first release, which no later version reads",
+    ),
+    (
+        "a manifest of the second format",
+        |directory| edit_manifest(directory, |manifest| manifest["format"] = 2.into()),
+        "OldFormat",
+        "manifest.json: format 2 of a boxoffice before the first release, which no later version reads",
     ),
     (
         "a manifest with a field of a later version",
@@ -528,9 +567,9 @@ fn what_is_not_as_it_was_left_is_refused_and_left_as_it_is() {
 fn no_column_can_be_changed() {
     let old = tempfile::tempdir().unwrap();
     old_directory(old.path());
-    let columns = ["at", "event", "number", "user", "quantity", "chain"]
+    let columns = ["at", "event", "number", "user", "quantity", "distance", "chain"]
         .map(|column| format!("{column} = {column} + 1"));
-    let others = ["kind = 6", "epoch = 2", "body = 'x'"].map(str::to_owned);
+    let others = ["kind = 2", "kind = kind | 64", "epoch = 2", "body = x'a0'"].map(str::to_owned);
     for change in columns.into_iter().chain(others) {
         let spoil = |directory: &Path| {
             let update = format!("UPDATE record SET {change} WHERE slot = 46 AND lsn = 3");
@@ -824,13 +863,14 @@ fn close_gap(directory: &Path, name: &str) {
 
 /// Puts a row in once more, at the end.
 fn copy_row(which: &str) -> String {
-    let columns = "slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain";
+    let columns = "slot, epoch, lsn, at, kind, event, number, user, quantity, distance, body, chain";
     format!("INSERT INTO record ({columns}) SELECT {columns} FROM record {which}")
 }
 
 fn cluster(directory: &Path) -> u64 {
     let log = LogFile::open(&directory.join("shard-00.sqlite"), Synchronous::Full).unwrap();
-    log.header().unwrap().unwrap().cluster
+    let Identity::Log(header) = log.identity().unwrap() else { panic!("not a log") };
+    header.cluster
 }
 
 fn edit_manifest(directory: &Path, edit: fn(&mut serde_json::Value)) {
@@ -861,19 +901,29 @@ fn forge(directory: &Path, name: &str, slot: u8, lsn: u64, change: &str) {
         head.chain = chain.map_or(head.chain, i64::cast_unsigned);
     }
     let connection = Connection::open(directory.join(name)).unwrap();
-    let query = "SELECT kind, event, number, user, quantity, coalesce(body, ''), epoch, at FROM record
+    let query =
+        "SELECT kind, event, number, user, quantity, coalesce(body, x''), epoch, at, distance FROM record
                  WHERE slot = ?1 AND lsn = ?2";
     let chain = connection.query_row(query, (slot, lsn as i64), |row| {
         let columns = Columns {
-            kind: row.get(0)?,
+            kind: row.get::<_, u8>(0)? & !64,
             event: row.get(1)?,
             number: row.get(2)?,
             user: row.get(3)?,
             quantity: row.get(4)?,
-            body: row.get::<_, String>(5)?.into(),
+            body: row.get::<_, Vec<u8>>(5)?.into(),
         };
         let (epoch, at) = (row.get::<_, i64>(6)?.cast_unsigned(), row.get::<_, i64>(7)?.cast_unsigned());
-        Ok(head.chain_next(Slot(slot), Epoch(epoch), Lsn(lsn), Timestamp(at), &columns))
+        let distance = row.get::<_, i64>(8)?.cast_unsigned();
+        let stamp = Stamp {
+            slot: Slot(slot),
+            epoch: Epoch(epoch),
+            lsn: Lsn(lsn),
+            at: Timestamp(at),
+            previous: Lsn(if distance == 0 { 0 } else { lsn - distance }),
+            continues: row.get::<_, u8>(0)? & 64 != 0,
+        };
+        Ok(head.chain_next(&stamp, &columns))
     });
     let update = "UPDATE record SET chain = ?1 WHERE slot = ?2 AND lsn = ?3";
     connection.execute(update, (chain.unwrap().cast_signed(), slot, lsn as i64)).unwrap();
