@@ -1,5 +1,5 @@
 //! What the domain costs by itself, without a network: finding a slot, deciding and
-//! applying, encoding, the desk, committing to each log, and recovering.
+//! applying, answering, encoding, committing to each log, and recovering.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -9,14 +9,14 @@ use criterion::measurement::WallTime;
 use criterion::{
     BatchSize, BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
 };
+use shards::clock::Now;
 use shards::command::Ask;
-use shards::desk::Desk;
 use shards::ids::{EventId, Timestamp};
 use shards::log::{Log, MemoryLog};
 use shards::record::{Entry, SlotHead};
-use shards::shard::Shard;
+use shards::shard::{Release, Shard};
 use shards::slots::{shard_of_slot, slot_of_event};
-use storage::{Progress, SqliteLog, Synchronous};
+use storage::{Progress, Recovered, SqliteLog, Synchronous};
 
 mod support;
 
@@ -33,24 +33,34 @@ const COMMIT_BATCHES: [u32; 4] = [1, 10, 100, 1000];
 const RECOVERED_RECORDS: u32 = 1_000_000;
 const RECOVERED_EVENTS: u32 = 64;
 
+/// From asking to being answered, with a log in memory.
 fn reserve(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("reserve");
     group.throughput(Throughput::Elements(u64::from(RESERVE_BATCH * RESERVE_BATCHES)));
     for event_count in EVENT_COUNTS {
-        group.bench_function(BenchmarkId::new("events", event_count), |bencher| {
-            let fresh = || shard_with_events(event_count);
-            let run = |shard: &mut Shard| {
-                for batch in 0..RESERVE_BATCHES {
-                    for index in batch * RESERVE_BATCH..(batch + 1) * RESERVE_BATCH {
-                        black_box(shard.command(Timestamp(2000), reservation(index, event_count)));
-                    }
-                    let batch = shard.begin_commit().expect("the batch has records");
-                    MemoryLog.append(&batch.entries).expect("memory takes everything");
-                    shard.finish_commit(batch);
-                }
-            };
-            bencher.iter_batched_ref(fresh, run, BatchSize::PerIteration);
-        });
+        for batch_size in [1, RESERVE_BATCH] {
+            group.bench_function(format!("events {event_count}, batch {batch_size}"), |bencher| {
+                let fresh = || shard_with_events(event_count);
+                let run = |shard: &mut Shard<u32>| run_batches(shard, batch_size, event_count);
+                bencher.iter_batched_ref(fresh, run, BatchSize::PerIteration);
+            });
+        }
+    }
+}
+
+/// Reservations in batches, each until it is answered.
+fn run_batches(shard: &mut Shard<u32>, batch_size: u32, event_count: u32) {
+    for start in (0..RESERVE_BATCH * RESERVE_BATCHES).step_by(batch_size as usize) {
+        for index in start..start + batch_size {
+            let ask = Ask::Command(reservation(index, event_count));
+            shard.take_in(Now::at(Timestamp(2000)), black_box(ask), index);
+        }
+        let batch = shard.begin_commit().expect("the batch has records");
+        MemoryLog.append(&batch.entries).expect("memory takes everything");
+        shard.finish_commit(batch);
+        while let Some(release) = shard.next_release() {
+            black_box(release);
+        }
     }
 }
 
@@ -70,33 +80,6 @@ fn parts(criterion: &mut Criterion) {
         let stamp = entry.stamp();
         bencher.iter(|| black_box(&head).chain_next(black_box(&stamp), black_box(&columns)));
     });
-    group.finish();
-}
-
-/// From asking to being answered, with a log in memory.
-fn desk(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("desk");
-    group.throughput(Throughput::Elements(u64::from(RESERVE_BATCH * RESERVE_BATCHES)));
-    for batch_size in [1, RESERVE_BATCH] {
-        group.bench_function(BenchmarkId::new("batch", batch_size), |bencher| {
-            let fresh = || Desk::new(shard_with_events(EVENT_COUNTS[0]));
-            let run = |desk: &mut Desk<u32>| {
-                for start in (0..RESERVE_BATCH * RESERVE_BATCHES).step_by(batch_size as usize) {
-                    for index in start..start + batch_size {
-                        let ask = Ask::Command(reservation(index, EVENT_COUNTS[0]));
-                        desk.take_in(Timestamp(2000), black_box(ask), index);
-                    }
-                    let batch = desk.begin_commit().expect("the batch has records");
-                    MemoryLog.append(&batch.entries).expect("memory takes everything");
-                    desk.finish_commit(batch);
-                    while let Some((_, reply)) = desk.next_answer() {
-                        black_box(reply.expect("tickets are left"));
-                    }
-                }
-            };
-            bencher.iter_batched_ref(fresh, run, BatchSize::PerIteration);
-        });
-    }
     group.finish();
 }
 
@@ -158,9 +141,10 @@ fn recover(criterion: &mut Criterion) {
 }
 
 fn entries(count: u32) -> Vec<Entry> {
-    let mut shard = shard_with_events(EVENT_COUNTS[0]);
+    let mut shard: Shard<()> = shard_with_events(EVENT_COUNTS[0]);
     for index in 0..count {
-        shard.command(Timestamp(2000), reservation(index, EVENT_COUNTS[0])).reply.expect("tickets are left");
+        let ask = Ask::Command(reservation(index, EVENT_COUNTS[0]));
+        shard.take_in(Now::at(Timestamp(2000)), ask, ());
     }
     shard.begin_commit().expect("the batch has records").entries
 }
@@ -168,12 +152,14 @@ fn entries(count: u32) -> Vec<Entry> {
 /// Makes a data directory of `file_count` shards with the records to recover.
 fn fill(directory: &Path, file_count: usize) {
     let recovered = storage::open(directory, file_count, &Progress::default());
-    let mut shards = recovered.expect("the directory is fresh").shards;
+    let Recovered { shards, heads, epoch, .. } = recovered.expect("the directory is fresh");
+    let shards = shards.into_iter().map(|(state, log)| (Shard::new(state, &heads, epoch), log));
+    let mut shards: Vec<(Shard<()>, SqliteLog)> = shards.collect();
     let creations = (1..=RECOVERED_EVENTS).map(creation);
     let reservations = (0..RECOVERED_RECORDS).map(|index| reservation(index, RECOVERED_EVENTS));
     for (index, command) in creations.chain(reservations).enumerate() {
         let (shard, _) = &mut shards[shard_of_slot(command.slot(), file_count)];
-        shard.command(Timestamp(2000), command).reply.expect("tickets are left");
+        shard.take_in(Now::at(Timestamp(2000)), Ask::Command(command), ());
         if index % 10_000 == 0 {
             shards.iter_mut().for_each(|(shard, log)| write(shard, log));
         }
@@ -181,15 +167,18 @@ fn fill(directory: &Path, file_count: usize) {
     shards.iter_mut().for_each(|(shard, log)| write(shard, log));
 }
 
-fn write(shard: &mut Shard, log: &mut SqliteLog) {
+fn write(shard: &mut Shard<()>, log: &mut SqliteLog) {
     if let Some(batch) = shard.begin_commit() {
         log.append(&batch.entries).expect("the disk takes it");
         if log.maintenance_is_due() {
             log.maintain().expect("the disk takes it");
         }
         shard.finish_commit(batch);
+        while let Some(release) = shard.next_release() {
+            assert!(matches!(release, Release::Answer((), Ok(_))), "tickets are left");
+        }
     }
 }
 
-criterion_group!(benches, parts, reserve, desk, commit, recover);
+criterion_group!(benches, parts, reserve, commit, recover);
 criterion_main!(benches);

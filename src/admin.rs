@@ -3,15 +3,17 @@
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
-use shards::command::{Command, CreateUser};
+use shards::clock::Now;
+use shards::command::{Ask, Command, CreateUser};
 use shards::ids::{Role, UserId, Username, UsernameError};
 use shards::log::{AppendError, Log};
 use shards::outcome::Rejection;
+use shards::shard::{Release, Shard};
 use shards::slots::{shard_of_slot, slot_of_username};
 use storage::{Progress, RecoveryError};
 
+use crate::clock::wall;
 use crate::passwords::{hash_now, rules};
-use crate::pump::wall_clock;
 use crate::random;
 use crate::server::{default_shard_count, keep_files_private};
 
@@ -57,14 +59,18 @@ pub fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
     let last = storage::last_shard_count(directory).map_err(refused)?;
     let shard_count = last.unwrap_or_else(default_shard_count);
     let mut recovered = storage::open(directory, shard_count, &Progress::default()).map_err(refused)?;
-    let (shard, log) = &mut recovered.shards[shard_of_slot(slot_of_username(&username), shard_count)];
+    let owner = shard_of_slot(slot_of_username(&username), shard_count);
+    let (state, mut log) = recovered.shards.swap_remove(owner);
+    let mut shard: Shard<()> = Shard::new(state, &recovered.heads, recovered.epoch);
     let id = UserId(recovered.highest_user.0 + 1);
     let token_version = random::u64();
     let create = CreateUser { id, username, password_hash, role: Role::Admin, token_version };
-    match shard.command(wall_clock(), Command::CreateUser(Box::new(create))).reply {
-        Ok(_) => {}
-        Err(Rejection::UsernameTaken) => return Err(AdminError::UsernameTaken),
-        Err(other) => unreachable!("creating a user was rejected with {other:?}"),
+    shard.take_in(Now::at(wall()), Ask::Command(Command::CreateUser(Box::new(create))), ());
+    match shard.next_release() {
+        // Held until it is durable.
+        None => {}
+        Some(Release::Answer((), Err(Rejection::UsernameTaken))) => return Err(AdminError::UsernameTaken),
+        Some(other) => unreachable!("creating a user was answered with {other:?}"),
     }
     let batch = shard.begin_commit().expect("a record was just made");
     log.append(&batch.entries)?;

@@ -5,18 +5,21 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use shards::driver::Pace;
 use shards::log::Log;
 use shards::shard::Shard;
+use shards::slots::Owners;
 
 use crate::client::Shards;
 use crate::front::api::{Api, Common};
 use crate::front::auth::Tokens;
 use crate::front::connection::Front;
-use crate::front::deadlines::Patience;
+use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
 use crate::front::verified::Verified;
-use crate::mesh::{Inbox, Mesh, MeshEnds};
-use crate::pump::Pump;
+use crate::mesh::{Asker, Inbox, Mesh, MeshEnds};
+use crate::pump::{Pump, PumpParts};
+use crate::revocation::Revocations;
 use crate::rt::attention::Attention;
 use crate::rt::beside::Beside;
 use crate::rt::net::Sockets;
@@ -24,13 +27,14 @@ use crate::rt::net::Sockets;
 /// What a core is made of, and can be sent to its thread.
 pub(crate) struct Parts {
     pub index: usize,
-    pub shard: Shard,
+    pub shard: Shard<Asker>,
+    pub pace: Pace,
     pub log: Box<dyn Log>,
     pub ends: MeshEnds,
     pub common: Arc<Common>,
     pub tokens: Tokens,
     pub limits: Limits,
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     pub calls_in_flight_max: usize,
     pub batch_max: usize,
 }
@@ -54,28 +58,32 @@ impl Parts {
         let metrics = &self.common.metrics.cores[self.index];
         let inbox = Rc::new(Inbox::default());
         let verified = Rc::new(Verified::default());
+        let bell = self.ends.bell.clone();
+        let owners = Owners::by_modulo(self.ends.core_count());
+        let mesh = Mesh::new(self.ends, owners, Rc::clone(&inbox), self.calls_in_flight_max);
         let forget = {
             let verified = Rc::clone(&verified);
             move |user| verified.revoke(user)
         };
-        let bell = self.ends.bell.clone();
-        let mesh = Mesh::new(self.ends, Rc::clone(&inbox), self.calls_in_flight_max, forget);
+        let revocations = Revocations::new(Rc::clone(&mesh), forget);
         let sockets = Sockets::new(&bell)?;
         let take_in = {
-            let mesh = Rc::clone(&mesh);
-            move || mesh.take_in()
+            let (mesh, revocations) = (Rc::clone(&mesh), Rc::clone(&revocations));
+            move || mesh.take_in(|peer, notice| revocations.hear(peer, notice))
         };
         let attention = Attention::new(Rc::clone(&sockets), bell, take_in);
         let beside = Beside::start("log", &sockets)?;
-        let pump = Pump::new(
-            self.shard,
-            self.log,
-            Rc::clone(&mesh),
-            Rc::clone(&attention),
+        let pump = Pump::new(PumpParts {
+            shard: self.shard,
+            log: self.log,
+            inbox: Rc::clone(&inbox),
+            revocations,
+            attention: Rc::clone(&attention),
             beside,
-            self.batch_max,
+            batch_max: self.batch_max,
+            pace: self.pace,
             metrics,
-        );
+        });
         let api = Api {
             common: self.common,
             shards: Shards::new(mesh),
@@ -83,7 +91,7 @@ impl Parts {
             verified,
             closed: Cell::new(false),
         };
-        let front = Rc::new(Front::new(api, metrics, self.limits, self.patience));
+        let front = Rc::new(Front::new(api, metrics, self.limits, self.timeouts));
         Ok(Assembled { front, pump, inbox, sockets, attention })
     }
 }

@@ -1,5 +1,5 @@
 //! The server's own parts without a network, for `benches/`: one core that is driven by hand, and
-//! several on the runtime. Nothing of the server uses this.
+//! several on the runtime. Unit tests make cores of the same parts. Nothing of the server uses this.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -15,7 +15,9 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use async_lock::Mutex;
-use shards::ids::{EventId, Quantity, UserId};
+use shards::command::{Actor, Buyer};
+use shards::driver::Pace;
+use shards::ids::{EventId, Quantity, Role, UserId};
 use shards::limits::COMMIT_RECORDS_MAX;
 use shards::log::{Log, MemoryLog};
 use shards::shard::Shard;
@@ -24,9 +26,9 @@ use crate::assembly::{Assembled, Parts};
 use crate::front::api::{Api, Common, Ids, Place};
 use crate::front::auth::Tokens;
 use crate::front::connection;
-use crate::front::deadlines::Patience;
+use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
-use crate::mesh::{CALLS_IN_FLIGHT_DEFAULT, MeshEnds, mesh_ends};
+use crate::mesh::{Asker, CALLS_IN_FLIGHT_DEFAULT, MeshEnds, mesh_ends};
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 use crate::rt::net::{Sockets, Stream};
@@ -45,11 +47,11 @@ pub struct OneCore {
 impl OneCore {
     /// `tokens` sign and verify. The log is always written on this thread, and never maintained:
     /// it has to take all that will come without.
-    pub fn new(shard: Shard, log: Box<dyn Log>, tokens: Tokens) -> OneCore {
+    pub fn new(shard: Shard<Asker>, log: Box<dyn Log>, tokens: Tokens) -> OneCore {
         let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one was made");
-        let parts = parts(0, shard, log, ends, common(1), tokens);
+        let parts = Parts { pace: Pace::AT_ONCE, ..parts(0, shard, log, ends, common(1), tokens) };
         let Assembled { front, pump, sockets, .. } = parts.assemble().expect("descriptors are left");
-        OneCore { front, sockets, pump: Box::pin(pump.by_hand().run(Rc::default())) }
+        OneCore { front, sockets, pump: Box::pin(pump.run(Rc::default())) }
     }
 
     pub fn api(&self) -> &Api {
@@ -129,7 +131,7 @@ struct Order {
 
 impl Cores {
     /// A core for each shard.
-    pub fn start(shards: Vec<Shard>) -> io::Result<Cores> {
+    pub fn start(shards: Vec<Shard<Asker>>) -> io::Result<Cores> {
         let count = shards.len();
         let common = common(count);
         let tokens = Tokens::new(&[7; 32], 1);
@@ -195,7 +197,8 @@ async fn carry_out(api: &Api, order: &Order) -> Duration {
         let together = left.min(order.together as u64);
         let mut calls = Vec::with_capacity(order.together);
         for _ in 0..together {
-            let mut call = Box::pin(api.shards.reserve(order.event, UserId(1), one));
+            let actor = Actor { user: UserId(1), role: Role::Customer };
+            let mut call = Box::pin(api.shards.reserve(order.event, actor, Buyer::Account(actor.user), one));
             // What is polled once is on its way.
             let early = futures_lite::future::poll_once(&mut call).await;
             assert!(early.is_none(), "no answer is there before the pump has run");
@@ -209,9 +212,9 @@ async fn carry_out(api: &Api, order: &Order) -> Duration {
     start.elapsed()
 }
 
-fn parts(
+pub(crate) fn parts(
     index: usize,
-    shard: Shard,
+    shard: Shard<Asker>,
     log: Box<dyn Log>,
     ends: MeshEnds,
     common: Arc<Common>,
@@ -225,13 +228,14 @@ fn parts(
         common,
         tokens,
         limits: Limits::default(),
-        patience: Patience::default(),
+        timeouts: Timeouts::default(),
         calls_in_flight_max: CALLS_IN_FLIGHT_DEFAULT,
         batch_max: COMMIT_RECORDS_MAX,
+        pace: Pace::USUAL,
     }
 }
 
-fn common(core_count: usize) -> Arc<Common> {
+pub(crate) fn common(core_count: usize) -> Arc<Common> {
     Arc::new(Common {
         ids: Ids::after(EventId(1000), UserId(1000)),
         passwords: Passwords::start(1).expect("a thread can be had"),

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 use crate::admin;
 use crate::config::{Config, Storage};
 use crate::demo::{self, DemoOptions};
-use crate::front::deadlines::Patience;
+use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
 use crate::mesh::{CALLS_IN_FLIGHT_DEFAULT, CALLS_IN_FLIGHT_MAX, CALLS_IN_FLIGHT_MIN};
 use crate::server::{self, default_shard_count};
@@ -98,7 +98,7 @@ struct ServeOptions {
     limits: LimitOptions,
 
     #[command(flatten)]
-    patience: PatienceOptions,
+    timeouts: TimeoutOptions,
 }
 
 /// How large requests may be.
@@ -119,7 +119,7 @@ struct LimitOptions {
 
 /// How long clients may take.
 #[derive(Debug, Args)]
-struct PatienceOptions {
+struct TimeoutOptions {
     /// Seconds for a request's head, from its first byte [0.1 to 86400]
     #[arg(long, env = "BOXOFFICE_HEAD_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     head_timeout: Duration,
@@ -200,11 +200,11 @@ impl ServeOptions {
                 body_bytes: self.limits.max_body,
                 ..Limits::default()
             },
-            patience: Patience {
-                head: self.patience.head_timeout,
-                body_grace: self.patience.body_grace,
-                idle: self.patience.idle_timeout,
-                stalled: self.patience.stall_timeout,
+            timeouts: Timeouts {
+                head: self.timeouts.head_timeout,
+                body_grace: self.timeouts.body_grace,
+                idle: self.timeouts.idle_timeout,
+                stalled: self.timeouts.stall_timeout,
             },
         }
     }

@@ -1,16 +1,19 @@
-//! The one object through which the API asks shards: typed questions, typed
-//! answers, and no sight of channels.
+//! The one object through which the API asks shards: typed questions and typed answers.
+//! Channels do not show.
+
+mod parts;
 
 use std::future::Future;
 use std::rc::Rc;
 
 use futures_channel::oneshot;
 use shards::command::{
-    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query, RemoveUser,
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query,
+    RemoveUser,
 };
 use shards::ids::{EventId, Quantity, ReservationId, Slot, UserId, Username};
 use shards::outcome::{AccountView, EventView, Outcome, Rejection, ReservationView, Totals, UserView};
-use shards::slots::{shard_of_slot, slot_of_event, slot_of_username};
+use shards::slots::{slot_of_event, slot_of_username};
 
 use crate::mesh::{Mesh, Overloaded};
 use crate::rt;
@@ -20,7 +23,8 @@ use crate::rt;
 pub enum Refused {
     /// By the rules of the domain.
     Rejected(Rejection),
-    /// There was no room to ask: nothing was done.
+    /// There was no room to ask, or owners of slots changed while they were asked: nothing was
+    /// done.
     Overloaded,
 }
 
@@ -61,13 +65,9 @@ impl Shards {
         Shards { mesh }
     }
 
-    /// The shard that owns a slot. The one place that knows.
-    pub fn owner(&self, slot: Slot) -> usize {
-        shard_of_slot(slot, self.mesh.shard_count())
-    }
-
+    /// The shard that owns an event's slot.
     pub fn owner_of_event(&self, event: EventId) -> usize {
-        self.owner(slot_of_event(event))
+        self.mesh.owner(slot_of_event(event))
     }
 
     pub async fn create_user(&self, create: CreateUser) -> Result<Box<AccountView>, Refused> {
@@ -163,10 +163,11 @@ impl Shards {
     pub async fn reserve(
         &self,
         event: EventId,
-        customer: UserId,
+        actor: Actor,
+        buyer: Buyer,
         quantity: Quantity,
     ) -> Result<ReservationView, Refused> {
-        let outcome = self.command(Command::Reserve { event, customer, quantity }).await?;
+        let outcome = self.command(Command::Reserve { event, actor, buyer, quantity }).await?;
         Ok(expect!(Outcome::Reservation, outcome))
     }
 
@@ -226,23 +227,15 @@ impl Shards {
     }
 
     async fn command(&self, command: Command) -> Result<Outcome, Refused> {
-        let shard = self.owner(command.slot());
-        self.mesh.call(shard, Ask::Command(command))?.await.map_err(Refused::Rejected)
+        self.mesh.call(command.slot(), Ask::Command(command))?.await.map_err(Refused::Rejected)
     }
 
     async fn query(&self, slot: Slot, query: Query) -> Result<Outcome, Refused> {
-        self.mesh.call(self.owner(slot), Ask::Query(query))?.await.map_err(Refused::Rejected)
+        self.mesh.call(slot, Ask::Query(query))?.await.map_err(Refused::Rejected)
     }
 
-    /// Asks all shards at once.
+    /// Asks the owners of all slots.
     async fn query_all(&self, query: Query) -> Result<Vec<Outcome>, Refused> {
-        let calls: Result<Vec<_>, Overloaded> = (0..self.mesh.shard_count())
-            .map(|shard| self.mesh.call(shard, Ask::Query(query.clone())))
-            .collect();
-        let mut outcomes = Vec::new();
-        for call in calls? {
-            outcomes.push(call.await.map_err(Refused::Rejected)?);
-        }
-        Ok(outcomes)
+        parts::ask_all(&self.mesh, &query).await
     }
 }

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::front::deadlines::Patience;
+use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
 
 /// Where acknowledged changes go.
@@ -23,7 +23,7 @@ pub(crate) struct Config {
     pub storage: Storage,
     pub demo: bool,
     pub trust_forwarded_for: bool,
-    pub patience: Patience,
+    pub timeouts: Timeouts,
     pub limits: Limits,
     /// Of each core.
     pub calls_in_flight_max: usize,

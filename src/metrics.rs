@@ -61,6 +61,8 @@ pub struct CoreMetrics {
     pub records: Counter,
     /// 1 while the shard's log has no room.
     pub log_full: Counter,
+    /// By which the wall clock differs from the time of this core's records.
+    pub clock_difference_ms: Counter,
 }
 
 #[derive(Debug)]
@@ -127,6 +129,10 @@ impl Metrics {
         page.metric("boxoffice_records_total", "counter", "Records logged.", self.sum(|core| &core.records));
         let full = self.sum(|core| &core.log_full);
         page.metric("boxoffice_logs_full", "gauge", "Shards that change nothing: no room on disk.", full);
+        let off_ms = self.cores.iter().map(|core| core.clock_difference_ms.get()).max().unwrap_or(0);
+        let name = "boxoffice_clock_difference_seconds";
+        page.head(name, "gauge", "Between the wall clock and the times of sales, which follow it slowly.");
+        page.line(format_args!("{name} {}", off_ms as f64 / 1e3));
         if let Some(totals) = totals {
             page.metric("boxoffice_events", "gauge", "Events that are not deleted.", totals.events);
             page.metric("boxoffice_accounts", "gauge", "Accounts.", totals.accounts);

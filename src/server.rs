@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use ::storage::RecoveryError;
 use async_lock::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shards::driver::Pace;
 use shards::ids::EventId;
 use shards::limits::SHARD_COUNT_MAX;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -143,9 +144,10 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
             common: Arc::clone(&common),
             tokens: tokens.clone(),
             limits: config.limits,
-            patience: config.patience,
+            timeouts: config.timeouts,
             calls_in_flight_max: config.calls_in_flight_max,
             batch_max: config.batch_max,
+            pace: Pace::USUAL,
         };
         let part = CorePart { parts, listener, fronts_open: Arc::clone(&fronts_open), report };
         let core = Core::spawn("core", move || part.run());
@@ -275,10 +277,7 @@ impl CorePart {
         let _ = self.report.send(Report::Listens);
         acceptor::run(Rc::clone(&front), listener).await;
 
-        let deadline = Instant::now() + DRAIN_MAX;
-        while front.is_busy() && Instant::now() < deadline {
-            rt::sleep(Duration::from_millis(5)).await;
-        }
+        front.finish(DRAIN_MAX).await;
         // A shard goes on until no front asks it any more.
         front.api.closed.set(true);
         self.fronts_open.fetch_sub(1, Ordering::AcqRel);

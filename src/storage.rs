@@ -12,18 +12,23 @@ use shards::limits::SLOT_COUNT;
 use shards::log::{Log, MemoryLog};
 use shards::record::SlotHead;
 use shards::shard::Shard;
+use shards::slots::Owners;
 use shards::state::ShardState;
 use storage::{DirectoryLock, Progress, RecoveryError};
 
 use crate::config::Storage;
+use crate::mesh::Asker;
 use crate::random;
 
 /// Quicker recoveries are over before anyone has read a progress bar.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
+/// A shard and what makes it durable.
+pub(crate) type ShardWithLog = (Shard<Asker>, Box<dyn Log>);
+
 /// Shards with their logs, ready to be moved to their cores.
 pub(crate) struct Opened {
-    pub shards: Vec<(Shard, Box<dyn Log>)>,
+    pub shards: Vec<ShardWithLog>,
     pub cluster: u64,
     pub highest_event: EventId,
     pub highest_user: UserId,
@@ -59,9 +64,12 @@ fn open_directory(directory: &Path, shard_count: usize) -> Result<Opened, Recove
         }
         recovery.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;
-    let boxed = |(shard, log)| -> (Shard, Box<dyn Log>) { (shard, Box::new(log)) };
+    let shards = recovered.shards.into_iter().map(|(state, log)| {
+        let log: Box<dyn Log> = Box::new(log);
+        (Shard::new(state, &recovered.heads, recovered.epoch), log)
+    });
     Ok(Opened {
-        shards: recovered.shards.into_iter().map(boxed).collect(),
+        shards: shards.collect(),
         cluster: recovered.cluster,
         highest_event: recovered.highest_event,
         highest_user: recovered.highest_user,
@@ -97,13 +105,14 @@ fn show_progress(progress: &Progress, is_finished: impl Fn() -> bool) {
 
 fn open_memory(shard_count: usize) -> Opened {
     let cluster = random::u64();
-    let shard = || {
-        let heads = Box::new([SlotHead::empty(cluster); SLOT_COUNT]);
+    let heads = Box::new([SlotHead::empty(cluster); SLOT_COUNT]);
+    let owners = Owners::by_modulo(shard_count);
+    let shard = |index| {
         let log: Box<dyn Log> = Box::new(MemoryLog);
-        (Shard::new(ShardState::default(), heads, Epoch(1)), log)
+        (Shard::new(ShardState::owning(owners.slots_of(index)), &heads, Epoch(1)), log)
     };
     Opened {
-        shards: (0..shard_count).map(|_| shard()).collect(),
+        shards: (0..shard_count).map(shard).collect(),
         cluster,
         highest_event: EventId(0),
         highest_user: UserId(0),

@@ -18,11 +18,13 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shards::command::{Command as Ask, CreateEvent, EventName, Query};
-use shards::ids::{EventId, Quantity, Quota, Timestamp, UserId};
+use shards::clock::Now;
+use shards::command::{Actor, Ask, Buyer, Command as Change, CreateEvent, EventName, Query};
+use shards::ids::{EventId, Quantity, Quota, Role, Timestamp, UserId};
 use shards::log::Log;
 use shards::outcome::Outcome;
 use shards::replay::Mark;
+use shards::shard::Shard;
 use storage::{LogFile, MarkFile, Progress, SqliteLog, Synchronous};
 use support::Evidence;
 use support::crowd::{CLIENTS, Crowd};
@@ -273,7 +275,8 @@ const SALES: u64 = 200;
 fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     let data = disk.root.join(name);
     let mut recovered = storage::open(&data, 1, &Progress::default()).expect("a new directory");
-    let (mut shard, log) = recovered.shards.pop().expect("one shard");
+    let (state, log) = recovered.shards.pop().expect("one shard");
+    let mut shard: Shard<()> = Shard::new(state, &recovered.heads, recovered.epoch);
     drop(log);
     let path = data.join("shard-00.sqlite");
     let file = LogFile::open(&path, synchronous).expect("it was just made");
@@ -287,10 +290,12 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
         quota: Quota::new(SALES).expect("a quota"),
     };
     let quantity = Quantity::new(1).expect("a quantity");
-    let sales = (0..SALES).map(|_| Ask::Reserve { event, customer: UserId(2), quantity });
-    for ask in [Ask::CreateEvent(Box::new(create))].into_iter().chain(sales) {
-        shard.command(Timestamp(1), ask).reply.expect("there is room");
-        let batch = shard.begin_commit().expect("a record");
+    let actor = Actor { user: UserId(2), role: Role::Customer };
+    let buyer = Buyer::Account(actor.user);
+    let sales = (0..SALES).map(|_| Change::Reserve { event, actor, buyer, quantity });
+    for change in [Change::CreateEvent(Box::new(create))].into_iter().chain(sales) {
+        shard.take_in(Now::at(Timestamp(1)), Ask::Command(change), ());
+        let batch = shard.begin_commit().expect("there are tickets left");
         log.append(&batch.entries).expect("the power is on");
         shard.finish_commit(batch);
     }
@@ -298,7 +303,7 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     drop((log, recovered));
     disk.power_on();
     match storage::open(&data, 1, &Progress::default()) {
-        Ok(recovered) => match recovered.shards[0].0.query(&Query::Event { event }).reply {
+        Ok(recovered) => match recovered.shards[0].0.query(Now::at(Timestamp(1)), &Query::Event { event }) {
             Ok(Outcome::Event(seen)) => seen.reserved.into(),
             _ => 0,
         },

@@ -332,7 +332,7 @@ fn who_is_told_to_go_can_read_it() {
 #[test]
 fn of_a_crowd_that_is_turned_away_few_are_listened_to() {
     const CROWD: usize = 300;
-    /// `TURNED_AWAY_MAX` of the one core.
+    /// `LINGERING_MAX` of the one core.
     const LISTENED_TO: usize = 64;
     let arguments = ["--storage", "memory", "--shards", "1", "--max-connections", "1"];
     let server = Server::start(Path::new("."), &arguments);

@@ -16,12 +16,13 @@ use boxoffice::front::http::parse::{Limits, Method, Parser, Progress, Request};
 use boxoffice::front::http::write::Response;
 use boxoffice::front::router::{Routed, find};
 use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main};
+use shards::clock::Now;
 use shards::command::Ask;
-use shards::desk::Desk;
 use shards::ids::Timestamp;
 use shards::log::{Log, MemoryLog};
 use shards::outcome::ReservationView;
 use shards::record::Entry;
+use shards::shard::Shard;
 use storage::Synchronous;
 use tempfile::TempDir;
 
@@ -102,45 +103,45 @@ fn json(request: Request<'static>) -> Request<'static> {
     request
 }
 
-fn asked() -> (Desk<u32>, Vec<Ask>) {
-    let mut desk = Desk::new(support::shard_with_events(way::EVENTS));
+fn asked() -> (Shard<u32>, Vec<Ask>) {
+    let mut shard = support::shard_with_events(way::EVENTS);
     let ask = |index| Ask::Command(support::reservation(index, way::EVENTS));
-    desk.take_in(Timestamp(2000), ask(0), 0);
-    (desk, (0..RESERVATIONS as u32).map(ask).collect())
+    shard.take_in(Now::at(Timestamp(2000)), ask(0), 0);
+    (shard, (0..RESERVATIONS as u32).map(ask).collect())
 }
 
 // Decided, applied, encoded, and given a checksum.
 #[library_benchmark]
 #[bench::take_in(asked())]
-fn desk((mut desk, asks): (Desk<u32>, Vec<Ask>)) -> Desk<u32> {
+fn shard((mut shard, asks): (Shard<u32>, Vec<Ask>)) -> Shard<u32> {
     for ask in asks {
-        desk.take_in(Timestamp(2000), black_box(ask), 0);
+        shard.take_in(Now::at(Timestamp(2000)), black_box(ask), 0);
     }
-    desk
+    shard
 }
 
-fn full_desk() -> Desk<u32> {
-    let (mut desk, asks) = asked();
+fn full_shard() -> Shard<u32> {
+    let (mut shard, asks) = asked();
     for ask in asks {
-        desk.take_in(Timestamp(2000), ask, 0);
+        shard.take_in(Now::at(Timestamp(2000)), ask, 0);
     }
-    desk
+    shard
 }
 
 #[library_benchmark]
-#[bench::after_commit(full_desk())]
-fn answer(mut desk: Desk<u32>) -> Desk<u32> {
-    let batch = desk.begin_commit().expect("the batch has records");
+#[bench::after_commit(full_shard())]
+fn answer(mut shard: Shard<u32>) -> Shard<u32> {
+    let batch = shard.begin_commit().expect("the batch has records");
     MemoryLog.append(black_box(&batch.entries)).expect("memory takes everything");
-    desk.finish_commit(batch);
-    while let Some(answer) = desk.next_answer() {
+    shard.finish_commit(batch);
+    while let Some(answer) = shard.next_release() {
         drop(black_box(answer));
     }
-    desk
+    shard
 }
 
 fn entries() -> Vec<Entry> {
-    full_desk().begin_commit().expect("the batch has records").entries
+    full_shard().begin_commit().expect("the batch has records").entries
 }
 
 #[library_benchmark]
@@ -197,7 +198,7 @@ fn write(response: Response) {
 
 library_benchmark_group!(
     name = reservation,
-    benchmarks = [whole, parse, route, authenticate, json, desk, encode, sqlite, answer, respond, write]
+    benchmarks = [whole, parse, route, authenticate, json, shard, encode, sqlite, answer, respond, write]
 );
 
 main!(

@@ -4,14 +4,17 @@
 use std::path::PathBuf;
 
 use boxoffice::front::auth::Tokens;
+use boxoffice::front::http::parse::Version;
 use boxoffice::front::http::write::{Envelope, RequestId};
-use shards::command::{Command, CreateEvent, CreateUser, EventName};
+use shards::clock::Now;
+use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, CreateUser, EventName};
 use shards::ids::{Epoch, EventId, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use shards::limits::{QUOTA_MAX, SLOT_COUNT};
 use shards::outcome::{ReservationStatus, ReservationView};
 use shards::record::SlotHead;
 use shards::replay::Mark;
-use shards::shard::Shard;
+use shards::shard::{Release, Shard};
+use shards::slots::SlotSet;
 use shards::state::ShardState;
 use storage::{FileHeader, LogFile, MarkFile, SqliteLog, Synchronous};
 use tempfile::TempDir;
@@ -45,9 +48,9 @@ pub(crate) fn request(tokens: &Tokens) -> String {
 }
 
 /// A shard that owns every slot, with events 1, 2, 3... of the largest quota, and a customer's account.
-pub(crate) fn shard_with_events(event_count: u32) -> Shard {
+pub(crate) fn shard_with_events<A: Default>(event_count: u32) -> Shard<A> {
     let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
-    let mut shard = Shard::new(ShardState::default(), heads, Epoch(1));
+    let mut shard = Shard::new(ShardState::owning(SlotSet::all()), &heads, Epoch(1));
     let account = Command::CreateUser(Box::new(CreateUser {
         id: CUSTOMER,
         username: username(),
@@ -56,10 +59,13 @@ pub(crate) fn shard_with_events(event_count: u32) -> Shard {
         token_version: TOKEN_VERSION,
     }));
     for command in (1..=event_count).map(creation).chain([account]) {
-        shard.command(Timestamp(1000), command).reply.expect("the id is fresh");
+        shard.take_in(Now::at(Timestamp(1000)), Ask::Command(command), A::default());
     }
     let batch = shard.begin_commit().expect("the batch has records");
     shard.finish_commit(batch);
+    while let Some(release) = shard.next_release() {
+        assert!(matches!(release, Release::Answer(_, Ok(_))), "the ids are fresh");
+    }
     shard
 }
 
@@ -74,9 +80,11 @@ pub(crate) fn creation(event: u32) -> Command {
 
 /// The `index`th reservation: events in turn, customers spread.
 pub(crate) fn reservation(index: u32, event_count: u32) -> Command {
+    let customer = UserId(1 + index.wrapping_mul(2_654_435_761) % CUSTOMER_COUNT);
     Command::Reserve {
         event: EventId(1 + index % event_count),
-        customer: UserId(1 + index.wrapping_mul(2_654_435_761) % CUSTOMER_COUNT),
+        actor: Actor { user: customer, role: Role::Customer },
+        buyer: Buyer::Account(customer),
         quantity: Quantity::new(1).expect("one ticket"),
     }
 }
@@ -85,7 +93,7 @@ pub(crate) fn reservation(index: u32, event_count: u32) -> Command {
 pub(crate) fn view() -> ReservationView {
     ReservationView {
         id: ReservationId { event: EventId(1), number: 1234 },
-        customer: CUSTOMER,
+        buyer: Buyer::Account(CUSTOMER),
         quantity: 1,
         status: ReservationStatus::Confirmed,
         created_at: Timestamp(1_800_000_000_000),
@@ -98,7 +106,7 @@ pub(crate) const ENVELOPE: Envelope<'static> = Envelope {
     request_id: &RequestId::Made { core: 0x0123_abcd, number: 0x1234 },
     date: "Sun, 06 Nov 1994 08:49:37 GMT",
     close: false,
-    announce_keep_alive: false,
+    version: Version::Http11,
     omit_body: false,
 };
 

@@ -6,11 +6,13 @@
 
 use std::time::{Duration, Instant};
 
-use shards::command::{Command, CreateEvent, EventName};
-use shards::ids::{Epoch, EventId, Quantity, Quota, Timestamp, UserId};
+use shards::clock::Now;
+use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, EventName};
+use shards::ids::{Epoch, EventId, Quantity, Quota, Role, Timestamp, UserId};
 use shards::limits::{QUOTA_MAX, SLOT_COUNT};
 use shards::record::SlotHead;
-use shards::shard::Shard;
+use shards::shard::{Release, Shard};
+use shards::slots::SlotSet;
 use shards::state::ShardState;
 
 #[global_allocator]
@@ -42,9 +44,9 @@ fn main() {
 
 fn fill(events: u32, customers: u32, reservations: u32) {
     let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
-    let mut shard = Shard::new(ShardState::default(), heads, Epoch(1));
+    let mut shard = Shard::new(ShardState::owning(SlotSet::all()), &heads, Epoch(1));
     for event in 1..=events {
-        shard.command(Timestamp(1000), creation(event)).reply.expect("the id is fresh");
+        shard.take_in(Now::at(Timestamp(1000)), Ask::Command(creation(event)), ());
     }
     commit(&mut shard);
 
@@ -52,10 +54,8 @@ fn fill(events: u32, customers: u32, reservations: u32) {
     let mut longest = Duration::ZERO;
     for index in 0..reservations {
         let began = Instant::now();
-        shard
-            .command(Timestamp(2000), reservation(index, events, customers))
-            .reply
-            .expect("tickets are left");
+        let ask = Ask::Command(reservation(index, events, customers));
+        shard.take_in(Now::at(Timestamp(2000)), ask, ());
         longest = longest.max(began.elapsed());
         if index % BATCH == BATCH - 1 {
             commit(&mut shard);
@@ -70,9 +70,12 @@ fn fill(events: u32, customers: u32, reservations: u32) {
     );
 }
 
-fn commit(shard: &mut Shard) {
+fn commit(shard: &mut Shard<()>) {
     let batch = shard.begin_commit().expect("the batch has records");
     shard.finish_commit(batch);
+    while let Some(release) = shard.next_release() {
+        assert!(matches!(release, Release::Answer((), Ok(_))), "ids are fresh, and tickets are left");
+    }
 }
 
 fn creation(event: u32) -> Command {
@@ -88,9 +91,11 @@ fn creation(event: u32) -> Command {
 fn reservation(index: u32, events: u32, customers: u32) -> Command {
     let spread = u64::from(index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let spread = (spread ^ (spread >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
+    let customer = UserId(1 + spread as u32 % customers);
     Command::Reserve {
         event: EventId(1 + index % events),
-        customer: UserId(1 + spread as u32 % customers),
+        actor: Actor { user: customer, role: Role::Customer },
+        buyer: Buyer::Account(customer),
         quantity: Quantity::new(1).expect("one ticket"),
     }
 }

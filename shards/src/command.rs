@@ -4,7 +4,8 @@
 //! role may do it at all is decided before; what depends on who owns the thing
 //! asked for is decided by the shard that has it.
 
-use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
+use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, Slot, UserId, Username};
+use crate::slots::{slot_of_event, slot_of_username};
 
 /// What is asked of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,11 +14,17 @@ pub enum Ask {
     Query(Query),
 }
 
-/// Who asks.
+/// Who acts, or asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Actor {
     pub user: UserId,
     pub role: Role,
+}
+
+/// Whom tickets are for, which may be another than who acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Buyer {
+    Account(UserId),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +44,8 @@ pub enum Command {
     },
     Reserve {
         event: EventId,
-        customer: UserId,
+        actor: Actor,
+        buyer: Buyer,
         quantity: Quantity,
     },
     Cancel {
@@ -182,8 +190,7 @@ pub enum Query {
 
 impl Command {
     /// The slot that this command changes.
-    pub fn slot(&self) -> crate::ids::Slot {
-        use crate::slots::{slot_of_event, slot_of_username};
+    pub fn slot(&self) -> Slot {
         match self {
             Command::CreateUser(create) => slot_of_username(&create.username),
             Command::ChangePassword(change) => slot_of_username(&change.username),
@@ -193,6 +200,34 @@ impl Command {
             Command::EditEvent(edit) => slot_of_event(edit.event),
             Command::DeleteEvent { event, .. } | Command::Reserve { event, .. } => slot_of_event(*event),
             Command::Cancel { reservation, .. } => slot_of_event(reservation.event),
+        }
+    }
+}
+
+impl Query {
+    /// The slot that this query is about; `None` for one over all slots, of which each shard answers a part.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Query::Account { username } | Query::TokenStands { username, .. } => {
+                Some(slot_of_username(username))
+            }
+            Query::Event { event } | Query::EventReservations { event, .. } => Some(slot_of_event(*event)),
+            Query::Reservation { reservation, .. } => Some(slot_of_event(reservation.event)),
+            Query::AccountOf { .. }
+            | Query::Users { .. }
+            | Query::Events { .. }
+            | Query::CustomerReservations { .. }
+            | Query::Totals => None,
+        }
+    }
+}
+
+impl Ask {
+    /// See [`Command::slot`] and [`Query::slot`].
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Ask::Command(command) => Some(command.slot()),
+            Ask::Query(query) => query.slot(),
         }
     }
 }

@@ -4,8 +4,9 @@
 //! Knows no network, no async runtime and no file. A [`shard::Shard`] is driven by
 //! whoever owns it, one call at a time, from one thread.
 
+pub mod clock;
 pub mod command;
-pub mod desk;
+pub mod driver;
 pub mod ids;
 pub mod limits;
 pub mod log;

@@ -6,6 +6,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::command::Buyer;
 use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
 
 pub type Reply = Result<Outcome, Rejection>;
@@ -65,7 +66,7 @@ pub struct EventView {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReservationView {
     pub id: ReservationId,
-    pub customer: UserId,
+    pub buyer: Buyer,
     pub quantity: u32,
     pub status: ReservationStatus,
     pub created_at: Timestamp,
@@ -114,4 +115,6 @@ pub enum Rejection {
     ReservationNotFound,
     /// The log has no room for any change.
     LogFull,
+    /// The slot has another owner: nothing was done here.
+    Elsewhere,
 }

@@ -1,4 +1,4 @@
-//! Slots: the stable hash that gives each event, account and user its slot, and sets of slots.
+//! Where a thing lives: a stable hash to a slot, and the owner of each slot.
 //!
 //! The hash is written into every log for ever: it may not change.
 
@@ -7,7 +7,7 @@ use std::fmt;
 use twox_hash::XxHash3_64;
 
 use crate::ids::{EventId, Slot, UserId, Username};
-use crate::limits::SLOT_COUNT;
+use crate::limits::{SHARD_COUNT_MAX, SLOT_COUNT};
 
 /// The slot of an event and of all its reservations.
 pub fn slot_of_event(event: EventId) -> Slot {
@@ -25,7 +25,8 @@ pub fn slot_of_username(username: &Username) -> Slot {
     slot_of_bytes(username.as_str().as_bytes())
 }
 
-/// The index of the shard that owns a slot among `shard_count` shards.
+/// The shard to which a start with `shard_count` shards gives a slot. Used where files are
+/// recovered and where [`Owners`] is made; afterwards the owner of a slot is asked of that table.
 pub fn shard_of_slot(slot: Slot, shard_count: usize) -> usize {
     slot.index() % shard_count
 }
@@ -35,56 +36,83 @@ fn slot_of_bytes(bytes: &[u8]) -> Slot {
     Slot(XxHash3_64::oneshot_with_seed(0, bytes).to_le_bytes()[0])
 }
 
-/// A set of slots, in 32 bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub struct SlotSet {
-    words: [u64; SLOT_COUNT / 64],
+/// The owner of each slot: the index of a shard, and of the core that it runs on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owners {
+    of: [u8; SLOT_COUNT],
 }
 
+impl Owners {
+    /// The owners after a start with `shard_count` shards.
+    pub fn by_modulo(shard_count: usize) -> Owners {
+        const _: () = assert!(SHARD_COUNT_MAX <= u8::MAX as usize, "a shard's index fits one byte");
+        assert!((1..=SHARD_COUNT_MAX).contains(&shard_count), "{shard_count} shards");
+        let of = std::array::from_fn(|slot| shard_of_slot(Slot(slot as u8), shard_count) as u8);
+        Owners { of }
+    }
+
+    pub fn of(&self, slot: Slot) -> usize {
+        usize::from(self.of[slot.index()])
+    }
+
+    pub fn slots_of(&self, owner: usize) -> SlotSet {
+        SlotSet::all().iter().filter(|&slot| self.of(slot) == owner).collect()
+    }
+
+    /// Each owner of at least one slot, once, in ascending order.
+    pub fn distinct(&self) -> impl Iterator<Item = usize> {
+        let mut owns = [false; u8::MAX as usize + 1];
+        self.of.iter().for_each(|&owner| owns[usize::from(owner)] = true);
+        owns.into_iter().enumerate().filter_map(|(owner, owns)| owns.then_some(owner))
+    }
+}
+
+/// A set of slots: one bit for each of the 256.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct SlotSet([u64; SLOT_COUNT / 64]);
+
 impl SlotSet {
-    pub const EMPTY: SlotSet = SlotSet { words: [0; SLOT_COUNT / 64] };
+    pub const EMPTY: SlotSet = SlotSet([0; SLOT_COUNT / 64]);
+
+    pub fn all() -> SlotSet {
+        SlotSet([u64::MAX; SLOT_COUNT / 64])
+    }
 
     pub fn insert(&mut self, slot: Slot) {
-        self.words[slot.index() / 64] |= 1 << (slot.index() % 64);
+        self.0[slot.index() / 64] |= 1 << (slot.index() % 64);
     }
 
     pub fn remove(&mut self, slot: Slot) {
-        self.words[slot.index() / 64] &= !(1 << (slot.index() % 64));
+        self.0[slot.index() / 64] &= !(1 << (slot.index() % 64));
     }
 
     pub fn contains(&self, slot: Slot) -> bool {
-        self.words[slot.index() / 64] & (1 << (slot.index() % 64)) != 0
-    }
-
-    pub fn is_empty(&self) -> bool {
-        *self == SlotSet::EMPTY
-    }
-
-    /// Whether all slots are in it.
-    pub fn is_full(&self) -> bool {
-        self.words.iter().all(|&word| word == u64::MAX)
-    }
-
-    pub fn is_disjoint(&self, other: &SlotSet) -> bool {
-        self.words.iter().zip(&other.words).all(|(one, other)| one & other == 0)
+        self.0[slot.index() / 64] & 1 << (slot.index() % 64) != 0
     }
 
     #[must_use]
-    pub fn union(mut self, other: &SlotSet) -> SlotSet {
-        self.words.iter_mut().zip(&other.words).for_each(|(word, other)| *word |= other);
-        self
+    pub fn union(&self, other: &SlotSet) -> SlotSet {
+        SlotSet(std::array::from_fn(|word| self.0[word] | other.0[word]))
     }
 
-    /// Ascending.
-    pub fn iter(&self) -> impl Iterator<Item = Slot> + use<> {
-        let set = *self;
-        (0..=u8::MAX).map(Slot).filter(move |&slot| set.contains(slot))
+    pub fn is_disjoint(&self, other: &SlotSet) -> bool {
+        self.0.iter().zip(&other.0).all(|(mine, its)| mine & its == 0)
+    }
+
+    /// Whether every slot is in it.
+    pub fn is_full(&self) -> bool {
+        *self == SlotSet::all()
+    }
+
+    /// In ascending order.
+    pub fn iter(self) -> impl Iterator<Item = Slot> {
+        (0..=u8::MAX).map(Slot).filter(move |&slot| self.contains(slot))
     }
 }
 
 impl FromIterator<Slot> for SlotSet {
     fn from_iter<I: IntoIterator<Item = Slot>>(slots: I) -> SlotSet {
-        let mut set = SlotSet::EMPTY;
+        let mut set = SlotSet::default();
         slots.into_iter().for_each(|slot| set.insert(slot));
         set
     }
@@ -111,22 +139,45 @@ mod tests {
     }
 
     #[test]
-    fn a_set_has_what_was_inserted() {
-        let some: SlotSet = [0, 63, 64, 255].map(Slot).into_iter().collect();
-        assert_eq!(some.iter().map(|slot| slot.0).collect::<Vec<_>>(), [0, 63, 64, 255]);
-        assert!(some.contains(Slot(64)) && !some.contains(Slot(65)));
-        let mut rest = SlotSet::EMPTY;
-        (0..=u8::MAX).map(Slot).filter(|&slot| !some.contains(slot)).for_each(|slot| rest.insert(slot));
-        assert!(some.is_disjoint(&rest) && some.union(&rest).is_full() && !rest.is_full());
-        rest.insert(Slot(0));
-        assert!(!some.is_disjoint(&rest));
-        rest.remove(Slot(0));
-        assert!(some.is_disjoint(&rest) && SlotSet::EMPTY.is_empty() && !some.is_empty());
-    }
-
-    #[test]
     fn the_four_events_of_the_demonstration_split_two_and_two() {
         let shards = [1, 2, 3, 4].map(|id| shard_of_slot(slot_of_event(EventId(id)), 2));
         assert_eq!(shards.iter().filter(|&&shard| shard == 0).count(), 2, "{shards:?}");
+    }
+
+    #[test]
+    fn every_slot_has_one_owner() {
+        for shard_count in 1..=SHARD_COUNT_MAX {
+            let owners = Owners::by_modulo(shard_count);
+            assert_eq!(owners.distinct().collect::<Vec<_>>(), (0..shard_count).collect::<Vec<_>>());
+            let mut covered = SlotSet::default();
+            for owner in owners.distinct() {
+                let slots = owners.slots_of(owner);
+                assert!(slots.iter().all(|slot| owners.of(slot) == owner));
+                assert!(slots.is_disjoint(&covered), "{shard_count} shards: a slot has two owners");
+                covered = covered.union(&slots);
+            }
+            assert!(covered.is_full(), "{shard_count} shards: a slot has no owner");
+        }
+    }
+
+    #[test]
+    fn a_set_has_what_was_inserted() {
+        let slots = [0, 1, 63, 64, 127, 128, 200, 255].map(Slot);
+        let set: SlotSet = slots.into_iter().collect();
+        assert_eq!(set.iter().collect::<Vec<_>>(), slots);
+        assert!(slots.iter().all(|&slot| set.contains(slot)) && !set.contains(Slot(2)));
+        let others: SlotSet = SlotSet::all().iter().filter(|&slot| !set.contains(slot)).collect();
+        assert!(set.is_disjoint(&others) && !set.is_disjoint(&set));
+        assert!(set.union(&others).is_full());
+        let mut rest = others;
+        rest.insert(Slot(0));
+        assert!(!rest.is_disjoint(&set));
+        rest.remove(Slot(0));
+        assert_eq!(rest, others);
+        // One missing is not full, whichever it is.
+        for missing in SlotSet::all().iter() {
+            let rest: SlotSet = SlotSet::all().iter().filter(|&slot| slot != missing).collect();
+            assert!(!rest.is_full(), "without slot {missing}");
+        }
     }
 }

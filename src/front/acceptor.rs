@@ -10,33 +10,34 @@ use super::connection::{self, Front};
 use crate::rt;
 use crate::rt::net::Listener;
 
-/// Between tries when the process has no descriptor left: some connection will end.
+/// The time between tries when the process has no descriptor left: some connection will end.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// How often the acceptor looks whether the server drains.
-const WATCH: Duration = Duration::from_millis(100);
+/// How often the acceptor checks whether the server drains.
+const DRAIN_CHECK: Duration = Duration::from_millis(100);
 
-/// How often, once it does, whether anyone has come.
+/// How long, once the server drains, it waits for a connection at a time.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
-/// Nobody came for so long: the queue of waiting connections is empty.
+/// When nobody has come for this long, the queue of waiting connections is empty.
 const QUIET: Duration = Duration::from_millis(60);
 
-/// A server that drains accepts for so long at most: clients who connect again as soon as
-/// they are turned away would else keep it from ending.
+/// A draining server accepts for this long at most. Without a bound, clients that connect again
+/// as soon as they are rejected would keep it from ending.
 const DRAIN_ACCEPT_MAX: Duration = Duration::from_millis(500);
 
-/// Accepts until the server drains and nobody waits any more; then the listener is closed.
+/// Accepts until the server drains and no connection waits any more; then closes the listener.
 pub async fn run(front: Rc<Front>, listener: Listener) {
     let mut quiet = Duration::ZERO;
     let mut drains_since = None;
     while quiet < QUIET && drains_since.is_none_or(|since: Instant| since.elapsed() < DRAIN_ACCEPT_MAX) {
-        if front.is_draining() {
-            drains_since.get_or_insert_with(Instant::now);
+        if front.is_draining() && drains_since.is_none() {
+            drains_since = Some(Instant::now());
+            front.wake_streams();
         }
-        let patience = if drains_since.is_some() { DRAIN_POLL } else { WATCH };
+        let wait = if drains_since.is_some() { DRAIN_POLL } else { DRAIN_CHECK };
         let accepted = future::or(async { Some(listener.accept().await) }, async {
-            rt::sleep(patience).await;
+            rt::sleep(wait).await;
             None
         });
         match accepted.await {
@@ -44,7 +45,7 @@ pub async fn run(front: Rc<Front>, listener: Listener) {
                 quiet = Duration::ZERO;
                 match Place::take(&front.api.common) {
                     Some(place) => rt::spawn(connection::serve(Rc::clone(&front), stream, place)),
-                    None => rt::spawn(connection::turn_away(Rc::clone(&front), stream)),
+                    None => rt::spawn(connection::reject(Rc::clone(&front), stream)),
                 }
             }
             Some(Err(error)) => {

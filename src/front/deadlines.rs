@@ -1,13 +1,13 @@
-//! Ends connections whose clients take too long: one sweep a core for all of
-//! them, and no timer for each.
+//! Ends connections whose clients take too long: one sweep a core for all of them, and no timer
+//! for each.
 //!
-//! A deadline is a cell that the connection sets as it goes; the sweep looks at
-//! each a few times a second. One that is past wakes the connection when it
-//! reads, and shuts down the socket when it writes: who sends too slowly can
-//! still be told so, who does not read cannot.
+//! A deadline is a cell that the connection sets as it goes; the sweep looks at each of them a few
+//! times a second. A deadline that is past wakes the connection if it reads, and shuts down the
+//! socket if it writes: a client that sends too slowly can still be told so, one that does not
+//! read cannot.
 //!
-//! The socket of a late sender is left as it is, since the kernel would answer
-//! what comes on one that is shut down with a reset, which may overtake the 408.
+//! The socket of a late sender is left as it is, since the kernel would answer what comes on one
+//! that is shut down with a reset, which may overtake the 408.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -21,10 +21,10 @@ use crate::rt::net::Closer;
 
 /// How long clients may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
+pub struct Timeouts {
     /// For a whole head, from its first byte: browsers need one segment.
     pub head: Duration,
-    /// Before the pace of a body is looked at: a slow start is no attack.
+    /// Before the pace of a body is measured: a slow start is no attack.
     pub body_grace: Duration,
     /// Between requests: proxies keep connections for a minute or so.
     pub idle: Duration,
@@ -32,12 +32,12 @@ pub struct Patience {
     pub stalled: Duration,
 }
 
-/// What a body has to keep up after its grace: a modem does.
+/// The pace that a body has to keep after its grace: a modem does.
 pub const BODY_BYTES_PER_SECOND: u64 = 1024;
 
-impl Default for Patience {
-    fn default() -> Patience {
-        Patience {
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts {
             head: Duration::from_secs(10),
             body_grace: Duration::from_secs(5),
             idle: Duration::from_secs(60),
@@ -46,8 +46,8 @@ impl Default for Patience {
     }
 }
 
-/// Between two sweeps: a deadline is met this much late at most, which is a
-/// hundredth of the shortest, and the sweep of ten thousand costs some 0.01 % of a core.
+/// The time between two sweeps: a deadline is met this much late at most, which is a hundredth of
+/// the shortest, and the sweep of ten thousand connections costs some 0.01 % of a core.
 const SWEEP: Duration = Duration::from_millis(100);
 
 /// A moment, in sweeps since the start.
@@ -67,16 +67,16 @@ impl Tick {
 #[derive(Default)]
 pub struct Deadlines {
     now: Cell<Tick>,
-    watched: RefCell<Slab<Rc<Entry>>>,
+    entries: RefCell<Slab<Rc<Entry>>>,
 }
 
 struct Entry {
     closer: Closer,
     due: Cell<Tick>,
-    /// What it waits for is the client's reading, not its sending.
+    /// The connection waits for the client to read, not to send.
     writing: Cell<bool>,
     expired: Cell<bool>,
-    /// Who waits in a read.
+    /// The task that waits in a read.
     waiter: Cell<Option<Waker>>,
 }
 
@@ -97,7 +97,7 @@ impl Deadlines {
             rt::sleep(SWEEP).await;
             let now = Tick(self.now.get().0 + 1);
             self.now.set(now);
-            for (_, entry) in self.watched.borrow().iter() {
+            for (_, entry) in self.entries.borrow().iter() {
                 if entry.due.get() < now {
                     entry.due.set(Tick::NEVER);
                     entry.expired.set(true);
@@ -107,9 +107,8 @@ impl Deadlines {
         }
     }
 
-    /// Watches a connection until what this returns is dropped, which has to be
-    /// before the connection is.
-    pub fn watch(self: &Rc<Self>, closer: Closer) -> Watch {
+    /// The deadline of a connection. It has to be dropped before the connection is.
+    pub fn deadline(self: &Rc<Self>, closer: Closer) -> Deadline {
         let entry = Rc::new(Entry {
             closer,
             due: Cell::new(Tick::NEVER),
@@ -117,19 +116,19 @@ impl Deadlines {
             expired: Cell::new(false),
             waiter: Cell::new(None),
         });
-        let key = self.watched.borrow_mut().insert(Rc::clone(&entry));
-        Watch { deadlines: Rc::clone(self), entry, key }
+        let key = self.entries.borrow_mut().insert(Rc::clone(&entry));
+        Deadline { deadlines: Rc::clone(self), entry, key }
     }
 }
 
 /// One connection's deadline.
-pub struct Watch {
+pub struct Deadline {
     deadlines: Rc<Deadlines>,
     entry: Rc<Entry>,
     key: usize,
 }
 
-impl Watch {
+impl Deadline {
     pub fn now(&self) -> Tick {
         self.deadlines.now.get()
     }
@@ -147,8 +146,8 @@ impl Watch {
         self.entry.due.set(due);
     }
 
-    /// What comes next is the server's own affair, however late what came before was.
-    pub fn without_end(&self) {
+    /// Sets no deadline: the connection waits for the server, not for its client.
+    pub fn clear(&self) {
         self.entry.due.set(Tick::NEVER);
     }
 
@@ -157,7 +156,7 @@ impl Watch {
     }
 
     /// Ready when the time to read is over.
-    pub fn poll_expired(&self, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_expired(&self, context: &Context<'_>) -> Poll<()> {
         if self.has_expired() {
             return Poll::Ready(());
         }
@@ -166,8 +165,8 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for Deadline {
     fn drop(&mut self) {
-        self.deadlines.watched.borrow_mut().remove(self.key);
+        self.deadlines.entries.borrow_mut().remove(self.key);
     }
 }

@@ -362,6 +362,8 @@ impl From<Rejection> for Problem {
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
             Rejection::LogFull => Problem::unavailable(Kind::LogFull),
+            // The slot moved while the request was on its way.
+            Rejection::Elsewhere => Problem::unavailable(Kind::Overloaded),
         }
     }
 }

@@ -150,6 +150,12 @@ impl Stream {
         self.socket.poll_readable(context)
     }
 
+    /// Ready when the client has ended its side or is gone, however much of what it sent before is
+    /// still unread. For one task at a time, which does not wait to read.
+    pub fn poll_ended(&self, context: &Context<'_>) -> Poll<()> {
+        self.socket.poll_ended(context)
+    }
+
     /// Appends what has come to `buffer`, as much as it has room for: how many bytes, 0 when the
     /// client has ended its side.
     ///

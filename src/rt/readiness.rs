@@ -171,6 +171,15 @@ impl Watched {
         self.sides.read.poll(context)
     }
 
+    /// Ready when the other end has closed its side, or there is an error.
+    pub(super) fn poll_ended(&self, context: &Context<'_>) -> Poll<()> {
+        if self.sides.ended.get() {
+            return Poll::Ready(());
+        }
+        self.sides.read.waiter.set(Some(context.waker().clone()));
+        Poll::Pending
+    }
+
     pub(super) fn poll_writable(&self, context: &Context<'_>) -> Poll<()> {
         self.sides.write.poll(context)
     }

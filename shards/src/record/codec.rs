@@ -6,6 +6,7 @@ use super::body::{Body, number_of_role, role_of_number};
 use super::{
     EventCreated, EventEdited, Kind, PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved,
 };
+use crate::command::Buyer;
 use crate::ids::{EventId, ReservationId, Role, UserId, Username, UsernameError};
 
 /// A record's columns. What a kind has no use for is 0 or empty.
@@ -55,11 +56,12 @@ impl Record {
     /// The record as columns. The inverse of [`Record::decode`].
     pub fn encode(&self) -> Columns<'_> {
         match self {
-            Record::Reserved { id, customer, quantity } => Columns {
+            &Record::Reserved { id, by, buyer: Buyer::Account(buyer), quantity } => Columns {
                 event: id.event.0,
                 number: id.number,
-                user: customer.0,
-                quantity: *quantity,
+                user: buyer.0,
+                quantity,
+                body: body_of_actor(by, buyer),
                 ..Columns::of(Kind::Reserved)
             },
             Record::Cancelled { id, by, quantity } => Columns {
@@ -152,7 +154,10 @@ impl Record {
         let quantity = columns.quantity;
         let body = Members::decode(kind, &columns.body)?;
         Ok(match kind {
-            Kind::Reserved => Record::Reserved { id, customer: user, quantity },
+            Kind::Reserved => {
+                let by = body.body.by.map_or(user, UserId);
+                Record::Reserved { id, by, buyer: Buyer::Account(user), quantity }
+            }
             Kind::Cancelled => Record::Cancelled { id, by: user, quantity },
             Kind::EventCreated => Record::EventCreated(Box::new(EventCreated {
                 id: event,
@@ -193,6 +198,14 @@ impl Record {
                 by: body.by()?,
             })),
         })
+    }
+}
+
+/// Empty in the usual case: a buyer acts alone.
+fn body_of_actor(by: UserId, buyer: UserId) -> Cow<'static, [u8]> {
+    match by == buyer {
+        true => Cow::Borrowed(&[]),
+        false => Body { by: Some(by.0), ..Body::default() }.encode(),
     }
 }
 

@@ -11,6 +11,7 @@ mod kind;
 #[cfg(test)]
 mod tests;
 
+use crate::command::Buyer;
 use crate::ids::{EventId, ReservationId, Role, UserId, Username};
 pub use codec::{Columns, DecodeError};
 pub use entry::{Entry, SlotHead, Stamp};
@@ -30,7 +31,10 @@ pub enum Record {
     },
     Reserved {
         id: ReservationId,
-        customer: UserId,
+        /// The account that acted.
+        by: UserId,
+        /// The holder of the tickets.
+        buyer: Buyer,
         quantity: u32,
     },
     Cancelled {

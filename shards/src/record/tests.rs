@@ -5,7 +5,7 @@ fn one_of_each_kind() -> Vec<Record> {
     let id = ReservationId { event: EventId(7), number: 3 };
     let username = Username::new("ada").unwrap();
     vec![
-        Record::Reserved { id, customer: UserId(2), quantity: 4 },
+        Record::Reserved { id, by: UserId(2), buyer: Buyer::Account(UserId(2)), quantity: 4 },
         Record::Cancelled { id, by: UserId(2), quantity: 4 },
         Record::EventCreated(Box::new(EventCreated {
             id: EventId(7),
@@ -49,7 +49,10 @@ fn every_kind_survives_its_columns() {
     let records = one_of_each_kind();
     let kinds: Vec<u8> = records.iter().map(|record| record.encode().kind).collect();
     assert_eq!(kinds, Kind::ALL.map(|kind| kind as u8), "a kind is missing in this test");
-    for record in records {
+    let id = ReservationId { event: EventId(7), number: 3 };
+    let for_another = Record::Reserved { id, by: UserId(1), buyer: Buyer::Account(UserId(2)), quantity: 4 };
+    assert_eq!(*for_another.encode().body, [0xa1, 0, 1]);
+    for record in records.into_iter().chain([for_another]) {
         assert_eq!(Record::decode(&record.encode()).unwrap(), record);
     }
 }

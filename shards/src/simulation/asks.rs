@@ -3,8 +3,8 @@
 
 use super::random::Random;
 use crate::command::{
-    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName, Query,
-    RemoveUser,
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName,
+    Query, RemoveUser,
 };
 use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
 
@@ -29,11 +29,7 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
         return Ask::Command(create_event(random, ids));
     }
     let command = match random.within(0, 99) {
-        0..40 => Command::Reserve {
-            event: event(random, ids),
-            customer: customer(random),
-            quantity: Quantity::new(random.within(1, 3)).expect("at least one"),
-        },
+        0..40 => reserve(random, ids),
         40..54 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
         54..60 => edit_event(random, ids),
         60..62 => Command::DeleteEvent {
@@ -80,6 +76,17 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
                 token_version: token_version(random),
             },
         },
+    }
+}
+
+fn reserve(random: &mut Random, ids: &Ids) -> Command {
+    let event = event(random, ids);
+    let customer = customer(random);
+    Command::Reserve {
+        event,
+        actor: Actor { user: customer, role: Role::Customer },
+        buyer: Buyer::Account(customer),
+        quantity: Quantity::new(random.within(1, 3)).expect("at least one"),
     }
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use super::asks::ADMIN;
-use crate::command::{Actor, Ask, Command, Query};
+use crate::command::{Actor, Ask, Buyer, Command, Query};
 use crate::ids::{EventId, Lsn, ReservationId, Role, Slot, Timestamp, UserId, Username};
 use crate::outcome::{
     AccountView, EventView, Outcome, Rejection, Reply, ReservationStatus, ReservationView, Totals, UserView,
@@ -249,7 +249,7 @@ impl Book {
             (Query::CustomerReservations { customer, after, limit }, Ok(Outcome::Reservations(list))) => {
                 let ends_at = if list.len() < *limit { None } else { list.last().map(|last| last.id) };
                 let is_listed = |view: &&ReservationView| {
-                    view.customer == *customer
+                    view.buyer == Buyer::Account(*customer)
                         && after.is_none_or(|after| view.id > after)
                         && ends_at.is_none_or(|end| view.id <= end)
                 };
@@ -462,9 +462,9 @@ impl EventState {
                 state.is_deleted = true;
                 state.reservations.iter_mut().for_each(|reservation| cancel(reservation, at));
             }
-            &Record::Reserved { id, customer, quantity } => {
+            &Record::Reserved { id, by: _, buyer, quantity } => {
                 let (status, created_at) = (ReservationStatus::Confirmed, at);
-                let new = ReservationView { id, customer, quantity, status, created_at, cancelled_at: None };
+                let new = ReservationView { id, buyer, quantity, status, created_at, cancelled_at: None };
                 state.reservations.push(new);
                 if id.number as usize != state.reservations.len() {
                     return Err(format!("{record:?} is number {}", state.reservations.len()));
@@ -523,7 +523,7 @@ fn expected_of_event(event: Option<&EventState>, ask: &Ask) -> Result<Option<Out
         let reservation =
             event.and_then(|event| event.reservations.get((id.number as usize).checked_sub(1)?));
         let is_seen = |one: &&ReservationView| match actor.role {
-            Role::Customer => one.customer == actor.user,
+            Role::Customer => one.buyer == Buyer::Account(actor.user),
             Role::Organizer | Role::Admin => event.is_some_and(|event| event.is_managed_by(actor)),
         };
         reservation.filter(is_seen).ok_or(Rejection::ReservationNotFound)
@@ -640,13 +640,19 @@ fn change_of_command(command: &Command) -> Change {
         }
         Command::EditEvent(edit) => (Kind::EventEdited, edit.event.0, edit.actor.user.0, 0),
         Command::DeleteEvent { event, actor, .. } => (Kind::EventDeleted, event.0, actor.user.0, 0),
-        Command::Reserve { event, customer, quantity } => {
-            (Kind::Reserved, event.0, customer.0, quantity.get())
+        Command::Reserve { event, actor, buyer, quantity } => {
+            (Kind::Reserved, event.0, people(actor.user, *buyer), quantity.get())
         }
         Command::Cancel { reservation, actor } => {
             (Kind::Cancelled, reservation.event.0, reservation.number, actor.user.0)
         }
     }
+}
+
+/// Who acted, and for whom.
+fn people(by: UserId, buyer: Buyer) -> u32 {
+    let Buyer::Account(customer) = buyer;
+    by.0 << 16 | customer.0
 }
 
 pub(super) fn kind_of(record: &Record) -> Kind {
@@ -666,7 +672,9 @@ fn change_of_record(record: &Record) -> Change {
         Record::EventCreated(event) => (Kind::EventCreated, event.id.0, event.organizer.0, event.quota),
         Record::EventEdited(event) => (Kind::EventEdited, event.id.0, event.by.0, 0),
         Record::EventDeleted { event, by, .. } => (Kind::EventDeleted, event.0, by.0, 0),
-        Record::Reserved { id, customer, quantity } => (Kind::Reserved, id.event.0, customer.0, *quantity),
+        Record::Reserved { id, by, buyer, quantity } => {
+            (Kind::Reserved, id.event.0, people(*by, *buyer), *quantity)
+        }
         Record::Cancelled { id, by, .. } => (Kind::Cancelled, id.event.0, id.number, by.0),
     }
 }

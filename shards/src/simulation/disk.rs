@@ -296,7 +296,7 @@ impl Disk {
                 checked => checked.map_err(in_file(&file.name))?,
             }
         }
-        let mut records: Vec<(usize, Slot, Timestamp, Record)> = Vec::new();
+        let mut records: Vec<(usize, Slot, Lsn, Timestamp, Record)> = Vec::new();
         let heads = check_ranges(
             self.cluster,
             &self.epochs,
@@ -308,7 +308,7 @@ impl Disk {
                     while let Some(row) = next_row(rows, extent) {
                         let taken = take(check, extent, row, plant).map_err(in_file(name))?;
                         let Some(record) = taken else { break };
-                        records.push((check.file_index, row.slot, row.at, record));
+                        records.push((check.file_index, row.slot, row.lsn, row.at, record));
                     }
                 }
                 Ok(readings.into_iter().map(|(_, check)| check).collect())
@@ -330,9 +330,13 @@ impl Disk {
             }
             _ => {}
         }
-        let mut states: Vec<_> = (0..shard_count).map(|_| ShardState::default()).collect();
-        for (_, slot, at, record) in &records {
-            states[shard_of_slot(*slot, owners)].apply(*at, record);
+        let slots_of = |shard: usize| {
+            let all = (0..=u8::MAX).map(Slot);
+            all.filter(|&slot| shard_of_slot(slot, shard_count) == shard).collect()
+        };
+        let mut states: Vec<_> = (0..shard_count).map(|shard| ShardState::owning(slots_of(shard))).collect();
+        for (_, slot, lsn, at, record) in &records {
+            states[shard_of_slot(*slot, owners)].apply(*slot, *at, *lsn, record);
         }
         let ends = self.files.iter().map(|file| file.extent.end).collect();
         Ok(Replayed { states, heads, ends })

@@ -6,8 +6,8 @@
 //! from the clock or given by `BOXOFFICE_TEST_SEED`. A seed that fails prints
 //! its steps, and the command that runs it alone.
 //!
-//! Real here: `Desk`, `Shard`, `ShardState`, the epochs, and the replay check of
-//! each row. Simulated: the pump around the desk (in the
+//! Real here: `Driver`, `Shard`, `ShardState`, the clock, the epochs, and the replay check of
+//! each row. Simulated: what does the driver's steps (in the
 //! server it is tied to the runtime), the mesh, and SQLite's files.
 
 mod asks;
@@ -25,6 +25,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
+use crate::log::LogError;
 use crate::record::Kind;
 use plant::Plant;
 use random::Random;
@@ -79,6 +80,11 @@ const TO_BE_SEEN: [&str; 43] = [
     "damage: other",
     "commits while the disk is full",
 ];
+
+/// What a log says of itself when it fails; nobody reads it.
+fn failure() -> LogError {
+    LogError { action: "simulate", place: "log".to_owned(), source: "a failure".into() }
+}
 
 type Seen = BTreeMap<&'static str, u64>;
 

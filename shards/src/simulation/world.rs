@@ -2,26 +2,33 @@
 //! could happen next is drawn from the seed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
 
 use super::asks::{Ids, random_ask};
 use super::book::{Book, Known, Violation, kind_of};
 use super::disk::{Damage, Disk, Replayed};
+use super::failure;
 use super::plant::Plant;
 use super::random::Random;
+use crate::clock::{Clock, Now};
 use crate::command::{Ask, Command, Query};
-use crate::desk::Desk;
+use crate::driver::{Driver, Gather, LogDone, Notice, Pace, Step};
 use crate::ids::{Slot, Timestamp};
+use crate::log::{self, AppendError, Upkeep};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus, Totals};
 use crate::record::Entry;
 use crate::shard::{Batch, Shard};
 use crate::slots::{shard_of_slot, slot_of_event};
+use crate::state::ShardState;
 
 const SHARDS_MAX: u64 = 5;
 const STEPS: [u64; 2] = [100, 500];
 /// Requests that a shard takes in at once.
 const TAKE_IN_MAX: u64 = 6;
+/// Steps of a driver in one turn of its core.
+const DRIVER_STEPS_MAX: u64 = 20;
 /// Rounds in which everything has to come to rest when nothing else happens.
-const ROUNDS_TO_REST: usize = 200;
+const ROUNDS_TO_REST: usize = 2000;
 const HOUR_MS: u64 = 3_600_000;
 /// 2023-11-14.
 const START_MS: u64 = 1_700_000_000_000;
@@ -31,7 +38,9 @@ pub(super) struct World {
     plant: Option<Plant>,
     nature: Nature,
     now: u64,
-    clock: Timestamp,
+    /// Since the process started.
+    elapsed: Duration,
+    wall: Timestamp,
     disk: Disk,
     /// Empty while the server is down.
     shards: Vec<SimulatedShard>,
@@ -56,25 +65,23 @@ struct Nature {
     lies: u64,
     /// Turns that a commit takes at most.
     slowness: u64,
+    /// The most records of a commit.
+    batch_max: usize,
 }
 
 struct SimulatedShard {
-    desk: Desk<usize>,
+    driver: Driver<usize>,
+    clock: Clock,
     inbox: VecDeque<usize>,
-    log: Seat,
+    /// What the log does on another thread, and the turns until it is done.
+    log_work: Option<(LogWork, u64)>,
     /// There is no room on its disk.
     is_full: bool,
     /// Commits since the journal was written back.
     commits: u64,
 }
 
-/// As the pump has it.
-enum Seat {
-    Here,
-    Away { job: Job, turns: u64 },
-}
-
-enum Job {
+enum LogWork {
     Append(Batch),
     Maintain,
     Probe,
@@ -125,12 +132,14 @@ impl World {
             fails: one_in(2, 60),
             lies: one_in(12, 300),
             slowness: one_in(2, 8),
+            batch_max: 1 + one_in(2, 20) as usize,
         };
         World {
             plant,
             nature,
             now: 0,
-            clock: Timestamp(START_MS),
+            elapsed: Duration::ZERO,
+            wall: Timestamp(START_MS),
             disk: Disk::new(random.next()),
             shards: Vec::new(),
             wire: Vec::new(),
@@ -153,7 +162,9 @@ impl World {
         }
         for _ in 0..self.random.within(STEPS[0], STEPS[1]) {
             self.now += 1;
-            self.clock.0 += self.random.within(0, 5);
+            let passed = self.random.within(0, 5);
+            self.elapsed += Duration::from_millis(passed);
+            self.wall.0 += passed;
             let then = match self.step()? {
                 Then::Crashes => self.crash()?,
                 then => then,
@@ -203,25 +214,10 @@ impl World {
 
     fn ask(&mut self) {
         let ask = random_ask(&mut self.random, &mut self.ids);
-        let shard_index = match &ask {
-            Ask::Command(command) => self.owner(command.slot()),
-            Ask::Query(Query::Account { username } | Query::TokenStands { username, .. }) => {
-                self.owner(crate::slots::slot_of_username(username))
-            }
-            Ask::Query(Query::Event { event } | Query::EventReservations { event, .. }) => {
-                self.owner(slot_of_event(*event))
-            }
-            Ask::Query(Query::Reservation { reservation, .. }) => {
-                self.owner(slot_of_event(reservation.event))
-            }
+        let shard_index = match ask.slot() {
+            Some(slot) => self.owner(slot),
             // One part of what the API asks of all.
-            Ask::Query(
-                Query::Events { .. }
-                | Query::CustomerReservations { .. }
-                | Query::AccountOf { .. }
-                | Query::Users { .. }
-                | Query::Totals,
-            ) => self.random.within(0, self.shards.len() as u64 - 1) as usize,
+            None => self.random.within(0, self.shards.len() as u64 - 1) as usize,
         };
         let question = self.questions.len();
         self.note(|| format!("question {question} to shard {shard_index}: {ask:?}"));
@@ -253,54 +249,86 @@ impl World {
         }
     }
 
-    /// What the pump does in one turn.
+    /// A turn of a core: some steps of its driver.
     fn turn(&mut self, index: usize) -> Result<Then, Violation> {
-        if self.take_log_back(index)? == Then::Crashes {
+        if self.finish_log_work(index)? == Then::Crashes {
             return Ok(Then::Crashes);
         }
-        self.take_in(index)?;
-        if !self.shards[index].desk.shard().is_read_only() {
-            return self.commit(index);
-        } else if matches!(self.shards[index].log, Seat::Here) {
-            self.send_log_away(index, Job::Probe);
+        // Other cores may have theirs between any two steps.
+        for _ in 0..self.random.within(1, DRIVER_STEPS_MAX) {
+            let requests_wait = !self.shards[index].inbox.is_empty();
+            match self.shards[index].driver.step(self.elapsed, requests_wait) {
+                Step::Answer(question, reply) => self.answer(index, question, reply)?,
+                Step::Send(slot, command) => return Err(format!("a message to slot {slot}: {command:?}")),
+                Step::TakeIn(most) => self.take_in(index, most)?,
+                Step::Gather(gather) => self.gather(index, gather),
+                Step::Append { batch, beside } => {
+                    if self.commit(index, batch, beside)? == Then::Crashes {
+                        return Ok(Then::Crashes);
+                    }
+                }
+                Step::Maintain => self.start_log_work(index, LogWork::Maintain),
+                Step::Probe => self.start_log_work(index, LogWork::Probe),
+                Step::Yield => break,
+                Step::Wait { until } => {
+                    if let Some(until) = until
+                        && self.random.within(0, 3) == 0
+                    {
+                        self.elapsed = self.elapsed.max(until);
+                    }
+                    break;
+                }
+                Step::Stop => return Err("a driver stopped that was not told to".to_owned()),
+            }
         }
         Ok(Then::Goes)
     }
 
-    fn take_in(&mut self, index: usize) -> Result<(), Violation> {
-        for _ in 0..self.random.within(0, TAKE_IN_MAX) {
+    fn take_in(&mut self, index: usize, most: usize) -> Result<(), Violation> {
+        for _ in 0..self.random.within(0, TAKE_IN_MAX.min(most as u64)) {
             let Some(question) = self.shards[index].inbox.pop_front() else { break };
             let ask = self.questions[question].ask.clone();
-            let desk = &mut self.shards[index].desk;
+            let SimulatedShard { driver, clock, .. } = &mut self.shards[index];
+            let now = clock.read(self.elapsed, self.wall);
+            let state = driver.shard().state();
             let at_once = match (&ask, self.plant) {
-                (Ask::Query(query), Some(Plant::AnswerReadsAtOnce)) => Some(desk.shard().query(query).reply),
+                (Ask::Query(query), Some(Plant::AnswerReadsAtOnce)) => Some(state.query(now, query)),
                 (Ask::Command(command), Some(Plant::AnswerRejectionsAtOnce)) => {
-                    desk.shard().state().decide(command.clone()).err().map(Err)
+                    state.decide(now, command.slot(), command.clone()).reply.err().map(Err)
                 }
                 _ => None,
             };
             match at_once {
                 Some(reply) => self.send(question, reply)?,
-                None => desk.take_in(self.clock, ask, question),
-            }
-        }
-        self.answer(index)
-    }
-
-    /// Gives out every answer that may go.
-    fn answer(&mut self, index: usize) -> Result<(), Violation> {
-        while let Some((question, reply)) = self.shards[index].desk.next_answer() {
-            let swap = self.plant == Some(Plant::SwapAnswers) && self.has_chance(200);
-            let other = if swap { self.shards[index].desk.next_answer() } else { None };
-            match other {
-                Some((other, other_reply)) => {
-                    self.send(question, other_reply)?;
-                    self.send(other, reply)?;
-                }
-                None => self.send(question, reply)?,
+                None => driver.take_in(now, ask, question),
             }
         }
         Ok(())
+    }
+
+    /// Clients have a moment to ask for more.
+    fn gather(&mut self, index: usize, gather: Gather) {
+        self.elapsed += Duration::from_micros(match gather {
+            Gather::Once => self.random.within(0, 100),
+            Gather::Until(_) => self.random.within(0, 1000),
+        });
+        let news = self.random.within(0, 1) == 1;
+        if news && !self.wire.is_empty() {
+            let message = self.random.within(0, self.wire.len() as u64 - 1) as usize;
+            self.deliver(message);
+        }
+        self.shards[index].driver.gathered(news);
+    }
+
+    fn answer(&mut self, index: usize, question: usize, reply: Reply) -> Result<(), Violation> {
+        if self.plant == Some(Plant::SwapAnswers)
+            && self.has_chance(200)
+            && let Some(Step::Answer(other, other_reply)) = self.shards[index].driver.next_release()
+        {
+            self.send(question, other_reply)?;
+            return self.send(other, reply);
+        }
+        self.send(question, reply)
     }
 
     /// From here on a client may come to know it.
@@ -314,79 +342,95 @@ impl World {
         Ok(())
     }
 
-    fn commit(&mut self, index: usize) -> Result<Then, Violation> {
-        if !matches!(self.shards[index].log, Seat::Here) {
-            return Ok(Then::Goes);
-        }
-        let Some(batch) = self.shards[index].desk.begin_commit() else { return Ok(Then::Goes) };
+    fn commit(&mut self, index: usize, batch: Batch, beside: bool) -> Result<Then, Violation> {
         self.note(|| format!("shard {index} commits {} records", batch.entries.len()));
         if self.plant == Some(Plant::MarkBeforeCommit) {
             self.disk.mark_ahead(index, &batch.entries);
         }
         if self.plant == Some(Plant::AnswerBeforeCommit) {
             let entries = batch.entries.clone();
-            self.shards[index].desk.finish_commit(batch);
-            self.answer(index)?;
+            self.log_is_done(
+                index,
+                LogDone::Append {
+                    batch,
+                    result: Ok(log::Appended::default()),
+                    waited: Duration::ZERO,
+                    maintenance_is_due: false,
+                },
+            )?;
+            while let Some(Step::Answer(question, reply)) = self.shards[index].driver.next_release() {
+                self.send(question, reply)?;
+            }
             return self.keep(index, &entries, false).map(|()| Then::Goes);
         }
-        if self.random.within(0, 1) < self.nature.slowness {
+        // An owner may also commit on another thread what it could commit in place.
+        if beside || self.random.within(0, 1) < self.nature.slowness {
             self.count("commits that take their time");
-            self.send_log_away(index, Job::Append(batch));
+            self.start_log_work(index, LogWork::Append(batch));
             return Ok(Then::Goes);
         }
-        let then = self.append(index, batch)?;
-        self.maintain(index);
-        Ok(then)
+        self.append(index, batch)
     }
 
-    fn send_log_away(&mut self, index: usize, job: Job) {
+    fn start_log_work(&mut self, index: usize, work: LogWork) {
         let turns = self.random.within(0, self.nature.slowness);
-        self.shards[index].log = Seat::Away { job, turns };
+        self.shards[index].log_work = Some((work, turns));
     }
 
-    fn maintain(&mut self, index: usize) {
-        if matches!(self.shards[index].log, Seat::Here) && self.shards[index].commits >= 4 {
-            self.shards[index].commits = 0;
-            self.send_log_away(index, Job::Maintain);
-        }
-    }
-
-    fn take_log_back(&mut self, index: usize) -> Result<Then, Violation> {
-        let shard = &mut self.shards[index];
-        match &mut shard.log {
-            Seat::Here => return Ok(Then::Goes),
-            Seat::Away { turns: turns @ 1.., .. } => {
-                *turns -= 1;
+    fn finish_log_work(&mut self, index: usize) -> Result<Then, Violation> {
+        let work = match self.shards[index].log_work.take() {
+            None => return Ok(Then::Goes),
+            Some((work, turns @ 1..)) => {
+                self.shards[index].log_work = Some((work, turns - 1));
                 return Ok(Then::Goes);
             }
-            Seat::Away { turns: 0, .. } => {}
-        }
-        let Seat::Away { job, .. } = std::mem::replace(&mut shard.log, Seat::Here) else {
-            unreachable!("matched above")
+            Some((work, 0)) => work,
         };
-        if !matches!(job, Job::Append(_)) && self.has_chance(self.nature.fails) {
+        if !matches!(work, LogWork::Append(_)) && self.has_chance(self.nature.fails) {
             self.count("failed upkeep");
             self.note(|| format!("the log of shard {index} fails in its upkeep"));
-            return Ok(Then::Crashes);
+            let done = match work {
+                LogWork::Probe => LogDone::Probe(Err(AppendError::Unknown(failure()))),
+                LogWork::Append(_) | LogWork::Maintain => LogDone::Maintain(Err(failure())),
+            };
+            return self.log_is_done(index, done);
         }
-        match job {
-            Job::Append(batch) => {
-                let then = self.append(index, batch)?;
-                self.maintain(index);
-                return Ok(then);
+        match work {
+            LogWork::Append(batch) => self.append(index, batch),
+            LogWork::Maintain => {
+                self.disk.sync_mark(index);
+                self.log_is_done(index, LogDone::Maintain(Ok(Upkeep::default())))
             }
-            Job::Maintain => self.disk.sync_mark(index),
-            Job::Probe if self.shards[index].is_full => {}
-            Job::Probe => {
+            LogWork::Probe if self.shards[index].is_full => {
+                self.log_is_done(index, LogDone::Probe(Err(AppendError::RolledBack(failure()))))
+            }
+            LogWork::Probe => {
                 self.count("logs with room again");
                 self.note(|| format!("shard {index} has room again"));
-                self.shards[index].desk.resume();
+                self.log_is_done(index, LogDone::Probe(Ok(())))
             }
         }
-        Ok(Then::Goes)
     }
 
-    /// The log's work, and what the pump makes of it.
+    /// Tells the driver, which says whether the process goes on.
+    fn log_is_done(&mut self, index: usize, done: LogDone) -> Result<Then, Violation> {
+        match self.shards[index].driver.log_is_done(done) {
+            Err(_) => Ok(Then::Crashes),
+            Ok(Notice::LogIsFull(_)) => {
+                self.count("full logs");
+                self.note(|| format!("shard {index} has no room"));
+                self.compare_with_disk(Some(index))?;
+                Ok(Then::Goes)
+            }
+            Ok(Notice::Committed { .. }) => {
+                self.count("commits");
+                Ok(Then::Goes)
+            }
+            Ok(Notice::LogIsStillFull | Notice::LogHasRoom | Notice::Maintained(_)) => Ok(Then::Goes),
+        }
+    }
+
+    /// The log's work, and what the driver makes of it.
     fn append(&mut self, index: usize, mut batch: Batch) -> Result<Then, Violation> {
         let mut appended = self.write(index, &batch)?;
         match (&appended, self.plant) {
@@ -403,26 +447,24 @@ impl World {
             }
             _ => {}
         }
-        match appended {
+        let result = match appended {
             Appended::Durable => {
-                self.count("commits");
                 self.shards[index].commits += 1;
-                self.shards[index].desk.finish_commit(batch);
+                Ok(log::Appended::default())
             }
-            Appended::RolledBack => {
-                self.count("full logs");
-                self.note(|| format!("shard {index} has no room"));
-                self.shards[index].desk.roll_back(batch);
-                self.compare_with_disk(Some(index))?;
-            }
+            Appended::RolledBack => Err(AppendError::RolledBack(failure())),
             Appended::Unknown => {
                 // What became of it is drawn with the crash.
-                self.shards[index].log = Seat::Away { job: Job::Append(batch), turns: 0 };
+                self.shards[index].log_work = Some((LogWork::Append(batch), 0));
                 return Ok(Then::Crashes);
             }
+        };
+        let maintenance_is_due = self.shards[index].commits >= 4;
+        if maintenance_is_due {
+            self.shards[index].commits = 0;
         }
-        self.answer(index)?;
-        Ok(Then::Goes)
+        let waited = Duration::from_micros(self.random.within(0, 300 * (1 + self.nature.slowness)));
+        self.log_is_done(index, LogDone::Append { batch, result, waited, maintenance_is_due })
     }
 
     fn write(&mut self, index: usize, batch: &Batch) -> Result<Appended, Violation> {
@@ -463,21 +505,26 @@ impl World {
         self.count("crashes");
         self.note(|| "the process is killed".to_owned());
         let mut under_way = Vec::new();
-        for (index, shard) in self.shards.iter_mut().enumerate() {
-            let log = std::mem::replace(&mut shard.log, Seat::Here);
+        let mut ended = Vec::new();
+        for (index, SimulatedShard { driver, log_work, .. }) in self.shards.drain(..).enumerate() {
+            let mut shard = driver.into_shard();
             // The way back to what is certain is that of a full log.
-            let batch = match log {
-                Seat::Away { job: Job::Append(batch), .. } => {
+            let batch = match log_work {
+                Some((LogWork::Append(batch), _)) => {
                     under_way.push((index, batch.entries.clone()));
                     Some(batch)
                 }
-                Seat::Away { job: Job::Maintain | Job::Probe, .. } | Seat::Here => shard.desk.begin_commit(),
+                Some((LogWork::Maintain | LogWork::Probe, _)) | None => shard.begin_commit(),
             };
             if let Some(batch) = batch {
-                shard.desk.roll_back(batch);
+                shard.roll_back(batch);
             }
+            ended.push(shard);
         }
-        self.compare_with_disk(None)?;
+        let replayed = self.replay(ended.len())?;
+        for (index, shard) in ended.iter().enumerate() {
+            compare(index, shard.state(), &replayed.states[index])?;
+        }
         for (index, entries) in under_way {
             match self.random.within(0, 2) {
                 _ if self.plant == Some(Plant::OldEpochWrites) => self.late.push((index, entries)),
@@ -495,7 +542,6 @@ impl World {
         }
         let random = &mut self.random;
         self.wire.retain(|message| matches!(message, Message::Reply { .. }) && random.within(0, 1) == 1);
-        self.shards.clear();
         if self.random.within(0, 1) == 0 {
             return self.start(&Damage::None);
         }
@@ -550,10 +596,12 @@ impl World {
             Some(Plant::ForgetTimes) => heads.iter_mut().for_each(|head| head.at = Timestamp(0)),
             _ => {}
         }
+        self.elapsed = Duration::ZERO;
         let shards = states.into_iter().map(|state| SimulatedShard {
-            desk: Desk::new(Shard::new(state, heads.clone(), epoch)),
+            driver: Driver::new(Shard::new(state, &heads, epoch), self.nature.batch_max, Pace::USUAL),
+            clock: Clock::new(self.wall),
             inbox: VecDeque::new(),
-            log: Seat::Here,
+            log_work: None,
             is_full: false,
             commits: 0,
         });
@@ -570,8 +618,8 @@ impl World {
     /// Shards that have nothing under way, against the book.
     fn check_shards(&self) -> Result<(), Violation> {
         let mut sum = Totals::default();
-        for shard in &self.shards {
-            let Ok(Outcome::Totals(part)) = shard.desk.shard().query(&Query::Totals).reply else {
+        for index in 0..self.shards.len() {
+            let Ok(Outcome::Totals(part)) = self.query(index, &Query::Totals) else {
                 return Err("totals are totals".to_owned());
             };
             sum.events += part.events;
@@ -580,16 +628,23 @@ impl World {
             sum.quota += part.quota;
             sum.reserved += part.reserved;
         }
-        self.book.check_all(|slot, query| self.shards[self.owner(slot)].desk.shard().query(query).reply, sum)
+        self.book.check_all(|slot, query| self.query(self.owner(slot), query), sum)
+    }
+
+    fn query(&self, index: usize, query: &Query) -> Reply {
+        self.shards[index].driver.shard().state().query(Now::at(self.wall), query)
+    }
+
+    fn replay(&mut self, shard_count: usize) -> Result<Replayed, Violation> {
+        self.disk.replay(shard_count, None).map_err(|refusal| refusal.to_string())
     }
 
     /// Shards that have nothing under way, against what recovery makes of the disk; all, or one.
     fn compare_with_disk(&mut self, only: Option<usize>) -> Result<(), Violation> {
-        let replayed = self.disk.replay(self.shards.len(), None).map_err(|refusal| refusal.to_string())?;
+        let replayed = self.replay(self.shards.len())?;
         for (index, (shard, state)) in self.shards.iter().zip(&replayed.states).enumerate() {
-            let live = shard.desk.shard().state();
-            if only.is_none_or(|only| only == index) && live != state {
-                return Err(format!("shard {index} live: {live:#?}\nreplayed: {state:#?}"));
+            if only.is_none_or(|only| only == index) {
+                compare(index, shard.driver.shard().state(), state)?;
             }
         }
         Ok(())
@@ -611,7 +666,7 @@ impl World {
                 }
             }
             let at_rest = |shard: &SimulatedShard| {
-                shard.desk.is_empty() && shard.inbox.is_empty() && matches!(shard.log, Seat::Here)
+                shard.driver.shard().is_at_rest() && shard.inbox.is_empty() && shard.log_work.is_none()
             };
             if self.wire.is_empty() && self.shards.iter().all(at_rest) {
                 break;
@@ -640,10 +695,10 @@ impl World {
             let (reservation, view) = query;
             let query = Query::Reservation { reservation, actor: super::asks::ADMIN };
             let shard = self.owner(slot_of_event(reservation.event));
-            let reply = self.shards[shard].desk.shard().query(&query).reply;
+            let reply = self.query(shard, &query);
             let is_right = match (&reply, view) {
                 (Ok(Outcome::Reservation(now)), Some(view)) => {
-                    (now.customer, now.quantity) == (view.customer, view.quantity)
+                    (now.buyer, now.quantity) == (view.buyer, view.quantity)
                 }
                 (Ok(Outcome::Reservation(now)), None) => now.status == ReservationStatus::Cancelled,
                 _ => false,
@@ -659,14 +714,14 @@ impl World {
         let by = match self.random.within(0, 2) {
             0 => HOUR_MS,
             1 => 24 * 365 * 10 * HOUR_MS,
-            _ => self.clock.0,
+            _ => self.wall.0,
         };
         let forward = self.random.within(0, 1) == 0;
-        self.clock = Timestamp(if forward { self.clock.0 + by } else { self.clock.0.saturating_sub(by) });
+        self.wall = Timestamp(if forward { self.wall.0 + by } else { self.wall.0.saturating_sub(by) });
         // A clock that goes on doubling would end the world some day.
-        self.clock.0 = self.clock.0.min(1 << 50);
+        self.wall.0 = self.wall.0.min(1 << 50);
         self.count("clock jumps");
-        let clock = self.clock;
+        let clock = self.wall;
         self.note(|| format!("the clock says {clock:?}"));
     }
 
@@ -694,6 +749,13 @@ impl World {
     }
 }
 
+fn compare(index: usize, live: &ShardState, replayed: &ShardState) -> Result<(), Violation> {
+    if live == replayed {
+        return Ok(());
+    }
+    Err(format!("shard {index} live: {live:#?}\nreplayed: {replayed:#?}"))
+}
+
 fn name_of(reply: &Reply) -> &'static str {
     match reply {
         Ok(Outcome::Account(_)) => "answers: account",
@@ -719,5 +781,6 @@ fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::NotYourEvent) => "rejections: not your event",
         Err(Rejection::ReservationNotFound) => "rejections: reservation not found",
         Err(Rejection::LogFull) => "rejections: log full",
+        Err(Rejection::Elsewhere) => "rejections: elsewhere",
     }
 }

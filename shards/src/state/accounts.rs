@@ -2,10 +2,10 @@
 
 use std::ops::Bound;
 
-use super::{Decision, ShardState};
+use super::{Decision, Shown, SlotState};
 use crate::command::{ChangePassword, ChangeRole, CreateUser, RemoveUser};
 use crate::ids::{Role, UserId, Username};
-use crate::outcome::{AccountView, Outcome, Rejection, UserView};
+use crate::outcome::{AccountView, Rejection, Totals, UserView};
 use crate::record::{PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,18 +46,15 @@ impl Account {
     }
 }
 
-impl ShardState {
+impl SlotState {
     pub(super) fn decide_create_user(&self, create: CreateUser) -> Result<Decision, Rejection> {
         if self.accounts.contains_key(&create.username) {
             return Err(Rejection::UsernameTaken);
         }
-        Ok(Decision::Change(Record::UserCreated(Box::new(UserCreated {
-            id: create.id,
-            username: create.username,
-            password_hash: create.password_hash,
-            role: create.role,
-            token_version: create.token_version,
-        }))))
+        let CreateUser { id, username, password_hash, role, token_version } = create;
+        let shown = Shown::Account(username.clone());
+        let created = UserCreated { id, username, password_hash, role, token_version };
+        Ok(Decision::change(Record::UserCreated(Box::new(created)), shown))
     }
 
     pub(super) fn apply_user_created(&mut self, user: &UserCreated) {
@@ -84,15 +81,13 @@ impl ShardState {
     /// Refused when the account has changed since its password was looked at: whoever asked
     /// knew what was true then.
     pub(super) fn decide_change_password(&self, change: ChangePassword) -> Result<Decision, Rejection> {
-        if !self.token_stands(change.user, &change.username, change.token_version) {
+        let ChangePassword { user: id, username, token_version, password_hash, next_token_version } = change;
+        if !self.token_stands(id, &username, token_version) {
             return Err(Rejection::TokenEnded);
         }
-        Ok(Decision::Change(Record::PasswordChanged(Box::new(PasswordChanged {
-            id: change.user,
-            username: change.username,
-            password_hash: change.password_hash,
-            token_version: change.next_token_version,
-        }))))
+        let shown = Shown::AccountChanged(username.clone());
+        let changed = PasswordChanged { id, username, password_hash, token_version: next_token_version };
+        Ok(Decision::change(Record::PasswordChanged(Box::new(changed)), shown))
     }
 
     pub(super) fn apply_password_changed(&mut self, changed: &PasswordChanged) {
@@ -103,18 +98,15 @@ impl ShardState {
     }
 
     pub(super) fn decide_change_role(&self, change: ChangeRole) -> Result<Decision, Rejection> {
-        let account = self.accounts.get(&change.username).filter(|account| account.id == change.user);
+        let ChangeRole { user: id, username, by, role, next_token_version } = change;
+        let account = self.accounts.get(&username).filter(|account| account.id == id);
         let account = account.filter(|account| !account.removed).ok_or(Rejection::UserNotFound)?;
-        if account.role == change.role {
-            return Ok(Decision::Unchanged(self.account_changed(&change.username)));
+        let shown = Shown::AccountChanged(username.clone());
+        if account.role == role {
+            return Ok(Decision::unchanged(shown));
         }
-        Ok(Decision::Change(Record::RoleChanged(Box::new(RoleChanged {
-            id: change.user,
-            username: change.username,
-            by: change.by,
-            role: change.role,
-            token_version: change.next_token_version,
-        }))))
+        let changed = RoleChanged { id, username, by, role, token_version: next_token_version };
+        Ok(Decision::change(Record::RoleChanged(Box::new(changed)), shown))
     }
 
     pub(super) fn apply_role_changed(&mut self, changed: &RoleChanged) {
@@ -125,15 +117,14 @@ impl ShardState {
     }
 
     pub(super) fn decide_remove_user(&self, remove: RemoveUser) -> Result<Decision, Rejection> {
-        let account = self.accounts.get(&remove.username).filter(|account| account.id == remove.user);
+        let RemoveUser { user: id, username, by } = remove;
+        let account = self.accounts.get(&username).filter(|account| account.id == id);
+        // A repeat is answered like the change itself, which may still be on its way to other cores.
+        let shown = Shown::AccountChanged(username.clone());
         if account.ok_or(Rejection::UserNotFound)?.removed {
-            return Ok(Decision::Unchanged(self.account_changed(&remove.username)));
+            return Ok(Decision::unchanged(shown));
         }
-        Ok(Decision::Change(Record::UserRemoved(Box::new(UserRemoved {
-            id: remove.user,
-            username: remove.username,
-            by: remove.by,
-        }))))
+        Ok(Decision::change(Record::UserRemoved(Box::new(UserRemoved { id, username, by })), shown))
     }
 
     pub(super) fn apply_user_removed(&mut self, removed: &UserRemoved) {
@@ -177,12 +168,6 @@ impl ShardState {
         self.account(self.usernames.get(&user)?)
     }
 
-    /// The answer to a change, whether it changed anything or had been made before: the one
-    /// before may still be on its way to every core.
-    pub(super) fn account_changed(&self, username: &Username) -> Outcome {
-        Outcome::AccountChanged(self.user_view(username))
-    }
-
     pub(super) fn token_stands(&self, user: UserId, username: &Username, token_version: u64) -> bool {
         let account = self.accounts.get(username);
         account.is_some_and(|account| {
@@ -190,15 +175,26 @@ impl ShardState {
         })
     }
 
-    /// Accounts by id, without those that were removed.
-    pub(super) fn query_users(&self, after: Option<UserId>, limit: usize) -> Outcome {
+    /// Ids of accounts behind `after`, without those that were removed.
+    pub(super) fn users_after(&self, after: Option<UserId>) -> impl Iterator<Item = UserId> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let names = self.usernames.range((start, Bound::Unbounded)).map(|(_, username)| username);
-        let here = names.filter(|username| !self.accounts[*username].removed);
-        Outcome::Users(here.take(limit).map(|username| self.user_view(username)).collect())
+        let users = self.usernames.range((start, Bound::Unbounded));
+        users.filter(|(_, username)| !self.accounts[*username].removed).map(|(&id, _)| id)
     }
 
-    fn user_view(&self, username: &Username) -> UserView {
+    /// The view of an account that is known to exist.
+    pub(super) fn user_view_of(&self, user: UserId) -> UserView {
+        self.user_view(&self.usernames[&user])
+    }
+
+    /// Adds this slot's accounts.
+    pub(super) fn add_accounts_to(&self, totals: &mut Totals) {
+        let Headcount { accounts, admins } = self.headcount;
+        totals.accounts += accounts;
+        totals.admins += admins;
+    }
+
+    pub(super) fn user_view(&self, username: &Username) -> UserView {
         let account = &self.accounts[username];
         UserView { id: account.id, username: username.clone(), role: account.role }
     }

@@ -15,8 +15,10 @@ use crate::ids::{EventId, ReservationId, UserId};
 pub(super) struct ByCustomer {
     /// By a customer's id over [`PAGE_IDS`]. None of them is empty.
     pages: BTreeMap<u32, Page>,
-    /// Of customers with two reservations or more, in the order of their second ones.
+    /// Of customers with two reservations or more.
     lists: Chunks<List>,
+    /// Places of `lists` that no customer has.
+    free_lists: Vec<u32>,
 }
 
 /// Ids are given out one after the other, so that customers are near each other; but of those
@@ -57,14 +59,23 @@ const FEW_MAX: usize = 256;
 
 impl ByCustomer {
     pub(super) fn insert(&mut self, customer: UserId, id: ReservationId) {
-        let ByCustomer { pages, lists } = self;
+        let ByCustomer { pages, lists, free_lists } = self;
         let page = pages.entry(customer.0 / PAGE_IDS).or_default();
         match page.find(customer) {
             Ok(index) => match page.customers[index] {
                 Customer::One(other) => {
-                    let list = u32::try_from(lists.len()).expect("no more customers than their ids");
-                    lists.push(List::Few(vec![other, id]));
-                    page.customers[index] = Customer::Several(list);
+                    let list = List::Few(vec![other, id]);
+                    let place = match free_lists.pop() {
+                        Some(place) => {
+                            lists[place as usize] = list;
+                            place
+                        }
+                        None => {
+                            lists.push(list);
+                            u32::try_from(lists.len() - 1).expect("no more customers than their ids")
+                        }
+                    };
+                    page.customers[index] = Customer::Several(place);
                 }
                 Customer::Several(list) => lists[list as usize].insert(id),
             },
@@ -76,11 +87,11 @@ impl ByCustomer {
         }
     }
 
-    /// The inverse of [`ByCustomer::insert`], of the last one that was not taken back.
-    pub(super) fn undo_insert(&mut self, customer: UserId, id: ReservationId) {
+    /// The inverse of [`ByCustomer::insert`], for any one that is there.
+    pub(super) fn remove(&mut self, customer: UserId, id: ReservationId) {
         let number = customer.0 / PAGE_IDS;
-        let page = self.pages.get_mut(&number).expect("what is taken back is there");
-        let index = page.find(customer).expect("what is taken back is there");
+        let page = self.pages.get_mut(&number).expect("what is removed is there");
+        let index = page.find(customer).expect("what is removed is there");
         match page.customers[index] {
             Customer::One(_) => {
                 page.customers.remove(index);
@@ -92,8 +103,8 @@ impl ByCustomer {
             Customer::Several(list) => {
                 if let Some(one) = self.lists[list as usize].remove(id) {
                     page.customers[index] = Customer::One(one);
-                    self.lists.pop();
-                    assert_eq!(self.lists.len(), list as usize, "a reservation taken back out of order");
+                    self.lists[list as usize] = List::Few(Vec::new());
+                    self.free_lists.push(list);
                 }
             }
         }
@@ -137,7 +148,7 @@ impl ByCustomer {
 
 impl Default for ByCustomer {
     fn default() -> ByCustomer {
-        ByCustomer { pages: BTreeMap::new(), lists: Chunks::new() }
+        ByCustomer { pages: BTreeMap::new(), lists: Chunks::new(), free_lists: Vec::new() }
     }
 }
 
@@ -277,11 +288,26 @@ mod tests {
         assert_eq!(ids(&index, 2, None), [], "a neighbour without a list");
         assert_eq!(ids(&index, 1000, None), [], "a page that is not there");
         for (step, &(customer, id)) in order.iter().enumerate().rev() {
-            index.undo_insert(customer, id);
+            index.remove(customer, id);
             expected.remove(&(customer, id));
             if let Some((_, before)) = way_back.pop_if(|(before, _)| *before == step) {
                 assert_eq!(format!("{index:?}"), before, "back at step {step}");
                 check(&index, &expected);
+            }
+        }
+        assert_eq!(index, ByCustomer::default());
+
+        // In another order than it came, and again into the places that were left.
+        for round in 0..2 {
+            order.iter().for_each(|&(customer, id)| index.insert(customer, id));
+            expected.extend(order.iter().copied());
+            order.sort_by_key(|(customer, id)| (id.number ^ customer.0).wrapping_mul(0x9e37_79b9 + round));
+            for (step, &(customer, id)) in order.iter().enumerate() {
+                if step % 500 == 0 {
+                    check(&index, &expected);
+                }
+                index.remove(customer, id);
+                expected.remove(&(customer, id));
             }
         }
         assert_eq!(index, ByCustomer::default());

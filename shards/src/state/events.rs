@@ -4,10 +4,10 @@ use std::ops::Bound;
 
 use super::chunks::Chunks;
 use super::reservations::Reservation;
-use super::{Decision, ShardState};
+use super::{Decision, Shown, SlotState};
 use crate::command::{Actor, CreateEvent, EditEvent};
-use crate::ids::{EventId, Role, Timestamp, UserId};
-use crate::outcome::{EventView, Outcome, Rejection, Reply};
+use crate::ids::{EventId, Lsn, Role, Timestamp, UserId};
+use crate::outcome::{EventView, Outcome, Rejection, Reply, Totals};
 use crate::record::{EventCreated, EventEdited, Record};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(super) struct Event {
     reserved: u32,
     created_at: Timestamp,
     deleted_at: Option<Timestamp>,
+    /// The position of its last record.
+    last_record: Lsn,
     /// Number n at index n - 1. Cancelled ones stay.
     pub(super) reservations: Chunks<Reservation>,
 }
@@ -67,6 +69,10 @@ impl Event {
         self.edition.quota - self.reserved
     }
 
+    pub(super) fn last_record(&self) -> Lsn {
+        self.last_record
+    }
+
     pub(super) fn is_deleted(&self) -> bool {
         self.deleted_at.is_some()
     }
@@ -111,7 +117,7 @@ impl Event {
     }
 }
 
-impl ShardState {
+impl SlotState {
     /// An event that is there to be worked with.
     pub(super) fn live_event(&self, id: EventId) -> Result<&Event, Rejection> {
         let event = self.events.get(&id).ok_or(Rejection::EventNotFound)?;
@@ -142,12 +148,9 @@ impl ShardState {
         if self.events.contains_key(&create.id) {
             return Err(Rejection::EventExists);
         }
-        Ok(Decision::Change(Record::EventCreated(Box::new(EventCreated {
-            id: create.id,
-            organizer: create.organizer,
-            name: create.name.into_inner(),
-            quota: create.quota.get(),
-        }))))
+        let CreateEvent { id, organizer, name, quota } = create;
+        let created = EventCreated { id, organizer, name: name.into_inner(), quota: quota.get() };
+        Ok(Decision::change(Record::EventCreated(Box::new(created)), Shown::Event(id)))
     }
 
     pub(super) fn apply_event_created(&mut self, at: Timestamp, created: &EventCreated) {
@@ -157,6 +160,7 @@ impl ShardState {
             reserved: 0,
             created_at: at,
             deleted_at: None,
+            last_record: Lsn(0),
             reservations: Chunks::new(),
         };
         self.totals.add(&event);
@@ -164,6 +168,11 @@ impl ShardState {
         self.events_of.insert((event.organizer, created.id));
         let before = self.events.insert(created.id, event);
         assert!(before.is_none(), "an event's id was given twice: {}", created.id);
+    }
+
+    pub(super) fn set_last_record(&mut self, id: EventId, lsn: Lsn) {
+        let event = self.events.get_mut(&id).expect("a record of an event follows that event's creation");
+        event.last_record = lsn;
     }
 
     pub(super) fn undo_event_created(&mut self, id: EventId) {
@@ -175,22 +184,19 @@ impl ShardState {
     }
 
     pub(super) fn decide_edit_event(&self, edit: EditEvent) -> Result<Decision, Rejection> {
-        let event = self.managed_event(edit.event, edit.actor)?;
-        let Edition { name, quota, .. } = &event.edition;
-        let new_quota = edit.quota.map_or(*quota, |quota| quota.get());
-        if new_quota < event.reserved {
+        let EditEvent { event: id, actor, name, quota } = edit;
+        let event = self.managed_event(id, actor)?;
+        let Edition { name: old_name, quota: old_quota, version: _, updated_at: _ } = &event.edition;
+        let quota = quota.map_or(*old_quota, |quota| quota.get());
+        if quota < event.reserved {
             return Err(Rejection::QuotaBelowCommitted { committed: event.reserved });
         }
-        let new_name = edit.name.map_or_else(|| name.clone(), |name| name.into_inner());
-        if new_quota == *quota && new_name == *name {
-            return Ok(Decision::Unchanged(Outcome::Event(Box::new(event.view(edit.event)))));
+        let name = name.map_or_else(|| old_name.clone(), |name| name.into_inner());
+        if (quota, &name) == (*old_quota, old_name) {
+            return Ok(Decision::unchanged(Shown::Event(id)));
         }
-        Ok(Decision::Change(Record::EventEdited(Box::new(EventEdited {
-            id: edit.event,
-            by: edit.actor.user,
-            name: new_name,
-            quota: new_quota,
-        }))))
+        let edited = EventEdited { id, by: actor.user, name, quota };
+        Ok(Decision::change(Record::EventEdited(Box::new(edited)), Shown::Event(id)))
     }
 
     pub(super) fn apply_event_edited(&mut self, at: Timestamp, edited: &EventEdited) {
@@ -219,7 +225,8 @@ impl ShardState {
         if event.reserved > 0 && !force {
             return Err(Rejection::HasReservations { reserved: event.reserved });
         }
-        Ok(Decision::Change(Record::EventDeleted { event: id, by: actor.user, tickets: event.reserved }))
+        let deleted = Record::EventDeleted { event: id, by: actor.user, tickets: event.reserved };
+        Ok(Decision::change(deleted, Shown::EventDeleted))
     }
 
     /// Cancels every live reservation by the event's mark alone, however many there are.
@@ -245,25 +252,42 @@ impl ShardState {
         Ok(Outcome::Event(Box::new(self.live_event(id)?.view(id))))
     }
 
-    pub(super) fn query_events(
+    /// The view of an event that is known to exist.
+    pub(super) fn event_view(&self, id: EventId) -> EventView {
+        self.events[&id].view(id)
+    }
+
+    /// Ids of the events behind `after` that are not deleted.
+    pub(super) fn events_after(&self, after: Option<EventId>) -> impl Iterator<Item = EventId> {
+        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.live_events.range((start, Bound::Unbounded)).copied()
+    }
+
+    /// Those of one organizer.
+    pub(super) fn events_of_after(
         &self,
+        organizer: UserId,
         after: Option<EventId>,
-        limit: usize,
-        organizer: Option<UserId>,
-    ) -> Outcome {
-        let views = match organizer {
-            Some(organizer) => {
-                let first = (organizer, after.unwrap_or(EventId(0)));
-                let last = (organizer, EventId(u32::MAX));
-                let ids = self.events_of.range((Bound::Excluded(first), Bound::Included(last)));
-                ids.take(limit).map(|&(_, id)| self.events[&id].view(id)).collect()
-            }
-            None => {
-                let start = after.map_or(Bound::Unbounded, Bound::Excluded);
-                let ids = self.live_events.range((start, Bound::Unbounded));
-                ids.take(limit).map(|&id| self.events[&id].view(id)).collect()
-            }
-        };
-        Outcome::Events(views)
+    ) -> impl Iterator<Item = EventId> {
+        let first = (organizer, after.unwrap_or(EventId(0)));
+        let last = (organizer, EventId(u32::MAX));
+        let ids = self.events_of.range((Bound::Excluded(first), Bound::Included(last)));
+        ids.map(|&(_, id)| id)
+    }
+
+    /// The highest ids in use, 0 for none.
+    pub(super) fn highest_ids(&self) -> (EventId, UserId) {
+        let event = self.events.keys().next_back().copied();
+        let user = self.usernames.keys().next_back().copied();
+        (event.unwrap_or(EventId(0)), user.unwrap_or(UserId(0)))
+    }
+
+    /// Adds this slot's part.
+    pub(super) fn add_to(&self, totals: &mut Totals) {
+        let EventTotals { events, quota, reserved } = self.totals;
+        totals.events += events;
+        totals.quota += quota;
+        totals.reserved += reserved;
+        self.add_accounts_to(totals);
     }
 }

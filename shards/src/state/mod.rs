@@ -1,27 +1,36 @@
-//! What a shard knows in memory, as a pure fold over records.
+//! What the domain knows in memory, as a pure fold over records.
 //!
-//! [`ShardState::decide`] says what a command would change, [`ShardState::apply`]
-//! changes it, live and in recovery alike, and cannot fail. Never in here: a
-//! clock, randomness, I/O, threads, the log, or the order of a hash map.
+//! [`SlotState`] is the state of one slot: it needs no other slot, so that it can be handed to another
+//! owner whole. [`ShardState`] holds the slots that a shard owns, and what is derived from all of them.
+//!
+//! [`SlotState::decide`] says what a command changes, [`SlotState::apply`] changes it, live and in recovery
+//! alike, and cannot fail. Never in here: a clock, randomness, I/O, threads, the log, or the order of a
+//! hash map.
 
 mod accounts;
 mod by_customer;
 mod chunks;
 mod events;
+mod owned;
 mod reservations;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use smallvec::{SmallVec, smallvec};
+
+use crate::clock::Now;
 use crate::command::{Command, Query};
-use crate::ids::{EventId, Timestamp, UserId, Username};
-use crate::outcome::{Outcome, Rejection, Reply, Totals};
+use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId, Username};
+use crate::outcome::{Outcome, Rejection, Reply};
 use crate::record::Record;
 use accounts::{Account, Headcount};
-use by_customer::ByCustomer;
 use events::{Edition, Event, EventTotals};
 
+pub use owned::ShardState;
+
+/// The state of one slot.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct ShardState {
+pub struct SlotState {
     accounts: BTreeMap<Username, Account>,
     /// Of all accounts, by id.
     usernames: BTreeMap<UserId, Username>,
@@ -34,37 +43,66 @@ pub struct ShardState {
     events_of: BTreeSet<(UserId, EventId)>,
     /// Over those that are not deleted.
     totals: EventTotals,
-    /// Every reservation ever made.
-    reservations_of: ByCustomer,
 }
 
-/// What a command comes to.
+/// What a command comes to: records of its slot, and what happens once they are durable.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Decision {
-    /// To be applied and logged; then [`ShardState::outcome`] has the answer.
-    Change(Record),
-    /// Already so: nothing to log.
-    Unchanged(Outcome),
+pub struct Decision {
+    /// To be applied and logged in this order, and committed together; none when nothing changes.
+    pub records: SmallVec<[Record; 1]>,
+    /// What the answer shows, of the state after the records: see [`SlotState::outcome`].
+    pub reply: Result<Shown, Rejection>,
+    /// Commands for the owners of other slots, sent once the records are durable. Each follows from the
+    /// state that the records lead to, so that it can be sent again after a crash, and its repetition
+    /// changes nothing.
+    pub messages: Vec<(Slot, Command)>,
 }
 
-/// What a record puts an end to and does not say itself.
+/// What the answer to a command shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Shown {
+    Account(Username),
+    /// The same, where tokens of the account end.
+    AccountChanged(Username),
+    Event(EventId),
+    EventDeleted,
+    Reservation(ReservationId),
+    Cancelled,
+}
+
+/// What a record replaces and does not say itself: what [`SlotState::undo`] needs beside the record.
 #[derive(Debug)]
-pub enum Replaced {
+pub enum Undo {
     Nothing,
-    /// An edited event as it was.
+    /// The edited event as it was.
     Event(Box<Edition>),
-    /// An account as it was.
+    /// The account as it was.
     Account(Box<Account>),
 }
 
-impl ShardState {
-    /// What `command` would change, without changing it.
-    ///
-    /// # Errors
-    ///
-    /// The rejection, when the rules of the domain refuse it.
-    pub fn decide(&self, command: Command) -> Result<Decision, Rejection> {
-        match command {
+impl Decision {
+    fn change(record: Record, shown: Shown) -> Decision {
+        Decision { records: smallvec![record], reply: Ok(shown), messages: Vec::new() }
+    }
+
+    /// All is as the command wants it already.
+    fn unchanged(shown: Shown) -> Decision {
+        Decision { records: SmallVec::new(), reply: Ok(shown), messages: Vec::new() }
+    }
+}
+
+impl From<Rejection> for Decision {
+    fn from(rejection: Rejection) -> Decision {
+        Decision { records: SmallVec::new(), reply: Err(rejection), messages: Vec::new() }
+    }
+}
+
+impl SlotState {
+    /// What `command` changes, without changing it.
+    pub fn decide(&self, now: Now, command: Command) -> Decision {
+        // No rule depends on the time yet.
+        let _ = now;
+        let decided = match command {
             Command::CreateUser(create) => self.decide_create_user(*create),
             Command::ChangePassword(change) => self.decide_change_password(*change),
             Command::ChangeRole(change) => self.decide_change_role(*change),
@@ -72,13 +110,17 @@ impl ShardState {
             Command::CreateEvent(create) => self.decide_create_event(*create),
             Command::EditEvent(edit) => self.decide_edit_event(*edit),
             Command::DeleteEvent { event, actor, force } => self.decide_delete_event(event, actor, force),
-            Command::Reserve { event, customer, quantity } => self.decide_reserve(event, customer, quantity),
+            Command::Reserve { event, actor, buyer, quantity } => {
+                self.decide_reserve(event, actor, buyer, quantity)
+            }
             Command::Cancel { reservation, actor } => self.decide_cancel(reservation, actor),
-        }
+        };
+        decided.unwrap_or_else(Decision::from)
     }
 
-    /// Takes in a record that [`ShardState::decide`] made, now or in an earlier life.
-    pub fn apply(&mut self, at: Timestamp, record: &Record) {
+    /// Takes in a record that [`SlotState::decide`] made, now or before a restart. `lsn` is its position
+    /// in the slot.
+    pub fn apply(&mut self, at: Timestamp, lsn: Lsn, record: &Record) {
         match record {
             Record::UserCreated(user) => self.apply_user_created(user),
             Record::PasswordChanged(changed) => self.apply_password_changed(changed),
@@ -87,104 +129,105 @@ impl ShardState {
             Record::EventCreated(event) => self.apply_event_created(at, event),
             Record::EventEdited(event) => self.apply_event_edited(at, event),
             Record::EventDeleted { event, .. } => self.apply_event_deleted(at, *event),
-            Record::Reserved { id, customer, quantity } => self.apply_reserved(at, *id, *customer, *quantity),
+            Record::Reserved { id, by: _, buyer, quantity } => {
+                self.apply_reserved(at, *id, *buyer, *quantity);
+            }
             Record::Cancelled { id, .. } => self.apply_cancelled(at, *id),
+        }
+        if let Some(event) = record.event() {
+            self.set_last_record(event, lsn);
         }
     }
 
-    /// What has to be known beforehand to take `record` back.
-    pub fn replaced_by(&self, record: &Record) -> Replaced {
-        let account = |username| Replaced::Account(Box::new(self.account_as_it_is(username)));
+    /// What has to be known before `record` is applied, to take it back afterwards.
+    pub fn undo_of(&self, record: &Record) -> Undo {
+        let account = |username| Undo::Account(Box::new(self.account_as_it_is(username)));
         match record {
             Record::PasswordChanged(changed) => account(&changed.username),
             Record::RoleChanged(changed) => account(&changed.username),
             Record::UserRemoved(removed) => account(&removed.username),
-            Record::EventEdited(event) => Replaced::Event(Box::new(self.events[&event.id].edition())),
+            Record::EventEdited(event) => Undo::Event(Box::new(self.events[&event.id].edition())),
             Record::UserCreated(_)
             | Record::EventCreated(_)
             | Record::EventDeleted { .. }
             | Record::Reserved { .. }
-            | Record::Cancelled { .. } => Replaced::Nothing,
+            | Record::Cancelled { .. } => Undo::Nothing,
         }
     }
 
-    /// The inverse of [`ShardState::apply`], of the last record that was applied and not
-    /// taken back. `replaced` is what [`ShardState::replaced_by`] said before.
-    pub fn undo(&mut self, record: &Record, replaced: Replaced) {
-        match (record, replaced) {
-            (Record::UserCreated(user), Replaced::Nothing) => self.undo_user_created(user),
-            (Record::PasswordChanged(changed), Replaced::Account(before)) => {
+    /// The inverse of [`SlotState::apply`], for the slot's last record that was not taken back. `previous`
+    /// is the event's last record before it, `undo` what [`SlotState::undo_of`] returned.
+    pub fn undo(&mut self, previous: Lsn, record: &Record, undo: Undo) {
+        match (record, undo) {
+            (Record::UserCreated(user), Undo::Nothing) => self.undo_user_created(user),
+            (Record::PasswordChanged(changed), Undo::Account(before)) => {
                 self.undo_account_change(&changed.username, *before);
             }
-            (Record::RoleChanged(changed), Replaced::Account(before)) => {
+            (Record::RoleChanged(changed), Undo::Account(before)) => {
                 self.undo_account_change(&changed.username, *before);
             }
-            (Record::UserRemoved(removed), Replaced::Account(before)) => {
+            (Record::UserRemoved(removed), Undo::Account(before)) => {
                 self.undo_account_change(&removed.username, *before);
             }
-            (Record::EventCreated(event), Replaced::Nothing) => self.undo_event_created(event.id),
-            (Record::EventEdited(event), Replaced::Event(before)) => {
-                self.undo_event_edited(event.id, *before)
+            (Record::EventCreated(event), Undo::Nothing) => return self.undo_event_created(event.id),
+            (Record::EventEdited(event), Undo::Event(before)) => {
+                self.undo_event_edited(event.id, *before);
             }
-            (Record::EventDeleted { event, tickets, .. }, Replaced::Nothing) => {
+            (Record::EventDeleted { event, tickets, .. }, Undo::Nothing) => {
                 self.undo_event_deleted(*event, *tickets);
             }
-            (Record::Reserved { id, customer, .. }, Replaced::Nothing) => self.undo_reserved(*id, *customer),
-            (Record::Cancelled { id, .. }, Replaced::Nothing) => self.undo_cancelled(*id),
-            (record, replaced) => unreachable!("{record:?} does not replace {replaced:?}"),
+            (Record::Reserved { id, .. }, Undo::Nothing) => self.undo_reserved(*id),
+            (Record::Cancelled { id, .. }, Undo::Nothing) => self.undo_cancelled(*id),
+            (record, undo) => unreachable!("{record:?} does not replace {undo:?}"),
+        }
+        if let Some(event) = record.event() {
+            self.set_last_record(event, previous);
         }
     }
 
-    /// The answer to the command that made `record`, which was just applied.
-    pub fn outcome(&self, record: &Record) -> Outcome {
-        match record {
-            Record::UserCreated(user) => Outcome::Account(self.account(&user.username)),
-            Record::PasswordChanged(changed) => self.account_changed(&changed.username),
-            Record::RoleChanged(changed) => self.account_changed(&changed.username),
-            Record::UserRemoved(removed) => self.account_changed(&removed.username),
-            Record::EventCreated(event) => Outcome::Event(Box::new(self.events[&event.id].view(event.id))),
-            Record::EventEdited(event) => Outcome::Event(Box::new(self.events[&event.id].view(event.id))),
-            Record::EventDeleted { .. } => Outcome::EventDeleted,
-            Record::Reserved { id, .. } => Outcome::Reservation(self.events[&id.event].reservation_view(*id)),
-            Record::Cancelled { .. } => Outcome::Cancelled,
+    /// The answer to a command whose records were just applied, or which changes nothing.
+    pub fn outcome(&self, shown: &Shown) -> Outcome {
+        match shown {
+            Shown::Account(username) => Outcome::Account(self.account(username)),
+            Shown::AccountChanged(username) => Outcome::AccountChanged(self.user_view(username)),
+            Shown::Event(event) => Outcome::Event(Box::new(self.events[event].view(*event))),
+            Shown::EventDeleted => Outcome::EventDeleted,
+            Shown::Reservation(id) => Outcome::Reservation(self.events[&id.event].reservation_view(*id)),
+            Shown::Cancelled => Outcome::Cancelled,
         }
     }
 
+    /// The position of an event's last record; 0 for an event that is not there.
+    pub fn last_record(&self, event: EventId) -> Lsn {
+        self.events.get(&event).map_or(Lsn(0), Event::last_record)
+    }
+
+    /// The answer to a query that concerns this slot alone.
+    ///
     /// # Errors
     ///
     /// The rejection, when what is asked for is not there or not the asker's to see.
-    pub fn query(&self, query: &Query) -> Reply {
+    ///
+    /// # Panics
+    ///
+    /// On a query over all slots: see [`ShardState::query`].
+    fn query(&self, query: &Query) -> Reply {
         match query {
             Query::Account { username } => Ok(Outcome::Account(self.account(username))),
-            Query::AccountOf { user } => Ok(Outcome::Account(self.account_of(*user))),
             Query::TokenStands { user, username, token_version } => {
                 Ok(Outcome::TokenStands(self.token_stands(*user, username, *token_version)))
             }
-            Query::Users { after, limit } => Ok(self.query_users(*after, *limit)),
             Query::Event { event } => self.query_event(*event),
-            Query::Events { after, limit, organizer } => Ok(self.query_events(*after, *limit, *organizer)),
             Query::Reservation { reservation, actor } => self.query_reservation(*reservation, *actor),
             Query::EventReservations { event, actor, after, limit } => {
                 self.query_event_reservations(*event, *actor, *after, *limit)
             }
-            Query::CustomerReservations { customer, after, limit } => {
-                Ok(self.query_customer_reservations(*customer, *after, *limit))
-            }
-            Query::Totals => Ok(Outcome::Totals(self.totals())),
+            Query::AccountOf { .. }
+            | Query::Users { .. }
+            | Query::Events { .. }
+            | Query::CustomerReservations { .. }
+            | Query::Totals => unreachable!("{query:?} is over all slots"),
         }
-    }
-
-    /// The highest ids in use, from which the next ones are counted; 0 for none.
-    pub fn highest_ids(&self) -> (EventId, UserId) {
-        let event = self.events.keys().next_back().copied();
-        let user = self.usernames.keys().next_back().copied();
-        (event.unwrap_or(EventId(0)), user.unwrap_or(UserId(0)))
-    }
-
-    fn totals(&self) -> Totals {
-        let EventTotals { events, quota, reserved } = self.totals;
-        let Headcount { accounts, admins } = self.headcount;
-        Totals { events, accounts, admins, quota, reserved }
     }
 }
 

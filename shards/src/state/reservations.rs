@@ -1,8 +1,8 @@
 //! Reservations: each a row of its event, numbered from 1.
 
 use super::events::Event;
-use super::{Decision, ShardState};
-use crate::command::Actor;
+use super::{Decision, Shown, SlotState};
+use crate::command::{Actor, Buyer};
 use crate::ids::{EventId, Quantity, ReservationId, Role, Timestamp, UserId};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus, ReservationView};
 use crate::record::Record;
@@ -12,7 +12,7 @@ pub(super) struct Reservation {
     created_at: Timestamp,
     /// 0 while it is confirmed: an `Option` would cost eight bytes a ticket.
     cancelled_at: Timestamp,
-    customer: UserId,
+    buyer: Buyer,
     quantity: u32,
 }
 
@@ -39,7 +39,7 @@ impl Event {
         let cancelled_at = self.cancelled_at(reservation);
         ReservationView {
             id,
-            customer: reservation.customer,
+            buyer: reservation.buyer,
             quantity: reservation.quantity,
             status: match cancelled_at {
                 Some(_) => ReservationStatus::Cancelled,
@@ -51,11 +51,12 @@ impl Event {
     }
 }
 
-impl ShardState {
+impl SlotState {
     pub(super) fn decide_reserve(
         &self,
         id: EventId,
-        customer: UserId,
+        actor: Actor,
+        buyer: Buyer,
         quantity: Quantity,
     ) -> Result<Decision, Rejection> {
         let event = self.live_event(id)?;
@@ -64,49 +65,40 @@ impl ShardState {
         }
         let number = u32::try_from(event.reservations.len() + 1);
         let number = number.expect("fewer than 2^32 reservations of one event: 100 GiB of memory");
-        Ok(Decision::Change(Record::Reserved {
-            id: ReservationId { event: id, number },
-            customer,
-            quantity: quantity.get(),
-        }))
+        let id = ReservationId { event: id, number };
+        let reserved = Record::Reserved { id, by: actor.user, buyer, quantity: quantity.get() };
+        Ok(Decision::change(reserved, Shown::Reservation(id)))
     }
 
-    pub(super) fn apply_reserved(
-        &mut self,
-        at: Timestamp,
-        id: ReservationId,
-        customer: UserId,
-        quantity: u32,
-    ) {
+    pub(super) fn apply_reserved(&mut self, at: Timestamp, id: ReservationId, buyer: Buyer, quantity: u32) {
         self.change_event(id.event, |event| {
             event.take(quantity);
             event.reservations.push(Reservation {
                 created_at: at,
                 cancelled_at: NOT_CANCELLED,
-                customer,
+                buyer,
                 quantity,
             });
             assert_eq!(event.reservations.len(), id.number as usize, "a reservation out of order");
         });
-        self.reservations_of.insert(customer, id);
     }
 
     /// Only ever the event's last one: numbers have no gaps.
-    pub(super) fn undo_reserved(&mut self, id: ReservationId, customer: UserId) {
+    pub(super) fn undo_reserved(&mut self, id: ReservationId) {
         self.change_event(id.event, |event| {
             assert_eq!(event.reservations.len(), id.number as usize, "a reservation taken back out of order");
             let reservation = event.reservations.pop().expect("counted above");
             event.give_back(reservation.quantity);
         });
-        self.reservations_of.undo_insert(customer, id);
     }
 
     pub(super) fn decide_cancel(&self, id: ReservationId, actor: Actor) -> Result<Decision, Rejection> {
         let (event, reservation) = self.reservation_seen_by(id, actor)?;
         if event.cancelled_at(reservation).is_some() {
-            return Ok(Decision::Unchanged(Outcome::Cancelled));
+            return Ok(Decision::unchanged(Shown::Cancelled));
         }
-        Ok(Decision::Change(Record::Cancelled { id, by: actor.user, quantity: reservation.quantity }))
+        let cancelled = Record::Cancelled { id, by: actor.user, quantity: reservation.quantity };
+        Ok(Decision::change(cancelled, Shown::Cancelled))
     }
 
     pub(super) fn apply_cancelled(&mut self, at: Timestamp, id: ReservationId) {
@@ -147,15 +139,20 @@ impl ShardState {
         Ok(Outcome::Reservations(views.collect()))
     }
 
-    pub(super) fn query_customer_reservations(
-        &self,
-        customer: UserId,
-        after: Option<ReservationId>,
-        limit: usize,
-    ) -> Outcome {
-        let ids = self.reservations_of.after(customer, after);
-        let views = ids.map(|id| self.events[&id.event].reservation_view(id));
-        Outcome::Reservations(views.take(limit).collect())
+    /// The view of a reservation that is known to exist.
+    pub(super) fn reservation_view(&self, id: ReservationId) -> ReservationView {
+        self.events[&id.event].reservation_view(id)
+    }
+
+    /// Every reservation ever made by an account.
+    pub(super) fn reservations_by_customer(&self) -> impl Iterator<Item = (UserId, ReservationId)> {
+        self.events.iter().flat_map(|(&event, of_event)| {
+            let numbers = 1..=of_event.reservations.len() as u32;
+            numbers.map(move |number| {
+                let Buyer::Account(customer) = of_event.reservations[number as usize - 1].buyer;
+                (customer, ReservationId { event, number })
+            })
+        })
     }
 
     /// Another's reservation looks just like one that does not exist.
@@ -167,7 +164,7 @@ impl ShardState {
         let event = self.events.get(&id.event).ok_or(Rejection::ReservationNotFound)?;
         let reservation = event.reservation(id.number).ok_or(Rejection::ReservationNotFound)?;
         let seen = match actor.role {
-            Role::Customer => reservation.customer == actor.user,
+            Role::Customer => reservation.buyer == Buyer::Account(actor.user),
             Role::Organizer | Role::Admin => event.is_managed_by(actor),
         };
         if !seen {

@@ -8,10 +8,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use shards::command::{Command, CreateEvent, EventName};
-use shards::ids::{EventId, Lsn, Quantity, Quota, Slot, Timestamp, UserId};
+use shards::clock::Now;
+use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, EventName};
+use shards::ids::{EventId, Lsn, Quantity, Quota, Role, Slot, Timestamp, UserId};
 use shards::limits::QUOTA_MAX;
 use shards::log::{Log, ReadRecords};
+use shards::shard::{Release, Shard};
 use shards::slots::slot_of_event;
 use storage::{Progress, RecordReader, Recovered};
 
@@ -48,8 +50,9 @@ fn open(directory: &Path) -> Recovered {
 }
 
 fn write(directory: &Path, records: u32, events: u32) {
-    let mut recovered = open(directory);
-    let (shard, log) = &mut recovered.shards[0];
+    let Recovered { mut shards, heads, epoch, .. } = open(directory);
+    let (state, mut log) = shards.pop().expect("one shard");
+    let mut shard: Shard<()> = Shard::new(state, &heads, epoch);
     let rare = events + 1;
     let creations = (1..=rare).map(|event| {
         Command::CreateEvent(Box::new(CreateEvent {
@@ -59,15 +62,19 @@ fn write(directory: &Path, records: u32, events: u32) {
             quota: Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
         }))
     });
-    let reservations = (0..records).map(|index| Command::Reserve {
-        event: EventId(if index % RARE_EVERY == 0 { rare } else { 1 + index % events }),
-        customer: UserId(1 + index.wrapping_mul(2_654_435_761) % CUSTOMERS),
-        quantity: Quantity::new(1).expect("one ticket"),
+    let reservations = (0..records).map(|index| {
+        let customer = UserId(1 + index.wrapping_mul(2_654_435_761) % CUSTOMERS);
+        Command::Reserve {
+            event: EventId(if index % RARE_EVERY == 0 { rare } else { 1 + index % events }),
+            actor: Actor { user: customer, role: Role::Customer },
+            buyer: Buyer::Account(customer),
+            quantity: Quantity::new(1).expect("one ticket"),
+        }
     });
     let mut now = 1_800_000_000_000;
     let mut appending = Duration::ZERO;
     for (index, command) in (1..).zip(creations.chain(reservations)) {
-        shard.command(Timestamp(now), command).reply.expect("tickets are left");
+        shard.take_in(Now::at(Timestamp(now)), Ask::Command(command), ());
         if index % COMMIT_RECORDS == 0 || index == records + rare {
             now += 20;
             let batch = shard.begin_commit().expect("the batch has records");
@@ -78,10 +85,12 @@ fn write(directory: &Path, records: u32, events: u32) {
                 log.maintain().expect("the disk takes it");
             }
             shard.finish_commit(batch);
+            while let Some(release) = shard.next_release() {
+                assert!(matches!(release, Release::Answer((), Ok(_))), "{release:?}");
+            }
         }
     }
     println!("appended in {:.0} ms", appending.as_secs_f64() * 1e3);
-    let (_, log) = recovered.shards.pop().expect("one shard");
     Box::new(log).close().expect("the disk takes it");
 }
 

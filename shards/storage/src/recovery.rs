@@ -6,10 +6,12 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use shards::ids::{Epoch, EventId, Slot, UserId};
+use shards::ids::{Epoch, EventId, UserId};
 use shards::limits::SHARD_COUNT_MAX;
 use shards::log::LogStore;
-use shards::shard::Shard;
+use shards::shard::SlotHeads;
+use shards::slots::SlotSet;
+use shards::state::ShardState;
 
 use crate::directory::DirectoryLock;
 use crate::error::RecoveryError;
@@ -22,7 +24,10 @@ use crate::store::Directory;
 /// Everything that a server needs to go on where the last one ended.
 #[derive(Debug)]
 pub struct Recovered {
-    pub shards: Vec<(Shard, SqliteLog)>,
+    /// The state of each shard, with its log.
+    pub shards: Vec<(ShardState, SqliteLog)>,
+    /// Where the records of each slot end.
+    pub heads: SlotHeads,
     /// Gives readers of what the logs have committed, now and from earlier epochs.
     pub records: Records,
     /// Names this data directory among all others.
@@ -52,15 +57,15 @@ pub struct Progress {
 pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result<Recovered, RecoveryError> {
     assert!((1..=SHARD_COUNT_MAX).contains(&shard_count), "shard count {shard_count}");
     let mut directory = Directory::open(directory, shard_count, progress)?;
-    let all_slots = (0..=u8::MAX).map(Slot).collect();
-    let (states, claim) = into_shards(shard_count, progress, |replay| directory.claim(&all_slots, replay))?;
+    let (states, claim) =
+        into_shards(shard_count, progress, |replay| directory.claim(&SlotSet::all(), replay))?;
     let highest_event = states.iter().map(|state| state.highest_ids().0).max();
     let highest_user = states.iter().map(|state| state.highest_ids().1).max();
     let cluster = directory.cluster();
     let (logs, records, lock) = directory.into_logs();
-    let shard = |(state, log)| (Shard::new(state, claim.heads.clone(), claim.epoch), log);
     Ok(Recovered {
-        shards: states.into_iter().zip(logs).map(shard).collect(),
+        shards: states.into_iter().zip(logs).collect(),
+        heads: claim.heads,
         records,
         cluster,
         epoch: claim.epoch,

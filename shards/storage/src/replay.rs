@@ -10,13 +10,13 @@ use std::thread;
 use shards::ids::{Lsn, Slot, Timestamp};
 use shards::log::Replay;
 use shards::record::Record;
-use shards::slots::shard_of_slot;
+use shards::slots::{Owners, SlotSet, shard_of_slot};
 use shards::state::ShardState;
 
 use crate::recovery::Progress;
 
 /// Records on their way to a shard: one channel message for many.
-type Chunk = Vec<(Timestamp, Record)>;
+type Chunk = Vec<(Slot, Lsn, Timestamp, Record)>;
 
 /// Keeps a chunk in a core's cache, and the channel's cost out of sight.
 const CHUNK_RECORDS: usize = 512;
@@ -29,11 +29,13 @@ pub(crate) fn into_shards<T, E>(
     progress: &Progress,
     claim: impl FnOnce(&dyn Replay) -> Result<T, E>,
 ) -> Result<(Vec<ShardState>, T), E> {
+    let owners = Owners::by_modulo(shard_count);
     thread::scope(|scope| {
         let (senders, appliers): (Vec<_>, Vec<_>) = (0..shard_count)
-            .map(|_| {
+            .map(|shard| {
                 let (sender, receiver) = sync_channel(CHUNKS_IN_FLIGHT);
-                (sender, scope.spawn(move || apply_all(receiver)))
+                let slots = owners.slots_of(shard);
+                (sender, scope.spawn(move || apply_all(slots, receiver)))
             })
             .unzip();
         let to_shards = ToShards { senders, progress };
@@ -49,11 +51,11 @@ pub(crate) fn join_thread<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
-fn apply_all(chunks: Receiver<Chunk>) -> ShardState {
-    let mut state = ShardState::default();
+fn apply_all(slots: SlotSet, chunks: Receiver<Chunk>) -> ShardState {
+    let mut state = ShardState::owning(slots);
     for chunk in chunks {
-        for (at, record) in &chunk {
-            state.apply(*at, record);
+        for (slot, lsn, at, record) in &chunk {
+            state.apply(*slot, *at, *lsn, record);
         }
     }
     state
@@ -69,9 +71,9 @@ impl Replay for ToShards<'_> {
         let chunk =
             |sender| Filling { chunk: Chunk::with_capacity(CHUNK_RECORDS), sender, progress: self.progress };
         let mut filling: Vec<_> = self.senders.iter().map(chunk).collect();
-        Box::new(move |slot, _lsn, at, record| {
+        Box::new(move |slot, lsn, at, record| {
             let shard = shard_of_slot(slot, filling.len());
-            filling[shard].push(at, record);
+            filling[shard].push((slot, lsn, at, record));
         })
     }
 }
@@ -84,8 +86,8 @@ struct Filling<'a> {
 }
 
 impl Filling<'_> {
-    fn push(&mut self, at: Timestamp, record: Record) {
-        self.chunk.push((at, record));
+    fn push(&mut self, record: (Slot, Lsn, Timestamp, Record)) {
+        self.chunk.push(record);
         if self.chunk.len() == CHUNK_RECORDS {
             self.send();
         }

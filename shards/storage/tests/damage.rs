@@ -40,7 +40,7 @@ impl Killed {
         for _ in 0..40 {
             office.run("reserve 1 for 1 2 | reserve 2 for 2 1 | reserve 1 for 3 1");
         }
-        office.recovered.shards[0].1.maintain().unwrap();
+        office.shards[0].1.maintain().unwrap();
         let synced_mark = fs::read(alive.path().join(MARK)).unwrap();
         let mut snapshots = Vec::new();
         for round in 0..6 {

@@ -95,7 +95,7 @@ fn a_reader_follows_what_is_appended_and_keeps_nothing_from_being_written_back()
         assert_eq!(page.searched, office.committed.last().unwrap().lsn);
         after = page.searched;
         office.run("reserve 1 for 1 1 | reserve 1 for 2 1");
-        let upkeep = office.recovered.shards[0].1.maintain().unwrap();
+        let upkeep = office.shards[0].1.maintain().unwrap();
         assert_eq!(upkeep.pages_pinned, 0);
     }
 }

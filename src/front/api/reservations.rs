@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use shards::command::Buyer;
 use shards::ids::{EventId, Quantity, ReservationId, ReservationNumber, UserId};
 use shards::outcome::{ReservationStatus, ReservationView};
 
@@ -58,10 +59,11 @@ query! {
 
 impl From<ReservationView> for Reservation {
     fn from(view: ReservationView) -> Reservation {
+        let Buyer::Account(customer) = view.buyer;
         Reservation {
             id: view.id,
             event: view.id.event,
-            customer: view.customer,
+            customer,
             quantity: view.quantity,
             status: view.status,
             created_at: Rfc3339(view.created_at),
@@ -74,10 +76,11 @@ pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
     let event = call.event()?;
     no_query(call.request)?;
     let quantity = quantity_asked_for(call.request)?;
-    let customer = call.actor().user;
+    let actor = call.actor();
+    let buyer = Buyer::Account(actor.user);
     let shards = api.shards.clone();
     Ok(Box::pin(async move {
-        let view = shards.reserve(event, customer, quantity).await?;
+        let view = shards.reserve(event, actor, buyer, quantity).await?;
         Ok(created(view))
     }))
 }

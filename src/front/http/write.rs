@@ -7,6 +7,9 @@ use std::time::{Duration, Instant, SystemTime};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
+use super::body::{Body, Framing};
+use super::parse::Version;
+
 pub const JSON: &str = "application/json";
 pub const HTML: &str = "text/html; charset=utf-8";
 pub const CSS: &str = "text/css; charset=utf-8";
@@ -23,21 +26,21 @@ pub struct Response {
     pub content_type: Option<&'static str>,
     /// Beside those that every answer has.
     pub headers: Vec<(&'static str, String)>,
-    /// Borrowed where it is always the same.
-    pub body: Cow<'static, [u8]>,
+    pub body: Body,
 }
-
-/// The largest body that is written with its head. A larger one is for the connection to write in
-/// pieces, so that clients who do not read it cannot each have copies of it made.
-pub const BODY_AT_ONCE_MAX: usize = 64 * 1024;
 
 impl Response {
     pub fn empty(status: u16) -> Response {
-        Response { status, content_type: None, headers: Vec::new(), body: Cow::Borrowed(b"") }
+        Response { status, content_type: None, headers: Vec::new(), body: Body::Whole(Cow::Borrowed(b"")) }
     }
 
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Response {
-        Response { status, content_type: Some(content_type), headers: Vec::new(), body: body.into() }
+        Response {
+            status,
+            content_type: Some(content_type),
+            headers: Vec::new(),
+            body: Body::from(body.into()),
+        }
     }
 
     pub fn with(mut self, name: &'static str, value: String) -> Response {
@@ -83,8 +86,8 @@ pub struct Envelope<'a> {
     pub date: &'a str,
     /// The connection ends after this response.
     pub close: bool,
-    /// HTTP/1.0 clients hear of a connection that stays open.
-    pub announce_keep_alive: bool,
+    /// Of the request. HTTP/1.0 clients are told of a connection that stays open.
+    pub version: Version,
     /// For HEAD: all headers, no body.
     pub omit_body: bool,
 }
@@ -93,11 +96,13 @@ pub struct Envelope<'a> {
 const HEAD_BYTES: usize = 320;
 
 impl Response {
-    /// With its body, unless that is larger than [`BODY_AT_ONCE_MAX`].
+    /// Writes the head, and the body if it is whole. Writing a stream is the connection's task.
     pub fn write(&self, envelope: &Envelope<'_>, out: &mut Vec<u8>) {
         let mut number = itoa::Buffer::new();
-        let has_body = !envelope.omit_body && self.body.len() <= BODY_AT_ONCE_MAX;
-        let body: &[u8] = if has_body { &self.body } else { &[] };
+        let body: &[u8] = match &self.body {
+            Body::Whole(bytes) if !envelope.omit_body => bytes,
+            Body::Whole(_) | Body::Stream(_) => &[],
+        };
         out.reserve(HEAD_BYTES + body.len());
         let put = |out: &mut Vec<u8>, part: &str| out.extend_from_slice(part.as_bytes());
         put(out, "HTTP/1.1 ");
@@ -120,12 +125,18 @@ impl Response {
         }
         // RFC 9110 section 8.6: never with 204; a 304 has none because its body is not known.
         if self.status != 204 && self.status != 304 {
-            put(out, "\r\nContent-Length: ");
-            put(out, number.format(self.body.len()));
+            match self.body.framing(envelope.version) {
+                Framing::Length(length) => {
+                    put(out, "\r\nContent-Length: ");
+                    put(out, number.format(length));
+                }
+                Framing::Chunked => put(out, "\r\nTransfer-Encoding: chunked"),
+                Framing::UntilClose => {}
+            }
         }
         if envelope.close {
             put(out, "\r\nConnection: close");
-        } else if envelope.announce_keep_alive {
+        } else if envelope.version == Version::Http10 {
             put(out, "\r\nConnection: keep-alive");
         }
         put(out, "\r\n\r\n");
@@ -195,6 +206,7 @@ fn http_date() -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::body::WHOLE_BYTES_MAX;
     use super::*;
 
     fn written(response: &Response, change: impl FnOnce(&mut Envelope<'_>)) -> String {
@@ -203,7 +215,7 @@ mod tests {
             request_id: &request_id,
             date: "Sun, 06 Nov 1994 08:49:37 GMT",
             close: false,
-            announce_keep_alive: false,
+            version: Version::Http11,
             omit_body: false,
         };
         change(&mut envelope);
@@ -228,16 +240,11 @@ mod tests {
     #[test]
     fn no_room_is_made_for_a_body_that_is_not_written() {
         let request_id = RequestId::Made { core: 0, number: 0 };
-        for (size, omit_body) in [(BODY_AT_ONCE_MAX, true), (BODY_AT_ONCE_MAX + 1, false)] {
+        for (size, omit_body) in [(WHOLE_BYTES_MAX, true), (WHOLE_BYTES_MAX + 1, false)] {
             let response = Response::new(200, JSON, vec![b' '; size]);
             let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-            let envelope = Envelope {
-                request_id: &request_id,
-                date,
-                close: false,
-                announce_keep_alive: false,
-                omit_body,
-            };
+            let envelope =
+                Envelope { request_id: &request_id, date, close: false, version: Version::Http11, omit_body };
             let mut out = Vec::new();
             response.write(&envelope, &mut out);
             assert!(out.ends_with(b"\r\n\r\n"), "the head alone");

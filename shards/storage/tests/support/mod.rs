@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use shards::command::{Actor, Command, CreateEvent, CreateUser, EditEvent, EventName, Query};
+use shards::clock::Now;
+use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, CreateUser, EditEvent, EventName, Query};
 use shards::ids::{EventId, Quantity, Quota, Role, Timestamp, UserId, Username};
 use shards::log::Log;
 use shards::outcome::{Outcome, Reply, Totals};
 use shards::record::Entry;
+use shards::shard::{Release, Shard};
 use shards::slots::shard_of_slot;
-use storage::{Progress, Recovered, RecoveryError};
+use storage::{Progress, Recovered, RecoveryError, SqliteLog};
 
 /// Ids that scripts use and snapshots look at.
 const EVENT_IDS: u32 = 100;
@@ -25,6 +27,7 @@ const FIRST_MS: u64 = 1_700_000_000_045;
 /// A recovered data directory with its shards, each command a millisecond after the one before.
 pub(crate) struct Office {
     pub(crate) recovered: Recovered,
+    pub(crate) shards: Vec<(Shard<()>, SqliteLog)>,
     /// Everything that was committed since it was opened.
     pub(crate) committed: Vec<Entry>,
     now: Timestamp,
@@ -35,10 +38,13 @@ pub(crate) type Snapshot = BTreeMap<String, String>;
 
 impl Office {
     pub(crate) fn try_open(directory: &Path, shard_count: usize) -> Result<Office, RecoveryError> {
-        let recovered = storage::open(directory, shard_count, &Progress::default())?;
+        let mut recovered = storage::open(directory, shard_count, &Progress::default())?;
         assert_eq!(recovered.shards.len(), shard_count);
+        let shards = std::mem::take(&mut recovered.shards).into_iter();
+        let shards = shards.map(|(state, log)| (Shard::new(state, &recovered.heads, recovered.epoch), log));
+        let shards = shards.collect();
         let now = Timestamp(FIRST_MS + recovered.epoch.0 * 1000);
-        Ok(Office { recovered, committed: Vec::new(), now })
+        Ok(Office { recovered, shards, committed: Vec::new(), now })
     }
 
     pub(crate) fn open(directory: &Path, shard_count: usize) -> Office {
@@ -55,19 +61,25 @@ impl Office {
     pub(crate) fn apply(&mut self, script: &str) {
         for line in script.split('|') {
             let command = command(line);
-            let shard_index = shard_of_slot(command.slot(), self.recovered.shards.len());
-            let (shard, _) = &mut self.recovered.shards[shard_index];
+            let shard_index = shard_of_slot(command.slot(), self.shards.len());
+            let (shard, _) = &mut self.shards[shard_index];
             self.now = Timestamp(self.now.0 + 1);
-            shard.command(self.now, command).reply.unwrap_or_else(|error| panic!("{line}: {error:?}"));
+            shard.take_in(Now::at(self.now), Ask::Command(command), ());
+            // A success waits for its commit.
+            let refused = shard.next_release();
+            assert!(refused.is_none(), "{line}: {refused:?}");
         }
     }
 
     pub(crate) fn commit(&mut self) {
-        for (shard, log) in &mut self.recovered.shards {
+        for (shard, log) in &mut self.shards {
             if let Some(batch) = shard.begin_commit() {
                 log.append(&batch.entries).unwrap();
                 self.committed.extend(batch.entries.iter().cloned());
                 shard.finish_commit(batch);
+                while let Some(release) = shard.next_release() {
+                    assert!(matches!(release, Release::Answer((), Ok(_))), "{release:?}");
+                }
             }
         }
     }
@@ -79,7 +91,7 @@ impl Office {
         };
         for event in (1..=EVENT_IDS).map(EventId) {
             let slot = shards::slots::slot_of_event(event);
-            let shard_index = shard_of_slot(slot, self.recovered.shards.len());
+            let shard_index = shard_of_slot(slot, self.shards.len());
             for query in [
                 Query::Event { event },
                 Query::EventReservations { event, actor: ADMIN, after: None, limit: usize::MAX },
@@ -88,8 +100,7 @@ impl Office {
             }
         }
         for username in USERNAMES.map(|name| Username::new(name).unwrap()) {
-            let shard_index =
-                shard_of_slot(shards::slots::slot_of_username(&username), self.recovered.shards.len());
+            let shard_index = shard_of_slot(shards::slots::slot_of_username(&username), self.shards.len());
             let query = Query::Account { username };
             note(&query, format!("{:?}", self.ask(shard_index, &query)));
         }
@@ -121,11 +132,11 @@ impl Office {
     }
 
     fn ask(&self, shard_index: usize, query: &Query) -> Reply {
-        self.recovered.shards[shard_index].0.query(query).reply
+        self.shards[shard_index].0.state().query(Now::at(self.now), query)
     }
 
     fn ask_all(&self, query: &Query) -> Vec<Reply> {
-        (0..self.recovered.shards.len()).map(|shard_index| self.ask(shard_index, query)).collect()
+        (0..self.shards.len()).map(|shard_index| self.ask(shard_index, query)).collect()
     }
 }
 
@@ -184,7 +195,8 @@ fn command(line: &str) -> Command {
         ["delete", id] => Command::DeleteEvent { event: event(id), actor: ADMIN, force: true },
         ["reserve", id, "for", customer, quantity] => Command::Reserve {
             event: event(id),
-            customer: UserId(number(customer)),
+            actor: Actor { user: UserId(number(customer)), role: Role::Customer },
+            buyer: Buyer::Account(UserId(number(customer))),
             quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
         },
         ["cancel", id] => Command::Cancel { reservation: id.parse().unwrap(), actor: ADMIN },

@@ -1,0 +1,212 @@
+//! The order of steps, told as what a real owner would do.
+
+use super::*;
+use crate::command::Query;
+use crate::ids::{Epoch, Timestamp};
+use crate::limits::SLOT_COUNT;
+use crate::log::Appended;
+use crate::outcome::{Outcome, Rejection};
+use crate::record::SlotHead;
+use crate::slots::SlotSet;
+use crate::state::ShardState;
+
+const MS: Duration = Duration::from_millis(1);
+
+fn driver(batch_max: usize, pace: Pace) -> Driver<u32> {
+    let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
+    Driver::new(Shard::new(ShardState::owning(SlotSet::all()), &heads, Epoch(1)), batch_max, pace)
+}
+
+fn create_user(number: u32) -> Ask {
+    use crate::command::CreateUser;
+    use crate::ids::{Role, UserId, Username};
+    Ask::Command(Command::CreateUser(Box::new(CreateUser {
+        id: UserId(number),
+        username: Username::new(&format!("user{number}")).unwrap(),
+        password_hash: "hash".into(),
+        role: Role::Customer,
+        token_version: 1,
+    })))
+}
+
+fn take_in(driver: &mut Driver<u32>, number: u32) {
+    driver.take_in(Now::at(Timestamp(1000)), create_user(number), number);
+}
+
+/// The next step in a word, and the batch if there is one.
+fn step(driver: &mut Driver<u32>, elapsed: Duration, requests_wait: bool) -> (String, Option<Batch>) {
+    let step = driver.step(elapsed, requests_wait);
+    let word = match &step {
+        Step::Answer(asker, Ok(Outcome::Account(_))) => format!("answer {asker}"),
+        Step::Answer(asker, Err(Rejection::LogFull)) => format!("full for {asker}"),
+        Step::Answer(asker, reply) => format!("answer {asker} {reply:?}"),
+        Step::Send(slot, _) => format!("send {slot}"),
+        Step::TakeIn(count) => format!("take in {count}"),
+        Step::Gather(Gather::Once) => "gather once".to_owned(),
+        Step::Gather(Gather::Until(until)) => format!("gather until {} us", until.as_micros()),
+        Step::Append { batch, beside } => {
+            format!("append {}{}", batch.entries.len(), if *beside { " beside" } else { "" })
+        }
+        Step::Maintain => "maintain".to_owned(),
+        Step::Probe => "probe".to_owned(),
+        Step::Yield => "yield".to_owned(),
+        Step::Wait { until: None } => "wait".to_owned(),
+        Step::Wait { until: Some(until) } => format!("wait until {} ms", until.as_millis()),
+        Step::Stop => "stop".to_owned(),
+    };
+    match step {
+        Step::Append { batch, .. } => (word, Some(batch)),
+        _ => (word, None),
+    }
+}
+
+/// The steps have to be these; a batch of the last of them is returned.
+fn expect(driver: &mut Driver<u32>, elapsed: Duration, requests_wait: bool, words: &[&str]) -> Option<Batch> {
+    let mut last = None;
+    for word in words {
+        let (found, batch) = step(driver, elapsed, requests_wait);
+        assert_eq!(found, *word);
+        last = batch;
+    }
+    last
+}
+
+fn appended(batch: Batch, waited: Duration, maintenance_is_due: bool) -> LogDone {
+    LogDone::Append { batch, result: Ok(Appended::default()), waited, maintenance_is_due }
+}
+
+fn error() -> LogError {
+    LogError { action: "commit to", place: "log".to_owned(), source: "broken".into() }
+}
+
+#[test]
+fn a_round_takes_in_commits_and_answers() {
+    let mut driver = driver(2, Pace::AT_ONCE);
+    expect(&mut driver, MS, false, &["wait"]);
+    expect(&mut driver, MS, true, &["take in 2"]);
+    take_in(&mut driver, 1);
+    take_in(&mut driver, 2);
+    let batch = expect(&mut driver, MS, true, &["append 2"]).unwrap();
+    let notice = driver.log_is_done(appended(batch, MS, true)).unwrap();
+    assert!(matches!(notice, Notice::Committed { records: 2 }));
+    // Upkeep comes before the next batch, which fills meanwhile.
+    expect(&mut driver, MS, true, &["answer 1", "answer 2", "maintain", "yield", "take in 2"]);
+    take_in(&mut driver, 3);
+    take_in(&mut driver, 4);
+    expect(&mut driver, MS, true, &["wait"]);
+    driver.log_is_done(LogDone::Maintain(Ok(Upkeep::default()))).unwrap();
+    expect(&mut driver, MS, false, &["append 2"]);
+}
+
+#[test]
+fn nothing_is_left_when_it_stops() {
+    let mut driver = driver(10, Pace::AT_ONCE);
+    expect(&mut driver, MS, true, &["take in 10"]);
+    take_in(&mut driver, 1);
+    driver.stop();
+    let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
+    expect(&mut driver, MS, false, &["wait"]);
+    driver.log_is_done(appended(batch, MS, false)).unwrap();
+    expect(&mut driver, MS, false, &["answer 1", "stop"]);
+}
+
+#[test]
+fn a_full_log_is_probed_once_a_second_until_it_has_room() {
+    let mut driver = driver(10, Pace::AT_ONCE);
+    expect(&mut driver, MS, true, &["take in 10"]);
+    take_in(&mut driver, 1);
+    let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
+    let full = AppendError::RolledBack(error());
+    let done = LogDone::Append { batch, result: Err(full), waited: MS, maintenance_is_due: false };
+    assert!(matches!(driver.log_is_done(done), Ok(Notice::LogIsFull(_))));
+    expect(&mut driver, MS, false, &["full for 1", "wait until 1001 ms"]);
+    expect(&mut driver, 2 * MS, true, &["take in 10"]);
+    take_in(&mut driver, 2);
+    driver.take_in(Now::at(Timestamp(1)), Ask::Query(Query::Totals), 3);
+    expect(&mut driver, 2 * MS, false, &["full for 2"]);
+    assert!(step(&mut driver, 2 * MS, false).0.starts_with("answer 3"), "reads go on");
+    expect(&mut driver, 1000 * MS, false, &["wait until 1001 ms"]);
+    expect(&mut driver, 1001 * MS, false, &["probe", "wait"]);
+    let still_full = LogDone::Probe(Err(AppendError::RolledBack(error())));
+    assert!(matches!(driver.log_is_done(still_full), Ok(Notice::LogIsStillFull)));
+    expect(&mut driver, 1002 * MS, false, &["wait until 2002 ms"]);
+    expect(&mut driver, 2002 * MS, false, &["probe"]);
+    assert!(matches!(driver.log_is_done(LogDone::Probe(Ok(()))), Ok(Notice::LogHasRoom)));
+    expect(&mut driver, 2003 * MS, true, &["yield", "take in 10"]);
+    take_in(&mut driver, 4);
+    expect(&mut driver, 2003 * MS, false, &["append 1"]);
+}
+
+#[test]
+fn what_nobody_knows_ends_the_process() {
+    for probe in [false, true] {
+        let mut driver = driver(10, Pace::AT_ONCE);
+        expect(&mut driver, MS, true, &["take in 10"]);
+        take_in(&mut driver, 1);
+        let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
+        let unknown = AppendError::Unknown(error());
+        let append =
+            |result| LogDone::Append { batch, result: Err(result), waited: MS, maintenance_is_due: false };
+        let failed = if probe {
+            driver.log_is_done(append(AppendError::RolledBack(error()))).unwrap();
+            expect(&mut driver, MS, false, &["full for 1", "wait until 1001 ms"]);
+            expect(&mut driver, 1001 * MS, false, &["probe"]);
+            driver.log_is_done(LogDone::Probe(Err(unknown)))
+        } else {
+            driver.log_is_done(append(unknown))
+        };
+        assert!(failed.is_err());
+    }
+}
+
+#[test]
+fn a_commit_on_a_fast_disk_gathers_while_there_is_news() {
+    let mut driver = driver(10, Pace::USUAL);
+    expect(&mut driver, MS, true, &["take in 10"]);
+    take_in(&mut driver, 1);
+    // The first commit knows no wait yet.
+    let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
+    driver.log_is_done(appended(batch, Duration::from_micros(800), false)).unwrap();
+    expect(&mut driver, MS, false, &["answer 1", "wait"]);
+    expect(&mut driver, MS, true, &["take in 10"]);
+    take_in(&mut driver, 2);
+    expect(&mut driver, MS, true, &["gather once"]);
+    driver.gathered(true);
+    expect(&mut driver, MS, true, &["take in 9"]);
+    take_in(&mut driver, 3);
+    expect(&mut driver, MS, false, &["gather once"]);
+    driver.gathered(false);
+    expect(&mut driver, MS, false, &["append 2"]);
+}
+
+#[test]
+fn a_commit_on_a_slow_disk_waits_for_clients_that_come_back() {
+    let mut driver = driver(10, Pace::USUAL);
+    let mut asked = 0;
+    let mut words = Vec::new();
+    // 17 commits that wait for nobody, until one tries whether waiting is worth it.
+    for _ in 0..19 {
+        expect(&mut driver, MS, true, &["take in 10"]);
+        asked += 1;
+        take_in(&mut driver, asked);
+        let (word, batch) = step(&mut driver, MS, false);
+        words.push(word);
+        let batch = match batch {
+            Some(batch) => batch,
+            None => {
+                asked += 1;
+                expect(&mut driver, MS, true, &["take in 9"]);
+                take_in(&mut driver, asked);
+                expect(&mut driver, MS, false, &["append 2 beside"]).unwrap()
+            }
+        };
+        driver.log_is_done(appended(batch, 80 * MS, false)).unwrap();
+        while step(&mut driver, MS, false).0 != "wait" {}
+    }
+    assert_eq!(words[0], "append 1", "nothing is known of the disk");
+    assert!(words[1..17].iter().all(|word| word == "append 1 beside"), "{words:?}");
+    // One was answered, and one has come: there is nobody to wait for.
+    assert_eq!(words[17], "append 1 beside");
+    // Two were answered: the disk would allow more, but one stall must not make others wait.
+    assert_eq!(words[18], "append 1 beside");
+}

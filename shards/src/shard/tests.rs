@@ -1,0 +1,195 @@
+use smallvec::smallvec;
+
+use super::*;
+use crate::command::{Actor, Buyer, CreateEvent, EventName};
+use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, UserId};
+use crate::outcome::Outcome;
+use crate::slots::slot_of_event;
+use crate::state::Shown;
+
+const EVENT: EventId = EventId(1);
+const VIEW: Query = Query::Event { event: EVENT };
+
+fn empty_heads() -> SlotHeads {
+    Box::new([SlotHead::empty(1); SLOT_COUNT])
+}
+
+/// With a committed event of so many tickets.
+fn shard_with_event(quota: u64) -> Shard<&'static str> {
+    let mut shard = Shard::new(ShardState::owning(SlotSet::all()), &empty_heads(), Epoch(1));
+    let create = CreateEvent {
+        id: EVENT,
+        organizer: UserId(1),
+        name: EventName::new("x").unwrap(),
+        quota: Quota::new(quota).unwrap(),
+    };
+    ask(&mut shard, 1000, Ask::Command(Command::CreateEvent(Box::new(create))), "organizer");
+    assert!(shard.next_release().is_none(), "nothing is on disk yet");
+    commit(&mut shard);
+    assert_eq!(answers(&mut shard), [("organizer", Ok(Some(0)))]);
+    shard
+}
+
+fn ask(shard: &mut Shard<&'static str>, now: u64, ask: Ask, asker: &'static str) {
+    shard.take_in(Now::at(Timestamp(now)), ask, asker);
+}
+
+fn reserve(tickets: u64) -> Ask {
+    let quantity = Quantity::new(tickets).unwrap();
+    let (user, role) = (UserId(2), Role::Customer);
+    let actor = Actor { user, role };
+    Ask::Command(Command::Reserve { event: EVENT, actor, buyer: Buyer::Account(user), quantity })
+}
+
+fn commit(shard: &mut Shard<&'static str>) -> Vec<Entry> {
+    let batch = shard.begin_commit().expect("the batch has records");
+    let entries = batch.entries.clone();
+    shard.finish_commit(batch);
+    entries
+}
+
+type Seen = (&'static str, Result<Option<u32>, Rejection>);
+
+/// All that may leave: answers, with what an event has reserved, and messages as `message`.
+fn answers(shard: &mut Shard<&'static str>) -> Vec<Seen> {
+    let reserved = |outcome| match outcome {
+        Outcome::Event(event) => Some(event.reserved),
+        _ => None,
+    };
+    std::iter::from_fn(|| shard.next_release())
+        .map(|release| match release {
+            Release::Answer(asker, reply) => (asker, reply.map(reserved)),
+            Release::Message(..) => ("message", Ok(None)),
+        })
+        .collect()
+}
+
+#[test]
+fn nothing_leaves_before_what_it_saw_is_durable() {
+    let mut shard = shard_with_event(1);
+    ask(&mut shard, 1001, Ask::Query(VIEW), "reader");
+    assert_eq!(answers(&mut shard), [("reader", Ok(Some(0)))], "nothing is pending");
+
+    ask(&mut shard, 1001, reserve(1), "buyer");
+    let first = shard.begin_commit().unwrap();
+    ask(&mut shard, 1002, reserve(1), "too late");
+    ask(&mut shard, 1002, Ask::Query(VIEW), "reader");
+    assert_eq!(answers(&mut shard), []);
+    assert!(shard.begin_commit().is_none(), "one batch is written at a time");
+    shard.finish_commit(first);
+    let sold_out = Err(Rejection::SoldOut { remaining: 0 });
+    assert_eq!(answers(&mut shard), [("buyer", Ok(None)), ("too late", sold_out), ("reader", Ok(Some(1)))]);
+    assert!(shard.is_at_rest());
+}
+
+#[test]
+fn lsns_have_no_gap_and_time_never_goes_back() {
+    let mut shard = shard_with_event(10);
+    for now in [2000, 500, 3000] {
+        ask(&mut shard, now, reserve(1), "buyer");
+    }
+    let entries = commit(&mut shard);
+    let slot = slot_of_event(EVENT);
+    let seen: Vec<_> =
+        entries.iter().map(|entry| (entry.slot, entry.lsn, entry.previous, entry.at)).collect();
+    let expected = [(2, 2000), (3, 2000), (4, 3000)];
+    assert_eq!(seen, expected.map(|(lsn, at)| (slot, Lsn(lsn), Lsn(lsn - 1), Timestamp(at))));
+}
+
+#[test]
+fn a_full_log_takes_back_what_was_being_written_and_what_came_after() {
+    let mut shard = shard_with_event(2);
+    ask(&mut shard, 1001, reserve(1), "first");
+    let batch = shard.begin_commit().unwrap();
+    ask(&mut shard, 1001, reserve(1), "second");
+    ask(&mut shard, 1001, Ask::Query(VIEW), "reader");
+    ask(&mut shard, 1001, reserve(1), "too late");
+    assert_eq!(answers(&mut shard), []);
+
+    shard.roll_back(batch);
+    ask(&mut shard, 1001, reserve(1), "while it is full");
+    let full = Err(Rejection::LogFull);
+    let expected = [
+        ("first", full),
+        ("second", full),
+        ("reader", Ok(Some(0))),
+        ("too late", full),
+        ("while it is full", full),
+    ];
+    assert_eq!(answers(&mut shard), expected);
+    assert!(shard.begin_commit().is_none(), "nothing is left to write");
+
+    shard.resume();
+    ask(&mut shard, 1001, reserve(2), "with room again");
+    let entries = commit(&mut shard);
+    assert_eq!((entries[0].lsn, entries[0].previous), (Lsn(2), Lsn(1)), "they go on where the disk is");
+    ask(&mut shard, 1001, Ask::Query(VIEW), "reader");
+    assert_eq!(answers(&mut shard), [("with room again", Ok(None)), ("reader", Ok(Some(2)))]);
+}
+
+/// A decision of two records and a message.
+fn two_records_and_a_message() -> Decision {
+    let reserved = |number| Record::Reserved {
+        id: ReservationId { event: EVENT, number },
+        by: UserId(2),
+        buyer: Buyer::Account(UserId(2)),
+        quantity: 1,
+    };
+    let Ask::Command(command) = reserve(1) else { unreachable!("a reservation is a command") };
+    Decision {
+        records: smallvec![reserved(1), reserved(2)],
+        reply: Ok(Shown::Event(EVENT)),
+        messages: vec![(Slot(9), command)],
+    }
+}
+
+#[test]
+fn records_of_one_decision_are_committed_together_and_its_messages_wait_for_them() {
+    let mut shard = shard_with_event(2);
+    let slot = slot_of_event(EVENT);
+    let reply = shard.carry_out(Now::at(Timestamp(1001)), slot, two_records_and_a_message());
+    assert!(matches!(reply, Ok(Outcome::Event(event)) if event.reserved == 2), "of the state after them");
+    assert_eq!(answers(&mut shard), []);
+    let entries = commit(&mut shard);
+    let seen: Vec<_> = entries.iter().map(|entry| (entry.lsn, entry.previous, entry.continues)).collect();
+    assert_eq!(seen, [(Lsn(2), Lsn(1), true), (Lsn(3), Lsn(2), false)]);
+    assert_eq!(answers(&mut shard), [("message", Ok(None))]);
+}
+
+#[test]
+fn a_message_that_followed_from_what_is_taken_back_is_not_sent() {
+    let mut shard = shard_with_event(2);
+    let reply = shard.carry_out(Now::at(Timestamp(1001)), slot_of_event(EVENT), two_records_and_a_message());
+    assert!(reply.is_ok());
+    let batch = shard.begin_commit().unwrap();
+    shard.roll_back(batch);
+    assert_eq!(answers(&mut shard), []);
+    ask(&mut shard, 1002, Ask::Query(VIEW), "reader");
+    assert_eq!(answers(&mut shard), [("reader", Ok(Some(0)))]);
+}
+
+#[test]
+fn a_slot_moves_with_all_that_is_in_it() {
+    let mut shard = shard_with_event(3);
+    ask(&mut shard, 1001, reserve(1), "buyer");
+    commit(&mut shard);
+    answers(&mut shard);
+    let slot = slot_of_event(EVENT);
+    let (state, head) = shard.release_slot(slot).expect("it is owned");
+    assert!(!shard.owned().contains(slot));
+    ask(&mut shard, 1002, reserve(1), "buyer");
+    ask(&mut shard, 1002, Ask::Query(VIEW), "reader");
+    let elsewhere = Err(Rejection::Elsewhere);
+    assert_eq!(answers(&mut shard), [("buyer", elsewhere), ("reader", elsewhere)]);
+    assert!(shard.release_slot(slot).is_none());
+
+    let mut other: Shard<&'static str> = Shard::new(ShardState::default(), &empty_heads(), Epoch(2));
+    other.adopt(slot, state, head, Epoch(7));
+    ask(&mut other, 1003, reserve(1), "buyer");
+    let entries = commit(&mut other);
+    assert_eq!((entries[0].lsn, entries[0].epoch), (Lsn(3), Epoch(7)), "under its own epoch");
+    let customer = UserId(2);
+    let mine = Query::CustomerReservations { customer, after: None, limit: 10 };
+    let reply = other.state().query(Now::at(Timestamp(1003)), &mine);
+    assert!(matches!(reply, Ok(Outcome::Reservations(list)) if list.len() == 2), "the index came along");
+}

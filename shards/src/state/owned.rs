@@ -1,0 +1,180 @@
+//! The slots that a shard owns, and what is derived from all of them.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::by_customer::ByCustomer;
+use super::{Decision, SlotState, Undo};
+use crate::clock::Now;
+use crate::command::{Buyer, Command, Query};
+use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId};
+use crate::limits::SLOT_COUNT;
+use crate::outcome::{Outcome, Rejection, Reply, ReservationView, Totals};
+use crate::record::Record;
+use crate::slots::{SlotSet, slot_of_event};
+
+/// The state of a shard.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ShardState {
+    /// By slot; `None` where another shard owns it.
+    slots: Box<[Option<Box<SlotState>>; SLOT_COUNT]>,
+    /// Every reservation of these slots. Derived: it is part of no slot's state, and is made anew when a
+    /// slot is adopted. One a slot would cost more memory, and twice the time of a reservation.
+    reservations_of: ByCustomer,
+}
+
+impl Default for ShardState {
+    /// Without any slot.
+    fn default() -> ShardState {
+        ShardState { slots: Box::new([const { None }; SLOT_COUNT]), reservations_of: ByCustomer::default() }
+    }
+}
+
+impl ShardState {
+    /// Empty states of these slots.
+    pub fn owning(slots: SlotSet) -> ShardState {
+        let mut state = ShardState::default();
+        slots.iter().for_each(|slot| state.adopt(slot, SlotState::default()));
+        state
+    }
+
+    /// Takes over a slot with its state.
+    pub fn adopt(&mut self, slot: Slot, state: SlotState) {
+        for (customer, id) in state.reservations_by_customer() {
+            self.reservations_of.insert(customer, id);
+        }
+        let before = self.slots[slot.index()].replace(Box::new(state));
+        assert!(before.is_none(), "slot {slot} was adopted twice");
+    }
+
+    /// Gives a slot up; `None` if it is not owned.
+    pub fn release(&mut self, slot: Slot) -> Option<SlotState> {
+        let state = *self.slots[slot.index()].take()?;
+        for (customer, id) in state.reservations_by_customer() {
+            self.reservations_of.remove(customer, id);
+        }
+        Some(state)
+    }
+
+    pub fn owned(&self) -> SlotSet {
+        let owned = self.slots.iter().enumerate().filter(|(_, state)| state.is_some());
+        owned.map(|(index, _)| Slot(index as u8)).collect()
+    }
+
+    pub fn slot(&self, slot: Slot) -> Option<&SlotState> {
+        self.slots[slot.index()].as_deref()
+    }
+
+    /// See [`SlotState::decide`].
+    pub fn decide(&self, now: Now, slot: Slot, command: Command) -> Decision {
+        match self.slot(slot) {
+            Some(state) => state.decide(now, command),
+            None => Rejection::Elsewhere.into(),
+        }
+    }
+
+    /// See [`SlotState::apply`]. The slot has to be owned.
+    pub fn apply(&mut self, slot: Slot, at: Timestamp, lsn: Lsn, record: &Record) {
+        self.slot_mut(slot).apply(at, lsn, record);
+        if let &Record::Reserved { id, buyer: Buyer::Account(customer), .. } = record {
+            self.reservations_of.insert(customer, id);
+        }
+    }
+
+    /// See [`SlotState::undo`]. Slots may be taken back in any interleaving.
+    pub fn undo(&mut self, slot: Slot, previous: Lsn, record: &Record, undo: Undo) {
+        self.slot_mut(slot).undo(previous, record, undo);
+        if let &Record::Reserved { id, buyer: Buyer::Account(customer), .. } = record {
+            self.reservations_of.remove(customer, id);
+        }
+    }
+
+    fn slot_mut(&mut self, slot: Slot) -> &mut SlotState {
+        self.slots[slot.index()].as_mut().expect("records are those of slots that the shard owns")
+    }
+
+    fn states(&self) -> impl Iterator<Item = &SlotState> {
+        self.slots.iter().flatten().map(|state| &**state)
+    }
+
+    /// # Errors
+    ///
+    /// The rejection, when what is asked for is not there or not the asker's to see.
+    pub fn query(&self, now: Now, query: &Query) -> Reply {
+        // No answer depends on the time yet.
+        let _ = now;
+        if let Some(slot) = query.slot() {
+            return self.slot(slot).ok_or(Rejection::Elsewhere)?.query(query);
+        }
+        Ok(match *query {
+            Query::AccountOf { user } => {
+                Outcome::Account(self.states().find_map(|state| state.account_of(user)))
+            }
+            Query::Users { after, limit } => {
+                let users = self.merged(limit, |state| state.users_after(after));
+                Outcome::Users(users.into_iter().map(|(state, user)| state.user_view_of(user)).collect())
+            }
+            Query::Events { after, limit, organizer } => {
+                let events = match organizer {
+                    Some(organizer) => self.merged(limit, |state| state.events_of_after(organizer, after)),
+                    None => self.merged(limit, |state| state.events_after(after)),
+                };
+                Outcome::Events(events.into_iter().map(|(state, event)| state.event_view(event)).collect())
+            }
+            Query::CustomerReservations { customer, after, limit } => {
+                let ids = self.reservations_of.after(customer, after).take(limit);
+                Outcome::Reservations(ids.map(|id| self.reservation_view(id)).collect())
+            }
+            Query::Totals => Outcome::Totals(self.totals()),
+            Query::Account { .. }
+            | Query::TokenStands { .. }
+            | Query::Event { .. }
+            | Query::Reservation { .. }
+            | Query::EventReservations { .. } => unreachable!("{query:?} names its slot"),
+        })
+    }
+
+    /// The highest ids in use, from which the next ones are counted; 0 for none.
+    pub fn highest_ids(&self) -> (EventId, UserId) {
+        self.states()
+            .map(SlotState::highest_ids)
+            .fold((EventId(0), UserId(0)), |highest, ids| (highest.0.max(ids.0), highest.1.max(ids.1)))
+    }
+
+    fn totals(&self) -> Totals {
+        let mut totals = Totals::default();
+        for state in self.states() {
+            state.add_to(&mut totals);
+        }
+        totals
+    }
+
+    /// The view of a reservation of the index.
+    fn reservation_view(&self, id: ReservationId) -> ReservationView {
+        let state =
+            self.slot(slot_of_event(id.event)).expect("the index has reservations of owned slots alone");
+        state.reservation_view(id)
+    }
+
+    /// The least `limit` keys of all slots, in order, each with the slot's state. `list` gives a slot's
+    /// keys in order.
+    fn merged<'s, K: Ord, L: Iterator<Item = K>>(
+        &'s self,
+        limit: usize,
+        list: impl Fn(&'s SlotState) -> L,
+    ) -> Vec<(&'s SlotState, K)> {
+        let mut lists: Vec<(&SlotState, L)> = self.states().map(|state| (state, list(state))).collect();
+        let firsts = lists.iter_mut().enumerate();
+        let firsts = firsts.filter_map(|(index, (_, keys))| Some(Reverse((keys.next()?, index))));
+        let mut next: BinaryHeap<_> = firsts.collect();
+        let mut merged = Vec::new();
+        while merged.len() < limit
+            && let Some(Reverse((key, index))) = next.pop()
+        {
+            let (state, keys) = &mut lists[index];
+            merged.push((*state, key));
+            next.extend(keys.next().map(|key| Reverse((key, index))));
+        }
+        merged
+    }
+}

@@ -1,0 +1,179 @@
+//! One client's connection: bytes to requests, responses to bytes, in order.
+
+mod front;
+mod linger;
+mod pipeline;
+mod reading;
+mod streaming;
+#[cfg(test)]
+mod tests;
+mod writing;
+
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+pub use front::Front;
+pub use linger::reject;
+
+use super::api::Place;
+use super::deadlines::Deadline;
+use super::http::parse::{Parser, Progress, Refusal};
+use super::problem::{Kind, Problem};
+use crate::rt::net::Stream;
+use front::BusyMark;
+use linger::linger;
+use pipeline::{Exchange, Pipeline};
+use reading::{Reading, Unread};
+
+/// Serves a connection until either side ends it.
+pub async fn serve(front: Rc<Front>, stream: Stream, _place: Place) {
+    let metrics = front.metrics;
+    metrics.connections_opened.add(1);
+    let mut connection = Connection {
+        deadline: front.deadlines.deadline(stream.closer()),
+        parser: Parser::new(front.limits),
+        reading: Reading::Nothing,
+        in_body: false,
+        read_at: Instant::now(),
+        refused: 0,
+        front,
+        peer: stream.peer(),
+        stream,
+        input: Vec::new(),
+        output: Vec::new(),
+        pipeline: Pipeline::default(),
+        closing: false,
+        busy: None,
+    };
+    // The client has gone, or was told to go: either way it is over.
+    let _ = connection.run().await;
+    metrics.connections_closed.add(1);
+}
+
+/// The client is not there any more.
+struct Gone;
+
+struct Connection {
+    front: Rc<Front>,
+    /// Dropped before the stream is, as it has to be.
+    deadline: Deadline,
+    stream: Stream,
+    peer: IpAddr,
+    reading: Reading,
+    /// The head of the request that is half there is whole.
+    in_body: bool,
+    /// When the latest bytes came.
+    read_at: Instant,
+    /// Answers of 503 in the output.
+    refused: u64,
+    parser: Parser,
+    /// Read, and not yet run.
+    input: Vec<u8>,
+    /// To be written.
+    output: Vec<u8>,
+    pipeline: Pipeline,
+    /// No further request will be run.
+    closing: bool,
+    /// Held while the body of a request is only half there.
+    busy: Option<BusyMark>,
+}
+
+/// What the bytes hold next.
+enum Next {
+    Request { exchange: Exchange, safe: bool, shard: Option<usize>, consumed: usize },
+    Incomplete { send_continue: bool },
+    Refused(Refusal),
+}
+
+impl Connection {
+    async fn run(&mut self) -> Result<(), Gone> {
+        while !self.closing {
+            self.set_read_deadline();
+            match self.read().await {
+                Ok(()) => {}
+                Err(Unread::Late) if !self.input.is_empty() => {
+                    self.closing = true;
+                    self.refuse(Problem::plain(Kind::RequestTimeout)).await?;
+                    self.flush().await?;
+                    break;
+                }
+                Err(Unread::Late | Unread::Gone) => return Err(Gone),
+            }
+            self.deadline.clear();
+            let busy = self.busy.take().unwrap_or_else(|| BusyMark::new(&self.front));
+            self.serve_input().await?;
+            self.busy = Some(busy).filter(|_| !self.input.is_empty() && (self.in_body || self.closing));
+        }
+        linger(&self.stream, &self.deadline).await;
+        Ok(())
+    }
+
+    /// Runs every whole request that was read, and writes what came of them.
+    async fn serve_input(&mut self) -> Result<(), Gone> {
+        let mut start = 0;
+        let mut owes_continue = false;
+        while !self.closing {
+            match self.next(start) {
+                Next::Request { exchange, safe, shard, consumed } => {
+                    if !self.pipeline.takes(safe, shard) {
+                        let seen = (self.deadline.now(), self.front.api.verified.asking());
+                        self.answer_all().await?;
+                        if self.closing || seen != (self.deadline.now(), self.front.api.verified.asking()) {
+                            // Its turn has come. It is read again, since its token may have ended
+                            // meanwhile; on a connection that closes it is not run at all.
+                            continue;
+                        }
+                    }
+                    start += consumed;
+                    self.closing = exchange.close;
+                    self.begin(safe, shard, exchange).await;
+                }
+                Next::Incomplete { send_continue } => {
+                    owes_continue = send_continue;
+                    break;
+                }
+                Next::Refused(refusal) => {
+                    self.answer_all().await?;
+                    if !self.closing {
+                        self.closing = true;
+                        self.refuse(Problem::from(refusal)).await?;
+                    }
+                }
+            }
+        }
+        if start > 0 {
+            self.reading = Reading::Nothing;
+        }
+        self.keep_input(start);
+        self.answer_all().await?;
+        if owes_continue && !self.closing {
+            self.output.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        self.flush().await
+    }
+
+    /// Apart from [`Connection::serve_input`], where each connection that waits would have room
+    /// for a parsed request.
+    fn next(&mut self, start: usize) -> Next {
+        match self.parser.parse(&self.input[start..]) {
+            Ok(Progress::Complete { request, consumed }) => {
+                let prepared = self.front.prepare(&request, self.peer);
+                let (safe, shard) = (prepared.safe, prepared.shard);
+                Next::Request { exchange: self.front.exchange(&request, prepared), safe, shard, consumed }
+            }
+            Ok(Progress::Incomplete { send_continue, in_body }) => {
+                self.in_body = in_body;
+                Next::Incomplete { send_continue }
+            }
+            Err(refusal) => Next::Refused(refusal),
+        }
+    }
+
+    /// Gives the last answer on a connection whose bytes cannot be trusted any more, or do not come.
+    async fn refuse(&mut self, problem: Problem) -> Result<(), Gone> {
+        let exchange = self.front.refusal(problem.into_response());
+        self.begin(false, None, exchange).await;
+        self.answer_all().await
+    }
+}

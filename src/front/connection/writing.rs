@@ -1,0 +1,36 @@
+//! What a connection writes, and for how long its client may leave it unread.
+
+use super::{Connection, Gone};
+use crate::front::http::body::WHOLE_BYTES_MAX;
+
+/// Responses are written once this much of them waits, however many more there are.
+pub(super) const WRITE_BYTES: usize = WHOLE_BYTES_MAX;
+
+impl Connection {
+    /// Writes the whole output. A client that reads none of it in time is gone.
+    pub(super) async fn flush(&mut self) -> Result<(), Gone> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        let mut written = 0;
+        while written < self.output.len() {
+            self.deadline.write_until(self.deadline.now().after(self.front.timeouts.stalled));
+            match self.stream.write(&self.output[written..]).await {
+                Ok(count) if count > 0 => written += count,
+                Ok(_) | Err(_) => return Err(Gone),
+            }
+        }
+        self.deadline.clear();
+        if self.refused > 0 {
+            self.front.metrics.refusal_time.observe(self.read_at.elapsed(), self.refused);
+            self.refused = 0;
+        }
+        let mut buffer = std::mem::take(&mut self.output);
+        // A buffer that grew in a burst is freed.
+        if buffer.capacity() <= WRITE_BYTES {
+            buffer.clear();
+            self.front.output.set(buffer);
+        }
+        Ok(())
+    }
+}

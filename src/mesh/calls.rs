@@ -1,0 +1,152 @@
+//! Places for replies: one for each call in flight, up to a limit.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use shards::limits::SHARD_COUNT_MAX;
+use shards::outcome::{Outcome, Rejection, Reply};
+use shards::slots::SlotSet;
+use slab::Slab;
+
+use super::message::Answer;
+
+/// The default limit of calls that one core may have in flight: some 20 ms of work for one
+/// shard, so that what is accepted is also answered soon.
+pub(crate) const CALLS_IN_FLIGHT_DEFAULT: usize = 4096;
+
+/// A list over all events takes a place for each shard.
+pub(crate) const CALLS_IN_FLIGHT_MIN: usize = SHARD_COUNT_MAX;
+
+/// A second of work for one shard: a client that waited longer has long asked again.
+pub(crate) const CALLS_IN_FLIGHT_MAX: usize = 65_536;
+
+/// The error of a call when as many are in flight as may be. Nothing was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overloaded;
+
+/// The places of one core.
+pub(super) struct Calls {
+    max: usize,
+    /// Places whose reply has not come. A reply that has come and was not taken yet does not
+    /// count: a client that does not read its answers may not keep others from asking.
+    in_flight: Cell<usize>,
+    places: RefCell<Slab<Place>>,
+}
+
+enum Place {
+    Waiting(Option<Waker>),
+    Replied(Answer),
+    /// The caller is gone; the reply will be dropped.
+    Abandoned,
+}
+
+impl Calls {
+    pub(super) fn new(max: usize) -> Rc<Calls> {
+        Rc::new(Calls { max, in_flight: Cell::new(0), places: RefCell::default() })
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.get()
+    }
+
+    pub(super) fn begin(self: &Rc<Self>) -> Result<Call, Overloaded> {
+        if self.in_flight.get() == self.max {
+            return Err(Overloaded);
+        }
+        self.in_flight.update(|calls| calls + 1);
+        let place = self.places.borrow_mut().insert(Place::Waiting(None));
+        Ok(Call { calls: Rc::clone(self), place })
+    }
+
+    /// Puts an answer into the place that was taken for it.
+    pub(super) fn settle(&self, place: u32, answer: Answer) {
+        self.in_flight.update(|calls| calls - 1);
+        let mut places = self.places.borrow_mut();
+        let place = place as usize;
+        let waiting = places.get_mut(place).expect("a place is kept until its reply has come");
+        match std::mem::replace(waiting, Place::Replied(answer)) {
+            Place::Waiting(waker) => {
+                drop(places);
+                if let Some(waker) = waker {
+                    waker.wake();
+                }
+            }
+            Place::Abandoned => drop(places.remove(place)),
+            Place::Replied(_) => unreachable!("a call has one reply"),
+        }
+    }
+}
+
+/// A reply that is on its way. Dropping it gives up the reply, not the request: that one has
+/// been sent.
+#[must_use]
+pub struct Call {
+    calls: Rc<Calls>,
+    place: usize,
+}
+
+impl Call {
+    pub(super) fn place(&self) -> u32 {
+        self.place as u32
+    }
+
+    fn poll_answer(&mut self, context: &Context<'_>) -> Poll<Answer> {
+        let mut places = self.calls.places.borrow_mut();
+        match &mut places[self.place] {
+            waiting @ Place::Waiting(_) => {
+                *waiting = Place::Waiting(Some(context.waker().clone()));
+                Poll::Pending
+            }
+            replied @ Place::Replied(_) => {
+                let Place::Replied(answer) = std::mem::replace(replied, Place::Abandoned) else {
+                    unreachable!("matched above")
+                };
+                Poll::Ready(answer)
+            }
+            Place::Abandoned => unreachable!("a call is not polled after its reply"),
+        }
+    }
+}
+
+impl Future for Call {
+    type Output = Reply;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
+        self.poll_answer(context).map(|answer| answer.reply)
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        let mut places = self.calls.places.borrow_mut();
+        match &mut places[self.place] {
+            waiting @ Place::Waiting(_) => *waiting = Place::Abandoned,
+            Place::Replied(_) | Place::Abandoned => drop(places.remove(self.place)),
+        }
+    }
+}
+
+/// One owner's answer to a question that was put to all of them.
+#[derive(Debug)]
+pub struct Part {
+    /// The slots that it speaks for.
+    pub slots: SlotSet,
+    pub outcome: Outcome,
+}
+
+/// A part that is on its way.
+#[must_use]
+pub struct PartCall(pub(super) Call);
+
+impl Future for PartCall {
+    type Output = Result<Part, Rejection>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Part, Rejection>> {
+        let Answer { reply, slots } = ready!(self.0.poll_answer(context));
+        let slots = *slots.expect("the reply to a question for all owners says for which slots it speaks");
+        Poll::Ready(reply.map(|outcome| Part { slots, outcome }))
+    }
+}

@@ -1,0 +1,86 @@
+//! The channels between cores, and the outboxes before them.
+//!
+//! Handlers never wait for a channel: messages gather in an outbox, and one courier task for
+//! each other core sends all of them in one piece, with one wake-up.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+
+use super::message::Message;
+use super::signal::Signal;
+use crate::rt::bell::Bell;
+use crate::rt::channel::{Receiver, Sender, channel};
+
+/// Messages that are sent in one piece.
+pub(super) type Parcel = Vec<Message>;
+
+/// A core's ends of all channels.
+pub struct MeshEnds {
+    pub(super) core: usize,
+    /// Wakes this core.
+    pub(crate) bell: Bell,
+    /// By peer; `None` at the core's own index.
+    pub(super) peers: Vec<Option<(Sender<Parcel>, Receiver<Parcel>)>>,
+}
+
+impl MeshEnds {
+    pub(crate) fn core_count(&self) -> usize {
+        self.peers.len()
+    }
+}
+
+/// Makes the channels between `core_count` cores.
+///
+/// # Errors
+///
+/// When there are too few descriptors.
+pub(crate) fn mesh_ends(core_count: usize) -> io::Result<Vec<MeshEnds>> {
+    let bells = (0..core_count).map(|_| Bell::new()).collect::<io::Result<Vec<Bell>>>()?;
+    let mut senders: Vec<Vec<Option<Sender<Parcel>>>> = Vec::new();
+    let mut receivers: Vec<Vec<Option<Receiver<Parcel>>>> = Vec::new();
+    for _ in 0..core_count {
+        senders.push((0..core_count).map(|_| None).collect());
+        receivers.push((0..core_count).map(|_| None).collect());
+    }
+    for from in 0..core_count {
+        for to in (0..core_count).filter(|&to| to != from) {
+            let (sender, receiver) = channel(bells[to].clone());
+            senders[from][to] = Some(sender);
+            receivers[to][from] = Some(receiver);
+        }
+    }
+    let ends = bells.into_iter().zip(senders.into_iter().zip(receivers)).enumerate();
+    let ends = ends.map(|(core, (bell, (senders, receivers)))| MeshEnds {
+        core,
+        bell,
+        peers: senders.into_iter().zip(receivers).map(|(sender, receiver)| sender.zip(receiver)).collect(),
+    });
+    Ok(ends.collect())
+}
+
+/// The messages that are to go to one other core. Bounded by the calls in flight, see
+/// [`super::message`].
+#[derive(Default)]
+pub(super) struct Outbox {
+    messages: RefCell<Parcel>,
+    filled: Signal,
+}
+
+impl Outbox {
+    pub(super) fn push(&self, message: Message) {
+        self.messages.borrow_mut().push(message);
+        self.filled.raise();
+    }
+
+    /// Sends what gathers in this outbox, for as long as the core runs.
+    pub(super) async fn courier(self: Rc<Self>, sender: Sender<Parcel>) {
+        loop {
+            self.filled.wait().await;
+            let parcel = self.messages.take();
+            if !parcel.is_empty() {
+                sender.send(parcel);
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The transport between cores: requests to the owners of slots, and what completes them.
+//!
+//! There are two classes of messages ([`message`]):
+//!
+//! - A *request* takes a place for its reply before anything is sent. When no place is left it is
+//!   refused ([`Overloaded`]), and nothing has happened. So everything in flight is bounded.
+//! - A *finishing* message completes what a request began: a reply, or a step of a protocol that
+//!   a request caused ([`Notice`]). It is never refused.
+//!
+//! Requests are addressed to slots. Which core owns a slot is asked of one table ([`Owners`]).
+//! What a core has sent is taken in by the other one when it next polls, see [`Mesh::take_in`].
+
+mod calls;
+mod channels;
+mod inbox;
+mod message;
+mod signal;
+
+use std::rc::Rc;
+
+use shards::command::{Ask, Command, Query};
+use shards::ids::Slot;
+use shards::outcome::Reply;
+use shards::slots::Owners;
+
+pub(crate) use calls::{
+    CALLS_IN_FLIGHT_DEFAULT, CALLS_IN_FLIGHT_MAX, CALLS_IN_FLIGHT_MIN, Call, Overloaded, Part, PartCall,
+};
+pub(crate) use channels::{MeshEnds, mesh_ends};
+pub(crate) use inbox::Inbox;
+pub(crate) use message::{Asker, Notice, ReplyTo, ShardRequest};
+pub(crate) use signal::Signal;
+
+use crate::rt;
+use crate::rt::channel::Receiver;
+use calls::Calls;
+use channels::{Outbox, Parcel};
+use message::{Answer, Finishing, Message};
+
+/// One core's part of the transport.
+pub struct Mesh {
+    core: usize,
+    owners: Owners,
+    calls: Rc<Calls>,
+    inbox: Rc<Inbox>,
+    /// By core; the one at this core's own index stays empty.
+    outboxes: Vec<Rc<Outbox>>,
+    /// With the core that each is from.
+    receivers: Vec<(usize, Receiver<Parcel>)>,
+}
+
+impl Mesh {
+    /// Starts a courier for each other core. Requests for the slots of this core go to `inbox`.
+    pub fn new(ends: MeshEnds, owners: Owners, inbox: Rc<Inbox>, calls_max: usize) -> Rc<Mesh> {
+        let outboxes: Vec<Rc<Outbox>> = ends.peers.iter().map(|_| Rc::default()).collect();
+        let mut receivers = Vec::new();
+        for (peer, channels) in ends.peers.into_iter().enumerate() {
+            if let Some((sender, receiver)) = channels {
+                rt::spawn(Rc::clone(&outboxes[peer]).courier(sender));
+                receivers.push((peer, receiver));
+            }
+        }
+        Rc::new(Mesh { core: ends.core, owners, calls: Calls::new(calls_max), inbox, outboxes, receivers })
+    }
+
+    pub fn inbox(&self) -> Rc<Inbox> {
+        Rc::clone(&self.inbox)
+    }
+
+    pub fn calls_in_flight(&self) -> usize {
+        self.calls.in_flight()
+    }
+
+    /// The core that owns a slot.
+    pub fn owner(&self, slot: Slot) -> usize {
+        self.owners.of(slot)
+    }
+
+    /// The cores but this one.
+    pub fn peers(&self) -> impl Iterator<Item = usize> {
+        self.receivers.iter().map(|(peer, _)| *peer)
+    }
+
+    /// Sends a question to the owner of a slot, at once; the reply comes by awaiting the call.
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`], and nothing was sent.
+    pub fn call(&self, slot: Slot, ask: Ask) -> Result<Call, Overloaded> {
+        self.request(self.owners.of(slot), ask, false)
+    }
+
+    /// Sends a question to every owner of slots. The caller checks that the parts cover all slots.
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`]: some owners may have been asked, and their replies will be dropped.
+    pub fn call_all(&self, query: &Query) -> Result<Vec<PartCall>, Overloaded> {
+        let owners = self.owners.distinct();
+        owners.map(|owner| self.request(owner, Ask::Query(query.clone()), true).map(PartCall)).collect()
+    }
+
+    fn request(&self, owner: usize, ask: Ask, is_part: bool) -> Result<Call, Overloaded> {
+        let call = self.calls.begin()?;
+        let reply_to = ReplyTo { core: self.core as u16, is_part, place: call.place() };
+        let request = ShardRequest { ask, reply_to: Some(reply_to) };
+        if owner == self.core {
+            self.inbox.push(request);
+        } else {
+            self.outboxes[owner].push(Message::Request(request));
+        }
+        Ok(call)
+    }
+
+    /// Sends a reply to its caller, on whatever core.
+    pub fn reply(&self, reply_to: ReplyTo, reply: Reply) {
+        let ReplyTo { core, is_part, place } = reply_to;
+        // A shard that can gain and lose slots has to say itself which it answered for.
+        let slots = is_part.then(|| Box::new(self.owners.slots_of(self.core)));
+        let answer = Answer { reply, slots };
+        let core = usize::from(core);
+        if core == self.core {
+            self.calls.settle(place, answer);
+        } else {
+            self.outboxes[core].push(Message::Finishing(Finishing::Reply { place, answer }));
+        }
+    }
+
+    /// Sends a command that another slot's command led to. Its sender repeats it until the state of the
+    /// other slot shows that it arrived, so it gets no reply.
+    pub fn send(&self, slot: Slot, command: Command) {
+        let owner = self.owners.of(slot);
+        if owner == self.core {
+            self.inbox.push(ShardRequest { ask: Ask::Command(command), reply_to: None });
+        } else {
+            self.outboxes[owner].push(Message::Finishing(Finishing::Command(command)));
+        }
+    }
+
+    /// Sends a notice to another core.
+    pub fn notify(&self, peer: usize, notice: Notice) {
+        self.outboxes[peer].push(Message::Finishing(Finishing::Notice(notice)));
+    }
+
+    /// Takes in what other cores have sent, and calls `hear` with each notice and the core that
+    /// it is from. Returns whether there was anything.
+    pub fn take_in(&self, hear: impl Fn(usize, Notice)) -> bool {
+        let mut came = false;
+        for (peer, receiver) in &self.receivers {
+            while let Some(parcel) = receiver.take() {
+                came = true;
+                for message in parcel {
+                    match message {
+                        // Once slots can move, whether this core still owns the slot that was
+                        // asked for is to be checked here.
+                        Message::Request(request) => self.inbox.push(request),
+                        Message::Finishing(Finishing::Command(command)) => {
+                            self.inbox.push(ShardRequest { ask: Ask::Command(command), reply_to: None });
+                        }
+                        Message::Finishing(Finishing::Reply { place, answer }) => {
+                            self.calls.settle(place, answer);
+                        }
+                        Message::Finishing(Finishing::Notice(notice)) => hear(*peer, notice),
+                    }
+                }
+            }
+        }
+        came
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+    use shards::outcome::{Outcome, Totals};
+
+    use super::*;
+
+    /// A connection whose client does not read its answers takes no reply either.
+    #[test]
+    fn a_reply_that_nobody_takes_keeps_nobody_from_asking() {
+        let inbox = Rc::new(Inbox::default());
+        let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one core");
+        let mesh = Mesh::new(ends, Owners::by_modulo(1), Rc::clone(&inbox), 2);
+        let call = || mesh.call(Slot(7), Ask::Query(Query::Totals));
+        let (first, second) = (call().expect("a place"), call().expect("a place"));
+        assert!(matches!(call(), Err(Overloaded)), "both places are taken");
+        let reply = || {
+            let request = inbox.pop().expect("it was sent");
+            mesh.reply(request.reply_to.expect("it was called"), Ok(Outcome::Totals(Totals::default())));
+        };
+        reply();
+        reply();
+        let third = call().expect("nothing is in flight any more");
+        assert_eq!(mesh.calls_in_flight(), 1);
+        drop(first);
+        assert!(block_on(second).is_ok());
+        drop(third);
+        assert_eq!(mesh.calls_in_flight(), 1, "what is given up is in flight all the same");
+        reply();
+        assert_eq!(mesh.calls_in_flight(), 0);
+    }
+
+    #[test]
+    fn a_command_that_finishes_something_is_never_refused() {
+        use shards::command::Actor;
+        use shards::ids::{EventId, ReservationId, Role, UserId};
+        let inbox = Rc::new(Inbox::default());
+        let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one core");
+        let mesh = Mesh::new(ends, Owners::by_modulo(1), Rc::clone(&inbox), 1);
+        let _call = mesh.call(Slot(7), Ask::Query(Query::Totals)).expect("a place");
+        assert!(mesh.call(Slot(7), Ask::Query(Query::Totals)).is_err(), "the place is taken");
+        let reservation = ReservationId { event: EventId(1), number: 1 };
+        let command = Command::Cancel { reservation, actor: Actor { user: UserId(1), role: Role::Admin } };
+        mesh.send(command.slot(), command.clone());
+        assert!(inbox.pop().is_some_and(|request| request.reply_to.is_some()), "the call");
+        let sent = inbox.pop().expect("it was sent");
+        assert_eq!((sent.ask, sent.reply_to.is_none()), (Ask::Command(command), true));
+    }
+
+    #[test]
+    fn the_parts_of_all_owners_cover_every_slot() {
+        let inbox = Rc::new(Inbox::default());
+        let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one core");
+        let mesh = Mesh::new(ends, Owners::by_modulo(1), Rc::clone(&inbox), 1);
+        let mut calls = mesh.call_all(&Query::Totals).expect("a place");
+        assert!(mesh.call_all(&Query::Totals).is_err(), "the place is taken");
+        let request = inbox.pop().expect("it was sent");
+        assert!(inbox.is_empty(), "there is one owner");
+        mesh.reply(request.reply_to.expect("it was called"), Ok(Outcome::Totals(Totals::default())));
+        let part = block_on(calls.pop().expect("one call")).expect("totals are never refused");
+        assert!(part.slots.is_full());
+    }
+}
