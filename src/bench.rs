@@ -15,7 +15,7 @@ use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
 
 use async_lock::Mutex;
-use shards::command::{Actor, Buyer};
+use shards::command::{Actor, Ask, Buyer, Command};
 use shards::driver::Pace;
 use shards::ids::{EventId, Quantity, Role, UserId};
 use shards::limits::COMMIT_RECORDS_MAX;
@@ -23,7 +23,8 @@ use shards::log::{Log, MemoryLog};
 use shards::shard::Shard;
 
 use crate::assembly::{Assembled, Parts};
-use crate::front::api::{Api, Common, Ids, Place};
+use crate::client::Question;
+use crate::front::api::{Api, Common, ConnectionPermit, Ids};
 use crate::front::auth::Tokens;
 use crate::front::connection;
 use crate::front::deadlines::Timeouts;
@@ -63,10 +64,10 @@ impl OneCore {
         for end in [&client, &server] {
             end.set_nonblocking(true).expect("a socket can be made so");
         }
-        let place = Place::take(&self.front.api.common).expect("there are no others");
+        let permit = ConnectionPermit::take(&self.front.api.common).expect("there are no others");
         let stream = Stream::new(&self.sockets, server.into(), Ipv4Addr::LOCALHOST.into());
         let stream = stream.expect("the kernel watches as many as there are");
-        let connection = Box::pin(connection::serve(Rc::clone(&self.front), stream, place));
+        let connection = Box::pin(connection::serve(Rc::clone(&self.front), stream, permit));
         Client { connection, socket: client, answered: Vec::new() }
     }
 
@@ -198,11 +199,10 @@ async fn carry_out(api: &Api, order: &Order) -> Duration {
         let mut calls = Vec::with_capacity(order.together);
         for _ in 0..together {
             let actor = Actor { user: UserId(1), role: Role::Customer };
-            let mut call = Box::pin(api.shards.reserve(order.event, actor, Buyer::Account(actor.user), one));
-            // What is polled once is on its way.
-            let early = futures_lite::future::poll_once(&mut call).await;
-            assert!(early.is_none(), "no answer is there before the pump has run");
-            calls.push(call);
+            let buyer = Buyer::Account(actor.user);
+            let command = Command::Reserve { event: order.event, actor, buyer, quantity: one };
+            let question = Question::new(Ask::Command(command));
+            calls.push(api.shards.ask(question).expect("there is room"));
         }
         for call in calls {
             call.await.expect("tickets are left");

@@ -7,14 +7,11 @@ use std::future::Future;
 use std::rc::Rc;
 
 use futures_channel::oneshot;
-use shards::command::{
-    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query,
-    RemoveUser,
-};
-use shards::ids::{EventId, Quantity, ReservationId, Slot, UserId, Username};
+use shards::command::{Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, Query, RemoveUser};
+use shards::ids::{EventId, ReservationId, Slot, UserId, Username};
 use shards::outcome::{AccountView, EventView, Outcome, Rejection, ReservationView, Totals, UserView};
-use shards::slots::{slot_of_event, slot_of_username};
 
+pub(crate) use crate::mesh::Call;
 use crate::mesh::{Mesh, Overloaded};
 use crate::rt;
 
@@ -34,14 +31,35 @@ impl From<Overloaded> for Refused {
     }
 }
 
-/// Runs `work` to its end, even when nobody waits for it any more.
+/// Runs `work` to its end, even when its caller is dropped.
 pub(crate) async fn to_the_end<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
     let (sender, receiver) = oneshot::channel();
     rt::spawn(async move {
-        // Whoever asked may have gone.
+        // The caller may have gone.
         let _ = sender.send(work.await);
     });
     receiver.await.expect("a task ends, or the process does")
+}
+
+/// A question for one slot.
+#[derive(Debug)]
+pub struct Question {
+    slot: Slot,
+    ask: Ask,
+}
+
+impl Question {
+    /// # Panics
+    ///
+    /// When `ask` is for every slot.
+    pub fn new(ask: Ask) -> Question {
+        Question { slot: ask.slot().expect("the question is for one slot"), ask }
+    }
+
+    /// Whether it changes nothing.
+    pub fn is_safe(&self) -> bool {
+        matches!(self.ask, Ask::Query(_))
+    }
 }
 
 /// The shards, seen from one core.
@@ -50,8 +68,8 @@ pub struct Shards {
     mesh: Rc<Mesh>,
 }
 
-/// Takes the one variant that a question is answered with.
-macro_rules! expect {
+/// The view in an outcome: a question has one variant of outcome.
+macro_rules! view {
     ($variant:path, $outcome:expr) => {
         match $outcome {
             $variant(view) => view,
@@ -59,32 +77,42 @@ macro_rules! expect {
         }
     };
 }
+pub(crate) use view;
 
 impl Shards {
     pub fn new(mesh: Rc<Mesh>) -> Shards {
         Shards { mesh }
     }
 
-    /// The shard that owns an event's slot.
-    pub fn owner_of_event(&self, event: EventId) -> usize {
-        self.mesh.owner(slot_of_event(event))
+    /// The shard that a question goes to.
+    pub fn owner(&self, question: &Question) -> usize {
+        self.mesh.owner(question.slot)
+    }
+
+    /// Sends a question; its reply comes by awaiting the call.
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`], and nothing was sent.
+    pub fn ask(&self, question: Question) -> Result<Call, Overloaded> {
+        let Question { slot, ask } = question;
+        self.mesh.call(slot, ask)
     }
 
     pub async fn create_user(&self, create: CreateUser) -> Result<Box<AccountView>, Refused> {
         let outcome = self.command(Command::CreateUser(Box::new(create))).await?;
-        Ok(expect!(Outcome::Account, outcome).expect("it was just made"))
+        Ok(view!(Outcome::Account, outcome).expect("it was just made"))
     }
 
     pub async fn account(&self, username: Username) -> Result<Option<Box<AccountView>>, Refused> {
-        let slot = slot_of_username(&username);
-        let outcome = self.query(slot, Query::Account { username }).await?;
-        Ok(expect!(Outcome::Account, outcome))
+        let outcome = self.query(Query::Account { username }).await?;
+        Ok(view!(Outcome::Account, outcome))
     }
 
     /// Over all shards: an id does not say where its account is.
     pub async fn account_of(&self, user: UserId) -> Result<Option<Box<AccountView>>, Refused> {
         let parts = self.query_all(Query::AccountOf { user }).await?;
-        Ok(parts.into_iter().find_map(|part| expect!(Outcome::Account, part)))
+        Ok(parts.into_iter().find_map(|part| view!(Outcome::Account, part)))
     }
 
     /// Whether a token of that account and version is still good.
@@ -94,9 +122,8 @@ impl Shards {
         username: Username,
         token_version: u64,
     ) -> Result<bool, Refused> {
-        let slot = slot_of_username(&username);
-        let outcome = self.query(slot, Query::TokenStands { user, username, token_version }).await?;
-        Ok(expect!(Outcome::TokenStands, outcome))
+        let outcome = self.query(Query::TokenStands { user, username, token_version }).await?;
+        Ok(view!(Outcome::TokenStands, outcome))
     }
 
     /// Answered when no core takes the account's earlier tokens any more, as are the next two.
@@ -107,7 +134,7 @@ impl Shards {
 
     pub async fn change_role(&self, change: ChangeRole) -> Result<UserView, Refused> {
         let outcome = self.command(Command::ChangeRole(Box::new(change))).await?;
-        Ok(expect!(Outcome::AccountChanged, outcome))
+        Ok(view!(Outcome::AccountChanged, outcome))
     }
 
     pub async fn remove_user(&self, remove: RemoveUser) -> Result<(), Refused> {
@@ -119,7 +146,7 @@ impl Shards {
     pub async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserView>, Refused> {
         let parts = self.query_all(Query::Users { after, limit }).await?;
         let mut users: Vec<UserView> =
-            parts.into_iter().flat_map(|part| expect!(Outcome::Users, part)).collect();
+            parts.into_iter().flat_map(|part| view!(Outcome::Users, part)).collect();
         users.sort_unstable_by_key(|user| user.id);
         users.truncate(limit);
         Ok(users)
@@ -127,22 +154,12 @@ impl Shards {
 
     pub async fn create_event(&self, create: CreateEvent) -> Result<Box<EventView>, Refused> {
         let outcome = self.command(Command::CreateEvent(Box::new(create))).await?;
-        Ok(expect!(Outcome::Event, outcome))
-    }
-
-    pub async fn edit_event(&self, edit: EditEvent) -> Result<Box<EventView>, Refused> {
-        let outcome = self.command(Command::EditEvent(Box::new(edit))).await?;
-        Ok(expect!(Outcome::Event, outcome))
-    }
-
-    pub async fn delete_event(&self, event: EventId, actor: Actor, force: bool) -> Result<(), Refused> {
-        self.command(Command::DeleteEvent { event, actor, force }).await?;
-        Ok(())
+        Ok(view!(Outcome::Event, outcome))
     }
 
     pub async fn event(&self, event: EventId) -> Result<Box<EventView>, Refused> {
-        let outcome = self.query(slot_of_event(event), Query::Event { event }).await?;
-        Ok(expect!(Outcome::Event, outcome))
+        let outcome = self.query(Query::Event { event }).await?;
+        Ok(view!(Outcome::Event, outcome))
     }
 
     /// By id, over all shards: no snapshot, each shard answers in its own time.
@@ -154,48 +171,10 @@ impl Shards {
     ) -> Result<Vec<EventView>, Refused> {
         let parts = self.query_all(Query::Events { after, limit, organizer }).await?;
         let mut events: Vec<EventView> =
-            parts.into_iter().flat_map(|part| expect!(Outcome::Events, part)).collect();
+            parts.into_iter().flat_map(|part| view!(Outcome::Events, part)).collect();
         events.sort_unstable_by_key(|event| event.id);
         events.truncate(limit);
         Ok(events)
-    }
-
-    pub async fn reserve(
-        &self,
-        event: EventId,
-        actor: Actor,
-        buyer: Buyer,
-        quantity: Quantity,
-    ) -> Result<ReservationView, Refused> {
-        let outcome = self.command(Command::Reserve { event, actor, buyer, quantity }).await?;
-        Ok(expect!(Outcome::Reservation, outcome))
-    }
-
-    pub async fn cancel(&self, reservation: ReservationId, actor: Actor) -> Result<(), Refused> {
-        self.command(Command::Cancel { reservation, actor }).await?;
-        Ok(())
-    }
-
-    pub async fn reservation(
-        &self,
-        reservation: ReservationId,
-        actor: Actor,
-    ) -> Result<ReservationView, Refused> {
-        let slot = slot_of_event(reservation.event);
-        let outcome = self.query(slot, Query::Reservation { reservation, actor }).await?;
-        Ok(expect!(Outcome::Reservation, outcome))
-    }
-
-    pub async fn event_reservations(
-        &self,
-        event: EventId,
-        actor: Actor,
-        after: Option<u32>,
-        limit: usize,
-    ) -> Result<Vec<ReservationView>, Refused> {
-        let query = Query::EventReservations { event, actor, after, limit };
-        let outcome = self.query(slot_of_event(event), query).await?;
-        Ok(expect!(Outcome::Reservations, outcome))
     }
 
     /// By event, then number, over all shards.
@@ -207,7 +186,7 @@ impl Shards {
     ) -> Result<Vec<ReservationView>, Refused> {
         let parts = self.query_all(Query::CustomerReservations { customer, after, limit }).await?;
         let mut reservations: Vec<ReservationView> =
-            parts.into_iter().flat_map(|part| expect!(Outcome::Reservations, part)).collect();
+            parts.into_iter().flat_map(|part| view!(Outcome::Reservations, part)).collect();
         reservations.sort_unstable_by_key(|reservation| reservation.id);
         reservations.truncate(limit);
         Ok(reservations)
@@ -216,7 +195,7 @@ impl Shards {
     pub async fn totals(&self) -> Result<Totals, Refused> {
         let mut sum = Totals::default();
         for part in self.query_all(Query::Totals).await? {
-            let part = expect!(Outcome::Totals, part);
+            let part = view!(Outcome::Totals, part);
             sum.events += part.events;
             sum.accounts += part.accounts;
             sum.admins += part.admins;
@@ -227,11 +206,11 @@ impl Shards {
     }
 
     async fn command(&self, command: Command) -> Result<Outcome, Refused> {
-        self.mesh.call(command.slot(), Ask::Command(command))?.await.map_err(Refused::Rejected)
+        self.ask(Question::new(Ask::Command(command)))?.await.map_err(Refused::Rejected)
     }
 
-    async fn query(&self, slot: Slot, query: Query) -> Result<Outcome, Refused> {
-        self.mesh.call(slot, Ask::Query(query))?.await.map_err(Refused::Rejected)
+    async fn query(&self, query: Query) -> Result<Outcome, Refused> {
+        self.ask(Question::new(Ask::Query(query)))?.await.map_err(Refused::Rejected)
     }
 
     /// Asks the owners of all slots.

@@ -188,6 +188,16 @@ pub enum Query {
     Totals,
 }
 
+impl Ask {
+    /// The one slot that is asked; `None` for a question to every slot.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Ask::Command(command) => Some(command.slot()),
+            Ask::Query(query) => query.slot(),
+        }
+    }
+}
+
 impl Command {
     /// The slot that this command changes.
     pub fn slot(&self) -> Slot {
@@ -218,16 +228,6 @@ impl Query {
             | Query::Events { .. }
             | Query::CustomerReservations { .. }
             | Query::Totals => None,
-        }
-    }
-}
-
-impl Ask {
-    /// See [`Command::slot`] and [`Query::slot`].
-    pub fn slot(&self) -> Option<Slot> {
-        match self {
-            Ask::Command(command) => Some(command.slot()),
-            Ask::Query(query) => query.slot(),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future;
 
-use super::api::Place;
+use super::api::ConnectionPermit;
 use super::connection::{self, Front};
 use crate::rt;
 use crate::rt::net::Listener;
@@ -43,8 +43,8 @@ pub async fn run(front: Rc<Front>, listener: Listener) {
         match accepted.await {
             Some(Ok(stream)) => {
                 quiet = Duration::ZERO;
-                match Place::take(&front.api.common) {
-                    Some(place) => rt::spawn(connection::serve(Rc::clone(&front), stream, place)),
+                match ConnectionPermit::take(&front.api.common) {
+                    Some(permit) => rt::spawn(connection::serve(Rc::clone(&front), stream, permit)),
                     None => rt::spawn(connection::reject(Rc::clone(&front), stream)),
                 }
             }

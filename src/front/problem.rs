@@ -48,9 +48,9 @@ macro_rules! kinds {
             }
 
             /// The member that a problem of this kind has beside the four that all have.
-            pub fn member(self) -> Option<Member> {
+            pub fn member(self) -> Option<ExtensionMember> {
                 match self {
-                    $(Kind::$kind => None$(.or(Some(Member {
+                    $(Kind::$kind => None$(.or(Some(ExtensionMember {
                         name: stringify!($member),
                         about: $about,
                         schema: SchemaGenerator::subschema_for::<$type>,
@@ -61,8 +61,8 @@ macro_rules! kinds {
     };
 }
 
-/// What a kind of problem says beside `type`, `title`, `status` and `detail`.
-pub struct Member {
+/// A member that problems of a kind have beside `type`, `title`, `status` and `detail` (RFC 9457 section 3.2).
+pub struct ExtensionMember {
     pub name: &'static str,
     pub about: &'static str,
     pub schema: fn(&mut SchemaGenerator) -> Schema,
@@ -212,7 +212,7 @@ impl Problem {
         Problem::new(kind, kind.explanation())
     }
 
-    /// One body for all causes: what is wrong with a token is nobody's business.
+    /// The same body for all causes, so that it does not tell what is wrong with a token.
     pub fn unauthorized() -> Problem {
         Problem::plain(Kind::Unauthorized).header("WWW-Authenticate", "Bearer".to_owned())
     }

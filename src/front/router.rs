@@ -1,73 +1,39 @@
-//! Which endpoint a method and a path mean: one table for everything.
+//! Which endpoint a method and a path mean.
 //!
 //! Knows neither the runtime nor the shards' insides.
 
-use shards::ids::Role;
-
+use super::api::{ENDPOINTS, Endpoint};
 use super::http::parse::Method;
 
-/// Everything that can be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
-    CreateUser,
-    CreateSession,
-    GetMe,
-    ChangePassword,
-    ListUsers,
-    ChangeRole,
-    RemoveUser,
-    CreateEvent,
-    ListEvents,
-    GetEvent,
-    EditEvent,
-    DeleteEvent,
-    ListEventReservations,
-    CreateReservation,
-    ListReservations,
-    GetReservation,
-    CancelReservation,
-    Populate,
-    Live,
-    Ready,
-    Metrics,
-    Contract,
-    Docs,
-    DocsFile,
-    ProblemList,
-    ProblemPage,
-}
-
-/// Who may ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
-    Anyone,
-    LoggedIn,
-    Only(&'static [Role]),
-}
-
-#[derive(Debug, Clone, Copy)]
+/// An endpoint as the router needs it: what is compared lies side by side.
+#[derive(Clone, Copy)]
 pub struct Route {
     pub method: Method,
     /// A segment in braces takes any text.
     pub path: &'static str,
     /// What stands before and after that segment.
     around: Option<(&'static str, &'static str)>,
-    pub endpoint: Endpoint,
-    pub access: Access,
+    pub endpoint: &'static Endpoint,
 }
 
+pub static ROUTES: [Route; ENDPOINTS.len()] = {
+    let mut routes = [Route::new(ENDPOINTS[0]); ENDPOINTS.len()];
+    let mut index = 1;
+    while index < routes.len() {
+        routes[index] = Route::new(ENDPOINTS[index]);
+        index += 1;
+    }
+    routes
+};
+
 impl Route {
-    /// Gives JSON and nothing else, which a client can refuse (RFC 9110 section 12.5.1).
-    pub fn speaks_json(&self) -> bool {
-        self.path.starts_with("/api/")
+    const fn new(endpoint: &'static Endpoint) -> Route {
+        let &Endpoint { method, path, .. } = endpoint;
+        Route { method, path, around: around(path), endpoint }
     }
 }
 
-const fn route(method: Method, path: &'static str, endpoint: Endpoint, access: Access) -> Route {
-    Route { method, path, around: around(path), endpoint, access }
-}
-
-/// Cut at the table's making, not at each request.
+/// Cuts a path at its braces, so that no request has to.
 const fn around(path: &str) -> Option<(&str, &str)> {
     let (mut open, bytes) = (0, path.as_bytes());
     while open < bytes.len() && bytes[open] != b'{' {
@@ -83,46 +49,10 @@ const fn around(path: &str) -> Option<(&str, &str)> {
     Some((path.split_at(open).0, path.split_at(close + 1).1))
 }
 
-const CUSTOMER: Access = Access::Only(&[Role::Customer]);
-const ORGANIZER: Access = Access::Only(&[Role::Organizer]);
-const ADMIN: Access = Access::Only(&[Role::Admin]);
-const MANAGERS: Access = Access::Only(&[Role::Organizer, Role::Admin]);
-const CANCELLERS: Access = Access::Only(&[Role::Customer, Role::Admin]);
-
-pub const ROUTES: &[Route] = &[
-    route(Method::Post, "/api/v1/events/{event}/reservations", Endpoint::CreateReservation, CUSTOMER),
-    route(Method::Get, "/api/v1/events/{event}/reservations", Endpoint::ListEventReservations, MANAGERS),
-    route(Method::Post, "/api/v1/users", Endpoint::CreateUser, Access::Anyone),
-    route(Method::Get, "/api/v1/users", Endpoint::ListUsers, ADMIN),
-    route(Method::Patch, "/api/v1/users/{user}", Endpoint::ChangeRole, ADMIN),
-    route(Method::Delete, "/api/v1/users/{user}", Endpoint::RemoveUser, ADMIN),
-    route(Method::Get, "/api/v1/users/me", Endpoint::GetMe, Access::LoggedIn),
-    route(Method::Put, "/api/v1/users/me/password", Endpoint::ChangePassword, Access::LoggedIn),
-    route(Method::Post, "/api/v1/sessions", Endpoint::CreateSession, Access::Anyone),
-    route(Method::Post, "/api/v1/events", Endpoint::CreateEvent, ORGANIZER),
-    route(Method::Get, "/api/v1/events", Endpoint::ListEvents, Access::Anyone),
-    route(Method::Get, "/api/v1/events/{event}", Endpoint::GetEvent, Access::Anyone),
-    route(Method::Patch, "/api/v1/events/{event}", Endpoint::EditEvent, ORGANIZER),
-    route(Method::Delete, "/api/v1/events/{event}", Endpoint::DeleteEvent, MANAGERS),
-    route(Method::Get, "/api/v1/reservations", Endpoint::ListReservations, CUSTOMER),
-    route(Method::Get, "/api/v1/reservations/{reservation}", Endpoint::GetReservation, Access::LoggedIn),
-    route(Method::Delete, "/api/v1/reservations/{reservation}", Endpoint::CancelReservation, CANCELLERS),
-    route(Method::Get, "/api/v1/pop", Endpoint::Populate, Access::Anyone),
-    route(Method::Get, "/livez", Endpoint::Live, Access::Anyone),
-    route(Method::Get, "/readyz", Endpoint::Ready, Access::Anyone),
-    route(Method::Get, "/metrics", Endpoint::Metrics, Access::Anyone),
-    route(Method::Get, "/openapi.json", Endpoint::Contract, Access::Anyone),
-    route(Method::Get, "/docs", Endpoint::Docs, Access::Anyone),
-    route(Method::Get, "/docs/{file}", Endpoint::DocsFile, Access::Anyone),
-    route(Method::Get, "/problems", Endpoint::ProblemList, Access::Anyone),
-    route(Method::Get, "/problems/{name}", Endpoint::ProblemPage, Access::Anyone),
-];
-
 /// What a request is for.
-#[derive(Debug)]
 pub enum Routed<'p> {
     To {
-        route: &'static Route,
+        endpoint: &'static Endpoint,
         /// What stands for the segment in braces; empty where there is none.
         parameter: &'p str,
     },
@@ -143,7 +73,7 @@ pub fn find<'p>(method: Method, path: &'p str) -> Routed<'p> {
     for route in ROUTES.iter().filter(|route| !is_literal || route.path == path) {
         let Some(parameter) = matches(route, path) else { continue };
         if route.method == wanted {
-            return Routed::To { route, parameter };
+            return Routed::To { endpoint: route.endpoint, parameter };
         }
         known_path = Some(route.path);
     }
@@ -175,12 +105,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn braces_are_named_after_their_parameter() {
+        for Route { path, around, endpoint, .. } in &ROUTES {
+            let parameter = endpoint.handler.path_parameter();
+            let braces = around.map(|(before, after)| &path[before.len() + 1..path.len() - after.len() - 1]);
+            assert_eq!(parameter.map(|parameter| parameter.name), braces, "{path}");
+        }
+    }
+
+    #[test]
     fn paths_are_matched_whole() {
         let rows = [
-            (Method::Get, "/api/v1/events", "ListEvents "),
-            (Method::Head, "/api/v1/events", "ListEvents "),
-            (Method::Post, "/api/v1/events/7/reservations", "CreateReservation 7"),
-            (Method::Delete, "/api/v1/reservations/7-1", "CancelReservation 7-1"),
+            (Method::Get, "/api/v1/events", "listEvents "),
+            (Method::Head, "/api/v1/events", "listEvents "),
+            (Method::Post, "/api/v1/events/7/reservations", "createReservation 7"),
+            (Method::Delete, "/api/v1/reservations/7-1", "cancelReservation 7-1"),
             (Method::Get, "/api/v1/events/", "not found"),
             (Method::Get, "/api/v1/events//reservations", "not found"),
             (Method::Get, "/api/v1/events/7/8/reservations", "not found"),
@@ -190,19 +129,19 @@ mod tests {
             (Method::Put, "/api/v1/events/7", "allow GET, HEAD, PATCH, DELETE"),
             (Method::Post, "/livez", "allow GET, HEAD"),
             (Method::Query, "/api/v1/events", "allow POST, GET, HEAD"),
-            (Method::Get, "/api/v1/users/me", "GetMe "),
+            (Method::Get, "/api/v1/users/me", "getMe "),
             (Method::Put, "/api/v1/users/me", "allow GET, HEAD"),
             (Method::Patch, "/api/v1/users/me", "allow GET, HEAD"),
             (Method::Delete, "/api/v1/users/me", "allow GET, HEAD"),
-            (Method::Put, "/api/v1/users/me/password", "ChangePassword "),
+            (Method::Put, "/api/v1/users/me/password", "changePassword "),
             (Method::Put, "/api/v1/users/7/password", "not found"),
-            (Method::Delete, "/api/v1/users/7", "RemoveUser 7"),
+            (Method::Delete, "/api/v1/users/7", "removeUser 7"),
             (Method::Get, "/api/v1/users/7", "allow PATCH, DELETE"),
             (Method::Put, "/api/v1/users", "allow POST, GET, HEAD"),
         ];
         for (method, path, expected) in rows {
             let found = match find(method, path) {
-                Routed::To { route, parameter } => format!("{:?} {parameter}", route.endpoint),
+                Routed::To { endpoint, parameter } => format!("{} {parameter}", endpoint.id),
                 Routed::WrongMethod { allow } => format!("allow {allow}"),
                 Routed::NotFound => "not found".to_owned(),
             };

@@ -75,7 +75,7 @@ impl Verified {
         Some(identity)
     }
 
-    /// To be called before a shard is asked whether a token stands.
+    /// Notes the moment; called before a shard is asked whether a token stands.
     pub fn asking(&self) -> Asked {
         Asked { revocations: self.tokens.borrow().revocations }
     }

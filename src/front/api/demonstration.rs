@@ -4,19 +4,25 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Value, json};
 use shards::command::{CreateEvent, CreateUser, EventName};
 use shards::ids::{EventId, Quota, Role, UserId, Username};
 use shards::outcome::Rejection;
 
-use super::input::query;
-use super::{Answer, Api, Call, Common, json_response};
+use super::common::Common;
+use super::context::RequestContext;
+use super::endpoint::{Access, Endpoint, Success, Tag, Takes};
+use super::input::{NoBody, NoParameter, query};
+use super::output::json_response;
+use super::work::Work;
 use crate::client::{Refused, Shards};
+use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};
 use crate::random;
 
-/// Everyone's. Served on loopback only, and only where it was asked for.
-pub(super) const PASSWORD: &str = "boxoffice-demo";
+/// The password of every demonstration account. The server listens on loopback only with `--demo`.
+const PASSWORD: &str = "boxoffice-demo";
 
 const USERS: [(&str, Role); 6] = [
     ("admin", Role::Admin),
@@ -27,18 +33,18 @@ const USERS: [(&str, Role); 6] = [
     ("cust3", Role::Customer),
 ];
 
-/// The events, and whose they are.
+/// The events and their organizers.
 const EVENTS: [(EventId, &str); 4] =
     [(EventId(1), "org1"), (EventId(2), "org1"), (EventId(3), "org2"), (EventId(4), "org2")];
 
-/// Ids that other events do not get while the demonstration data can be made.
+/// The highest id that is kept for the demonstration while its data can be made.
 pub const HIGHEST_EVENT: EventId = EVENTS[3].0;
 
 const QUOTA_DEFAULT: u64 = 10_000;
 
 /// What the demonstration has now.
 #[derive(Serialize, JsonSchema)]
-pub(in crate::front) struct Demonstration {
+struct Demonstration {
     users: Vec<DemoUser>,
     /// Of all of them.
     password: &'static str,
@@ -63,17 +69,46 @@ query! {
     }
 }
 
+pub(super) static POPULATE: Endpoint = Endpoint {
+    id: "populate",
+    // For a browser's sake.
+    method: Method::Get,
+    path: "/api/v1/pop",
+    access: Access::Demo,
+    handler: &Takes(populate),
+    writes: true,
+    headers: &[],
+    tag: Tag::Server,
+    summary: "Make the demonstration data",
+    about: "Served by `boxoffice serve --demo` alone.",
+    successes: &[
+        Success::json::<Demonstration>(200, "What was made.", example),
+        Success::empty(304, "All is there already."),
+    ],
+    problems: &[Kind::EventExists],
+};
+
+fn example() -> Value {
+    json!({
+        "users": [{ "username": "cust1", "role": "customer" }],
+        "password": "boxoffice-demo",
+        "events": [1, 2, 3, 4],
+        "quota": 10000,
+    })
+}
+
 /// 200 when it made something, 304 when all was there, 409 where other events exist.
-/// What a crash has cut short, the next call finishes.
-pub(super) fn populate(api: &Api, call: &Call<'_>) -> Answer {
-    if !api.common.demo {
-        return Err(Problem::plain(Kind::NotFound));
-    }
-    let PopulateQuery { quota } = PopulateQuery::read(call.request)?;
+/// A call that a crash cut short is finished by the next one.
+fn populate(
+    context: &RequestContext<'_>,
+    _: NoParameter,
+    PopulateQuery { quota }: PopulateQuery,
+    _: NoBody,
+) -> Result<Work, Problem> {
     let quota = quota.or_else(|| Quota::new(QUOTA_DEFAULT)).expect("the default is in bounds");
-    let shards = api.shards.clone();
-    let common = Arc::clone(&api.common);
-    Ok(Box::pin(async move {
+    let shards = context.api.shards.clone();
+    let common = Arc::clone(&context.api.common);
+    Ok(Work::future(async move {
         let mut made_events = Vec::new();
         if others_exist(&shards).await? {
             return Err(Problem::plain(Kind::EventExists));
@@ -97,7 +132,7 @@ pub(super) fn populate(api: &Api, call: &Call<'_>) -> Answer {
     }))
 }
 
-/// Events that are not of the demonstration, where its own are not all there.
+/// Whether there are other events in the way of the demonstration's.
 async fn others_exist(shards: &Shards) -> Result<bool, Refused> {
     let mut missing = false;
     for (event, organizer) in EVENTS {
@@ -117,7 +152,7 @@ async fn others_exist(shards: &Shards) -> Result<bool, Refused> {
     Ok(missing && !shards.events(Some(HIGHEST_EVENT), 1, None).await?.is_empty())
 }
 
-/// Makes those that are missing. Returns everyone's id.
+/// Makes the missing accounts. Returns the ids of all.
 async fn create_users(shards: &Shards, common: &Common) -> Result<Vec<(&'static str, UserId)>, Problem> {
     let mut ids = Vec::new();
     for (name, role) in USERS {
@@ -139,7 +174,7 @@ async fn create_users(shards: &Shards, common: &Common) -> Result<Vec<(&'static 
     Ok(ids)
 }
 
-/// False when it was there already.
+/// Returns whether the event was missing.
 async fn create_event(
     shards: &Shards,
     id: EventId,

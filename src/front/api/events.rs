@@ -2,18 +2,25 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use shards::command::{CreateEvent, EditEvent, EventName};
-use shards::ids::{EventId, Quota, UserId};
-use shards::outcome::EventView;
+use serde_json::{Value, json};
+use shards::command::{Command, CreateEvent, EditEvent, EventName, Query};
+use shards::ids::{EventId, Quota, Role, UserId};
+use shards::outcome::{EventView, Outcome};
 
-use super::input::{Cursor, Limit, Parameter, body, no_query, query};
-use super::{Answer, Api, Call, Page, Rfc3339, Running, json_response};
+use super::context::RequestContext;
+use super::endpoint::{Access, Endpoint, Header, Link, Success, Tag, Takes};
+use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, NoQueryFirst, Parameter, body, query};
+use super::output::{Page, Rfc3339, json_response, page_example};
+use super::reservations;
+use super::work::Work;
+use crate::client::view;
+use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
-use crate::front::problem::Problem;
+use crate::front::problem::{Kind, Problem};
 
 /// An event. `quota = reserved + held + remaining`, in every answer.
 #[derive(Serialize, JsonSchema)]
-pub(in crate::front) struct Event {
+struct Event {
     id: EventId,
     #[schemars(with = "EventName")]
     name: Box<str>,
@@ -40,6 +47,7 @@ body! {
         /// The most tickets that can be reserved at once.
         quota: Quota,
     }
+    example { "name": "Recital", "quota": 500 }
 }
 
 body! {
@@ -50,6 +58,7 @@ body! {
         /// Not below what is reserved already.
         quota: Option<Quota>,
     }
+    example { "quota": 600 }
 }
 
 query! {
@@ -76,7 +85,7 @@ query! {
 #[derive(JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
-pub(in crate::front) enum Me {
+enum Me {
     Me,
 }
 
@@ -88,16 +97,29 @@ impl Parameter for Me {
 
 impl From<EventView> for Event {
     fn from(view: EventView) -> Event {
+        let EventView {
+            id,
+            name,
+            organizer,
+            quota,
+            reserved,
+            held,
+            remaining,
+            // The ETag.
+            version: _,
+            created_at,
+            updated_at,
+        } = view;
         Event {
-            id: view.id,
-            name: view.name,
-            organizer: view.organizer,
-            quota: view.quota,
-            reserved: view.reserved,
-            held: view.held,
-            remaining: view.remaining,
-            created_at: Rfc3339(view.created_at),
-            updated_at: Rfc3339(view.updated_at),
+            id,
+            name,
+            organizer,
+            quota,
+            reserved,
+            held,
+            remaining,
+            created_at: Rfc3339(created_at),
+            updated_at: Rfc3339(updated_at),
         }
     }
 }
@@ -107,70 +129,175 @@ fn respond(status: u16, view: EventView) -> Response {
     json_response(status, &Event::from(view)).with("ETag", version)
 }
 
-pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
-    no_query(call.request)?;
-    let NewEvent { name, quota } = NewEvent::read(call.request)?;
-    let organizer = call.actor().user;
-    let shards = api.shards.clone();
-    let id = api.common.ids.next_event();
-    Ok(Box::pin(async move {
-        let view = shards.create_event(CreateEvent { id, organizer, name, quota }).await?;
-        Ok(respond(201, *view).with("Location", format!("/api/v1/events/{id}")))
+fn example() -> Value {
+    json!({
+        "id": 7,
+        "name": "Recital",
+        "organizer": 12,
+        "quota": 500,
+        "reserved": 480,
+        "held": 0,
+        "remaining": 20,
+        "created_at": "2026-03-01T09:00:00.000Z",
+        "updated_at": "2026-03-01T09:00:00.000Z",
+    })
+}
+
+const ETAG: Header = Header {
+    name: "ETag",
+    about: "The version of what can be edited. Sales do not change an event's.",
+    example: "\"3\"",
+};
+
+const OF_EVENT: &[Link] = &[
+    (&GET, "event", "/id"),
+    (&EDIT, "event", "/id"),
+    (&DELETE, "event", "/id"),
+    (&reservations::CREATE, "event", "/id"),
+    (&reservations::LIST_OF_EVENT, "event", "/id"),
+];
+const OF_EVENTS: &[Link] = &[(&GET, "event", "/items/0/id"), (&reservations::CREATE, "event", "/items/0/id")];
+
+pub(super) static CREATE: Endpoint = Endpoint {
+    id: "createEvent",
+    method: Method::Post,
+    path: "/api/v1/events",
+    access: Access::Only(&[Role::Organizer]),
+    handler: &Takes(create),
+    writes: true,
+    headers: &[],
+    tag: Tag::Events,
+    summary: "Create an event",
+    about: "On sale at once, and its organizer's alone to edit.",
+    successes: &[Success::json::<Event>(201, "The event.", example)
+        .with(&[Header::location("/api/v1/events/7"), ETAG])
+        .then(OF_EVENT)],
+    problems: &[],
+};
+
+fn create(
+    context: &RequestContext<'_>,
+    _: NoParameter,
+    _: NoQuery,
+    NewEvent { name, quota }: NewEvent,
+) -> Result<Work, Problem> {
+    let organizer = context.actor().user;
+    let id = context.api.common.ids.next_event();
+    let command = Command::CreateEvent(Box::new(CreateEvent { id, organizer, name, quota }));
+    Ok(Work::command(command, |outcome| {
+        let view = view!(Outcome::Event, outcome);
+        let location = format!("/api/v1/events/{}", view.id);
+        respond(201, *view).with("Location", location)
     }))
 }
 
-pub(super) fn list(api: &Api, call: &Call<'_>) -> Answer {
-    let EventsQuery { limit, after, organizer } = EventsQuery::read(call.request)?;
+pub(super) static LIST: Endpoint = Endpoint {
+    id: "listEvents",
+    method: Method::Get,
+    path: "/api/v1/events",
+    access: Access::Optional,
+    handler: &Takes(list),
+    writes: false,
+    headers: &[],
+    tag: Tag::Events,
+    summary: "List the events",
+    about: "By id. No snapshot: each shard answers in its own time. `organizer=me` needs a token.",
+    successes: &[Success::json::<Page<Event>>(200, "A page.", || page_example(&example(), "7"))
+        .with(&[Header::LINK])
+        .then(OF_EVENTS)],
+    problems: &[],
+};
+
+fn list(
+    context: &RequestContext<'_>,
+    _: NoParameter,
+    EventsQuery { organizer, limit, after }: EventsQuery,
+    _: NoBody,
+) -> Result<Work, Problem> {
     let Limit(limit) = limit.unwrap_or_default();
     let after = after.map(|Cursor(event)| event);
-    // Without `organizer` the route is open, and does not look at tokens.
-    let asker = match organizer {
-        None => None,
-        Some(Me::Me) => Some(api.asker(call.request).ok_or_else(Problem::unauthorized)?),
+    let (organizer, address) = match organizer {
+        Some(Me::Me) => {
+            let identity = context.identity_if_given()?.ok_or_else(Problem::unauthorized)?;
+            (Some(identity.actor.user), "/api/v1/events?organizer=me")
+        }
+        None => (None, "/api/v1/events"),
     };
-    let organizer = asker.as_ref().map(|asker| asker.identity.actor.user);
-    let shards = api.shards.clone();
-    let answer: Running = Box::pin(async move {
+    let shards = context.api.shards.clone();
+    Ok(Work::future(async move {
         let views = shards.events(after, limit + 1, organizer).await?;
         let page: Page<Event> = Page::new(views, limit, |view| view.id.to_string());
-        let address = if organizer.is_some() { "/api/v1/events?organizer=me" } else { "/api/v1/events" };
         Ok(page.respond(address, limit))
-    });
-    match asker {
-        None => Ok(answer),
-        Some(asker) => asker.before(Ok(answer)),
-    }
-}
-
-pub(super) fn get(api: &Api, call: &Call<'_>) -> Answer {
-    no_query(call.request)?;
-    let id = call.event()?;
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        let view = shards.event(id).await?;
-        Ok(respond(200, *view).with("Cache-Control", "no-store".to_owned()))
     }))
 }
 
-pub(super) fn edit(api: &Api, call: &Call<'_>) -> Answer {
-    no_query(call.request)?;
-    let event = call.event()?;
-    let EventPatch { name, quota } = EventPatch::read(call.request)?;
-    let actor = call.actor();
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        let view = shards.edit_event(EditEvent { event, actor, name, quota }).await?;
-        Ok(respond(200, *view))
+pub(super) static GET: Endpoint = Endpoint {
+    id: "getEvent",
+    method: Method::Get,
+    path: "/api/v1/events/{event}",
+    access: Access::Anyone,
+    handler: &Takes(get),
+    writes: false,
+    headers: &[],
+    tag: Tag::Events,
+    summary: "View an event",
+    about: "What is left of its tickets, as of the newest commit.",
+    successes: &[Success::json::<Event>(200, "The event.", example).with(&[ETAG, Header::NO_STORE])],
+    problems: &[Kind::EventDeleted],
+};
+
+fn get(_: &RequestContext<'_>, event: EventId, _: NoQueryFirst, _: NoBody) -> Result<Work, Problem> {
+    Ok(Work::query(Query::Event { event }, |outcome| {
+        respond(200, *view!(Outcome::Event, outcome)).with("Cache-Control", "no-store".to_owned())
     }))
 }
 
-pub(super) fn delete(api: &Api, call: &Call<'_>) -> Answer {
-    let event = call.event()?;
-    let force = DeletionQuery::read(call.request)?.force.unwrap_or(false);
-    let actor = call.actor();
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        shards.delete_event(event, actor, force).await?;
-        Ok(Response::empty(204))
-    }))
+pub(super) static EDIT: Endpoint = Endpoint {
+    id: "editEvent",
+    method: Method::Patch,
+    path: "/api/v1/events/{event}",
+    access: Access::Only(&[Role::Organizer]),
+    handler: &Takes(edit),
+    writes: true,
+    headers: &[],
+    tag: Tag::Events,
+    summary: "Edit an event",
+    about: "A merge patch (RFC 7396), sent as JSON or as `application/merge-patch+json`.",
+    successes: &[Success::json::<Event>(200, "The event as it is now.", example).with(&[ETAG])],
+    problems: &[Kind::NotYours, Kind::QuotaBelowCommitted, Kind::EventDeleted],
+};
+
+fn edit(
+    context: &RequestContext<'_>,
+    event: EventId,
+    _: NoQueryFirst,
+    EventPatch { name, quota }: EventPatch,
+) -> Result<Work, Problem> {
+    let command = Command::EditEvent(Box::new(EditEvent { event, actor: context.actor(), name, quota }));
+    Ok(Work::command(command, |outcome| respond(200, *view!(Outcome::Event, outcome))))
+}
+
+pub(super) static DELETE: Endpoint = Endpoint {
+    id: "deleteEvent",
+    method: Method::Delete,
+    path: "/api/v1/events/{event}",
+    access: Access::Only(&[Role::Organizer, Role::Admin]),
+    handler: &Takes(delete),
+    writes: true,
+    headers: &[],
+    tag: Tag::Events,
+    summary: "Delete an event",
+    about: "For its organizer and for admins. It will not come back.",
+    successes: &[Success::empty(204, "It is deleted, and its reservations are cancelled.")],
+    problems: &[Kind::NotYours, Kind::HasReservations, Kind::EventDeleted],
+};
+
+fn delete(
+    context: &RequestContext<'_>,
+    event: EventId,
+    DeletionQuery { force }: DeletionQuery,
+    _: NoBody,
+) -> Result<Work, Problem> {
+    let command = Command::DeleteEvent { event, actor: context.actor(), force: force.unwrap_or(false) };
+    Ok(Work::command(command, |_| Response::empty(204)))
 }

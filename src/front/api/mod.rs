@@ -1,116 +1,77 @@
-//! The endpoints: from a parsed request to a question for the shards, and from
-//! their answer to a response.
+//! The endpoints: from a parsed request to a question for the shards, and from the outcome to a response.
 //!
-//! Each endpoint reads all that it needs from the request first, without
-//! waiting, and returns a future that owns it: the request's bytes can go.
+//! A handler reads all it needs from the request without waiting; what it returns owns that, so the
+//! request's bytes need not be kept.
 
-pub(super) mod demonstration;
-pub(super) mod events;
-pub(super) mod input;
+mod administration;
+mod authentication;
+mod common;
+mod context;
+mod demonstration;
+mod endpoint;
+mod events;
+mod ids;
+mod input;
+mod output;
 mod pages;
-pub(super) mod reservations;
-pub(super) mod sessions;
-pub(super) mod system;
-pub(super) mod users;
+mod problem_pages;
+mod reservations;
+mod sessions;
+mod system;
+mod users;
+mod work;
 
 use std::cell::Cell;
-use std::future::Future;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 
-use async_lock::Mutex;
-use jiff::Timestamp as Calendar;
-use jiff::fmt::temporal::DateTimePrinter;
-use schemars::JsonSchema;
-use serde::{Serialize, Serializer};
-use shards::command::Actor;
-use shards::ids::{EventId, ReservationId, Timestamp, UserId};
-
-pub(super) use pages::docs_file_names;
-
+pub use common::{Common, ConnectionPermit};
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
+pub use endpoint::{Access, Endpoint};
+pub(super) use endpoint::{Header, RequestHeader, Success, Tag};
+pub use ids::Ids;
 /// Parts of the way of a reservation, which the benches measure one by one.
 pub use reservations::{created as reservation_created, quantity_asked_for};
+pub use work::{Begun, Prepared, Running};
 
-use super::auth::{self, Claimed, Identity, Tokens, bearer};
-use super::contract;
+use super::auth::Tokens;
 use super::http::parse::Request;
-use super::http::write::{JSON, Response};
 use super::problem::{Kind, Problem};
-use super::router::{Access, Endpoint, Route, Routed, find};
+use super::router::{Routed, find};
 use super::verified::Verified;
 use crate::client::Shards;
-use crate::metrics::Metrics;
-use crate::passwords::Passwords;
+use context::RequestContext;
 
-/// What all cores share.
-pub struct Common {
-    pub ids: Ids,
-    pub passwords: Passwords,
-    pub metrics: &'static Metrics,
-    /// Random, new with every start: tells one life of the server from the next.
-    pub boot_id: String,
-    /// Set when the server is about to stop.
-    pub draining: AtomicBool,
-    /// Serves `/api/v1/pop`.
-    pub demo: bool,
-    /// Believes what a proxy says about whom it forwards for.
-    pub trust_forwarded_for: bool,
-    /// Held by who changes a role or removes an account: what they see of the admins stays so.
-    pub administration: Mutex<()>,
-    /// Open on all cores.
-    pub connections: AtomicUsize,
-    pub connections_max: usize,
-}
-
-/// A connection's place among those that the server takes.
-pub struct Place(Arc<Common>);
-
-impl Place {
-    /// `None` when all are taken.
-    pub fn take(common: &Arc<Common>) -> Option<Place> {
-        if common.connections.fetch_add(1, Ordering::Relaxed) >= common.connections_max {
-            common.connections.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Place(Arc::clone(common)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Gives out ids, each once. One that is then not used is simply never seen.
-pub struct Ids {
-    pub event: AtomicU32,
-    pub user: AtomicU32,
-}
-
-impl Ids {
-    /// From the highest ids in use.
-    pub fn after(event: EventId, user: UserId) -> Ids {
-        Ids { event: AtomicU32::new(event.0), user: AtomicU32::new(user.0) }
-    }
-
-    pub fn next_event(&self) -> EventId {
-        EventId(next(&self.event))
-    }
-
-    pub fn next_user(&self) -> UserId {
-        UserId(next(&self.user))
-    }
-}
-
-fn next(counter: &AtomicU32) -> u32 {
-    let before = counter.fetch_add(1, Ordering::Relaxed);
-    before.checked_add(1).expect("fewer than 2^32 events and accounts")
-}
+/// Every endpoint, the most used ones first.
+pub(super) static ENDPOINTS: &[&Endpoint] = &[
+    &reservations::CREATE,
+    &reservations::LIST_OF_EVENT,
+    &users::CREATE,
+    &users::LIST,
+    &administration::CHANGE_ROLE,
+    &administration::REMOVE,
+    &users::GET_ME,
+    &users::CHANGE_PASSWORD,
+    &sessions::CREATE,
+    &events::CREATE,
+    &events::LIST,
+    &events::GET,
+    &events::EDIT,
+    &events::DELETE,
+    &reservations::LIST,
+    &reservations::GET,
+    &reservations::CANCEL,
+    &demonstration::POPULATE,
+    &system::LIVE,
+    &system::READY,
+    &system::METRICS,
+    &pages::CONTRACT,
+    &pages::DOCS,
+    &pages::DOCS_FILE,
+    &pages::PROBLEM_LIST,
+    &pages::PROBLEM_PAGE,
+];
 
 /// One core's API.
 pub struct Api {
@@ -122,297 +83,20 @@ pub struct Api {
     pub closed: Cell<bool>,
 }
 
-/// A request that runs, and ends in an answer.
-pub type Running = Pin<Box<dyn Future<Output = Result<Response, Problem>>>>;
-
-/// What an endpoint makes of a request: an answer to come, or at once what is wrong with it.
-pub(super) type Answer = Result<Running, Problem>;
-
-/// A request that owns all it needs, and has done nothing yet.
-pub struct Prepared {
-    pub answer: Answer,
-    /// The one shard that it asks, where that is one question to one shard.
-    pub shard: Option<usize>,
-    /// It changes nothing.
-    pub safe: bool,
-}
-
-impl Prepared {
-    fn refused(problem: Problem) -> Prepared {
-        Prepared { answer: Err(problem), shard: None, safe: true }
-    }
-}
-
 impl Api {
-    /// Routes, authenticates and reads a request of the client at `peer`; runs nothing yet.
+    /// Routes, authenticates and reads a request of the client at `peer`. Nothing of it begins yet.
     pub fn prepare(&self, request: &Request<'_>, peer: IpAddr) -> Prepared {
         if self.closed.get() {
             return Prepared::refused(Problem::not_ready(&self.common.boot_id));
         }
         match find(request.method, request.path) {
-            Routed::To { route, parameter } => self.prepare_for(route, parameter, request, peer),
+            Routed::To { endpoint, parameter } => {
+                RequestContext::new(self, request, endpoint, parameter, peer).prepare()
+            }
             Routed::WrongMethod { allow } => {
                 Prepared::refused(Problem::method_not_allowed(request.method, allow))
             }
             Routed::NotFound => Prepared::refused(Problem::plain(Kind::NotFound)),
         }
-    }
-
-    fn prepare_for(
-        &self,
-        route: &'static Route,
-        parameter: &str,
-        request: &Request<'_>,
-        peer: IpAddr,
-    ) -> Prepared {
-        let asker = match route.access {
-            Access::Anyone => None,
-            Access::LoggedIn | Access::Only(_) => match self.asker(request) {
-                Some(asker) => Some(asker),
-                None => {
-                    let answer = contract::checked(route, Err(Problem::unauthorized()));
-                    return Prepared { answer, shard: None, safe: true };
-                }
-            },
-        };
-        let identity = asker.as_ref().map(|asker| Rc::clone(&asker.identity));
-        let call = Call { request, parameter, identity, peer };
-        let answer = contract::checked(route, admit(route, &call).and_then(|()| self.run(route, &call)));
-        // Making the demonstration data is a GET for a browser's sake alone.
-        let safe = request.method.is_safe() && route.endpoint != Endpoint::Populate;
-        match asker {
-            // It asks more than one shard, or one more than once.
-            Some(asker) if asker.doubt.is_some() => {
-                Prepared { answer: contract::checked(route, asker.before(answer)), shard: None, safe }
-            }
-            _ => Prepared { answer, shard: self.shard_asked(route.endpoint, &call), safe },
-        }
-    }
-
-    /// Who a request's token speaks for; `None` without a good one.
-    fn asker(&self, request: &Request<'_>) -> Option<Asker> {
-        let token = bearer(request.header("authorization")?)?;
-        if let Some(identity) = self.verified.get(token, auth::now()) {
-            return Some(Asker { identity, doubt: None });
-        }
-        let claimed = self.tokens.verify(token)?;
-        let doubt = Doubt {
-            token: token.into(),
-            claimed: claimed.clone(),
-            shards: self.shards.clone(),
-            verified: Rc::clone(&self.verified),
-        };
-        Some(Asker { identity: claimed.identity, doubt: Some(doubt) })
-    }
-
-    /// Requests to one shard keep their order on the way; see the connection's pipelining.
-    fn shard_asked(&self, endpoint: Endpoint, call: &Call<'_>) -> Option<usize> {
-        let event = match endpoint {
-            Endpoint::GetEvent
-            | Endpoint::EditEvent
-            | Endpoint::DeleteEvent
-            | Endpoint::ListEventReservations
-            | Endpoint::CreateReservation => call.event().ok()?,
-            Endpoint::GetReservation | Endpoint::CancelReservation => call.reservation().ok()?.event,
-            Endpoint::CreateUser
-            | Endpoint::CreateSession
-            | Endpoint::GetMe
-            | Endpoint::ChangePassword
-            | Endpoint::ListUsers
-            | Endpoint::ChangeRole
-            | Endpoint::RemoveUser
-            | Endpoint::CreateEvent
-            | Endpoint::ListEvents
-            | Endpoint::ListReservations
-            | Endpoint::Populate
-            | Endpoint::Live
-            | Endpoint::Ready
-            | Endpoint::Metrics
-            | Endpoint::Contract
-            | Endpoint::Docs
-            | Endpoint::DocsFile
-            | Endpoint::ProblemList
-            | Endpoint::ProblemPage => return None,
-        };
-        Some(self.shards.owner_of_event(event))
-    }
-
-    fn run(&self, route: &Route, call: &Call<'_>) -> Answer {
-        if route.speaks_json() {
-            input::check_accept(call.request)?;
-        }
-        match route.endpoint {
-            Endpoint::CreateUser => users::create(self, call),
-            Endpoint::CreateSession => sessions::create(self, call),
-            Endpoint::GetMe => users::get_me(call),
-            Endpoint::ChangePassword => users::change_password(self, call),
-            Endpoint::ListUsers => users::list(self, call),
-            Endpoint::ChangeRole => users::change_role(self, call),
-            Endpoint::RemoveUser => users::remove(self, call),
-            Endpoint::CreateEvent => events::create(self, call),
-            Endpoint::ListEvents => events::list(self, call),
-            Endpoint::GetEvent => events::get(self, call),
-            Endpoint::EditEvent => events::edit(self, call),
-            Endpoint::DeleteEvent => events::delete(self, call),
-            Endpoint::ListEventReservations => reservations::list_of_event(self, call),
-            Endpoint::CreateReservation => reservations::create(self, call),
-            Endpoint::ListReservations => reservations::list(self, call),
-            Endpoint::GetReservation => reservations::get(self, call),
-            Endpoint::CancelReservation => reservations::cancel(self, call),
-            Endpoint::Populate => demonstration::populate(self, call),
-            Endpoint::Live => system::live(self, call),
-            Endpoint::Ready => system::ready(self, call),
-            Endpoint::Metrics => system::metrics(self, call),
-            Endpoint::Contract => pages::contract(call),
-            Endpoint::Docs => pages::docs(call),
-            Endpoint::DocsFile => pages::docs_file(call),
-            Endpoint::ProblemList => pages::problem_list(call),
-            Endpoint::ProblemPage => pages::problem(call),
-        }
-    }
-}
-
-/// Whether the asker's role may do it at all.
-fn admit(route: &Route, call: &Call<'_>) -> Result<(), Problem> {
-    let Access::Only(roles) = route.access else { return Ok(()) };
-    let role = call.actor().role;
-    if roles.contains(&role) {
-        return Ok(());
-    }
-    Err(Problem::forbidden(role, roles))
-}
-
-/// Who asks, as the token says.
-struct Asker {
-    identity: Rc<Identity>,
-    /// Gone when this core has asked the account's shard before.
-    doubt: Option<Doubt>,
-}
-
-/// A token that is good in itself. Its account may have changed since it was given.
-struct Doubt {
-    token: Box<str>,
-    claimed: Claimed,
-    shards: Shards,
-    verified: Rc<Verified>,
-}
-
-impl Asker {
-    /// The answer, whatever it is, once the account stands by the token.
-    fn before(self, answer: Answer) -> Answer {
-        match self.doubt {
-            None => answer,
-            Some(doubt) => Ok(Box::pin(async move {
-                doubt.settle().await?;
-                answer?.await
-            })),
-        }
-    }
-}
-
-impl Doubt {
-    async fn settle(self) -> Result<(), Problem> {
-        let Claimed { identity, token_version, .. } = &self.claimed;
-        let asked = self.verified.asking();
-        let (user, username) = (identity.actor.user, identity.username.clone());
-        if !self.shards.token_stands(user, username, *token_version).await? {
-            return Err(Problem::unauthorized());
-        }
-        self.verified.remember(asked, self.token, self.claimed);
-        Ok(())
-    }
-}
-
-/// A request on its way to its endpoint.
-struct Call<'a> {
-    request: &'a Request<'a>,
-    /// What the path has in the place of the braces.
-    parameter: &'a str,
-    identity: Option<Rc<Identity>>,
-    peer: IpAddr,
-}
-
-impl Call<'_> {
-    /// Of a route that lets nobody in without a token.
-    fn identity(&self) -> &Identity {
-        self.identity.as_ref().expect("the route's access demands a token")
-    }
-
-    fn actor(&self) -> Actor {
-        self.identity().actor
-    }
-
-    fn event(&self) -> Result<EventId, Problem> {
-        self.parameter.parse().map_err(|_| Problem::plain(Kind::NotFound))
-    }
-
-    fn user(&self) -> Result<UserId, Problem> {
-        self.parameter.parse().map_err(|_| Problem::plain(Kind::NotFound))
-    }
-
-    /// Of the client: what our own proxy says, where there is one, else the other end.
-    fn address(&self, api: &Api) -> IpAddr {
-        // The last proxy adds to the end; what stands before it may be anybody's invention.
-        let trusted = api.common.trust_forwarded_for.then_some("x-forwarded-for");
-        let lines = trusted.and_then(|name| self.request.headers(name).last());
-        let last = lines.and_then(|line| line.rsplit(',').next());
-        last.and_then(|address| address.trim().parse().ok()).unwrap_or(self.peer)
-    }
-
-    fn reservation(&self) -> Result<ReservationId, Problem> {
-        self.parameter.parse().map_err(|_| Problem::plain(Kind::NotFound))
-    }
-}
-
-fn json_response(status: u16, body: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(body).expect("a view always has a JSON form");
-    Response::new(status, JSON, body)
-}
-
-/// A page of a list: what is on it, and where the next one begins.
-#[derive(Serialize, JsonSchema)]
-#[schemars(rename = "{T}Page")]
-pub(super) struct Page<T> {
-    items: Vec<T>,
-    /// Opaque to clients; null at the end.
-    next: Option<String>,
-}
-
-impl<T: Serialize> Page<T> {
-    /// `views` has one more than `limit` when there is a next page.
-    fn new<V>(mut views: Vec<V>, limit: usize, cursor: impl Fn(&V) -> String) -> Page<T>
-    where
-        T: From<V>,
-    {
-        let more = views.len() > limit;
-        views.truncate(limit);
-        let next = views.last().filter(|_| more).map(cursor);
-        Page { items: views.into_iter().map(T::from).collect(), next }
-    }
-
-    /// `address` is that of the list, with the parameters that the next page needs again.
-    fn respond(&self, address: &str, limit: usize) -> Response {
-        let response = json_response(200, self);
-        match &self.next {
-            Some(next) => {
-                let separator = if address.contains('?') { '&' } else { '?' };
-                let link = format!("<{address}{separator}limit={limit}&after={next}>; rel=\"next\"");
-                response.with("Link", link)
-            }
-            None => response,
-        }
-    }
-}
-
-/// A timestamp as RFC 3339 with milliseconds.
-#[derive(Debug, Clone, Copy, JsonSchema)]
-#[schemars(transparent, inline)]
-struct Rfc3339(#[schemars(with = "String", extend("format" = "date-time"))] Timestamp);
-
-impl Serialize for Rfc3339 {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        const MILLISECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-        let at = Calendar::from_millisecond(self.0.0.cast_signed()).map_err(serde::ser::Error::custom)?;
-        serializer.serialize_str(&MILLISECONDS.timestamp_to_string(&at))
     }
 }

@@ -1,18 +1,22 @@
-//! What people read: the contract, its viewer, and a page for each problem. All
-//! of it comes out of the binary, is made once, and needs nothing from elsewhere.
+//! What people read: the contract, its viewer, and pages about problems. All of it comes out of the
+//! binary, is made once, and needs nothing from elsewhere.
 
 use std::borrow::Cow;
-use std::fmt::Write;
 use std::io::Read;
 use std::sync::LazyLock;
 
 use flate2::read::GzDecoder;
+use schemars::JsonSchema;
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::input::lists;
-use super::{Answer, Call};
+use super::context::RequestContext;
+use super::endpoint::{Access, Endpoint, Handler, Header, RequestHeader, Success, Tag, Takes};
+use super::input::{AnyQuery, FromPath, NoBody, NoParameter, PathParameter, lists};
+use super::problem_pages;
+use super::work::Work;
 use crate::front::contract;
-use crate::front::http::parse::Request;
+use crate::front::http::parse::{Method, Request};
 use crate::front::http::write::{CSS, HTML, JAVASCRIPT, JSON, PLAIN, Response};
 use crate::front::problem::{Kind, Problem};
 
@@ -48,7 +52,7 @@ impl File {
     fn respond(&'static self, request: &Request<'_>) -> Response {
         let known =
             |tags: &str| tags.split(',').any(|tag| matches!(tag.trim(), "*") || tag.trim() == self.tag);
-        if request.headers("if-none-match").any(known) {
+        if request.headers(RequestHeader::IF_NONE_MATCH.name).any(known) {
             return Response::empty(304)
                 .with("ETag", self.tag.clone())
                 .with("Cache-Control", "no-cache".to_owned())
@@ -72,23 +76,118 @@ impl File {
     }
 }
 
-fn answer(call: &Call<'_>, file: &'static File) -> Answer {
-    let response = file.respond(call.request);
-    Ok(Box::pin(async move { Ok(response) }))
+const TAG: Header = Header {
+    name: "ETag",
+    about: "The version of this file, for If-None-Match.",
+    example: "W/\"8d1f03a2c4e5b697\"",
+};
+const REVALIDATE: Header = Header {
+    name: "Cache-Control",
+    about: "The file may be kept, and is to be asked for again with If-None-Match.",
+    example: "no-cache",
+};
+const VARY: Header =
+    Header { name: "Vary", about: "What the encoding depends on.", example: "Accept-Encoding" };
+const WHOLE: &[Header] = &[
+    TAG,
+    REVALIDATE,
+    Header { name: "Content-Encoding", about: "gzip, for clients that take it.", example: "gzip" },
+    VARY,
+    Header {
+        name: "Content-Security-Policy",
+        about: "Everything that the page needs comes from this server.",
+        example: "default-src 'none'; style-src 'self'",
+    },
+    Header { name: "X-Content-Type-Options", about: "The type is what is said.", example: "nosniff" },
+];
+
+/// A response with a whole file.
+const fn whole(media: &'static str, example: &'static str) -> Success {
+    Success::text("The file.", media, example).with(WHOLE)
 }
 
-pub(super) fn contract(call: &Call<'_>) -> Answer {
+const UNCHANGED: Success =
+    Success::empty(304, "It is what the client has already.").with(&[TAG, REVALIDATE, VARY]);
+
+const HTML_EXAMPLE: &str = "<!doctype html>";
+
+/// The endpoint of one file, or of several that a path parameter tells apart.
+const fn file_endpoint(
+    id: &'static str,
+    path: &'static str,
+    handler: &'static dyn Handler,
+    [summary, about]: [&'static str; 2],
+    successes: &'static [Success],
+) -> Endpoint {
+    Endpoint {
+        id,
+        method: Method::Get,
+        path,
+        access: Access::Anyone,
+        handler,
+        writes: false,
+        headers: &[RequestHeader::IF_NONE_MATCH],
+        tag: Tag::Server,
+        summary,
+        about,
+        successes,
+        problems: &[],
+    }
+}
+
+fn answer(context: &RequestContext<'_>, file: &'static File) -> Result<Work, Problem> {
+    Ok(Work::Ready(file.respond(context.request)))
+}
+
+pub(super) static CONTRACT: Endpoint = file_endpoint(
+    "contract",
+    "/openapi.json",
+    &Takes(contract),
+    ["This document", "OpenAPI 3.1, made from the router's table."],
+    &[Success::json::<OpenApi>(200, "The file.", || json!({ "openapi": "3.1.1" })).with(WHOLE), UNCHANGED],
+);
+
+/// This document, as far as it says of itself.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it is a schema alone")]
+struct OpenApi {
+    /// The version of the OpenAPI specification.
+    openapi: String,
+}
+
+fn contract(context: &RequestContext<'_>, _: NoParameter, _: AnyQuery, _: NoBody) -> Result<Work, Problem> {
     static FILE: LazyLock<File> = LazyLock::new(|| File::new(JSON, contract::document()));
-    answer(call, &FILE)
+    answer(context, &FILE)
 }
 
-pub(super) fn docs(call: &Call<'_>) -> Answer {
+pub(super) static DOCS: Endpoint = file_endpoint(
+    "docs",
+    "/docs",
+    &Takes(docs),
+    ["This document in a browser", "Shows it, and lets one try it."],
+    &[whole(HTML, HTML_EXAMPLE), UNCHANGED],
+);
+
+fn docs(context: &RequestContext<'_>, _: NoParameter, _: AnyQuery, _: NoBody) -> Result<Work, Problem> {
     static FILE: LazyLock<File> =
         LazyLock::new(|| File::new(HTML, include_bytes!("../docs/index.html").as_slice()));
-    answer(call, &FILE)
+    answer(context, &FILE)
 }
 
-/// Swagger UI, as `src/front/docs/fetch` puts it there, and what is ours around it.
+pub(super) static DOCS_FILE: Endpoint = file_endpoint(
+    "docsFile",
+    "/docs/{file}",
+    &Takes(docs_file),
+    ["What the pages need", "Styles and scripts."],
+    &[
+        whole(JAVASCRIPT, "\"use strict\";"),
+        whole(CSS, "body { margin: 0 }"),
+        whole(PLAIN, "Copyright"),
+        UNCHANGED,
+    ],
+);
+
+/// Swagger UI, as `src/front/docs/fetch` puts it there, and our own files around it.
 static DOCS_FILES: [(&str, LazyLock<File>); 7] = [
     (
         "swagger-ui-bundle.js",
@@ -112,88 +211,89 @@ static DOCS_FILES: [(&str, LazyLock<File>); 7] = [
     ("pages.css", LazyLock::new(|| File::new(CSS, include_bytes!("../docs/pages.css").as_slice()))),
 ];
 
-pub(in crate::front) fn docs_file_names() -> Vec<&'static str> {
-    DOCS_FILES.iter().map(|(name, _)| *name).collect()
-}
+/// A file that the pages need, by its name.
+struct DocsFile(&'static File);
 
-pub(super) fn docs_file(call: &Call<'_>) -> Answer {
-    let found = DOCS_FILES.iter().find(|(name, _)| *name == call.parameter);
-    let (_, file) = found.ok_or_else(|| Problem::plain(Kind::NotFound))?;
-    answer(call, file)
-}
-
-pub(super) fn problem_list(call: &Call<'_>) -> Answer {
-    static FILE: LazyLock<File> = LazyLock::new(|| page("Problems", &list_of_problems()));
-    answer(call, &FILE)
-}
-
-pub(super) fn problem(call: &Call<'_>) -> Answer {
-    static FILES: LazyLock<Vec<(&str, File)>> = LazyLock::new(|| {
-        Kind::ALL.iter().map(|&kind| (kind.slug(), page(kind.title(), &explained(kind)))).collect()
+impl FromPath for DocsFile {
+    const PARAMETER: Option<PathParameter> = Some(PathParameter {
+        name: "file",
+        about: "The file's name.",
+        schema: || {
+            let names: Vec<&str> = DOCS_FILES.iter().map(|(name, _)| *name).collect();
+            json!({ "type": "string", "enum": names })
+        },
     });
-    let found = FILES.iter().find(|(slug, _)| *slug == call.parameter);
-    let (_, file) = found.ok_or_else(|| Problem::plain(Kind::NotFound))?;
-    answer(call, file)
-}
 
-fn page(title: &str, body: &str) -> File {
-    let title = escape(title);
-    let page = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
-         <meta name=\"viewport\" content=\"width=device-width\">\n<title>{title}</title>\n\
-         <link rel=\"icon\" href=\"data:,\">\n<link rel=\"stylesheet\" href=\"/docs/pages.css\">\n\
-         <h1>{title}</h1>\n{body}</html>\n"
-    );
-    File::new(HTML, page.into_bytes())
-}
-
-fn list_of_problems() -> String {
-    let mut body =
-        "<p>What the <code>type</code> of an error can be. <a href=\"/docs\">The API</a> says which \
-                    request can be answered with which.</p>\n<table>\n"
-            .to_owned();
-    for kind in Kind::ALL {
-        let (status, slug, title) = (kind.status(), kind.slug(), escape(kind.title()));
-        put(
-            &mut body,
-            format_args!("<tr><td>{status}<td><a href=\"/problems/{slug}\">{slug}</a><td>{title}\n"),
-        );
+    fn read(text: &str) -> Option<DocsFile> {
+        DOCS_FILES.iter().find(|(name, _)| *name == text).map(|(_, file)| DocsFile(file))
     }
-    body + "</table>\n"
 }
 
-fn explained(kind: Kind) -> String {
-    let example = kind.example();
-    let mut body = String::new();
-    let (status, slug) = (kind.status(), kind.slug());
-    put(&mut body, format_args!("<p>Status {status}, type <code>/problems/{slug}</code>.</p>\n"));
-    put(&mut body, format_args!("<p>{}</p>\n<h2>Example</h2>\n<pre>", escape(kind.explanation())));
-    put(&mut body, format_args!("HTTP/1.1 {status}\nContent-Type: application/problem+json\n"));
-    for (name, value) in example.headers() {
-        put(&mut body, format_args!("{name}: {}\n", escape(value)));
-    }
-    let json = serde_json::to_string_pretty(&example.body()).expect("a problem always has a JSON form");
-    put(&mut body, format_args!("\n{}</pre>\n", escape(&json)));
-    if let Some(member) = kind.member() {
-        put(&mut body, format_args!("<p><code>{}</code>: {}</p>\n", member.name, escape(member.about)));
-    }
-    let mut requests = contract::operations_with(kind).peekable();
-    if requests.peek().is_none() {
-        body += "<p>Any request can be answered so.</p>\n";
-    } else {
-        body += "<h2>Where it occurs</h2>\n<ul>\n";
-        for route in requests {
-            put(&mut body, format_args!("<li><code>{} {}</code>\n", route.method.as_str(), route.path));
-        }
-        body += "</ul>\n";
-    }
-    body + "<p><a href=\"/problems\">All problems</a>, <a href=\"/docs\">the API</a></p>\n"
+fn docs_file(
+    context: &RequestContext<'_>,
+    DocsFile(file): DocsFile,
+    _: AnyQuery,
+    _: NoBody,
+) -> Result<Work, Problem> {
+    answer(context, file)
 }
 
-fn put(body: &mut String, part: std::fmt::Arguments<'_>) {
-    body.write_fmt(part).expect("a string takes everything");
+pub(super) static PROBLEM_LIST: Endpoint = file_endpoint(
+    "problemList",
+    "/problems",
+    &Takes(problem_list),
+    ["All kinds of problems", "A page that lists what an error's `type` can be."],
+    &[whole(HTML, HTML_EXAMPLE), UNCHANGED],
+);
+
+fn problem_list(
+    context: &RequestContext<'_>,
+    _: NoParameter,
+    _: AnyQuery,
+    _: NoBody,
+) -> Result<Work, Problem> {
+    static FILE: LazyLock<File> = LazyLock::new(|| File::new(HTML, problem_pages::list().into_bytes()));
+    answer(context, &FILE)
 }
 
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
+pub(super) static PROBLEM_PAGE: Endpoint = file_endpoint(
+    "problemPage",
+    "/problems/{name}",
+    &Takes(problem_page),
+    [
+        "What a problem means",
+        "The page that an error's `type` points to: what it means, what to change, and an example.",
+    ],
+    &[whole(HTML, HTML_EXAMPLE), UNCHANGED],
+);
+
+/// The page of a problem, by the last part of its `type`.
+struct ProblemPage(&'static File);
+
+impl FromPath for ProblemPage {
+    const PARAMETER: Option<PathParameter> = Some(PathParameter {
+        name: "name",
+        about: "The last part of a problem's `type`.",
+        schema: || {
+            let slugs: Vec<&str> = Kind::ALL.iter().map(|kind| kind.slug()).collect();
+            json!({ "type": "string", "enum": slugs })
+        },
+    });
+
+    fn read(text: &str) -> Option<ProblemPage> {
+        static FILES: LazyLock<Vec<(&str, File)>> = LazyLock::new(|| {
+            let page = |kind| File::new(HTML, problem_pages::page(kind).into_bytes());
+            Kind::ALL.iter().map(|&kind| (kind.slug(), page(kind))).collect()
+        });
+        FILES.iter().find(|(slug, _)| *slug == text).map(|(_, file)| ProblemPage(file))
+    }
+}
+
+fn problem_page(
+    context: &RequestContext<'_>,
+    ProblemPage(file): ProblemPage,
+    _: AnyQuery,
+    _: NoBody,
+) -> Result<Work, Problem> {
+    answer(context, file)
 }

@@ -2,19 +2,25 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use shards::command::Buyer;
-use shards::ids::{EventId, Quantity, ReservationId, ReservationNumber, UserId};
-use shards::outcome::{ReservationStatus, ReservationView};
+use serde_json::{Value, json};
+use shards::command::{Buyer, Command, Query};
+use shards::ids::{EventId, Quantity, ReservationId, ReservationNumber, Role, UserId};
+use shards::outcome::{Outcome, ReservationStatus, ReservationView};
 
-use super::input::{Cursor, Limit, body, no_query, query};
-use super::{Answer, Api, Call, Page, Rfc3339, json_response};
-use crate::front::http::parse::Request;
+use super::context::RequestContext;
+use super::endpoint::{Access, Endpoint, Header, Link, Success, Tag, Takes};
+use super::events;
+use super::input::{Cursor, FromBody, Limit, NoBody, NoParameter, NoQuery, body, query};
+use super::output::{Page, Rfc3339, json_response, page_example};
+use super::work::Work;
+use crate::client::view;
+use crate::front::http::parse::{Method, Request};
 use crate::front::http::write::Response;
-use crate::front::problem::Problem;
+use crate::front::problem::{Kind, Problem};
 
 /// Tickets of one event, sold to one customer.
 #[derive(Serialize, JsonSchema)]
-pub(in crate::front) struct Reservation {
+struct Reservation {
     id: ReservationId,
     event: EventId,
     /// The account that reserved.
@@ -35,6 +41,7 @@ body! {
         /// Tickets.
         quantity: Quantity,
     }
+    example { "quantity": 2 }
 }
 
 query! {
@@ -59,93 +66,196 @@ query! {
 
 impl From<ReservationView> for Reservation {
     fn from(view: ReservationView) -> Reservation {
-        let Buyer::Account(customer) = view.buyer;
+        let ReservationView { id, buyer, quantity, status, created_at, cancelled_at } = view;
+        let Buyer::Account(customer) = buyer;
         Reservation {
-            id: view.id,
-            event: view.id.event,
+            id,
+            event: id.event,
             customer,
-            quantity: view.quantity,
-            status: view.status,
-            created_at: Rfc3339(view.created_at),
-            cancelled_at: view.cancelled_at.map(Rfc3339),
+            quantity,
+            status,
+            created_at: Rfc3339(created_at),
+            cancelled_at: cancelled_at.map(Rfc3339),
         }
     }
 }
 
-pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
-    let event = call.event()?;
-    no_query(call.request)?;
-    let quantity = quantity_asked_for(call.request)?;
-    let actor = call.actor();
-    let buyer = Buyer::Account(actor.user);
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        let view = shards.reserve(event, actor, buyer, quantity).await?;
-        Ok(created(view))
-    }))
+fn example() -> Value {
+    json!({
+        "id": "7-42",
+        "event": 7,
+        "customer": 31,
+        "quantity": 2,
+        "status": "confirmed",
+        "created_at": "2026-03-02T12:00:00.017Z",
+    })
 }
 
-/// The body of a request to reserve.
+const OF_RESERVATION: &[Link] =
+    &[(&GET, "reservation", "/id"), (&CANCEL, "reservation", "/id"), (&events::GET, "event", "/event")];
+const OF_RESERVATIONS: &[Link] =
+    &[(&GET, "reservation", "/items/0/id"), (&CANCEL, "reservation", "/items/0/id")];
+
+pub(super) static CREATE: Endpoint = Endpoint {
+    id: "createReservation",
+    method: Method::Post,
+    path: "/api/v1/events/{event}/reservations",
+    access: Access::Only(&[Role::Customer]),
+    handler: &Takes(create),
+    writes: true,
+    headers: &[],
+    tag: Tag::Reservations,
+    summary: "Reserve tickets",
+    about: "All or nothing. A 201 is on disk; a 503 has done nothing. When no answer comes, the reservation may \
+            be there: look at `GET /api/v1/reservations` before trying again.",
+    successes: &[Success::json::<Reservation>(201, "The tickets are yours.", example)
+        .with(&[Header::location("/api/v1/reservations/7-42")])
+        .then(OF_RESERVATION)],
+    problems: &[Kind::SoldOut, Kind::EventDeleted],
+};
+
+fn create(
+    context: &RequestContext<'_>,
+    event: EventId,
+    _: NoQuery,
+    NewReservation { quantity }: NewReservation,
+) -> Result<Work, Problem> {
+    let actor = context.actor();
+    let command = Command::Reserve { event, actor, buyer: Buyer::Account(actor.user), quantity };
+    Ok(Work::command(command, |outcome| created(view!(Outcome::Reservation, outcome))))
+}
+
+/// Reads the body of a request to reserve, for the benches.
 ///
 /// # Errors
 ///
-/// Those of every body; 422 for another number of tickets than one can have.
+/// Those of every body; 422 for a number of tickets that nobody can have.
 pub fn quantity_asked_for(request: &Request<'_>) -> Result<Quantity, Problem> {
-    let NewReservation { quantity } = NewReservation::read(request)?;
-    Ok(quantity)
+    NewReservation::read(request).map(|NewReservation { quantity }| quantity)
 }
 
-/// The answer to who reserved.
+/// The response to a reservation that was made.
 pub fn created(view: ReservationView) -> Response {
     let location = ["/api/v1/reservations/", &view.id.to_text()].concat();
     json_response(201, &Reservation::from(view)).with("Location", location)
 }
 
-pub(super) fn list(api: &Api, call: &Call<'_>) -> Answer {
-    let ReservationsQuery { limit, after } = ReservationsQuery::read(call.request)?;
+pub(super) static LIST: Endpoint = Endpoint {
+    id: "listReservations",
+    method: Method::Get,
+    path: "/api/v1/reservations",
+    access: Access::Only(&[Role::Customer]),
+    handler: &Takes(list),
+    writes: false,
+    headers: &[],
+    tag: Tag::Reservations,
+    summary: "List one's own reservations",
+    about: "By event, then number.",
+    successes: &[Success::json::<Page<Reservation>>(200, "A page.", || page_example(&example(), "7-42"))
+        .with(&[Header::LINK])
+        .then(OF_RESERVATIONS)],
+    problems: &[],
+};
+
+fn list(
+    context: &RequestContext<'_>,
+    _: NoParameter,
+    ReservationsQuery { limit, after }: ReservationsQuery,
+    _: NoBody,
+) -> Result<Work, Problem> {
     let Limit(limit) = limit.unwrap_or_default();
     let after = after.map(|Cursor(reservation)| reservation);
-    let customer = call.actor().user;
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
+    let customer = context.actor().user;
+    let shards = context.api.shards.clone();
+    Ok(Work::future(async move {
         let views = shards.customer_reservations(customer, after, limit + 1).await?;
         let page: Page<Reservation> = Page::new(views, limit, |view| view.id.to_string());
         Ok(page.respond("/api/v1/reservations", limit))
     }))
 }
 
-pub(super) fn list_of_event(api: &Api, call: &Call<'_>) -> Answer {
-    let event = call.event()?;
-    let EventReservationsQuery { limit, after } = EventReservationsQuery::read(call.request)?;
+pub(super) static LIST_OF_EVENT: Endpoint = Endpoint {
+    id: "listEventReservations",
+    method: Method::Get,
+    path: "/api/v1/events/{event}/reservations",
+    access: Access::Only(&[Role::Organizer, Role::Admin]),
+    handler: &Takes(list_of_event),
+    writes: false,
+    headers: &[],
+    tag: Tag::Reservations,
+    summary: "List an event's reservations",
+    about: "By number, for its organizer and for admins.",
+    successes: &[Success::json::<Page<Reservation>>(200, "A page.", || page_example(&example(), "42"))
+        .with(&[Header::LINK])
+        .then(OF_RESERVATIONS)],
+    problems: &[Kind::NotYours, Kind::EventDeleted],
+};
+
+fn list_of_event(
+    context: &RequestContext<'_>,
+    event: EventId,
+    EventReservationsQuery { limit, after }: EventReservationsQuery,
+    _: NoBody,
+) -> Result<Work, Problem> {
     let Limit(limit) = limit.unwrap_or_default();
     let after = after.map(|Cursor(number)| number.0);
-    let actor = call.actor();
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        let views = shards.event_reservations(event, actor, after, limit + 1).await?;
+    let query = Query::EventReservations { event, actor: context.actor(), after, limit: limit + 1 };
+    Ok(Work::query(query, move |outcome| {
+        let views = view!(Outcome::Reservations, outcome);
         let page: Page<Reservation> = Page::new(views, limit, |view| view.id.number.to_string());
-        Ok(page.respond(&format!("/api/v1/events/{event}/reservations"), limit))
+        page.respond(&format!("/api/v1/events/{event}/reservations"), limit)
     }))
 }
 
-pub(super) fn get(api: &Api, call: &Call<'_>) -> Answer {
-    let reservation = call.reservation()?;
-    no_query(call.request)?;
-    let actor = call.actor();
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        let view = shards.reservation(reservation, actor).await?;
-        Ok(json_response(200, &Reservation::from(view)))
+pub(super) static GET: Endpoint = Endpoint {
+    id: "getReservation",
+    method: Method::Get,
+    path: "/api/v1/reservations/{reservation}",
+    access: Access::LoggedIn,
+    handler: &Takes(get),
+    writes: false,
+    headers: &[],
+    tag: Tag::Reservations,
+    summary: "View a reservation",
+    about: "For its customer, its event's organizer, and admins; to others it does not exist.",
+    successes: &[Success::json::<Reservation>(200, "The reservation.", example)],
+    problems: &[],
+};
+
+fn get(
+    context: &RequestContext<'_>,
+    reservation: ReservationId,
+    _: NoQuery,
+    _: NoBody,
+) -> Result<Work, Problem> {
+    let query = Query::Reservation { reservation, actor: context.actor() };
+    Ok(Work::query(query, |outcome| {
+        json_response(200, &Reservation::from(view!(Outcome::Reservation, outcome)))
     }))
 }
 
-pub(super) fn cancel(api: &Api, call: &Call<'_>) -> Answer {
-    let reservation = call.reservation()?;
-    no_query(call.request)?;
-    let actor = call.actor();
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
-        shards.cancel(reservation, actor).await?;
-        Ok(Response::empty(204))
-    }))
+pub(super) static CANCEL: Endpoint = Endpoint {
+    id: "cancelReservation",
+    method: Method::Delete,
+    path: "/api/v1/reservations/{reservation}",
+    access: Access::Only(&[Role::Customer, Role::Admin]),
+    handler: &Takes(cancel),
+    writes: true,
+    headers: &[],
+    tag: Tag::Reservations,
+    summary: "Cancel a reservation",
+    about: "For its customer and for admins. The tickets are for sale again in the same commit, once; a repeat \
+            does nothing.",
+    successes: &[Success::empty(204, "It is cancelled.")],
+    problems: &[],
+};
+
+fn cancel(
+    context: &RequestContext<'_>,
+    reservation: ReservationId,
+    _: NoQuery,
+    _: NoBody,
+) -> Result<Work, Problem> {
+    let command = Command::Cancel { reservation, actor: context.actor() };
+    Ok(Work::command(command, |_| Response::empty(204)))
 }

@@ -1,19 +1,26 @@
 //! Sessions: logging in.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::{Value, json};
 use shards::ids::Username;
 
-use super::input::{body, no_query};
-use super::users::User;
-use super::{Answer, Api, Call, json_response};
+use super::context::RequestContext;
+use super::endpoint::{Access, Endpoint, Header, Success, Tag, Takes};
+use super::input::{NoParameter, NoQuery, body};
+use super::output::json_response;
+use super::users::{self, User};
+use super::work::Work;
 use crate::front::auth::TOKEN_LIFE_SECONDS;
+use crate::front::http::parse::Method;
 use crate::front::problem::{Kind, Problem};
 use crate::random;
 
 /// What logging in gives.
 #[derive(Serialize, JsonSchema)]
-pub(in crate::front) struct Session {
+struct Session {
     /// A JWT, for `Authorization: Bearer TOKEN`.
     token: String,
     #[schemars(extend("const" = "Bearer"))]
@@ -31,18 +38,46 @@ body! {
         /// As it was given at registration.
         password: String,
     }
+    example { "username": "ada", "password": "correct horse" }
 }
 
-pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
-    no_query(call.request)?;
-    let Credentials { username: name, password } = Credentials::read(call.request)?;
-    // What no account can have is as wrong as what none has.
+pub(super) static CREATE: Endpoint = Endpoint {
+    id: "createSession",
+    method: Method::Post,
+    path: "/api/v1/sessions",
+    access: Access::Anyone,
+    handler: &Takes(create),
+    writes: false,
+    headers: &[],
+    tag: Tag::Accounts,
+    summary: "Log in",
+    about: "Gives a token, to be sent as `Authorization: Bearer TOKEN` with what needs one.",
+    successes: &[Success::json::<Session>(201, "The token.", example).with(&[Header::NO_STORE])],
+    problems: &[Kind::WrongCredentials, Kind::TooManyAttempts],
+};
+
+fn example() -> Value {
+    json!({
+        "token": "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl",
+        "token_type": "Bearer",
+        "expires_in": 43200,
+        "user": users::example(),
+    })
+}
+
+fn create(
+    context: &RequestContext<'_>,
+    _: NoParameter,
+    _: NoQuery,
+    Credentials { username: name, password }: Credentials,
+) -> Result<Work, Problem> {
+    // A name that no account can have is as wrong as one that no account has.
     let username = Username::new(&name).ok();
-    let address = call.address(api);
-    let shards = api.shards.clone();
-    let common = api.common.clone();
-    let tokens = api.tokens.clone();
-    Ok(Box::pin(async move {
+    let address = context.client_address();
+    let shards = context.api.shards.clone();
+    let common = Arc::clone(&context.api.common);
+    let tokens = context.api.tokens.clone();
+    Ok(Work::future(async move {
         // Names that no account can have are counted like others.
         let counted_as = username.as_ref().map_or(&*name, Username::as_str);
         let guess = common.passwords.guess(counted_as, address)?;

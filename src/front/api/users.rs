@@ -1,17 +1,21 @@
-//! Accounts: register, change one's password; admins list them, change roles, remove them.
+//! Accounts: register, view one's own, change one's password; admins list them.
 
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
-use shards::command::{ChangePassword, ChangeRole, CreateUser, RemoveUser};
+use serde_json::{Value, json};
+use shards::command::{Actor, ChangePassword, CreateUser};
 use shards::ids::{Role, UserId, Username};
 use shards::outcome::{AccountView, UserView};
 
-use super::input::{Cursor, Limit, Member, body, no_query, query};
-use super::{Answer, Api, Call, Common, Page, json_response};
-use crate::client::{Shards, to_the_end};
+use super::context::RequestContext;
+use super::endpoint::{Access, Endpoint, Header, Success, Tag, Takes};
+use super::input::{Cursor, Limit, Member, NoBody, NoParameter, NoQuery, body, query};
+use super::output::{Page, json_response, page_example};
+use super::work::Work;
+use crate::front::auth::Identity;
+use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
 use crate::front::problem::{FieldError, Kind, Problem};
 use crate::passwords::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, rules};
@@ -19,22 +23,29 @@ use crate::random;
 
 /// An account.
 #[derive(Serialize, JsonSchema)]
-pub(in crate::front) struct User {
+pub(super) struct User {
     id: UserId,
     username: Username,
     role: Role,
 }
 
 impl From<AccountView> for User {
+    /// Leaves out the account's secrets, and that it is removed: a removed account is never shown.
     fn from(account: AccountView) -> User {
-        User { id: account.id, username: account.username, role: account.role }
+        let AccountView { id, username, password_hash: _, role, token_version: _, removed: _ } = account;
+        User { id, username, role }
     }
 }
 
 impl From<UserView> for User {
     fn from(user: UserView) -> User {
-        User { id: user.id, username: user.username, role: user.role }
+        let UserView { id, username, role } = user;
+        User { id, username, role }
     }
+}
+
+pub(super) fn example() -> Value {
+    json!({ "id": 31, "username": "ada", "role": "customer" })
 }
 
 body! {
@@ -47,6 +58,7 @@ body! {
         /// What the account may do; `customer` when it is left out.
         role: Option<NewRole>,
     }
+    example { "username": "ada", "password": "correct horse", "role": "customer" }
 }
 
 body! {
@@ -57,14 +69,7 @@ body! {
         /// As it is to be.
         new: Password,
     }
-}
-
-body! {
-    /// What an account may do from now on.
-    struct RoleChange {
-        /// Its tokens end with the change.
-        role: Role,
-    }
+    example { "current": "correct horse", "new": "battery staple" }
 }
 
 query! {
@@ -80,7 +85,7 @@ query! {
 /// A password that is to be an account's: none of the most common ones, and not its username.
 #[derive(JsonSchema)]
 #[schemars(inline)]
-pub(in crate::front) struct Password(
+struct Password(
     #[schemars(length(min = PASSWORD_CHARS_MIN, max = PASSWORD_CHARS_MAX), extend("format" = "password"))]
     String,
 );
@@ -101,21 +106,10 @@ impl Password {
     }
 }
 
-impl Member for Role {
-    fn from_json(value: &Value) -> Result<Role, String> {
-        match value.as_str() {
-            Some("customer") => Ok(Role::Customer),
-            Some("organizer") => Ok(Role::Organizer),
-            Some("admin") => Ok(Role::Admin),
-            _ => Err("must be `customer`, `organizer` or `admin`".to_owned()),
-        }
-    }
-}
-
 /// The roles that anyone may take.
 #[derive(Clone, Copy, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(in crate::front) enum NewRole {
+enum NewRole {
     Customer,
     Organizer,
 }
@@ -139,15 +133,35 @@ impl From<NewRole> for Role {
     }
 }
 
-pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
-    no_query(call.request)?;
-    let NewUser { username, password, role } = NewUser::read(call.request)?;
+pub(super) static CREATE: Endpoint = Endpoint {
+    id: "createUser",
+    method: Method::Post,
+    path: "/api/v1/users",
+    access: Access::Anyone,
+    handler: &Takes(create),
+    writes: true,
+    headers: &[],
+    tag: Tag::Accounts,
+    summary: "Register",
+    about: "Makes an account. The first admin is made on the server: `boxoffice admin create`.",
+    successes: &[
+        Success::json::<User>(201, "The account.", example).with(&[Header::location("/api/v1/users/me")])
+    ],
+    problems: &[Kind::UsernameTaken],
+};
+
+fn create(
+    context: &RequestContext<'_>,
+    _: NoParameter,
+    _: NoQuery,
+    NewUser { username, password, role }: NewUser,
+) -> Result<Work, Problem> {
     let password = password.of(&username, "/password")?;
     let role = role.map_or(Role::Customer, Role::from);
-    let shards = api.shards.clone();
-    let common = api.common.clone();
-    Ok(Box::pin(async move {
-        // Asked before the costly hash; the shard decides again afterwards.
+    let shards = context.api.shards.clone();
+    let common = Arc::clone(&context.api.common);
+    Ok(Work::future(async move {
+        // Asked before the costly hash; the account's slot decides again afterwards.
         if shards.account(username.clone()).await?.is_some() {
             return Err(Problem::plain(Kind::UsernameTaken));
         }
@@ -160,27 +174,56 @@ pub(super) fn create(api: &Api, call: &Call<'_>) -> Answer {
     }))
 }
 
-/// As the token says: whatever could differ would have ended it.
-pub(super) fn get_me(call: &Call<'_>) -> Answer {
-    no_query(call.request)?;
-    let identity = call.identity();
-    let (actor, username) = (identity.actor, identity.username.clone());
-    let me = User { id: actor.user, username, role: actor.role };
-    Ok(Box::pin(async move { Ok(json_response(200, &me)) }))
+pub(super) static GET_ME: Endpoint = Endpoint {
+    id: "getMe",
+    method: Method::Get,
+    path: "/api/v1/users/me",
+    access: Access::LoggedIn,
+    handler: &Takes(get_me),
+    writes: false,
+    headers: &[],
+    tag: Tag::Accounts,
+    summary: "Who am I",
+    about: "The account of the token.",
+    successes: &[Success::json::<User>(200, "The account.", example)],
+    problems: &[],
+};
+
+/// Answers as the token says: a change of the account would have ended it.
+fn get_me(context: &RequestContext<'_>, _: NoParameter, _: NoQuery, _: NoBody) -> Result<Work, Problem> {
+    let Identity { actor: Actor { user: id, role }, username } = context.identity().clone();
+    Ok(Work::Ready(json_response(200, &User { id, username, role })))
 }
 
-/// The present password is asked for, and guesses at it are counted as at a login: whoever
-/// found a token shall not get the account with it.
-pub(super) fn change_password(api: &Api, call: &Call<'_>) -> Answer {
-    no_query(call.request)?;
-    let identity = call.identity();
-    let (user, username) = (identity.actor.user, identity.username.clone());
-    let PasswordChange { current, new } = PasswordChange::read(call.request)?;
+pub(super) static CHANGE_PASSWORD: Endpoint = Endpoint {
+    id: "changePassword",
+    method: Method::Put,
+    path: "/api/v1/users/me/password",
+    access: Access::LoggedIn,
+    handler: &Takes(change_password),
+    writes: true,
+    headers: &[],
+    tag: Tag::Accounts,
+    summary: "Change one's password",
+    about: "Ends every token of the account, this one too. Guesses at `current` are counted as at a login.",
+    successes: &[Success::empty(204, "It is changed; log in again.")],
+    problems: &[Kind::WrongCredentials, Kind::TooManyAttempts],
+};
+
+/// Demands the present password, and counts guesses at it as at a login: a stolen token must not be
+/// enough to take over the account.
+fn change_password(
+    context: &RequestContext<'_>,
+    _: NoParameter,
+    _: NoQuery,
+    PasswordChange { current, new }: PasswordChange,
+) -> Result<Work, Problem> {
+    let Identity { actor: Actor { user, role: _ }, username } = context.identity().clone();
     let new = new.of(&username, "/new")?;
-    let address = call.address(api);
-    let shards = api.shards.clone();
-    let common = api.common.clone();
-    Ok(Box::pin(async move {
+    let address = context.client_address();
+    let shards = context.api.shards.clone();
+    let common = Arc::clone(&context.api.common);
+    Ok(Work::future(async move {
         let guess = common.passwords.guess(username.as_str(), address)?;
         let account = shards.account(username.clone()).await?;
         let account = account.filter(|account| account.id == user && !account.removed);
@@ -200,66 +243,35 @@ pub(super) fn change_password(api: &Api, call: &Call<'_>) -> Answer {
     }))
 }
 
-pub(super) fn list(api: &Api, call: &Call<'_>) -> Answer {
-    let UsersQuery { limit, after } = UsersQuery::read(call.request)?;
+pub(super) static LIST: Endpoint = Endpoint {
+    id: "listUsers",
+    method: Method::Get,
+    path: "/api/v1/users",
+    access: Access::Only(&[Role::Admin]),
+    handler: &Takes(list),
+    writes: false,
+    headers: &[],
+    tag: Tag::Accounts,
+    summary: "List the accounts",
+    about: "By id. No snapshot: each shard answers in its own time.",
+    successes: &[
+        Success::json::<Page<User>>(200, "A page.", || page_example(&example(), "31")).with(&[Header::LINK])
+    ],
+    problems: &[],
+};
+
+fn list(
+    context: &RequestContext<'_>,
+    _: NoParameter,
+    UsersQuery { limit, after }: UsersQuery,
+    _: NoBody,
+) -> Result<Work, Problem> {
     let Limit(limit) = limit.unwrap_or_default();
     let after = after.map(|Cursor(user)| user);
-    let shards = api.shards.clone();
-    Ok(Box::pin(async move {
+    let shards = context.api.shards.clone();
+    Ok(Work::future(async move {
         let views = shards.users(after, limit + 1).await?;
         let page: Page<User> = Page::new(views, limit, |view| view.id.to_string());
         Ok(page.respond("/api/v1/users", limit))
     }))
-}
-
-pub(super) fn change_role(api: &Api, call: &Call<'_>) -> Answer {
-    no_query(call.request)?;
-    let user = call.user()?;
-    let RoleChange { role } = RoleChange::read(call.request)?;
-    let by = call.actor().user;
-    let shards = api.shards.clone();
-    let common = api.common.clone();
-    Ok(Box::pin(to_the_end(async move {
-        let _alone = common.administration.lock().await;
-        let account = account_to_change(&shards, user).await?;
-        if role != Role::Admin {
-            keep_an_admin(&shards, &account).await?;
-        }
-        let username = account.username;
-        let change = ChangeRole { user, username, by, role, next_token_version: random::u64() };
-        let view = shards.change_role(change).await?;
-        Ok(json_response(200, &User::from(view)))
-    })))
-}
-
-/// A repeat is answered as the first, and does nothing.
-pub(super) fn remove(api: &Api, call: &Call<'_>) -> Answer {
-    no_query(call.request)?;
-    let user = call.user()?;
-    let by = call.actor().user;
-    let shards = api.shards.clone();
-    let common: Arc<Common> = api.common.clone();
-    Ok(Box::pin(to_the_end(async move {
-        let _alone = common.administration.lock().await;
-        let account = account_to_change(&shards, user).await?;
-        keep_an_admin(&shards, &account).await?;
-        shards.remove_user(RemoveUser { user, username: account.username, by }).await?;
-        Ok(Response::empty(204))
-    })))
-}
-
-async fn account_to_change(shards: &Shards, user: UserId) -> Result<Box<AccountView>, Problem> {
-    shards.account_of(user).await?.ok_or_else(|| Problem::plain(Kind::NotFound))
-}
-
-/// Refuses, where the account that is about to change is the last admin. While one such change is under way
-/// no other is, so that two admins cannot remove each other at the same time.
-async fn keep_an_admin(shards: &Shards, account: &AccountView) -> Result<(), Problem> {
-    if account.role != Role::Admin || account.removed {
-        return Ok(());
-    }
-    match shards.totals().await?.admins {
-        0 | 1 => Err(Problem::plain(Kind::LastAdmin)),
-        _ => Ok(()),
-    }
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 pub use front::Front;
 pub use linger::reject;
 
-use super::api::Place;
+use super::api::ConnectionPermit;
 use super::deadlines::Deadline;
 use super::http::parse::{Parser, Progress, Refusal};
 use super::problem::{Kind, Problem};
@@ -27,7 +27,7 @@ use pipeline::{Exchange, Pipeline};
 use reading::{Reading, Unread};
 
 /// Serves a connection until either side ends it.
-pub async fn serve(front: Rc<Front>, stream: Stream, _place: Place) {
+pub async fn serve(front: Rc<Front>, stream: Stream, _permit: ConnectionPermit) {
     let metrics = front.metrics;
     metrics.connections_opened.add(1);
     let mut connection = Connection {
@@ -159,7 +159,10 @@ impl Connection {
         match self.parser.parse(&self.input[start..]) {
             Ok(Progress::Complete { request, consumed }) => {
                 let prepared = self.front.prepare(&request, self.peer);
-                let (safe, shard) = (prepared.safe, prepared.shard);
+                let (safe, shard) = match prepared.question() {
+                    Some(question) => (question.is_safe(), Some(self.front.api.shards.owner(question))),
+                    None => (false, None),
+                };
                 Next::Request { exchange: self.front.exchange(&request, prepared), safe, shard, consumed }
             }
             Ok(Progress::Incomplete { send_continue, in_body }) => {

@@ -8,11 +8,10 @@ use futures_lite::future::poll_once;
 use super::front::Front;
 use super::writing::WRITE_BYTES;
 use super::{Connection, Gone};
-use crate::front::api::{Prepared, Running};
+use crate::front::api::{Begun, Prepared, Running};
 use crate::front::http::body::{Body, BodyStream, Framing};
 use crate::front::http::parse::{Method, Request, Version};
 use crate::front::http::write::{Envelope, RequestId, Response};
-use crate::front::problem::Problem;
 
 /// Requests of one connection that are read but not yet answered.
 const PIPELINE_MAX: usize = 128;
@@ -39,6 +38,7 @@ pub(super) struct Exchange {
 }
 
 enum Turn {
+    Prepared(Prepared),
     Running(Running),
     Done(Response),
 }
@@ -70,7 +70,7 @@ impl Exchange {
     fn framing(&self) -> Option<Framing> {
         match &self.turn {
             Turn::Done(response) if !self.omit_body => Some(response.body.framing(self.version)),
-            Turn::Done(_) | Turn::Running(_) => None,
+            Turn::Done(_) | Turn::Prepared(_) | Turn::Running(_) => None,
         }
     }
 
@@ -87,7 +87,7 @@ impl Exchange {
         let framing = self.framing()?;
         match self.turn {
             Turn::Done(Response { body: Body::Stream(stream), .. }) => Some((stream, framing)),
-            Turn::Done(_) | Turn::Running(_) => None,
+            Turn::Done(_) | Turn::Prepared(_) | Turn::Running(_) => None,
         }
     }
 }
@@ -96,10 +96,11 @@ impl Connection {
     /// Starts a request: what it asks of a shard is on its way when this returns.
     pub(super) async fn begin(&mut self, safe: bool, shard: Option<usize>, mut exchange: Exchange) {
         self.front.metrics.requests.add(1);
-        if let Turn::Running(running) = &mut exchange.turn
-            && let Some(result) = poll_once(running).await
-        {
-            exchange.turn = Turn::Done(result.unwrap_or_else(Problem::into_response));
+        if let Turn::Prepared(prepared) = exchange.turn {
+            exchange.turn = match prepared.begin(&self.front.api.shards).await {
+                Begun::Running(running) => Turn::Running(running),
+                Begun::Done(response) => Turn::Done(response),
+            };
         }
         self.pipeline.push(safe, shard, exchange);
     }
@@ -108,15 +109,15 @@ impl Connection {
     pub(super) async fn answer_all(&mut self) -> Result<(), Gone> {
         while let Some(mut exchange) = self.pipeline.exchanges.pop_front() {
             if let Turn::Running(running) = &mut exchange.turn {
-                let result = match poll_once(&mut *running).await {
-                    Some(result) => result,
+                let response = match poll_once(&mut *running).await {
+                    Some(response) => response,
                     None => {
                         // Answers that are ready do not wait for one that is not.
                         self.flush().await?;
                         running.await
                     }
                 };
-                exchange.turn = Turn::Done(result.unwrap_or_else(Problem::into_response));
+                exchange.turn = Turn::Done(response);
             }
             if exchange.framing() == Some(Framing::UntilClose) {
                 exchange.close = true;
@@ -143,10 +144,7 @@ impl Front {
     pub(super) fn exchange(&self, request: &Request<'_>, prepared: Prepared) -> Exchange {
         self.requests.update(|requests| requests + 1);
         Exchange {
-            turn: match prepared.answer {
-                Ok(running) => Turn::Running(running),
-                Err(problem) => Turn::Done(problem.into_response()),
-            },
+            turn: Turn::Prepared(prepared),
             request_id: self.request_id(Some(request)),
             close: !request.keep_alive || self.is_draining(),
             version: request.version,

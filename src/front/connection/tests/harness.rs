@@ -17,6 +17,7 @@ use shards::limits::SLOT_COUNT;
 use shards::log::MemoryLog;
 use shards::record::SlotHead;
 use shards::shard::Shard;
+use shards::slots::SlotSet;
 use shards::state::ShardState;
 
 use crate::assembly::{Assembled, Parts};
@@ -156,7 +157,8 @@ pub(super) struct Server {
     core: Option<Core>,
 }
 
-pub(super) const LARGE_BYTES: usize = 16 << 20;
+/// More than the kernel takes at once, by far.
+pub(super) const LARGE_BYTES: usize = 48 << 20;
 
 impl Server {
     pub(super) fn start() -> Server {
@@ -167,7 +169,7 @@ impl Server {
         let (told, fates) = <(Arc<Mutex<Vec<Said>>>, Arc<Mutex<HashMap<String, Arc<Fate>>>>)>::default();
         let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one core");
         let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
-        let shard = Shard::new(ShardState::default(), heads, Epoch(1));
+        let shard = Shard::new(ShardState::owning(SlotSet::all()), &heads, Epoch(1));
         let parts =
             bench::parts(0, shard, Box::new(MemoryLog), ends, Arc::clone(&common), Tokens::new(&[7; 32], 1));
         let parts = Parts { timeouts: Timeouts { stalled: STALLED, ..Timeouts::default() }, ..parts };
@@ -204,6 +206,11 @@ impl Server {
         let waker = Arc::default();
         self.told.lock().expect("no panic").push(Said { says: said, waker: Arc::clone(&waker) });
         (self.send(bytes), Teller { says, waker })
+    }
+
+    /// Requests that were begun.
+    pub(super) fn begun(&self) -> u64 {
+        self.common.metrics.cores[0].requests.get()
     }
 
     /// Of the latest stream of that path, once there is one.

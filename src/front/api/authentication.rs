@@ -1,0 +1,67 @@
+//! Who sends a request, by its token. A token that this core has not seen is good only if its account
+//! still stands by it, so the account's slot is asked once before the request begins.
+
+use std::rc::Rc;
+
+use super::Api;
+use super::work::Work;
+use crate::client::Shards;
+use crate::front::auth::{self, Claimed, Identity, bearer};
+use crate::front::http::parse::Request;
+use crate::front::http::write::Response;
+use crate::front::problem::Problem;
+use crate::front::verified::Verified;
+
+/// The sender of a request, as its token says.
+pub(super) struct Sender {
+    pub(super) identity: Rc<Identity>,
+    /// `None` when this core has asked the account's slot before.
+    pub(super) token_check: Option<TokenCheck>,
+}
+
+impl Sender {
+    /// `None` without a good token.
+    pub(super) fn of(request: &Request<'_>, api: &Api) -> Option<Sender> {
+        let token = bearer(request.header("authorization")?)?;
+        if let Some(identity) = api.verified.get(token, auth::now()) {
+            return Some(Sender { identity, token_check: None });
+        }
+        let claimed = api.tokens.verify(token)?;
+        let token_check = TokenCheck {
+            token: token.into(),
+            claimed: claimed.clone(),
+            shards: api.shards.clone(),
+            verified: Rc::clone(&api.verified),
+        };
+        Some(Sender { identity: claimed.identity, token_check: Some(token_check) })
+    }
+}
+
+/// A token with a good signature, whose account may have changed since it was issued.
+pub(super) struct TokenCheck {
+    token: Box<str>,
+    claimed: Claimed,
+    shards: Shards,
+    verified: Rc<Verified>,
+}
+
+impl TokenCheck {
+    /// Does the work once the account stands by the token. Until then no problem of the request is
+    /// answered either.
+    pub(super) async fn before(self, work: Result<Work, Problem>) -> Result<Response, Problem> {
+        let shards = self.shards.clone();
+        self.run().await?;
+        work?.run(&shards).await
+    }
+
+    async fn run(self) -> Result<(), Problem> {
+        let Claimed { identity, token_version, good_until: _ } = &self.claimed;
+        let asked = self.verified.asking();
+        let (user, username) = (identity.actor.user, identity.username.clone());
+        if !self.shards.token_stands(user, username, *token_version).await? {
+            return Err(Problem::unauthorized());
+        }
+        self.verified.remember(asked, self.token, self.claimed);
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! A request on its way to its handler: who sends it, from where, and whether they may.
+
+use std::cell::OnceCell;
+use std::net::IpAddr;
+
+use shards::command::Actor;
+
+use super::Api;
+use super::authentication::Sender;
+use super::endpoint::{Access, Endpoint};
+use super::input::check_accept;
+use super::work::{Prepared, Work};
+use crate::front::auth::Identity;
+use crate::front::http::parse::Request;
+use crate::front::problem::{Kind, Problem};
+
+/// A request, and the endpoint that it is for.
+pub(in crate::front) struct RequestContext<'a> {
+    pub(super) api: &'a Api,
+    pub(super) request: &'a Request<'a>,
+    endpoint: &'static Endpoint,
+    /// What the path has in the place of the braces.
+    pub(super) parameter: &'a str,
+    peer: IpAddr,
+    /// Empty until a token has been looked at.
+    sender: OnceCell<Sender>,
+}
+
+impl<'a> RequestContext<'a> {
+    pub(super) fn new(
+        api: &'a Api,
+        request: &'a Request<'a>,
+        endpoint: &'static Endpoint,
+        parameter: &'a str,
+        peer: IpAddr,
+    ) -> RequestContext<'a> {
+        RequestContext { api, request, endpoint, parameter, peer, sender: OnceCell::new() }
+    }
+
+    /// Authorizes the request, reads it, and has the handler make its work.
+    pub(super) fn prepare(self) -> Prepared {
+        let work = self.authorize().and_then(|()| {
+            if self.endpoint.speaks_json() {
+                check_accept(self.request)?;
+            }
+            if self.endpoint.access == Access::Demo && !self.api.common.demo {
+                return Err(Problem::plain(Kind::NotFound));
+            }
+            self.endpoint.handler.handle(&self)
+        });
+        let endpoint = Some(self.endpoint);
+        match self.sender.into_inner().and_then(|sender| sender.token_check) {
+            Some(check) => Prepared { endpoint, work: Ok(Work::future(check.before(work))) },
+            None => Prepared { endpoint, work },
+        }
+    }
+
+    /// Whether the sender may use the endpoint at all.
+    fn authorize(&self) -> Result<(), Problem> {
+        match self.endpoint.access {
+            Access::Anyone | Access::Optional | Access::Demo => Ok(()),
+            Access::LoggedIn => self.authenticate().map(|_| ()),
+            Access::Only(roles) => {
+                let role = self.authenticate()?.actor.role;
+                if roles.contains(&role) { Ok(()) } else { Err(Problem::forbidden(role, roles)) }
+            }
+        }
+    }
+
+    fn authenticate(&self) -> Result<&Identity, Problem> {
+        if let Some(sender) = self.sender.get() {
+            return Ok(&sender.identity);
+        }
+        let sender = Sender::of(self.request, self.api).ok_or_else(Problem::unauthorized)?;
+        Ok(&self.sender.get_or_init(|| sender).identity)
+    }
+
+    /// The sender, at an endpoint that demands a token.
+    pub(super) fn identity(&self) -> &Identity {
+        &self.sender.get().expect("the endpoint's access demands a token").identity
+    }
+
+    /// The account that acts, at an endpoint that demands a token.
+    pub(super) fn actor(&self) -> Actor {
+        self.identity().actor
+    }
+
+    /// The sender, at an endpoint where a token is optional; `None` without one. The work then waits
+    /// for the token's check.
+    ///
+    /// # Errors
+    ///
+    /// 401, when the token is not a good one.
+    pub(super) fn identity_if_given(&self) -> Result<Option<&Identity>, Problem> {
+        debug_assert_eq!(self.endpoint.access, Access::Optional, "{}", self.endpoint.id);
+        match self.request.header("authorization") {
+            Some(_) => self.authenticate().map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The client's address: what a trusted proxy says, or else the other end of the connection.
+    pub(super) fn client_address(&self) -> IpAddr {
+        // The last proxy adds to the end; anybody can have written what stands before it.
+        let trusted = self.api.common.trust_forwarded_for.then_some("x-forwarded-for");
+        let lines = trusted.and_then(|name| self.request.headers(name).last());
+        let last = lines.and_then(|line| line.rsplit(',').next());
+        last.and_then(|address| address.trim().parse().ok()).unwrap_or(self.peer)
+    }
+}

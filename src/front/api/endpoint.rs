@@ -1,0 +1,250 @@
+//! What an endpoint is: one value beside its handler. The router, the contract, authorization and the
+//! checks of a request are made from these values.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::{Value, json};
+use shards::ids::Role;
+
+use super::context::RequestContext;
+use super::input::{BodyDescription, FromBody, FromPath, FromQuery, PathParameter, Property};
+use super::work::Work;
+use crate::front::http::parse::Method;
+use crate::front::http::write::JSON;
+use crate::front::problem::{Kind, Problem};
+
+/// One operation of the API.
+pub struct Endpoint {
+    /// Its name in the contract.
+    pub id: &'static str,
+    pub method: Method,
+    /// A segment in braces stands for the handler's path parameter.
+    pub path: &'static str,
+    pub access: Access,
+    pub(in crate::front) handler: &'static dyn Handler,
+    /// Whether it writes to the log, and so can be refused because the log is full.
+    pub(in crate::front) writes: bool,
+    /// Headers of a request that it reads, beside those that every endpoint does.
+    pub(in crate::front) headers: &'static [RequestHeader],
+    pub(in crate::front) tag: Tag,
+    pub(in crate::front) summary: &'static str,
+    pub(in crate::front) about: &'static str,
+    pub(in crate::front) successes: &'static [Success],
+    /// Problems beside those that follow from the other members.
+    pub(in crate::front) problems: &'static [Kind],
+}
+
+impl Endpoint {
+    /// Whether it gives JSON and nothing else, which a client can refuse (RFC 9110 section 12.5.1).
+    pub(in crate::front) fn speaks_json(&self) -> bool {
+        self.path.starts_with("/api/")
+    }
+}
+
+/// Who may use an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Tokens are not looked at.
+    Anyone,
+    /// Works without a token. One that is given has to be good where the handler looks at it.
+    Optional,
+    LoggedIn,
+    Only(&'static [Role]),
+    /// Anyone, while the server serves demonstration data; else the endpoint does not exist.
+    Demo,
+}
+
+impl Access {
+    /// Whether a token can be needed.
+    pub fn reads_tokens(self) -> bool {
+        match self {
+            Access::Anyone | Access::Demo => false,
+            Access::Optional | Access::LoggedIn | Access::Only(_) => true,
+        }
+    }
+}
+
+/// A handler, whatever it takes.
+pub(in crate::front) trait Handler: Sync {
+    /// Reads what the handler takes, the body last, and runs it.
+    fn handle(&self, context: &RequestContext<'_>) -> Result<Work, Problem>;
+
+    fn path_parameter(&self) -> Option<PathParameter>;
+
+    /// Whether a query with an unknown or invalid parameter is refused.
+    fn checks_query(&self) -> bool;
+
+    fn query_parameters(&self, schemas: &mut SchemaGenerator) -> Vec<Property>;
+
+    fn body(&self) -> Option<BodyDescription>;
+}
+
+/// A handler by its function, whose arguments are what it takes of a path, a query and a body.
+pub(super) struct Takes<P, Q, B>(pub(super) fn(&RequestContext<'_>, P, Q, B) -> Result<Work, Problem>);
+
+impl<P: FromPath, Q: FromQuery, B: FromBody> Handler for Takes<P, Q, B> {
+    fn handle(&self, context: &RequestContext<'_>) -> Result<Work, Problem> {
+        let path = P::read(context.parameter).ok_or_else(|| Problem::plain(Kind::NotFound));
+        let (path, query) = if Q::BEFORE_PATH {
+            let query = Q::read(context.request)?;
+            (path?, query)
+        } else {
+            (path?, Q::read(context.request)?)
+        };
+        let body = B::read(context.request)?;
+        (self.0)(context, path, query, body)
+    }
+
+    fn path_parameter(&self) -> Option<PathParameter> {
+        P::PARAMETER
+    }
+
+    fn checks_query(&self) -> bool {
+        Q::CHECKED
+    }
+
+    fn query_parameters(&self, schemas: &mut SchemaGenerator) -> Vec<Property> {
+        Q::parameters(schemas)
+    }
+
+    fn body(&self) -> Option<BodyDescription> {
+        B::DESCRIPTION
+    }
+}
+
+/// A header of a request, as the contract has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::front) struct RequestHeader {
+    /// Its name among the contract's components.
+    pub(in crate::front) id: &'static str,
+    pub(in crate::front) name: &'static str,
+    pub(in crate::front) about: &'static str,
+}
+
+impl RequestHeader {
+    pub(in crate::front) const REQUEST_ID: RequestHeader = RequestHeader {
+        id: "RequestId",
+        name: "X-Request-Id",
+        about: "Comes back with the answer, if it has 1 to 64 characters of `A-Z a-z 0-9 - _ . :`.",
+    };
+    pub(in crate::front) const IF_NONE_MATCH: RequestHeader = RequestHeader {
+        id: "IfNoneMatch",
+        name: "If-None-Match",
+        about: "The ETag of the file that the client has: if it is still good, the answer is 304.",
+    };
+    /// All that the contract describes.
+    pub(in crate::front) const ALL: [RequestHeader; 2] =
+        [RequestHeader::REQUEST_ID, RequestHeader::IF_NONE_MATCH];
+}
+
+/// What belongs together in the document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::front) enum Tag {
+    Accounts,
+    Events,
+    Reservations,
+    Server,
+}
+
+impl Tag {
+    pub(in crate::front) const ALL: [Tag; 4] = [Tag::Accounts, Tag::Events, Tag::Reservations, Tag::Server];
+
+    pub(in crate::front) fn about(self) -> &'static str {
+        match self {
+            Tag::Accounts => "Register, log in.",
+            Tag::Events => "What tickets are sold for, and how many.",
+            Tag::Reservations => "Tickets that are sold: all that were asked for, or none.",
+            Tag::Server => "Health, metrics, this document, and pages for people.",
+        }
+    }
+}
+
+/// A response that is no problem, as the contract has it.
+pub(in crate::front) struct Success {
+    pub(in crate::front) status: u16,
+    pub(in crate::front) about: &'static str,
+    /// `None` for a response without a body.
+    pub(in crate::front) content: Option<Content>,
+    pub(in crate::front) headers: &'static [Header],
+    pub(in crate::front) links: &'static [Link],
+}
+
+/// A body of a response.
+pub(in crate::front) struct Content {
+    pub(in crate::front) media: &'static str,
+    pub(in crate::front) schema: fn(&mut SchemaGenerator) -> Schema,
+    example: Example,
+}
+
+enum Example {
+    Json(fn() -> Value),
+    Text(&'static str),
+}
+
+impl Content {
+    pub(in crate::front) fn example(&self) -> Value {
+        match self.example {
+            Example::Json(make) => make(),
+            Example::Text(text) => json!(text),
+        }
+    }
+}
+
+/// An endpoint that can be used next: the endpoint, its path parameter, and the JSON pointer to that
+/// parameter's value in this response.
+pub(in crate::front) type Link = (&'static Endpoint, &'static str, &'static str);
+
+impl Success {
+    pub(super) const fn json<T: JsonSchema>(
+        status: u16,
+        about: &'static str,
+        example: fn() -> Value,
+    ) -> Success {
+        let (schema, example) = (SchemaGenerator::subschema_for::<T>, Example::Json(example));
+        let content = Some(Content { media: JSON, schema, example });
+        Success { status, about, content, headers: &[], links: &[] }
+    }
+
+    pub(super) const fn text(about: &'static str, media: &'static str, example: &'static str) -> Success {
+        let (schema, example) = (SchemaGenerator::subschema_for::<String>, Example::Text(example));
+        let content = Some(Content { media, schema, example });
+        Success { status: 200, about, content, headers: &[], links: &[] }
+    }
+
+    pub(super) const fn empty(status: u16, about: &'static str) -> Success {
+        Success { status, about, content: None, headers: &[], links: &[] }
+    }
+
+    pub(super) const fn with(self, headers: &'static [Header]) -> Success {
+        Success { headers, ..self }
+    }
+
+    pub(super) const fn then(self, links: &'static [Link]) -> Success {
+        Success { links, ..self }
+    }
+}
+
+/// A header of a response, as the contract has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::front) struct Header {
+    pub(in crate::front) name: &'static str,
+    pub(in crate::front) about: &'static str,
+    pub(in crate::front) example: &'static str,
+}
+
+impl Header {
+    /// The next page of a list.
+    pub(super) const LINK: Header = Header {
+        name: "Link",
+        about: "The next page, when there is one.",
+        example: "</api/v1/events?limit=50&after=57>; rel=\"next\"",
+    };
+    pub(super) const NO_STORE: Header = Header {
+        name: "Cache-Control",
+        about: "The answer is not to be kept: the next one can differ.",
+        example: "no-store",
+    };
+
+    pub(super) const fn location(example: &'static str) -> Header {
+        Header { name: "Location", about: "The address of what was made.", example }
+    }
+}

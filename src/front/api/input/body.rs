@@ -1,0 +1,195 @@
+//! JSON bodies: read member by member; the reader and the schema come from one list of members.
+
+use std::borrow::Cow;
+
+use schemars::{Schema, SchemaGenerator};
+use serde_json::Value;
+
+use super::error;
+use super::json::{Json, repeated};
+use super::member::Member;
+use crate::front::http::parse::Request;
+use crate::front::problem::{FieldError, Problem};
+
+/// Takes the members out of a JSON object, one by one.
+pub(in crate::front) struct BodyReader<'b> {
+    members: Vec<(Cow<'b, str>, Value)>,
+    errors: Vec<FieldError>,
+}
+
+impl<'b> BodyReader<'b> {
+    /// # Errors
+    ///
+    /// 415 when its Content-Type is not JSON, 400 when it is not JSON, 422 when it is not an object.
+    pub(in crate::front::api) fn read(request: &'b Request<'_>) -> Result<BodyReader<'b>, Problem> {
+        if let Some(content_type) = request.header("content-type") {
+            let media = content_type.split(';').next().unwrap_or("").trim();
+            if !is_json(media) {
+                return Err(Problem::unsupported_media_type(&media.to_ascii_lowercase()));
+            }
+        }
+        let json: Json<'b> = serde_json::from_slice(&request.body).map_err(|failure| {
+            // Such a number is valid JSON (RFC 8259 section 6), but no member accepts it.
+            if failure.to_string().starts_with("number out of range") {
+                return Problem::invalid(&[error("", "has a number that is too large")]);
+            }
+            Problem::malformed_json(&failure)
+        })?;
+        let Json::Object(members) = json else {
+            return Err(Problem::invalid(&[error("", "must be a JSON object")]));
+        };
+        // RFC 8259 section 4 does not say which of two members counts, so both are refused.
+        match repeated(&members) {
+            Some(name) => Err(Problem::invalid(&[error(&pointer(name), "is there twice")])),
+            None => Ok(BodyReader { members, errors: Vec::new() }),
+        }
+    }
+
+    /// A required member. `None` when it is missing or invalid, and an error is noted.
+    fn required<T>(&mut self, name: &str, parse: impl FnOnce(&Value) -> Result<T, String>) -> Option<T> {
+        match self.take(name) {
+            Some(value) => self.note(name, parse(&value)),
+            None => self.note(name, Err("is missing".to_owned())),
+        }
+    }
+
+    /// An optional member. `None` when it is missing, or invalid and an error is noted.
+    fn optional<T>(&mut self, name: &str, parse: impl FnOnce(&Value) -> Result<T, String>) -> Option<T> {
+        let value = self.take(name)?;
+        self.note(name, parse(&value))
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        let place = self.members.iter().position(|(known, _)| known == name)?;
+        Some(self.members.remove(place).1)
+    }
+
+    /// # Errors
+    ///
+    /// 422 with every error noted, and one for each unknown member.
+    pub(in crate::front::api) fn finish(mut self) -> Result<(), Problem> {
+        for (name, _) in &self.members {
+            self.errors.push(error(&pointer(name), "is not known here"));
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(&self.errors)) }
+    }
+
+    fn note<T>(&mut self, name: &str, parsed: Result<T, String>) -> Option<T> {
+        parsed.map_err(|detail| self.errors.push(error(&pointer(name), &detail))).ok()
+    }
+}
+
+/// `application/json`, or a type with the suffix `+json` (RFC 6839 section 3.1).
+fn is_json(media: &str) -> bool {
+    let is = |part: Option<&str>, name: &str| part.is_some_and(|part| part.eq_ignore_ascii_case(name));
+    let suffix = media.len().checked_sub("+json".len()).and_then(|at| media.get(at..));
+    media.eq_ignore_ascii_case("application/json")
+        || is(media.get(.."application/".len()), "application/") && is(suffix, "+json")
+}
+
+/// The JSON pointer to a member (RFC 6901 section 3).
+fn pointer(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+/// A field of a body's struct: a required member, or an `Option`.
+pub(in crate::front) trait Field: Sized {
+    const REQUIRED: bool;
+    type Member: Member;
+
+    /// `None` when it is invalid, and an error is noted.
+    fn take(body: &mut BodyReader<'_>, name: &str) -> Option<Self>;
+}
+
+impl<T: Member> Field for T {
+    const REQUIRED: bool = true;
+    type Member = T;
+
+    fn take(body: &mut BodyReader<'_>, name: &str) -> Option<T> {
+        body.required(name, T::from_json)
+    }
+}
+
+impl<T: Member> Field for Option<T> {
+    const REQUIRED: bool = false;
+    type Member = T;
+
+    fn take(body: &mut BodyReader<'_>, name: &str) -> Option<Option<T>> {
+        Some(body.optional(name, T::from_json))
+    }
+}
+
+/// What a handler takes of a request's body.
+pub(in crate::front) trait FromBody: Sized {
+    /// `None` when the body is not looked at.
+    const DESCRIPTION: Option<BodyDescription>;
+
+    fn read(request: &Request<'_>) -> Result<Self, Problem>;
+}
+
+/// What the contract says of a body.
+pub(in crate::front) struct BodyDescription {
+    pub(in crate::front) schema: fn(&mut SchemaGenerator) -> Schema,
+    pub(in crate::front) example: fn() -> Value,
+}
+
+/// No body: what is sent all the same is not looked at.
+pub(in crate::front::api) struct NoBody;
+
+impl FromBody for NoBody {
+    const DESCRIPTION: Option<BodyDescription> = None;
+
+    fn read(_: &Request<'_>) -> Result<NoBody, Problem> {
+        Ok(NoBody)
+    }
+}
+
+/// Defines a body with an example: its reader and its schema are made from the same members.
+macro_rules! body {
+    ($(#[doc = $doc:literal])* struct $name:ident {
+        $($(#[doc = $about:literal])* $member:ident: $type:ty,)*
+    }
+    example $example:tt) => {
+        $(#[doc = $doc])*
+        struct $name {
+            $($(#[doc = $about])* $member: $type,)*
+        }
+
+        impl $crate::front::api::input::FromBody for $name {
+            const DESCRIPTION: Option<$crate::front::api::input::BodyDescription> =
+                Some($crate::front::api::input::BodyDescription {
+                    schema: schemars::SchemaGenerator::subschema_for::<$name>,
+                    example: || serde_json::json!($example),
+                });
+
+            fn read(
+                request: &$crate::front::http::parse::Request<'_>,
+            ) -> Result<$name, $crate::front::problem::Problem> {
+                let mut body = $crate::front::api::input::BodyReader::read(request)?;
+                $(let $member = $crate::front::api::input::Field::take(&mut body, stringify!($member));)*
+                body.finish()?;
+                match ($($member,)*) {
+                    ($(Some($member),)*) => Ok($name { $($member),* }),
+                    _ => unreachable!("an error would have been noted"),
+                }
+            }
+        }
+
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                use $crate::front::api::input::{Field, Property};
+                Property::object(concat!($($doc),*), [$(Property {
+                    name: stringify!($member),
+                    about: concat!($($about),*),
+                    required: <$type as Field>::REQUIRED,
+                    schema: generator.subschema_for::<<$type as Field>::Member>(),
+                }),*])
+            }
+        }
+    };
+}
+pub(in crate::front::api) use body;

@@ -1,0 +1,27 @@
+//! What clients send, read into types: JSON bodies, query parameters, Accept.
+//!
+//! All broken rules of a request are reported at once.
+
+mod accept;
+mod body;
+mod json;
+mod member;
+mod path;
+mod property;
+mod query;
+
+pub(super) use accept::{check_accept, lists};
+pub(in crate::front) use body::{BodyDescription, FromBody};
+pub(super) use body::{BodyReader, Field, NoBody, body};
+pub(super) use member::Member;
+pub(super) use path::NoParameter;
+pub(in crate::front) use path::{FromPath, PathParameter};
+pub(in crate::front) use property::Property;
+pub(in crate::front) use query::FromQuery;
+pub(super) use query::{AnyQuery, Cursor, Limit, NoQuery, NoQueryFirst, Parameter, QueryReader, query};
+
+use crate::front::problem::FieldError;
+
+fn error(pointer: &str, detail: &str) -> FieldError {
+    FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() }
+}

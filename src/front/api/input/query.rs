@@ -1,0 +1,229 @@
+//! Query parameters: read one by one; the reader and the contract come from one list of parameters.
+
+use std::borrow::Cow;
+use std::str::FromStr;
+
+use percent_encoding::percent_decode_str;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use shards::ids::Quota;
+use shards::limits::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, QUOTA_MAX};
+use shards::schema::ID_PATTERN;
+
+use super::error;
+use super::property::Property;
+use crate::front::http::parse::Request;
+use crate::front::problem::{FieldError, Problem};
+
+/// Takes the parameters out of a query, one by one.
+pub(in crate::front::api) struct QueryReader<'a> {
+    parameters: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+    /// Names of the parameters that were asked for.
+    known: Vec<&'static str>,
+    errors: Vec<FieldError>,
+}
+
+impl<'a> QueryReader<'a> {
+    pub(in crate::front::api) fn read(request: &Request<'a>) -> QueryReader<'a> {
+        let mut query = QueryReader { parameters: Vec::new(), known: Vec::new(), errors: Vec::new() };
+        let pairs = request.query.unwrap_or("").split('&').filter(|pair| !pair.is_empty());
+        for pair in pairs {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match (decode(name), decode(value)) {
+                (Some(name), Some(value)) => query.parameters.push((name, value)),
+                _ => query.errors.push(error(&format!("?{name}"), "must be UTF-8, percent-encoded")),
+            }
+        }
+        query
+    }
+
+    /// A parameter. `None` when it is missing, or invalid and an error is noted.
+    pub(in crate::front::api) fn take<T: Parameter>(&mut self, name: &'static str) -> Option<T> {
+        self.known.push(name);
+        let place = self.parameters.iter().position(|(known, _)| known == name)?;
+        let (_, value) = self.parameters.remove(place);
+        let parsed = T::from_text(&value);
+        parsed.map_err(|detail| self.errors.push(error(&format!("?{name}"), &detail))).ok()
+    }
+
+    /// # Errors
+    ///
+    /// 422 with every error noted, and one for each unknown parameter.
+    pub(in crate::front::api) fn finish(mut self) -> Result<(), Problem> {
+        for (name, _) in &self.parameters {
+            let twice = self.known.contains(&&**name);
+            let detail = if twice { "is given twice" } else { "is not known here" };
+            self.errors.push(error(&format!("?{name}"), detail));
+        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(&self.errors)) }
+    }
+}
+
+fn decode(text: &str) -> Option<Cow<'_, str>> {
+    percent_decode_str(text).decode_utf8().ok()
+}
+
+/// A type of a query parameter: how it is read, beside its schema.
+pub(in crate::front) trait Parameter: JsonSchema + Sized {
+    /// # Errors
+    ///
+    /// What the text has to be, in words for its author.
+    fn from_text(text: &str) -> Result<Self, String>;
+}
+
+/// A number without a sign or leading zeros.
+fn digits<T: FromStr>(text: &str) -> Option<T> {
+    let usual = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|_| usual)
+}
+
+impl Parameter for bool {
+    fn from_text(text: &str) -> Result<bool, String> {
+        text.parse().map_err(|_| "must be true or false".to_owned())
+    }
+}
+
+impl Parameter for Quota {
+    fn from_text(text: &str) -> Result<Quota, String> {
+        let quota = digits(text).and_then(Quota::new);
+        quota.ok_or_else(|| format!("must be a whole number from 0 to {QUOTA_MAX}"))
+    }
+}
+
+/// How many items a page of a list has at most.
+#[derive(Clone, Copy, JsonSchema)]
+#[schemars(transparent)]
+pub(in crate::front) struct Limit(
+    #[schemars(range(min = 1, max = PAGE_LIMIT_MAX), extend("default" = PAGE_LIMIT_DEFAULT))]
+    pub(in crate::front::api) usize,
+);
+
+impl Default for Limit {
+    fn default() -> Limit {
+        Limit(PAGE_LIMIT_DEFAULT)
+    }
+}
+
+impl Parameter for Limit {
+    fn from_text(text: &str) -> Result<Limit, String> {
+        let limit = digits(text).filter(|limit| (1..=PAGE_LIMIT_MAX).contains(limit));
+        limit.map(Limit).ok_or_else(|| format!("must be a whole number from 1 to {PAGE_LIMIT_MAX}"))
+    }
+}
+
+/// Where a page of a list begins: the `next` of the page before.
+#[derive(Clone, Copy)]
+pub(in crate::front) struct Cursor<C>(pub(in crate::front::api) C);
+
+impl<C: FromStr + JsonSchema> Parameter for Cursor<C> {
+    fn from_text(text: &str) -> Result<Cursor<C>, String> {
+        text.parse().map(Cursor).map_err(|_| "must be the `next` of an earlier page".to_owned())
+    }
+}
+
+impl<C: JsonSchema> JsonSchema for Cursor<C> {
+    fn schema_name() -> Cow<'static, str> {
+        C::schema_name()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    /// The schema of its text.
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let form = C::json_schema(generator);
+        let pattern = form.get("pattern").cloned().unwrap_or_else(|| format!("^{ID_PATTERN}$").into());
+        json_schema!({ "type": "string", "pattern": pattern })
+    }
+}
+
+/// What a handler takes of a request's query.
+pub(in crate::front) trait FromQuery: Sized {
+    /// Whether unknown and invalid parameters are refused (422).
+    const CHECKED: bool = true;
+
+    /// Whether the query is read before the path, which decides what a request with both wrong is told.
+    const BEFORE_PATH: bool = false;
+
+    fn read(request: &Request<'_>) -> Result<Self, Problem>;
+
+    fn parameters(generator: &mut SchemaGenerator) -> Vec<Property>;
+}
+
+/// A query without parameters.
+pub(in crate::front::api) struct NoQuery;
+
+impl FromQuery for NoQuery {
+    fn read(request: &Request<'_>) -> Result<NoQuery, Problem> {
+        QueryReader::read(request).finish().map(|()| NoQuery)
+    }
+
+    fn parameters(_: &mut SchemaGenerator) -> Vec<Property> {
+        Vec::new()
+    }
+}
+
+/// A query without parameters, at the endpoints that have always read it before the path.
+pub(in crate::front::api) struct NoQueryFirst;
+
+impl FromQuery for NoQueryFirst {
+    const BEFORE_PATH: bool = true;
+
+    fn read(request: &Request<'_>) -> Result<NoQueryFirst, Problem> {
+        NoQuery::read(request).map(|NoQuery| NoQueryFirst)
+    }
+
+    fn parameters(_: &mut SchemaGenerator) -> Vec<Property> {
+        Vec::new()
+    }
+}
+
+/// A query that is not looked at.
+pub(in crate::front::api) struct AnyQuery;
+
+impl FromQuery for AnyQuery {
+    const CHECKED: bool = false;
+
+    fn read(_: &Request<'_>) -> Result<AnyQuery, Problem> {
+        Ok(AnyQuery)
+    }
+
+    fn parameters(_: &mut SchemaGenerator) -> Vec<Property> {
+        Vec::new()
+    }
+}
+
+/// Defines a query: its reader and the contract's parameters are made from the same list.
+macro_rules! query {
+    ($(#[doc = $doc:literal])* struct $name:ident {
+        $($(#[doc = $about:literal])* $parameter:ident: Option<$type:ty>,)*
+    }) => {
+        $(#[doc = $doc])*
+        struct $name {
+            $($(#[doc = $about])* $parameter: Option<$type>,)*
+        }
+
+        impl $crate::front::api::input::FromQuery for $name {
+            fn read(
+                request: &$crate::front::http::parse::Request<'_>,
+            ) -> Result<$name, $crate::front::problem::Problem> {
+                let mut query = $crate::front::api::input::QueryReader::read(request);
+                $(let $parameter = query.take::<$type>(stringify!($parameter));)*
+                query.finish()?;
+                Ok($name { $($parameter),* })
+            }
+
+            fn parameters(
+                generator: &mut schemars::SchemaGenerator,
+            ) -> Vec<$crate::front::api::input::Property> {
+                vec![$($crate::front::api::input::Property {
+                    name: stringify!($parameter),
+                    about: concat!($($about),*),
+                    required: false,
+                    schema: generator.subschema_for::<$type>(),
+                }),*]
+            }
+        }
+    };
+}
+pub(in crate::front::api) use query;

@@ -1,0 +1,68 @@
+//! What handlers give: JSON, pages of lists, times.
+
+use jiff::Timestamp as Calendar;
+use jiff::fmt::temporal::DateTimePrinter;
+use schemars::JsonSchema;
+use serde::{Serialize, Serializer};
+use serde_json::{Value, json};
+use shards::ids::Timestamp;
+
+use crate::front::http::write::{JSON, Response};
+
+pub(super) fn json_response(status: u16, body: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(body).expect("a view always has a JSON form");
+    Response::new(status, JSON, body)
+}
+
+/// A page of a list: what is on it, and where the next one begins.
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "{T}Page")]
+pub(super) struct Page<T> {
+    items: Vec<T>,
+    /// Opaque to clients; null at the end.
+    next: Option<String>,
+}
+
+impl<T: Serialize> Page<T> {
+    /// `views` has one more than `limit` when there is a next page.
+    pub(super) fn new<V>(mut views: Vec<V>, limit: usize, cursor: impl Fn(&V) -> String) -> Page<T>
+    where
+        T: From<V>,
+    {
+        let more = views.len() > limit;
+        views.truncate(limit);
+        let next = views.last().filter(|_| more).map(cursor);
+        Page { items: views.into_iter().map(T::from).collect(), next }
+    }
+
+    /// `address` is that of the list, with the parameters that the next page needs again.
+    pub(super) fn respond(&self, address: &str, limit: usize) -> Response {
+        let response = json_response(200, self);
+        match &self.next {
+            Some(next) => {
+                let separator = if address.contains('?') { '&' } else { '?' };
+                let link = format!("<{address}{separator}limit={limit}&after={next}>; rel=\"next\"");
+                response.with("Link", link)
+            }
+            None => response,
+        }
+    }
+}
+
+/// An example of a page.
+pub(super) fn page_example(item: &Value, next: &str) -> Value {
+    json!({ "items": [item], "next": next })
+}
+
+/// A timestamp as RFC 3339 with milliseconds.
+#[derive(Debug, Clone, Copy, JsonSchema)]
+#[schemars(transparent, inline)]
+pub(super) struct Rfc3339(#[schemars(with = "String", extend("format" = "date-time"))] pub(super) Timestamp);
+
+impl Serialize for Rfc3339 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        const MILLISECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+        let at = Calendar::from_millisecond(self.0.0.cast_signed()).map_err(serde::ser::Error::custom)?;
+        serializer.serialize_str(&MILLISECONDS.timestamp_to_string(&at))
+    }
+}
