@@ -12,11 +12,11 @@ use criterion::{
 use shards::clock::Now;
 use shards::command::Ask;
 use shards::ids::{EventId, Timestamp};
-use shards::log::{Log, MemoryLog, SqliteLog, Synchronous};
+use shards::log::{Log, MemoryLog};
 use shards::record::{Entry, SlotHead};
-use shards::recovery::{self, Progress, Recovered};
 use shards::shard::{Release, Shard};
 use shards::slots::{shard_of_slot, slot_of_event};
+use storage::{Progress, Recovered, SqliteLog, Synchronous};
 
 mod support;
 
@@ -77,8 +77,8 @@ fn parts(criterion: &mut Criterion) {
     });
     let (head, columns) = (SlotHead::empty(1), entry.record.encode());
     group.bench_function("checksum of a record", |bencher| {
-        let Entry { slot, epoch, lsn, at, .. } = entry;
-        bencher.iter(|| black_box(&head).chain_next(slot, epoch, lsn, at, black_box(&columns)));
+        let stamp = entry.stamp();
+        bencher.iter(|| black_box(&head).chain_next(black_box(&stamp), black_box(&columns)));
     });
     group.finish();
 }
@@ -130,7 +130,7 @@ fn recover(criterion: &mut Criterion) {
                 let mut took = Duration::ZERO;
                 for _ in 0..iterations {
                     let start = Instant::now();
-                    let recovered = recovery::open(directory.path(), file_count, &Progress::default());
+                    let recovered = storage::open(directory.path(), file_count, &Progress::default());
                     took += start.elapsed();
                     assert_eq!(recovered.expect("it was left whole").record_count, records);
                 }
@@ -151,7 +151,7 @@ fn entries(count: u32) -> Vec<Entry> {
 
 /// Makes a data directory of `file_count` shards with the records to recover.
 fn fill(directory: &Path, file_count: usize) {
-    let recovered = recovery::open(directory, file_count, &Progress::default());
+    let recovered = storage::open(directory, file_count, &Progress::default());
     let Recovered { shards, heads, epoch, .. } = recovered.expect("the directory is fresh");
     let shards = shards.into_iter().map(|(state, log)| (Shard::new(state, &heads, epoch), log));
     let mut shards: Vec<(Shard<()>, SqliteLog)> = shards.collect();

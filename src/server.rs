@@ -10,12 +10,12 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ::storage::RecoveryError;
 use async_lock::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::driver::Pace;
 use shards::ids::EventId;
 use shards::limits::SHARD_COUNT_MAX;
-use shards::recovery::RecoveryError;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -86,7 +86,11 @@ fn hint(error: &RecoveryError) -> &'static str {
     match error {
         RecoveryError::Locked { .. } => "\n  stop that process, or choose another directory with --data",
         RecoveryError::Io { .. } => "\n  choose a directory that this user can write with --data",
-        RecoveryError::Log(error) if !error.is_damage() => {
+        RecoveryError::OldFormat { .. } => {
+            "\n  nothing was changed; move the whole directory away to start empty"
+        }
+        error if error.is_newer() => "",
+        error if error.is_transient() => {
             "\n  as far as is known the data is not at fault: make room on the disk, close other programs \
              that have the file open, and start again"
         }

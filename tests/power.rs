@@ -21,10 +21,11 @@ use std::time::{Duration, Instant};
 use shards::clock::Now;
 use shards::command::{Actor, Ask, Buyer, Command as Change, CreateEvent, EventName, Query};
 use shards::ids::{EventId, Quantity, Quota, Role, Timestamp, UserId};
-use shards::log::{Log, LogFile, Mark, MarkFile, SqliteLog, Synchronous};
+use shards::log::Log;
 use shards::outcome::Outcome;
-use shards::recovery::{self, Progress};
+use shards::replay::Mark;
 use shards::shard::Shard;
+use storage::{LogFile, MarkFile, Progress, SqliteLog, Synchronous};
 use support::Evidence;
 use support::crowd::{CLIENTS, Crowd};
 use support::random::{Random, rounds};
@@ -273,7 +274,7 @@ const SALES: u64 = 200;
 /// Sells one by one, each in a commit of its own, until the power is cut. Returns what is left.
 fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     let data = disk.root.join(name);
-    let mut recovered = recovery::open(&data, 1, &Progress::default()).expect("a new directory");
+    let mut recovered = storage::open(&data, 1, &Progress::default()).expect("a new directory");
     let (state, log) = recovered.shards.pop().expect("one shard");
     let mut shard: Shard<()> = Shard::new(state, &recovered.heads, recovered.epoch);
     drop(log);
@@ -301,7 +302,7 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     disk.power_cut();
     drop((log, recovered));
     disk.power_on();
-    match recovery::open(&data, 1, &Progress::default()) {
+    match storage::open(&data, 1, &Progress::default()) {
         Ok(recovered) => match recovered.shards[0].0.query(Now::at(Timestamp(1)), &Query::Event { event }) {
             Ok(Outcome::Event(seen)) => seen.reserved.into(),
             _ => 0,

@@ -19,10 +19,11 @@ use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_ben
 use shards::clock::Now;
 use shards::command::Ask;
 use shards::ids::Timestamp;
-use shards::log::{Log, MemoryLog, Synchronous};
+use shards::log::{Log, MemoryLog};
 use shards::outcome::ReservationView;
 use shards::record::Entry;
 use shards::shard::Shard;
+use storage::Synchronous;
 use tempfile::TempDir;
 
 #[path = "../support/mod.rs"]

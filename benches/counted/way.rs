@@ -3,7 +3,8 @@
 use std::hint::black_box;
 
 use boxoffice::bench::{Client, OneCore};
-use shards::log::{Log, MemoryLog, Synchronous};
+use shards::log::{Log, MemoryLog};
+use storage::Synchronous;
 use tempfile::TempDir;
 
 use crate::support;

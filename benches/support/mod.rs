@@ -10,12 +10,13 @@ use shards::clock::Now;
 use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, CreateUser, EventName};
 use shards::ids::{Epoch, EventId, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use shards::limits::{QUOTA_MAX, SLOT_COUNT};
-use shards::log::{FileHeader, LogFile, Mark, MarkFile, SqliteLog, Synchronous};
 use shards::outcome::{ReservationStatus, ReservationView};
 use shards::record::SlotHead;
+use shards::replay::Mark;
 use shards::shard::{Release, Shard};
 use shards::slots::SlotSet;
 use shards::state::ShardState;
+use storage::{FileHeader, LogFile, MarkFile, SqliteLog, Synchronous};
 use tempfile::TempDir;
 
 const CUSTOMER_COUNT: u32 = 10_000;

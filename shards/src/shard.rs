@@ -13,7 +13,7 @@ use crate::command::{Ask, Command, Query};
 use crate::ids::{Epoch, Slot, Timestamp};
 use crate::limits::SLOT_COUNT;
 use crate::outcome::{Rejection, Reply};
-use crate::record::{Entry, Record, SlotHead};
+use crate::record::{Entry, Record, SlotHead, Stamp};
 use crate::slots::SlotSet;
 use crate::state::{Decision, ShardState, SlotState, Undo};
 
@@ -172,7 +172,8 @@ impl<A> Shard<A> {
         let previous = record.event().map_or_else(Default::default, |event| state.last_record(event));
         self.undos.push(UndoEntry { head: *head, undo: state.undo_of(&record) });
         self.state.apply(slot, at, lsn, &record);
-        let chain = head.chain_next(slot, *epoch, lsn, at, &record.encode());
+        let stamp = Stamp { slot, epoch: *epoch, lsn, at, previous, continues };
+        let chain = head.chain_next(&stamp, &record.encode());
         *head = SlotHead { lsn, chain, at };
         self.open.push(Entry { slot, epoch: *epoch, lsn, at, previous, continues, record, chain });
     }

@@ -14,9 +14,10 @@ use crate::clock::Now;
 use crate::command::{Ask, Command};
 use crate::ids::Slot;
 use crate::limits::BATCH_MAX;
-use crate::log::{AppendError, LogError, Upkeep};
+use crate::log::{AppendError, Appended, LogError, Upkeep};
 use crate::outcome::Reply;
 use crate::shard::{Batch, Release, Shard};
+use crate::slots::SlotSet;
 use batching::Batching;
 pub use batching::{Gather, Pace};
 
@@ -89,7 +90,7 @@ pub enum Step<A> {
 pub enum LogDone {
     Append {
         batch: Batch,
-        result: Result<(), AppendError>,
+        result: Result<Appended, AppendError>,
         /// How long the thread waited for the disk.
         waited: Duration,
         /// The log has upkeep to do.
@@ -231,7 +232,8 @@ impl<A> Driver<A> {
         assert_eq!(self.log, LogUse::Busy, "the log had nothing to do");
         self.log = LogUse::Idle;
         match done {
-            LogDone::Append { batch, result: Ok(()), waited, maintenance_is_due } => {
+            LogDone::Append { batch, result: Ok(Appended { fenced }), waited, maintenance_is_due } => {
+                assert_eq!(fenced, SlotSet::EMPTY, "the files of a locked directory have one owner");
                 let records = batch.entries.len();
                 self.batching.committed(records, waited);
                 self.maintenance_is_due = maintenance_is_due;

@@ -1,12 +1,10 @@
 //! The order of steps, told as what a real owner would do.
 
-use std::io;
-
 use super::*;
 use crate::command::Query;
 use crate::ids::{Epoch, Timestamp};
 use crate::limits::SLOT_COUNT;
-use crate::log::LogErrorSource;
+use crate::log::Appended;
 use crate::outcome::{Outcome, Rejection};
 use crate::record::SlotHead;
 use crate::slots::SlotSet;
@@ -74,15 +72,11 @@ fn expect(driver: &mut Driver<u32>, elapsed: Duration, requests_wait: bool, word
 }
 
 fn appended(batch: Batch, waited: Duration, maintenance_is_due: bool) -> LogDone {
-    LogDone::Append { batch, result: Ok(()), waited, maintenance_is_due }
+    LogDone::Append { batch, result: Ok(Appended::default()), waited, maintenance_is_due }
 }
 
 fn error() -> LogError {
-    LogError {
-        action: "commit to",
-        path: "log".into(),
-        source: LogErrorSource::Io(io::Error::other("broken")),
-    }
+    LogError { action: "commit to", place: "log".to_owned(), source: "broken".into() }
 }
 
 #[test]

@@ -2,16 +2,12 @@
 //! or not at all, since what is torn is cut off when the file is opened.
 
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
 
 use super::plant::Plant;
 use super::random::Random;
 use crate::ids::{Epoch, Lsn, Slot, Timestamp};
-use crate::log::{Mark, Row};
 use crate::record::{Columns, Entry, Record, SlotHead};
-use crate::recovery::RecoveryError;
-use crate::recovery::judge::{Extent, Judge, judge_ranges, left_over};
-use crate::recovery::manifest::Manifest;
+use crate::replay::{Epochs, Extent, Mark, RangeCheck, ReplayError, Row, check_ranges, left_over};
 use crate::shard::SlotHeads;
 use crate::slots::shard_of_slot;
 use crate::state::ShardState;
@@ -19,14 +15,14 @@ use crate::state::ShardState;
 /// A data directory.
 #[derive(Debug)]
 pub(super) struct Disk {
-    manifest: Manifest,
+    cluster: u64,
+    epochs: Epochs,
     files: Vec<SimulatedFile>,
 }
 
 #[derive(Debug)]
 struct SimulatedFile {
     name: String,
-    path: PathBuf,
     rows: Vec<Row<'static>>,
     /// Rows, by position, that were called durable and are not.
     lies: Vec<RangeInclusive<u64>>,
@@ -46,6 +42,14 @@ pub(super) struct Replayed {
     ends: Vec<Mark>,
 }
 
+/// Why recovery refuses a disk.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {error}")]
+pub(super) struct Refusal {
+    file: String,
+    error: ReplayError,
+}
+
 /// What is wrong with a disk, and so what recovery has to say.
 #[derive(Debug)]
 pub(super) enum Damage {
@@ -56,7 +60,7 @@ pub(super) enum Damage {
     Lost(Vec<Loss>),
     Checksum(Slot, Lsn),
     /// Of a file, the row that was marked is another one, and all its checksums are right.
-    Rewritten(PathBuf),
+    Rewritten(String),
     /// It depends on what else is on the disk which of the checks sees it first.
     Refused,
 }
@@ -67,29 +71,31 @@ pub(super) enum Loss {
     /// A slot goes on behind this lsn, which is not there.
     Lsn(Slot, Lsn),
     /// A file goes on behind this row, which is not there.
-    Row(PathBuf, u64),
+    Row(String, u64),
     /// A file ends before its mark.
-    End(PathBuf),
+    End(String),
 }
 
 impl Damage {
     /// Whether `result` is what this damage has to lead to.
-    pub(super) fn fits<T>(&self, result: &Result<T, RecoveryError>) -> bool {
+    pub(super) fn fits<T>(&self, result: &Result<T, Refusal>) -> bool {
         match (self, result) {
             (Damage::None | Damage::LostTail, Ok(_)) | (Damage::Refused, Err(_)) => true,
-            (Damage::Lost(losses), Err(refusal)) => {
-                let loss = match refusal {
-                    RecoveryError::Gap { slot, expected, .. } => Loss::Lsn(*slot, *expected),
-                    RecoveryError::Position { path, expected, .. } => Loss::Row(path.clone(), *expected),
-                    RecoveryError::Lost { path, .. } => Loss::End(path.clone()),
+            (Damage::Lost(losses), Err(Refusal { file, error })) => {
+                let loss = match error {
+                    ReplayError::Gap { slot, expected, .. } => Loss::Lsn(*slot, *expected),
+                    ReplayError::Position { expected, .. } => Loss::Row(file.clone(), *expected),
+                    ReplayError::Lost { .. } => Loss::End(file.clone()),
                     _ => return false,
                 };
                 losses.contains(&loss)
             }
-            (Damage::Checksum(slot, lsn), Err(RecoveryError::Checksum { slot: found, lsn: at, .. })) => {
-                (slot, lsn) == (found, at)
+            (Damage::Checksum(slot, lsn), Err(Refusal { error, .. })) => {
+                matches!(error, ReplayError::Checksum { slot: found, lsn: at } if (slot, lsn) == (found, at))
             }
-            (Damage::Rewritten(path), Err(RecoveryError::Rewritten { path: found, .. })) => path == found,
+            (Damage::Rewritten(file), Err(Refusal { file: found, error })) => {
+                file == found && matches!(error, ReplayError::Rewritten { .. })
+            }
             (_, Ok(_) | Err(_)) => false,
         }
     }
@@ -97,15 +103,15 @@ impl Damage {
 
 impl Disk {
     pub(super) fn new(cluster: u64) -> Disk {
-        Disk { manifest: Manifest::new(cluster), files: Vec::new() }
+        Disk { cluster, epochs: Epochs::default(), files: Vec::new() }
     }
 
     pub(super) fn last_epoch(&self) -> Epoch {
-        self.manifest.last_epoch()
+        self.epochs.last()
     }
 
     pub(super) fn last_shard_count(&self) -> Option<usize> {
-        self.manifest.last_shard_count()
+        self.epochs.last_shard_count()
     }
 
     /// What recovery does once it has refused nothing: makes the files that are missing,
@@ -121,16 +127,15 @@ impl Disk {
         for name in &names[self.files.len().min(shard_count)..] {
             self.files.push(SimulatedFile {
                 name: name.clone(),
-                path: PathBuf::from(name),
                 rows: Vec::new(),
                 lies: Vec::new(),
                 mark: Mark::EMPTY,
                 synced_mark: Mark::EMPTY,
-                extent: Extent::of(Mark::EMPTY),
+                extent: Extent::new(Mark::EMPTY),
             });
         }
-        self.manifest = self.manifest.clone().with_next_epoch(names);
-        self.manifest.last_epoch()
+        self.epochs.add(names);
+        self.epochs.last()
     }
 
     /// Puts a batch into the file of a shard; as a lie, it may be gone after a power cut.
@@ -199,10 +204,10 @@ impl Disk {
         }
         for file in &self.files {
             if file.last_position() < file.mark.row {
-                losses.push(Loss::End(file.path.clone()));
+                losses.push(Loss::End(file.name.clone()));
             }
             let numbered = (1..).zip(&file.rows).find(|(position, row)| row.position != *position);
-            losses.extend(numbered.map(|(position, _)| Loss::Row(file.path.clone(), position)));
+            losses.extend(numbered.map(|(position, _)| Loss::Row(file.name.clone(), position)));
         }
         if losses.is_empty() { Damage::LostTail } else { Damage::Lost(losses) }
     }
@@ -262,7 +267,7 @@ impl Disk {
             9 => row.columns.quantity ^= 1 << random.within(0, 31),
             10 => row.columns.user ^= 1 << random.within(0, 31),
             11 => row.columns.number ^= 1 << random.within(0, 31),
-            _ => row.columns.body.to_mut().push(' '),
+            _ => row.columns.body.to_mut().push(0),
         }
         Damage::Checksum(row.slot, row.lsn)
     }
@@ -273,47 +278,45 @@ impl Disk {
         let (slot, lsn) = (last.slot, last.lsn);
         let mut rows = self.files.iter().flat_map(|file| &file.rows);
         let before = rows.find(|row| row.slot == slot && row.lsn.next() == lsn);
-        let mut head = SlotHead::empty(self.manifest.cluster);
+        let mut head = SlotHead::empty(self.cluster);
         head.chain = before.map_or(head.chain, |before| before.chain);
-        let SimulatedFile { rows, path, .. } = &mut self.files[file_index];
+        let SimulatedFile { rows, name, .. } = &mut self.files[file_index];
         let last = rows.last_mut().expect("looked at above");
         last.at = Timestamp(last.at.0 + 1);
-        last.chain = head.chain_next(slot, last.epoch, lsn, last.at, &last.columns);
-        Damage::Rewritten(path.clone())
+        last.chain = head.chain_next(&last.stamp(), &last.columns);
+        Damage::Rewritten(name.clone())
     }
 
     /// The recovery of the server, over these files, for so many shards.
-    pub(super) fn replay(
-        &mut self,
-        shard_count: usize,
-        plant: Option<Plant>,
-    ) -> Result<Replayed, RecoveryError> {
+    pub(super) fn replay(&mut self, shard_count: usize, plant: Option<Plant>) -> Result<Replayed, Refusal> {
         for file in &mut self.files {
-            file.extent = Extent::of(file.mark);
-            match file.extent.check_row_count(&file.path, file.last_position()) {
-                Err(RecoveryError::Lost { .. }) if plant == Some(Plant::IgnoreMarks) => {}
-                checked => checked?,
+            file.extent = Extent::new(file.mark);
+            match file.extent.check_row_count(file.last_position()) {
+                Err(ReplayError::Lost { .. }) if plant == Some(Plant::IgnoreMarks) => {}
+                checked => checked.map_err(in_file(&file.name))?,
             }
         }
         let mut records: Vec<(usize, Slot, Lsn, Timestamp, Record)> = Vec::new();
-        let heads = judge_ranges(
-            &self.manifest,
+        let heads = check_ranges(
+            self.cluster,
+            &self.epochs,
             &mut self.files,
             |file| &file.name,
             |mut readings| {
-                for (file, judge) in &mut readings {
-                    let SimulatedFile { path, rows, extent, .. } = &mut **file;
+                for (file, check) in &mut readings {
+                    let SimulatedFile { name, rows, extent, .. } = &mut **file;
                     while let Some(row) = next_row(rows, extent) {
-                        let Some(record) = take(judge, path, extent, row, plant)? else { break };
-                        records.push((judge.file_index, row.slot, row.lsn, row.at, record));
+                        let taken = take(check, extent, row, plant).map_err(in_file(name))?;
+                        let Some(record) = taken else { break };
+                        records.push((check.file_index, row.slot, row.lsn, row.at, record));
                     }
                 }
-                Ok(readings.into_iter().map(|(_, judge)| judge).collect())
+                Ok(readings.into_iter().map(|(_, check)| check).collect())
             },
         )?;
         for file in &self.files {
             if let Some(row) = next_row(&file.rows, &file.extent) {
-                return Err(left_over(&self.manifest, &file.path, row));
+                return Err(in_file(&file.name)(left_over(&self.epochs, row)));
             }
         }
         let mut owners = shard_count;
@@ -352,25 +355,28 @@ fn next_row<'a>(rows: &'a [Row<'static>], extent: &Extent) -> Option<&'a Row<'st
 }
 
 fn take(
-    judge: &mut Judge<'_>,
-    path: &Path,
+    check: &mut RangeCheck<'_>,
     extent: &mut Extent,
     row: &Row<'_>,
     plant: Option<Plant>,
-) -> Result<Option<Record>, RecoveryError> {
-    let taken = judge.take(path, extent, row);
+) -> Result<Option<Record>, ReplayError> {
+    let taken = check.take(extent, row);
     let goes_on = match taken {
-        Err(RecoveryError::Gap { .. } | RecoveryError::Position { .. }) => plant == Some(Plant::IgnoreGaps),
-        Err(RecoveryError::Checksum { .. }) => plant == Some(Plant::IgnoreChecksums),
+        Err(ReplayError::Gap { .. } | ReplayError::Position { .. }) => plant == Some(Plant::IgnoreGaps),
+        Err(ReplayError::Checksum { .. }) => plant == Some(Plant::IgnoreChecksums),
         _ => false,
     };
     if !goes_on {
         return taken;
     }
     let Row { slot, lsn, at, ref columns, chain, .. } = *row;
-    judge.heads[slot.index()] = SlotHead { lsn, chain, at };
+    check.heads[slot.index()] = SlotHead { lsn, chain, at };
     extent.end = mark_of(row);
     Ok(Record::decode(columns).ok())
+}
+
+fn in_file(file: &str) -> impl Fn(ReplayError) -> Refusal + use<'_> {
+    move |error| Refusal { file: file.to_owned(), error }
 }
 
 fn mark_of(row: &Row<'_>) -> Mark {
@@ -382,6 +388,6 @@ fn row(position: u64, entry: &Entry) -> Row<'static> {
     let Columns { kind, event, number, user, quantity, body } = entry.record.encode();
     let body = body.into_owned().into();
     let columns = Columns { kind, event, number, user, quantity, body };
-    let &Entry { slot, epoch, lsn, at, chain, .. } = entry;
-    Row { position, slot, epoch, lsn, at, columns, chain }
+    let &Entry { slot, epoch, lsn, at, previous, continues, chain, .. } = entry;
+    Row { position, slot, epoch, lsn, at, previous, continues, columns, chain }
 }

@@ -6,8 +6,8 @@
 //! from the clock or given by `BOXOFFICE_TEST_SEED`. A seed that fails prints
 //! its steps, and the command that runs it alone.
 //!
-//! Real here: `Driver`, `Shard`, `ShardState`, the clock, the manifest's epochs, and what
-//! recovery says of each row. Simulated: what does the driver's steps (in the
+//! Real here: `Driver`, `Shard`, `ShardState`, the clock, the epochs, and the replay check of
+//! each row. Simulated: what does the driver's steps (in the
 //! server it is tied to the runtime), the mesh, and SQLite's files.
 
 mod asks;
@@ -20,13 +20,12 @@ mod random;
 mod world;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use crate::log::{LogError, LogErrorSource};
+use crate::log::LogError;
 use crate::record::Kind;
 use plant::Plant;
 use random::Random;
@@ -84,8 +83,7 @@ const TO_BE_SEEN: [&str; 43] = [
 
 /// What a log says of itself when it fails; nobody reads it.
 fn failure() -> LogError {
-    let source = LogErrorSource::Io(io::ErrorKind::Other.into());
-    LogError { action: "simulate", path: "log".into(), source }
+    LogError { action: "simulate", place: "log".to_owned(), source: "a failure".into() }
 }
 
 type Seen = BTreeMap<&'static str, u64>;

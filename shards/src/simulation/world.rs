@@ -14,7 +14,7 @@ use crate::clock::{Clock, Now};
 use crate::command::{Ask, Command, Query};
 use crate::driver::{Driver, Gather, LogDone, Notice, Pace, Step};
 use crate::ids::{Slot, Timestamp};
-use crate::log::{AppendError, Upkeep};
+use crate::log::{self, AppendError, Upkeep};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus, Totals};
 use crate::record::Entry;
 use crate::shard::{Batch, Shard};
@@ -351,7 +351,12 @@ impl World {
             let entries = batch.entries.clone();
             self.log_is_done(
                 index,
-                LogDone::Append { batch, result: Ok(()), waited: Duration::ZERO, maintenance_is_due: false },
+                LogDone::Append {
+                    batch,
+                    result: Ok(log::Appended::default()),
+                    waited: Duration::ZERO,
+                    maintenance_is_due: false,
+                },
             )?;
             while let Some(Step::Answer(question, reply)) = self.shards[index].driver.next_release() {
                 self.send(question, reply)?;
@@ -445,7 +450,7 @@ impl World {
         let result = match appended {
             Appended::Durable => {
                 self.shards[index].commits += 1;
-                Ok(())
+                Ok(log::Appended::default())
             }
             Appended::RolledBack => Err(AppendError::RolledBack(failure())),
             Appended::Unknown => {

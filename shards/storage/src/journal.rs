@@ -24,14 +24,14 @@ const MAGIC_BIG_ENDIAN: u32 = 0x377f_0683;
 
 /// What shows that a journal lost commits that were durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Damage {
+pub(crate) enum Damage {
     /// The header is wrong, so that SQLite would take the journal for an empty one.
     Header,
     /// This frame is wrong, counted from 1, and there is more behind it.
     Frame(u64),
 }
 
-pub fn journal_of(log: &Path) -> PathBuf {
+pub(crate) fn journal_of(log: &Path) -> PathBuf {
     let mut name = log.as_os_str().to_owned();
     name.push("-wal");
     PathBuf::from(name)
@@ -42,7 +42,7 @@ pub fn journal_of(log: &Path) -> PathBuf {
 /// # Errors
 ///
 /// When it cannot be read.
-pub fn find_damage(log: &Path) -> io::Result<Option<Damage>> {
+pub(crate) fn find_damage(log: &Path) -> io::Result<Option<Damage>> {
     let file = match File::open(journal_of(log)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         file => file?,

@@ -11,9 +11,8 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use shards::ids::{Epoch, EventId, Lsn, Slot, Timestamp, UserId};
-use shards::log::{FileHeader, LogFile, MarkFile, Synchronous};
-use shards::record::{Columns, SlotHead};
-use shards::recovery::{self, Progress, RecoveryError};
+use shards::record::{Columns, SlotHead, Stamp};
+use storage::{FileHeader, Identity, LogFile, MarkFile, Progress, RecoveryError, Synchronous};
 use support::{Office, assert_same, copy_directory, files_in};
 
 /// Slots 46, 67, 125 and 120, so that two shards have two each.
@@ -25,14 +24,14 @@ const SALES: &str = "reserve 1 for 1 2 | reserve 4 for 1 1 | reserve 2 for 2 3 |
 fn a_first_start_makes_the_directory_and_a_second_finds_it() {
     let parent = tempfile::tempdir().unwrap();
     let directory = parent.path().join("new/data");
-    assert_eq!(recovery::last_shard_count(&directory).unwrap(), None);
+    assert_eq!(storage::last_shard_count(&directory).unwrap(), None);
 
     let mut office = Office::open(&directory, 2);
     assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
     let names: Vec<String> = files_in(&directory).into_keys().collect();
     let marks_and_logs = ["shard-00.mark", "shard-00.sqlite", "shard-01.mark", "shard-01.sqlite"];
     assert_eq!(names, [&["lock", "manifest.json"], &marks_and_logs[..]].concat());
-    assert_eq!(recovery::last_shard_count(&directory).unwrap(), Some(2));
+    assert_eq!(storage::last_shard_count(&directory).unwrap(), Some(2));
     let recovered = &office.recovered;
     assert_eq!((recovered.epoch, recovered.record_count), (Epoch(1), 0));
     assert_eq!((recovered.highest_event, recovered.highest_user), (EventId(0), UserId(0)));
@@ -46,7 +45,7 @@ fn a_first_start_makes_the_directory_and_a_second_finds_it() {
     drop(office);
 
     let progress = Progress::default();
-    let recovered = recovery::open(&directory, 2, &progress).unwrap();
+    let recovered = storage::open(&directory, 2, &progress).unwrap();
     assert_eq!((recovered.cluster, recovered.epoch), (cluster, Epoch(2)));
     assert_eq!((recovered.highest_event, recovered.highest_user), (EventId(4), UserId(8)));
     assert_eq!(recovered.record_count, 13);
@@ -193,7 +192,7 @@ const REFUSALS: &[Refusal] = &[
         "a file is emptied",
         |directory| write(directory, "shard-01.sqlite", b""),
         "NotALog",
-        "shard-01.sqlite: not a log file of this version",
+        "shard-01.sqlite: not a log file",
     ),
     (
         "a file is a text",
@@ -208,19 +207,25 @@ const REFUSALS: &[Refusal] = &[
             sql(directory, "shard-01.sqlite", "CREATE TABLE diary (entry TEXT)");
         },
         "NotALog",
-        "shard-01.sqlite: not a log file of this version",
+        "shard-01.sqlite: not a log file",
     ),
     (
         "a file is of a later format",
-        |directory| sql(directory, "shard-00.sqlite", "PRAGMA user_version = 2"),
-        "NotALog",
-        "shard-00.sqlite: not a log file of this version",
+        |directory| sql(directory, "shard-00.sqlite", "PRAGMA user_version = 4"),
+        "NewFormat",
+        "shard-00.sqlite: format 4, written by a newer boxoffice: start that one; restore or move nothing",
+    ),
+    (
+        "a file is of an earlier format",
+        |directory| sql(directory, "shard-00.sqlite", "PRAGMA user_version = 1"),
+        "OldFormat",
+        "shard-00.sqlite: format 1 of a boxoffice before the first release, which no later version reads",
     ),
     (
         "a file has lost its header",
         |directory| sql(directory, "shard-00.sqlite", "DELETE FROM header"),
         "NotALog",
-        "shard-00.sqlite: not a log file of this version",
+        "shard-00.sqlite: not a log file",
     ),
     (
         "a page is overwritten",
@@ -236,7 +241,7 @@ const REFUSALS: &[Refusal] = &[
     (
         "a row is deleted",
         |directory| sql(directory, "shard-00.sqlite", "DELETE FROM record WHERE slot = 46 AND lsn = 3"),
-        "Position",
+        "Replay",
         "shard-00.sqlite: row 6 (slot 120, lsn 3) where row 5 is due: records are missing",
     ),
     (
@@ -245,7 +250,7 @@ const REFUSALS: &[Refusal] = &[
             sql(directory, "shard-00.sqlite", "DELETE FROM record WHERE slot = 46 AND lsn = 3");
             close_gap(directory, "shard-00.sqlite");
         },
-        "Gap",
+        "Replay",
         "shard-00.sqlite: slot 46 goes on with lsn 4 where 3 is due: records are missing",
     ),
     (
@@ -254,13 +259,13 @@ const REFUSALS: &[Refusal] = &[
             sql(directory, "shard-01.sqlite", "DELETE FROM record WHERE slot = 125 AND lsn = 1");
             close_gap(directory, "shard-01.sqlite");
         },
-        "Gap",
+        "Replay",
         "shard-01.sqlite: slot 125 goes on with lsn 2 where 1 is due: records are missing",
     ),
     (
         "the last rows are deleted",
         |directory| sql(directory, "shard-00.sqlite", "DELETE FROM record WHERE position > 3"),
-        "Lost",
+        "Replay",
         "shard-00.sqlite: ends at row 3, but row ",
     ),
     (
@@ -274,7 +279,7 @@ const REFUSALS: &[Refusal] = &[
             }
             fs::copy(other.path().join("shard-00.mark"), directory.join("shard-00.mark")).unwrap();
         },
-        "Rewritten",
+        "Replay",
         "is not the one that was committed (slot 46, lsn 8)",
     ),
     // Marks.
@@ -311,7 +316,7 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             sql(directory, "shard-01.sqlite", &copy_row("WHERE slot = 46 AND lsn = 7"));
         },
-        "Gap",
+        "Replay",
         "shard-01.sqlite: slot 46 goes on with lsn 7 where 8 is due: records are missing",
     ),
     (
@@ -319,7 +324,7 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             sql(directory, "shard-00.sqlite", "UPDATE record SET slot = 122 WHERE slot = 46 AND lsn = 3")
         },
-        "Gap",
+        "Replay",
         "shard-00.sqlite: slot 122 goes on with lsn 3 where 1 is due: records are missing",
     ),
     (
@@ -327,7 +332,7 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             sql(directory, "shard-00.sqlite", "UPDATE record SET slot = 44 WHERE slot = 46 AND lsn = 1")
         },
-        "Checksum",
+        "Replay",
         "shard-00.sqlite: wrong checksum at slot 44, lsn 1",
     ),
     (
@@ -335,7 +340,7 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             sql(directory, "shard-00.sqlite", "UPDATE record SET slot = 67 WHERE slot = 46 AND lsn = 3")
         },
-        "WrongFile",
+        "Replay",
         "shard-00.sqlite: slot 67 is not written to this file in epoch 1",
     ),
     (
@@ -343,7 +348,7 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             sql(directory, "shard-00.sqlite", "UPDATE record SET epoch = 4 WHERE slot = 120 AND lsn = 7")
         },
-        "UnknownEpoch",
+        "Replay",
         "shard-00.sqlite: has records of epoch 4, which the manifest does not know",
     ),
     (
@@ -351,20 +356,21 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             sql(directory, "shard-00.sqlite", "UPDATE record SET epoch = 0 WHERE slot = 46 AND lsn = 1")
         },
-        "UnknownEpoch",
+        "Replay",
         "shard-00.sqlite: has records of epoch 0, which the manifest does not know",
     ),
     (
         "a row of an earlier epoch behind those of a later one",
         |directory| forge(directory, "shard-00.sqlite", 120, 6, "epoch = 1"),
-        "OldEpoch",
+        "Replay",
         "shard-00.sqlite: slot 120, lsn 6 is of epoch 1, and comes after records of a later one",
     ),
     (
         "a kind that this version does not know",
-        |directory| forge(directory, "shard-01.sqlite", 46, 7, "kind = 99"),
-        "Decode",
-        "shard-01.sqlite: slot 46, lsn 7: record kind 99 is not known to this version",
+        |directory| forge(directory, "shard-01.sqlite", 46, 7, "kind = 63"),
+        "Replay",
+        "shard-01.sqlite: slot 46, lsn 7: record kind 63 is not known to this version. It was written by a newer \
+         boxoffice: start that one; restore or move nothing",
     ),
     (
         "a kind that no version can have",
@@ -376,9 +382,24 @@ const REFUSALS: &[Refusal] = &[
     ),
     (
         "a body that is not this kind's",
-        |directory| forge(directory, "shard-00.sqlite", 46, 1, "body = '{\"title\":\"x\"}'"),
-        "Decode",
-        "shard-00.sqlite: slot 46, lsn 1: body of a event_created record: unknown field `title`",
+        |directory| forge(directory, "shard-00.sqlite", 46, 1, "body = x'a1016161'"),
+        "Replay",
+        "shard-00.sqlite: slot 46, lsn 1: body of a event_created record: no name",
+    ),
+    (
+        "a body with a member that this version does not know",
+        |directory| forge(directory, "shard-00.sqlite", 46, 1, "body = x'a20561611861f6'"),
+        "Replay",
+        "shard-00.sqlite: slot 46, lsn 1: a event_created record has members that are not known to this version. It \
+         was written by a newer boxoffice: start that one; restore or move nothing",
+    ),
+    (
+        "a record that follows one which is not there",
+        |directory| {
+            sql(directory, "shard-00.sqlite", "UPDATE record SET distance = 3 WHERE slot = 46 AND lsn = 3")
+        },
+        "Log",
+        "read shard-00.sqlite: Integer 3 out of range",
     ),
     // The manifest.
     (
@@ -409,11 +430,11 @@ const REFUSALS: &[Refusal] = &[
         |directory| {
             fs::remove_file(directory.join("manifest.json")).unwrap();
             for name in ["shard-00.sqlite", "shard-01.sqlite", "shard-02.sqlite"] {
-                sql(directory, name, "PRAGMA user_version = 2");
+                sql(directory, name, "PRAGMA user_version = 4");
             }
         },
-        "NotALog",
-        "shard-00.sqlite: not a log file of this version",
+        "NewFormat",
+        "shard-00.sqlite: format 4, written by a newer boxoffice",
     ),
     (
         "an old manifest",
@@ -430,7 +451,7 @@ const REFUSALS: &[Refusal] = &[
                 manifest["epochs"][0]["files"].as_array_mut().unwrap().reverse();
             });
         },
-        "WrongFile",
+        "Replay",
         "is not written to this file in epoch 1",
     ),
     (
@@ -450,9 +471,26 @@ const REFUSALS: &[Refusal] = &[
     ),
     (
         "a manifest of a later format",
-        |directory| edit_manifest(directory, |manifest| manifest["format"] = 3.into()),
-        "Manifest",
-        "its format is 3, this version knows 2",
+        |directory| {
+            edit_manifest(directory, |manifest| {
+                manifest["format"] = 4.into();
+                manifest["region"] = "eu".into();
+            });
+        },
+        "NewFormat",
+        "manifest.json: format 4, written by a newer boxoffice: start that one; restore or move nothing",
+    ),
+    (
+        "a manifest of the first format",
+        |directory| edit_manifest(directory, |manifest| manifest["format"] = 1.into()),
+        "OldFormat",
+        "manifest.json: format 1 of a boxoffice before the first release, which no later version reads",
+    ),
+    (
+        "a manifest of the second format",
+        |directory| edit_manifest(directory, |manifest| manifest["format"] = 2.into()),
+        "OldFormat",
+        "manifest.json: format 2 of a boxoffice before the first release, which no later version reads",
     ),
     (
         "a manifest with a field of a later version",
@@ -529,16 +567,16 @@ fn what_is_not_as_it_was_left_is_refused_and_left_as_it_is() {
 fn no_column_can_be_changed() {
     let old = tempfile::tempdir().unwrap();
     old_directory(old.path());
-    let columns = ["at", "event", "number", "user", "quantity", "chain"]
+    let columns = ["at", "event", "number", "user", "quantity", "distance", "chain"]
         .map(|column| format!("{column} = {column} + 1"));
-    let others = ["kind = 6", "epoch = 2", "body = 'x'"].map(str::to_owned);
+    let others = ["kind = 2", "kind = kind | 64", "epoch = 2", "body = x'a0'"].map(str::to_owned);
     for change in columns.into_iter().chain(others) {
         let spoil = |directory: &Path| {
             let update = format!("UPDATE record SET {change} WHERE slot = 46 AND lsn = 3");
             sql(directory, "shard-00.sqlite", &update);
         };
         let text = "shard-00.sqlite: wrong checksum at slot 46, lsn 3";
-        check_refusal(old.path(), &change, &spoil, "Checksum", text);
+        check_refusal(old.path(), &change, &spoil, "Replay", text);
     }
 }
 
@@ -825,13 +863,14 @@ fn close_gap(directory: &Path, name: &str) {
 
 /// Puts a row in once more, at the end.
 fn copy_row(which: &str) -> String {
-    let columns = "slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain";
+    let columns = "slot, epoch, lsn, at, kind, event, number, user, quantity, distance, body, chain";
     format!("INSERT INTO record ({columns}) SELECT {columns} FROM record {which}")
 }
 
 fn cluster(directory: &Path) -> u64 {
     let log = LogFile::open(&directory.join("shard-00.sqlite"), Synchronous::Full).unwrap();
-    log.header().unwrap().unwrap().cluster
+    let Identity::Log(header) = log.identity().unwrap() else { panic!("not a log") };
+    header.cluster
 }
 
 fn edit_manifest(directory: &Path, edit: fn(&mut serde_json::Value)) {
@@ -862,19 +901,29 @@ fn forge(directory: &Path, name: &str, slot: u8, lsn: u64, change: &str) {
         head.chain = chain.map_or(head.chain, i64::cast_unsigned);
     }
     let connection = Connection::open(directory.join(name)).unwrap();
-    let query = "SELECT kind, event, number, user, quantity, coalesce(body, ''), epoch, at FROM record
+    let query =
+        "SELECT kind, event, number, user, quantity, coalesce(body, x''), epoch, at, distance FROM record
                  WHERE slot = ?1 AND lsn = ?2";
     let chain = connection.query_row(query, (slot, lsn as i64), |row| {
         let columns = Columns {
-            kind: row.get(0)?,
+            kind: row.get::<_, u8>(0)? & !64,
             event: row.get(1)?,
             number: row.get(2)?,
             user: row.get(3)?,
             quantity: row.get(4)?,
-            body: row.get::<_, String>(5)?.into(),
+            body: row.get::<_, Vec<u8>>(5)?.into(),
         };
         let (epoch, at) = (row.get::<_, i64>(6)?.cast_unsigned(), row.get::<_, i64>(7)?.cast_unsigned());
-        Ok(head.chain_next(Slot(slot), Epoch(epoch), Lsn(lsn), Timestamp(at), &columns))
+        let distance = row.get::<_, i64>(8)?.cast_unsigned();
+        let stamp = Stamp {
+            slot: Slot(slot),
+            epoch: Epoch(epoch),
+            lsn: Lsn(lsn),
+            at: Timestamp(at),
+            previous: Lsn(if distance == 0 { 0 } else { lsn - distance }),
+            continues: row.get::<_, u8>(0)? & 64 != 0,
+        };
+        Ok(head.chain_next(&stamp, &columns))
     });
     let update = "UPDATE record SET chain = ?1 WHERE slot = ?2 AND lsn = ?3";
     connection.execute(update, (chain.unwrap().cast_signed(), slot, lsn as i64)).unwrap();

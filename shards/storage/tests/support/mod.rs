@@ -8,11 +8,12 @@ use std::path::Path;
 use shards::clock::Now;
 use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, CreateUser, EditEvent, EventName, Query};
 use shards::ids::{EventId, Quantity, Quota, Role, Timestamp, UserId, Username};
-use shards::log::{Log, SqliteLog};
+use shards::log::Log;
 use shards::outcome::{Outcome, Reply, Totals};
-use shards::recovery::{self, Progress, Recovered, RecoveryError};
+use shards::record::Entry;
 use shards::shard::{Release, Shard};
 use shards::slots::shard_of_slot;
+use storage::{Progress, Recovered, RecoveryError, SqliteLog};
 
 /// Ids that scripts use and snapshots look at.
 const EVENT_IDS: u32 = 100;
@@ -27,6 +28,8 @@ const FIRST_MS: u64 = 1_700_000_000_045;
 pub(crate) struct Office {
     pub(crate) recovered: Recovered,
     pub(crate) shards: Vec<(Shard<()>, SqliteLog)>,
+    /// Everything that was committed since it was opened.
+    pub(crate) committed: Vec<Entry>,
     now: Timestamp,
 }
 
@@ -35,13 +38,13 @@ pub(crate) type Snapshot = BTreeMap<String, String>;
 
 impl Office {
     pub(crate) fn try_open(directory: &Path, shard_count: usize) -> Result<Office, RecoveryError> {
-        let mut recovered = recovery::open(directory, shard_count, &Progress::default())?;
+        let mut recovered = storage::open(directory, shard_count, &Progress::default())?;
         assert_eq!(recovered.shards.len(), shard_count);
         let shards = std::mem::take(&mut recovered.shards).into_iter();
         let shards = shards.map(|(state, log)| (Shard::new(state, &recovered.heads, recovered.epoch), log));
         let shards = shards.collect();
         let now = Timestamp(FIRST_MS + recovered.epoch.0 * 1000);
-        Ok(Office { recovered, shards, now })
+        Ok(Office { recovered, shards, committed: Vec::new(), now })
     }
 
     pub(crate) fn open(directory: &Path, shard_count: usize) -> Office {
@@ -72,6 +75,7 @@ impl Office {
         for (shard, log) in &mut self.shards {
             if let Some(batch) = shard.begin_commit() {
                 log.append(&batch.entries).unwrap();
+                self.committed.extend(batch.entries.iter().cloned());
                 shard.finish_commit(batch);
                 while let Some(release) = shard.next_release() {
                     assert!(matches!(release, Release::Answer((), Ok(_))), "{release:?}");

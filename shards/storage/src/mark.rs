@@ -12,33 +12,19 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use shards::ids::{Lsn, Slot};
+use shards::record::Entry;
+use shards::replay::Mark;
 use twox_hash::XxHash3_64;
-
-use crate::ids::{Lsn, Slot};
-use crate::record::Entry;
 
 /// What all of it fits in, so that it is always overwritten in place: one sector, which a
 /// disk writes whole.
 const FILE_BYTES: usize = 256;
 
-/// The last record that a log file is known to have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// Its row, from 1; 0 when there is none.
-    pub row: u64,
-    pub slot: Slot,
-    pub lsn: Lsn,
-    pub chain: u64,
-}
-
-impl Mark {
-    pub const EMPTY: Mark = Mark { row: 0, slot: Slot(0), lsn: Lsn(0), chain: 0 };
-
-    /// After a batch was appended.
-    pub(super) fn advanced(self, batch: &[Entry]) -> Mark {
-        let row = self.row + batch.len() as u64;
-        batch.last().map_or(self, |last| Mark { row, slot: last.slot, lsn: last.lsn, chain: last.chain })
-    }
+/// The mark after a batch was appended.
+pub(crate) fn advanced(mark: Mark, batch: &[Entry]) -> Mark {
+    let row = mark.row + batch.len() as u64;
+    batch.last().map_or(mark, |last| Mark { row, slot: last.slot, lsn: last.lsn, chain: last.chain })
 }
 
 /// The file's content: one line of JSON, padded with spaces.

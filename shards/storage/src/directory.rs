@@ -1,0 +1,108 @@
+//! A data directory: its lock, its durability, and what a crash leaves beside its files.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::Path;
+
+use crate::error::{RecoveryError, io_error};
+use crate::file::{Identity, LogFile, Synchronous};
+use crate::journal::journal_of;
+use crate::mark::MarkFile;
+use crate::named_file::check_journal;
+
+/// An exclusive lock on a data directory; the kernel gives it back when the process ends.
+#[derive(Debug)]
+pub struct DirectoryLock(#[expect(dead_code, reason = "held for its lock")] File);
+
+/// Makes the directory, for its owner's eyes only, and locks it.
+///
+/// # Errors
+///
+/// When it cannot be made or written, or another process has it.
+pub(crate) fn lock_directory(directory: &Path) -> Result<DirectoryLock, RecoveryError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made: Vec<&Path> = directory
+        .ancestors()
+        .take_while(|level| !level.as_os_str().is_empty() && !level.exists())
+        .chain([directory])
+        .collect();
+    let create = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    create.map_err(io_error("create data directory", directory))?;
+    for level in made {
+        sync_parent(level)?;
+    }
+    let path = directory.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(io_error("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(DirectoryLock(file)),
+        Err(TryLockError::WouldBlock) => Err(RecoveryError::Locked { path: directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+    }
+}
+
+/// Log files that no manifest names are what a crash before the manifest was
+/// written leaves: debris, if they are empty. Refuses those that are not.
+pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<String>, RecoveryError> {
+    let mut debris = Vec::new();
+    for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
+        let entry = entry.map_err(io_error("list", directory))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let is_log = name.starts_with("shard-") && name.ends_with(".sqlite");
+        if is_log && !names.contains(&name) {
+            debris.push(name);
+        }
+    }
+    debris.sort();
+    for name in &debris {
+        let path = directory.join(name);
+        let log = LogFile::open(&path, Synchronous::Full)?;
+        match log.identity()? {
+            Identity::Log(_) if log.row_count()? > 0 => return Err(RecoveryError::Unnamed { path }),
+            Identity::Log(header) => {
+                // Half a mark is what a crash leaves; a whole one says what a damaged journal does not.
+                let mark = MarkFile::open(&path, header.cluster);
+                if matches!(mark, Ok(Some((_, mark))) if mark.row > 0) {
+                    return Err(RecoveryError::Unnamed { path });
+                }
+            }
+            Identity::OtherFormat(format) => return Err(RecoveryError::of_format(path, format.into())),
+            Identity::NotALog if !log.is_blank()? => return Err(RecoveryError::NotALog { path }),
+            Identity::NotALog => {}
+        }
+        check_journal(&path, 0)?;
+    }
+    Ok(debris)
+}
+
+/// So that the next files of these names start clean.
+pub(crate) fn remove_debris(directory: &Path, names: &[String]) -> Result<(), RecoveryError> {
+    for name in names {
+        let log = directory.join(name);
+        let shared_memory = directory.join(format!("{name}-shm"));
+        for path in [MarkFile::path_for(&log), journal_of(&log), shared_memory, log] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("remove", &path)(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), RecoveryError> {
+    let sync = File::open(directory).and_then(|directory| directory.sync_all());
+    sync.map_err(io_error("sync", directory))
+}
+
+/// Else a power cut soon after the first start could take the whole directory.
+fn sync_parent(directory: &Path) -> Result<(), RecoveryError> {
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match sync_directory(parent.unwrap_or(Path::new("."))) {
+        // A directory made for us in one that we may not read was made durable by its maker.
+        Err(RecoveryError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
+}
