@@ -270,6 +270,14 @@ mod tests {
         assert_eq!(ids, wanted);
         wanted.dedup();
         assert_eq!(ids.len(), wanted.len(), "two endpoints have one id");
+        let successes = ENDPOINTS.iter().flat_map(|endpoint| endpoint.successes);
+        for (linked, ..) in successes.flat_map(|success| success.links) {
+            assert!(
+                wanted.contains(&linked.id),
+                "{} is linked to, and is no endpoint of the list",
+                linked.id
+            );
+        }
 
         let mut found = Vec::new();
         references(&document, &mut found);
