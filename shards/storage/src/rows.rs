@@ -19,7 +19,7 @@ pub(crate) const SELECT_OF_SLOT: &str = "SELECT position, slot, epoch, lsn, at, 
      AND lsn BETWEEN :lsn_first AND :lsn_last ORDER BY position LIMIT :limit";
 
 /// What the column `kind` holds beside a record's kind, in one integer, since each column of its own
-/// costs a commit 3 % and a recovery 5 %:
+/// costs a commit 4 % and a recovery 5 %:
 /// `128 * (distance - 1) + 64 * continues + kind`, where the distance is how many records of the slot ago
 /// the event had one, 0 for never. SQLite stores 0 and 1 without a byte, -128 to 127 in one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
