@@ -235,3 +235,22 @@ fn a_server_starts_with_many_more_shards_than_cpus() {
         assert!(status.success(), "{log}");
     }
 }
+
+/// Restoring a backup, or starting empty, would lose what the newer version wrote.
+#[test]
+fn a_directory_of_a_newer_version_is_refused_without_the_advice_to_restore() {
+    let data = tempdir().unwrap();
+    Server::start(data.path(), &["--shards", "1"]).kill();
+    let manifest = data.path().join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    for (format, said, not_said) in [
+        ("4", "written by a newer boxoffice: start that one; restore or move nothing", "backup"),
+        ("2", "move the whole directory away to start empty", "backup"),
+    ] {
+        fs::write(&manifest, text.replace("\"format\": 3", &format!("\"format\": {format}"))).unwrap();
+        let stderr = refusal(data.path(), None);
+        assert!(stderr.contains(said) && !stderr.contains(not_said), "{stderr}");
+    }
+    fs::write(&manifest, text).unwrap();
+    Server::start(data.path(), &["--shards", "1"]).kill();
+}

@@ -168,10 +168,9 @@ impl<A> Shard<A> {
         let Ownership { epoch, head } = self.owned[slot.index()].as_mut().expect("decided for an owned slot");
         // Never 0, whatever the clock says: state has that for "not yet". Time never goes back in a slot.
         let (lsn, at) = (head.lsn.next(), now.max(head.at).max(Timestamp(1)));
-        let state = self.state.slot(slot).expect("decided for an owned slot");
-        let previous = record.event().map_or_else(Default::default, |event| state.last_record(event));
-        self.undos.push(UndoEntry { head: *head, undo: state.undo_of(&record) });
-        self.state.apply(slot, at, lsn, &record);
+        let undo = self.state.slot(slot).expect("decided for an owned slot").undo_of(&record);
+        self.undos.push(UndoEntry { head: *head, undo });
+        let previous = self.state.apply(slot, at, lsn, &record);
         let stamp = Stamp { slot, epoch: *epoch, lsn, at, previous, continues };
         let chain = head.chain_next(&stamp, &record.encode());
         *head = SlotHead { lsn, chain, at };

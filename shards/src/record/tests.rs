@@ -165,3 +165,45 @@ fn the_chain_sees_every_column() {
     }
     assert_ne!(SlotHead::empty(2).chain_next(&stamp, &columns), right);
 }
+
+/// The table of members in `docs/decisions/record-form.md`: their bytes in a body, with the values that it names.
+#[test]
+fn members_cost_what_the_document_says() {
+    fn price(number: u8, value: impl minicbor::Encode<()>) -> usize {
+        minicbor::to_vec(number).unwrap().len() + minicbor::to_vec(value).unwrap().len()
+    }
+    let bytes = |length: usize| minicbor::bytes::ByteVec::from(vec![7; length]);
+    let text = |length: usize| "x".repeat(length);
+    let metadata: std::collections::BTreeMap<String, String> =
+        (0..16).map(|index| (format!("key-{index:02}"), text(57))).collect();
+    const AT_MS: u64 = 1_800_000_000_000;
+    let members = [
+        (0, "by", price(0, 1_000_000), 6),
+        (1, "username", price(1, text(12)), 14),
+        (2, "password_hash", price(2, text(97)), 100),
+        (3, "role", price(3, 2), 2),
+        (4, "token_version", price(4, u64::MAX), 10),
+        (5, "name", price(5, text(23)), 25),
+        (6, "deadline", price(6, 600_000), 6),
+        (7, "key_hash", price(7, bytes(16)), 18),
+        (8, "fingerprint", price(8, bytes(8)), 10),
+        (9, "first_answer", price(9, 400), 4),
+        (10, "api_key", price(10, 70_000), 6),
+        (11, "customer_ref", price(11, text(128)), 131),
+        (12, "origin", price(12, 1), 2),
+        (13, "order", price(13, (1_000_000, 12)), 8),
+        (14, "reference", price(14, text(64)), 67),
+        (15, "metadata", price(15, metadata), 1058),
+        (16, "venue", price(16, text(23)), 25),
+        (17, "sales_start", price(17, AT_MS), 10),
+        (18, "sales_end", price(18, AT_MS), 10),
+        (19, "max_per_reservation", price(19, 10), 2),
+        (20, "max_per_customer", price(20, 10), 2),
+        (21, "starts_at", price(21, (AT_MS, "Europe/Amsterdam")), 28),
+        (24, "description", price(24, text(255)), 259),
+    ];
+    for (number, name, found, stated) in members {
+        println!("{number:2} {name:20} {found}");
+        assert_eq!(found, stated, "{name}");
+    }
+}

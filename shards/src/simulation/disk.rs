@@ -6,10 +6,10 @@ use std::ops::RangeInclusive;
 use super::plant::Plant;
 use super::random::Random;
 use crate::ids::{Epoch, Lsn, Slot, Timestamp};
-use crate::record::{Columns, Entry, Record, SlotHead};
+use crate::record::{Columns, Entry, Record, SlotHead, Stamp};
 use crate::replay::{Epochs, Extent, Mark, RangeCheck, ReplayError, Row, check_ranges, left_over};
 use crate::shard::SlotHeads;
-use crate::slots::shard_of_slot;
+use crate::slots::{Owners, shard_of_slot};
 use crate::state::ShardState;
 
 /// A data directory.
@@ -296,7 +296,7 @@ impl Disk {
                 checked => checked.map_err(in_file(&file.name))?,
             }
         }
-        let mut records: Vec<(usize, Slot, Lsn, Timestamp, Record)> = Vec::new();
+        let mut records: Vec<Recovered> = Vec::new();
         let heads = check_ranges(
             self.cluster,
             &self.epochs,
@@ -308,7 +308,7 @@ impl Disk {
                     while let Some(row) = next_row(rows, extent) {
                         let taken = take(check, extent, row, plant).map_err(in_file(name))?;
                         let Some(record) = taken else { break };
-                        records.push((check.file_index, row.slot, row.lsn, row.at, record));
+                        records.push(Recovered { file_index: check.file_index, stamp: row.stamp(), record });
                     }
                 }
                 Ok(readings.into_iter().map(|(_, check)| check).collect())
@@ -321,26 +321,33 @@ impl Disk {
         }
         let mut owners = shard_count;
         match plant {
-            Some(Plant::ReplayByFile) => records.sort_by_key(|&(file_index, ..)| file_index),
+            Some(Plant::ReplayByFile) => records.sort_by_key(|row| row.file_index),
             Some(Plant::ForgetCancels) => {
-                records.retain(|(.., record)| !matches!(record, Record::Cancelled { .. }));
+                records.retain(|row| !matches!(row.record, Record::Cancelled { .. }));
             }
             Some(Plant::RouteByOldCount) => {
                 owners = self.last_shard_count().unwrap_or(owners).min(owners);
             }
             _ => {}
         }
-        let slots_of = |shard: usize| {
-            let all = (0..=u8::MAX).map(Slot);
-            all.filter(|&slot| shard_of_slot(slot, shard_count) == shard).collect()
-        };
-        let mut states: Vec<_> = (0..shard_count).map(|shard| ShardState::owning(slots_of(shard))).collect();
-        for (_, slot, lsn, at, record) in &records {
-            states[shard_of_slot(*slot, owners)].apply(*slot, *at, *lsn, record);
+        let table = Owners::by_modulo(shard_count);
+        let owning = |shard| ShardState::owning(table.slots_of(shard));
+        let mut states: Vec<_> = (0..shard_count).map(owning).collect();
+        for Recovered { stamp, record, .. } in &records {
+            let state = &mut states[shard_of_slot(stamp.slot, owners)];
+            let previous = state.apply(stamp.slot, stamp.at, stamp.lsn, record);
+            assert!(plant.is_some() || previous == stamp.previous, "{stamp:?} follows lsn {previous}");
         }
         let ends = self.files.iter().map(|file| file.extent.end).collect();
         Ok(Replayed { states, heads, ends })
     }
+}
+
+/// A record that recovery takes, and where from.
+struct Recovered {
+    file_index: usize,
+    stamp: Stamp,
+    record: Record,
 }
 
 impl SimulatedFile {

@@ -10,13 +10,13 @@
 //! each row. Simulated: what does the driver's steps (in the
 //! server it is tied to the runtime), the mesh, and SQLite's files.
 
-mod asks;
-mod book;
 mod disk;
+mod oracle;
 mod plant;
 #[path = "../../../tests/support/random.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod random;
+mod workload;
 mod world;
 
 use std::collections::BTreeMap;

@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use super::asks::{Ids, random_ask};
-use super::book::{Book, Known, Violation, kind_of};
 use super::disk::{Damage, Disk, Replayed};
 use super::failure;
+use super::oracle::{Known, Oracle, Violation, kind_of};
 use super::plant::Plant;
 use super::random::Random;
+use super::workload::{Ids, random_ask};
 use crate::clock::{Clock, Now};
 use crate::command::{Ask, Command, Query};
 use crate::driver::{Driver, Gather, LogDone, Notice, Pace, Step};
@@ -47,7 +47,7 @@ pub(super) struct World {
     wire: Vec<Message>,
     questions: Vec<Question>,
     ids: Ids,
-    book: Book,
+    oracle: Oracle,
     /// What a killed process was writing, for [`Plant::OldEpochWrites`].
     late: Vec<(usize, Vec<Entry>)>,
     /// How often what happened, by name.
@@ -145,7 +145,7 @@ impl World {
             wire: Vec::new(),
             questions: Vec::new(),
             ids: Ids::default(),
-            book: Book::default(),
+            oracle: Oracle::default(),
             late: Vec::new(),
             seen: BTreeMap::new(),
             steps: with_steps.then(Vec::new),
@@ -221,7 +221,7 @@ impl World {
         };
         let question = self.questions.len();
         self.note(|| format!("question {question} to shard {shard_index}: {ask:?}"));
-        self.book.asked(&ask);
+        self.oracle.asked(&ask);
         let life = self.disk.last_epoch().0;
         self.questions.push(Question { ask, shard_index, asked: self.now, life, answer: None });
         self.wire.push(Message::Request(question));
@@ -243,7 +243,7 @@ impl World {
                 if self.questions[question].life != self.disk.last_epoch().0 {
                     self.count("answers of a killed process");
                 }
-                self.book.arrived(self.now, known);
+                self.oracle.arrived(self.now, known);
                 self.questions[question].answer = Some(reply);
             }
         }
@@ -337,7 +337,7 @@ impl World {
         let Question { ref ask, asked, shard_index, .. } = self.questions[question];
         let shard_count = self.shards.len();
         let owns = |slot| shard_of_slot(slot, shard_count) == shard_index;
-        let known = self.book.check(asked, ask, &reply, owns)?;
+        let known = self.oracle.check(asked, ask, &reply, owns)?;
         self.wire.push(Message::Reply { question, reply, known });
         Ok(())
     }
@@ -491,7 +491,7 @@ impl World {
         self.disk.append(index, entries, lie);
         for entry in entries {
             self.count(kind_of(&entry.record).name());
-            self.book.is_on_disk(entry)?;
+            self.oracle.is_on_disk(entry)?;
         }
         let rows = self.disk.row_count(index);
         self.note(|| {
@@ -615,7 +615,7 @@ impl World {
         Ok(Then::Goes)
     }
 
-    /// Shards that have nothing under way, against the book.
+    /// Shards that have nothing under way, against the oracle.
     fn check_shards(&self) -> Result<(), Violation> {
         let mut sum = Totals::default();
         for index in 0..self.shards.len() {
@@ -628,7 +628,7 @@ impl World {
             sum.quota += part.quota;
             sum.reserved += part.reserved;
         }
-        self.book.check_all(|slot, query| self.query(self.owner(slot), query), sum)
+        self.oracle.check_all(|slot, query| self.query(self.owner(slot), query), sum)
     }
 
     fn query(&self, index: usize, query: &Query) -> Reply {
@@ -681,7 +681,7 @@ impl World {
         self.compare_with_disk(None)
     }
 
-    /// What any client was told, against the shards, without the book's help.
+    /// What any client was told, against the shards, without the oracle's help.
     fn check_acknowledged(&self) -> Result<(), Violation> {
         for question in &self.questions {
             let (Ask::Command(command), Some(Ok(outcome))) = (&question.ask, &question.answer) else {
@@ -693,7 +693,7 @@ impl World {
                 _ => continue,
             };
             let (reservation, view) = query;
-            let query = Query::Reservation { reservation, actor: super::asks::ADMIN };
+            let query = Query::Reservation { reservation, actor: super::workload::ADMIN };
             let shard = self.owner(slot_of_event(reservation.event));
             let reply = self.query(shard, &query);
             let is_right = match (&reply, view) {

@@ -69,10 +69,6 @@ impl Event {
         self.edition.quota - self.reserved
     }
 
-    pub(super) fn last_record(&self) -> Lsn {
-        self.last_record
-    }
-
     pub(super) fn is_deleted(&self) -> bool {
         self.deleted_at.is_some()
     }
@@ -136,12 +132,19 @@ impl SlotState {
         Ok(event)
     }
 
-    /// Changes an event that a record speaks of. The only way to, so that the totals keep up.
-    pub(super) fn change_event(&mut self, id: EventId, change: impl FnOnce(&mut Event)) {
+    /// Changes an event by a record of it, or by the undoing of one: the only way to, so that the totals
+    /// and the event's last record are kept up. Returns the last record before.
+    pub(super) fn change_event(
+        &mut self,
+        id: EventId,
+        last_record: Lsn,
+        change: impl FnOnce(&mut Event),
+    ) -> Lsn {
         let event = self.events.get_mut(&id).expect("a record of an event follows that event's creation");
         self.totals.subtract(event);
         change(event);
         self.totals.add(event);
+        std::mem::replace(&mut event.last_record, last_record)
     }
 
     pub(super) fn decide_create_event(&self, create: CreateEvent) -> Result<Decision, Rejection> {
@@ -153,14 +156,14 @@ impl SlotState {
         Ok(Decision::change(Record::EventCreated(Box::new(created)), Shown::Event(id)))
     }
 
-    pub(super) fn apply_event_created(&mut self, at: Timestamp, created: &EventCreated) {
+    pub(super) fn apply_event_created(&mut self, at: Timestamp, lsn: Lsn, created: &EventCreated) {
         let event = Event {
             organizer: created.organizer,
             edition: Edition { name: created.name.clone(), quota: created.quota, version: 1, updated_at: at },
             reserved: 0,
             created_at: at,
             deleted_at: None,
-            last_record: Lsn(0),
+            last_record: lsn,
             reservations: Chunks::new(),
         };
         self.totals.add(&event);
@@ -168,11 +171,6 @@ impl SlotState {
         self.events_of.insert((event.organizer, created.id));
         let before = self.events.insert(created.id, event);
         assert!(before.is_none(), "an event's id was given twice: {}", created.id);
-    }
-
-    pub(super) fn set_last_record(&mut self, id: EventId, lsn: Lsn) {
-        let event = self.events.get_mut(&id).expect("a record of an event follows that event's creation");
-        event.last_record = lsn;
     }
 
     pub(super) fn undo_event_created(&mut self, id: EventId) {
@@ -199,8 +197,8 @@ impl SlotState {
         Ok(Decision::change(Record::EventEdited(Box::new(edited)), Shown::Event(id)))
     }
 
-    pub(super) fn apply_event_edited(&mut self, at: Timestamp, edited: &EventEdited) {
-        self.change_event(edited.id, |event| {
+    pub(super) fn apply_event_edited(&mut self, at: Timestamp, lsn: Lsn, edited: &EventEdited) -> Lsn {
+        self.change_event(edited.id, lsn, |event| {
             assert!(edited.quota >= event.reserved, "a quota fell below what was sold");
             event.edition = Edition {
                 name: edited.name.clone(),
@@ -208,11 +206,11 @@ impl SlotState {
                 version: event.edition.version + 1,
                 updated_at: at,
             };
-        });
+        })
     }
 
-    pub(super) fn undo_event_edited(&mut self, id: EventId, before: Edition) {
-        self.change_event(id, |event| event.edition = before);
+    pub(super) fn undo_event_edited(&mut self, id: EventId, previous: Lsn, before: Edition) {
+        self.change_event(id, previous, |event| event.edition = before);
     }
 
     pub(super) fn decide_delete_event(
@@ -230,19 +228,19 @@ impl SlotState {
     }
 
     /// Cancels every live reservation by the event's mark alone, however many there are.
-    pub(super) fn apply_event_deleted(&mut self, at: Timestamp, id: EventId) {
+    pub(super) fn apply_event_deleted(&mut self, at: Timestamp, lsn: Lsn, id: EventId) -> Lsn {
         self.live_events.remove(&id);
         self.events_of.remove(&(self.events[&id].organizer, id));
-        self.change_event(id, |event| {
+        self.change_event(id, lsn, |event| {
             event.deleted_at = Some(at);
             event.reserved = 0;
-        });
+        })
     }
 
-    pub(super) fn undo_event_deleted(&mut self, id: EventId, tickets: u32) {
+    pub(super) fn undo_event_deleted(&mut self, id: EventId, previous: Lsn, tickets: u32) {
         self.live_events.insert(id);
         self.events_of.insert((self.events[&id].organizer, id));
-        self.change_event(id, |event| {
+        self.change_event(id, previous, |event| {
             event.deleted_at = None;
             event.take(tickets);
         });

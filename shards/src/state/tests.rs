@@ -202,15 +202,9 @@ fn check(steps: &str) {
                 for record in decision.records {
                     let lsn = Lsn(1 + records.len() as u64);
                     let of_slot = state.slot(slot).expect("all slots are owned");
-                    let previous = record.event().map_or(Lsn(0), |event| of_slot.last_record(event));
-                    way_back.push((
-                        format!("{state:?}"),
-                        slot,
-                        previous,
-                        record.clone(),
-                        of_slot.undo_of(&record),
-                    ));
-                    state.apply(slot, at, lsn, &record);
+                    let (before, undo) = (format!("{state:?}"), of_slot.undo_of(&record));
+                    let previous = state.apply(slot, at, lsn, &record);
+                    way_back.push((before, slot, previous, record.clone(), undo));
                     records.push((slot, at, lsn, record));
                 }
                 let of_slot = state.slot(slot).expect("all slots are owned");
@@ -378,10 +372,12 @@ fn history(draws: &mut Draws) -> History {
         for record in state.decide(Now::at(Timestamp(1)), slot, command).records {
             let records = &mut records_of[slot.index()];
             let lsn = Lsn(1 + records.len() as u64);
-            let before = state.slot(slot).expect("all slots are owned");
-            let previous = record.event().map_or(Lsn(0), |event| before.last_record(event));
-            way_back.push((slot, previous, record.clone(), before.undo_of(&record)));
-            state.apply(slot, Timestamp(lsn.0), lsn, &record);
+            let undo = state.slot(slot).expect("all slots are owned").undo_of(&record);
+            let previous = state.apply(slot, Timestamp(lsn.0), lsn, &record);
+            let last = records.iter().rev().find(|(_, other)| other.event() == record.event());
+            let expected = last.filter(|_| record.event().is_some()).map_or(Lsn(0), |(lsn, _)| *lsn);
+            assert_eq!(previous, expected, "the event's record before {record:?}");
+            way_back.push((slot, previous, record.clone(), undo));
             records.push((lsn, record));
         }
     }

@@ -3,7 +3,7 @@
 use shards::record::Kind;
 
 use crate::file::FileHeader;
-use crate::rows::CONTINUES;
+use crate::rows::KIND_BITS;
 
 /// "boxo", so that `file` and a curious reader can tell whose this is.
 pub(crate) const APPLICATION_ID: i32 = 0x626f_786f;
@@ -25,12 +25,11 @@ pub(crate) fn schema(header: &FileHeader) -> String {
              epoch INTEGER NOT NULL,
              lsn INTEGER NOT NULL,
              at INTEGER NOT NULL,
-             kind INTEGER NOT NULL,
+             kind INTEGER NOT NULL, -- 128 * (lsn - lsn of the event's record before - 1) + 64 * continues + kind
              event INTEGER NOT NULL,
              number INTEGER NOT NULL,
              user INTEGER NOT NULL,
              quantity INTEGER NOT NULL,
-             distance INTEGER NOT NULL,
              body BLOB,
              chain INTEGER NOT NULL
          ) STRICT;
@@ -49,7 +48,7 @@ pub(crate) fn history_view() -> String {
         "CREATE VIEW history AS SELECT
              slot, lsn, epoch,
              strftime('%Y-%m-%dT%H:%M:%S', at / 1000, 'unixepoch') || printf('.%03dZ', at % 1000) AS at,
-             CASE kind & ~{CONTINUES} {kind_names}END AS kind,
+             CASE kind & {KIND_BITS} {kind_names}END AS kind,
              nullif(event, 0) AS event,
              CASE WHEN number > 0 THEN event || '-' || number END AS reservation,
              nullif(user, 0) AS user,

@@ -367,18 +367,18 @@ const REFUSALS: &[Refusal] = &[
     ),
     (
         "a kind that this version does not know",
-        |directory| forge(directory, "shard-01.sqlite", 46, 7, "kind = 63"),
+        |directory| forge(directory, "shard-01.sqlite", 46, 7, "kind = kind | 63"),
         "Replay",
         "shard-01.sqlite: slot 46, lsn 7: record kind 63 is not known to this version. It was written by a newer \
          boxoffice: start that one; restore or move nothing",
     ),
     (
-        "a kind that no version can have",
+        "an event that no row can have",
         |directory| {
-            sql(directory, "shard-01.sqlite", "UPDATE record SET kind = 300 WHERE slot = 46 AND lsn = 7")
+            sql(directory, "shard-01.sqlite", "UPDATE record SET event = -1 WHERE slot = 46 AND lsn = 7")
         },
         "Log",
-        "read shard-01.sqlite: Integer 300 out of range",
+        "read shard-01.sqlite: Integer -1 out of range",
     ),
     (
         "a body that is not this kind's",
@@ -396,10 +396,14 @@ const REFUSALS: &[Refusal] = &[
     (
         "a record that follows one which is not there",
         |directory| {
-            sql(directory, "shard-00.sqlite", "UPDATE record SET distance = 3 WHERE slot = 46 AND lsn = 3")
+            sql(
+                directory,
+                "shard-00.sqlite",
+                "UPDATE record SET kind = kind + 256 WHERE slot = 46 AND lsn = 3",
+            );
         },
         "Log",
-        "read shard-00.sqlite: Integer 3 out of range",
+        "read shard-00.sqlite: Integer 257 out of range",
     ),
     // The manifest.
     (
@@ -567,9 +571,10 @@ fn what_is_not_as_it_was_left_is_refused_and_left_as_it_is() {
 fn no_column_can_be_changed() {
     let old = tempfile::tempdir().unwrap();
     old_directory(old.path());
-    let columns = ["at", "event", "number", "user", "quantity", "distance", "chain"]
+    let columns = ["at", "event", "number", "user", "quantity", "chain"]
         .map(|column| format!("{column} = {column} + 1"));
-    let others = ["kind = 2", "kind = kind | 64", "epoch = 2", "body = x'a0'"].map(str::to_owned);
+    let others = ["kind = kind + 1", "kind = kind + 64", "kind = kind - 128", "epoch = 2", "body = x'a0'"]
+        .map(str::to_owned);
     for change in columns.into_iter().chain(others) {
         let spoil = |directory: &Path| {
             let update = format!("UPDATE record SET {change} WHERE slot = 46 AND lsn = 3");
@@ -863,7 +868,7 @@ fn close_gap(directory: &Path, name: &str) {
 
 /// Puts a row in once more, at the end.
 fn copy_row(which: &str) -> String {
-    let columns = "slot, epoch, lsn, at, kind, event, number, user, quantity, distance, body, chain";
+    let columns = "slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain";
     format!("INSERT INTO record ({columns}) SELECT {columns} FROM record {which}")
 }
 
@@ -901,12 +906,11 @@ fn forge(directory: &Path, name: &str, slot: u8, lsn: u64, change: &str) {
         head.chain = chain.map_or(head.chain, i64::cast_unsigned);
     }
     let connection = Connection::open(directory.join(name)).unwrap();
-    let query =
-        "SELECT kind, event, number, user, quantity, coalesce(body, x''), epoch, at, distance FROM record
+    let query = "SELECT kind, event, number, user, quantity, coalesce(body, x''), epoch, at FROM record
                  WHERE slot = ?1 AND lsn = ?2";
     let chain = connection.query_row(query, (slot, lsn as i64), |row| {
         let columns = Columns {
-            kind: row.get::<_, u8>(0)? & !64,
+            kind: (row.get::<_, i64>(0)? & 63) as u8,
             event: row.get(1)?,
             number: row.get(2)?,
             user: row.get(3)?,
@@ -914,14 +918,15 @@ fn forge(directory: &Path, name: &str, slot: u8, lsn: u64, change: &str) {
             body: row.get::<_, Vec<u8>>(5)?.into(),
         };
         let (epoch, at) = (row.get::<_, i64>(6)?.cast_unsigned(), row.get::<_, i64>(7)?.cast_unsigned());
-        let distance = row.get::<_, i64>(8)?.cast_unsigned();
+        let packed: i64 = row.get(0)?;
+        let distance = ((packed >> 7) + 1).cast_unsigned();
         let stamp = Stamp {
             slot: Slot(slot),
             epoch: Epoch(epoch),
             lsn: Lsn(lsn),
             at: Timestamp(at),
             previous: Lsn(if distance == 0 { 0 } else { lsn - distance }),
-            continues: row.get::<_, u8>(0)? & 64 != 0,
+            continues: packed & 64 != 0,
         };
         Ok(head.chain_next(&stamp, &columns))
     });

@@ -6,8 +6,11 @@ use std::fs;
 use std::path::Path;
 
 use shards::clock::Now;
-use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, CreateUser, EditEvent, EventName, Query};
-use shards::ids::{EventId, Quantity, Quota, Role, Timestamp, UserId, Username};
+use shards::command::{
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName,
+    Query, RemoveUser,
+};
+use shards::ids::{EventId, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
 use shards::log::Log;
 use shards::outcome::{Outcome, Reply, Totals};
 use shards::record::Entry;
@@ -19,7 +22,7 @@ use storage::{Progress, Recovered, RecoveryError, SqliteLog};
 const EVENT_IDS: u32 = 100;
 const CUSTOMER_IDS: u32 = 10;
 const USERNAMES: [&str; 8] = ["ada", "bob", "user1", "user2", "user3", "user4", "user5", "user6"];
-const ADMIN: Actor = Actor { user: UserId(99), role: Role::Admin };
+pub(crate) const ADMIN: Actor = Actor { user: UserId(99), role: Role::Admin };
 const ORGANIZER: UserId = UserId(50);
 /// 2023-11-14T22:13:20.045Z.
 const FIRST_MS: u64 = 1_700_000_000_045;
@@ -131,6 +134,11 @@ impl Office {
         sum
     }
 
+    /// The answer of the shard that owns a slot.
+    pub(crate) fn answer(&self, slot: Slot, query: &Query) -> Reply {
+        self.ask(shard_of_slot(slot, self.shards.len()), query)
+    }
+
     fn ask(&self, shard_index: usize, query: &Query) -> Reply {
         self.shards[shard_index].0.state().query(Now::at(self.now), query)
     }
@@ -199,7 +207,32 @@ fn command(line: &str) -> Command {
             buyer: Buyer::Account(UserId(number(customer))),
             quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
         },
+        ["reserve", id, "for", customer, quantity, "by", actor] => Command::Reserve {
+            event: event(id),
+            actor: Actor { user: UserId(number(actor)), role: Role::Organizer },
+            buyer: Buyer::Account(UserId(number(customer))),
+            quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
+        },
         ["cancel", id] => Command::Cancel { reservation: id.parse().unwrap(), actor: ADMIN },
+        ["password", name, id] => Command::ChangePassword(Box::new(ChangePassword {
+            user: UserId(number(id)),
+            username: Username::new(name).unwrap(),
+            token_version: u64::MAX - u64::from(number(id)),
+            password_hash: format!("$argon2id$new-of-{name}").into(),
+            next_token_version: 1,
+        })),
+        ["organizer", name, id] => Command::ChangeRole(Box::new(ChangeRole {
+            user: UserId(number(id)),
+            username: Username::new(name).unwrap(),
+            by: ADMIN.user,
+            role: Role::Organizer,
+            next_token_version: u64::from(u32::MAX) + 1,
+        })),
+        ["remove", name, id] => Command::RemoveUser(Box::new(RemoveUser {
+            user: UserId(number(id)),
+            username: Username::new(name).unwrap(),
+            by: ADMIN.user,
+        })),
         _ => panic!("no such command: {line}"),
     }
 }

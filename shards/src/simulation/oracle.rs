@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use super::asks::ADMIN;
+use super::workload::ADMIN;
 use crate::command::{Actor, Ask, Buyer, Command, Query};
 use crate::ids::{EventId, Lsn, ReservationId, Role, Slot, Timestamp, UserId, Username};
 use crate::outcome::{
@@ -32,7 +32,7 @@ pub(super) enum Known {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct Oracle {
     events: BTreeMap<EventId, History<EventState>>,
     accounts: BTreeMap<Username, History<AccountView>>,
     /// How often each change was asked for, less how often it is on disk or was not made.
@@ -58,7 +58,7 @@ struct EventState {
     reservations: Vec<ReservationView>,
 }
 
-impl Book {
+impl Oracle {
     pub(super) fn asked(&mut self, ask: &Ask) {
         if let Ask::Command(command) = ask {
             *self.open.entry(change_of_command(command)).or_default() += 1;
@@ -204,8 +204,8 @@ impl Book {
         reply: &Reply,
         owns: impl Fn(Slot) -> bool,
     ) -> Result<Vec<Known>, Violation> {
-        let of_event = |book: &mut Book, event: EventId| -> Result<Vec<Known>, Violation> {
-            let history = book.events.entry(event).or_default();
+        let of_event = |oracle: &mut Oracle, event: EventId| -> Result<Vec<Known>, Violation> {
+            let history = oracle.events.entry(event).or_default();
             let count = history
                 .find(asked, |state| expected_of_event(state, ask).transpose().as_ref() == Some(reply));
             Ok(vec![Known::Event(event, count.ok_or_else(|| history.complain(asked, ask, reply))?)])
