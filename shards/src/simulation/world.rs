@@ -17,7 +17,7 @@ use crate::ids::{Slot, Timestamp};
 use crate::log::{self, AppendError, Upkeep};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus, Totals};
 use crate::record::Entry;
-use crate::shard::{Batch, Shard};
+use crate::shard::{Batch, Release, Shard};
 use crate::slots::{shard_of_slot, slot_of_event};
 use crate::state::ShardState;
 
@@ -257,7 +257,7 @@ impl World {
         // Other cores may have theirs between any two steps.
         for _ in 0..self.random.within(1, DRIVER_STEPS_MAX) {
             let requests_wait = !self.shards[index].inbox.is_empty();
-            match self.shards[index].driver.step(self.elapsed, requests_wait) {
+            match self.shards[index].driver.step(|| self.elapsed, requests_wait) {
                 Step::Answer(question, reply) => self.answer(index, question, reply)?,
                 Step::Send(slot, command) => return Err(format!("a message to slot {slot}: {command:?}")),
                 Step::TakeIn(most) => self.take_in(index, most)?,
@@ -323,7 +323,7 @@ impl World {
     fn answer(&mut self, index: usize, question: usize, reply: Reply) -> Result<(), Violation> {
         if self.plant == Some(Plant::SwapAnswers)
             && self.has_chance(200)
-            && let Some(Step::Answer(other, other_reply)) = self.shards[index].driver.next_release()
+            && let Some(Release::Answer(other, other_reply)) = self.shards[index].driver.next_release()
         {
             self.send(question, other_reply)?;
             return self.send(other, reply);
@@ -358,7 +358,7 @@ impl World {
                     maintenance_is_due: false,
                 },
             )?;
-            while let Some(Step::Answer(question, reply)) = self.shards[index].driver.next_release() {
+            while let Some(Release::Answer(question, reply)) = self.shards[index].driver.next_release() {
                 self.send(question, reply)?;
             }
             return self.keep(index, &entries, false).map(|()| Then::Goes);
