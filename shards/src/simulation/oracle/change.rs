@@ -1,10 +1,10 @@
-//! Changes, as a command asks for them and as a record makes them.
+//! Changes: what a command asks for and its record makes, in a form common to both.
 
 use crate::command::{Buyer, Command};
 use crate::ids::UserId;
 use crate::record::{Kind, Record};
 
-/// Which change is meant, as far as the command that asks for it and its record both say.
+/// The kind of a change and up to three numbers that both the command and its record have.
 pub(super) type Change = (Kind, u32, u32, u32);
 
 pub(super) fn change_of_command(command: &Command) -> Change {
@@ -31,7 +31,7 @@ pub(super) fn change_of_command(command: &Command) -> Change {
     }
 }
 
-/// Who acted, and for whom.
+/// The account that acted and the buyer, in one number.
 fn people(by: UserId, buyer: Buyer) -> u32 {
     let Buyer::Account(customer) = buyer;
     by.0 << 16 | customer.0

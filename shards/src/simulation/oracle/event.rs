@@ -1,4 +1,4 @@
-//! An event as it is after each of its records.
+//! The state of an event after each of its records.
 
 use super::Violation;
 use crate::command::{Actor, Command};
@@ -36,7 +36,7 @@ impl EventState {
             return before.map_or(Ok(created), |before| Err(format!("{record:?} after {before:?}")));
         }
         let before = before.filter(|before| !before.is_deleted);
-        let mut state = before.cloned().ok_or_else(|| format!("there is no event for {record:?}"))?;
+        let mut state = before.cloned().ok_or_else(|| format!("no event for {record:?}"))?;
         match record {
             Record::UserCreated(_)
             | Record::PasswordChanged(_)
@@ -76,16 +76,18 @@ impl EventState {
         Ok(state)
     }
 
-    /// What the command is answered with whose record led here.
+    /// The outcome of the command whose record led to this state.
     pub(super) fn outcome(&self, command: &Command) -> Outcome {
         match command {
             Command::CreateUser(_)
             | Command::ChangePassword(_)
             | Command::ChangeRole(_)
-            | Command::RemoveUser(_) => unreachable!("accounts are no events"),
+            | Command::RemoveUser(_) => unreachable!("an account is not an event"),
             Command::CreateEvent(_) | Command::EditEvent(_) => Outcome::Event(Box::new(self.view.clone())),
             Command::DeleteEvent { .. } => Outcome::EventDeleted,
-            Command::Reserve { .. } => Outcome::Reservation(*self.reservations.last().expect("just made")),
+            Command::Reserve { .. } => {
+                Outcome::Reservation(*self.reservations.last().expect("the record made one"))
+            }
             Command::Cancel { .. } => Outcome::Cancelled,
         }
     }

@@ -1,10 +1,9 @@
-//! What a customer with a long memory would write down: everything that was
-//! asked, everything that is on disk, and what each answer proves.
+//! The oracle: the state after every record on disk, and the replies that are right for it.
 //!
-//! Written apart from `state`, in the plainest way: every event and account is
-//! kept as it was after each of its records, and an answer is right when it is
-//! what the rules say of one of these, no older than what its asker could know
-//! and no newer than the disk.
+//! It is written apart from `state`, in the plainest way, and keeps each event and account as it was
+//! after each of its records. A reply is right if the rules give it for one of these states: one no
+//! older than what the client could already know when it sent the request, and no newer than the disk.
+//! A reply that leaves too early is therefore found when it leaves, without a crash that proves it.
 
 mod change;
 mod event;
@@ -25,66 +24,70 @@ use event::EventState;
 use history::History;
 use rules::{expected_of_account, expected_of_event, user_view};
 
-/// What went wrong, in words.
+/// A description of what went wrong.
 pub(super) type Violation = String;
 
-/// An answer proves that the asker knows of so many of the records of this.
+/// A client that has a reply knows the effect of this many records of an event or account.
 #[derive(Debug, Clone)]
 pub(super) enum Known {
     Event(EventId, usize),
     Account(Username, usize),
 }
 
+/// A request and its reply.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exchange<'a> {
+    /// The step in which the request was sent.
+    pub(super) sent: u64,
+    pub(super) ask: &'a Ask,
+    pub(super) reply: &'a Reply,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
     events: BTreeMap<EventId, History<EventState>>,
     accounts: BTreeMap<Username, History<AccountView>>,
-    /// How often each change was asked for, less how often it is on disk or was not made.
-    open: BTreeMap<Change, i64>,
-    /// Of the last record of each slot.
+    /// For each change, the number of requests for it that are neither on disk nor answered with
+    /// something else.
+    outstanding: BTreeMap<Change, i64>,
+    /// The position and time of each slot's last record.
     heads: BTreeMap<Slot, (Lsn, Timestamp)>,
 }
 
 impl Oracle {
-    pub(super) fn asked(&mut self, ask: &Ask) {
+    pub(super) fn request_sent(&mut self, ask: &Ask) {
         if let Ask::Command(command) = ask {
-            *self.open.entry(change_of_command(command)).or_default() += 1;
+            *self.outstanding.entry(change_of_command(command)).or_default() += 1;
         }
     }
 
-    /// Whether `reply` may go out now to what was asked in step `asked`. What it proves is
-    /// known from when it arrives.
+    /// Checks that a reply may leave now. Returns what a client knows once it has the reply.
     pub(super) fn check(
         &mut self,
-        asked: u64,
-        ask: &Ask,
-        reply: &Reply,
+        exchange: Exchange<'_>,
         owns: impl Fn(Slot) -> bool,
     ) -> Result<Vec<Known>, Violation> {
-        match ask {
+        match exchange.ask {
             Ask::Command(command) => {
-                let (known, is_made) = self.check_command(asked, command, ask, reply)?;
-                if !is_made {
-                    self.close(change_of_command(command), &format_args!("{command:?} -> {reply:?}"))?;
+                let (known, made_a_record) = self.check_command(command, exchange)?;
+                if !made_a_record {
+                    self.settle(change_of_command(command), &exchange)?;
                 }
                 Ok(known.into_iter().collect())
             }
-            Ask::Query(query) => self.check_query(asked, query, ask, reply, owns),
+            Ask::Query(query) => self.check_query(query, exchange, owns),
         }
     }
 
-    /// Also says whether the reply is that of the record that this command made.
+    /// Also returns whether the reply is that of a record which this command made.
     fn check_command(
         &mut self,
-        asked: u64,
         command: &Command,
-        ask: &Ask,
-        reply: &Reply,
+        exchange: Exchange<'_>,
     ) -> Result<(Option<Known>, bool), Violation> {
-        match reply {
+        match exchange.reply {
             Err(Rejection::LogFull) => return Ok((None, false)),
-            // The server gives an id once.
-            Err(Rejection::EventExists) => return Err(format!("an event's id was given twice: {ask:?}")),
+            Err(Rejection::EventExists) => return Err(format!("an event's id was used twice: {exchange:?}")),
             _ => {}
         }
         let change = change_of_command(command);
@@ -105,41 +108,36 @@ impl Oracle {
                 Command::CreateUser(_) => Outcome::Account(Some(Box::new(state.clone()))),
                 _ => Outcome::AccountChanged(user_view(state)),
             };
-            let (count, is_made) = history.find_answer(
-                asked,
-                change,
-                reply,
-                |state| expected_of_account(state, ask),
-                outcome,
-            )?;
-            return Ok((Some(Known::Account(username.clone(), count)), is_made));
+            let expected = |state: Option<&_>| expected_of_account(state, exchange.ask);
+            let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome)?;
+            return Ok((Some(Known::Account(username.clone(), count)), made_a_record));
         }
         let event = EventId(change.1);
         let history = self.events.entry(event).or_default();
+        let expected = |state: Option<&_>| expected_of_event(state, exchange.ask);
         let outcome = |state: &EventState| state.outcome(command);
-        let (count, is_made) =
-            history.find_answer(asked, change, reply, |state| expected_of_event(state, ask), outcome)?;
-        Ok((Some(Known::Event(event, count)), is_made))
+        let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome)?;
+        Ok((Some(Known::Event(event, count)), made_a_record))
     }
 
-    /// An answer has arrived in step `now`.
-    pub(super) fn arrived(&mut self, now: u64, known: Vec<Known>) {
+    /// A client received a reply in step `now`.
+    pub(super) fn reply_arrived(&mut self, now: u64, known: Vec<Known>) {
         for known in known {
             match known {
-                Known::Event(id, count) => self.events.entry(id).or_default().learn(now, count),
+                Known::Event(id, count) => self.events.entry(id).or_default().add_known(now, count),
                 Known::Account(username, count) => {
-                    self.accounts.entry(username).or_default().learn(now, count);
+                    self.accounts.entry(username).or_default().add_known(now, count);
                 }
             }
         }
     }
 
-    /// A change that was asked for is on disk, or was not made.
-    fn close(&mut self, change: Change, what: &dyn Debug) -> Result<(), Violation> {
-        let open = self.open.entry(change).or_default();
-        *open -= 1;
-        if *open < 0 {
-            return Err(format!("nobody asked for what is on disk, or it was refused: {what:?}"));
+    /// Takes one request for a change off the list: its record is on disk, or it made none.
+    fn settle(&mut self, change: Change, what: &dyn Debug) -> Result<(), Violation> {
+        let outstanding = self.outstanding.entry(change).or_default();
+        *outstanding -= 1;
+        if *outstanding < 0 {
+            return Err(format!("no client asked for this record, or its request was refused: {what:?}"));
         }
         Ok(())
     }

@@ -1,111 +1,129 @@
-//! Whether the answer to a query is right.
+//! Checks of the replies to queries.
 
 use super::event::EventState;
 use super::history::History;
 use super::rules::{expected_of_account, expected_of_event};
-use super::{Known, Oracle, Violation};
+use super::{Exchange, Known, Oracle, Violation};
 use crate::command::{Ask, Buyer, Query};
-use crate::ids::{EventId, ReservationId, Role, Slot};
-use crate::outcome::{Outcome, Rejection, Reply, ReservationView, Totals};
+use crate::ids::{EventId, ReservationId, Role, Slot, UserId};
+use crate::outcome::{EventView, Outcome, Rejection, Reply, ReservationView, Totals};
 use crate::simulation::workload::ADMIN;
 use crate::slots::{slot_of_event, slot_of_username};
 
 impl Oracle {
     pub(super) fn check_query(
         &mut self,
-        asked: u64,
         query: &Query,
-        ask: &Ask,
-        reply: &Reply,
+        exchange: Exchange<'_>,
         owns: impl Fn(Slot) -> bool,
     ) -> Result<Vec<Known>, Violation> {
-        let of_event = |oracle: &mut Oracle, event: EventId| -> Result<Vec<Known>, Violation> {
-            let history = oracle.events.entry(event).or_default();
-            let count = history
-                .find(asked, |state| expected_of_event(state, ask).transpose().as_ref() == Some(reply));
-            Ok(vec![Known::Event(event, count.ok_or_else(|| history.complain(asked, ask, reply))?)])
-        };
-        match (query, reply) {
+        match (query, exchange.reply) {
             (Query::Account { username } | Query::TokenStands { username, .. }, _) => {
-                let history = self.accounts.entry(username.clone()).or_default();
-                let is_right =
-                    |state: Option<&_>| expected_of_account(state, ask).transpose().as_ref() == Some(reply);
-                let count = history.find(asked, is_right);
-                let count = count.ok_or_else(|| history.complain(asked, ask, reply))?;
+                let is_right = |state: Option<&_>| {
+                    expected_of_account(state, exchange.ask).transpose().as_ref() == Some(exchange.reply)
+                };
+                let count = self.accounts.entry(username.clone()).or_default().find(exchange, is_right)?;
                 Ok(vec![Known::Account(username.clone(), count)])
             }
-            (Query::Event { event } | Query::EventReservations { event, .. }, _) => of_event(self, *event),
-            (Query::Reservation { reservation, .. }, _) => of_event(self, reservation.event),
+            (Query::Event { event } | Query::EventReservations { event, .. }, _) => {
+                self.check_event_query(*event, exchange)
+            }
+            (Query::Reservation { reservation, .. }, _) => {
+                self.check_event_query(reservation.event, exchange)
+            }
             (Query::Events { after, limit, organizer }, Ok(Outcome::Events(list))) => {
-                let is_listed = |state: &EventState| {
-                    !state.is_deleted && organizer.is_none_or(|organizer| organizer == state.view.organizer)
-                };
-                let in_range = |id: EventId| {
-                    let ends_at = if list.len() < *limit { None } else { list.last().map(|last| last.id) };
-                    owns(slot_of_event(id))
-                        && after.is_none_or(|after| id > after)
-                        && ends_at.is_none_or(|end| id <= end)
-                };
-                let of = |id: EventId| list.iter().filter(move |view| view.id == id);
-                let is_right = |id: EventId, state: Option<&EventState>| {
-                    of(id).eq(state.filter(|state| is_listed(state)).map(|state| &state.view))
-                };
-                let sorted = list.is_sorted_by(|one, next| one.id < next.id) && list.len() <= *limit;
-                self.check_list(
-                    asked,
-                    ask,
-                    reply,
-                    sorted,
-                    list.iter().map(|view| view.id),
-                    in_range,
-                    is_right,
-                )
+                let owns = |id| owns(slot_of_event(id));
+                self.check_events(*after, *limit, *organizer, list, exchange, owns)
             }
             (Query::CustomerReservations { customer, after, limit }, Ok(Outcome::Reservations(list))) => {
-                let ends_at = if list.len() < *limit { None } else { list.last().map(|last| last.id) };
-                let is_listed = |view: &&ReservationView| {
-                    view.buyer == Buyer::Account(*customer)
-                        && after.is_none_or(|after| view.id > after)
-                        && ends_at.is_none_or(|end| view.id <= end)
-                };
-                let is_right = |id: EventId, state: Option<&EventState>| {
-                    let reservations = state.map_or(&[][..], |state| &state.reservations);
-                    list.iter().filter(|view| view.id.event == id).eq(reservations.iter().filter(is_listed))
-                };
-                let sorted = list.is_sorted_by(|one, next| one.id < next.id) && list.len() <= *limit;
-                let ids = list.iter().map(|view| view.id.event);
-                self.check_list(asked, ask, reply, sorted, ids, |id| owns(slot_of_event(id)), is_right)
+                let owns = |id| owns(slot_of_event(id));
+                self.check_reservations(*customer, *after, *limit, list, exchange, owns)
             }
             (Query::Totals, Ok(Outcome::Totals(totals))) if totals.reserved <= totals.quota => Ok(Vec::new()),
-            _ => Err(format!("{ask:?} -> {reply:?}")),
+            _ => Err(format!("{exchange:?}")),
         }
     }
 
-    /// A list over many events is right when it is right in each of them that is `in_range`,
-    /// and names no other.
-    #[expect(clippy::too_many_arguments, reason = "the two lists differ in nothing else")]
-    fn check_list(
+    fn check_event_query(&mut self, event: EventId, exchange: Exchange<'_>) -> Result<Vec<Known>, Violation> {
+        let is_right = |state: Option<&_>| {
+            expected_of_event(state, exchange.ask).transpose().as_ref() == Some(exchange.reply)
+        };
+        let count = self.events.entry(event).or_default().find(exchange, is_right)?;
+        Ok(vec![Known::Event(event, count)])
+    }
+
+    /// Checks one shard's part of the list of events.
+    fn check_events(
         &self,
-        asked: u64,
-        ask: &Ask,
-        reply: &Reply,
-        sorted: bool,
+        after: Option<EventId>,
+        limit: usize,
+        organizer: Option<UserId>,
+        list: &[EventView],
+        exchange: Exchange<'_>,
+        owns: impl Fn(EventId) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        if !list.is_sorted_by(|one, next| one.id < next.id) || list.len() > limit {
+            return Err(format!("{exchange:?}"));
+        }
+        let end = list.last().map(|last| last.id).filter(|_| list.len() == limit);
+        let in_range =
+            |id: EventId| owns(id) && after.is_none_or(|after| id > after) && end.is_none_or(|end| id <= end);
+        let is_listed = |state: &&EventState| {
+            !state.is_deleted && organizer.is_none_or(|organizer| organizer == state.view.organizer)
+        };
+        let is_right = |id: EventId, state: Option<&EventState>| {
+            let views = list.iter().filter(|view| view.id == id);
+            views.eq(state.filter(is_listed).map(|state| &state.view))
+        };
+        self.check_each_event(exchange, list.iter().map(|view| view.id), in_range, is_right)
+    }
+
+    /// Checks one shard's part of a customer's reservations.
+    fn check_reservations(
+        &self,
+        customer: UserId,
+        after: Option<ReservationId>,
+        limit: usize,
+        list: &[ReservationView],
+        exchange: Exchange<'_>,
+        owns: impl Fn(EventId) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        if !list.is_sorted_by(|one, next| one.id < next.id) || list.len() > limit {
+            return Err(format!("{exchange:?}"));
+        }
+        let end = list.last().map(|last| last.id).filter(|_| list.len() == limit);
+        let is_listed = |view: &&ReservationView| {
+            view.buyer == Buyer::Account(customer)
+                && after.is_none_or(|after| view.id > after)
+                && end.is_none_or(|end| view.id <= end)
+        };
+        let is_right = |id: EventId, state: Option<&EventState>| {
+            let reservations = state.map_or(&[][..], |state| &state.reservations);
+            list.iter().filter(|view| view.id.event == id).eq(reservations.iter().filter(is_listed))
+        };
+        self.check_each_event(exchange, list.iter().map(|view| view.id.event), owns, is_right)
+    }
+
+    /// Checks a list event by event: `is_right` must hold for each one `in_range`, and `ids`, the events
+    /// in the list, must all be among these.
+    fn check_each_event(
+        &self,
+        exchange: Exchange<'_>,
         mut ids: impl Iterator<Item = EventId>,
         in_range: impl Fn(EventId) -> bool,
         is_right: impl Fn(EventId, Option<&EventState>) -> bool,
     ) -> Result<Vec<Known>, Violation> {
-        if !sorted || !ids.all(|id| in_range(id) && self.events.contains_key(&id)) {
-            return Err(format!("{ask:?} -> {reply:?}"));
+        if !ids.all(|id| in_range(id) && self.events.contains_key(&id)) {
+            return Err(format!("{exchange:?}"));
         }
-        let mut known = Vec::new();
-        for (&id, history) in self.events.iter().filter(|(id, _)| in_range(**id)) {
-            let count = history.find(asked, |state| is_right(id, state));
-            known.push(Known::Event(id, count.ok_or_else(|| history.complain(asked, ask, reply))?));
-        }
-        Ok(known)
+        let events = self.events.iter().filter(|(id, _)| in_range(**id));
+        events
+            .map(|(&id, history)| Ok(Known::Event(id, history.find(exchange, |state| is_right(id, state))?)))
+            .collect()
     }
 
-    /// Whether shards that have nothing under way know just what is on disk.
+    /// Checks that idle shards have the state that is on disk. `query` asks the owner of a slot; `totals` is
+    /// the sum over all shards.
     pub(in crate::simulation) fn check_all(
         &self,
         query: impl Fn(Slot, &Query) -> Reply,
@@ -144,7 +162,7 @@ impl Oracle {
             }
         }
         if sum != totals {
-            return Err(format!("the shards sum up to {totals:?}, the disk to {sum:?}"));
+            return Err(format!("totals of the shards {totals:?}, of the disk {sum:?}"));
         }
         Ok(())
     }

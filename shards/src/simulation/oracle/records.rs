@@ -1,4 +1,4 @@
-//! What each record that is on disk makes of what was there before.
+//! The records on disk, applied in order to the oracle's own state.
 
 use super::change::change_of_record;
 use super::event::EventState;
@@ -9,10 +9,10 @@ use crate::outcome::AccountView;
 use crate::record::{Entry, Record};
 
 impl Oracle {
-    /// A record is on disk, where it stays.
-    pub(in crate::simulation) fn is_on_disk(&mut self, entry: &Entry) -> Result<(), Violation> {
+    /// Applies a record that is on disk, and stays there.
+    pub(in crate::simulation) fn add_record(&mut self, entry: &Entry) -> Result<(), Violation> {
         let change = change_of_record(&entry.record);
-        self.close(change, entry)?;
+        self.settle(change, entry)?;
         let (lsn, at) = self.heads.get(&entry.slot).copied().unwrap_or_default();
         if entry.lsn != lsn.next() || entry.at < at.max(Timestamp(1)) {
             return Err(format!("{entry:?} follows lsn {lsn} of {at:?}"));
@@ -30,7 +30,7 @@ impl Oracle {
                 };
                 let mut accounts = self.accounts.values().flat_map(History::last);
                 if accounts.any(|other| other.id == account.id) {
-                    return Err(format!("a user's id was given twice: {account:?}"));
+                    return Err(format!("a user's id was used twice: {account:?}"));
                 }
                 self.accounts.entry(user.username.clone()).or_default().states.push((change, account));
             }
@@ -67,6 +67,6 @@ impl Oracle {
 
     fn usable_account(&self, username: &Username, record: &Record) -> Result<AccountView, Violation> {
         let account = self.accounts.get(username).and_then(History::last).filter(|account| !account.removed);
-        account.cloned().ok_or_else(|| format!("there is no account for {record:?}"))
+        account.cloned().ok_or_else(|| format!("no account for {record:?}"))
     }
 }

@@ -173,7 +173,7 @@ impl World {
         self.disk.append(index, entries, lie);
         for entry in entries {
             self.count(kind_of(&entry.record).name());
-            self.oracle.is_on_disk(entry)?;
+            self.oracle.add_record(entry)?;
         }
         let rows = self.disk.row_count(index);
         self.note(|| {

@@ -4,7 +4,7 @@ use super::World;
 use crate::command::Ask;
 use crate::outcome::Reply;
 use crate::simulation::coverage::name_of;
-use crate::simulation::oracle::{Known, Violation};
+use crate::simulation::oracle::{Exchange, Known, Violation};
 use crate::simulation::plant::Plant;
 use crate::simulation::workload::random_ask;
 use crate::slots::shard_of_slot;
@@ -34,7 +34,7 @@ impl World {
         };
         let question = self.questions.len();
         self.note(|| format!("question {question} to shard {shard_index}: {ask:?}"));
-        self.oracle.asked(&ask);
+        self.oracle.request_sent(&ask);
         let life = self.disk.last_epoch().0;
         self.questions.push(Question { ask, shard_index, asked: self.now, life, answer: None });
         self.wire.push(Message::Request(question));
@@ -56,7 +56,7 @@ impl World {
                 if self.questions[question].life != self.disk.last_epoch().0 {
                     self.count("answers of a killed process");
                 }
-                self.oracle.arrived(self.now, known);
+                self.oracle.reply_arrived(self.now, known);
                 self.questions[question].answer = Some(reply);
             }
         }
@@ -68,7 +68,7 @@ impl World {
         let Question { ref ask, asked, shard_index, .. } = self.questions[question];
         let shard_count = self.shards.len();
         let owns = |slot| shard_of_slot(slot, shard_count) == shard_index;
-        let known = self.oracle.check(asked, ask, &reply, owns)?;
+        let known = self.oracle.check(Exchange { sent: asked, ask, reply: &reply }, owns)?;
         self.wire.push(Message::Reply { question, reply, known });
         Ok(())
     }
