@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use shards::clock::Now;
 use shards::command::{Actor, Ask, Buyer, Command as Change, CreateEvent, EventName, Query};
+use shards::details::NewDetails;
 use shards::ids::{EventId, Quantity, Quota, Role, Timestamp, UserId};
 use shards::log::Log;
 use shards::outcome::Outcome;
@@ -286,8 +287,10 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     let create = CreateEvent {
         id: event,
         organizer: UserId(1),
-        name: EventName::new("An evening").expect("a name"),
-        quota: Quota::new(SALES).expect("a quota"),
+        details: NewDetails::new(
+            EventName::new("An evening").expect("a name"),
+            Quota::new(SALES).expect("a quota"),
+        ),
     };
     let quantity = Quantity::new(1).expect("a quantity");
     let actor = Actor { user: UserId(2), role: Role::Customer };

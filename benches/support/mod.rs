@@ -8,6 +8,7 @@ use boxoffice::front::http::parse::Version;
 use boxoffice::front::http::write::{Envelope, RequestId};
 use shards::clock::Now;
 use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, CreateUser, EventName};
+use shards::details::NewDetails;
 use shards::ids::{Epoch, EventId, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use shards::limits::{QUOTA_MAX, SLOT_COUNT};
 use shards::outcome::{ReservationStatus, ReservationView};
@@ -73,8 +74,10 @@ pub(crate) fn creation(event: u32) -> Command {
     Command::CreateEvent(Box::new(CreateEvent {
         id: EventId(event),
         organizer: UserId(1),
-        name: EventName::new("Concert").expect("a good name"),
-        quota: Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
+        details: NewDetails::new(
+            EventName::new("Concert").expect("a good name"),
+            Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
+        ),
     }))
 }
 

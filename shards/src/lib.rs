@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod command;
+pub mod details;
 pub mod driver;
 pub mod ids;
 pub mod limits;

@@ -7,7 +7,8 @@
 mod event_name;
 mod query;
 
-use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, Slot, UserId, Username};
+use crate::details::{DetailsPatch, NewDetails};
+use crate::ids::{EventId, Quantity, ReservationId, Role, Slot, UserId, Username};
 use crate::slots::{slot_of_event, slot_of_username};
 pub use event_name::EventName;
 pub use query::Query;
@@ -107,17 +108,14 @@ pub struct CreateEvent {
     /// Fresh: never given to any event before.
     pub id: EventId,
     pub organizer: UserId,
-    pub name: EventName,
-    pub quota: Quota,
+    pub details: NewDetails,
 }
 
-/// What is `None` stays as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EditEvent {
     pub event: EventId,
     pub actor: Actor,
-    pub name: Option<EventName>,
-    pub quota: Option<Quota>,
+    pub changes: DetailsPatch,
 }
 
 impl Ask {

@@ -7,6 +7,7 @@ use super::{
     EventCreated, EventEdited, Kind, PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved,
 };
 use crate::command::Buyer;
+use crate::details::EventDetails;
 use crate::ids::{EventId, ReservationId, Role, UserId, Username, UsernameError};
 
 /// A record's columns. What a kind has no use for is 0 or empty.
@@ -72,24 +73,12 @@ impl Record {
                 ..Columns::of(Kind::Cancelled)
             },
             Record::EventCreated(event) => {
-                let EventCreated { id, organizer, name, quota } = &**event;
-                Columns {
-                    event: id.0,
-                    user: organizer.0,
-                    quantity: *quota,
-                    body: Body { name: Some(name), ..Body::default() }.encode(),
-                    ..Columns::of(Kind::EventCreated)
-                }
+                let EventCreated { id, organizer, details } = &**event;
+                columns_of_details(Kind::EventCreated, *id, *organizer, details)
             }
             Record::EventEdited(event) => {
-                let EventEdited { id, by, name, quota } = &**event;
-                Columns {
-                    event: id.0,
-                    user: by.0,
-                    quantity: *quota,
-                    body: Body { name: Some(name), ..Body::default() }.encode(),
-                    ..Columns::of(Kind::EventEdited)
-                }
+                let EventEdited { id, by, details } = &**event;
+                columns_of_details(Kind::EventEdited, *id, *by, details)
             }
             Record::EventDeleted { event, by, tickets } => {
                 Columns { event: event.0, user: by.0, quantity: *tickets, ..Columns::of(Kind::EventDeleted) }
@@ -169,14 +158,12 @@ impl Record {
             Kind::EventCreated => Record::EventCreated(Box::new(EventCreated {
                 id: event,
                 organizer: user,
-                name: body.name()?,
-                quota: quantity,
+                details: body.details(quantity)?,
             })),
             Kind::EventEdited => Record::EventEdited(Box::new(EventEdited {
                 id: event,
                 by: user,
-                name: body.name()?,
-                quota: quantity,
+                details: body.details(quantity)?,
             })),
             Kind::EventDeleted => Record::EventDeleted { event, by: user, tickets: quantity },
             Kind::UserCreated => Record::UserCreated(Box::new(UserCreated {
@@ -206,6 +193,12 @@ impl Record {
             })),
         })
     }
+}
+
+fn columns_of_details(kind: Kind, event: EventId, user: UserId, details: &EventDetails) -> Columns<'static> {
+    let EventDetails { name, quota } = details;
+    let body = Body { name: Some(name), ..Body::default() };
+    Columns { event: event.0, user: user.0, quantity: *quota, body: body.encode(), ..Columns::of(kind) }
 }
 
 /// Empty in the usual case: a buyer acts alone.
@@ -260,7 +253,7 @@ impl<'a> Members<'a> {
         self.required("token_version", self.body.token_version)
     }
 
-    fn name(&self) -> Result<Box<str>, DecodeError> {
-        self.required("name", self.body.name).map(Box::from)
+    fn details(&self, quota: u32) -> Result<EventDetails, DecodeError> {
+        Ok(EventDetails { name: self.required("name", self.body.name)?.into(), quota })
     }
 }

@@ -12,6 +12,7 @@ mod kind;
 mod tests;
 
 use crate::command::Buyer;
+use crate::details::EventDetails;
 use crate::ids::{EventId, ReservationId, Role, UserId, Username};
 pub use codec::{Columns, DecodeError};
 pub use entry::{Entry, SlotHead, Stamp};
@@ -87,16 +88,15 @@ pub struct UserRemoved {
 pub struct EventCreated {
     pub id: EventId,
     pub organizer: UserId,
-    pub name: Box<str>,
-    pub quota: u32,
+    pub details: EventDetails,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventEdited {
     pub id: EventId,
     pub by: UserId,
-    pub name: Box<str>,
-    pub quota: u32,
+    /// All of them as they are after the edit.
+    pub details: EventDetails,
 }
 
 impl Record {

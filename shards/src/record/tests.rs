@@ -10,14 +10,12 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::EventCreated(Box::new(EventCreated {
             id: EventId(7),
             organizer: UserId(1),
-            name: "\"Quoted\" ☂".into(),
-            quota: 10,
+            details: EventDetails { name: "\"Quoted\" ☂".into(), quota: 10 },
         })),
         Record::EventEdited(Box::new(EventEdited {
             id: EventId(7),
             by: UserId(1),
-            name: "New".into(),
-            quota: 0,
+            details: EventDetails { name: "New".into(), quota: 0 },
         })),
         Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 },
         Record::UserCreated(Box::new(UserCreated {

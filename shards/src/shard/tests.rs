@@ -2,6 +2,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::command::{Actor, Buyer, CreateEvent, EventName};
+use crate::details::NewDetails;
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, UserId};
 use crate::outcome::Outcome;
 use crate::slots::slot_of_event;
@@ -20,8 +21,7 @@ fn shard_with_event(quota: u64) -> Shard<&'static str> {
     let create = CreateEvent {
         id: EVENT,
         organizer: UserId(1),
-        name: EventName::new("x").unwrap(),
-        quota: Quota::new(quota).unwrap(),
+        details: NewDetails::new(EventName::new("x").unwrap(), Quota::new(quota).unwrap()),
     };
     ask(&mut shard, 1000, Ask::Command(Command::CreateEvent(Box::new(create))), "organizer");
     assert!(shard.next_release().is_none(), "nothing is on disk yet");

@@ -6,6 +6,7 @@ use crate::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName,
     Query, RemoveUser,
 };
+use crate::details::{DetailsPatch, NewDetails};
 use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
 
 const CUSTOMERS: u64 = 4;
@@ -95,8 +96,7 @@ fn create_event(random: &mut Random, ids: &mut Ids) -> Command {
     Command::CreateEvent(Box::new(CreateEvent {
         id: EventId(ids.event),
         organizer: organizer(random),
-        name: name(random),
-        quota: quota(random),
+        details: NewDetails::new(name(random), quota(random)),
     }))
 }
 
@@ -135,8 +135,10 @@ fn edit_event(random: &mut Random, ids: &Ids) -> Command {
     Command::EditEvent(Box::new(EditEvent {
         event: event(random, ids),
         actor: actor(random),
-        name: (random.within(0, 1) == 0).then(|| name(random)),
-        quota: (random.within(0, 2) > 0).then(|| quota(random)),
+        changes: DetailsPatch {
+            name: (random.within(0, 1) == 0).then(|| name(random)),
+            quota: (random.within(0, 2) > 0).then(|| quota(random)),
+        },
     }))
 }
 

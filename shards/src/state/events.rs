@@ -6,6 +6,7 @@ use super::chunks::Chunks;
 use super::reservations::Reservation;
 use super::{Decision, Shown, SlotState};
 use crate::command::{Actor, CreateEvent, EditEvent};
+use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, Role, Timestamp, UserId};
 use crate::outcome::{EventView, Outcome, Rejection, Reply, Totals};
 use crate::record::{EventCreated, EventEdited, Record};
@@ -27,8 +28,7 @@ pub(super) struct Event {
 /// What an edit replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edition {
-    name: Box<str>,
-    quota: u32,
+    details: EventDetails,
     version: u32,
     updated_at: Timestamp,
 }
@@ -45,7 +45,7 @@ impl EventTotals {
     fn add(&mut self, event: &Event) {
         if !event.is_deleted() {
             self.events += 1;
-            self.quota += u64::from(event.edition.quota);
+            self.quota += u64::from(event.edition.details.quota);
             self.reserved += u64::from(event.reserved);
         }
     }
@@ -54,7 +54,7 @@ impl EventTotals {
     fn subtract(&mut self, event: &Event) {
         if !event.is_deleted() {
             self.events -= 1;
-            self.quota -= u64::from(event.edition.quota);
+            self.quota -= u64::from(event.edition.details.quota);
             self.reserved -= u64::from(event.reserved);
         }
     }
@@ -66,7 +66,7 @@ impl Event {
     }
 
     pub(super) fn remaining(&self) -> u32 {
-        self.edition.quota - self.reserved
+        self.edition.details.quota - self.reserved
     }
 
     pub(super) fn is_deleted(&self) -> bool {
@@ -100,9 +100,8 @@ impl Event {
     pub(super) fn view(&self, id: EventId) -> EventView {
         EventView {
             id,
-            name: self.edition.name.clone(),
             organizer: self.organizer,
-            quota: self.edition.quota,
+            details: self.edition.details.clone(),
             reserved: self.reserved,
             held: 0,
             remaining: self.remaining(),
@@ -151,15 +150,15 @@ impl SlotState {
         if self.events.contains_key(&create.id) {
             return Err(Rejection::EventExists);
         }
-        let CreateEvent { id, organizer, name, quota } = create;
-        let created = EventCreated { id, organizer, name: name.into_inner(), quota: quota.get() };
+        let CreateEvent { id, organizer, details } = create;
+        let created = EventCreated { id, organizer, details: details.into() };
         Ok(Decision::change(Record::EventCreated(Box::new(created)), Shown::Event(id)))
     }
 
     pub(super) fn apply_event_created(&mut self, at: Timestamp, lsn: Lsn, created: &EventCreated) {
         let event = Event {
             organizer: created.organizer,
-            edition: Edition { name: created.name.clone(), quota: created.quota, version: 1, updated_at: at },
+            edition: Edition { details: created.details.clone(), version: 1, updated_at: at },
             reserved: 0,
             created_at: at,
             deleted_at: None,
@@ -182,27 +181,24 @@ impl SlotState {
     }
 
     pub(super) fn decide_edit_event(&self, edit: EditEvent) -> Result<Decision, Rejection> {
-        let EditEvent { event: id, actor, name, quota } = edit;
+        let EditEvent { event: id, actor, changes } = edit;
         let event = self.managed_event(id, actor)?;
-        let Edition { name: old_name, quota: old_quota, version: _, updated_at: _ } = &event.edition;
-        let quota = quota.map_or(*old_quota, |quota| quota.get());
-        if quota < event.reserved {
+        let details = changes.apply_to(&event.edition.details);
+        if details.quota < event.reserved {
             return Err(Rejection::QuotaBelowCommitted { committed: event.reserved });
         }
-        let name = name.map_or_else(|| old_name.clone(), |name| name.into_inner());
-        if (quota, &name) == (*old_quota, old_name) {
+        if details == event.edition.details {
             return Ok(Decision::unchanged(Shown::Event(id)));
         }
-        let edited = EventEdited { id, by: actor.user, name, quota };
+        let edited = EventEdited { id, by: actor.user, details };
         Ok(Decision::change(Record::EventEdited(Box::new(edited)), Shown::Event(id)))
     }
 
     pub(super) fn apply_event_edited(&mut self, at: Timestamp, lsn: Lsn, edited: &EventEdited) -> Lsn {
         self.change_event(edited.id, lsn, |event| {
-            assert!(edited.quota >= event.reserved, "a quota fell below what was sold");
+            assert!(edited.details.quota >= event.reserved, "a quota fell below what was sold");
             event.edition = Edition {
-                name: edited.name.clone(),
-                quota: edited.quota,
+                details: edited.details.clone(),
                 version: event.edition.version + 1,
                 updated_at: at,
             };

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use shards::clock::Now;
 use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, EventName};
+use shards::details::NewDetails;
 use shards::ids::{EventId, Lsn, Quantity, Quota, Role, Slot, Timestamp, UserId};
 use shards::limits::QUOTA_MAX;
 use shards::log::{Log, ReadRecords};
@@ -58,8 +59,10 @@ fn write(directory: &Path, records: u32, events: u32) {
         Command::CreateEvent(Box::new(CreateEvent {
             id: EventId(event),
             organizer: UserId(1),
-            name: EventName::new("Concert").expect("a good name"),
-            quota: Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
+            details: NewDetails::new(
+                EventName::new("Concert").expect("a good name"),
+                Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
+            ),
         }))
     });
     let reservations = (0..records).map(|index| {

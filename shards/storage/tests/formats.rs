@@ -70,7 +70,7 @@ fn state(office: &Office) -> Vec<String> {
         };
         lines.push(format!(
             "event {event}: {}, organizer {}, quota {}, reserved {}, version {}",
-            view.name, view.organizer, view.quota, view.reserved, view.version
+            view.details.name, view.organizer, view.details.quota, view.reserved, view.version
         ));
         let query = Query::EventReservations { event, actor: ADMIN, after: None, limit: usize::MAX };
         let Ok(Outcome::Reservations(views)) = office.answer(slot, &query) else { panic!("{event}") };

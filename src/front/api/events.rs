@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shards::command::{Command, CreateEvent, EditEvent, EventName, Query};
+use shards::details::{DetailsPatch, EventDetails, NewDetails};
 use shards::ids::{EventId, Quota, Role, UserId};
 use shards::outcome::{EventView, Outcome};
 
@@ -99,9 +100,8 @@ impl From<EventView> for Event {
     fn from(view: EventView) -> Event {
         let EventView {
             id,
-            name,
             organizer,
-            quota,
+            details,
             reserved,
             held,
             remaining,
@@ -110,6 +110,7 @@ impl From<EventView> for Event {
             created_at,
             updated_at,
         } = view;
+        let EventDetails { name, quota } = details;
         Event {
             id,
             name,
@@ -183,7 +184,8 @@ fn create(
 ) -> Result<Work, Problem> {
     let organizer = context.actor().user;
     let id = context.api.common.ids.next_event();
-    let command = Command::CreateEvent(Box::new(CreateEvent { id, organizer, name, quota }));
+    let details = NewDetails { name, quota };
+    let command = Command::CreateEvent(Box::new(CreateEvent { id, organizer, details }));
     Ok(Work::command(command, |outcome| {
         let view = view!(Outcome::Event, outcome);
         let location = format!("/api/v1/events/{}", view.id);
@@ -273,7 +275,8 @@ fn edit(
     _: NoQueryFirst,
     EventPatch { name, quota }: EventPatch,
 ) -> Result<Work, Problem> {
-    let command = Command::EditEvent(Box::new(EditEvent { event, actor: context.actor(), name, quota }));
+    let changes = DetailsPatch { name, quota };
+    let command = Command::EditEvent(Box::new(EditEvent { event, actor: context.actor(), changes }));
     Ok(Work::command(command, |outcome| respond(200, *view!(Outcome::Event, outcome))))
 }
 

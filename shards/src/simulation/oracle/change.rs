@@ -18,7 +18,7 @@ pub(super) fn change_of_command(command: &Command) -> Change {
         }
         Command::RemoveUser(remove) => (Kind::UserRemoved, remove.user.0, remove.by.0, 0),
         Command::CreateEvent(create) => {
-            (Kind::EventCreated, create.id.0, create.organizer.0, create.quota.get())
+            (Kind::EventCreated, create.id.0, create.organizer.0, create.details.quota.get())
         }
         Command::EditEvent(edit) => (Kind::EventEdited, edit.event.0, edit.actor.user.0, 0),
         Command::DeleteEvent { event, actor, .. } => (Kind::EventDeleted, event.0, actor.user.0, 0),
@@ -51,7 +51,9 @@ pub(super) fn change_of_record(record: &Record) -> Change {
             (Kind::RoleChanged, changed.id.0, changed.token_version as u32, changed.role as u32)
         }
         Record::UserRemoved(removed) => (Kind::UserRemoved, removed.id.0, removed.by.0, 0),
-        Record::EventCreated(event) => (Kind::EventCreated, event.id.0, event.organizer.0, event.quota),
+        Record::EventCreated(event) => {
+            (Kind::EventCreated, event.id.0, event.organizer.0, event.details.quota)
+        }
         Record::EventEdited(event) => (Kind::EventEdited, event.id.0, event.by.0, 0),
         Record::EventDeleted { event, by, .. } => (Kind::EventDeleted, event.0, by.0, 0),
         Record::Reserved { id, by, buyer, quantity } => {

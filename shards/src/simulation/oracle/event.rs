@@ -22,12 +22,11 @@ impl EventState {
         if let Record::EventCreated(event) = record {
             let view = EventView {
                 id: event.id,
-                name: event.name.clone(),
                 organizer: event.organizer,
-                quota: event.quota,
+                details: event.details.clone(),
                 reserved: 0,
                 held: 0,
-                remaining: event.quota,
+                remaining: event.details.quota,
                 version: 1,
                 created_at: at,
                 updated_at: at,
@@ -44,8 +43,7 @@ impl EventState {
             | Record::UserRemoved(_)
             | Record::EventCreated(_) => unreachable!("{record:?} changes no event"),
             Record::EventEdited(edited) => {
-                state.view.name = edited.name.clone();
-                state.view.quota = edited.quota;
+                state.view.details = edited.details.clone();
                 state.view.version += 1;
                 state.view.updated_at = at;
             }
@@ -71,7 +69,7 @@ impl EventState {
         }
         let confirmed = |one: &&ReservationView| one.status == ReservationStatus::Confirmed;
         state.view.reserved = state.reservations.iter().filter(confirmed).map(|one| one.quantity).sum();
-        let remaining = state.view.quota.checked_sub(state.view.reserved);
+        let remaining = state.view.details.quota.checked_sub(state.view.reserved);
         state.view.remaining = remaining.ok_or_else(|| format!("oversold by {record:?}: {state:?}"))?;
         Ok(state)
     }

@@ -157,7 +157,7 @@ impl Oracle {
             }
             if let Some(state) = history.last().filter(|state| !state.is_deleted) {
                 sum.events += 1;
-                sum.quota += u64::from(state.view.quota);
+                sum.quota += u64::from(state.view.details.quota);
                 sum.reserved += u64::from(state.view.reserved);
             }
         }

@@ -2,6 +2,7 @@
 
 use super::event::EventState;
 use crate::command::{Actor, Ask, Buyer, Command, Query};
+use crate::details::DetailsPatch;
 use crate::ids::{ReservationId, Role, UserId};
 use crate::outcome::{AccountView, Outcome, Rejection, ReservationStatus, ReservationView, UserView};
 
@@ -22,12 +23,15 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
         },
         Command::EditEvent(edit) => {
             let event = managed(event, edit.actor)?;
-            let (quota, reserved) = (edit.quota.map(|quota| quota.get()), event.view.reserved);
+            let DetailsPatch { name, quota } = &edit.changes;
+            let (before, reserved) = (&event.view.details, event.view.reserved);
+            let quota = quota.map(|quota| quota.get());
             if quota.is_some_and(|quota| quota < reserved) {
                 return Err(Rejection::QuotaBelowCommitted { committed: reserved });
             }
-            let same_name = edit.name.as_ref().is_none_or(|name| name.as_str() == &*event.view.name);
-            (same_name && quota.is_none_or(|quota| quota == event.view.quota)).then(|| view(event))
+            let same_name = name.as_ref().is_none_or(|name| name.as_str() == &*before.name);
+            let same_quota = quota.is_none_or(|quota| quota == before.quota);
+            (same_name && same_quota).then(|| view(event))
         }
         Command::DeleteEvent { actor, force, .. } => {
             let reserved = managed(event, *actor)?.view.reserved;

@@ -3,6 +3,7 @@
 use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{Actor, Buyer, Command, CreateEvent, CreateUser, EditEvent, EventName};
+use crate::details::{DetailsPatch, NewDetails};
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Slot, Timestamp, UserId, Username};
 use crate::record::Record;
 use crate::slots::{SlotSet, slot_of_event};
@@ -39,8 +40,7 @@ fn history(draws: &mut Draws) -> History {
             _ if step < 12 => Command::CreateEvent(Box::new(CreateEvent {
                 id: EventId(step + 1),
                 organizer: actor("o").user,
-                name: EventName::new("Concert").unwrap(),
-                quota: Quota::new(60).unwrap(),
+                details: NewDetails::new(EventName::new("Concert").unwrap(), Quota::new(60).unwrap()),
             })),
             0 => Command::CreateUser(Box::new(CreateUser {
                 id: UserId(step + 1),
@@ -52,8 +52,10 @@ fn history(draws: &mut Draws) -> History {
             1 => Command::EditEvent(Box::new(EditEvent {
                 event,
                 actor: actor("o"),
-                name: None,
-                quota: Quota::new(40 + draws.below(60) as u64),
+                changes: DetailsPatch {
+                    quota: Quota::new(40 + draws.below(60) as u64),
+                    ..DetailsPatch::default()
+                },
             })),
             2 if draws.below(8) == 0 => Command::DeleteEvent { event, actor: actor("o"), force: true },
             2 | 3 => Command::Cancel { reservation: ReservationId { event, number }, actor: by },

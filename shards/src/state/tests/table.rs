@@ -6,6 +6,7 @@ use crate::command::{
     Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName, Query,
     RemoveUser,
 };
+use crate::details::{DetailsPatch, NewDetails};
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus};
 
@@ -48,20 +49,20 @@ fn command(words: &[&str]) -> Command {
         ["event", quota] => Command::CreateEvent(Box::new(CreateEvent {
             id: event,
             organizer: actor("o").user,
-            name: EventName::new("Concert").unwrap(),
-            quota: Quota::new(tickets(quota)).unwrap(),
+            details: NewDetails::new(EventName::new("Concert").unwrap(), Quota::new(tickets(quota)).unwrap()),
         })),
         [who, "quota", quota] => Command::EditEvent(Box::new(EditEvent {
             event,
             actor: actor(who),
-            name: None,
-            quota: Some(Quota::new(tickets(quota)).unwrap()),
+            changes: DetailsPatch {
+                quota: Some(Quota::new(tickets(quota)).unwrap()),
+                ..DetailsPatch::default()
+            },
         })),
         [who, "name", name] => Command::EditEvent(Box::new(EditEvent {
             event,
             actor: actor(who),
-            name: EventName::new(name),
-            quota: None,
+            changes: DetailsPatch { name: EventName::new(name), ..DetailsPatch::default() },
         })),
         [who, "delete"] => Command::DeleteEvent { event, actor: actor(who), force: false },
         [who, "delete", "force"] => Command::DeleteEvent { event, actor: actor(who), force: true },
@@ -129,8 +130,9 @@ fn describe(reply: &Reply, changed: bool) -> String {
     match outcome {
         _ if changed => "ok".to_owned(),
         Outcome::Event(event) => {
-            assert_eq!(event.quota, event.reserved + event.held + event.remaining);
-            format!("{}/{} v{}", event.reserved, event.quota, event.version)
+            let quota = event.details.quota;
+            assert_eq!(quota, event.reserved + event.held + event.remaining);
+            format!("{}/{quota} v{}", event.reserved, event.version)
         }
         Outcome::Events(events) => format!("{} events", events.len()),
         Outcome::Reservation(reservation) => match reservation.status {

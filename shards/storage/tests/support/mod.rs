@@ -10,6 +10,7 @@ use shards::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName,
     Query, RemoveUser,
 };
+use shards::details::{DetailsPatch, NewDetails};
 use shards::ids::{EventId, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
 use shards::log::Log;
 use shards::outcome::{Outcome, Reply, Totals};
@@ -191,14 +192,18 @@ fn command(line: &str) -> Command {
         ["event", id, "quota", quota] => Command::CreateEvent(Box::new(CreateEvent {
             id: event(id),
             organizer: ORGANIZER,
-            name: EventName::new(&format!("Event {id} ☂")).unwrap(),
-            quota: Quota::new(u64::from(number(quota))).unwrap(),
+            details: NewDetails::new(
+                EventName::new(&format!("Event {id} ☂")).unwrap(),
+                Quota::new(u64::from(number(quota))).unwrap(),
+            ),
         })),
         ["edit", id, "quota", quota] => Command::EditEvent(Box::new(EditEvent {
             event: event(id),
             actor: ADMIN,
-            name: None,
-            quota: Some(Quota::new(u64::from(number(quota))).unwrap()),
+            changes: DetailsPatch {
+                quota: Some(Quota::new(u64::from(number(quota))).unwrap()),
+                ..DetailsPatch::default()
+            },
         })),
         ["delete", id] => Command::DeleteEvent { event: event(id), actor: ADMIN, force: true },
         ["reserve", id, "for", customer, quantity] => Command::Reserve {
