@@ -47,7 +47,7 @@ fn modules_know_only_whom_they_may() {
         ("src/mesh", &[], &["AccountChanged", "Verified"], "the transport knows no protocol that uses it"),
         (
             "shards/src/state",
-            &["shards/src/state/tests.rs"],
+            &["shards/src/state/tests"],
             &["HashMap", "HashSet", "log"],
             "state is a pure fold over records",
         ),

@@ -149,11 +149,14 @@ impl<A> Driver<A> {
         self.stopping = true;
     }
 
-    /// What to do now. `elapsed` is the time since the process started; `requests_wait` whether
-    /// [`Step::TakeIn`] would find any.
-    pub fn step(&mut self, elapsed: Duration, requests_wait: bool) -> Step<A> {
-        if let Some(step) = self.next_release() {
-            return step;
+    /// What to do now. `elapsed` gives the time since the process started, and is called only where it
+    /// matters; `requests_wait` says whether [`Step::TakeIn`] would find any.
+    pub fn step(&mut self, elapsed: impl Fn() -> Duration, requests_wait: bool) -> Step<A> {
+        if let Some(release) = self.next_release() {
+            return match release {
+                Release::Answer(asker, reply) => Step::Answer(asker, reply),
+                Release::Message(slot, command) => Step::Send(slot, command),
+            };
         }
         if self.maintenance_is_due && self.log == LogUse::Idle {
             self.maintenance_is_due = false;
@@ -172,7 +175,7 @@ impl<A> Driver<A> {
                 Phase::Commit => {
                     self.phase = Phase::Rest;
                     if self.log == LogUse::Idle
-                        && let Some(step) = self.use_log(elapsed, room == 0)
+                        && let Some(step) = self.use_log(&elapsed, room == 0)
                     {
                         return step;
                     }
@@ -193,16 +196,14 @@ impl<A> Driver<A> {
     }
 
     /// An answer or a message that may leave now. [`Driver::step`] gives these out before anything else.
-    pub fn next_release(&mut self) -> Option<Step<A>> {
-        Some(match self.shard.next_release()? {
-            Release::Answer(asker, reply) => Step::Answer(asker, reply),
-            Release::Message(slot, command) => Step::Send(slot, command),
-        })
+    pub fn next_release(&mut self) -> Option<Release<A>> {
+        self.shard.next_release()
     }
 
     /// What an idle log is used for now, if anything.
-    fn use_log(&mut self, elapsed: Duration, batch_is_full: bool) -> Option<Step<A>> {
+    fn use_log(&mut self, elapsed: &impl Fn() -> Duration, batch_is_full: bool) -> Option<Step<A>> {
         if self.shard.is_read_only() {
+            let elapsed = elapsed();
             if self.stopping || elapsed < *self.probe_at.get_or_insert(elapsed + PROBE_EVERY) {
                 return None;
             }
@@ -213,7 +214,7 @@ impl<A> Driver<A> {
         if self.shard.open_records() == 0 {
             return None;
         }
-        if let Some(gather) = self.batching.gather(elapsed, batch_is_full) {
+        if let Some(gather) = self.batching.gather(elapsed(), batch_is_full) {
             self.phase = Phase::TakeIn;
             return Some(Step::Gather(gather));
         }

@@ -35,7 +35,7 @@ fn take_in(driver: &mut Driver<u32>, number: u32) {
 
 /// The next step in a word, and the batch if there is one.
 fn step(driver: &mut Driver<u32>, elapsed: Duration, requests_wait: bool) -> (String, Option<Batch>) {
-    let step = driver.step(elapsed, requests_wait);
+    let step = driver.step(|| elapsed, requests_wait);
     let word = match &step {
         Step::Answer(asker, Ok(Outcome::Account(_))) => format!("answer {asker}"),
         Step::Answer(asker, Err(Rejection::LogFull)) => format!("full for {asker}"),

@@ -10,6 +10,7 @@
 //! each row. Simulated: what does the driver's steps (in the
 //! server it is tied to the runtime), the mesh, and SQLite's files.
 
+mod coverage;
 mod disk;
 mod oracle;
 mod plant;
@@ -19,7 +20,6 @@ mod random;
 mod workload;
 mod world;
 
-use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -27,66 +27,17 @@ use std::time::Instant;
 
 use crate::log::LogError;
 use crate::record::Kind;
+use coverage::{Seen, TO_BE_SEEN, merge};
 use plant::Plant;
 use random::Random;
 use world::World;
 
 const SEEDS: u64 = 10_000;
 
-/// What has to be seen in so many seeds, beside every kind of record; else the simulation does
-/// not try it.
-const TO_BE_SEEN: [&str; 43] = [
-    "answers: account",
-    "answers: account changed",
-    "answers: token stands",
-    "answers: event",
-    "answers: events",
-    "answers: event deleted",
-    "answers: reservation",
-    "answers: reservations",
-    "answers: cancelled",
-    "answers: totals",
-    "answers of a killed process",
-    "rejections: sold out",
-    "rejections: quota below committed",
-    "rejections: has reservations",
-    "rejections: username taken",
-    "rejections: user not found",
-    "rejections: token ended",
-    "rejections: event not found",
-    "rejections: event deleted",
-    "rejections: not your event",
-    "rejections: reservation not found",
-    "rejections: log full",
-    "commits",
-    "commits that take their time",
-    "full logs",
-    "logs with room again",
-    "failed commits",
-    "failed upkeep",
-    "crashes",
-    "power cuts",
-    "crashes in a commit: all of it is on disk",
-    "crashes in a commit: nothing of it is",
-    "crashes in a commit: torn",
-    "starts",
-    "starts cut off",
-    "starts with another shard count",
-    "clock jumps",
-    "damage: lost tail",
-    "damage: lost",
-    "damage: checksum",
-    "damage: rewritten",
-    "damage: other",
-    "commits while the disk is full",
-];
-
 /// What a log says of itself when it fails; nobody reads it.
 fn failure() -> LogError {
     LogError { action: "simulate", place: "log".to_owned(), source: "a failure".into() }
 }
-
-type Seen = BTreeMap<&'static str, u64>;
 
 /// # Errors
 ///
@@ -164,12 +115,6 @@ fn whatever_happens_nothing_acknowledged_is_lost() {
         let wanted = TO_BE_SEEN.into_iter().chain(Kind::ALL.map(Kind::name));
         let missing: Vec<_> = wanted.filter(|what| !seen.contains_key(what)).collect();
         assert!(missing.is_empty(), "never seen: {missing:?}");
-    }
-}
-
-fn merge(seen: &mut Seen, more: Seen) {
-    for (what, count) in more {
-        *seen.entry(what).or_default() += count;
     }
 }
 

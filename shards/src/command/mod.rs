@@ -4,8 +4,13 @@
 //! role may do it at all is decided before; what depends on who owns the thing
 //! asked for is decided by the shard that has it.
 
+mod event_name;
+mod query;
+
 use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, Slot, UserId, Username};
 use crate::slots::{slot_of_event, slot_of_username};
+pub use event_name::EventName;
+pub use query::Query;
 
 /// What is asked of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,79 +120,6 @@ pub struct EditEvent {
     pub quota: Option<Quota>,
 }
 
-/// 1 to [`crate::limits::EVENT_NAME_CHARS_MAX`] characters, none of them a control character.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EventName(Box<str>);
-
-impl EventName {
-    /// `None` when it breaks the rule above, or is nothing but white space.
-    pub fn new(text: &str) -> Option<EventName> {
-        let length_fits = text.chars().count() <= crate::limits::EVENT_NAME_CHARS_MAX;
-        // A byte order mark is white space to ECMAScript, and so to the contract's patterns.
-        let is_blank = |c: char| c.is_whitespace() || c == '\u{feff}';
-        let readable = !text.chars().all(is_blank) && !text.chars().any(char::is_control);
-        (length_fits && readable).then(|| EventName(text.into()))
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    pub(crate) fn into_inner(self) -> Box<str> {
-        self.0
-    }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Query {
-    Account {
-        username: Username,
-    },
-    /// The account of an id, if this shard has it.
-    AccountOf {
-        user: UserId,
-    },
-    /// Whether a token of that account and version is still good.
-    TokenStands {
-        user: UserId,
-        username: Username,
-        token_version: u64,
-    },
-    /// This shard's part of the accounts by id, those after `after`.
-    Users {
-        after: Option<UserId>,
-        limit: usize,
-    },
-    Event {
-        event: EventId,
-    },
-    /// Events by id, those after `after`, of one organizer or of all.
-    Events {
-        after: Option<EventId>,
-        limit: usize,
-        organizer: Option<UserId>,
-    },
-    Reservation {
-        reservation: ReservationId,
-        actor: Actor,
-    },
-    /// An event's reservations by number, for its organizer and for admins.
-    EventReservations {
-        event: EventId,
-        actor: Actor,
-        after: Option<u32>,
-        limit: usize,
-    },
-    /// This shard's part of a customer's reservations, by event, then number.
-    CustomerReservations {
-        customer: UserId,
-        after: Option<ReservationId>,
-        limit: usize,
-    },
-    /// This shard's part of the totals over everything.
-    Totals,
-}
-
 impl Ask {
     /// The one slot that is asked; `None` for a question to every slot.
     pub fn slot(&self) -> Option<Slot> {
@@ -210,24 +142,6 @@ impl Command {
             Command::EditEvent(edit) => slot_of_event(edit.event),
             Command::DeleteEvent { event, .. } | Command::Reserve { event, .. } => slot_of_event(*event),
             Command::Cancel { reservation, .. } => slot_of_event(reservation.event),
-        }
-    }
-}
-
-impl Query {
-    /// The slot that this query is about; `None` for one over all slots, of which each shard answers a part.
-    pub fn slot(&self) -> Option<Slot> {
-        match self {
-            Query::Account { username } | Query::TokenStands { username, .. } => {
-                Some(slot_of_username(username))
-            }
-            Query::Event { event } | Query::EventReservations { event, .. } => Some(slot_of_event(*event)),
-            Query::Reservation { reservation, .. } => Some(slot_of_event(reservation.event)),
-            Query::AccountOf { .. }
-            | Query::Users { .. }
-            | Query::Events { .. }
-            | Query::CustomerReservations { .. }
-            | Query::Totals => None,
         }
     }
 }
