@@ -1,4 +1,4 @@
-//! A data directory: its lock, its durability, and what a crash leaves beside its files.
+//! A data directory: its lock, syncs of directories, and debris, the empty files of a start that crashed.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -41,8 +41,8 @@ pub(crate) fn lock_directory(directory: &Path) -> Result<DirectoryLock, Recovery
     }
 }
 
-/// Log files that no manifest names are what a crash before the manifest was
-/// written leaves: debris, if they are empty. Refuses those that are not.
+/// Finds log files that the manifest does not name. A crash before the manifest was written leaves
+/// such files, all empty; one with records is refused.
 pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<String>, RecoveryError> {
     let mut debris = Vec::new();
     for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
@@ -60,7 +60,7 @@ pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<Stri
         match log.identity()? {
             Identity::Log(_) if log.row_count()? > 0 => return Err(RecoveryError::Unnamed { path }),
             Identity::Log(header) => {
-                // Half a mark is what a crash leaves; a whole one says what a damaged journal does not.
+                // A crash leaves no more than half a mark. A whole one proves records that a damaged journal hides.
                 let mark = MarkFile::open(&path, header.cluster);
                 if matches!(mark, Ok(Some((_, mark))) if mark.row > 0) {
                     return Err(RecoveryError::Unnamed { path });
@@ -75,7 +75,7 @@ pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<Stri
     Ok(debris)
 }
 
-/// So that the next files of these names start clean.
+/// Removes empty files with all that belongs to them, so that new files of these names start clean.
 pub(crate) fn remove_debris(directory: &Path, names: &[String]) -> Result<(), RecoveryError> {
     for name in names {
         let log = directory.join(name);
@@ -97,11 +97,12 @@ pub(crate) fn sync_directory(directory: &Path) -> Result<(), RecoveryError> {
     sync.map_err(io_error("sync", directory))
 }
 
-/// Else a power cut soon after the first start could take the whole directory.
+/// Syncs the parent directory. Without this a power cut soon after the first start could lose the
+/// whole directory.
 fn sync_parent(directory: &Path) -> Result<(), RecoveryError> {
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
     match sync_directory(parent.unwrap_or(Path::new("."))) {
-        // A directory made for us in one that we may not read was made durable by its maker.
+        // The parent cannot be read: an administrator made the directory, and its durability is his concern.
         Err(RecoveryError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         result => result,
     }

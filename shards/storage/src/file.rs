@@ -20,8 +20,8 @@ use crate::schema::{APPLICATION_ID, FORMAT, history_view, schema};
 /// Older ones can lose a commit when a checkpoint races with a writer
 /// (<https://sqlite.org/wal.html#walresetbug>).
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
-/// Another process may look into the file (a shell, a backup). It never holds
-/// the write lock for long; if it does, the commit fails and says so.
+/// How long a commit waits for another process that has the write lock (a shell, a backup). After
+/// this it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much a commit waits for the disk.
@@ -33,14 +33,14 @@ pub enum Synchronous {
     Normal,
 }
 
-/// Says which file this is, inside the file, so that a swapped or foreign one is found out.
+/// The identity of a file, stored inside it, so that a swapped or foreign file is noticed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileHeader {
     pub cluster: u64,
     pub name: String,
 }
 
-/// What a file turns out to be.
+/// What a file is, by its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     Log(FileHeader),
@@ -50,7 +50,7 @@ pub enum Identity {
     NotALog,
 }
 
-/// An open log file, before it is known whether it will be written to.
+/// An open log file. Nothing is written to it before [`LogFile::make_durable`].
 #[derive(Debug)]
 pub struct LogFile {
     connection: Connection,
@@ -119,12 +119,12 @@ impl LogFile {
                  PRAGMA trusted_schema = OFF;"
             ))
             .map_err(&failed)?;
-        // Else a close would write the journal back, even into a file that it does not belong to.
+        // Without this a close would checkpoint the journal, even into a file that it does not belong to.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
         Ok(LogFile { connection, path: path.to_owned(), index: Arc::default() })
     }
 
-    /// The file is the right one, and this process's to write.
+    /// Prepares the file for writing, once it is known to be the right one.
     fn take_over(&self) -> Result<(), LogError> {
         let failed = self.failed("set up");
         let mode: String = self
@@ -132,7 +132,7 @@ impl LogFile {
             .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
             .map_err(&failed)?;
         if mode != "wal" {
-            // Without shared memory (some network file systems) SQLite stays as it was.
+            // Without shared memory (some network file systems) SQLite keeps the mode that it had.
             let cannot = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
             let reason = format!("this file system has no WAL for SQLite, it stays at {mode}");
             return Err(failed(rusqlite::Error::SqliteFailure(cannot, Some(reason))));
@@ -145,7 +145,7 @@ impl LogFile {
         &self.path
     }
 
-    /// Where its records lie, as far as they were entered.
+    /// The index of the rows that were replayed or appended so far.
     pub(crate) fn index(&self) -> &Arc<FileIndex> {
         &self.index
     }
@@ -154,7 +154,7 @@ impl LogFile {
         &self.connection
     }
 
-    /// What the file says it is.
+    /// What the file is, by its header.
     ///
     /// # Errors
     ///
@@ -232,8 +232,8 @@ impl LogFile {
     /// When the disk refuses.
     pub fn make_durable(&self, epoch: Epoch) -> Result<(), LogError> {
         self.take_over()?;
-        // First, so that the frames of a commit that was cut off are gone: torn by a power cut, a
-        // commit over the first of them would look like damage with others behind it.
+        // First of all removes the frames of a commit that was cut off. A new commit over some of them, torn
+        // by a power cut, would look like damage with committed frames behind it.
         self.checkpoint()?;
         self.renew_history_view().map_err(self.failed("renew the view in"))?;
         let update = self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()]);
@@ -251,11 +251,11 @@ impl LogFile {
         self.connection.execute_batch(&format!("BEGIN; DROP VIEW IF EXISTS history; {view}; COMMIT;"))
     }
 
-    /// Writes SQLite's journal back into the file, all of it, and empties it.
+    /// Checkpoints all of SQLite's journal into the file and empties it.
     ///
     /// # Errors
     ///
-    /// When the disk refuses, or a reader of another process stands in the way.
+    /// When the disk refuses, or a reader of another process prevents it.
     pub fn checkpoint(&self) -> Result<(), LogError> {
         if !self.empty_journal().map_err(self.failed("checkpoint"))? {
             let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
@@ -264,7 +264,7 @@ impl LogFile {
         Ok(())
     }
 
-    /// [`LogFile::empty_journal`] without waiting for readers.
+    /// Like [`LogFile::empty_journal`], but does not wait for readers.
     pub(crate) fn try_to_empty_journal(&self) -> rusqlite::Result<bool> {
         self.connection.busy_timeout(Duration::ZERO)?;
         let emptied = self.empty_journal();
@@ -272,14 +272,14 @@ impl LogFile {
         emptied
     }
 
-    /// False when a reader of another process stands in the way.
+    /// Checkpoints and empties the journal; false when a reader of another process prevents it.
     fn empty_journal(&self) -> rusqlite::Result<bool> {
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         self.connection.query_row(checkpoint, [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
     }
 
-    /// Rolled back is only what is known to be so: `SQLITE_FULL` comes from a write that found
-    /// no room, before the frame that would make a commit, and then the transaction is undone.
+    /// Classifies a failed commit. Only `SQLITE_FULL` is known to be rolled back: it comes from a write that found
+    /// no room, before the frame that completes a commit, and the transaction was undone.
     pub(crate) fn commit_failed(&self, error: rusqlite::Error) -> AppendError {
         let is_undone =
             || self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
@@ -293,7 +293,7 @@ impl LogFile {
     }
 }
 
-/// No room on the disk, as a write says it. A sync that says so is another matter.
+/// Whether a write found no room on the disk. SQLite reports a sync that failed so as an I/O error.
 pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }

@@ -37,7 +37,7 @@ pub(crate) fn journal_of(log: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Looks through the journal of a log file; none is the same as an empty one.
+/// Looks for damage in the journal of a log file. A missing journal counts as an empty one.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ fn read_journal(mut journal: impl Read) -> io::Result<Option<Damage>> {
         return Ok(None);
     }
     let Some(mut checksum) = Checksum::of_header(&header) else {
-        // A header is synced before the first frame. One that never was leaves nothing behind it.
+        // A header is synced before the first frame, so without a sound header nothing may follow.
         let mut rest = Vec::new();
         journal.read_to_end(&mut rest)?;
         let nothing = header.iter().chain(&rest).all(|&byte| byte == 0);
@@ -71,7 +71,7 @@ fn read_journal(mut journal: impl Read) -> io::Result<Option<Damage>> {
         if !read_whole(&mut journal, &mut frame)? {
             break;
         }
-        // Either salt tells a generation from those before; damage to the one spares the other.
+        // Either salt identifies the generation, so that damage to one of them is noticed by the other.
         let (salt_is_ours, other_is_ours) = (frame[8..12] == *salt, frame[12..16] == *other_salt);
         let of_this_generation = salt_is_ours || other_is_ours;
         let ends_commit = word(&frame, 4) != 0;
@@ -96,7 +96,7 @@ fn read_journal(mut journal: impl Read) -> io::Result<Option<Damage>> {
     Ok(None)
 }
 
-/// False at the end of the journal, where a part of what is wanted is as good as nothing.
+/// Fills the buffer; false at the end of the journal, also when only a part is left.
 fn read_whole(journal: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match journal.read_exact(buffer) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
@@ -108,14 +108,14 @@ fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
 }
 
-/// Runs on from the header through all frames.
+/// The checksum that runs from the header through all frames.
 struct Checksum {
     sums: [u32; 2],
     read_word: fn([u8; 4]) -> u32,
 }
 
 impl Checksum {
-    /// `None` when the header is not one.
+    /// `None` for bytes that are no header.
     fn of_header(header: &[u8; HEADER_BYTES]) -> Option<Checksum> {
         let read_word = match word(header, 0) {
             MAGIC_LITTLE_ENDIAN => u32::from_le_bytes,

@@ -17,7 +17,7 @@ use crate::rows::{ROWS_TOGETHER, insert_of_rows, insert_rows};
 pub struct SqliteLog {
     file: LogFile,
     mark_file: MarkFile,
-    /// As it was written last.
+    /// The last mark that was written.
     mark: Mark,
     /// Estimate of the pages in SQLite's journal.
     journal_pages: u64,
@@ -27,7 +27,7 @@ pub struct SqliteLog {
 }
 
 impl SqliteLog {
-    /// `mark` is where `file` ends, as `mark_file` says.
+    /// The log that goes on in `file`. `mark` is the last row of the file, and the content of `mark_file`.
     pub fn new(file: LogFile, mark_file: MarkFile, mark: Mark) -> SqliteLog {
         SqliteLog {
             file,
@@ -61,7 +61,7 @@ impl SqliteLog {
     }
 }
 
-/// Dirties a page and leaves everything as it was: an update that changes nothing would not.
+/// A commit that changes nothing and still writes a page, which an update without a change would not.
 const PROBE: &str = "BEGIN IMMEDIATE;
      INSERT INTO header SELECT * FROM header;
      DELETE FROM header WHERE rowid > 1;
@@ -84,8 +84,8 @@ impl Log for SqliteLog {
         Ok(Appended::default())
     }
 
-    /// Empties the journal first: that may make room, and takes away what is in it of the
-    /// commit that failed, which recovery would have to tell from a damaged one.
+    /// Empties the journal first. That may make room, and it removes the frames of the failed commit,
+    /// which recovery would have to tell from damage.
     fn probe(&mut self) -> Result<(), AppendError> {
         let failed = |error| self.file.commit_failed(error);
         if self.file.try_to_empty_journal().map_err(failed)? {
@@ -98,8 +98,8 @@ impl Log for SqliteLog {
         self.journal_pages >= CHECKPOINT_PAGES
     }
 
-    /// Checkpoints as much as readers of other processes let through, and syncs the mark, so
-    /// that a power cut leaves no older one than of the checkpoint before.
+    /// Checkpoints as far as readers of other processes allow, and syncs the mark, so that a power cut
+    /// leaves at worst the mark of the checkpoint before.
     fn maintain(&mut self) -> Result<Upkeep, LogError> {
         self.journal_pages = 0;
         self.mark_file.sync().map_err(self.mark_failed("sync"))?;
@@ -121,7 +121,7 @@ impl Log for SqliteLog {
 
     fn close(self: Box<Self>) -> Result<(), LogError> {
         match self.file.try_to_empty_journal() {
-            // A reader beside us, or a full disk: the journal stays, and the next start reads it.
+            // With a reader or a full disk in the way the journal stays, and the next start reads it.
             Ok(_) => {}
             Err(error) if is_full(&error) => {}
             Err(error) => return Err(self.file.failed("checkpoint")(error)),

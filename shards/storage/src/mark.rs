@@ -17,8 +17,7 @@ use shards::record::Entry;
 use shards::replay::Mark;
 use twox_hash::XxHash3_64;
 
-/// What all of it fits in, so that it is always overwritten in place: one sector, which a
-/// disk writes whole.
+/// Size of the file: it is always overwritten in place, and one sector is written whole by a disk.
 const FILE_BYTES: usize = 256;
 
 /// The mark after a batch was appended.
@@ -37,7 +36,7 @@ struct Line<'a> {
     lsn: u64,
     /// Numbers of JSON are not safe above 2^53.
     chain: &'a str,
-    /// Of all before, seeded with the cluster's id.
+    /// Checksum of the members above, seeded with the cluster's id.
     checksum: &'a str,
 }
 
@@ -46,18 +45,18 @@ struct Line<'a> {
 pub struct MarkFile {
     file: File,
     path: PathBuf,
-    /// Of the log file, without directory.
+    /// Name of the log file, without directory.
     log: String,
     cluster: u64,
 }
 
 impl MarkFile {
-    /// Where the mark of a log file is.
+    /// Path of the mark of a log file.
     pub fn path_for(log: &Path) -> PathBuf {
         log.with_extension("mark")
     }
 
-    /// Makes one that says that there is nothing, durable but for its directory's entry.
+    /// Makes a mark of an empty log and syncs it. The directory's entry is the caller's to sync.
     ///
     /// # Errors
     ///
@@ -71,8 +70,7 @@ impl MarkFile {
         Ok(mark)
     }
 
-    /// Opens the one that is there, which is not changed by it, and reads it. `None` when
-    /// there is none.
+    /// Opens the mark of a log file and reads it, without changing it. `None` when there is none.
     ///
     /// # Errors
     ///

@@ -23,7 +23,7 @@ pub(crate) struct NamedFile {
 }
 
 impl NamedFile {
-    /// Only after [`LogFile::make_durable`]: a mark is never ahead of its log.
+    /// Writes and syncs the mark. Call it after [`LogFile::make_durable`]: a mark is never ahead of its log.
     pub(crate) fn write_mark(&self) -> Result<(), RecoveryError> {
         let written = self.mark_file.write(&self.extent.end).and_then(|()| self.mark_file.sync());
         written.map_err(io_error("write", self.mark_file.path()))
@@ -71,7 +71,7 @@ pub(crate) fn open_named_files(
     Ok(files)
 }
 
-/// `rows` is what SQLite finds in the log with this journal.
+/// Refuses a damaged journal. `rows` is the number of rows that SQLite finds in the log with this journal.
 pub(crate) fn check_journal(log: &Path, rows: u64) -> Result<(), RecoveryError> {
     let path = journal_of(log);
     match find_damage(log).map_err(io_error("read", &path))? {

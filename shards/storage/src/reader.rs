@@ -58,7 +58,7 @@ struct Stretch {
     file: usize,
     lsns: (Lsn, Lsn),
     ranges: Vec<RowRange>,
-    /// The last record that these ranges are known to cover.
+    /// A record up to which these ranges are known to have all.
     searched: Lsn,
 }
 
@@ -73,7 +73,9 @@ impl ReadRecords for RecordReader {
         let mut page = RecordPage { entries: Vec::new(), searched: after, is_last: false };
         let mut blocks_left = PAGE_BLOCKS_MAX;
         while page.entries.len() < limit && blocks_left > 0 {
-            let Some(stretch) = self.stretch(slot, event, page.searched.next(), blocks_left) else {
+            // `after` may be any number that a client made up.
+            let next = Lsn(page.searched.0.saturating_add(1));
+            let Some(stretch) = self.stretch(slot, event, next, blocks_left) else {
                 page.is_last = true;
                 break;
             };
@@ -86,7 +88,8 @@ impl ReadRecords for RecordReader {
                 }
             }
             let last = page.entries.last().map_or(after, |entry| entry.lsn);
-            page.searched = if page.entries.len() == limit { last } else { stretch.searched };
+            let searched = if page.entries.len() == limit { last } else { stretch.searched.max(last) };
+            page.searched = page.searched.max(searched);
         }
         Ok(page)
     }
@@ -123,7 +126,7 @@ impl Stretch {
         let blocks: usize = ranges.iter().map(|range| range.blocks()).sum();
         let searched = match ranges.last() {
             Some(range) if blocks >= blocks_max => {
-                rows.step_before_row(slot, range.last).map_or(next, |step| step.lsn).min(last)
+                rows.step_before_row(slot, range.last).map_or(Lsn(0), |step| step.lsn).min(last)
             }
             Some(_) | None => last,
         };

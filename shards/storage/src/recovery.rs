@@ -1,7 +1,7 @@
 //! Opens a data directory: checks every record against its chain, folds them
 //! into shards, and makes durable what it read before an answer may rest on it.
 //!
-//! Whatever does not fit is refused by name, and never replaced by an empty file.
+//! A file that does not fit is refused by name, and never replaced by an empty one.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,18 +37,18 @@ pub struct Recovered {
     /// The highest ids in use, 0 for none.
     pub highest_event: EventId,
     pub highest_user: UserId,
-    /// The directory is this process's alone for as long as this lives.
+    /// Keeps other processes out of the directory until it is dropped.
     pub lock: DirectoryLock,
 }
 
-/// How far recovery has come, for whoever watches from another thread.
+/// How far recovery has come. It can be read from another thread.
 #[derive(Debug, Default)]
 pub struct Progress {
     pub records_total: AtomicU64,
     pub records_done: AtomicU64,
 }
 
-/// Opens `directory`, making it if need be, as a new epoch of `shard_count` shards.
+/// Opens `directory` as a new epoch of `shard_count` shards; makes the directory if there is none.
 ///
 /// # Errors
 ///

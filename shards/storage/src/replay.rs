@@ -18,9 +18,9 @@ use crate::recovery::Progress;
 /// Records on their way to a shard: one channel message for many.
 type Chunk = Vec<(Slot, Lsn, Timestamp, Record)>;
 
-/// Keeps a chunk in a core's cache, and the channel's cost out of sight.
+/// So many that the channel's cost does not matter, and so few that a chunk stays in a core's cache.
 const CHUNK_RECORDS: usize = 512;
-/// Lets a reader run ahead while a shard applies, within some MiB.
+/// How far a reader may run ahead of a shard, which bounds the memory to some MiB.
 const CHUNKS_IN_FLIGHT: usize = 16;
 
 /// Calls `claim` with a receiver of records, and returns the states that they made.
@@ -46,7 +46,7 @@ pub(crate) fn into_shards<T, E>(
     })
 }
 
-/// A panic of a helper thread is a bug, and goes on in the one that waits for it.
+/// Joins a thread, and passes its panic on.
 pub(crate) fn join_thread<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -96,7 +96,7 @@ impl Filling<'_> {
     fn send(&mut self) {
         self.progress.records_done.fetch_add(self.chunk.len() as u64, Ordering::Relaxed);
         let full = std::mem::replace(&mut self.chunk, Chunk::with_capacity(CHUNK_RECORDS));
-        // An applier ends early only by a panic, which goes on where it is joined.
+        // An applier ends early only by a panic, which is passed on where it is joined.
         let _ = self.sender.send(full);
     }
 }

@@ -126,6 +126,15 @@ fn long_logs_are_read_in_bounded_pages() {
     check(&office, &committed, "after a restart");
 
     let mut reader = office.recovered.records.reader();
-    let page = reader.read_after(slot_of_event(EventId(1)), None, Lsn(0), usize::MAX).unwrap();
+    let slot = slot_of_event(EventId(1));
+    let beyond = reader.read_after(slot, None, Lsn(u64::MAX), 1).unwrap();
+    assert!(beyond.is_last && beyond.entries.is_empty());
+    let page = reader.read_after(slot, None, Lsn(0), usize::MAX).unwrap();
     assert!(!page.is_last && page.entries.len() < SALES, "{} records at once", page.entries.len());
+    for event in [None, Some(EventId(1))] {
+        let (found, _) = read_all(&mut reader, slot, event, usize::MAX);
+        let expected = committed.iter().filter(|entry| entry.slot == slot);
+        let expected = expected.filter(|entry| event.is_none() || entry.record.event() == event);
+        assert!(found.iter().eq(expected), "pages that end at the bound, {event:?}");
+    }
 }
