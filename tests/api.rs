@@ -506,6 +506,44 @@ fn bodies_are_json_objects() {
 }
 
 #[test]
+fn a_venue_is_given_changed_removed_and_kept_over_a_restart() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let create = |venue: Value| {
+        stage.org1.post("/api/v1/events", &json!({ "name": "Opening", "quota": 5, "venue": venue }))
+    };
+    assert_eq!(create(Value::Null).expect(201).json()["venue"], Value::Null);
+    let made = create(json!("Main hall")).expect(201).json();
+    assert_eq!(made["venue"], "Main hall");
+    let path = format!("/api/v1/events/{}", made["id"]);
+    // An edit of the venue alone is an edit, and edits of others leave it alone.
+    let steps = [
+        (json!({ "venue": "Small hall" }), json!("Small hall"), "\"2\""),
+        (json!({ "venue": "Small hall" }), json!("Small hall"), "\"2\""),
+        (json!({ "quota": 7 }), json!("Small hall"), "\"3\""),
+        (json!({ "venue": null }), Value::Null, "\"4\""),
+        (json!({ "venue": null }), Value::Null, "\"4\""),
+        (json!({ "venue": "☂".repeat(200) }), json!("☂".repeat(200)), "\"5\""),
+    ];
+    for (patch, venue, version) in steps {
+        let edited = stage.org1.patch(&path, &patch).expect(200);
+        assert_eq!((&edited.json()["venue"], edited.header("etag")), (&venue, Some(version)), "{patch}");
+        assert_eq!(stage.anyone.get(&path).expect(200).json(), edited.json());
+    }
+    for wrong in [json!(""), json!(" "), json!("a\nb"), json!("x".repeat(201)), json!(1), json!(["x"])] {
+        let problem = create(wrong.clone()).problem(422, "invalid");
+        assert_eq!(problem["errors"][0]["pointer"], "/venue", "{wrong}");
+        stage.org1.patch(&path, &json!({ "venue": wrong })).problem(422, "invalid");
+    }
+    let before = stage.anyone.get(&path).expect(200).json();
+    stage.server.kill();
+    let server = Server::start(data.path(), &["--shards", "1"]);
+    assert_eq!(server.client().get(&path).expect(200).json(), before);
+    let listed = all_items(&server.client(), "/api/v1/events", 100);
+    assert!(listed.contains(&before));
+}
+
+#[test]
 fn answers_have_the_headers_that_clients_need() {
     let data = tempdir().unwrap();
     let stage = Stage::open(data.path(), 2);
@@ -516,9 +554,18 @@ fn answers_have_the_headers_that_clients_need() {
     let me = stage.org1.get("/api/v1/users/me").expect(200).json();
     assert_eq!(event["organizer"], me["id"]);
     let members: Vec<&str> = event.as_object().unwrap().keys().map(String::as_str).collect();
-    for member in
-        ["id", "name", "organizer", "quota", "reserved", "held", "remaining", "created_at", "updated_at"]
-    {
+    for member in [
+        "id",
+        "name",
+        "organizer",
+        "quota",
+        "venue",
+        "reserved",
+        "held",
+        "remaining",
+        "created_at",
+        "updated_at",
+    ] {
         assert!(members.contains(&member), "no {member}: {event}");
     }
     for member in ["created_at", "updated_at"] {

@@ -3,7 +3,7 @@
 //! Conversions take these structs apart member by member, so that a new member that one of them forgets
 //! does not compile.
 
-use crate::command::EventName;
+use crate::command::{EventName, Venue};
 use crate::ids::Quota;
 
 /// Details as records, state and views have them. They are not checked again: the rules for new names may
@@ -12,6 +12,7 @@ use crate::ids::Quota;
 pub struct EventDetails {
     pub name: Box<str>,
     pub quota: u32,
+    pub venue: Option<Box<str>>,
 }
 
 /// Details of an event that is to be created.
@@ -19,36 +20,39 @@ pub struct EventDetails {
 pub struct NewDetails {
     pub name: EventName,
     pub quota: Quota,
+    pub venue: Option<Venue>,
 }
 
-/// Changes of details. What is `None` stays as it is.
+/// Changes of details. What is `None` stays as it is; an inner `None` removes what may be removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DetailsPatch {
     pub name: Option<EventName>,
     pub quota: Option<Quota>,
+    pub venue: Option<Option<Venue>>,
 }
 
 impl NewDetails {
     /// Details without anything optional.
     pub fn new(name: EventName, quota: Quota) -> NewDetails {
-        NewDetails { name, quota }
+        NewDetails { name, quota, venue: None }
     }
 }
 
 impl From<NewDetails> for EventDetails {
     fn from(new: NewDetails) -> EventDetails {
-        let NewDetails { name, quota } = new;
-        EventDetails { name: name.into_inner(), quota: quota.get() }
+        let NewDetails { name, quota, venue } = new;
+        EventDetails { name: name.into_inner(), quota: quota.get(), venue: venue.map(Venue::into_inner) }
     }
 }
 
 impl DetailsPatch {
     /// The details after these changes.
     pub fn apply_to(self, before: &EventDetails) -> EventDetails {
-        let DetailsPatch { name, quota } = self;
+        let DetailsPatch { name, quota, venue } = self;
         EventDetails {
             name: name.map_or_else(|| before.name.clone(), EventName::into_inner),
             quota: quota.map_or(before.quota, Quota::get),
+            venue: venue.map_or_else(|| before.venue.clone(), |venue| venue.map(Venue::into_inner)),
         }
     }
 }

@@ -6,12 +6,14 @@
 
 mod event_name;
 mod query;
+mod venue;
 
 use crate::details::{DetailsPatch, NewDetails};
 use crate::ids::{EventId, Quantity, ReservationId, Role, Slot, UserId, Username};
 use crate::slots::{slot_of_event, slot_of_username};
 pub use event_name::EventName;
 pub use query::Query;
+pub use venue::Venue;
 
 /// What is asked of a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,6 +26,8 @@ pub(super) struct Body<'a> {
     pub(super) token_version: Option<u64>,
     #[n(5)]
     pub(super) name: Option<&'a str>,
+    #[n(16)]
+    pub(super) venue: Option<&'a str>,
 }
 
 impl Body<'_> {

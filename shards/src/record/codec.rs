@@ -196,8 +196,8 @@ impl Record {
 }
 
 fn columns_of_details(kind: Kind, event: EventId, user: UserId, details: &EventDetails) -> Columns<'static> {
-    let EventDetails { name, quota } = details;
-    let body = Body { name: Some(name), ..Body::default() };
+    let EventDetails { name, quota, venue } = details;
+    let body = Body { name: Some(name), venue: venue.as_deref(), ..Body::default() };
     Columns { event: event.0, user: user.0, quantity: *quota, body: body.encode(), ..Columns::of(kind) }
 }
 
@@ -254,6 +254,7 @@ impl<'a> Members<'a> {
     }
 
     fn details(&self, quota: u32) -> Result<EventDetails, DecodeError> {
-        Ok(EventDetails { name: self.required("name", self.body.name)?.into(), quota })
+        let name = self.required("name", self.body.name)?.into();
+        Ok(EventDetails { name, quota, venue: self.body.venue.map(Box::from) })
     }
 }

@@ -10,12 +10,12 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::EventCreated(Box::new(EventCreated {
             id: EventId(7),
             organizer: UserId(1),
-            details: EventDetails { name: "\"Quoted\" ☂".into(), quota: 10 },
+            details: EventDetails { name: "\"Quoted\" ☂".into(), quota: 10, venue: None },
         })),
         Record::EventEdited(Box::new(EventEdited {
             id: EventId(7),
             by: UserId(1),
-            details: EventDetails { name: "New".into(), quota: 0 },
+            details: EventDetails { name: "New".into(), quota: 0, venue: Some("Main hall".into()) },
         })),
         Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 },
         Record::UserCreated(Box::new(UserCreated {
@@ -110,7 +110,7 @@ fn the_form_of_each_kind_never_changes() {
         "1 7 3 2 4 ",
         "2 7 3 2 4 ",
         "16 7 0 1 10 a1056c2251756f7465642220e29882",
-        "17 7 0 1 0 a105634e6577",
+        "17 7 0 1 0 a205634e657710694d61696e2068616c6c",
         "18 7 0 1 9 ",
         "24 0 0 1 0 a40163616461026d246172676f6e326964242e2e2e0301041bffffffffffffffff",
         "25 0 0 1 0 a30163616461026d246172676f6e326964242e2e2e0401",

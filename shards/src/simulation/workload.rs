@@ -4,7 +4,7 @@
 use super::random::Random;
 use crate::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName,
-    Query, RemoveUser,
+    Query, RemoveUser, Venue,
 };
 use crate::details::{DetailsPatch, NewDetails};
 use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
@@ -96,7 +96,7 @@ fn create_event(random: &mut Random, ids: &mut Ids) -> Command {
     Command::CreateEvent(Box::new(CreateEvent {
         id: EventId(ids.event),
         organizer: organizer(random),
-        details: NewDetails::new(name(random), quota(random)),
+        details: NewDetails { name: name(random), quota: quota(random), venue: venue(random) },
     }))
 }
 
@@ -138,6 +138,7 @@ fn edit_event(random: &mut Random, ids: &Ids) -> Command {
         changes: DetailsPatch {
             name: (random.within(0, 1) == 0).then(|| name(random)),
             quota: (random.within(0, 2) > 0).then(|| quota(random)),
+            venue: (random.within(0, 2) == 0).then(|| venue(random)),
         },
     }))
 }
@@ -184,6 +185,11 @@ fn username(random: &mut Random) -> Username {
 
 fn name(random: &mut Random) -> EventName {
     EventName::new(&format!("Concert {}", random.within(1, 9))).expect("a good name")
+}
+
+fn venue(random: &mut Random) -> Option<Venue> {
+    let hall = random.within(0, 2);
+    (hall > 0).then(|| Venue::new(&format!("Hall {hall}")).expect("a good venue"))
 }
 
 /// Small enough to be sold out.

@@ -23,7 +23,7 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
         },
         Command::EditEvent(edit) => {
             let event = managed(event, edit.actor)?;
-            let DetailsPatch { name, quota } = &edit.changes;
+            let DetailsPatch { name, quota, venue } = &edit.changes;
             let (before, reserved) = (&event.view.details, event.view.reserved);
             let quota = quota.map(|quota| quota.get());
             if quota.is_some_and(|quota| quota < reserved) {
@@ -31,7 +31,9 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             }
             let same_name = name.as_ref().is_none_or(|name| name.as_str() == &*before.name);
             let same_quota = quota.is_none_or(|quota| quota == before.quota);
-            (same_name && same_quota).then(|| view(event))
+            let venue = venue.as_ref().map(|venue| venue.as_ref().map(|venue| venue.as_str()));
+            let same_venue = venue.is_none_or(|venue| venue == before.venue.as_deref());
+            (same_name && same_quota && same_venue).then(|| view(event))
         }
         Command::DeleteEvent { actor, force, .. } => {
             let reserved = managed(event, *actor)?.view.reserved;

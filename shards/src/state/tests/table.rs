@@ -4,7 +4,7 @@ use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{
     Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName, Query,
-    RemoveUser,
+    RemoveUser, Venue,
 };
 use crate::details::{DetailsPatch, NewDetails};
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
@@ -56,6 +56,14 @@ fn command(words: &[&str]) -> Command {
             actor: actor(who),
             changes: DetailsPatch {
                 quota: Some(Quota::new(tickets(quota)).unwrap()),
+                ..DetailsPatch::default()
+            },
+        })),
+        [who, "venue", venue] => Command::EditEvent(Box::new(EditEvent {
+            event,
+            actor: actor(who),
+            changes: DetailsPatch {
+                venue: Some(Venue::new(venue).filter(|_| venue != "none")),
                 ..DetailsPatch::default()
             },
         })),
@@ -132,7 +140,8 @@ fn describe(reply: &Reply, changed: bool) -> String {
         Outcome::Event(event) => {
             let quota = event.details.quota;
             assert_eq!(quota, event.reserved + event.held + event.remaining);
-            format!("{}/{quota} v{}", event.reserved, event.version)
+            let at = event.details.venue.as_ref().map_or(String::new(), |venue| format!(" at {venue}"));
+            format!("{}/{quota} v{}{at}", event.reserved, event.version)
         }
         Outcome::Events(events) => format!("{} events", events.len()),
         Outcome::Reservation(reservation) => match reservation.status {
@@ -248,6 +257,9 @@ fn events_are_edited_by_their_organizer() {
         "event 2 -> ok | a reserve 2 -> ok | o quota 1 -> below 2 | o quota 2 -> 2/2 v1 | o quota 5 -> ok | b reserve 3 -> ok",
     );
     check("o quota 1 -> no-event");
+    check(
+        "event 2 -> ok | o venue Hall -> ok | view -> 0/2 v2 at Hall | o venue Hall -> 0/2 v2 at Hall | o quota 3 -> ok | view -> 0/3 v3 at Hall | o venue none -> ok | view -> 0/3 v4 | p venue Hall -> not-yours",
+    );
 }
 
 #[test]
