@@ -24,12 +24,19 @@ pub struct Pace {
     inline_commit_max: Duration,
     /// How long a commit waits at most for more requests.
     gather_max: Duration,
+    /// After so many commits that waited for nobody, one waits.
+    pub(crate) commits_alone_max: u32,
 }
 
 impl Pace {
-    pub const USUAL: Pace = Pace { inline_commit_max: INLINE_COMMIT_MAX, gather_max: GATHER_MAX };
+    pub const USUAL: Pace = Pace {
+        inline_commit_max: INLINE_COMMIT_MAX,
+        gather_max: GATHER_MAX,
+        commits_alone_max: COMMITS_ALONE_MAX,
+    };
     /// Commits at once and in place, however slow the disk is: for an owner that does nothing else.
-    pub const AT_ONCE: Pace = Pace { inline_commit_max: Duration::MAX, gather_max: Duration::ZERO };
+    pub const AT_ONCE: Pace =
+        Pace { inline_commit_max: Duration::MAX, gather_max: Duration::ZERO, ..Pace::USUAL };
 }
 
 /// How a commit waits for more requests.
@@ -116,7 +123,7 @@ impl Batching {
             let until = elapsed + (self.disk_wait * 2).min(self.pace.gather_max);
             return Some(Gathering::WhileNews { until, news: true });
         }
-        if !self.come_back && self.commits_alone < COMMITS_ALONE_MAX {
+        if !self.come_back && self.commits_alone < self.pace.commits_alone_max {
             self.commits_alone += 1;
             return None;
         }

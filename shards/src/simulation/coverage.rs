@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 43] = [
+pub(super) const EXPECTED: [&str; 47] = [
     "replies: account",
     "replies: account changed",
     "replies: token stands",
@@ -31,8 +31,12 @@ pub(super) const EXPECTED: [&str; 43] = [
     "rejections: not your event",
     "rejections: reservation not found",
     "rejections: log full",
+    "reservations made by another account",
     "commits",
     "commits on another thread",
+    "gathers of one turn",
+    "gathers until a time",
+    "stops",
     "full logs",
     "logs with room again",
     "failed commits",

@@ -23,6 +23,12 @@ pub(super) enum Plant {
     KeepLastOfRolledBack,
     /// A batch of a killed process reaches the file after the next start.
     OldEpochWrites,
+    /// A shard takes in more requests than its driver asked for.
+    TakeInTooMany,
+    /// A core that sleeps is not woken when its log is done.
+    LoseSignalOfLog,
+    /// A core that sleeps is not woken at the time that its driver named.
+    IgnoreDeadline,
     /// Recovery continues after a gap.
     IgnoreGaps,
     /// Recovery ignores the marks of the last committed rows.
@@ -44,7 +50,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 19] = [
+    pub(super) const ALL: [Plant; 22] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -55,6 +61,9 @@ impl Plant {
         Plant::FullLogKeepsBatch,
         Plant::KeepLastOfRolledBack,
         Plant::OldEpochWrites,
+        Plant::TakeInTooMany,
+        Plant::LoseSignalOfLog,
+        Plant::IgnoreDeadline,
         Plant::IgnoreGaps,
         Plant::IgnoreMarks,
         Plant::MarkBeforeCommit,

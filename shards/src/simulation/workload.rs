@@ -82,9 +82,13 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
 fn reserve(random: &mut Random, ids: &Ids) -> Command {
     let event = event(random, ids);
     let customer = customer(random);
+    let actor = match random.within(0, 3) {
+        0 => actor(random),
+        _ => Actor { user: customer, role: Role::Customer },
+    };
     Command::Reserve {
         event,
-        actor: Actor { user: customer, role: Role::Customer },
+        actor,
         buyer: Buyer::Account(customer),
         quantity: Quantity::new(random.within(1, 3)).expect("at least one"),
     }

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::{Progress, World};
+use crate::command::Buyer;
 use crate::driver::{LogDone, Notice, Step};
 use crate::log::{self, AppendError, Upkeep};
-use crate::record::Entry;
+use crate::record::{Entry, Record};
 use crate::shard::Batch;
 use crate::simulation::failure;
 use crate::simulation::oracle::{Violation, kind_of};
@@ -26,6 +27,9 @@ enum WriteResult {
 impl World {
     pub(super) fn commit(&mut self, index: usize, batch: Batch, beside: bool) -> Result<Progress, Violation> {
         self.note(|| format!("shard {index} commits {} records", batch.entries.len()));
+        if batch.entries.len() > self.rates.batch_max {
+            return Err(format!("a batch of {} records, above the limit", batch.entries.len()));
+        }
         if self.plant == Some(Plant::MarkBeforeCommit) {
             self.disk.mark_ahead(index, &batch.entries);
         }
@@ -48,15 +52,17 @@ impl World {
         // An owner may use another thread where it could also commit in place.
         if beside || self.random.within(0, 1) < self.rates.slowness {
             self.count("commits on another thread");
-            self.start_log_work(index, LogWork::Append(batch));
-            return Ok(Progress::Continues);
+            return self.start_log_work(index, LogWork::Append(batch)).map(|()| Progress::Continues);
         }
         self.append(index, batch)
     }
 
-    pub(super) fn start_log_work(&mut self, index: usize, work: LogWork) {
+    pub(super) fn start_log_work(&mut self, index: usize, work: LogWork) -> Result<(), Violation> {
         let turns = self.random.within(0, self.rates.slowness);
-        self.shards[index].log_work = Some((work, turns));
+        match self.shards[index].log_work.replace((work, turns)) {
+            None => Ok(()),
+            Some(_) => Err("a log was given work while it had some".to_owned()),
+        }
     }
 
     pub(super) fn finish_log_work(&mut self, index: usize) -> Result<Progress, Violation> {
@@ -68,6 +74,7 @@ impl World {
             }
             Some((work, 0)) => work,
         };
+        self.shards[index].signal |= self.plant != Some(Plant::LoseSignalOfLog);
         if !matches!(work, LogWork::Append(_)) && self.has_chance(self.rates.fails) {
             self.count("failed maintenance");
             self.note(|| format!("the log of shard {index} fails in its maintenance"));
@@ -147,7 +154,7 @@ impl World {
         if maintenance_is_due {
             self.shards[index].commits = 0;
         }
-        let waited = Duration::from_micros(self.random.within(0, 300 * (1 + self.rates.slowness)));
+        let waited = Duration::from_micros(self.random.within(0, 300 + 2000 * self.rates.slowness));
         self.log_is_done(index, LogDone::Append { batch, result, waited, maintenance_is_due })
     }
 
@@ -175,6 +182,11 @@ impl World {
         self.disk.append(index, entries, lie);
         for entry in entries {
             self.count(kind_of(&entry.record).name());
+            if let Record::Reserved { by, buyer: Buyer::Account(customer), .. } = entry.record
+                && by != customer
+            {
+                self.count("reservations made by another account");
+            }
             self.oracle.add_record(entry)?;
         }
         let rows = self.disk.row_count(index);

@@ -63,6 +63,8 @@ struct FaultRates {
     slowness: u64,
     /// The most records of a commit.
     batch_max: usize,
+    /// See [`crate::driver::Pace`]. Few, since a shard makes only some commits before it crashes.
+    commits_alone_max: u32,
 }
 
 /// Whether a world continues.
@@ -90,6 +92,7 @@ impl World {
             lies: one_in(12, 300),
             slowness: one_in(2, 8),
             batch_max: 1 + one_in(2, 20) as usize,
+            commits_alone_max: one_in(2, 4) as u32,
         };
         World {
             plant,

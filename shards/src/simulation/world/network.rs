@@ -48,6 +48,7 @@ impl World {
                 let shard_index = self.requests[request].shard_index;
                 self.note(|| format!("request {request} arrives"));
                 self.shards[shard_index].inbox.push_back(request);
+                self.shards[shard_index].signal = true;
                 if self.plant == Some(Plant::DeliverTwice) && self.has_chance(100) {
                     self.shards[shard_index].inbox.push_back(request);
                 }

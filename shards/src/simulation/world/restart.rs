@@ -1,6 +1,5 @@
 //! The end of a process, and the start of the next one.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::checks::compare;
@@ -117,13 +116,11 @@ impl World {
             _ => {}
         }
         self.elapsed = Duration::ZERO;
-        let shards = states.into_iter().map(|state| SimulatedShard {
-            driver: Driver::new(Shard::new(state, &heads, epoch), self.rates.batch_max, Pace::USUAL),
-            clock: Clock::new(self.wall),
-            inbox: VecDeque::new(),
-            log_work: None,
-            is_full: false,
-            commits: 0,
+        let mut pace = Pace::USUAL;
+        pace.commits_alone_max = self.rates.commits_alone_max;
+        let shards = states.into_iter().map(|state| {
+            let driver = Driver::new(Shard::new(state, &heads, epoch), self.rates.batch_max, pace);
+            SimulatedShard::new(driver, Clock::new(self.wall))
         });
         self.shards = shards.collect();
         for (index, entries) in std::mem::take(&mut self.late_writes) {

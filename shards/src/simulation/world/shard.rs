@@ -21,6 +21,11 @@ pub(super) struct SimulatedShard {
     pub(super) driver: Driver<usize>,
     pub(super) clock: Clock,
     pub(super) inbox: VecDeque<usize>,
+    /// Raised when a request arrives or the log is done; wakes the core.
+    pub(super) signal: bool,
+    /// While the core sleeps, the time at which it wakes without a signal.
+    pub(super) sleeps_until: Option<Duration>,
+    pub(super) driver_state: DriverState,
     /// The log's work on another thread, and the turns that it still takes.
     pub(super) log_work: Option<(LogWork, u64)>,
     /// Whether its disk is full.
@@ -29,11 +34,75 @@ pub(super) struct SimulatedShard {
     pub(super) commits: u64,
 }
 
+/// What the driver was told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum DriverState {
+    Runs,
+    /// To stop.
+    Stopping,
+    Stopped,
+}
+
+impl SimulatedShard {
+    pub(super) fn new(driver: Driver<usize>, clock: Clock) -> SimulatedShard {
+        SimulatedShard {
+            driver,
+            clock,
+            inbox: VecDeque::new(),
+            signal: false,
+            sleeps_until: None,
+            driver_state: DriverState::Runs,
+            log_work: None,
+            is_full: false,
+            commits: 0,
+        }
+    }
+
+    /// Tells the driver that no more requests will come.
+    pub(super) fn stop(&mut self) {
+        if self.driver_state == DriverState::Runs {
+            self.driver.stop();
+            self.driver_state = DriverState::Stopping;
+            self.signal = true;
+        }
+    }
+
+    /// Whether nothing waits, for the core or for the log.
+    pub(super) fn is_idle(&self) -> bool {
+        self.driver.shard().is_at_rest() && self.inbox.is_empty() && self.log_work.is_none()
+    }
+
+    /// Whether the core has a reason to run. Takes the signal if that is the reason.
+    fn wakes(&mut self, elapsed: Duration) -> bool {
+        if self.driver_state == DriverState::Stopped {
+            return false;
+        }
+        let Some(until) = self.sleeps_until else { return true };
+        if !self.signal && elapsed < until {
+            return false;
+        }
+        (self.signal, self.sleeps_until) = (false, None);
+        true
+    }
+
+    /// Sleeps until a time or a signal. Returns false if the signal is already there.
+    fn sleeps(&mut self, until: Option<Duration>) -> bool {
+        if std::mem::take(&mut self.signal) {
+            return false;
+        }
+        self.sleeps_until = Some(until.unwrap_or(Duration::MAX));
+        true
+    }
+}
+
 impl World {
-    /// Runs a core for one turn: some steps of its driver.
+    /// Runs a core for one turn, unless it sleeps: some steps of its driver.
     pub(super) fn turn(&mut self, index: usize) -> Result<Progress, Violation> {
         if self.finish_log_work(index)? == Progress::Crashes {
             return Ok(Progress::Crashes);
+        }
+        if !self.shards[index].wakes(self.elapsed) {
+            return Ok(Progress::Continues);
         }
         // Not all of them: other cores may run between any two steps.
         for _ in 0..self.random.within(1, DRIVER_STEPS_MAX) {
@@ -48,10 +117,14 @@ impl World {
                         return Ok(Progress::Crashes);
                     }
                 }
-                Step::Maintain => self.start_log_work(index, LogWork::Maintain),
-                Step::Probe => self.start_log_work(index, LogWork::Probe),
+                Step::Maintain => self.start_log_work(index, LogWork::Maintain)?,
+                Step::Probe => self.start_log_work(index, LogWork::Probe)?,
                 Step::Yield => break,
                 Step::Wait { until } => {
+                    let until = until.filter(|_| self.plant != Some(Plant::IgnoreDeadline));
+                    if !self.shards[index].sleeps(until) {
+                        continue;
+                    }
                     if let Some(until) = until
                         && self.random.within(0, 3) == 0
                     {
@@ -59,14 +132,23 @@ impl World {
                     }
                     break;
                 }
-                Step::Stop => return Err("a driver stopped without being told to".to_owned()),
+                Step::Stop => {
+                    let shard = &mut self.shards[index];
+                    if shard.driver_state != DriverState::Stopping || !shard.inbox.is_empty() {
+                        return Err("a driver stopped that still had requests, or was not told to".to_owned());
+                    }
+                    shard.driver_state = DriverState::Stopped;
+                    self.count("stops");
+                    break;
+                }
             }
         }
         Ok(Progress::Continues)
     }
 
     fn take_in(&mut self, index: usize, most: usize) -> Result<(), Violation> {
-        for _ in 0..self.random.within(0, TAKE_IN_MAX.min(most as u64)) {
+        let most = if self.plant == Some(Plant::TakeInTooMany) { TAKE_IN_MAX } else { most as u64 };
+        for _ in 0..self.random.within(0, TAKE_IN_MAX.min(most)) {
             let Some(request) = self.shards[index].inbox.pop_front() else { break };
             let ask = self.requests[request].ask.clone();
             let SimulatedShard { driver, clock, .. } = &mut self.shards[index];
@@ -89,10 +171,12 @@ impl World {
 
     /// Lets some time pass in which a request may arrive.
     fn gather(&mut self, index: usize, gather: Gather) {
-        self.elapsed += Duration::from_micros(match gather {
-            Gather::Once => self.random.within(0, 100),
-            Gather::Until(_) => self.random.within(0, 1000),
-        });
+        let (kind, most) = match gather {
+            Gather::Once => ("gathers of one turn", 100),
+            Gather::Until(_) => ("gathers until a time", 1000),
+        };
+        self.count(kind);
+        self.elapsed += Duration::from_micros(self.random.within(0, most));
         let news = self.random.within(0, 1) == 1;
         if news && !self.wire.is_empty() {
             let message = self.random.within(0, self.wire.len() as u64 - 1) as usize;
