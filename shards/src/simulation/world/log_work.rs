@@ -25,7 +25,12 @@ enum WriteResult {
 }
 
 impl World {
-    pub(super) fn commit(&mut self, index: usize, batch: Batch, beside: bool) -> Result<Progress, Violation> {
+    pub(super) fn commit(
+        &mut self,
+        index: usize,
+        batch: Batch,
+        on_worker: bool,
+    ) -> Result<Progress, Violation> {
         self.note(|| format!("shard {index} commits {} records", batch.entries.len()));
         if batch.entries.len() > self.rates.batch_max {
             return Err(format!("a batch of {} records, above the limit", batch.entries.len()));
@@ -50,7 +55,7 @@ impl World {
             return self.store(index, &entries, false).map(|()| Progress::Continues);
         }
         // An owner may use another thread where it could also commit in place.
-        if beside || self.random.within(0, 1) < self.rates.slowness {
+        if on_worker || self.random.within(0, 1) < self.rates.slowness {
             self.count("commits on another thread");
             return self.start_log_work(index, LogWork::Append(batch)).map(|()| Progress::Continues);
         }

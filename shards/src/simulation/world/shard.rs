@@ -112,8 +112,8 @@ impl World {
                 Step::Send(slot, command) => return Err(format!("a message to slot {slot}: {command:?}")),
                 Step::TakeIn(most) => self.take_in(index, most)?,
                 Step::Gather(gather) => self.gather(index, gather),
-                Step::Append { batch, beside } => {
-                    if self.commit(index, batch, beside)? == Progress::Crashes {
+                Step::Append { batch, on_worker } => {
+                    if self.commit(index, batch, on_worker)? == Progress::Crashes {
                         return Ok(Progress::Crashes);
                     }
                 }
