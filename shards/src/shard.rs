@@ -109,12 +109,16 @@ impl<A> Shard<A> {
         self.owned[slot.index()] = Some(Ownership { epoch, head });
     }
 
-    /// Gives up a slot whose records are all committed, for another owner to adopt; `None` if it is not
-    /// owned.
+    /// Gives up a slot, for another owner to adopt; `None` if it is not owned.
+    ///
+    /// # Panics
+    ///
+    /// If the slot has records in the open batch, or any batch is being written.
     pub fn release_slot(&mut self, slot: Slot) -> Option<(SlotState, SlotHead)> {
-        let is_at_rest = self.writing.is_none() && self.open.iter().all(|entry| entry.slot != slot);
-        assert!(is_at_rest, "slot {slot} has records that are not committed");
-        let Ownership { head, .. } = self.owned[slot.index()].take()?;
+        let Ownership { head, .. } = self.owned[slot.index()]?;
+        let is_committed = self.writing.is_none() && self.open.iter().all(|entry| entry.slot != slot);
+        assert!(is_committed, "slot {slot} has records that are not committed");
+        self.owned[slot.index()] = None;
         Some((self.state.release(slot)?, head))
     }
 

@@ -169,6 +169,22 @@ fn a_message_that_followed_from_what_is_taken_back_is_not_sent() {
 }
 
 #[test]
+fn a_slot_of_another_owner_cannot_be_released() {
+    let slot = slot_of_event(EVENT);
+    let others = SlotSet::all().iter().filter(|&other| other != slot).collect();
+    let mut shard: Shard<&'static str> = Shard::new(ShardState::owning(others), &empty_heads(), Epoch(1));
+    let (id, organizer) = (EventId(2), UserId(1));
+    let (name, quota) = (EventName::new("x").unwrap(), Quota::new(1).unwrap());
+    let create =
+        Command::CreateEvent(Box::new(CreateEvent { id, organizer, details: NewDetails::new(name, quota) }));
+    ask(&mut shard, 1000, Ask::Command(create), "organizer");
+    let batch = shard.begin_commit().expect("the batch has a record");
+    assert!(shard.release_slot(slot).is_none(), "also while other slots are written");
+    shard.finish_commit(batch);
+    assert_eq!(answers(&mut shard), [("organizer", Ok(Some(0)))]);
+}
+
+#[test]
 fn a_slot_moves_with_all_that_is_in_it() {
     let mut shard = shard_with_event(3);
     ask(&mut shard, 1001, reserve(1), "buyer");

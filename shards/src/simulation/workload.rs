@@ -1,5 +1,5 @@
-//! What the simulated clients ask: few people, few events, few tickets, so that
-//! they meet all the time.
+//! The requests of the simulated clients: few people, few events and few tickets, so that they conflict
+//! often.
 
 use super::random::Random;
 use crate::command::{
@@ -14,17 +14,17 @@ const ORGANIZERS: [u32; 2] = [11, 12];
 pub(super) const ADMIN: Actor = Actor { user: UserId(99), role: Role::Admin };
 const EVENTS_MAX: u32 = 6;
 const USERNAMES: u64 = 8;
-/// Of reservations that are asked for; there may be fewer.
+/// The highest reservation number in a request; an event may have fewer.
 const NUMBERS: u64 = 6;
 
-/// The ids that were given last, by event and by user.
+/// The highest ids in use.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Ids {
     pub(super) event: u32,
     pub(super) user: u32,
 }
 
-/// The next question; a creation takes the next id.
+/// Draws the next request. A creation takes the next id.
 pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
     if ids.event == 0 {
         return Ask::Command(create_event(random, ids));
@@ -83,9 +83,13 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
 fn reserve(random: &mut Random, ids: &Ids) -> Command {
     let event = event(random, ids);
     let customer = customer(random);
+    let actor = match random.within(0, 3) {
+        0 => actor(random),
+        _ => Actor { user: customer, role: Role::Customer },
+    };
     Command::Reserve {
         event,
-        actor: Actor { user: customer, role: Role::Customer },
+        actor,
         buyer: Buyer::Account(customer),
         quantity: Quantity::new(random.within(1, 3)).expect("at least one"),
     }
@@ -122,7 +126,7 @@ fn change_account(random: &mut Random, ids: &Ids) -> Command {
             password_hash: "another hash".into(),
             next_token_version,
         })),
-        // Always the same role: were it taken back, an answer would not tell whether it changed anything.
+        // Always the same role: with two, the reply would not tell whether the command made a record.
         2 | 3 => {
             let role = Role::Organizer;
             Command::ChangeRole(Box::new(ChangeRole { user, username, by, role, next_token_version }))
@@ -143,7 +147,7 @@ fn edit_event(random: &mut Random, ids: &Ids) -> Command {
     }))
 }
 
-/// Now and then one that nobody was told of yet.
+/// Sometimes an event that does not exist yet.
 fn event(random: &mut Random, ids: &Ids) -> EventId {
     let unknown = u64::from(random.within(0, 15) == 0);
     EventId(random.within(1, u64::from(ids.event) + unknown) as u32)
@@ -153,12 +157,12 @@ fn reservation(random: &mut Random, ids: &Ids) -> ReservationId {
     ReservationId { event: event(random, ids), number: random.within(1, NUMBERS) as u32 }
 }
 
-/// Most accounts have one of the first ids: later ones found their names taken.
+/// Most accounts have one of the first ids: the names of later ones were taken.
 fn user(random: &mut Random, ids: &Ids) -> UserId {
     UserId(random.within(1, u64::from(ids.user).clamp(1, USERNAMES)) as u32)
 }
 
-/// So few that a change often knows the one that an account has.
+/// Few versions, so that a change often names the account's current one.
 fn token_version(random: &mut Random) -> u64 {
     random.within(1, 3)
 }
@@ -180,11 +184,11 @@ fn actor(random: &mut Random) -> Actor {
 }
 
 fn username(random: &mut Random) -> Username {
-    Username::new(&format!("user{}", random.within(1, USERNAMES))).expect("a good name")
+    Username::new(&format!("user{}", random.within(1, USERNAMES))).expect("a valid name")
 }
 
 fn name(random: &mut Random) -> EventName {
-    EventName::new(&format!("Concert {}", random.within(1, 9))).expect("a good name")
+    EventName::new(&format!("Concert {}", random.within(1, 9))).expect("a valid name")
 }
 
 fn venue(random: &mut Random) -> Option<Venue> {
@@ -194,5 +198,5 @@ fn venue(random: &mut Random) -> Option<Venue> {
 
 /// Small enough to be sold out.
 fn quota(random: &mut Random) -> Quota {
-    Quota::new(random.within(0, 8)).expect("a small one")
+    Quota::new(random.within(0, 8)).expect("below the limit")
 }

@@ -1,4 +1,4 @@
-//! What goes wrong with a disk, and what recovery has to say to it.
+//! Damage to a disk, and the error that recovery must report for it.
 
 use super::replay::Refusal;
 use super::{Disk, SimulatedFile};
@@ -7,34 +7,34 @@ use crate::record::SlotHead;
 use crate::replay::{ReplayError, Row};
 use crate::simulation::random::Random;
 
-/// What is wrong with a disk, and so what recovery has to say.
+/// What is wrong with a disk.
 #[derive(Debug)]
 pub(in crate::simulation) enum Damage {
     None,
-    /// The last records are gone, which nobody can tell.
+    /// The last records are gone, which cannot be detected.
     LostTail,
-    /// One of these has to be found.
+    /// Recovery must report one of these.
     Lost(Vec<Loss>),
     Checksum(Slot, Lsn),
-    /// Of a file, the row that was marked is another one, and all its checksums are right.
+    /// The marked row of this file was replaced by another one, with correct checksums.
     Rewritten(String),
-    /// It depends on what else is on the disk which of the checks sees it first.
+    /// Recovery must refuse the disk. Which check fails first depends on the other rows.
     Refused,
 }
 
-/// How missing rows show.
+/// A sign of missing rows.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::simulation) enum Loss {
-    /// A slot goes on behind this lsn, which is not there.
+    /// A slot has later records, but not this one.
     Lsn(Slot, Lsn),
-    /// A file goes on behind this row, which is not there.
+    /// A file has later rows, but not this one.
     Row(String, u64),
     /// A file ends before its mark.
     End(String),
 }
 
 impl Damage {
-    /// Whether `result` is what this damage has to lead to.
+    /// Whether `result` is the right result of a recovery with this damage.
     pub(in crate::simulation) fn fits<T>(&self, result: &Result<T, Refusal>) -> bool {
         match (self, result) {
             (Damage::None | Damage::LostTail, Ok(_)) | (Damage::Refused, Err(_)) => true,
@@ -59,7 +59,7 @@ impl Damage {
 }
 
 impl Disk {
-    /// Of the lies some turn out, and sometimes take along all that followed. Marks may be old.
+    /// Loses some of the rows that were not synced, sometimes with all later ones, and some marks.
     pub(in crate::simulation) fn lose_power(&mut self, random: &mut Random) -> Damage {
         let mut lost = Vec::new();
         for file in &mut self.files {
@@ -85,7 +85,7 @@ impl Disk {
         let mut losses = Vec::new();
         for slot in lost.iter().map(|row| row.slot) {
             let first = lost.iter().filter(|row| row.slot == slot).map(|row| row.lsn).min();
-            let first = first.expect("one was lost");
+            let first = first.expect("the slot is that of a lost row");
             if self.files.iter().flat_map(|file| &file.rows).any(|row| row.slot == slot && row.lsn > first) {
                 losses.push(Loss::Lsn(slot, first));
             }
@@ -100,7 +100,7 @@ impl Disk {
         if losses.is_empty() { Damage::LostTail } else { Damage::Lost(losses) }
     }
 
-    /// Somebody edits a file, in one of the ways that a disk or an operator has.
+    /// Damages a file as a disk or an operator could.
     pub(in crate::simulation) fn edit(&mut self, random: &mut Random) -> Damage {
         let all = self.files.iter().enumerate();
         let all: Vec<_> = all.flat_map(|(file, of)| (0..of.rows.len()).map(move |row| (file, row))).collect();
@@ -120,13 +120,13 @@ impl Disk {
                 return self.damage_of_losing(&[lost]);
             }
             2 => {
-                // And closes the gap.
+                // The rows after it are renumbered.
                 let lost = rows.remove(index);
                 rows[index..].iter_mut().for_each(|row| row.position -= 1);
                 return self.damage_of_losing(&[lost]);
             }
             3 => {
-                // The newest rows, with their journal.
+                // All rows from here on.
                 let lost: Vec<_> = rows.drain(index..).collect();
                 return self.damage_of_losing(&lost);
             }
@@ -160,7 +160,7 @@ impl Disk {
         Damage::Checksum(row.slot, row.lsn)
     }
 
-    /// Somebody who can make checksums writes a file's last row anew.
+    /// Replaces a file's last row by one with correct checksums.
     fn rewrite_last(&mut self, file_index: usize) -> Damage {
         let last = self.files[file_index].rows.last().expect("the file has rows");
         let (slot, lsn) = (last.slot, last.lsn);
@@ -169,7 +169,7 @@ impl Disk {
         let mut head = SlotHead::empty(self.cluster);
         head.chain = before.map_or(head.chain, |before| before.chain);
         let SimulatedFile { rows, name, .. } = &mut self.files[file_index];
-        let last = rows.last_mut().expect("looked at above");
+        let last = rows.last_mut().expect("it was found above");
         last.at = Timestamp(last.at.0 + 1);
         last.chain = head.chain_next(&last.stamp(), &last.columns);
         Damage::Rewritten(name.clone())

@@ -1,5 +1,5 @@
-//! Simulated log files, as SQLite would leave them: a batch is there as a whole
-//! or not at all, since what is torn is cut off when the file is opened.
+//! Simulated log files, as SQLite leaves them: a batch is there completely or not at all, since SQLite
+//! removes a torn one when it opens the file.
 
 mod damage;
 mod replay;
@@ -23,12 +23,12 @@ pub(super) struct Disk {
 struct SimulatedFile {
     name: String,
     rows: Vec<Row<'static>>,
-    /// Rows, by position, that were called durable and are not.
+    /// Positions of rows that were reported as durable and are not.
     lies: Vec<RangeInclusive<u64>>,
     mark: Mark,
-    /// As it was when it was last synced.
+    /// The mark that survives a power cut.
     synced_mark: Mark,
-    /// How far the recovery that is under way has come.
+    /// The rows that the current recovery has checked.
     extent: Extent,
 }
 
@@ -45,8 +45,8 @@ impl Disk {
         self.epochs.last_shard_count()
     }
 
-    /// What recovery does once it has refused nothing: makes the files that are missing,
-    /// raises the epoch, and marks how far each file goes.
+    /// Ends a recovery that accepted the disk: marks the end of each file, adds missing files, and begins
+    /// an epoch.
     pub(super) fn start_epoch(&mut self, shard_count: usize, replayed: &Replayed) -> Epoch {
         for (file, end) in self.files.iter_mut().zip(&replayed.ends) {
             file.mark = *end;
@@ -54,7 +54,7 @@ impl Disk {
             file.lies.clear();
         }
         let names: Vec<String> = (0..shard_count).map(|index| format!("shard-{index:02}")).collect();
-        // Files are made in the order of their shards, and stay.
+        // Files are made in the order of their shards, and never removed.
         for name in &names[self.files.len().min(shard_count)..] {
             self.files.push(SimulatedFile {
                 name: name.clone(),
@@ -69,7 +69,7 @@ impl Disk {
         self.epochs.last()
     }
 
-    /// Puts a batch into the file of a shard; as a lie, it may be gone after a power cut.
+    /// Appends a batch to a shard's file. If `lie`, a power cut may lose it.
     pub(super) fn append(&mut self, shard_index: usize, entries: &[Entry], lie: bool) {
         let file = &mut self.files[shard_index];
         let before = file.last_position();
@@ -79,19 +79,19 @@ impl Disk {
         }
     }
 
-    /// Marks what the file of a shard has.
+    /// Marks the last row of a shard's file as committed.
     pub(super) fn mark(&mut self, shard_index: usize) {
         let file = &mut self.files[shard_index];
         file.mark = file.rows.last().map_or(Mark::EMPTY, mark_of);
     }
 
-    /// Together with a checkpoint.
+    /// Makes the mark durable, as a checkpoint does.
     pub(super) fn sync_mark(&mut self, shard_index: usize) {
         let file = &mut self.files[shard_index];
         file.synced_mark = file.mark;
     }
 
-    /// For [`Plant::MarkBeforeCommit`].
+    /// Marks a batch before it is written, for [`Plant::MarkBeforeCommit`].
     pub(super) fn mark_ahead(&mut self, shard_index: usize, entries: &[Entry]) {
         let file = &mut self.files[shard_index];
         let last = entries.last().expect("a batch is not empty");
@@ -113,7 +113,7 @@ fn mark_of(row: &Row<'_>) -> Mark {
     Mark { row: row.position, slot: row.slot, lsn: row.lsn, chain: row.chain }
 }
 
-/// What the file has of an entry.
+/// The row of an entry.
 fn row(position: u64, entry: &Entry) -> Row<'static> {
     let Columns { kind, event, number, user, quantity, body } = entry.record.encode();
     let body = body.into_owned().into();

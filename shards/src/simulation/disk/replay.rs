@@ -1,4 +1,4 @@
-//! The recovery of the server, over simulated files.
+//! Recovery from simulated files.
 
 use super::{Disk, SimulatedFile, mark_of};
 use crate::record::{Record, SlotHead, Stamp};
@@ -8,12 +8,12 @@ use crate::simulation::plant::Plant;
 use crate::slots::{Owners, shard_of_slot};
 use crate::state::ShardState;
 
-/// What recovery makes of a disk.
+/// The result of a recovery.
 #[derive(Debug)]
 pub(in crate::simulation) struct Replayed {
     pub(in crate::simulation) states: Vec<ShardState>,
     pub(in crate::simulation) heads: SlotHeads,
-    /// Of every file, its last row.
+    /// The last row of each file.
     pub(super) ends: Vec<Mark>,
 }
 
@@ -26,7 +26,7 @@ pub(in crate::simulation) struct Refusal {
 }
 
 impl Disk {
-    /// The recovery of the server, over these files, for so many shards.
+    /// Recovers the state of `shard_count` shards.
     pub(in crate::simulation) fn replay(
         &mut self,
         shard_count: usize,
@@ -79,21 +79,24 @@ impl Disk {
         for Recovered { stamp, record, .. } in &records {
             let state = &mut states[shard_of_slot(stamp.slot, owners)];
             let previous = state.apply(stamp.slot, stamp.at, stamp.lsn, record);
-            assert!(plant.is_some() || previous == stamp.previous, "{stamp:?} follows lsn {previous}");
+            assert!(
+                plant.is_some() || previous == stamp.previous,
+                "{stamp:?}, but the event's last record is {previous}"
+            );
         }
         let ends = self.files.iter().map(|file| file.extent.end).collect();
         Ok(Replayed { states, heads, ends })
     }
 }
 
-/// A record that recovery takes, and where from.
+/// A record that recovery accepted, and the index of its file.
 struct Recovered {
     file_index: usize,
     stamp: Stamp,
     record: Record,
 }
 
-/// The one that recovery comes to now.
+/// The next row that recovery reads.
 fn next_row<'a>(rows: &'a [Row<'static>], extent: &Extent) -> Option<&'a Row<'static>> {
     rows.get(rows.partition_point(|row| row.position <= extent.end.row))
 }

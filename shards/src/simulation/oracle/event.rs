@@ -47,7 +47,10 @@ impl EventState {
                 state.view.version += 1;
                 state.view.updated_at = at;
             }
-            Record::EventDeleted { .. } => {
+            &Record::EventDeleted { tickets, .. } => {
+                if tickets != state.view.reserved {
+                    return Err(format!("{record:?} cancels {} tickets", state.view.reserved));
+                }
                 state.is_deleted = true;
                 state.reservations.iter_mut().for_each(|reservation| cancel(reservation, at));
             }
@@ -59,9 +62,12 @@ impl EventState {
                     return Err(format!("{record:?} is number {}", state.reservations.len()));
                 }
             }
-            Record::Cancelled { id, .. } => {
+            &Record::Cancelled { id, by: _, quantity } => {
                 let reservation = state.reservations.get_mut(id.number as usize - 1);
-                match reservation.filter(|one| one.status == ReservationStatus::Confirmed) {
+                let is_confirmed = |one: &&mut ReservationView| {
+                    one.status == ReservationStatus::Confirmed && one.quantity == quantity
+                };
+                match reservation.filter(is_confirmed) {
                     Some(reservation) => cancel(reservation, at),
                     None => return Err(format!("nothing to cancel for {record:?}")),
                 }

@@ -1,7 +1,9 @@
-//! Shards that have nothing under way, against the oracle, the disk, and what clients were told.
+//! Comparisons of idle shards with the oracle, with the disk, and with the replies that clients have.
 
-use super::shard::SimulatedShard;
-use super::{Then, World};
+use std::time::Duration;
+
+use super::shard::{DriverState, SimulatedShard};
+use super::{Progress, World};
 use crate::clock::Now;
 use crate::command::{Ask, Command, Query};
 use crate::outcome::{Outcome, Reply, ReservationStatus, Totals};
@@ -11,16 +13,18 @@ use crate::simulation::workload::ADMIN;
 use crate::slots::slot_of_event;
 use crate::state::ShardState;
 
-/// Rounds in which everything has to come to rest when nothing else happens.
+/// The most rounds that it takes to answer all requests once no new ones come, and to stop.
 const ROUNDS_TO_REST: usize = 2000;
+/// The time that passes in one of these rounds.
+const ROUND: Duration = Duration::from_millis(10);
 
 impl World {
-    /// Shards that have nothing under way, against the oracle.
+    /// Compares idle shards with the oracle.
     pub(super) fn check_shards(&self) -> Result<(), Violation> {
         let mut sum = Totals::default();
         for index in 0..self.shards.len() {
             let Ok(Outcome::Totals(part)) = self.query(index, &Query::Totals) else {
-                return Err("totals are totals".to_owned());
+                return Err("totals were refused".to_owned());
             };
             sum.events += part.events;
             sum.accounts += part.accounts;
@@ -39,7 +43,7 @@ impl World {
         self.disk.replay(shard_count, None).map_err(|refusal| refusal.to_string())
     }
 
-    /// Shards that have nothing under way, against what recovery makes of the disk; all, or one.
+    /// Compares idle shards, all or one, with what recovery makes of the disk.
     pub(super) fn compare_with_disk(&mut self, only: Option<usize>) -> Result<(), Violation> {
         let replayed = self.replay(self.shards.len())?;
         for (index, (shard, state)) in self.shards.iter().zip(&replayed.states).enumerate() {
@@ -50,41 +54,57 @@ impl World {
         Ok(())
     }
 
-    /// Nothing happens any more but what is under way: all of it has to be answered.
-    pub(super) fn come_to_rest(&mut self) -> Result<(), Violation> {
-        self.note(|| "nothing more is asked".to_owned());
-        self.nature.fails = 0;
-        self.shards.iter_mut().for_each(|shard| shard.is_full = false);
-        for _ in 0..ROUNDS_TO_REST {
-            self.now += 1;
-            while !self.wire.is_empty() {
-                self.deliver(0);
-            }
-            for index in 0..self.shards.len() {
-                if self.turn(index)? != Then::Goes {
-                    return Err("a process ended without a reason".to_owned());
-                }
-            }
-            let at_rest = |shard: &SimulatedShard| {
-                shard.driver.shard().is_at_rest() && shard.inbox.is_empty() && shard.log_work.is_none()
-            };
-            if self.wire.is_empty() && self.shards.iter().all(at_rest) {
-                break;
-            }
+    /// Sends no more requests, and checks that all those of this process are answered, that no log stays
+    /// full, and that the drivers stop. Some drivers are told to stop while work is left and the disk full.
+    pub(super) fn finish_requests(&mut self) -> Result<(), Violation> {
+        self.note(|| "no more requests are sent".to_owned());
+        self.rates.fails = 0;
+        let stops_early = self.random.within(0, 1) == 0;
+        if !stops_early {
+            self.run_until(|shard| shard.is_idle())?;
+            self.shards.iter_mut().for_each(|shard| shard.is_full = false);
+            self.run_until(|shard| shard.is_idle() && !shard.driver.shard().is_read_only())?;
         }
-        let life = self.disk.last_epoch().0;
-        let mut questions = self.questions.iter().enumerate();
-        if let Some((question, _)) = questions.find(|(_, one)| one.life == life && one.answer.is_none()) {
-            return Err(format!("question {question} is never answered"));
+        self.run_until(|shard| {
+            if shard.inbox.is_empty() {
+                shard.stop();
+            }
+            shard.driver_state == DriverState::Stopped
+        })?;
+        let epoch = self.disk.last_epoch().0;
+        let mut requests = self.requests.iter().enumerate();
+        if let Some((request, _)) = requests.find(|(_, one)| one.epoch == epoch && one.reply.is_none()) {
+            return Err(format!("request {request} is never answered"));
         }
         self.check_shards()?;
         self.compare_with_disk(None)
     }
 
-    /// What any client was told, against the shards, without the oracle's help.
+    /// Lets the cores run and delivers every message, until all shards are `done`.
+    fn run_until(&mut self, done: impl Fn(&mut SimulatedShard) -> bool) -> Result<(), Violation> {
+        for _ in 0..ROUNDS_TO_REST {
+            self.now += 1;
+            self.elapsed += ROUND;
+            while !self.wire.is_empty() {
+                self.deliver(0);
+            }
+            for index in 0..self.shards.len() {
+                if self.turn(index)? != Progress::Continues {
+                    return Err("a process ended without a fault".to_owned());
+                }
+            }
+            let all_done = self.shards.iter_mut().fold(true, |all, shard| done(shard) && all);
+            if self.wire.is_empty() && all_done {
+                return Ok(());
+            }
+        }
+        Err("a request is never answered, a log stays full, or a driver does not stop".to_owned())
+    }
+
+    /// Compares every acknowledged command with the shards, without the oracle.
     pub(super) fn check_acknowledged(&self) -> Result<(), Violation> {
-        for question in &self.questions {
-            let (Ask::Command(command), Some(Ok(outcome))) = (&question.ask, &question.answer) else {
+        for request in &self.requests {
+            let (Ask::Command(command), Some(Ok(outcome))) = (&request.ask, &request.reply) else {
                 continue;
             };
             let query = match (command, outcome) {

@@ -1,5 +1,8 @@
-//! The server, its clients and its disks, one step after the other: whatever
-//! could happen next is drawn from the seed.
+//! The simulated world: a server, its clients and its disks. The seed decides what happens in each step.
+//!
+//! Here are the world, its steps and its clock; `network.rs` has the messages between clients and shards,
+//! `shard.rs` and `log_work.rs` do the steps of a shard's driver, `restart.rs` ends and starts processes,
+//! and `checks.rs` compares what should be equal.
 
 mod checks;
 mod log_work;
@@ -18,7 +21,7 @@ use super::workload::Ids;
 use crate::ids::{Slot, Timestamp};
 use crate::record::Entry;
 use crate::slots::shard_of_slot;
-use network::{Message, Question};
+use network::{Message, SentRequest};
 use shard::SimulatedShard;
 
 const STEPS: [u64; 2] = [100, 500];
@@ -29,57 +32,59 @@ const START_MS: u64 = 1_700_000_000_000;
 pub(super) struct World {
     random: Random,
     plant: Option<Plant>,
-    nature: Nature,
+    rates: FaultRates,
     now: u64,
-    /// Since the process started.
+    /// The time since the process started.
     elapsed: Duration,
     wall: Timestamp,
     disk: Disk,
     /// Empty while the server is down.
     shards: Vec<SimulatedShard>,
     wire: Vec<Message>,
-    questions: Vec<Question>,
+    requests: Vec<SentRequest>,
     ids: Ids,
     oracle: Oracle,
-    /// What a killed process was writing, for [`Plant::OldEpochWrites`].
-    late: Vec<(usize, Vec<Entry>)>,
-    /// How often what happened, by name.
-    pub(super) seen: BTreeMap<&'static str, u64>,
-    /// Every step in words, if they are wanted.
-    pub(super) steps: Option<Vec<String>>,
+    /// Batches that a killed process was writing, with their shards, for [`Plant::OldEpochWrites`].
+    late_writes: Vec<(usize, Vec<Entry>)>,
+    /// The number of times that each thing happened.
+    pub(super) counts: BTreeMap<&'static str, u64>,
+    /// A line for each step, if a trace was asked for.
+    pub(super) trace: Option<Vec<String>>,
 }
 
-/// How bad it is in this world: chances in 1000, of each step or each commit.
-struct Nature {
+/// How often things go wrong in this world: chances in 1000, per step or per commit.
+struct FaultRates {
     crash: u64,
     clock_jump: u64,
     fills: u64,
     fails: u64,
     lies: u64,
-    /// Turns that a commit takes at most.
+    /// The most turns that a commit takes.
     slowness: u64,
     /// The most records of a commit.
     batch_max: usize,
+    /// See [`crate::driver::Pace`]. Few, since a shard makes only some commits before it crashes.
+    commits_alone_max: u32,
 }
 
-/// Whether a world goes on.
+/// Whether a world continues.
 #[derive(PartialEq, Eq)]
-enum Then {
-    Goes,
-    /// The process has to end.
+enum Progress {
+    Continues,
+    /// The process must end.
     Crashes,
-    /// The server refuses to start, or what was lost cannot be known: nothing to be judged is left.
+    /// The server refuses to start, or records were lost without a trace: nothing is left to check.
     Ends,
 }
 
 impl World {
-    pub(super) fn new(seed: u64, plant: Option<Plant>, with_steps: bool) -> World {
+    pub(super) fn new(seed: u64, plant: Option<Plant>, with_trace: bool) -> World {
         let mut random = Random::new(seed);
         let mut one_in = |chance: u64, most: u64| match random.within(1, chance) {
             1 => random.within(1, most),
             _ => 0,
         };
-        let nature = Nature {
+        let rates = FaultRates {
             crash: one_in(1, 25),
             clock_jump: one_in(2, 100),
             fills: one_in(3, 40),
@@ -87,31 +92,32 @@ impl World {
             lies: one_in(12, 300),
             slowness: one_in(2, 8),
             batch_max: 1 + one_in(2, 20) as usize,
+            commits_alone_max: one_in(2, 4) as u32,
         };
         World {
             plant,
-            nature,
+            rates,
             now: 0,
             elapsed: Duration::ZERO,
             wall: Timestamp(START_MS),
             disk: Disk::new(random.next()),
             shards: Vec::new(),
             wire: Vec::new(),
-            questions: Vec::new(),
+            requests: Vec::new(),
             ids: Ids::default(),
             oracle: Oracle::default(),
-            late: Vec::new(),
-            seen: BTreeMap::new(),
-            steps: with_steps.then(Vec::new),
+            late_writes: Vec::new(),
+            counts: BTreeMap::new(),
+            trace: with_trace.then(Vec::new),
             random,
         }
     }
 
     /// # Errors
     ///
-    /// The first thing that should not have been.
+    /// The first violation.
     pub(super) fn run(&mut self) -> Result<(), Violation> {
-        if self.start(&Damage::None)? == Then::Ends {
+        if self.start(&Damage::None)? == Progress::Ends {
             return Ok(());
         }
         for _ in 0..self.random.within(STEPS[0], STEPS[1]) {
@@ -120,37 +126,37 @@ impl World {
             self.elapsed += Duration::from_millis(passed);
             self.wall.0 += passed;
             let then = match self.step()? {
-                Then::Crashes => self.crash()?,
+                Progress::Crashes => self.crash()?,
                 then => then,
             };
-            if then == Then::Ends {
+            if then == Progress::Ends {
                 return Ok(());
             }
         }
-        self.come_to_rest()?;
+        self.finish_requests()?;
         for _ in 0..2 {
-            if self.crash()? == Then::Ends {
+            if self.crash()? == Progress::Ends {
                 return Ok(());
             }
         }
         self.check_acknowledged()?;
         let damage = self.disk.edit(&mut self.random);
-        self.note(|| format!("somebody edits the disk: {damage:?}"));
+        self.note(|| format!("a file is edited: {damage:?}"));
         self.start(&damage).map(drop)
     }
 
-    fn step(&mut self) -> Result<Then, Violation> {
-        if self.has_chance(self.nature.crash) {
-            return Ok(Then::Crashes);
+    fn step(&mut self) -> Result<Progress, Violation> {
+        if self.has_chance(self.rates.crash) {
+            return Ok(Progress::Crashes);
         }
-        if self.has_chance(self.nature.clock_jump) {
-            self.jump();
+        if self.has_chance(self.rates.clock_jump) {
+            self.jump_clock();
         }
-        if self.has_chance(self.nature.fills) {
+        if self.has_chance(self.rates.fills) {
             let shard = self.any_shard();
             shard.is_full = !shard.is_full;
             let full = shard.is_full;
-            self.note(|| format!("a disk has {} room", if full { "no" } else { "again" }));
+            self.note(|| format!("a disk {}", if full { "is full" } else { "has room" }));
         }
         match self.random.within(0, 99) {
             0..30 => self.ask(),
@@ -163,10 +169,10 @@ impl World {
                 return self.turn(index);
             }
         }
-        Ok(Then::Goes)
+        Ok(Progress::Continues)
     }
 
-    fn jump(&mut self) {
+    fn jump_clock(&mut self) {
         let by = match self.random.within(0, 2) {
             0 => HOUR_MS,
             1 => 24 * 365 * 10 * HOUR_MS,
@@ -174,11 +180,11 @@ impl World {
         };
         let forward = self.random.within(0, 1) == 0;
         self.wall = Timestamp(if forward { self.wall.0 + by } else { self.wall.0.saturating_sub(by) });
-        // A clock that goes on doubling would end the world some day.
+        // Doubling the clock again and again would overflow it.
         self.wall.0 = self.wall.0.min(1 << 50);
         self.count("clock jumps");
         let clock = self.wall;
-        self.note(|| format!("the clock says {clock:?}"));
+        self.note(|| format!("the wall clock jumps to {clock:?}"));
     }
 
     fn owner(&self, slot: Slot) -> usize {
@@ -195,12 +201,12 @@ impl World {
     }
 
     fn count(&mut self, what: &'static str) {
-        *self.seen.entry(what).or_default() += 1;
+        *self.counts.entry(what).or_default() += 1;
     }
 
     fn note(&mut self, step: impl FnOnce() -> String) {
-        if let Some(steps) = &mut self.steps {
-            steps.push(format!("{:4} {}", self.now, step()));
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:4} {}", self.now, step()));
         }
     }
 }

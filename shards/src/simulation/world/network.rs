@@ -1,4 +1,4 @@
-//! What is between clients and cores: questions on their way, and answers.
+//! Messages between clients and shards.
 
 use super::World;
 use crate::command::Ask;
@@ -9,19 +9,21 @@ use crate::simulation::plant::Plant;
 use crate::simulation::workload::random_ask;
 use crate::slots::shard_of_slot;
 
-/// On its way: between a client and a core, or between cores.
+/// A message in flight: the index of a request on its way to a shard, or a reply on its way back.
 pub(super) enum Message {
     Request(usize),
-    Reply { question: usize, reply: Reply, known: Vec<Known> },
+    Reply { request: usize, reply: Reply, known: Vec<Known> },
 }
 
-pub(super) struct Question {
+pub(super) struct SentRequest {
     pub(super) ask: Ask,
     pub(super) shard_index: usize,
-    pub(super) asked: u64,
-    /// Of the process that was asked.
-    pub(super) life: u64,
-    pub(super) answer: Option<Reply>,
+    /// The step in which it was sent.
+    pub(super) sent: u64,
+    /// The epoch of the process that it was sent to.
+    pub(super) epoch: u64,
+    /// The reply, once it has arrived.
+    pub(super) reply: Option<Reply>,
 }
 
 impl World {
@@ -29,47 +31,48 @@ impl World {
         let ask = random_ask(&mut self.random, &mut self.ids);
         let shard_index = match ask.slot() {
             Some(slot) => self.owner(slot),
-            // One part of what the API asks of all.
+            // One part of a request to all shards.
             None => self.random.within(0, self.shards.len() as u64 - 1) as usize,
         };
-        let question = self.questions.len();
-        self.note(|| format!("question {question} to shard {shard_index}: {ask:?}"));
+        let request = self.requests.len();
+        self.note(|| format!("request {request} to shard {shard_index}: {ask:?}"));
         self.oracle.request_sent(&ask);
-        let life = self.disk.last_epoch().0;
-        self.questions.push(Question { ask, shard_index, asked: self.now, life, answer: None });
-        self.wire.push(Message::Request(question));
+        let epoch = self.disk.last_epoch().0;
+        self.requests.push(SentRequest { ask, shard_index, sent: self.now, epoch, reply: None });
+        self.wire.push(Message::Request(request));
     }
 
     pub(super) fn deliver(&mut self, index: usize) {
         match self.wire.swap_remove(index) {
-            Message::Request(question) => {
-                let shard_index = self.questions[question].shard_index;
-                self.note(|| format!("question {question} arrives"));
-                self.shards[shard_index].inbox.push_back(question);
+            Message::Request(request) => {
+                let shard_index = self.requests[request].shard_index;
+                self.note(|| format!("request {request} arrives"));
+                self.shards[shard_index].inbox.push_back(request);
+                self.shards[shard_index].signal = true;
                 if self.plant == Some(Plant::DeliverTwice) && self.has_chance(100) {
-                    self.shards[shard_index].inbox.push_back(question);
+                    self.shards[shard_index].inbox.push_back(request);
                 }
             }
-            Message::Reply { question, reply, known } => {
-                self.note(|| format!("the answer to {question} arrives"));
+            Message::Reply { request, reply, known } => {
+                self.note(|| format!("the reply to {request} arrives"));
                 self.count(name_of(&reply));
-                if self.questions[question].life != self.disk.last_epoch().0 {
-                    self.count("answers of a killed process");
+                if self.requests[request].epoch != self.disk.last_epoch().0 {
+                    self.count("replies of a killed process");
                 }
                 self.oracle.reply_arrived(self.now, known);
-                self.questions[question].answer = Some(reply);
+                self.requests[request].reply = Some(reply);
             }
         }
     }
 
-    /// From here on a client may come to know it.
-    pub(super) fn send(&mut self, question: usize, reply: Reply) -> Result<(), Violation> {
-        self.note(|| format!("answer to {question}: {reply:?}"));
-        let Question { ref ask, asked, shard_index, .. } = self.questions[question];
+    /// Sends a reply: from now on, a client may know it.
+    pub(super) fn send(&mut self, request: usize, reply: Reply) -> Result<(), Violation> {
+        self.note(|| format!("reply to {request}: {reply:?}"));
+        let SentRequest { ref ask, sent, shard_index, .. } = self.requests[request];
         let shard_count = self.shards.len();
         let owns = |slot| shard_of_slot(slot, shard_count) == shard_index;
-        let known = self.oracle.check(Exchange { sent: asked, ask, reply: &reply }, owns)?;
-        self.wire.push(Message::Reply { question, reply, known });
+        let known = self.oracle.check(Exchange { sent, ask, reply: &reply }, owns)?;
+        self.wire.push(Message::Reply { request, reply, known });
         Ok(())
     }
 }

@@ -1,13 +1,12 @@
-//! How a process ends, and the next one starts.
+//! The end of a process, and the start of the next one.
 
-use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::checks::compare;
 use super::log_work::LogWork;
 use super::network::Message;
 use super::shard::SimulatedShard;
-use super::{Then, World};
+use super::{Progress, World};
 use crate::clock::Clock;
 use crate::driver::{Driver, Pace};
 use crate::ids::Timestamp;
@@ -20,15 +19,15 @@ use crate::simulation::workload::Ids;
 const SHARDS_MAX: u64 = 5;
 
 impl World {
-    /// The process ends where it stands, and starts again.
-    pub(super) fn crash(&mut self) -> Result<Then, Violation> {
+    /// Kills the process and starts the next one, sometimes after a power cut.
+    pub(super) fn crash(&mut self) -> Result<Progress, Violation> {
         self.count("crashes");
         self.note(|| "the process is killed".to_owned());
         let mut under_way = Vec::new();
         let mut ended = Vec::new();
         for (index, SimulatedShard { driver, log_work, .. }) in self.shards.drain(..).enumerate() {
             let mut shard = driver.into_shard();
-            // The way back to what is certain is that of a full log.
+            // Rolling back, as for a full log, leads to the committed state.
             let batch = match log_work {
                 Some((LogWork::Append(batch), _)) => {
                     under_way.push((index, batch.entries.clone()));
@@ -47,10 +46,10 @@ impl World {
         }
         for (index, entries) in under_way {
             match self.random.within(0, 2) {
-                _ if self.plant == Some(Plant::OldEpochWrites) => self.late.push((index, entries)),
+                _ if self.plant == Some(Plant::OldEpochWrites) => self.late_writes.push((index, entries)),
                 0 => {
                     self.count("crashes in a commit: all of it is on disk");
-                    self.keep(index, &entries, false)?;
+                    self.store(index, &entries, false)?;
                     if self.random.within(0, 1) == 1 {
                         self.disk.mark(index);
                     }
@@ -66,33 +65,33 @@ impl World {
             return self.start(&Damage::None);
         }
         self.count("power cuts");
-        self.note(|| "all of this machine is without power".to_owned());
+        self.note(|| "the machine loses power".to_owned());
         let damage = self.disk.lose_power(&mut self.random);
         self.start(&damage)
     }
 
-    /// Recovers, checks what came of it, and goes on with it.
-    pub(super) fn start(&mut self, damage: &Damage) -> Result<Then, Violation> {
+    /// Starts a process: recovers, checks the result, and continues with it.
+    pub(super) fn start(&mut self, damage: &Damage) -> Result<Progress, Violation> {
         let shard_count = self.random.within(1, SHARDS_MAX) as usize;
         self.note(|| format!("the server starts with {shard_count} shards on a disk with damage {damage:?}"));
         let replayed = self.disk.replay(shard_count, self.plant);
         if !damage.fits(&replayed) {
-            let result = replayed.map(|_| "no complaint").map_err(|refusal| refusal.to_string());
-            return Err(format!("a disk with damage {damage:?} was met with {result:?}"));
+            let result = replayed.map(|_| "accepted").map_err(|refusal| refusal.to_string());
+            return Err(format!("recovery of a disk with damage {damage:?}: {result:?}"));
         }
         let (Ok(replayed), Damage::None) = (replayed, damage) else {
             self.count(match damage {
-                Damage::None => unreachable!("nothing is wrong with it"),
+                Damage::None => unreachable!("a disk without damage is accepted"),
                 Damage::LostTail => "damage: lost tail",
                 Damage::Lost(_) => "damage: lost",
                 Damage::Checksum(..) => "damage: checksum",
                 Damage::Rewritten(_) => "damage: rewritten",
                 Damage::Refused => "damage: other",
             });
-            return Ok(Then::Ends);
+            return Ok(Progress::Ends);
         };
         if self.has_chance(50) {
-            self.count("starts cut off");
+            self.count("interrupted starts");
             return self.start(damage);
         }
         self.count("starts");
@@ -105,7 +104,7 @@ impl World {
             return Err(format!("epoch {epoch:?} follows {last:?}"));
         }
         if self.has_chance(50) {
-            self.count("starts cut off");
+            self.count("interrupted starts");
             return self.start(damage);
         }
         let Replayed { states, mut heads, .. } = replayed;
@@ -117,21 +116,19 @@ impl World {
             _ => {}
         }
         self.elapsed = Duration::ZERO;
-        let shards = states.into_iter().map(|state| SimulatedShard {
-            driver: Driver::new(Shard::new(state, &heads, epoch), self.nature.batch_max, Pace::USUAL),
-            clock: Clock::new(self.wall),
-            inbox: VecDeque::new(),
-            log_work: None,
-            is_full: false,
-            commits: 0,
+        let mut pace = Pace::USUAL;
+        pace.commits_alone_max = self.rates.commits_alone_max;
+        let shards = states.into_iter().map(|state| {
+            let driver = Driver::new(Shard::new(state, &heads, epoch), self.rates.batch_max, pace);
+            SimulatedShard::new(driver, Clock::new(self.wall))
         });
         self.shards = shards.collect();
-        for (index, entries) in std::mem::take(&mut self.late) {
+        for (index, entries) in std::mem::take(&mut self.late_writes) {
             if index < shard_count {
                 self.disk.append(index, &entries, false);
             }
         }
         self.check_shards()?;
-        Ok(Then::Goes)
+        Ok(Progress::Continues)
     }
 }
