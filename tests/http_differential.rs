@@ -5,8 +5,8 @@
 //! when both take a request, they have to find the same one, with the same
 //! end. An entry of the list that explains nothing any more fails as well.
 
-#[path = "support/hyper_judge.rs"]
-mod hyper_judge;
+#[path = "support/hyper_oracle.rs"]
+mod hyper_oracle;
 #[path = "support/mutants.rs"]
 #[expect(dead_code, reason = "a failure here is shown with its message alone")]
 mod mutants;
@@ -22,7 +22,7 @@ mod vectors;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hyper_judge::Verdict;
+use hyper_oracle::Verdict;
 use mutants::escape;
 use our_reading::Ours;
 
@@ -181,8 +181,8 @@ const RULES: &[Rule] = &[
         explains: |message| {
             let whole = [message.bytes, b"\r\n\r\n"].concat();
             !message.trailers.is_empty()
-                && hyper_judge::first(message.bytes) == Verdict::Wait
-                && matches!(hyper_judge::first(&whole), Verdict::Refuse(_))
+                && hyper_oracle::first(message.bytes) == Verdict::Wait
+                && matches!(hyper_oracle::first(&whole), Verdict::Refuse(_))
         },
     },
     Rule {
@@ -478,7 +478,7 @@ fn compare(bytes: &[u8]) -> (Option<Difference<'_>>, usize) {
     while is_kept && begin < bytes.len() {
         let rest = &bytes[begin..];
         let ours = our_reading::first(rest);
-        let theirs = hyper_judge::first(rest);
+        let theirs = hyper_oracle::first(rest);
         let end = if let Verdict::Accept(theirs) = &theirs { theirs.consumed } else { rest.len() };
         let found = |kind, ours: String| {
             let theirs = format!("{theirs:?}");
@@ -517,7 +517,7 @@ fn compare_connections<'b>(
     is_kept: bool,
     last: &'b [u8],
 ) -> Option<Difference<'b>> {
-    let (run, hung_up) = hyper_judge::connection(bytes);
+    let (run, hung_up) = hyper_oracle::connection(bytes);
     let found = |kind| {
         let ours = format!("{taken} taken, then {}", if is_kept { "kept" } else { "closed" });
         let theirs = format!("{} taken, then {}", run.len(), if hung_up { "closed" } else { "kept" });

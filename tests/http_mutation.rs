@@ -5,9 +5,9 @@
 //! `BOXOFFICE_TEST_SEED` repeats a run. A failure prints the shortest bytes
 //! that still fail, in the notation of `tests/data/http`.
 
-#[path = "support/hyper_judge.rs"]
+#[path = "support/hyper_oracle.rs"]
 #[expect(dead_code, reason = "single requests are judged, no connections")]
-mod hyper_judge;
+mod hyper_oracle;
 #[path = "support/mutants.rs"]
 mod mutants;
 #[path = "support/our_reading.rs"]
@@ -21,7 +21,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use boxoffice::front::http::parse::{Limits, Parser, Progress, Refusal};
-use hyper_judge::Verdict;
+use hyper_oracle::Verdict;
 use mutants::{escape, mutant, shortest};
 use our_reading::Ours;
 use random::Random;
@@ -105,7 +105,7 @@ fn hyper_reads_the_same() {
     try_all(mutants_wanted(), mutant, |bytes, _| {
         let mut rest = bytes;
         while !rest.is_empty() {
-            match (our_reading::first(rest), hyper_judge::first(rest)) {
+            match (our_reading::first(rest), hyper_oracle::first(rest)) {
                 (Ours::Accept { request, consumed }, Verdict::Accept(theirs)) => {
                     if let Some(difference) = our_reading::difference(&request, consumed, &theirs) {
                         return Err(difference);

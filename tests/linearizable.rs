@@ -18,7 +18,7 @@ use stateright::semantics::{ConsistencyTester, LinearizabilityTester, Sequential
 use support::client::{Answer, Wire, request};
 use support::random::{Random, rounds};
 use support::server::Server;
-use support::{Evidence, Stage, check_sums, create_event, number, text};
+use support::{Stage, TestFolder, check_sums, create_event, number, text};
 
 /// Events that are worked on at the same time, each with a history of its own.
 const AT_ONCE: u64 = 8;
@@ -350,14 +350,14 @@ fn read(event: u64, op: Op, answer: &Answer) -> Ret {
 
 /// A server, and people who have accounts there.
 struct Office {
-    folder: Evidence,
+    folder: TestFolder,
     server: Server,
     tokens: Tokens,
 }
 
 impl Office {
     fn open() -> Office {
-        let folder = Evidence::folder();
+        let folder = TestFolder::new();
         let Stage { server, cust1, org1, .. } = Stage::open(&folder.path("data"), 2);
         let [customer, organizer] = [cust1, org1].map(|client| client.token.expect("logged in"));
         Office { folder, server, tokens: Tokens { customer, organizer } }

@@ -399,7 +399,9 @@ fn large_files_are_not_copied_for_each_client_who_does_not_read() {
     let bytes = request("GET", path, None, "", "").repeat(8);
     let before = restart_peak(&stage.server);
     let mut wires: Vec<Wire> = (0..CONNECTIONS)
-        .map(|_| Wire::hard_of_hearing(stage.server.address).expect("the server takes a connection"))
+        .map(|_| {
+            Wire::with_small_receive_buffer(stage.server.address).expect("the server takes a connection")
+        })
         .collect();
     for wire in &mut wires {
         wire.send(&bytes).expect("the kernel takes it");

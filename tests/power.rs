@@ -25,7 +25,7 @@ use shards::log::{Log, LogFile, Mark, MarkFile, SqliteLog, Synchronous};
 use shards::outcome::Outcome;
 use shards::recovery::{self, Progress};
 use shards::shard::Shard;
-use support::Evidence;
+use support::TestFolder;
 use support::crowd::{CLIENTS, Crowd};
 use support::random::{Random, rounds};
 use support::server::{Server, serve};
@@ -60,7 +60,7 @@ fn call(program: &str, arguments: &[&Path]) -> Result<(), String> {
 
 impl Disk {
     /// `None`, and a line about it, where this machine cannot.
-    fn make(folder: &Evidence) -> Option<Disk> {
+    fn make(folder: &TestFolder) -> Option<Disk> {
         let disk = Disk { image: folder.path("image"), root: folder.path("disk") };
         fs::create_dir(&disk.root).expect("the folder is ours");
         File::create(&disk.image).and_then(|image| image.set_len(IMAGE_BYTES)).expect("there is room");
@@ -122,24 +122,24 @@ struct Town {
     data: PathBuf,
     crowd: Crowd,
     disk: Disk,
-    _folder: Evidence,
+    _folder: TestFolder,
 }
 
 impl Town {
     fn found(random: &mut Random) -> Option<(Town, Server)> {
-        let folder = Evidence::folder();
+        let folder = TestFolder::new();
         let disk = Disk::make(&folder)?;
         let data = disk.root.join("data");
-        Crowd::admit(&data);
+        Crowd::create_admin(&data);
         let server = start(&data, random);
-        let crowd = Crowd::found(&server, &folder.path("ledger"));
+        let crowd = Crowd::sign_up(&server, &folder.path("ledger"));
         Some((Town { data, crowd, disk, _folder: folder }, server))
     }
 
     /// The server answers nobody after the cut, as without power. Of a sync that is under way
     /// while it shuts down, ext4 may say that it went well, where it did not.
     fn cut_under_load(&self, server: Server, random: &mut Random, delay: Duration) -> usize {
-        let answers = self.crowd.rush(server.address, random, delay, || {
+        let answers = self.crowd.run(server.address, random, delay, || {
             server.freeze();
             self.disk.power_cut();
             server.kill();
@@ -157,7 +157,7 @@ impl Town {
 
     fn kill_under_load(&self, server: Server, random: &mut Random) -> usize {
         let delay = random.duration(RUSH_MAX);
-        self.crowd.rush(server.address, random, delay, || server.kill())
+        self.crowd.run(server.address, random, delay, || server.kill())
     }
 
     fn cut_at_rest(&self, server: Server) {
@@ -231,7 +231,7 @@ fn what_a_recovery_has_shown_survives_a_power_cut() {
     for _ in 0..rounds {
         let Some((mut town, server)) = Town::found(&mut random) else { return };
         let mut strace = town.make_syncs_void(&server);
-        town.crowd.rush(server.address, &mut random, CONTROL_RUSH, || server.kill());
+        town.crowd.run(server.address, &mut random, CONTROL_RUSH, || server.kill());
         strace.wait().expect("strace ends with what it traces");
         let server = start(&town.data, &mut random);
         town.crowd.settle(&server);
@@ -318,7 +318,7 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
 #[test]
 #[ignore = "needs xfs_io, root and loop devices"]
 fn synchronous_normal_loses_and_full_does_not() {
-    let folder = Evidence::folder();
+    let folder = TestFolder::new();
     let Some(disk) = Disk::make(&folder) else { return };
     for round in 0..rounds("BOXOFFICE_POWER_CONTROLS", 1) {
         let full = sold_after_a_cut(&disk, &format!("full-{round}"), Synchronous::Full);
