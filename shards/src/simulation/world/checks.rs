@@ -93,8 +93,9 @@ impl World {
                     return Err("a process ended without a fault".to_owned());
                 }
             }
-            let all_done = self.shards.iter_mut().fold(true, |all, shard| done(shard) && all);
-            if self.wire.is_empty() && all_done {
+            // Every shard is asked: being done tells a driver to stop.
+            let left = self.shards.iter_mut().map(&done).filter(|done| !done).count();
+            if self.wire.is_empty() && left == 0 {
                 return Ok(());
             }
         }

@@ -1,9 +1,8 @@
-//! Reads a connection's bytes with hyper's server, as a second opinion.
+//! The reference for our parser: parses the bytes of a connection with hyper's server.
 //!
-//! Owns the driver: hyper over bytes in memory, polled by hand, without a
-//! runtime, a socket or a clock. Says where each request ended to the byte.
-//! Knows nothing of our parser; field lines alone are split by httparse in
-//! both, so about those the two are no independent witnesses.
+//! Owns the driver: hyper over bytes in memory, polled by hand, without a runtime, socket or clock.
+//! Returns the exact end of each request. Independent of our parser, except that both split field
+//! lines with httparse.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -21,14 +20,14 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, Version};
 
-/// Far above what any test needs, so that a loop is a failure and no hang.
+/// The maximum number of polls, far above what a test needs, so that an endless loop fails.
 const POLLS_MAX: usize = 100_000;
 
-/// What hyper makes of the first request of some bytes.
+/// hyper's result for the first request of some bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Accept(Accepted),
-    /// With hyper's words.
+    /// With hyper's error message.
     Refuse(String),
     /// The bytes end within the request.
     Wait,
@@ -37,22 +36,21 @@ pub(crate) enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Accepted {
     pub(crate) method: String,
-    /// The authority of a CONNECT.
+    /// The path, or the authority for CONNECT.
     pub(crate) path: String,
     pub(crate) query: Option<String>,
     pub(crate) is_http_1_0: bool,
-    /// Names in lower case, each value of a name with its own entry.
+    /// Names in lower case; repeated fields have an entry each.
     pub(crate) fields: Vec<(String, Vec<u8>)>,
-    /// Decoded.
+    /// The decoded body.
     pub(crate) body: Vec<u8>,
-    /// What stands behind this is the next request's.
+    /// The length of the request; the next one begins after it.
     pub(crate) consumed: usize,
 }
 
-/// Judges the first request, on a connection of its own.
+/// Parses the first request, on its own connection.
 ///
-/// Its answer is never given, so that hyper stops there and hands back what
-/// it has not used.
+/// The service never answers, so that hyper stops after the request and returns the unused bytes.
 pub(crate) fn first(bytes: &[u8]) -> Verdict {
     let run = Run::of(bytes, false);
     let unused = run.unused;
@@ -66,8 +64,8 @@ pub(crate) fn first(bytes: &[u8]) -> Verdict {
     }
 }
 
-/// The requests that hyper runs on one connection, in order, without their
-/// ends, and whether it hung up behind the last of its own accord.
+/// The requests that hyper executes on one connection, in order and without `consumed`, and whether
+/// hyper closed the connection after the last.
 pub(crate) fn connection(bytes: &[u8]) -> (Vec<Accepted>, bool) {
     let run = Run::of(bytes, true);
     let seen = run.seen.into_iter().filter(|seen| seen.whole);
@@ -75,12 +73,12 @@ pub(crate) fn connection(bytes: &[u8]) -> (Vec<Accepted>, bool) {
     (accepted.collect(), run.hung_up)
 }
 
-/// A request as far as hyper has handed it over.
+/// The part of a request that the service has received from hyper.
 struct Seen {
     head: Accepted,
     body: Vec<u8>,
     whole: bool,
-    /// Why the body has no end, in hyper's words.
+    /// hyper's error message if the body is invalid.
     broken: Option<String>,
 }
 
@@ -108,13 +106,13 @@ impl Run {
             None => (None, false),
         };
         let seen: Vec<Seen> = log.take();
-        // A body that breaks off is told to the service alone, as long as that waits.
+        // hyper reports an invalid body to the service only, while the service is pending.
         let broken = seen.iter().find_map(|seen| seen.broken.clone());
         Self { seen, refused: broken.or(refused), unused, hung_up }
     }
 }
 
-/// Polls until there is an outcome, or nothing can happen any more.
+/// Polls until the connection completes or is no longer woken.
 fn drive(connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin)) -> Option<hyper::Result<()>> {
     let woken = Arc::new(Woken(AtomicBool::new(true)));
     let waker = Waker::from(Arc::clone(&woken));
@@ -127,7 +125,7 @@ fn drive(connection: &mut (impl Future<Output = hyper::Result<()>> + Unpin)) -> 
             return Some(outcome);
         }
     }
-    panic!("hyper does not come to an end");
+    panic!("hyper does not complete");
 }
 
 async fn serve(
@@ -140,7 +138,7 @@ async fn serve(
     let target = &head.uri;
     let path = if is_connect { target.authority().map_or("", |it| it.as_str()) } else { target.path() };
     let fields = head.headers.iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
-    let place = log.borrow().len();
+    let index = log.borrow().len();
     log.borrow_mut().push(Seen {
         head: Accepted {
             method: head.method.to_string(),
@@ -156,25 +154,25 @@ async fn serve(
         broken: None,
     });
     while let Some(frame) = future::poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let broken = note(&mut log.borrow_mut()[place], frame).is_err();
+        let broken = store(&mut log.borrow_mut()[index], frame).is_err();
         if broken {
             future::pending::<()>().await;
         }
     }
-    log.borrow_mut()[place].whole = true;
+    log.borrow_mut()[index].whole = true;
     if !answers {
         future::pending::<()>().await;
     }
     let mut response = Response::new(String::new());
-    // A 2xx to a CONNECT would make a tunnel of the rest.
+    // A 2xx response to CONNECT would turn the connection into a tunnel.
     if is_connect {
         *response.status_mut() = hyper::StatusCode::METHOD_NOT_ALLOWED;
     }
     Ok(response)
 }
 
-/// Keeps a part of a body, or why there is none.
-fn note(seen: &mut Seen, frame: hyper::Result<Frame<Bytes>>) -> Result<(), ()> {
+/// Stores a part of a body, or the error.
+fn store(seen: &mut Seen, frame: hyper::Result<Frame<Bytes>>) -> Result<(), ()> {
     match frame {
         Ok(frame) => {
             if let Some(data) = frame.data_ref() {
@@ -197,7 +195,7 @@ impl Wake for Woken {
     }
 }
 
-/// A client that has sent all of its bytes, waits, and reads nothing.
+/// A client that has sent all of its bytes, keeps the connection open, and reads nothing.
 struct Input {
     bytes: Vec<u8>,
     at: usize,
@@ -210,7 +208,7 @@ impl Read for Input {
         mut into: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let count = into.remaining().min(self.bytes.len() - self.at);
-        // No bytes would mean that the client has closed its side.
+        // Ready with no bytes would mean that the client has closed its side.
         if count == 0 {
             return Poll::Pending;
         }
