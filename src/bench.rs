@@ -80,7 +80,7 @@ impl OneCore {
         }
         // Once, unless a client's token is not known yet.
         while clients.iter().any(|client| client.answered.is_empty()) {
-            self.sockets.look();
+            self.sockets.poll();
             for client in clients.iter_mut() {
                 assert!(client.connection.as_mut().poll(&mut context).is_pending(), "the connection ended");
             }
@@ -146,8 +146,8 @@ impl Cores {
             let (over, left) = (Arc::clone(&over), Arc::clone(&left));
             Core::spawn("bench", move || async move {
                 let assembled = parts.assemble().expect("descriptors are left");
-                let Assembled { front, pump, inbox, attention, .. } = assembled;
-                attention.start();
+                let Assembled { front, pump, inbox, reactor, .. } = assembled;
+                reactor.start();
                 let stop = Rc::new(Cell::new(false));
                 rt::spawn(pump.run(Rc::clone(&stop)));
                 if let Some(orders) = received {

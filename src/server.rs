@@ -252,7 +252,7 @@ impl CorePart {
             let listener = self.listener.listen(&core.sockets).map_err(Report::DoesNotListen)?;
             Ok((core, listener))
         });
-        let (Assembled { front, pump, inbox, attention, .. }, listener) = match opened {
+        let (Assembled { front, pump, inbox, reactor, .. }, listener) = match opened {
             Ok(opened) => opened,
             Err(failed) => {
                 let _ = self.report.send(failed);
@@ -269,7 +269,7 @@ impl CorePart {
             }
         });
         rt::spawn(Rc::clone(&front.deadlines).sweep());
-        attention.start();
+        reactor.start();
         let _ = self.report.send(Report::Listens);
         acceptor::run(Rc::clone(&front), listener).await;
 
