@@ -3,6 +3,7 @@
 
 pub mod admin;
 mod assembly;
+#[cfg(any(test, feature = "bench"))]
 pub mod bench;
 pub mod cli;
 mod client;
