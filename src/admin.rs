@@ -1,4 +1,4 @@
-//! `boxoffice admin`: what is done to a data directory while no server has it.
+//! `boxoffice admin`: changes a data directory while no server uses it.
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::passwords::{hash_now, rules};
 use crate::random;
 use crate::server::{default_shard_count, keep_files_private};
 
-/// Where the password comes from when no one is there to type it.
+/// The environment variable from which scripts can pass the password.
 pub const PASSWORD_VARIABLE: &str = "BOXOFFICE_ADMIN_PASSWORD";
 
 #[derive(Debug, thiserror::Error)]
@@ -40,11 +40,12 @@ pub enum AdminError {
     Log(#[from] AppendError),
 }
 
-/// Makes an admin account, durably. Returns its id.
+/// Creates an admin account durably and returns its id.
 ///
 /// # Errors
 ///
-/// When the name or password is not good, or the data directory cannot be had.
+/// When the username or password is invalid, or the data directory is in use or cannot be
+/// recovered.
 pub fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
     keep_files_private();
     let username = Username::new(username)?;
@@ -67,17 +68,18 @@ pub fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
     let create = CreateUser { id, username, password_hash, role: Role::Admin, token_version };
     shard.take_in(Now::at(wall()), Ask::Command(Command::CreateUser(Box::new(create))), ());
     match shard.next_release() {
-        // Held until it is durable.
+        // The acknowledgement is held until the record is durable.
         None => {}
         Some(Release::Answer((), Err(Rejection::UsernameTaken))) => return Err(AdminError::UsernameTaken),
         Some(other) => unreachable!("creating a user was answered with {other:?}"),
     }
-    let batch = shard.begin_commit().expect("a record was just made");
+    let batch = shard.begin_commit().expect("the command produced a record");
     log.append(&batch.entries)?;
     Ok(id)
 }
 
-/// From the environment, else typed twice without echo, else one line of standard input.
+/// Reads the password from the environment; else from the terminal, twice and without echo; else
+/// one line from standard input.
 fn read_password() -> Result<String, AdminError> {
     if let Ok(password) = std::env::var(PASSWORD_VARIABLE) {
         return Ok(password);
@@ -88,6 +90,6 @@ fn read_password() -> Result<String, AdminError> {
         return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
     }
     let first = rpassword::prompt_password("Password: ").map_err(AdminError::ReadPassword)?;
-    let second = rpassword::prompt_password("Once more: ").map_err(AdminError::ReadPassword)?;
+    let second = rpassword::prompt_password("Repeat the password: ").map_err(AdminError::ReadPassword)?;
     if first == second { Ok(first) } else { Err(AdminError::PasswordsDiffer) }
 }

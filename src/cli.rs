@@ -25,11 +25,11 @@ struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// How to log, on standard error
+    /// Format of the log on standard error
     #[arg(long, global = true, value_enum, default_value = "human", env = "BOXOFFICE_LOG_FORMAT")]
     log_format: LogFormat,
 
-    /// What to log: error, warn, info, debug or trace
+    /// Lowest level to log: error, warn, info, debug or trace
     #[arg(long, global = true, default_value = "info", env = "BOXOFFICE_LOG", value_name = "LEVEL")]
     log: String,
 }
@@ -42,11 +42,12 @@ enum LogFormat {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or Ctrl-C, then finish what is under way and stop
+    /// Run the server until SIGTERM or Ctrl-C, then finish requests in flight and exit
     Serve(ServeOptions),
-    /// See it work: sell tickets to 80 buyers, kill the server, and prove that nothing was lost
+    /// Sell tickets to 80 simulated buyers, kill the server, restart it, and prove that no
+    /// acknowledged reservation was lost
     Demo(DemoOptions),
-    /// Manage admin accounts, while the server is stopped
+    /// Manage admin accounts while the server is stopped
     Admin {
         #[command(subcommand)]
         command: AdminCommand,
@@ -58,39 +59,39 @@ struct ServeOptions {
     #[command(flatten)]
     data: DataOption,
 
-    /// Address and port to listen on; port 0 takes a free one and prints it
+    /// Address and port to listen on; with port 0, the server chooses a free port and prints it
     #[arg(long, default_value = "127.0.0.1:9092", env = "BOXOFFICE_LISTEN", value_name = "ADDR", value_parser = address)]
     listen: SocketAddr,
 
-    /// Shards, each with a thread of its own; may change between starts [1 to 64;
-    /// default: the CPUs]
+    /// Number of shards, each with its own thread; may change between starts [1 to 64; default: the
+    /// CPUs]
     #[arg(long, env = "BOXOFFICE_SHARDS", value_name = "N", value_parser = shard_count)]
     shards: Option<usize>,
 
-    /// Where acknowledged changes go
+    /// Where to store acknowledged changes
     #[arg(long, value_enum, default_value = "sqlite", env = "BOXOFFICE_STORAGE")]
     storage: Storage,
 
-    /// Serve GET /api/v1/pop, which makes users with a known password; on loopback only
+    /// Enable GET /api/v1/pop, which creates users with a known password; only on a loopback address
     #[arg(long, env = "BOXOFFICE_DEMO")]
     demo: bool,
 
-    /// Connections held at once; more are answered 503 and closed [1 and more; default: the limit
-    /// of open files, less 512]
+    /// Maximum number of open connections; further ones are answered 503 and closed [1 or more;
+    /// default: the limit on open files minus 512]
     #[arg(long, env = "BOXOFFICE_MAX_CONNECTIONS", value_name = "N", value_parser = connection_count)]
     max_connections: Option<usize>,
 
-    /// Take a client's address from the last entry of X-Forwarded-For: behind a proxy that adds
-    /// it, and only there
+    /// Take the client's address from the last entry of X-Forwarded-For; use only behind a proxy
+    /// that adds this entry
     #[arg(long, env = "BOXOFFICE_TRUST_FORWARDED_FOR")]
     trust_forwarded_for: bool,
 
-    /// Requests that each core has in flight at once; more are answered 503, and nothing is done
-    /// [64 to 65536]
+    /// Maximum number of requests in flight per core; further ones are answered 503 and change
+    /// nothing [64 to 65536]
     #[arg(long, env = "BOXOFFICE_MAX_IN_FLIGHT", value_name = "N", default_value_t = CALLS_IN_FLIGHT_DEFAULT, value_parser = in_flight_count)]
     max_in_flight: usize,
 
-    /// Changes that one commit makes durable at most; 1 gives each a commit of its own [1 to 65536]
+    /// Maximum number of changes per commit; with 1, each change has its own commit [1 to 65536]
     #[arg(long, env = "BOXOFFICE_MAX_BATCH", value_name = "N", default_value_t = COMMIT_RECORDS_MAX, value_parser = batch_size)]
     max_batch: usize,
 
@@ -101,30 +102,30 @@ struct ServeOptions {
     timeouts: TimeoutOptions,
 }
 
-/// How large requests may be.
+/// The size limits of requests.
 #[derive(Debug, Args)]
 struct LimitOptions {
-    /// Bytes of a request's target; longer ones are answered 414 [256 to 32768]
+    /// Maximum length of a request target in bytes; a longer one is answered 414 [256 to 32768]
     #[arg(long, env = "BOXOFFICE_MAX_TARGET", value_name = "BYTES", default_value_t = Limits::default().target_bytes, value_parser = target_bytes)]
     max_target: usize,
 
-    /// Bytes of a request's whole head; longer ones are answered 431 [1024 to 65535]
+    /// Maximum length of a request head in bytes; a longer one is answered 431 [1024 to 65535]
     #[arg(long, env = "BOXOFFICE_MAX_HEAD", value_name = "BYTES", default_value_t = Limits::default().head_bytes, value_parser = head_bytes)]
     max_head: usize,
 
-    /// Bytes of a request's body; longer ones are answered 413 [4096 to 16777216]
+    /// Maximum length of a request body in bytes; a longer one is answered 413 [4096 to 16777216]
     #[arg(long, env = "BOXOFFICE_MAX_BODY", value_name = "BYTES", default_value_t = Limits::default().body_bytes, value_parser = body_bytes)]
     max_body: usize,
 }
 
-/// How long clients may take.
+/// The time limits for clients.
 #[derive(Debug, Args)]
 struct TimeoutOptions {
-    /// Seconds for a request's head, from its first byte [0.1 to 86400]
+    /// Seconds for receiving a request head, from its first byte [0.1 to 86400]
     #[arg(long, env = "BOXOFFICE_HEAD_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     head_timeout: Duration,
 
-    /// Seconds before a request's body has to keep up 1 KiB a second [0.1 to 86400]
+    /// Seconds before a request body must arrive at 1 KiB per second or faster [0.1 to 86400]
     #[arg(long, env = "BOXOFFICE_BODY_GRACE", value_name = "SECONDS", default_value = "5", value_parser = seconds)]
     body_grace: Duration,
 
@@ -132,33 +133,33 @@ struct TimeoutOptions {
     #[arg(long, env = "BOXOFFICE_IDLE_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     idle_timeout: Duration,
 
-    /// Seconds that a client may leave its answers unread [0.1 to 86400]
+    /// Seconds that a client may leave a response unread [0.1 to 86400]
     #[arg(long, env = "BOXOFFICE_STALL_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     stall_timeout: Duration,
 }
 
 #[derive(Debug, Args)]
 struct DataOption {
-    /// Data directory, made if it is not there
+    /// Data directory; created if it does not exist
     #[arg(long, default_value = "./boxoffice-data", env = "BOXOFFICE_DATA", value_name = "DIR")]
     data: PathBuf,
 }
 
 #[derive(Debug, Subcommand)]
 enum AdminCommand {
-    /// Create an admin account. The password is asked for, or read from standard input or
-    /// BOXOFFICE_ADMIN_PASSWORD
+    /// Create an admin account. The password is read from BOXOFFICE_ADMIN_PASSWORD, else from the
+    /// terminal or standard input
     Create {
         #[command(flatten)]
         data: DataOption,
 
-        /// 3 to 64 of a-z 0-9 . _ -
+        /// 3 to 64 characters, each one of a-z 0-9 . _ -
         #[arg(long)]
         username: String,
     },
 }
 
-/// The program: parses its arguments, does what they say, returns how it went.
+/// Parses the arguments, runs the subcommand, and returns the exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(message) = start_logging(cli.log_format, &cli.log) {
@@ -214,7 +215,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     let mut addresses = text
         .to_socket_addrs()
         .map_err(|error| format!("{error}; give an address and a port, like 127.0.0.1:9092 or [::]:9092"))?;
-    addresses.next().ok_or_else(|| "the name has no address".to_owned())
+    addresses.next().ok_or_else(|| "the host name has no address".to_owned())
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -226,7 +227,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 
 fn connection_count(text: &str) -> Result<usize, String> {
     let count = text.parse().ok().filter(|&count| count >= 1);
-    count.ok_or_else(|| "must be a whole number from 1".to_owned())
+    count.ok_or_else(|| "must be a whole number of at least 1".to_owned())
 }
 
 fn shard_count(text: &str) -> Result<usize, String> {

@@ -1,4 +1,4 @@
-//! What a server is started with, checked.
+//! The validated configuration of a server.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
 
-/// Where acknowledged changes go.
+/// Where acknowledged changes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Storage {
-    /// To a log on disk: survives everything.
+    /// In a log on disk: they survive crashes and power cuts
     Sqlite,
-    /// Nowhere: all is gone when the server ends.
+    /// In memory: they are lost when the server exits
     Memory,
 }
 
@@ -25,10 +25,10 @@ pub(crate) struct Config {
     pub trust_forwarded_for: bool,
     pub timeouts: Timeouts,
     pub limits: Limits,
-    /// Of each core.
+    /// Maximum number of requests in flight per core.
     pub calls_in_flight_max: usize,
-    /// Records of a commit.
+    /// Maximum number of records per commit.
     pub batch_max: usize,
-    /// `None` for as many as there are descriptors, less a reserve.
+    /// Maximum number of open connections; `None` for the limit on open files minus a reserve.
     pub connections_max: Option<usize>,
 }

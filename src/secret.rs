@@ -1,4 +1,4 @@
-//! The secret that signs tokens: given from outside, or made once and kept.
+//! The secret that signs tokens: from the environment, or created once in the data directory.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -7,42 +7,43 @@ use std::path::{Path, PathBuf};
 
 use crate::random;
 
-/// What HMAC-SHA-256 makes use of (RFC 7518 section 3.2).
+/// The minimum key size of HMAC-SHA-256 (RFC 7518 section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
 
 const FILE_NAME: &str = "token-secret";
 
-/// The variable that has precedence over the file.
+/// The environment variable that takes precedence over the file.
 pub(crate) const VARIABLE: &str = "BOXOFFICE_TOKEN_SECRET";
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
     #[error(
-        "{VARIABLE} has {0} bytes, a token secret needs at least {SECRET_BYTES_MIN}; try: openssl rand -hex 32"
+        "{VARIABLE} has {0} bytes, but a token secret needs at least {SECRET_BYTES_MIN}; \
+         create one with: openssl rand -hex 32"
     )]
     ShortVariable(usize),
     #[error(
-        "{} has {found} bytes, a token secret needs at least {SECRET_BYTES_MIN}; \
-         remove the file to have a new one made (every token ends then)",
+        "{} has {found} bytes, but a token secret needs at least {SECRET_BYTES_MIN}; \
+         remove the file, and the server creates a new one (all tokens become invalid)",
         path.display()
     )]
     ShortFile { path: PathBuf, found: usize },
-    #[error("{} can be read by others (mode {mode:03o}); run: chmod 600 {}", path.display(), path.display())]
+    #[error("{} is accessible to other users (mode {mode:03o}); run: chmod 600 {}", path.display(), path.display())]
     Exposed { path: PathBuf, mode: u32 },
     #[error("{action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
-/// A secret for one life of the server.
+/// Creates a secret that is valid until the server exits.
 pub(crate) fn ephemeral() -> Vec<u8> {
     random::bytes::<32>().to_vec()
 }
 
-/// The secret from the environment, when it is there.
+/// Reads the secret from the environment, if the variable is set.
 ///
 /// # Errors
 ///
-/// When it is too short to be one.
+/// When the secret is too short.
 pub(crate) fn from_environment() -> Result<Option<Vec<u8>>, SecretError> {
     match std::env::var_os(VARIABLE).map(std::os::unix::ffi::OsStringExt::into_vec) {
         Some(secret) if secret.len() < SECRET_BYTES_MIN => Err(SecretError::ShortVariable(secret.len())),
@@ -50,11 +51,11 @@ pub(crate) fn from_environment() -> Result<Option<Vec<u8>>, SecretError> {
     }
 }
 
-/// The data directory's own secret, made at the first call.
+/// Reads the secret of the data directory, and creates it first if there is none.
 ///
 /// # Errors
 ///
-/// When it cannot be read or made, is too short, or others can read it.
+/// When the secret cannot be read or created, is too short, or other users can access it.
 pub(crate) fn from_directory(directory: &Path) -> Result<Vec<u8>, SecretError> {
     let path = directory.join(FILE_NAME);
     match fs::read(&path) {
@@ -77,7 +78,7 @@ pub(crate) fn from_directory(directory: &Path) -> Result<Vec<u8>, SecretError> {
 
 fn create(directory: &Path, path: &Path) -> Result<Vec<u8>, SecretError> {
     let secret: String = random::bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
-    // Renamed into place whole: a crash never leaves half a secret.
+    // Written to a temporary file and renamed, so that a crash cannot leave a partial secret.
     let temporary = directory.join("token-secret.new");
     let write = || -> io::Result<()> {
         let mut file =

@@ -1,4 +1,4 @@
-//! Opens what the shards are to be made of: a data directory, or nothing.
+//! Opens the shards with their logs: from a data directory, or empty and in memory.
 
 use std::io::IsTerminal;
 use std::path::Path;
@@ -20,21 +20,21 @@ use crate::config::Storage;
 use crate::mesh::Asker;
 use crate::random;
 
-/// Quicker recoveries are over before anyone has read a progress bar.
+/// The duration of a recovery after which a progress bar is shown.
 const PROGRESS_AFTER: Duration = Duration::from_secs(1);
 
-/// A shard and what makes it durable.
+/// A shard and the log that makes its records durable.
 pub(crate) type ShardWithLog = (Shard<Asker>, Box<dyn Log>);
 
-/// Shards with their logs, ready to be moved to their cores.
+/// The opened shards, not yet moved to their cores.
 pub(crate) struct Opened {
     pub shards: Vec<ShardWithLog>,
     pub cluster: u64,
     pub highest_event: EventId,
     pub highest_user: UserId,
     pub recovered: Option<RecoveredSummary>,
-    /// Held until the process ends.
-    #[expect(dead_code, reason = "it is there to be held")]
+    /// The lock on the data directory, held until the process ends.
+    #[expect(dead_code, reason = "dropping it releases the lock")]
     pub lock: Option<DirectoryLock>,
 }
 
@@ -44,9 +44,11 @@ pub(crate) struct RecoveredSummary {
     pub took: Duration,
 }
 
+/// Opens the shards.
+///
 /// # Errors
 ///
-/// Whatever recovery refuses.
+/// When recovery refuses the data directory.
 pub(crate) fn open(storage: Storage, directory: &Path, shard_count: usize) -> Result<Opened, RecoveryError> {
     match storage {
         Storage::Sqlite => open_directory(directory, shard_count),
@@ -92,7 +94,7 @@ fn show_progress(progress: &Progress, is_finished: impl Fn() -> bool) {
                 let style = ProgressStyle::with_template(
                     "recovering {bar:40} {human_pos}/{human_len} records, {eta} left",
                 );
-                ProgressBar::new(0).with_style(style.expect("the template is a good one"))
+                ProgressBar::new(0).with_style(style.expect("the template is valid"))
             });
             bar.set_length(progress.records_total.load(Ordering::Relaxed));
             bar.set_position(progress.records_done.load(Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! The command line: what it explains, what it refuses, and what it takes from the environment.
+//! The command line: help, refused arguments, environment variables, log formats.
 
 mod support;
 
@@ -12,7 +12,7 @@ use support::server::{Ended, Server, boxoffice, run, serve};
 use support::text;
 use tempfile::tempdir;
 
-/// Long enough, and nobody's.
+/// A password that passes the rules.
 const PASSWORD: &str = "a good password";
 
 const PASSWORD_VARIABLE: &str = "BOXOFFICE_ADMIN_PASSWORD";
@@ -23,18 +23,19 @@ fn boxoffice_with(arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs the program, which has to end with `code` and say `wanted`, on the side that belongs to it.
+/// Runs the program and checks its exit code, and that it prints `wanted`: on standard output if
+/// the code is 0, else on standard error.
 #[track_caller]
 fn check(command: Command, input: &str, code: i32, wanted: &str) {
     let shown = format!("{command:?}");
     let ended = run(command, input);
-    let said = if code == 0 { &ended.stdout } else { &ended.stderr };
+    let printed = if code == 0 { &ended.stdout } else { &ended.stderr };
     assert!(
-        ended.code == Some(code) && said.contains(wanted),
+        ended.code == Some(code) && printed.contains(wanted),
         "{shown}: want {code} {wanted:?}, got {ended:?}"
     );
     if code != 0 {
-        assert_eq!(ended.stdout, "", "{shown}: an error says nothing on standard output");
+        assert_eq!(ended.stdout, "", "{shown}: a failed command prints nothing on standard output");
         assert!(!ended.stderr.contains("panicked"), "{shown}: {ended:?}");
     }
 }
@@ -103,7 +104,7 @@ fn help_names_every_option() {
 }
 
 #[test]
-fn what_cannot_be_is_refused() {
+fn invalid_arguments_are_refused() {
     let folder = tempdir().unwrap();
     let file = folder.path().join("a-file");
     fs::write(&file, "not a directory").unwrap();
@@ -128,8 +129,8 @@ fn what_cannot_be_is_refused() {
         (&["serve", "--listen", ":"], 2, "invalid value"),
         (&["serve", "--listen", "192.0.2.1:0", "--storage", "memory"], 1, "listen on 192.0.2.1:0"),
         (&["serve", "--storage", "tape"], 2, "[possible values: sqlite, memory]"),
-        (&["serve", "--max-connections", "0"], 2, "whole number from 1"),
-        (&["serve", "--max-connections", "many"], 2, "whole number from 1"),
+        (&["serve", "--max-connections", "0"], 2, "whole number of at least 1"),
+        (&["serve", "--max-connections", "many"], 2, "whole number of at least 1"),
         (&["serve", "--max-in-flight", "63"], 2, "from 64 to 65536"),
         (&["serve", "--max-in-flight", "65537"], 2, "from 64 to 65536"),
         (&["serve", "--max-batch", "0"], 2, "from 1 to 65536"),
@@ -177,14 +178,14 @@ fn create_admin(data: &Path, username: &str) -> Command {
     command
 }
 
-/// Logs in and returns the role that the account has.
+/// Logs in and returns the role of the account.
 fn role_of(client: &Client, username: &str) -> String {
     let me = client.log_in(username, PASSWORD).get("/api/v1/users/me").expect(200).json();
     text(&me, "role").to_owned()
 }
 
 #[test]
-fn admins_are_made_while_no_server_runs() {
+fn admins_are_created_while_no_server_runs() {
     let data = tempdir().unwrap();
     let data = data.path();
     check(create_admin(data, "root-1"), &format!("{PASSWORD}\n"), 0, "admin root-1 created, id 1");
@@ -208,14 +209,18 @@ fn admins_are_made_while_no_server_runs() {
     check(create_admin(data, "root-4"), &format!("{PASSWORD}\n"), 1, "stop the server first");
     check(create_admin(data, "root-4"), &format!("{PASSWORD}\n"), 1, data.to_str().unwrap());
     let customer = server.client().sign_up("ada", "customer").get("/api/v1/users/me").expect(200).json();
-    assert_eq!(customer["id"], 3, "ids go on where the command line ended");
+    assert_eq!(customer["id"], 3, "the server continues after the ids of the command line");
     assert!(server.terminate().0.success());
 
-    // On a directory of three shards, with records in it.
+    // Now in a directory of three shards that contains records.
     check(create_admin(data, "ada"), &format!("{PASSWORD}\n"), 1, "the username is taken");
     check(create_admin(data, "root-4"), &format!("{PASSWORD}\r\n"), 0, "created, id 4");
     let server = Server::start(data, &["--shards", "1"]);
-    assert_eq!(role_of(&server.client(), "root-4"), "admin", "a line may end as on Windows");
+    assert_eq!(
+        role_of(&server.client(), "root-4"),
+        "admin",
+        "the CR of a CRLF line end is not part of the password"
+    );
 }
 
 #[test]
@@ -239,7 +244,11 @@ fn options_may_come_from_the_environment() {
         command.args(["--shards", "1"]);
         command
     });
-    assert!(server.greeting.contains(", 1 shard, in memory"), "the argument wins: {}", server.greeting);
+    assert!(
+        server.greeting.contains(", 1 shard, in memory"),
+        "the argument takes precedence: {}",
+        server.greeting
+    );
     server.client().get("/api/v1/pop").expect(200);
     assert!(!folder.path().join("never").exists());
     drop(server);
@@ -262,7 +271,7 @@ fn options_may_come_from_the_environment() {
 }
 
 #[test]
-fn logs_have_a_form_for_machines() {
+fn logs_can_be_json_and_have_a_level() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path(), &["--log-format", "json"]);
     let (status, log) = server.terminate();
@@ -282,10 +291,10 @@ fn logs_have_a_form_for_machines() {
     let server = Server::start(data.path(), &["--log", "error"]);
     let (status, log) = server.terminate();
     assert!(status.success());
-    assert_eq!(log, "", "what is not asked for is not logged");
+    assert_eq!(log, "", "levels below the chosen one are not logged");
 }
 
-/// What the runtime needs and does not get is said in words, before anything is touched.
+/// The server checks the runtime's needs before it writes anything, and names the remedy.
 #[test]
 fn too_little_locked_memory_is_explained() {
     let folder = tempdir().unwrap();

@@ -174,7 +174,10 @@ fn tokens_outlive_the_server() {
     for mode in [0o644, 0o640, 0o604, 0o620, 0o601] {
         fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
         let said = refusal(data, None);
-        assert!(said.contains(&format!("can be read by others (mode {mode:o}); run: chmod 600")), "{said}");
+        assert!(
+            said.contains(&format!("is accessible to other users (mode {mode:o}); run: chmod 600")),
+            "{said}"
+        );
         assert!(said.contains(secret.to_str().unwrap()), "{said}");
     }
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();

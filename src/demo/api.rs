@@ -1,4 +1,4 @@
-//! The few calls of the HTTP API that the demonstration makes, typed.
+//! Typed functions for the calls of the HTTP API that the demonstration makes.
 
 use std::net::SocketAddr;
 
@@ -9,15 +9,15 @@ use shards::ids::{EventId, ReservationId};
 use super::DemoError;
 use super::client::{Client, Request};
 
-/// Of all demonstration users.
+/// The password of all demonstration users.
 pub(super) const PASSWORD: &str = "boxoffice-demo";
 
 pub(super) const CUSTOMERS: [&str; 3] = ["cust1", "cust2", "cust3"];
 
-/// The most that a page may have.
+/// The maximum number of items of a page.
 pub(super) const PAGE_LIMIT: usize = 100;
 
-/// An event's figures.
+/// The ticket counts of an event.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub(super) struct Event {
     pub id: EventId,
@@ -37,7 +37,7 @@ pub(super) struct Reservation {
 #[derive(Deserialize)]
 pub(super) struct Page {
     pub items: Vec<Reservation>,
-    /// Where the next page starts.
+    /// The cursor of the next page.
     pub next: Option<String>,
 }
 
@@ -46,11 +46,11 @@ struct Session {
     token: String,
 }
 
-/// What a buyer was told.
+/// The server's answer to a buyer.
 pub(super) enum Reserved {
     Acknowledged(ReservationId),
     SoldOut,
-    /// 503: nothing was done.
+    /// 503: the server has done nothing.
     Overloaded,
 }
 
@@ -63,16 +63,16 @@ impl Api {
     pub(super) fn connect(address: SocketAddr) -> Result<Api, DemoError> {
         let client = Client::connect(address);
         let client =
-            client.map_err(|source| DemoError::Http { doing: format!("connect to {address}"), source })?;
+            client.map_err(|source| DemoError::Http { action: format!("connect to {address}"), source })?;
         Ok(Api { client })
     }
 
     pub(super) fn populate(&mut self, quota: u32) -> Result<(), DemoError> {
-        self.call("make the demonstration data", &Request::get(&format!("/api/v1/pop?quota={quota}"), None))
+        self.call("create the demonstration data", &Request::get(&format!("/api/v1/pop?quota={quota}"), None))
             .map(|_: serde_json::Value| ())
     }
 
-    /// Returns a token.
+    /// Logs in and returns the token.
     pub(super) fn log_in(&mut self, username: &str) -> Result<String, DemoError> {
         let body = serde_json::json!({ "username": username, "password": PASSWORD }).to_string();
         let request = Request::post("/api/v1/sessions", None, &body);
@@ -109,18 +109,18 @@ impl Api {
         self.call("list an event's reservations", &Request::get(&path, Some(token)))
     }
 
-    /// Of one ticket.
+    /// Reserves one ticket.
     pub(super) fn reserve(&mut self, token: &str, event: EventId) -> Result<Reserved, DemoError> {
-        const DOING: &str = "reserve a ticket";
+        const ACTION: &str = "reserve a ticket";
         let path = format!("/api/v1/events/{event}/reservations");
         let response = self.client.send(&Request::post(&path, Some(token), r#"{"quantity":1}"#));
-        let response = response.map_err(|source| DemoError::Http { doing: DOING.to_owned(), source })?;
-        let unexpected = || unexpected(DOING, response.status, response.body);
+        let response = response.map_err(|source| DemoError::Http { action: ACTION.to_owned(), source })?;
+        let unexpected = || unexpected(ACTION, response.status, response.body);
         match response.status {
             201 => {
                 let id = serde_json::from_slice(response.body)
                     .ok()
-                    .and_then(|made: Reservation| made.id.parse().ok());
+                    .and_then(|reservation: Reservation| reservation.id.parse().ok());
                 id.map(Reserved::Acknowledged).ok_or_else(unexpected)
             }
             409 if response.body.windows(8).any(|part| part == b"sold-out") => Ok(Reserved::SoldOut),
@@ -129,21 +129,21 @@ impl Api {
         }
     }
 
-    fn call<T: DeserializeOwned>(&mut self, doing: &str, request: &Request<'_>) -> Result<T, DemoError> {
+    fn call<T: DeserializeOwned>(&mut self, action: &str, request: &Request<'_>) -> Result<T, DemoError> {
         let response = self.client.send(request);
-        let response = response.map_err(|source| DemoError::Http { doing: doing.to_owned(), source })?;
+        let response = response.map_err(|source| DemoError::Http { action: action.to_owned(), source })?;
         let body = if matches!(response.status, 200 | 201) {
             serde_json::from_slice(response.body).ok()
         } else {
             None
         };
-        body.ok_or_else(|| unexpected(doing, response.status, response.body))
+        body.ok_or_else(|| unexpected(action, response.status, response.body))
     }
 }
 
-fn unexpected(doing: &str, status: u16, body: &[u8]) -> DemoError {
+fn unexpected(action: &str, status: u16, body: &[u8]) -> DemoError {
     DemoError::Unexpected {
-        doing: doing.to_owned(),
+        action: action.to_owned(),
         status,
         body: String::from_utf8_lossy(body).into_owned(),
     }

@@ -1,5 +1,5 @@
-//! The buyers: threads that reserve ticket after ticket, each over a connection
-//! of its own, and remember every reservation that they were promised.
+//! The buyers: threads that reserve one ticket after the other, each over its own connection, and
+//! record every acknowledged reservation.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,14 +14,14 @@ use super::interrupt::{Interrupt, POLL};
 use super::report::{self, Progress};
 use super::server::Server;
 
-/// What all buyers together were told.
+/// The answers that the buyers got.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Sale {
-    /// Answered with 201. Sorted.
+    /// The reservations answered with 201, sorted.
     pub acknowledged: Vec<ReservationId>,
-    /// Of the acknowledged ones. Sorted.
+    /// The latencies of the acknowledged reservations, sorted.
     pub latencies_us: Vec<u32>,
-    /// Requests without an answer: nobody can know yet what became of them.
+    /// The number of requests without an answer; they may or may not have been carried out.
     pub unanswered: u64,
     pub sold_out: u64,
     pub overloaded: u64,
@@ -38,55 +38,57 @@ impl Sale {
     }
 }
 
-/// Who buys.
-pub(super) struct Crowd<'a> {
-    pub buyer_count: usize,
-    /// The customers', dealt out to the buyers in turn.
+/// The parameters of the buyers.
+pub(super) struct Buyers<'a> {
+    pub count: usize,
+    /// The tokens of the customers, assigned to the buyers in turn.
     pub tokens: &'a [String],
     pub interrupt: &'a Interrupt,
 }
 
-/// What the buyers and those who watch them tell each other.
+/// The state that the buyers share with the thread that controls them.
 #[derive(Default)]
-struct Market {
+struct Shared {
     sold: AtomicU64,
-    /// The buyers shall stop after the answer that they wait for.
-    closed: AtomicBool,
-    /// Set just before the server is: a connection that breaks later is no fault.
+    /// Tells the buyers to stop after the answer that they wait for.
+    stopping: AtomicBool,
+    /// Set just before the server is killed: from then on, a broken connection is expected.
     killed: AtomicBool,
+    /// Set when a buyer has failed.
     failed: AtomicBool,
 }
 
-impl Crowd<'_> {
-    /// Kills the server while the buyers buy. Returns when that was, too.
+impl Buyers<'_> {
+    /// Kills the server during the sale. Returns the sale and the time of the kill.
     pub(super) fn buy_until_killed(
         &self,
         mut server: Server,
         events: &[EventId],
         after: Duration,
     ) -> Result<(Sale, Instant), DemoError> {
-        let market = Market::default();
+        let shared = Shared::default();
         thread::scope(|scope| {
             let start = Instant::now();
-            let buyers = self.enter(scope, server.address, events, &market)?;
+            let buyers = self.spawn(scope, server.address, events, &shared)?;
             let progress = Progress::new(after.as_millis() as u64);
-            while start.elapsed() < after && !self.is_over(&market) {
+            while start.elapsed() < after && !self.must_stop(&shared) {
                 thread::sleep(POLL.min(after.saturating_sub(start.elapsed())));
                 progress.show(
                     start.elapsed().as_millis() as u64,
-                    report::sold(market.sold.load(Ordering::Relaxed)),
+                    report::sold(shared.sold.load(Ordering::Relaxed)),
                 );
             }
             drop(progress);
             let took = start.elapsed();
-            if market.failed.load(Ordering::SeqCst) {
-                // Not killed before all have ended: what comes of that would hide the cause.
-                market.closed.store(true, Ordering::Relaxed);
+            if shared.failed.load(Ordering::SeqCst) {
+                // The buyers end before the server does: errors caused by its end would hide the
+                // cause.
+                shared.stopping.store(true, Ordering::Relaxed);
                 let sale = join(buyers, took);
                 let ended = server.has_ended();
                 return if ended { Err(server.ended()) } else { sale.map(|sale| (sale, Instant::now())) };
             }
-            market.killed.store(true, Ordering::SeqCst);
+            shared.killed.store(true, Ordering::SeqCst);
             let killed_at = Instant::now();
             server.kill()?;
             let sale = join(buyers, took)?;
@@ -95,15 +97,15 @@ impl Crowd<'_> {
         })
     }
 
-    /// Each buyer goes on until told that there are no more tickets.
+    /// Lets each buyer reserve until the server answers that the event is sold out.
     pub(super) fn buy_until_sold_out(&self, address: SocketAddr, event: EventId) -> Result<Sale, DemoError> {
-        let market = Market::default();
+        let shared = Shared::default();
         thread::scope(|scope| {
             let start = Instant::now();
-            let buyers = self.enter(scope, address, &[event], &market)?;
+            let buyers = self.spawn(scope, address, &[event], &shared)?;
             while buyers.iter().any(|buyer| !buyer.is_finished()) {
-                if self.is_over(&market) {
-                    market.closed.store(true, Ordering::Relaxed);
+                if self.must_stop(&shared) {
+                    shared.stopping.store(true, Ordering::Relaxed);
                 }
                 thread::sleep(Duration::from_millis(1));
             }
@@ -113,63 +115,63 @@ impl Crowd<'_> {
         })
     }
 
-    fn enter<'scope, 'env>(
+    fn spawn<'scope, 'env>(
         &'env self,
         scope: &'scope thread::Scope<'scope, 'env>,
         address: SocketAddr,
         events: &[EventId],
-        market: &'env Market,
+        shared: &'env Shared,
     ) -> Result<Vec<ScopedJoinHandle<'scope, Result<Sale, DemoError>>>, DemoError> {
-        (0..self.buyer_count)
+        (0..self.count)
             .map(|index| {
                 let token = &self.tokens[index % self.tokens.len()];
                 let (head, tail) = events.split_at(index % events.len());
                 let events = [tail, head].concat();
                 let buy = move || {
-                    let sale = buy(address, token, events, market);
-                    market.failed.fetch_or(sale.is_err(), Ordering::SeqCst);
+                    let sale = buy(address, token, events, shared);
+                    shared.failed.fetch_or(sale.is_err(), Ordering::SeqCst);
                     sale
                 };
                 let name = format!("buyer-{index}");
                 thread::Builder::new().name(name).spawn_scoped(scope, buy).map_err(DemoError::Thread)
             })
             .collect::<Result<Vec<_>, _>>()
-            .inspect_err(|_| market.closed.store(true, Ordering::Relaxed))
+            .inspect_err(|_| shared.stopping.store(true, Ordering::Relaxed))
     }
 
-    fn is_over(&self, market: &Market) -> bool {
-        self.interrupt.came() || market.failed.load(Ordering::Relaxed)
+    fn must_stop(&self, shared: &Shared) -> bool {
+        self.interrupt.is_set() || shared.failed.load(Ordering::Relaxed)
     }
 }
 
-/// One buyer's part.
+/// Runs one buyer.
 fn buy(
     address: SocketAddr,
     token: &str,
     mut events: Vec<EventId>,
-    market: &Market,
+    shared: &Shared,
 ) -> Result<Sale, DemoError> {
     let mut sale = Sale::default();
     let mut api = match Api::connect(address) {
-        Err(_) if market.killed.load(Ordering::SeqCst) => return Ok(sale),
+        Err(_) if shared.killed.load(Ordering::SeqCst) => return Ok(sale),
         connected => connected?,
     };
     let mut turn = 0;
-    while !events.is_empty() && !market.closed.load(Ordering::Relaxed) {
+    while !events.is_empty() && !shared.stopping.load(Ordering::Relaxed) {
         turn = (turn + 1) % events.len();
-        let asked = Instant::now();
+        let sent_at = Instant::now();
         match api.reserve(token, events[turn]) {
             Ok(Reserved::Acknowledged(reservation)) => {
-                sale.latencies_us.push(asked.elapsed().as_micros() as u32);
+                sale.latencies_us.push(sent_at.elapsed().as_micros() as u32);
                 sale.acknowledged.push(reservation);
-                market.sold.fetch_add(1, Ordering::Relaxed);
+                shared.sold.fetch_add(1, Ordering::Relaxed);
             }
             Ok(Reserved::SoldOut) => {
                 sale.sold_out += 1;
                 events.swap_remove(turn);
             }
             Ok(Reserved::Overloaded) => sale.overloaded += 1,
-            Err(DemoError::Http { .. }) if market.killed.load(Ordering::SeqCst) => {
+            Err(DemoError::Http { .. }) if shared.killed.load(Ordering::SeqCst) => {
                 sale.unanswered += 1;
                 return Ok(sale);
             }

@@ -1,47 +1,47 @@
-//! One keep-alive connection of a buyer: a request out, its answer in, both blocking.
+//! A blocking HTTP client with one keep-alive connection, without pipelining.
 //!
-//! A general HTTP client costs a buyer several times as much as this one, on
-//! the same cores as the server that is being measured. It knows bodies with a
-//! Content-Length and nothing else.
+//! The buyers run on the same cores as the server that they measure, and a general HTTP client
+//! would cost several times as much CPU. This one supports only bodies with a Content-Length.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// Far above what a busy machine needs; below what a person waits.
+/// The timeout of each socket operation: far above what a busy machine needs, and short enough for
+/// a person who waits.
 const ANSWER_MAX: Duration = Duration::from_secs(10);
 
-/// A page of a list has at most some 20 KiB.
+/// The maximum length of a response. A page of a list has at most some 20 KiB.
 const RESPONSE_BYTES_MAX: usize = 1 << 20;
 
 const HEADERS_MAX: usize = 32;
 
-/// Why there is no answer: whether the request was carried out is unknown.
+/// Why there is no response. It is unknown whether the request was carried out.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("connect: {0}")]
     Connect(io::Error),
     #[error("the connection broke: {0}")]
     Broken(#[from] io::Error),
-    #[error("the server closed the connection without an answer")]
+    #[error("the server closed the connection without a response")]
     Closed,
-    #[error("no sensible HTTP: {0}")]
+    #[error("malformed response: {0}")]
     Malformed(&'static str),
 }
 
 impl From<httparse::Error> for ClientError {
     fn from(_: httparse::Error) -> ClientError {
-        ClientError::Malformed("the head does not parse")
+        ClientError::Malformed("the head is invalid")
     }
 }
 
-/// What to ask.
+/// A request to send.
 #[derive(Clone, Copy)]
 pub(super) struct Request<'a> {
     pub method: &'a str,
     pub path: &'a str,
     pub token: Option<&'a str>,
-    /// JSON.
+    /// A JSON body.
     pub body: Option<&'a str>,
 }
 
@@ -87,13 +87,13 @@ impl Client {
         };
         let end = head.length + head.body_length;
         if end > RESPONSE_BYTES_MAX {
-            return Err(ClientError::Malformed("the answer is too long"));
+            return Err(ClientError::Malformed("it is too long"));
         }
         while filled < end {
             filled += self.read(filled)?;
         }
         if filled > end {
-            return Err(ClientError::Malformed("there is more than the answer"));
+            return Err(ClientError::Malformed("bytes follow its body"));
         }
         Ok(Response { status: head.status, body: &self.response[head.length..end] })
     }
@@ -113,11 +113,11 @@ impl Client {
         Ok(self.stream.write_all(&self.request)?)
     }
 
-    /// Returns how many bytes came, at least one.
+    /// Reads at least one byte and returns the number of bytes read.
     fn read(&mut self, filled: usize) -> Result<usize, ClientError> {
         if filled == self.response.len() {
             if filled >= RESPONSE_BYTES_MAX {
-                return Err(ClientError::Malformed("the answer is too long"));
+                return Err(ClientError::Malformed("it is too long"));
             }
             self.response.resize(2 * filled, 0);
         }
@@ -125,7 +125,7 @@ impl Client {
             match self.stream.read(&mut self.response[filled..]) {
                 Ok(0) => return Err(ClientError::Closed),
                 Ok(count) => return Ok(count),
-                // A signal; with a timeout set, the kernel does not go on by itself (signal(7)).
+                // A signal. The kernel does not restart a read with a timeout (signal(7)).
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error.into()),
             }
@@ -140,12 +140,12 @@ struct Head {
 }
 
 impl Head {
-    /// None while it is not complete.
+    /// Parses the head; returns `None` while it is incomplete.
     fn parse(bytes: &[u8]) -> Result<Option<Head>, ClientError> {
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let mut response = httparse::Response::new(&mut headers);
         let httparse::Status::Complete(length) = response.parse(bytes)? else { return Ok(None) };
-        let status = response.code.ok_or(ClientError::Malformed("there is no status"))?;
+        let status = response.code.ok_or(ClientError::Malformed("it has no status"))?;
         let header =
             |name: &str| response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
         if header("transfer-encoding").is_some() {
@@ -156,7 +156,7 @@ impl Head {
             None => return Err(ClientError::Malformed("the body has no Content-Length")),
             Some(header) => {
                 let value = std::str::from_utf8(header.value).ok().and_then(|text| text.parse().ok());
-                value.ok_or(ClientError::Malformed("the Content-Length is no number"))?
+                value.ok_or(ClientError::Malformed("the Content-Length is not a number"))?
             }
         };
         Ok(Some(Head { status, length, body_length }))

@@ -1,21 +1,19 @@
-//! What can keep the demonstration from its end, and what to do about it.
+//! The errors of the demonstration, with a remedy where there is one.
 
 use std::io;
 
 use super::client::ClientError;
 
-/// Why the demonstration did not come to its good end. Server and data are gone all the same.
+/// Why the demonstration failed. The server has ended and its data is removed in any case.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     #[error("interrupted before the proof was complete; the server is stopped and its data removed")]
     Interrupted,
     #[error("watch for Ctrl-C: {0}")]
     Signals(io::Error),
-    #[error(
-        "temporary directory: {0}\n  set TMPDIR to a directory that this user can write, with 1 GiB free"
-    )]
+    #[error("temporary directory: {0}\n  set TMPDIR to a writable directory with 1 GiB of free space")]
     Directory(io::Error),
-    #[error("start the server, which is this same program: {0}\n  run the program by its full path")]
+    #[error("start the server, which is this program: {0}\n  run the program by its full path")]
     Program(io::Error),
     #[error("the server did not start{}", tail(log))]
     NotStarted { log: String },
@@ -25,12 +23,12 @@ pub enum DemoError {
     Stop(io::Error),
     #[error("start a thread: {0}\n  {BUYERS_NEED}")]
     Thread(io::Error),
-    #[error("{doing}: {source}\n  {BUYERS_NEED}; if that is there, this is a defect of the server")]
-    Http { doing: String, source: ClientError },
+    #[error("{action}: {source}\n  {BUYERS_NEED}; if these are available, this is a defect of the server")]
+    Http { action: String, source: ClientError },
     #[error(
-        "{doing}: unexpected answer {status}: {body}\n  this is a defect of the server; please report it"
+        "{action}: unexpected answer {status}: {body}\n  this is a defect of the server; please report it"
     )]
-    Unexpected { doing: String, status: u16, body: String },
+    Unexpected { action: String, status: u16, body: String },
     #[error(
         "the proof FAILED:\n  {}\n  this is a defect of the server; please report it",
         violations.join("\n  ")
@@ -43,5 +41,5 @@ pub enum DemoError {
 const BUYERS_NEED: &str = "the buyers need 80 threads and 80 open connections (ulimit -u, ulimit -n)";
 
 fn tail(log: &str) -> String {
-    if log.is_empty() { "; it said nothing".to_owned() } else { format!("; the last that it said:\n{log}") }
+    if log.is_empty() { "; its log is empty".to_owned() } else { format!("; the end of its log:\n{log}") }
 }

@@ -1,7 +1,7 @@
-//! Ctrl-C and its kin, as a flag that every step looks at.
+//! Termination signals (Ctrl-C, SIGTERM, SIGHUP), as a flag that every step checks.
 //!
-//! The signals do not end the process: the guards over the server and its
-//! directory must run.
+//! The signals do not end the process, so that the destructors stop the server and remove its
+//! directory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,27 +12,27 @@ use signal_hook::flag;
 
 use super::DemoError;
 
-/// How often those who wait look at the flag: soon enough for a person.
+/// The interval at which waiting code checks the flag.
 pub(super) const POLL: Duration = Duration::from_millis(50);
 
 pub(super) struct Interrupt {
-    came: Arc<AtomicBool>,
+    flag: Arc<AtomicBool>,
 }
 
 impl Interrupt {
     pub(super) fn watch() -> Result<Interrupt, DemoError> {
-        let came = Arc::new(AtomicBool::new(false));
+        let flag = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            flag::register(signal, Arc::clone(&came)).map_err(DemoError::Signals)?;
+            flag::register(signal, Arc::clone(&flag)).map_err(DemoError::Signals)?;
         }
-        Ok(Interrupt { came })
+        Ok(Interrupt { flag })
     }
 
-    pub(super) fn came(&self) -> bool {
-        self.came.load(Ordering::Relaxed)
+    pub(super) fn is_set(&self) -> bool {
+        self.flag.load(Ordering::Relaxed)
     }
 
     pub(super) fn check(&self) -> Result<(), DemoError> {
-        if self.came() { Err(DemoError::Interrupted) } else { Ok(()) }
+        if self.is_set() { Err(DemoError::Interrupted) } else { Ok(()) }
     }
 }

@@ -1,8 +1,8 @@
-//! `boxoffice demo`: the main job in one command. Sells over HTTP, kills the
-//! server while it sells, starts it again and proves that nothing was lost.
+//! `boxoffice demo`: sells over HTTP, kills the server during the sale, restarts it, and proves
+//! that nothing was lost.
 //!
-//! Owns the order of the steps. Knows the server only from outside: as a
-//! program to start and an address to ask.
+//! Owns the order of the steps. Uses the server only from outside: as a child process and over
+//! HTTP.
 
 mod api;
 mod buyers;
@@ -25,101 +25,105 @@ use shards::limits::{QUOTA_MAX, SHARD_COUNT_MAX};
 pub use error::DemoError;
 
 use api::Api;
-use buyers::{Crowd, Sale};
+use buyers::{Buyers, Sale};
 use interrupt::{Interrupt, POLL};
 use proof::Proof;
 use report::Recovery;
 use server::Server;
 
-/// What `boxoffice demo` can be told.
+/// The options of `boxoffice demo`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoOptions {
-    /// How long to sell before the server is killed
+    /// Seconds of selling before the server is killed
     #[arg(long, default_value_t = 5, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
 
-    /// End after the proof, instead of leaving the server running until Ctrl-C
+    /// Exit after the proof, instead of keeping the server running until Ctrl-C
     #[arg(long)]
     pub exit: bool,
 
-    /// Shards of the server [default: the CPUs]
+    /// Number of shards of the server [default: the CPUs]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=SHARD_COUNT_MAX as u64))]
     pub shards: Option<usize>,
 }
 
-/// Concurrent buyers, a thread and a connection each: as many as the load test has connections.
+/// The number of concurrent buyers, each with a thread and a connection: as many connections as
+/// the load test has.
 const BUYER_COUNT: usize = 80;
 
 /// The events of the demonstration data.
 const EVENTS: [EventId; 4] = [EventId(1), EventId(2), EventId(3), EventId(4)];
 
-/// Few enough to be gone in a moment, many enough that all buyers fight for them.
+/// The quota of the event that sells out: small enough to sell out at once, large enough that all
+/// buyers compete for it.
 const RUSH_QUOTA: u32 = 1000;
 
-/// Runs the demonstration, until Ctrl-C unless told otherwise.
+/// Runs the demonstration. Without `exit`, it returns only after Ctrl-C.
 ///
-/// The server and the temporary directory are gone when this returns.
+/// The server has ended and the temporary directory is removed when this returns.
 ///
 /// # Errors
 ///
-/// When something could not be done, when a signal came before the proof was
-/// complete, and when the proof failed.
+/// When a step failed, when a signal arrived before the proof was complete, and when the proof
+/// failed.
 pub fn run(options: DemoOptions) -> Result<(), DemoError> {
     let interrupt = Interrupt::watch()?;
     let directory =
         tempfile::Builder::new().prefix("boxoffice-demo-").tempdir().map_err(DemoError::Directory)?;
-    // The server, which writes there, has ended when this returns.
-    let shown = show(&options, directory.path(), &interrupt);
-    let closed = directory.close().map_err(DemoError::Directory);
-    shown.and(closed)
+    // `run_steps` stops the server, so nothing writes to the directory while it is removed.
+    let result = run_steps(&options, directory.path(), &interrupt);
+    let removed = directory.close().map_err(DemoError::Directory);
+    result.and(removed)
 }
 
-fn show(options: &DemoOptions, directory: &Path, interrupt: &Interrupt) -> Result<(), DemoError> {
-    say(&format!("1. A server starts, with its data in {}", directory.display()))?;
+fn run_steps(options: &DemoOptions, directory: &Path, interrupt: &Interrupt) -> Result<(), DemoError> {
+    print(&format!("1. Start a server with its data in {}", directory.display()))?;
     if report::is_in_memory(directory) {
-        say("   That directory is in memory, where a commit costs nothing: set TMPDIR to one on a disk.")?;
+        print("   This directory is in memory, where a sync costs nothing; set TMPDIR to one on a disk.")?;
     }
     let server = Server::start(directory, options.shards, interrupt)?;
-    say(&format!("   {}", server.announcement))?;
+    print(&format!("   {}", server.announcement))?;
     let mut api = Api::connect(server.address)?;
     api.populate(QUOTA_MAX)?;
     let tokens = api.log_in_customers()?;
 
     let seconds = options.seconds;
-    say(&format!("\n2. {BUYER_COUNT} buyers reserve, then the server is killed (SIGKILL) while they do"))?;
-    let crowd = Crowd { buyer_count: BUYER_COUNT, tokens: &tokens, interrupt };
-    let (sale, killed_at) = crowd.buy_until_killed(server, &EVENTS, Duration::from_secs(seconds))?;
+    print(&format!(
+        "\n2. {BUYER_COUNT} buyers reserve tickets, then the server is killed (SIGKILL) under load"
+    ))?;
+    let buyers = Buyers { count: BUYER_COUNT, tokens: &tokens, interrupt };
+    let (sale, killed_at) = buyers.buy_until_killed(server, &EVENTS, Duration::from_secs(seconds))?;
 
-    say("\n3. The server starts again, on the same data")?;
+    print("\n3. Restart the server on the same data")?;
     let mut server = Server::start(directory, options.shards, interrupt)?;
     let mut api = Api::connect(server.address)?;
     api.event(EVENTS[0])?;
     let recovery = Recovery { took: killed_at.elapsed(), announcement: &server.announcement };
-    say(&format!("   {}", server.announcement))?;
+    print(&format!("   {}", server.announcement))?;
 
-    say("\n4. Every acknowledged reservation is looked for, over HTTP")?;
+    print("\n4. Look up every acknowledged reservation over HTTP")?;
     let admin = api.log_in("admin")?;
-    let books = proof::read_books(server.address, &admin, &EVENTS, sale.acknowledged.len(), interrupt)?;
-    let proof = Proof::of(&sale, &books);
-    say(&report::table(&sale, &proof, &recovery))?;
+    let listings = proof::read_listings(server.address, &admin, &EVENTS, sale.acknowledged.len(), interrupt)?;
+    let proof = Proof::of(&sale, &listings);
+    print(&report::table(&sale, &proof, &recovery))?;
     proof.verdict()?;
 
-    say(&format!("\n5. The same buyers rush for an event of {RUSH_QUOTA} tickets"))?;
+    print(&format!("\n5. The same buyers compete for an event of {RUSH_QUOTA} tickets"))?;
     let tokens = api.log_in_customers()?;
     let (rush, proof) = rush(&server, &mut api, &tokens, &admin, interrupt)?;
-    say(&report::rush(&rush, &proof))?;
+    print(&report::rush(&rush, &proof))?;
     proof.verdict()?;
 
-    say(report::VERDICT)?;
-    say(&report::about_this_machine())?;
+    print(report::VERDICT)?;
+    print(&report::about_this_machine())?;
     if !options.exit {
-        say(&report::try_it(&server))?;
+        print(&report::try_it(&server))?;
         wait(&mut server, interrupt)?;
     }
     server.stop()
 }
 
-/// An event that sells out: of all who want a ticket, exactly as many as there are get one.
+/// Sells out an event and checks that exactly its quota was sold.
 fn rush(
     server: &Server,
     api: &mut Api,
@@ -129,25 +133,25 @@ fn rush(
 ) -> Result<(Sale, Proof), DemoError> {
     let organizer = api.log_in("org1")?;
     let event = api.create_event(&organizer, "The rush", RUSH_QUOTA)?;
-    let crowd = Crowd { buyer_count: BUYER_COUNT, tokens, interrupt };
-    let sale = crowd.buy_until_sold_out(server.address, event)?;
-    let books = proof::read_books(server.address, admin, &[event], sale.acknowledged.len(), interrupt)?;
-    let proof = Proof::of_sold_out(&sale, &books);
+    let buyers = Buyers { count: BUYER_COUNT, tokens, interrupt };
+    let sale = buyers.buy_until_sold_out(server.address, event)?;
+    let listings = proof::read_listings(server.address, admin, &[event], sale.acknowledged.len(), interrupt)?;
+    let proof = Proof::of_sold_out(&sale, &listings);
     Ok((sale, proof))
 }
 
-/// Until Ctrl-C.
+/// Waits for Ctrl-C.
 fn wait(server: &mut Server, interrupt: &Interrupt) -> Result<(), DemoError> {
-    while !interrupt.came() {
+    while !interrupt.is_set() {
         if server.has_ended() {
             return Err(server.ended());
         }
         thread::sleep(POLL);
     }
-    say("")
+    print("")
 }
 
-fn say(text: &str) -> Result<(), DemoError> {
+fn print(text: &str) -> Result<(), DemoError> {
     let mut out = io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(DemoError::Output)
 }

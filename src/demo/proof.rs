@@ -1,5 +1,5 @@
-//! The proof: what the server has recorded, read page by page over HTTP,
-//! against what the buyers were told.
+//! The proof: compares what the server has recorded, read page by page over HTTP, with the answers
+//! that the buyers got.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,32 +13,33 @@ use super::buyers::Sale;
 use super::interrupt::{Interrupt, POLL};
 use super::report::{self, Progress};
 
-/// All that the server says about one event.
-pub(super) struct Book {
+/// One event as the server reports it.
+pub(super) struct Listing {
     event: Event,
-    /// The confirmed ones.
+    /// The confirmed reservations.
     reservations: Vec<ReservationId>,
+    /// The number of tickets of the confirmed reservations.
     tickets: u64,
 }
 
-/// What came out.
+/// The result of the comparison.
 #[derive(Debug, Default)]
 pub(super) struct Proof {
     pub acknowledged: u64,
-    /// Of the acknowledged ones.
+    /// The number of acknowledged reservations that are recorded.
     pub found: u64,
     pub recorded: u64,
     pub unanswered: u64,
-    /// Tickets beyond the quotas.
+    /// The number of tickets sold beyond the quotas.
     pub oversold: u64,
-    /// Empty when everything holds.
+    /// The failed checks; empty if the proof succeeded.
     pub violations: Vec<String>,
 }
 
 impl Proof {
-    pub(super) fn of(sale: &Sale, books: &[Book]) -> Proof {
+    pub(super) fn of(sale: &Sale, listings: &[Listing]) -> Proof {
         let mut recorded: Vec<ReservationId> =
-            books.iter().flat_map(|book| &book.reservations).copied().collect();
+            listings.iter().flat_map(|listing| &listing.reservations).copied().collect();
         let listed_count = recorded.len();
         recorded.sort_unstable();
         recorded.dedup();
@@ -47,31 +48,32 @@ impl Proof {
             found: sale.acknowledged.iter().filter(|id| recorded.binary_search(id).is_ok()).count() as u64,
             recorded: recorded.len() as u64,
             unanswered: sale.unanswered,
-            oversold: books.iter().map(|book| book.tickets.saturating_sub(book.event.quota)).sum(),
+            oversold: listings
+                .iter()
+                .map(|listing| listing.tickets.saturating_sub(listing.event.quota))
+                .sum(),
             violations: Vec::new(),
         };
-        proof.demand(listed_count == recorded.len(), || "a reservation is listed twice".to_owned());
+        proof.require(listed_count == recorded.len(), || "a reservation is listed twice".to_owned());
         proof.check_reservations(sale, &recorded);
-        for book in books {
-            proof.check_book(book);
+        for listing in listings {
+            proof.check_listing(listing);
         }
         proof
     }
 
-    /// Also that not one ticket was left.
-    pub(super) fn of_sold_out(sale: &Sale, books: &[Book]) -> Proof {
-        let mut proof = Proof::of(sale, books);
-        for Book { event, .. } in books {
-            proof.demand(event.remaining == 0, || {
-                format!("event {} was called sold out with {} tickets left", event.id, event.remaining)
+    /// Also checks that every ticket was sold.
+    pub(super) fn of_sold_out(sale: &Sale, listings: &[Listing]) -> Proof {
+        let mut proof = Proof::of(sale, listings);
+        for Listing { event, .. } in listings {
+            proof.require(event.remaining == 0, || {
+                format!("event {} was reported sold out with {} tickets left", event.id, event.remaining)
             });
         }
         proof
     }
 
-    /// # Errors
-    ///
-    /// Unless everything holds.
+    /// Returns an error with all violations if there are any.
     pub(super) fn verdict(&self) -> Result<(), DemoError> {
         let violations = self.violations.clone();
         if violations.is_empty() { Ok(()) } else { Err(DemoError::Disproved { violations }) }
@@ -80,53 +82,57 @@ impl Proof {
     fn check_reservations(&mut self, sale: &Sale, recorded: &[ReservationId]) {
         if let Some(lost) = sale.acknowledged.iter().find(|id| recorded.binary_search(id).is_err()) {
             let count = self.acknowledged - self.found;
-            self.violations.push(format!("{count} acknowledged reservations are lost, {lost} is one"));
+            self.violations.push(format!("{count} acknowledged reservations are lost, for example {lost}"));
         }
-        // The ids are sorted, so that equal ones are neighbours.
+        // The ids are sorted, so equal ones are adjacent.
         if let Some(twice) = sale.acknowledged.windows(2).find(|pair| pair[0] == pair[1]) {
-            self.violations.push(format!("two buyers were promised the same reservation {}", twice[0]));
+            self.violations.push(format!("two buyers got the same reservation {}", twice[0]));
         }
         let Proof { acknowledged, recorded, unanswered, .. } = *self;
-        self.demand((acknowledged..=acknowledged + unanswered).contains(&recorded), || {
-            format!("{recorded} are recorded, not {acknowledged} to {}", acknowledged + unanswered)
+        self.require((acknowledged..=acknowledged + unanswered).contains(&recorded), || {
+            format!(
+                "{recorded} reservations are recorded, not {acknowledged} to {}",
+                acknowledged + unanswered
+            )
         });
     }
 
-    fn check_book(&mut self, book: &Book) {
-        let Event { id, quota, reserved, held, remaining } = book.event;
-        let tickets = book.tickets;
-        self.demand(reserved <= quota, || format!("event {id} has sold {reserved} of {quota} tickets"));
-        self.demand(quota == reserved + held + remaining, || {
+    fn check_listing(&mut self, listing: &Listing) {
+        let Event { id, quota, reserved, held, remaining } = listing.event;
+        let tickets = listing.tickets;
+        self.require(reserved <= quota, || format!("event {id} has sold {reserved} of {quota} tickets"));
+        self.require(quota == reserved + held + remaining, || {
             format!(
                 "event {id}: quota {quota}, but {reserved} reserved + {held} held + {remaining} remaining"
             )
         });
-        self.demand(reserved == tickets, || {
-            format!("event {id} says {reserved} reserved, its confirmed reservations have {tickets}")
+        self.require(reserved == tickets, || {
+            format!("event {id} reports {reserved} reserved tickets, but its confirmed reservations have {tickets}")
         });
     }
 
-    fn demand(&mut self, holds: bool, violation: impl FnOnce() -> String) {
+    fn require(&mut self, holds: bool, violation: impl FnOnce() -> String) {
         if !holds {
             self.violations.push(violation());
         }
     }
 }
 
-/// Reads the events' books side by side. `expected` reservations fill the progress bar.
-pub(super) fn read_books(
+/// Reads the events with their reservations, one thread per event. The progress bar is full at
+/// `expected` reservations.
+pub(super) fn read_listings(
     address: SocketAddr,
     admin: &str,
     events: &[EventId],
     expected: usize,
     interrupt: &Interrupt,
-) -> Result<Vec<Book>, DemoError> {
+) -> Result<Vec<Listing>, DemoError> {
     let read = AtomicU64::new(0);
     thread::scope(|scope| {
         let mut readers = Vec::new();
         for &event in events {
             let read = &read;
-            let reader = move || read_book(address, admin, event, read, interrupt);
+            let reader = move || read_listing(address, admin, event, read, interrupt);
             let name = format!("reader-{event}");
             let reader = thread::Builder::new().name(name).spawn_scoped(scope, reader);
             readers.push(reader.map_err(DemoError::Thread)?);
@@ -142,28 +148,28 @@ pub(super) fn read_books(
     })
 }
 
-fn read_book(
+fn read_listing(
     address: SocketAddr,
     admin: &str,
     event: EventId,
     read: &AtomicU64,
     interrupt: &Interrupt,
-) -> Result<Book, DemoError> {
+) -> Result<Listing, DemoError> {
     let mut api = Api::connect(address)?;
-    let mut book = Book { event: api.event(event)?, reservations: Vec::new(), tickets: 0 };
+    let mut listing = Listing { event: api.event(event)?, reservations: Vec::new(), tickets: 0 };
     let mut after = None;
     loop {
         interrupt.check()?;
         let page = api.reservations(admin, event, after.as_deref())?;
         read.fetch_add(page.items.len() as u64, Ordering::Relaxed);
         for reservation in page.items.iter().filter(|reservation| reservation.status == "confirmed") {
-            book.tickets += reservation.quantity;
-            // An id that is none of ours cannot be an acknowledged one: that one is then missed.
-            book.reservations.extend(reservation.id.parse::<ReservationId>());
+            listing.tickets += reservation.quantity;
+            // An invalid id is skipped: if it stands for an acknowledged one, that one is missing.
+            listing.reservations.extend(reservation.id.parse::<ReservationId>());
         }
         match page.next {
             Some(next) => after = Some(next),
-            None => return Ok(book),
+            None => return Ok(listing),
         }
     }
 }
@@ -178,31 +184,38 @@ mod tests {
         numbers.iter().map(|&number| ReservationId { event: EventId(1), number }).collect()
     }
 
-    /// One event of three tickets: who was promised what, what is recorded, and what the event says.
+    /// Checks the violations for an event of three tickets, given the acknowledged and the recorded
+    /// reservations and the reserved count that the event reports.
     #[track_caller]
     fn check(acknowledged: &[u32], unanswered: u64, recorded: &[u32], reserved: u64, violations: &[&str]) {
         let sale = Sale { acknowledged: ids(acknowledged), unanswered, ..Sale::default() };
         let remaining = QUOTA.saturating_sub(reserved);
         let event = Event { id: EventId(1), quota: QUOTA, reserved, held: 0, remaining };
-        let book = Book { event, reservations: ids(recorded), tickets: recorded.len() as u64 };
-        let proof = Proof::of(&sale, &[book]);
+        let listing = Listing { event, reservations: ids(recorded), tickets: recorded.len() as u64 };
+        let proof = Proof::of(&sale, &[listing]);
         assert_eq!(proof.violations.len(), violations.len(), "{:?}", proof.violations);
         for (found, wanted) in proof.violations.iter().zip(violations) {
-            assert!(found.contains(wanted), "{found:?} does not say {wanted:?}");
+            assert!(found.contains(wanted), "{found:?} does not contain {wanted:?}");
         }
     }
 
     #[test]
-    fn proof_finds_what_is_wrong() {
+    fn violations_are_found() {
         check(&[], 0, &[], 0, &[]);
         check(&[1, 2, 3], 0, &[1, 2, 3], 3, &[]);
         check(&[1, 3], 1, &[1, 2, 3], 3, &[]);
         check(&[1, 2], 2, &[1, 2], 2, &[]);
-        check(&[1, 2], 0, &[1], 1, &["1 acknowledged reservations are lost, 1-2", "1 are recorded"]);
-        check(&[1, 2], 1, &[1, 3], 2, &["lost, 1-2"]);
-        check(&[1, 1], 0, &[1], 1, &["the same reservation 1-1", "1 are recorded"]);
-        check(&[1], 0, &[1, 2], 2, &["2 are recorded, not 1 to 1"]);
-        check(&[1], 1, &[1], 2, &["2 reserved, its confirmed reservations have 1"]);
+        check(
+            &[1, 2],
+            0,
+            &[1],
+            1,
+            &["1 acknowledged reservations are lost, for example 1-2", "1 reservations are recorded"],
+        );
+        check(&[1, 2], 1, &[1, 3], 2, &["lost, for example 1-2"]);
+        check(&[1, 1], 0, &[1], 1, &["the same reservation 1-1", "1 reservations are recorded"]);
+        check(&[1], 0, &[1, 2], 2, &["2 reservations are recorded, not 1 to 1"]);
+        check(&[1], 1, &[1], 2, &["2 reserved tickets, but its confirmed reservations have 1"]);
         check(&[1, 2, 3, 4], 0, &[1, 2, 3, 4], 4, &["has sold 4 of 3", "quota 3, but 4 reserved"]);
         check(&[1, 2], 0, &[1, 2, 2], 3, &["listed twice"]);
     }

@@ -1,5 +1,5 @@
-//! What the demonstration shows: progress on standard error where that is a
-//! terminal, and the texts of its results.
+//! The output of the demonstration: progress bars on standard error if it is a terminal, and the
+//! texts of the results.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,14 +13,14 @@ use super::buyers::Sale;
 use super::proof::Proof;
 use super::server::Server;
 
-/// A bar that leaves nothing behind; invisible where nobody could see it.
+/// A progress bar that is cleared at its end, and hidden if standard error is not a terminal.
 pub(super) struct Progress {
     bar: ProgressBar,
 }
 
 impl Progress {
     pub(super) fn new(length: u64) -> Progress {
-        let style = ProgressStyle::with_template("   [{bar:40}] {msg}").expect("the template is a good one");
+        let style = ProgressStyle::with_template("   [{bar:40}] {msg}").expect("the template is valid");
         let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
         Progress { bar: bar.with_style(style.progress_chars("=> ")).with_finish(ProgressFinish::AndClear) }
     }
@@ -31,9 +31,11 @@ impl Progress {
     }
 }
 
-/// From the kill to the first answer, and what the server said then.
+/// The recovery after the kill.
 pub(super) struct Recovery<'a> {
+    /// The time from the kill to the first response.
     pub took: Duration,
+    /// The line that the restarted server printed.
     pub announcement: &'a str,
 }
 
@@ -45,11 +47,11 @@ pub(super) fn looked_up(count: u64) -> String {
     format!("{} looked up", HumanCount(count))
 }
 
-/// All figures, a line each.
+/// Formats all figures, one per line.
 pub(super) fn table(sale: &Sale, proof: &Proof, recovery: &Recovery<'_>) -> String {
     let per_second = proof.acknowledged as f64 / sale.took.as_secs_f64();
-    let said = recovery.announcement.split(", ").find(|part| part.starts_with("recovered "));
-    let said = said.map_or_else(String::new, |said| format!("; the server itself says: {said}"));
+    let reported = recovery.announcement.split(", ").find(|part| part.starts_with("recovered "));
+    let reported = reported.map_or_else(String::new, |part| format!("; the server reports: {part}"));
     let late = proof.recorded.saturating_sub(proof.found);
     let count = |count: u64| HumanCount(count).to_string();
     let rows = [
@@ -60,14 +62,14 @@ pub(super) fn table(sale: &Sale, proof: &Proof, recovery: &Recovery<'_>) -> Stri
         (
             "recovered in",
             format!("{} ms", recovery.took.as_millis()),
-            format!("  from the kill to the first answer{said}"),
+            format!("  from the kill to the first response{reported}"),
         ),
         ("acknowledged", count(proof.acknowledged), "  answered with 201 before the kill".to_owned()),
-        ("found again", count(proof.found), "  of these, after it".to_owned()),
+        ("found again", count(proof.found), "  of these, after the restart".to_owned()),
         (
             "unanswered",
             count(proof.unanswered),
-            format!("  under way when the server was killed; {late} of them were recorded"),
+            format!("  in flight when the server was killed; {late} of them were recorded"),
         ),
         ("oversold", count(proof.oversold), String::new()),
         ("overloaded", count(sale.overloaded), "  answered with 503, nothing done".to_owned()),
@@ -75,7 +77,7 @@ pub(super) fn table(sale: &Sale, proof: &Proof, recovery: &Recovery<'_>) -> Stri
     let mut table = String::new();
     for (name, value, remark) in rows {
         if name != "overloaded" || sale.overloaded > 0 {
-            write!(table, "\n   {name:<13}{value:>12}{remark}").expect("a String takes everything");
+            write!(table, "\n   {name:<13}{value:>12}{remark}").expect("writing to a String does not fail");
         }
     }
     table
@@ -89,7 +91,7 @@ fn latency(sale: &Sale, share: f64) -> String {
 
 pub(super) fn rush(sale: &Sale, proof: &Proof) -> String {
     format!(
-        "   {} tickets sold in {} ms, {} oversold; {} buyers were then told \"sold out\"",
+        "   {} tickets sold in {} ms, {} oversold; {} buyers then got the answer \"sold out\"",
         HumanCount(proof.acknowledged),
         sale.took.as_millis(),
         HumanCount(proof.oversold),
@@ -97,19 +99,19 @@ pub(super) fn rush(sale: &Sale, proof: &Proof) -> String {
     )
 }
 
-pub(super) const VERDICT: &str = "\n   Proved: every acknowledged reservation is there, no ticket was sold twice, and\n   \
-     nothing is recorded that nobody asked for.";
+pub(super) const VERDICT: &str = "\n   Proved: every acknowledged reservation is recorded, no ticket was sold twice, and\n   \
+     no reservation is recorded that no buyer requested.";
 
 pub(super) fn about_this_machine() -> String {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let cores = if cores == 1 { "one core".to_owned() } else { format!("{cores} cores") };
     format!(
-        "   These figures are this machine's, with the buyers on the same {cores} as the server:\n   \
-         they pay for the client too."
+        "   The figures are for this machine, with the buyers on the same {cores} as the server:\n   \
+         they include the cost of the client."
     )
 }
 
-/// Commands that work as they stand, in sh.
+/// Formats commands that can be pasted into a POSIX shell.
 pub(super) fn try_it(server: &Server) -> String {
     let api = format!("http://{}/api/v1", server.address);
     let json = "-H 'Content-Type: application/json'";
@@ -118,7 +120,7 @@ pub(super) fn try_it(server: &Server) -> String {
     let part = |name| format!("sed 's/.*\"{name}\":\"\\([^\"]*\\)\".*/\\1/'");
     let (token, id) = (part("token"), part("id"));
     format!(
-        "\nThe server runs on, until Ctrl-C. Log in, reserve, look at the event, cancel:\n\n\
+        "\nThe server keeps running until Ctrl-C. To log in, reserve, view the event, and cancel:\n\n\
          TOKEN=$(curl -s {json} -d '{{\"username\":\"{customer}\",\"password\":\"{PASSWORD}\"}}' {api}/sessions | {token})\n\
          RESERVED=$(curl -s {json} {auth} -d '{{\"quantity\":2}}' {api}/events/1/reservations); echo \"$RESERVED\"\n\
          curl -s -w '\\n' {api}/events/1\n\
@@ -126,9 +128,9 @@ pub(super) fn try_it(server: &Server) -> String {
     )
 }
 
-/// Whether a directory's files are in memory only.
+/// Returns true if the files of a directory are in memory only.
 pub(super) fn is_in_memory(directory: &Path) -> bool {
-    /// Of tmpfs and ramfs, from statfs(2).
+    /// The magic numbers of tmpfs and ramfs, from statfs(2).
     const IN_MEMORY: [i64; 2] = [0x0102_1994, 0x8584_58f6];
     rustix::fs::statfs(directory).is_ok_and(|filesystem| IN_MEMORY.contains(&filesystem.f_type))
 }

@@ -15,23 +15,23 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::DemoError;
 use super::interrupt::{Interrupt, POLL};
 
-/// Recovery of all that the longest demonstration sells takes less.
+/// The timeout of a start: above the recovery of all that the longest demonstration sells.
 const START_MAX: Duration = Duration::from_secs(120);
 
-/// What it promises is ten seconds.
+/// The timeout of a stop. The server promises to exit within ten seconds.
 const STOP_MAX: Duration = Duration::from_secs(15);
 
-/// A running server. Killed when dropped.
+/// A running server, which is killed on drop.
 pub(super) struct Server {
     child: Child,
     pub(super) address: SocketAddr,
-    /// The line that it printed once it answered.
+    /// The line that the server printed when it was ready.
     pub(super) announcement: String,
     log: PathBuf,
 }
 
 impl Server {
-    /// Returns once it answers. Keeps its data and its log in the directory.
+    /// Starts a server with its data and its log in the directory. Returns when it is ready.
     pub(super) fn start(
         directory: &Path,
         shards: Option<usize>,
@@ -41,7 +41,7 @@ impl Server {
         let log = directory.join("server.log");
         let log_file = File::options().create(true).append(true).open(&log).map_err(DemoError::Directory)?;
         let mut command = Command::new(env::current_exe().map_err(DemoError::Program)?);
-        // The demonstration is of the defaults, whatever a server here is set to.
+        // The demonstration uses the defaults, even if the environment configures a server.
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("BOXOFFICE_")) {
             command.env_remove(name);
         }
@@ -51,10 +51,11 @@ impl Server {
             command.arg("--shards").arg(shards.to_string());
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file);
-        // Its own group: a Ctrl-C at the terminal comes to us alone, and we stop it in order.
+        // In its own process group, the server does not get a Ctrl-C from the terminal, so this
+        // process can stop it in order.
         command.process_group(0);
         let mut child = command.spawn().map_err(DemoError::Program)?;
-        let lines = lines(child.stdout.take().expect("it was asked for"));
+        let lines = lines(child.stdout.take().expect("standard output is piped"));
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut server = Server { child, address, announcement: String::new(), log };
         (server.announcement, server.address) = server.await_announcement(&lines?, interrupt)?;
@@ -82,27 +83,27 @@ impl Server {
         Err(DemoError::NotStarted { log: self.log_tail() })
     }
 
-    /// SIGKILL: it has no chance to finish anything.
+    /// Kills the server with SIGKILL, so that it cannot finish anything.
     pub(super) fn kill(mut self) -> Result<(), DemoError> {
         self.child.kill().and_then(|()| self.child.wait()).map_err(DemoError::Stop)?;
         Ok(())
     }
 
-    /// SIGTERM, and waits until it has ended in order.
+    /// Sends SIGTERM and waits for a successful exit.
     pub(super) fn stop(mut self) -> Result<(), DemoError> {
         kill_process(Pid::from_child(&self.child), Signal::TERM)
             .map_err(|error| DemoError::Stop(error.into()))?;
         let deadline = Instant::now() + STOP_MAX;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait().map_err(DemoError::Stop)? {
-                return self.judge(status);
+                return self.check(status);
             }
             thread::sleep(POLL / 5);
         }
-        Err(DemoError::Stop(io::Error::other("it did not end in time after SIGTERM, so it was killed")))
+        Err(DemoError::Stop(io::Error::other("it did not exit in time after SIGTERM, so it was killed")))
     }
 
-    fn judge(&self, status: ExitStatus) -> Result<(), DemoError> {
+    fn check(&self, status: ExitStatus) -> Result<(), DemoError> {
         if status.success() { Ok(()) } else { Err(self.ended()) }
     }
 
@@ -110,12 +111,12 @@ impl Server {
         !matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// The error that says so, with why.
+    /// The error for an unexpected exit, with the end of the log.
     pub(super) fn ended(&self) -> DemoError {
         DemoError::ServerEnded { log: self.log_tail() }
     }
 
-    /// The last lines of its log.
+    /// The last lines of the server's log.
     fn log_tail(&self) -> String {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();
@@ -129,18 +130,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended and was waited for.
+        // Both fail only if the process has ended and was waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Reads to the end, so that the server never writes into a pipe that nobody empties.
+/// Forwards the lines of standard output. Reads to the end, so that the server never blocks on a
+/// full pipe.
 fn lines(stdout: ChildStdout) -> Result<Receiver<String>, DemoError> {
     let (sender, receiver) = mpsc::channel();
     let read = move || {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            // Nobody listens any more once it has announced itself.
+            // Fails after the announcement, when the receiver is dropped.
             let _ = sender.send(line);
         }
     };

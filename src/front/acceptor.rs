@@ -10,23 +10,24 @@ use super::connection::{self, Front};
 use crate::rt;
 use crate::rt::net::Listener;
 
-/// The time between tries when the process has no descriptor left: some connection will end.
+/// The delay after a failed accept, for example when the process has no file descriptor left until
+/// some connection ends.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// How often the acceptor checks whether the server drains.
 const DRAIN_CHECK: Duration = Duration::from_millis(100);
 
-/// How long, once the server drains, it waits for a connection at a time.
+/// How long one wait for a connection takes while the server drains.
 const DRAIN_POLL: Duration = Duration::from_millis(20);
 
-/// When nobody has come for this long, the queue of waiting connections is empty.
+/// When no connection has arrived for this long, the listener's backlog counts as empty.
 const QUIET: Duration = Duration::from_millis(60);
 
-/// A draining server accepts for this long at most. Without a bound, clients that connect again
-/// as soon as they are rejected would keep it from ending.
+/// The maximum time for which a draining server accepts. Without this bound, clients that reconnect
+/// as soon as they are rejected would prevent it from exiting.
 const DRAIN_ACCEPT_MAX: Duration = Duration::from_millis(500);
 
-/// Accepts until the server drains and no connection waits any more; then closes the listener.
+/// Accepts until the server drains and the backlog is empty, then closes the listener.
 pub async fn run(front: Rc<Front>, listener: Listener) {
     let mut quiet = Duration::ZERO;
     let mut drains_since = None;
@@ -49,7 +50,7 @@ pub async fn run(front: Rc<Front>, listener: Listener) {
                 }
             }
             Some(Err(error)) => {
-                tracing::warn!(%error, "a connection could not be accepted");
+                tracing::warn!(%error, "failed to accept a connection");
                 rt::sleep(RETRY).await;
             }
             None if drains_since.is_some() => quiet += DRAIN_POLL,

@@ -1,6 +1,6 @@
-//! Who asks: bearer tokens, signed with HS256 and nothing else.
+//! Bearer tokens: JSON Web Tokens signed with HS256, and no other algorithm.
 //!
-//! Knows neither the runtime nor the shards.
+//! Depends on neither the runtime nor the shards.
 
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,34 +15,37 @@ use sha2::Sha256;
 use shards::command::Actor;
 use shards::ids::{Role, UserId, Username};
 
-/// A token's life: a working day at the box office, and no more.
+/// The lifetime of a token: one working day.
 pub const TOKEN_LIFE_SECONDS: u64 = 12 * 60 * 60;
 
-/// Between the clock that signed and the clock that checks, which are both ours.
+/// The accepted difference between the clocks at signing and at verification. Both are this
+/// server's.
 const LEEWAY_SECONDS: u64 = 5;
 
-/// Above any token that this server gives.
+/// An upper bound on the tokens that this server issues.
 const TOKEN_BYTES_MAX: usize = 4096;
 
-/// `{"typ":"JWT","alg":"HS256"}.`, as this server writes it. Only its own tokens are any good,
-/// so no other header is even read: no `alg` in another spelling, no `jwk`, `jku`, `x5u` or `crit`.
+/// `{"typ":"JWT","alg":"HS256"}.`, encoded as this server encodes it. Only this server's tokens are
+/// valid, so no other header is parsed: no `alg` in another spelling, no `jwk`, `jku`, `x5u` or
+/// `crit`.
 const HEADER: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.";
 
 const ISSUER: &str = "boxoffice";
 
-/// Who a token speaks for.
+/// The account that a token was issued for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     pub actor: Actor,
     pub username: Username,
 }
 
-/// What a good token says. Whether its account still stands by it is for a shard to say.
+/// The claims of a token with a valid signature. Only the account's shard can tell whether the
+/// token version is still current.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claimed {
     pub identity: Rc<Identity>,
     pub token_version: u64,
-    /// The last second, since 1970, in which it is good.
+    /// The last second in which the token is valid, in Unix time.
     pub good_until: u64,
 }
 
@@ -50,19 +53,19 @@ pub struct Claimed {
 #[serde(deny_unknown_fields)]
 struct Claims {
     iss: String,
-    /// The data directory that the account is in.
+    /// The data directory that holds the account.
     aud: String,
     sub: String,
     name: String,
     role: Role,
-    /// As text: JSON's numbers are not safe above 2^53.
+    /// The token version, as text: JSON numbers are not exact above 2^53.
     ver: String,
     iat: u64,
     exp: u64,
     jti: String,
 }
 
-/// Signs and verifies. One a core.
+/// Signs and verifies tokens; each core has one.
 #[derive(Clone)]
 pub struct Tokens {
     encoding: EncodingKey,
@@ -72,9 +75,10 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// `secret` has at least 32 bytes; `cluster` names the data directory whose accounts these are.
+    /// Creates the signer. `secret` has at least 32 bytes; `cluster` identifies the data directory
+    /// that holds the accounts.
     pub fn new(secret: &[u8], cluster: u64) -> Tokens {
-        // A second install, by another core or test, finds the same provider.
+        // Fails if another core or test has installed the provider already, which is the same one.
         let _ = PROVIDER.install_default();
         let audience = format!("boxoffice:{cluster:016x}");
         let mut validation = Validation::new(Algorithm::HS256);
@@ -91,7 +95,7 @@ impl Tokens {
         }
     }
 
-    /// A token for an account, good for [`TOKEN_LIFE_SECONDS`].
+    /// Issues a token for an account, valid for [`TOKEN_LIFE_SECONDS`].
     pub fn issue(&self, user: UserId, username: &Username, role: Role, version: u64, id: String) -> String {
         let now = now();
         let claims = Claims {
@@ -109,7 +113,8 @@ impl Tokens {
         token.expect("claims of strings and numbers can be signed")
     }
 
-    /// What a token says; `None` for whatever is not a good one, and nobody learns why.
+    /// Verifies a token and returns its claims. Returns `None` for every invalid token, without a
+    /// reason, because clients are not told one.
     pub fn verify(&self, token: &str) -> Option<Claimed> {
         if !token.starts_with(HEADER) || token.len() > TOKEN_BYTES_MAX {
             return None;
@@ -125,20 +130,20 @@ impl Tokens {
     }
 }
 
-/// The token in the value of an Authorization header.
+/// Extracts the token from the value of an Authorization header.
 pub fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
 }
 
-/// Seconds since 1970.
+/// The current Unix time in seconds.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// The cryptography for jsonwebtoken: HMAC-SHA-256, and a refusal of everything
-/// else. Its own providers bring in RSA with an open advisory, or a large C
-/// build, for algorithms that are never used here.
+/// The cryptography provider for jsonwebtoken: HMAC-SHA-256; other algorithms are refused. The
+/// providers of that crate depend on an RSA crate with an open security advisory, or on a large C
+/// build, for algorithms that this server does not use.
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |algorithm, key| Ok(Box::new(Hs256::new(*algorithm, key.as_bytes())?)),
     verifier_factory: |algorithm, key| Ok(Box::new(Hs256::new(*algorithm, key.try_get_as_bytes()?)?)),
@@ -195,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_speaks_for_its_account() {
+    fn a_token_identifies_its_account() {
         let tokens = Tokens::new(SECRET, 1);
         let token = token_of(&tokens);
         assert!(token.starts_with(HEADER), "{token}");
@@ -208,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn bearers_are_found() {
+    fn bearer_tokens_are_extracted() {
         let rows = [
             ("Bearer x.y.z", Some("x.y.z")),
             ("bearer  x.y.z", Some("x.y.z")),
@@ -223,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_speaks_for_nobody() {
+    fn other_tokens_are_refused() {
         let tokens = Tokens::new(SECRET, 1);
         let token = token_of(&tokens);
         let rows = [

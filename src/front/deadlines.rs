@@ -1,13 +1,12 @@
-//! Ends connections whose clients take too long: one sweep a core for all of them, and no timer
-//! for each.
+//! Ends connections whose clients take too long, with one sweep per core instead of a timer per
+//! connection.
 //!
-//! A deadline is a cell that the connection sets as it goes; the sweep looks at each of them a few
-//! times a second. A deadline that is past wakes the connection if it reads, and shuts down the
-//! socket if it writes: a client that sends too slowly can still be told so, one that does not
-//! read cannot.
+//! A deadline is a cell that the connection sets; the sweep checks each of them ten times a second.
+//! When a deadline has passed, the sweep wakes a connection that reads, which can still answer 408,
+//! and shuts down the socket of one that writes, since its client does not read.
 //!
-//! The socket of a late sender is left as it is, since the kernel would answer what comes on one
-//! that is shut down with a reset, which may overtake the 408.
+//! The socket of a connection that reads is not shut down: the kernel would answer further bytes
+//! from the client with a reset, and the reset could arrive before the 408.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -19,20 +18,20 @@ use slab::Slab;
 use crate::rt;
 use crate::rt::net::Closer;
 
-/// How long clients may take.
+/// The time limits for clients.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a whole head, from its first byte: browsers need one segment.
+    /// The time for a whole head, from its first byte. Browsers send it in one segment.
     pub head: Duration,
-    /// Before the pace of a body is measured: a slow start is no attack.
+    /// The time before the rate of a body is enforced, since connections may start slowly.
     pub body_grace: Duration,
-    /// Between requests: proxies keep connections for a minute or so.
+    /// The time between requests. Proxies keep connections open for about a minute.
     pub idle: Duration,
-    /// For a client that does not read what it asked for.
+    /// The time in which a client must read some of its response.
     pub stalled: Duration,
 }
 
-/// The pace that a body has to keep after its grace: a modem does.
+/// The minimum rate of a body after [`Timeouts::body_grace`]; a modem exceeds it.
 pub const BODY_BYTES_PER_SECOND: u64 = 1024;
 
 impl Default for Timeouts {
@@ -46,11 +45,11 @@ impl Default for Timeouts {
     }
 }
 
-/// The time between two sweeps: a deadline is met this much late at most, which is a hundredth of
-/// the shortest, and the sweep of ten thousand connections costs some 0.01 % of a core.
+/// The time between two sweeps, and so the maximum delay of a timeout: 2 % of the shortest default.
+/// Sweeping ten thousand connections costs some 0.01 % of a core.
 const SWEEP: Duration = Duration::from_millis(100);
 
-/// A moment, in sweeps since the start.
+/// A point in time, in sweeps since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Tick(u64);
 
@@ -76,12 +75,14 @@ struct Entry {
     /// The connection waits for the client to read, not to send.
     writing: Cell<bool>,
     expired: Cell<bool>,
-    /// The task that waits in a read.
+    /// Wakes the task that waits in a read.
     waiter: Cell<Option<Waker>>,
 }
 
 impl Entry {
-    fn end(&self) {
+    fn expire(&self) {
+        self.due.set(Tick::NEVER);
+        self.expired.set(true);
         if self.writing.get() {
             self.closer.end();
         } else if let Some(waiter) = self.waiter.take() {
@@ -91,7 +92,7 @@ impl Entry {
 }
 
 impl Deadlines {
-    /// Sweeps for as long as the core runs.
+    /// Sweeps until the core stops.
     pub async fn sweep(self: Rc<Self>) {
         loop {
             rt::sleep(SWEEP).await;
@@ -99,15 +100,13 @@ impl Deadlines {
             self.now.set(now);
             for (_, entry) in self.entries.borrow().iter() {
                 if entry.due.get() < now {
-                    entry.due.set(Tick::NEVER);
-                    entry.expired.set(true);
-                    entry.end();
+                    entry.expire();
                 }
             }
         }
     }
 
-    /// The deadline of a connection. It has to be dropped before the connection is.
+    /// Registers a connection. The returned deadline must be dropped before the connection.
     pub fn deadline(self: &Rc<Self>, closer: Closer) -> Deadline {
         let entry = Rc::new(Entry {
             closer,
@@ -133,20 +132,20 @@ impl Deadline {
         self.deadlines.now.get()
     }
 
-    /// Reads have to end then.
+    /// Sets the time by which the client must have sent what the connection reads.
     pub fn read_until(&self, due: Tick) {
         self.entry.expired.set(false);
         self.entry.writing.set(false);
         self.entry.due.set(due);
     }
 
-    /// The next write is ended then.
+    /// Sets the time at which an unfinished write is ended.
     pub fn write_until(&self, due: Tick) {
         self.entry.writing.set(true);
         self.entry.due.set(due);
     }
 
-    /// Sets no deadline: the connection waits for the server, not for its client.
+    /// Removes the deadline, while the connection waits for the server and not for its client.
     pub fn clear(&self) {
         self.entry.due.set(Tick::NEVER);
     }
@@ -155,7 +154,7 @@ impl Deadline {
         self.entry.expired.get()
     }
 
-    /// Ready when the time to read is over.
+    /// Completes when the deadline has passed.
     pub fn poll_expired(&self, context: &Context<'_>) -> Poll<()> {
         if self.has_expired() {
             return Poll::Ready(());

@@ -1,17 +1,18 @@
-//! Which endpoint a method and a path mean.
+//! The router: maps a method and a path to an endpoint.
 //!
-//! Knows neither the runtime nor the shards' insides.
+//! Depends on neither the runtime nor the internals of the shards.
 
 use super::api::{ENDPOINTS, Endpoint};
 use super::http::parse::Method;
 
-/// An endpoint as the router needs it: what is compared lies side by side.
+/// An entry of the routing table. It copies the method and the path, so that matching does not
+/// follow a pointer to the endpoint.
 #[derive(Clone, Copy)]
 pub struct Route {
     pub method: Method,
-    /// A segment in braces takes any text.
+    /// The pattern of the path. A segment in braces matches any text.
     pub path: &'static str,
-    /// What stands before and after that segment.
+    /// The parts of the pattern before and after the segment in braces.
     around: Option<(&'static str, &'static str)>,
     pub endpoint: &'static Endpoint,
 }
@@ -33,7 +34,7 @@ impl Route {
     }
 }
 
-/// Cuts a path at its braces, so that no request has to.
+/// Splits a pattern at its segment in braces, at compile time.
 const fn around(path: &str) -> Option<(&str, &str)> {
     let (mut open, bytes) = (0, path.as_bytes());
     while open < bytes.len() && bytes[open] != b'{' {
@@ -49,26 +50,26 @@ const fn around(path: &str) -> Option<(&str, &str)> {
     Some((path.split_at(open).0, path.split_at(close + 1).1))
 }
 
-/// What a request is for.
+/// The result of routing a request.
 pub enum Routed<'p> {
     To {
         endpoint: &'static Endpoint,
-        /// What stands for the segment in braces; empty where there is none.
+        /// The text of the segment in braces; empty if the pattern has none.
         parameter: &'p str,
     },
-    /// The path is known, but not with this method.
+    /// The path exists, but not with this method.
     WrongMethod {
-        /// The Allow header's value.
+        /// The value of the Allow header.
         allow: String,
     },
     NotFound,
 }
 
-/// HEAD is GET, and the writer leaves the body out (RFC 9110 section 9.3.2).
+/// Finds the endpoint. HEAD is routed as GET; the writer omits the body (RFC 9110 section 9.3.2).
 pub fn find<'p>(method: Method, path: &'p str) -> Routed<'p> {
     let wanted = if method == Method::Head { Method::Get } else { method };
     let mut known_path = None;
-    // A path that is a route's own is no other route's parameter.
+    // A literal route takes precedence over a pattern that matches the same path.
     let is_literal = ROUTES.iter().any(|route| route.path == path);
     for route in ROUTES.iter().filter(|route| !is_literal || route.path == path) {
         let Some(parameter) = matches(route, path) else { continue };
@@ -88,7 +89,7 @@ fn matches<'p>(route: &Route, path: &'p str) -> Option<&'p str> {
     (!parameter.is_empty() && !parameter.contains('/')).then_some(parameter)
 }
 
-/// The Allow header's value for a path: every method that some route has on it.
+/// The value of the Allow header for a path: the methods of all its routes.
 fn allowed(path: &str) -> String {
     let methods = ROUTES.iter().filter(|route| route.path == path).map(|route| route.method);
     let names: Vec<&str> = methods
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn braces_are_named_after_their_parameter() {
+    fn the_name_in_braces_is_that_of_the_parameter() {
         for Route { path, around, endpoint, .. } in &ROUTES {
             let parameter = endpoint.handler.path_parameter();
             let braces = around.map(|(before, after)| &path[before.len() + 1..path.len() - after.len() - 1]);
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_matched_whole() {
+    fn requests_are_routed() {
         let rows = [
             (Method::Get, "/api/v1/events", "listEvents "),
             (Method::Head, "/api/v1/events", "listEvents "),

@@ -1,13 +1,13 @@
-//! The tokens that a core has verified and whose account stood by them, so that the next
-//! request with one costs a look-up: no signature, no JSON, no question to a shard.
+//! A core's cache of verified tokens. The next request with a cached token costs a lookup instead
+//! of a signature check, JSON parsing and a query to the account's shard.
 //!
-//! A token is found again only as the same bytes, and never past its end. Who changes an
-//! account is answered when every core has forgotten the account's tokens
-//! ([`Verified::revoke`]). A question that was on its way to the account's shard meanwhile may
-//! bring an answer from before the change. So each question notes how many revocations this
-//! core had seen when it was asked, and its token is only remembered if there was none since:
-//! asked before the revocation came, it is forgotten or not remembered; asked after it came,
-//! the shard knew of the change.
+//! A token matches only as the same bytes, and only until it expires. A change of an account is
+//! answered after every core has removed the account's tokens ([`Verified::revoke`]). A token check
+//! that is in flight during the revocation may return the account's state before the change.
+//! Therefore each check notes the core's revocation count before it queries the shard, and its
+//! token is cached only if the count is still the same. So a check that began before the revocation
+//! leaves no token in the cache, and a check that began after it was answered with the change
+//! applied.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -18,13 +18,15 @@ use shards::ids::UserId;
 
 use super::auth::{Claimed, Identity};
 
-/// Tokens of one core: those of all who come within the minutes of a noon rush.
+/// The maximum number of tokens per core: enough for the users of a few minutes at peak load.
 const TOKENS_MAX: usize = 32 * 1024;
 
-/// And their bytes, which with the rest of an entry makes some 30 MiB.
+/// The maximum total length of a core's tokens. With the rest of the entries, a full cache takes
+/// some 30 MiB.
 const TOKEN_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A token's last characters, which belong to its signature: nobody can choose them.
+/// The length of the key in the cache, the token's last characters. They belong to the signature,
+/// so no client can choose colliding keys.
 const TAIL_BYTES: usize = 16;
 
 type Tail = [u8; TAIL_BYTES];
@@ -34,8 +36,8 @@ pub struct Verified {
     tokens: RefCell<Tokens>,
 }
 
-/// What is used moves to the young ones; when there are too many of these, they become the old
-/// ones, and those who were old by then and not used are forgotten.
+/// Two generations. A token that is used moves to the young generation. When the young generation
+/// is full, it replaces the old one, and the tokens that were not used since are dropped.
 #[derive(Default)]
 struct Tokens {
     young: Generation,
@@ -55,14 +57,12 @@ struct Entry {
     identity: Rc<Identity>,
 }
 
-/// When a shard was asked about a token, as seen from this core.
+/// The number of revocations that a core had handled at some moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Asked {
-    revocations: u64,
-}
+pub struct RevocationCount(u64);
 
 impl Verified {
-    /// Who a token speaks for, if it is remembered. `now` is in seconds since 1970.
+    /// The account of a token, if it is cached and has not expired. `now` is Unix time in seconds.
     pub fn get(&self, token: &str, now: u64) -> Option<Rc<Identity>> {
         let tail = token.as_bytes().last_chunk()?;
         let mut tokens = self.tokens.borrow_mut();
@@ -70,30 +70,31 @@ impl Verified {
             return entry.identity_for(token, now);
         }
         let identity = tokens.old.entries.get(tail)?.identity_for(token, now)?;
-        let entry = tokens.old.take(tail).expect("it was just found");
+        let entry = tokens.old.take(tail).expect("the entry was found above");
         tokens.put(entry);
         Some(identity)
     }
 
-    /// Notes the moment; called before a shard is asked whether a token stands.
-    pub fn asking(&self) -> Asked {
-        Asked { revocations: self.tokens.borrow().revocations }
+    /// The revocation count, to be read before a shard is queried about a token.
+    pub fn asking(&self) -> RevocationCount {
+        RevocationCount(self.tokens.borrow().revocations)
     }
 
-    /// Keeps a token that its account stood by when the shard was asked.
-    pub fn remember(&self, asked: Asked, token: Box<str>, claimed: Claimed) {
-        if asked == self.asking() {
+    /// Caches a token that the account's shard has confirmed, unless there was a revocation since
+    /// the count was read.
+    pub fn remember(&self, before_query: RevocationCount, token: Box<str>, claimed: Claimed) {
+        if before_query == self.asking() {
             let Claimed { identity, good_until, .. } = claimed;
             self.tokens.borrow_mut().put(Entry { token, good_until, identity });
         }
     }
 
-    /// Forgets all tokens of an account. Looks at every token: this is rare.
+    /// Removes all tokens of an account. Scans all tokens, because revocations are rare.
     pub fn revoke(&self, user: UserId) {
         let mut tokens = self.tokens.borrow_mut();
         tokens.revocations += 1;
-        tokens.young.forget(user);
-        tokens.old.forget(user);
+        tokens.young.remove_user(user);
+        tokens.old.remove_user(user);
     }
 }
 
@@ -119,7 +120,7 @@ impl Generation {
         Some(entry)
     }
 
-    fn forget(&mut self, user: UserId) {
+    fn remove_user(&mut self, user: UserId) {
         self.entries.retain(|_, entry| entry.identity.actor.user != user);
         self.token_bytes = self.entries.values().map(|entry| entry.token.len()).sum();
     }
@@ -131,10 +132,10 @@ impl Entry {
     }
 }
 
-/// Looks at every byte, so that the time does not tell how many of them were right.
-fn same_bytes(known: &str, token: &str) -> bool {
-    let differences = known.bytes().zip(token.bytes()).fold(0, |found, (one, other)| found | (one ^ other));
-    known.len() == token.len() && differences == 0
+/// Compares all bytes, so that the time does not depend on the position of the first difference.
+fn same_bytes(cached: &str, token: &str) -> bool {
+    let differences = cached.bytes().zip(token.bytes()).fold(0, |found, (one, other)| found | (one ^ other));
+    cached.len() == token.len() && differences == 0
 }
 
 #[cfg(test)]
@@ -158,46 +159,46 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_bytes_are_found_and_not_past_their_end() {
+    fn only_the_same_bytes_match_and_only_until_they_expire() {
         let verified = Verified::default();
         remember(&verified, 1, 5);
-        let known = token(1);
-        assert_eq!(verified.get(&known, 100).unwrap().actor.user, UserId(5));
-        assert!(verified.get(&known, 101).is_none(), "past its end");
-        // The same tail, and another token in front of it.
-        for at in 0..known.len() {
-            let mut bytes = known.as_bytes().to_vec();
+        let cached = token(1);
+        assert_eq!(verified.get(&cached, 100).unwrap().actor.user, UserId(5));
+        assert!(verified.get(&cached, 101).is_none(), "expired");
+        // Includes tokens that differ only before the tail.
+        for at in 0..cached.len() {
+            let mut bytes = cached.as_bytes().to_vec();
             bytes[at] ^= 1;
             assert!(verified.get(str::from_utf8(&bytes).unwrap(), 0).is_none(), "byte {at}");
         }
-        assert!(verified.get(&format!("x{known}"), 0).is_none());
-        assert!(verified.get(&known[1..], 0).is_none());
-        for short in ["", "x", &known[known.len() - TAIL_BYTES..]] {
+        assert!(verified.get(&format!("x{cached}"), 0).is_none());
+        assert!(verified.get(&cached[1..], 0).is_none());
+        for short in ["", "x", &cached[cached.len() - TAIL_BYTES..]] {
             assert!(verified.get(short, 0).is_none(), "{short}");
         }
     }
 
     #[test]
-    fn a_revocation_ends_what_is_known_and_what_was_asked_before() {
+    fn a_revocation_ends_cached_tokens_and_checks_in_flight() {
         let verified = Verified::default();
         remember(&verified, 1, 5);
         remember(&verified, 2, 6);
-        let asked_before = verified.asking();
+        let before_revocation = verified.asking();
         verified.revoke(UserId(5));
         assert!(verified.get(&token(1), 0).is_none());
-        assert!(verified.get(&token(2), 0).is_some(), "another account's");
-        verified.remember(asked_before, token(1), claimed(5, 100));
-        assert!(verified.get(&token(1), 0).is_none(), "its answer may be from before");
+        assert!(verified.get(&token(2), 0).is_some(), "a token of another account");
+        verified.remember(before_revocation, token(1), claimed(5, 100));
+        assert!(verified.get(&token(1), 0).is_none(), "the check began before the revocation");
         remember(&verified, 3, 5);
-        assert!(verified.get(&token(3), 0).is_some(), "the shard was asked afterwards");
+        assert!(verified.get(&token(3), 0).is_some(), "the check began after the revocation");
     }
 
     #[test]
-    fn what_is_not_used_makes_room() {
+    fn unused_tokens_are_evicted() {
         let verified = Verified::default();
         for number in 0..3 * TOKENS_MAX {
             remember(&verified, number, 5);
-            assert!(verified.get(&token(0), 0).is_some(), "it is used, at {number}");
+            assert!(verified.get(&token(0), 0).is_some(), "a used token is gone after {number} others");
             let tokens = verified.tokens.borrow();
             assert!(tokens.young.entries.len() + tokens.old.entries.len() <= TOKENS_MAX);
         }
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn large_tokens_make_room_by_their_bytes() {
+    fn the_total_length_of_tokens_is_bounded() {
         let verified = Verified::default();
         for number in 0..3 * TOKEN_BYTES_MAX / 4096 {
             let token = format!("{}{}", "x".repeat(4096), token(number)).into();

@@ -5,7 +5,7 @@ const ui = SwaggerUIBundle({
   url: "/openapi.json",
   deepLinking: true,
   validatorUrl: null,
-  // Whoever logs in with "Try it out" is logged in for everything after it.
+  // After a login with "Try it out", all later requests carry the token.
   responseInterceptor: (response) => {
     if (response.status === 201 && new URL(response.url).pathname === "/api/v1/sessions") {
       ui.preauthorizeApiKey("bearer", response.body.token);

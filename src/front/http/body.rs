@@ -1,4 +1,4 @@
-//! A response's body: whole, or a stream that is made piece by piece as its client reads it.
+//! Response bodies: whole, or a stream whose pieces are produced as the client reads them.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,56 +6,57 @@ use std::task::{Context, Poll};
 
 use super::parse::Version;
 
-/// The largest body that is kept whole and written with its head. A larger one is a stream, so
-/// that clients that do not read it cannot each have copies of it made.
+/// The largest body that is kept whole and copied into the write buffer with its head. A larger
+/// one is streamed, so that a slow reader holds one piece of it and not a whole copy.
 pub const WHOLE_BYTES_MAX: usize = 64 * 1024;
 
-/// The most bytes of one piece of a stream.
+/// The maximum size of one piece of a stream.
 pub const PIECE_BYTES_MAX: usize = 32 * 1024;
 
 pub enum Body {
-    /// Borrowed where it is always the same.
+    /// Borrowed if the body is a constant.
     Whole(Cow<'static, [u8]>),
     Stream(Box<dyn BodyStream>),
 }
 
-/// A body that is made piece by piece.
+/// A body that is produced piece by piece.
 ///
-/// The connection asks for a piece when the one before it is written, so one piece is in memory
-/// at a time. It drops the stream when the client is gone, or has not read for too long.
+/// The connection polls for a piece after it has written the one before, so one piece is in memory
+/// at a time. It drops the stream when the client disconnects or has not read for too long.
 pub trait BodyStream {
-    /// The bytes of the whole body, where they are known from the start. Such a body is one long
-    /// answer: the server waits for its end as it does for other answers. A body of unknown
-    /// length may last for ever, and the server only gives it time for a last piece.
+    /// The length of the whole body in bytes, if it is known at the start. A draining server waits
+    /// for the end of such a body, as for any other response. A body of unknown length may never
+    /// end, so a draining server waits for one last piece only.
     fn length(&self) -> Option<u64>;
 
-    /// Appends the next piece to `output`: at most [`PIECE_BYTES_MAX`] bytes, and none while it
-    /// is pending.
+    /// Appends the next piece to `output`: at most [`PIECE_BYTES_MAX`] bytes, and nothing when it
+    /// returns `Pending`.
     fn poll_piece(&mut self, context: &mut Context<'_>, output: &mut Vec<u8>) -> Poll<Piece>;
 
-    /// Called once when the server begins to drain, on a body of unknown length: the next piece
-    /// should be the last. The server waits for it for a second at most.
+    /// Tells a body of unknown length that the server drains: the next piece should be the last.
+    /// Called once. The server waits at most one second for that piece.
     fn drain(&mut self);
 }
 
-/// What came of asking for a piece.
+/// The result of polling for a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece {
-    /// There may be more.
+    /// More pieces may follow.
     More,
     Last,
-    /// The body cannot be completed. The client notices: the connection is closed in the middle
-    /// of it. (A client of HTTP/1.0 cannot tell that from the end of a body of unknown length.)
+    /// The body cannot be completed. The connection is closed before its end, which the client
+    /// detects. (An HTTP/1.0 client cannot distinguish that from the end of a body of unknown
+    /// length.)
     Failed,
 }
 
-/// How the client knows where the body ends.
+/// How the response marks the end of its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     Length(u64),
     /// RFC 9112 section 7.1.
     Chunked,
-    /// For HTTP/1.0, which has no chunks: the connection is closed.
+    /// HTTP/1.0 has no chunks, so the connection is closed after the body.
     UntilClose,
 }
 
@@ -92,7 +93,7 @@ impl fmt::Debug for Body {
     }
 }
 
-/// Bytes that are there already, and too many to be copied at once.
+/// A body whose bytes exist already but are too many to copy at once.
 struct LargeBody {
     bytes: Cow<'static, [u8]>,
     written: usize,
@@ -111,7 +112,7 @@ impl BodyStream for LargeBody {
         Poll::Ready(if self.written == self.bytes.len() { Piece::Last } else { Piece::More })
     }
 
-    /// It ends by itself.
+    /// Does nothing: the length is known, so the server waits for the end.
     fn drain(&mut self) {}
 }
 
@@ -130,7 +131,7 @@ mod tests {
             let bytes: Vec<u8> = (0..size).map(|index| (index % 251) as u8).collect();
             let body = Body::from(Cow::Owned(bytes.clone()));
             assert_eq!(body.framing(Version::Http10), Framing::Length(size as u64));
-            let Body::Stream(mut stream) = body else { panic!("{size} bytes are kept whole") };
+            let Body::Stream(mut stream) = body else { panic!("a body of {size} bytes is not a stream") };
             let mut read = Vec::new();
             loop {
                 let mut output = Vec::new();
@@ -144,7 +145,7 @@ mod tests {
                     other => panic!("{other:?}"),
                 }
             }
-            assert!(read == bytes, "{size} bytes came differently");
+            assert!(read == bytes, "the stream of {size} bytes differs from the body");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as bytes: requests in, responses out. Knows neither routes nor sockets.
+//! HTTP/1.1 as bytes: reads requests, writes responses. Depends on neither routes nor sockets.
 
 pub mod body;
 pub mod parse;

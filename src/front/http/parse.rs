@@ -1,15 +1,15 @@
-//! Reads HTTP/1.1 and HTTP/1.0 requests out of a connection's bytes.
+//! Parses HTTP/1.1 and HTTP/1.0 requests from the bytes of a connection.
 //!
-//! Owns what is a request, where it ends, and every bound of that. httparse
-//! splits the field lines; the strict layer around it refuses whatever two
-//! readers could frame differently, so nothing that follows a doubtful byte is
-//! ever run as a request. Never does I/O, never waits, never decodes a path,
-//! and knows nothing of sockets, routes or answers.
+//! Owns what counts as a request, where it ends, and the limits on it. httparse splits the field
+//! lines; the strict layer around it refuses every message that two parsers could frame
+//! differently, so that bytes after an ambiguous one are never executed as a request (request
+//! smuggling). Does no I/O, does not wait, decodes no path, and depends on neither sockets, routes
+//! nor responses.
 //!
-//! The outcome depends on the bytes alone, never on how they were cut into
-//! segments: each rule is applied in byte order, or once its line is whole.
+//! The outcome depends on the bytes alone, not on how they were split into segments: each rule is
+//! applied in byte order, or when its line is complete.
 
-mod body;
+mod chunked;
 mod fields;
 mod limits;
 mod line;
@@ -18,8 +18,8 @@ mod scan;
 use std::borrow::Cow;
 use std::str;
 
-use body::Chunked;
-use fields::{Body, Fields, Meaning};
+use chunked::ChunkedDecoder;
+use fields::{BodyFraming, Fields, Semantics};
 use line::RequestLine;
 use scan::FieldLines;
 
@@ -41,7 +41,7 @@ pub enum Method {
 }
 
 impl Method {
-    /// True when the method only reads (RFC 9110 section 9.2.1).
+    /// Returns true if the method only reads (RFC 9110 section 9.2.1).
     #[must_use]
     pub fn is_safe(self) -> bool {
         matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace | Self::Query)
@@ -73,33 +73,32 @@ pub enum Version {
 /// A whole request, borrowed from the connection's buffer.
 pub struct Request<'b> {
     pub method: Method,
-    /// Not decoded; every `%` in it begins a valid escape. Begins with `/`,
-    /// but is `*` for `OPTIONS *`, and `host:port` for CONNECT.
+    /// The path, not decoded; every `%` in it begins a valid escape. It begins with `/`, except for
+    /// `OPTIONS *`, where it is `*`, and CONNECT, where it is `host:port`.
     pub path: &'b str,
-    /// What stands after the first `?`, not decoded.
+    /// The part of the target after the first `?`, not decoded.
     pub query: Option<&'b str>,
     pub version: Version,
-    /// Borrowed, unless it came in chunks.
+    /// Borrowed, unless the body was chunked.
     pub body: Cow<'b, [u8]>,
-    /// False when the connection is to be closed after the answer.
+    /// False if the connection must be closed after the response.
     pub keep_alive: bool,
     head: &'b [u8],
     fields: Fields,
 }
 
 impl<'b> Request<'b> {
-    /// The first field of that name, without the white space around it.
+    /// The value of the first field with that name, without surrounding white space.
     ///
-    /// `None` also when its value is not UTF-8: RFC 9110 section 5.5 has such
-    /// octets carried as opaque data, and no field of this server takes them.
+    /// `None` also if the value is not UTF-8: RFC 9110 section 5.5 treats such octets as opaque
+    /// data, and no field that this server reads accepts them.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'b str> {
         let value = self.fields.named(self.head, name).next()?;
         str::from_utf8(value).ok()
     }
 
-    /// The values of all fields of that name, in order, but for such as are
-    /// not UTF-8.
+    /// The values of all fields with that name, in order; values that are not UTF-8 are skipped.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &'b str> {
         self.fields.named(self.head, name).filter_map(|value| str::from_utf8(value).ok())
     }
@@ -107,35 +106,35 @@ impl<'b> Request<'b> {
 
 #[expect(
     clippy::large_enum_variant,
-    reason = "a request lives on the stack, so that the hot path allocates nothing"
+    reason = "a request stays on the stack, so that the hot path allocates nothing"
 )]
 pub enum Progress<'b> {
     /// More bytes are needed.
     Incomplete {
-        /// True once per request: the head is whole, asks for
-        /// `Expect: 100-continue`, and the body is still missing.
+        /// True once per request: the head is complete, has `Expect: 100-continue`, and the body
+        /// is incomplete.
         send_continue: bool,
-        /// The head is whole, it is the body that is missing.
+        /// The head is complete and the body is not.
         in_body: bool,
     },
-    /// A request, and how many bytes to drop before the next one.
+    /// A request, and the number of bytes to drop before the next call.
     Complete { request: Request<'b>, consumed: usize },
 }
 
-/// Why the bytes are no request. The connection is closed after the answer.
+/// Why the bytes were refused. The connection is closed after the response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refusal {
     pub status: u16,
-    /// What the client is to change.
+    /// What the client has to change.
     pub detail: &'static str,
 }
 
-/// One per connection. Remembers how far it has looked, so that one-byte
-/// segments do not cost a parse of everything each.
+/// The parser of one connection. It keeps the position up to which it has scanned, so that a
+/// request sent in one-byte segments is not parsed from its start for each segment.
 pub struct Parser {
     limits: Limits,
     stage: Stage,
-    /// Where the request line begins, behind the empty lines.
+    /// Where the request line begins, after the empty lines.
     start: usize,
     empty_lines: usize,
     scanned: usize,
@@ -145,7 +144,7 @@ pub struct Parser {
     head_end: usize,
     keep_alive: bool,
     send_continue: bool,
-    /// After a refusal nothing is a request any more, whatever the caller does.
+    /// The refusal, once there is one: every later call returns it.
     refused: Option<Refusal>,
 }
 
@@ -153,7 +152,7 @@ enum Stage {
     Line,
     Fields,
     Length(usize),
-    Chunked(Chunked),
+    Chunked(ChunkedDecoder),
 }
 
 impl Parser {
@@ -180,15 +179,15 @@ impl Parser {
         }
     }
 
-    /// Looks for a whole request at the start of `unconsumed`.
+    /// Parses the request at the start of `unconsumed`.
     ///
-    /// Until it is complete, each call gets the same bytes and what came in
-    /// behind them; then the caller drops `consumed` bytes and calls again.
+    /// While the request is incomplete, the caller passes the same bytes again with those received
+    /// since appended. When it is complete, the caller drops `consumed` bytes before the next call.
     ///
     /// # Errors
     ///
-    /// The bytes are not a request that this server takes. Every further call
-    /// gives the same refusal.
+    /// The bytes are not a request that this server accepts. Every later call returns the same
+    /// refusal.
     pub fn parse<'b>(&mut self, unconsumed: &'b [u8]) -> Result<Progress<'b>, Refusal> {
         if let Some(refusal) = self.refused {
             return Err(refusal);
@@ -219,7 +218,7 @@ impl Parser {
                 Some(end) => (Cow::Owned(chunked.take_decoded()), end),
                 None => return Ok(self.wait()),
             },
-            // Both were passed above.
+            // Unreachable: both stages were completed above.
             Stage::Line | Stage::Fields => return Ok(self.wait()),
         };
         let request = self.request(bytes, body)?;
@@ -227,7 +226,7 @@ impl Parser {
         Ok(Progress::Complete { request, consumed })
     }
 
-    /// Skips empty lines and reads the request line; true when it is whole.
+    /// Skips empty lines and reads the request line. Returns true once the line is complete.
     fn read_line(&mut self, bytes: &[u8]) -> Result<bool, Refusal> {
         loop {
             let most = (self.limits.target_bytes + line::BYTES_BESIDE_TARGET).min(self.limits.head_bytes);
@@ -252,8 +251,8 @@ impl Parser {
         }
     }
 
-    /// Reads the fields and decides where the body ends; true when the head
-    /// is whole.
+    /// Reads the fields and determines the framing of the body. Returns true once the head is
+    /// complete.
     fn read_fields(&mut self, bytes: &[u8]) -> Result<bool, Refusal> {
         let most = self.start + self.limits.head_bytes;
         let window = scan::window(bytes, most);
@@ -266,15 +265,15 @@ impl Parser {
         let head = &bytes[self.start..end];
         let begin = self.field_lines.begin() - self.start;
         self.fields.read(head, begin)?;
-        let meaning = Meaning::of(&self.fields, head, self.line.version, &self.limits)?;
-        // What follows a CONNECT may be meant for the tunnel that it does not
-        // get (RFC 9110 section 9.3.6), so it is never read as a request.
-        self.keep_alive = meaning.keep_alive && self.line.method != Method::Connect;
-        self.send_continue = meaning.expects_continue;
+        let semantics = Semantics::of(&self.fields, head, self.line.version, &self.limits)?;
+        // Bytes after a CONNECT may be tunnel data (RFC 9110 section 9.3.6). The tunnel is refused,
+        // so they are not parsed as a request.
+        self.keep_alive = semantics.keep_alive && self.line.method != Method::Connect;
+        self.send_continue = semantics.expects_continue;
         self.head_end = end;
-        self.stage = match meaning.body {
-            Body::Length(length) => Stage::Length(length),
-            Body::Chunked => Stage::Chunked(Chunked::starting_at(end)),
+        self.stage = match semantics.body {
+            BodyFraming::Length(length) => Stage::Length(length),
+            BodyFraming::Chunked => Stage::Chunked(ChunkedDecoder::starting_at(end)),
         };
         Ok(true)
     }

@@ -1,7 +1,6 @@
-//! Reads a request line: the method, the target in its four forms, the version.
+//! Parses a request line: the method, the target in its four forms, the version.
 //!
-//! Owns the grammar of targets and authorities. Never decodes an escape and
-//! never resolves a path.
+//! Owns the grammar of targets and authorities. Decodes no escapes and resolves no paths.
 
 use std::net::Ipv6Addr;
 use std::ops::Range;
@@ -9,10 +8,10 @@ use std::str;
 
 use super::{Limits, Method, Refusal, Version};
 
-/// The longest method, the two spaces, the version and the line end.
+/// The length of the longest method, the two spaces, the version and the line end.
 pub(super) const BYTES_BESIDE_TARGET: usize = "CONNECT /".len() - 1 + " HTTP/1.1\r\n".len();
 
-/// A request line, as places in the head.
+/// A parsed request line. Its ranges are indices into the head.
 pub(super) struct RequestLine {
     pub(super) method: Method,
     pub(super) version: Version,
@@ -27,11 +26,11 @@ impl Default for RequestLine {
 }
 
 impl RequestLine {
-    /// Reads a whole line, without the CRLF.
+    /// Parses a complete line, given without its CRLF.
     pub(super) fn read(line: &[u8], limits: &Limits) -> Result<Self, Refusal> {
         let mut parts = line.split(|&byte| byte == b' ');
-        // RFC 9112 section 3: one space each, and none within. A recipient
-        // may be lenient there, which the same section warns of.
+        // RFC 9112 section 3: single spaces between the parts, none within. The section allows
+        // lenient parsing, and warns that it may be a security risk.
         let (Some(method), Some(target), Some(version), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
@@ -47,13 +46,12 @@ impl RequestLine {
         }
         let begin = method.as_str().len() + 1;
         let (path, query) = read_target(method, target)?;
-        let place = |range: Range<usize>| begin + range.start..begin + range.end;
-        Ok(Self { method, version, path: place(path), query: query.map(place) })
+        let in_head = |range: Range<usize>| begin + range.start..begin + range.end;
+        Ok(Self { method, version, path: in_head(path), query: query.map(in_head) })
     }
 
     pub(super) fn path<'b>(&self, head: &'b [u8]) -> Result<&'b str, Refusal> {
-        // An absolute target may have no path, which means the root (RFC 9110
-        // section 4.2.3).
+        // An absolute target may have an empty path, which means "/" (RFC 9110 section 4.2.3).
         if self.path.is_empty() {
             return Ok("/");
         }
@@ -66,8 +64,7 @@ impl RequestLine {
     }
 }
 
-/// What is wrong with a line of which this is the beginning, and which is
-/// longer than any that is taken.
+/// The refusal of a line that exceeds the limit, given its beginning.
 pub(super) fn too_long(line: &[u8]) -> Refusal {
     let method = line.split(|&byte| byte == b' ').next().unwrap_or_default();
     if !is_token(method) {
@@ -76,15 +73,15 @@ pub(super) fn too_long(line: &[u8]) -> Refusal {
     read_method(method).err().unwrap_or(TARGET_BYTES)
 }
 
-/// True for `uri-host [":" port]` with a host that is not empty: RFC 9110
-/// section 4.2.1 has an http URI without a host rejected.
+/// Checks `uri-host [":" port]` with a host that is not empty: RFC 9110 section 4.2.1 requires an
+/// http URI with an empty host to be rejected.
 pub(super) fn is_authority(authority: &[u8]) -> bool {
     let (host_is_valid, port) = if let Some(rest) = authority.strip_prefix(b"[") {
         let Some(close) = rest.iter().position(|&byte| byte == b']') else {
             return false;
         };
-        // RFC 3986 section 3.2.2: an address of a version that is not known
-        // ("[v1.x]") is to be refused, so IPv6 is all there is.
+        // RFC 3986 section 3.2.2: an address of an unknown version ("[v1.x]") must be refused, so
+        // only IPv6 is accepted.
         let address = str::from_utf8(&rest[..close]).ok();
         let address = address.and_then(|text| text.parse::<Ipv6Addr>().ok());
         (address.is_some(), &rest[close + 1..])
@@ -100,8 +97,7 @@ pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && is_made_of(bytes, TOKEN)
 }
 
-/// `":" *DIGIT`, at most 65535. The number may be missing (RFC 3986 section
-/// 3.2.3).
+/// Checks `":" *DIGIT`, at most 65535. The number may be missing (RFC 3986 section 3.2.3).
 fn is_port(bytes: &[u8]) -> bool {
     let Some(digits) = bytes.strip_prefix(b":") else {
         return false;
@@ -133,8 +129,8 @@ fn read_version(version: &[u8]) -> Result<Version, Refusal> {
     match version {
         b"HTTP/1.1" => Ok(Version::Http11),
         b"HTTP/1.0" => Ok(Version::Http10),
-        // RFC 9110 section 2.5: a higher minor version is processed as the
-        // highest one that is known; 505 is for a major version.
+        // RFC 9110 section 2.5: a request with a higher minor version is processed as the highest
+        // supported one; 505 is for an unsupported major version.
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'] => Ok(Version::Http11),
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => Err(VERSION),
         _ => Err(LINE),
@@ -143,10 +139,10 @@ fn read_version(version: &[u8]) -> Result<Version, Refusal> {
 
 type PathAndQuery = (Range<usize>, Option<Range<usize>>);
 
-/// The four forms of RFC 9112 section 3.2.
+/// Parses one of the four forms of RFC 9112 section 3.2.
 fn read_target(method: Method, target: &[u8]) -> Result<PathAndQuery, Refusal> {
-    // A CONNECT is read so that the router can say that it is not allowed
-    // (404): the method is known, only no resource has such a name.
+    // CONNECT is parsed so that the router answers 404: the method is known, but no route has an
+    // authority as its path.
     if method == Method::Connect {
         let has_port = target.last().is_some_and(u8::is_ascii_digit) && target.contains(&b':');
         return if has_port && is_authority(target) { Ok((0..target.len(), None)) } else { Err(TARGET) };
@@ -158,8 +154,8 @@ fn read_target(method: Method, target: &[u8]) -> Result<PathAndQuery, Refusal> {
     }
 }
 
-/// RFC 9112 section 3.2.2: a server must accept the absolute form. The `Host`
-/// field is still required then, but it is the target that counts.
+/// Parses the absolute form, which a server must accept (RFC 9112 section 3.2.2). The `Host` field
+/// is still required, but the target takes precedence over it.
 fn read_absolute(target: &[u8]) -> Result<PathAndQuery, Refusal> {
     let scheme = [b"http://".as_slice(), b"https://"]
         .into_iter()
@@ -171,14 +167,14 @@ fn read_absolute(target: &[u8]) -> Result<PathAndQuery, Refusal> {
     let rest = &target[scheme.len()..];
     let length = rest.iter().position(|byte| b"/?#".contains(byte));
     let (authority, _) = rest.split_at(length.unwrap_or(rest.len()));
-    // User information is refused with it (RFC 9110 section 4.2.4).
+    // Also refuses user information (RFC 9110 section 4.2.4).
     if !is_authority(authority) {
         return Err(TARGET);
     }
     read_path(target, scheme.len() + authority.len())
 }
 
-/// Reads a path and a query that begin at `begin` and end with the target.
+/// Parses the path and query from index `begin` to the end of the target.
 fn read_path(target: &[u8], begin: usize) -> Result<PathAndQuery, Refusal> {
     let bytes = &target[begin..];
     let mark = bytes.iter().position(|&byte| byte == b'?');
@@ -191,7 +187,7 @@ fn read_path(target: &[u8], begin: usize) -> Result<PathAndQuery, Refusal> {
     Ok((begin..end, query.map(|_| end + 1..target.len())))
 }
 
-/// True when each byte is of the class, and each `%` begins an escape.
+/// Returns true if each byte is in the class and each `%` begins a valid escape.
 fn is_made_of(bytes: &[u8], class: u8) -> bool {
     let mut escapes = false;
     for &byte in bytes {
@@ -219,8 +215,8 @@ const TOKEN: u8 = 1;
 const NAME: u8 = 2;
 /// `pchar` of RFC 3986 section 3.3, and the slash.
 const PATH: u8 = 4;
-/// `query` of RFC 3986 section 3.4, and what browsers leave as it is there
-/// (the query percent-encode set of the URL standard).
+/// `query` of RFC 3986 section 3.4, and the characters that browsers do not escape in a query (the
+/// query percent-encode set of the URL standard).
 const QUERY: u8 = 8;
 
 static CLASSES: [u8; 256] = classes();

@@ -1,7 +1,7 @@
-//! Finds where lines and blocks of field lines end.
+//! Finds the ends of lines and of blocks of field lines.
 //!
-//! Owns line ends and control characters, which it judges in byte order and
-//! looks at once each. Never looks into a line.
+//! Owns the rules for line ends and control characters. Scans in byte order, each byte once, and
+//! does not interpret lines.
 
 use super::Refusal;
 
@@ -24,13 +24,13 @@ impl FieldLines {
         self.begin
     }
 
-    /// The index behind the empty line that ends the block, if it is there.
+    /// The index after the empty line that ends the block, if it has been received.
     pub(super) fn find_end(&mut self, window: &[u8], fields_max: usize) -> Result<Option<usize>, Refusal> {
         loop {
             match window.get(self.line) {
                 None => return Ok(None),
-                // RFC 9112 section 2.2 (white space before the first field)
-                // and section 5.2 (folded lines) both allow to reject it.
+                // RFC 9112 allows both to be rejected: section 2.2 (white space before the first
+                // field) and section 5.2 (folded lines).
                 Some(b' ' | b'\t') => return Err(FOLDED),
                 Some(b'\r') => {}
                 Some(_) if self.count == fields_max => return Err(FIELDS),
@@ -48,13 +48,13 @@ impl FieldLines {
     }
 }
 
-/// The first `most` bytes: a bound is kept by not looking behind it.
+/// The first `most` bytes. Limits are enforced by scanning no further.
 pub(super) fn window(bytes: &[u8], most: usize) -> &[u8] {
     &bytes[..bytes.len().min(most)]
 }
 
-/// The index of the CRLF that ends the line in which `scanned` stands, if it
-/// is there; moves `scanned` over what need not be looked at again.
+/// The index of the CRLF that ends the line at `scanned`, if it has been received. Moves `scanned`
+/// past the bytes that need no second scan.
 pub(super) fn find_line(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, Refusal> {
     let Some(at) = find_control(bytes, *scanned) else {
         *scanned = bytes.len();
@@ -68,33 +68,33 @@ pub(super) fn find_line(bytes: &[u8], scanned: &mut usize) -> Result<Option<usiz
         }
         (b'\r', None) => Ok(None),
         (b'\r', Some(_)) => Err(BARE_CR),
-        // RFC 9112 section 2.2 allows to take a lone LF for a line end; other
-        // readers do not, and that difference is what smuggling lives on.
+        // RFC 9112 section 2.2 allows a bare LF as a line end. Other parsers do not accept it, and
+        // request smuggling relies on such differences.
         (b'\n', _) => Err(BARE_LF),
         _ => Err(CONTROL),
     }
 }
 
-/// The first control character from `from` on; a tab is none here.
+/// The index of the first control character other than a tab, at or after `from`.
 ///
-/// Eight bytes at a time: one by one, a request of 285 bytes took 338 ns to
-/// parse instead of 263. And 32 where there is nothing to find, as in a long token.
+/// Scans eight bytes at a time: byte by byte, a request of 285 bytes took 338 ns to parse instead
+/// of 263. Blocks of 32 bytes without a control character, as in a long token, are skipped first.
 fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
     let mut at = from;
     while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<32>) {
-        // The compiler makes one comparison of sixteen or more of these.
+        // Vectorized by the compiler: one comparison for sixteen or more bytes.
         if block.iter().fold(false, |found, &byte| found | (byte < b' ') | (byte == 0x7F)) {
             break;
         }
         at += 32;
     }
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
-        let mask = suspects(u64::from_le_bytes(*word));
+        let mask = control_mask(u64::from_le_bytes(*word));
         if mask == 0 {
             at += 8;
             continue;
         }
-        // Only the lowest mark is exact, so a tab is stepped over alone.
+        // Only the lowest marked byte is exact, so the scan resumes directly after a tab.
         at += mask.trailing_zeros() as usize / 8;
         if bytes[at] != b'\t' {
             return Some(at);
@@ -106,8 +106,9 @@ fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
     Some(at + found)
 }
 
-/// Marks the high bit of each byte below 0x20 or equal to 0x7F.
-fn suspects(word: u64) -> u64 {
+/// Sets the high bit of each byte that is below 0x20 or equal to 0x7F. Bytes above the lowest one
+/// marked may be marked wrongly.
+fn control_mask(word: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
     let below_space = word.wrapping_sub(ONES * 0x20) & !word;
@@ -132,25 +133,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn finds_every_control_at_every_place() {
+    fn every_control_character_is_found_at_every_position() {
         for length in 0..40 {
-            for place in 0..length {
+            for position in 0..length {
                 for byte in 0..=255_u8 {
                     let mut bytes = vec![b'\t'; length];
-                    bytes[place] = byte;
-                    let found = (byte.is_ascii_control() && byte != b'\t').then_some(place);
-                    assert_eq!(find_control(&bytes, 0), found, "{byte} at {place}");
+                    bytes[position] = byte;
+                    let found = (byte.is_ascii_control() && byte != b'\t').then_some(position);
+                    assert_eq!(find_control(&bytes, 0), found, "{byte} at {position}");
                     bytes.fill(0xFF);
-                    bytes[place] = byte;
+                    bytes[position] = byte;
                     let found = found.filter(|_| byte != b'\t');
-                    assert_eq!(find_control(&bytes, 0), found, "{byte} at {place}");
+                    assert_eq!(find_control(&bytes, 0), found, "{byte} at {position}");
                 }
             }
         }
     }
 
     #[test]
-    fn begins_where_it_is_told() {
+    fn bytes_before_the_start_are_skipped() {
         assert_eq!(find_control(b"\rabc\n", 1), Some(4));
         assert_eq!(find_control(b"\r", 1), None);
     }

@@ -1,22 +1,22 @@
 //! Decodes a chunked body (RFC 9112 section 7.1).
 //!
-//! Owns the framing of chunks and what it may cost. Never hands out a part of
-//! a body, and never lets a trailer reach the fields of the request.
+//! Owns the framing of chunks and the limit on its overhead. Returns a body only when it is
+//! complete, and never merges a trailer into the fields of the request.
 
 use super::scan::{self, FieldLines};
 use super::{Limits, Refusal, fields, line};
 
-/// Above this no size is within any limit; and eight digits never overflow.
+/// Eight digits exceed every configurable body limit and cannot overflow a `usize`.
 const SIZE_DIGITS_MAX: usize = 8;
 
-/// A body that is being decoded. Places are those of the connection's bytes.
-pub(super) struct Chunked {
+/// The decoder of one body. Positions are indices into the connection's bytes.
+pub(super) struct ChunkedDecoder {
     stage: Stage,
-    /// Where the part that is looked for begins.
+    /// Where the part begins that is read next.
     at: usize,
     scanned: usize,
-    /// What is left of `Limits::CHUNK_OVERHEAD_BYTES`.
-    allowance: usize,
+    /// The unused part of `Limits::CHUNK_OVERHEAD_BYTES`.
+    overhead_left: usize,
     decoded: Vec<u8>,
 }
 
@@ -27,27 +27,27 @@ enum Stage {
     Trailers(FieldLines),
 }
 
-impl Chunked {
+impl ChunkedDecoder {
     pub(super) fn starting_at(begin: usize) -> Self {
         Self {
             stage: Stage::Size,
             at: begin,
             scanned: begin,
-            allowance: Limits::CHUNK_OVERHEAD_BYTES,
+            overhead_left: Limits::CHUNK_OVERHEAD_BYTES,
             decoded: Vec::new(),
         }
     }
 
-    /// Decodes what has come in; gives the end of the message when it is there.
+    /// Decodes the bytes received so far. Returns the index after the message once it is complete.
     pub(super) fn advance(&mut self, bytes: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
         loop {
-            let moved = match self.stage {
+            let is_complete = match self.stage {
                 Stage::Size => self.read_size(bytes, limits)?,
                 Stage::Data { left } => self.read_data(bytes, left),
                 Stage::DataEnd => self.read_data_end(bytes)?,
                 Stage::Trailers(_) => return self.read_trailers(bytes, limits),
             };
-            if !moved {
+            if !is_complete {
                 return Ok(None);
             }
         }
@@ -58,7 +58,7 @@ impl Chunked {
     }
 
     fn read_size(&mut self, bytes: &[u8], limits: &Limits) -> Result<bool, Refusal> {
-        let most = self.at + self.allowance;
+        let most = self.at + self.overhead_left;
         let window = scan::window(bytes, most);
         let Some(end) = scan::find_line(window, &mut self.scanned)? else {
             if bytes.len() >= most {
@@ -67,7 +67,7 @@ impl Chunked {
             return Ok(false);
         };
         let size = read_size_line(&bytes[self.at..end])?;
-        self.pay_until(end + 2);
+        self.consume_overhead(end + 2);
         if size > limits.body_bytes - self.decoded.len() {
             return Err(TOO_LONG);
         }
@@ -92,10 +92,10 @@ impl Chunked {
 
     fn read_data_end(&mut self, bytes: &[u8]) -> Result<bool, Refusal> {
         match &bytes[self.at..] {
-            _ if self.allowance < 2 => Err(OVERHEAD),
+            _ if self.overhead_left < 2 => Err(OVERHEAD),
             [] | [b'\r'] => Ok(false),
             [b'\r', b'\n', ..] => {
-                self.pay_until(self.at + 2);
+                self.consume_overhead(self.at + 2);
                 self.stage = Stage::Size;
                 Ok(true)
             }
@@ -107,10 +107,10 @@ impl Chunked {
         let Stage::Trailers(lines) = &mut self.stage else {
             return Ok(None);
         };
-        let most = self.at + self.allowance;
+        let most = self.at + self.overhead_left;
         match lines.find_end(scan::window(bytes, most), limits.fields)? {
-            // RFC 9110 section 6.5.1: a trailer is merged into the fields only
-            // where its definition says so, and none that is used here does.
+            // RFC 9110 section 6.5.1: a trailer may be merged into the fields only if its
+            // definition allows it. No field that this server reads does.
             Some(end) => {
                 fields::check(&bytes[self.at..end])?;
                 Ok(Some(end))
@@ -120,16 +120,16 @@ impl Chunked {
         }
     }
 
-    /// Moves over framing bytes, for which there is allowance.
-    fn pay_until(&mut self, at: usize) {
-        self.allowance -= at - self.at;
+    /// Moves past framing bytes that end at `at` and counts them as overhead.
+    fn consume_overhead(&mut self, at: usize) {
+        self.overhead_left -= at - self.at;
         self.at = at;
         self.scanned = at;
     }
 }
 
-/// Reads `chunk-size [ chunk-ext ]`. No white space is taken behind the size:
-/// the grammar has it for old senders alone, and readers differ over it.
+/// Reads `chunk-size [ chunk-ext ]`. White space after the size is refused: the grammar allows it
+/// for old senders only, and parsers disagree about it.
 fn read_size_line(line: &[u8]) -> Result<usize, Refusal> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit());
     let (digits, extensions) = line.split_at(digits.count());
@@ -143,8 +143,8 @@ fn read_size_line(line: &[u8]) -> Result<usize, Refusal> {
     Ok(digits.iter().fold(0, |size, &byte| (size << 4) | digit(byte)))
 }
 
-/// `*( ";" name [ "=" value ] )`, of which RFC 9112 section 7.1.1 has those
-/// that are not known ignored. They are read so that nothing hides in them.
+/// Checks `*( ";" name [ "=" value ] )`. RFC 9112 section 7.1.1 requires unknown extensions to be
+/// ignored; their syntax is checked so that nothing can be smuggled in them.
 fn are_extensions(mut rest: &[u8]) -> bool {
     while let Some(extension) = rest.strip_prefix(b";") {
         let name = token_bytes(extension);
@@ -171,8 +171,8 @@ fn token_bytes(bytes: &[u8]) -> usize {
     bytes.iter().position(ends).unwrap_or(bytes.len())
 }
 
-/// The length of the quoted string that `bytes` begins with, if it ends. That
-/// there is no control character in it has been seen to before.
+/// The length of the quoted string that `bytes` begins with, if it is closed. `scan` has already
+/// refused control characters.
 fn quoted_bytes(bytes: &[u8]) -> Option<usize> {
     let mut at = 1;
     loop {
@@ -197,7 +197,7 @@ const EXTENSION: Refusal = Refusal {
 const CHUNK_END: Refusal =
     Refusal { status: 400, detail: "end each chunk's data with CR LF, and let its size be that of the data" };
 
-/// RFC 9112 section 7.1.1 asks for a 4xx where extensions are unreasonable.
+/// RFC 9112 section 7.1.1 asks for a 4xx status if extensions are unreasonably long.
 const OVERHEAD: Refusal =
     Refusal { status: 413, detail: "send the body in fewer chunks, with fewer extensions" };
 
