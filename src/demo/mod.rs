@@ -9,6 +9,7 @@ mod buyers;
 mod client;
 mod error;
 mod interrupt;
+mod progress;
 mod proof;
 mod report;
 mod server;
