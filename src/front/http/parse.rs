@@ -15,6 +15,7 @@ mod limits;
 mod line;
 mod request;
 mod scan;
+mod terms;
 
 use std::borrow::Cow;
 
@@ -24,7 +25,8 @@ use line::RequestLine;
 use scan::FieldLines;
 
 pub use limits::Limits;
-pub use request::{Method, Progress, Refusal, Request, Version};
+pub use request::{Progress, Request};
+pub use terms::{Method, Refusal, Version};
 
 /// The parser of one connection. It keeps the position up to which it has scanned, so that a
 /// request sent in one-byte segments is not parsed from its start for each segment.

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use super::request::Refusal;
+use super::terms::Refusal;
 
 /// The capacity for field lines.
 pub(super) const FIELDS_MAX: usize = 64;

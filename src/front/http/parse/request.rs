@@ -1,55 +1,10 @@
-//! The results of parsing: a request, a wait for more bytes, or a refusal.
+//! What the parser finds: a request, or the beginning of one.
 
 use std::borrow::Cow;
 use std::str;
 
 use super::fields::Fields;
-
-/// The methods of RFC 9110 section 9.3, PATCH and QUERY. Any other is refused (501).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    Get,
-    Head,
-    Post,
-    Put,
-    Patch,
-    Delete,
-    Options,
-    Trace,
-    Connect,
-    Query,
-}
-
-impl Method {
-    /// Returns true if the method only reads (RFC 9110 section 9.2.1).
-    #[must_use]
-    pub fn is_safe(self) -> bool {
-        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace | Self::Query)
-    }
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-            Self::Options => "OPTIONS",
-            Self::Trace => "TRACE",
-            Self::Connect => "CONNECT",
-            Self::Query => "QUERY",
-        }
-    }
-}
-
-/// The version of HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    Http10,
-    Http11,
-}
+use super::terms::{Method, Version};
 
 /// A whole request, borrowed from the connection's buffer.
 pub struct Request<'b> {
@@ -101,12 +56,4 @@ pub enum Progress<'b> {
     },
     /// A request, and the number of bytes to drop before the next call.
     Complete { request: Request<'b>, consumed: usize },
-}
-
-/// Why the bytes were refused. The connection is closed after the response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    pub status: u16,
-    /// What the client has to change.
-    pub detail: &'static str,
 }
