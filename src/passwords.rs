@@ -2,6 +2,7 @@
 
 mod attempts;
 pub(crate) mod rules;
+mod table;
 
 use std::net::IpAddr;
 use std::sync::Arc;
