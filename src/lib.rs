@@ -1,7 +1,7 @@
 //! `boxoffice`: an event ticket reservation server. No ticket is sold twice and
 //! no sale is lost. ARCHITECTURE.md has the map.
 
-pub mod admin;
+mod admin;
 mod assembly;
 #[cfg(any(test, feature = "bench"))]
 pub mod bench;
@@ -9,7 +9,7 @@ pub mod cli;
 mod client;
 mod clock;
 mod config;
-pub mod demo;
+mod demo;
 pub mod front;
 mod mesh;
 mod metrics;

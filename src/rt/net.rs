@@ -107,13 +107,13 @@ impl BoundListener {
     }
 }
 
-pub struct Listener(Watched);
+pub(crate) struct Listener(Watched);
 
 impl Listener {
     /// # Errors
     ///
     /// Of one connection, or for want of descriptors: worth another try a moment later.
-    pub async fn accept(&self) -> io::Result<Stream> {
+    pub(crate) async fn accept(&self) -> io::Result<Stream> {
         loop {
             poll_fn(|context| self.0.poll_readable(context)).await;
             match acceptfrom_with(&self.0, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
@@ -130,7 +130,7 @@ impl Listener {
     }
 }
 
-pub struct Stream {
+pub(crate) struct Stream {
     socket: Watched,
     peer: IpAddr,
 }
@@ -146,13 +146,13 @@ impl Stream {
     }
 
     /// Ready when a read has something to say: bytes, the end, or an error.
-    pub fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
         self.socket.poll_readable(context)
     }
 
     /// Ready when the client has ended its side or is gone, however much of what it sent before is
     /// still unread. For one task at a time, which does not wait to read.
-    pub fn poll_ended(&self, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Poll<()> {
         self.socket.poll_ended(context)
     }
 
@@ -162,7 +162,7 @@ impl Stream {
     /// # Errors
     ///
     /// `WouldBlock` when there is nothing after all; else the connection is gone.
-    pub fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    pub(crate) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let room = buffer.capacity() - buffer.len();
         debug_assert!(room > 0, "an empty read would look like the client's end");
         match recv(&self.socket, spare_capacity(buffer), RecvFlags::DONTWAIT) {
@@ -186,7 +186,7 @@ impl Stream {
     /// # Errors
     ///
     /// When the connection is gone.
-    pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(count) => return Ok(count),
@@ -201,12 +201,12 @@ impl Stream {
     }
 
     /// The client's address.
-    pub fn peer(&self) -> IpAddr {
+    pub(crate) fn peer(&self) -> IpAddr {
         self.peer
     }
 
     /// Something that can end this connection while a write of it waits.
-    pub fn closer(&self) -> Closer {
+    pub(crate) fn closer(&self) -> Closer {
         Closer(self.socket.as_fd().as_raw_fd())
     }
 
@@ -215,17 +215,17 @@ impl Stream {
     /// # Errors
     ///
     /// When the connection is gone.
-    pub fn end_writing(&self) -> io::Result<()> {
+    pub(crate) fn end_writing(&self) -> io::Result<()> {
         Ok(shutdown(&self.socket, Shutdown::Write)?)
     }
 }
 
 /// Ends a connection from beside it. Must not outlive its stream.
-pub struct Closer(RawFd);
+pub(crate) struct Closer(RawFd);
 
 impl Closer {
     /// A write that waits fails, and reads find the end.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         // SAFETY: the stream that this was made from is still open, see above.
         let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
         // It fails when the connection is gone already, which is as good.
