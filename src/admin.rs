@@ -18,10 +18,10 @@ use crate::random;
 use crate::server::{default_shard_count, keep_files_private};
 
 /// The environment variable from which scripts can pass the password.
-pub const PASSWORD_VARIABLE: &str = "BOXOFFICE_ADMIN_PASSWORD";
+pub(crate) const PASSWORD_VARIABLE: &str = "BOXOFFICE_ADMIN_PASSWORD";
 
 #[derive(Debug, thiserror::Error)]
-pub enum AdminError {
+pub(crate) enum AdminError {
     #[error("username {0}")]
     Username(#[from] UsernameError),
     #[error("read the password: {0}")]
@@ -46,7 +46,7 @@ pub enum AdminError {
 ///
 /// When the username or password is invalid, or the data directory is in use or cannot be
 /// recovered.
-pub fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
+pub(crate) fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
     keep_files_private();
     let username = Username::new(username)?;
     let password = read_password()?;

@@ -20,11 +20,11 @@ use crate::front::verified::Verified;
 use crate::mesh::{Asker, Inbox, Mesh, MeshEnds};
 use crate::pump::{Pump, PumpParts};
 use crate::revocation::Revocations;
-use crate::rt::attention::Attention;
-use crate::rt::beside::Beside;
 use crate::rt::net::Sockets;
+use crate::rt::reactor::Reactor;
+use crate::rt::workers::{Priority, Workers};
 
-/// What a core is made of, and can be sent to its thread.
+/// What a core is made of. Can be sent to the core's thread.
 pub(crate) struct Parts {
     pub index: usize,
     pub shard: Shard<Asker>,
@@ -39,26 +39,26 @@ pub(crate) struct Parts {
     pub batch_max: usize,
 }
 
-/// A core that waits for its connections, and for its pump to be run.
+/// A core whose pump and reactor are not started yet, without connections.
 pub(crate) struct Assembled {
     pub front: Rc<Front>,
     pub pump: Pump,
     pub inbox: Rc<Inbox>,
     pub sockets: Rc<Sockets>,
-    pub attention: Rc<Attention>,
+    pub reactor: Rc<Reactor>,
 }
 
 impl Parts {
-    /// On the core's own thread.
+    /// Joins the parts, on the core's own thread.
     ///
     /// # Errors
     ///
-    /// For want of a descriptor or a thread.
+    /// When there are too few descriptors, or a thread cannot be started.
     pub(crate) fn assemble(self) -> io::Result<Assembled> {
         let metrics = &self.common.metrics.cores[self.index];
         let inbox = Rc::new(Inbox::default());
         let verified = Rc::new(Verified::default());
-        let bell = self.ends.bell.clone();
+        let waker = self.ends.waker.clone();
         let owners = Owners::by_modulo(self.ends.core_count());
         let mesh = Mesh::new(self.ends, owners, Rc::clone(&inbox), self.calls_in_flight_max);
         let forget = {
@@ -66,20 +66,21 @@ impl Parts {
             move |user| verified.revoke(user)
         };
         let revocations = Revocations::new(Rc::clone(&mesh), forget);
-        let sockets = Sockets::new(&bell)?;
+        let sockets = Sockets::new(&waker)?;
         let take_in = {
             let (mesh, revocations) = (Rc::clone(&mesh), Rc::clone(&revocations));
             move || mesh.take_in(|peer, notice| revocations.hear(peer, notice))
         };
-        let attention = Attention::new(Rc::clone(&sockets), bell, take_in);
-        let beside = Beside::start("log", &sockets)?;
+        let reactor = Reactor::new(Rc::clone(&sockets), waker, take_in);
+        // The pump sends its log away whole, so there is one job at a time.
+        let log_worker = Workers::start(["log".to_owned()], 1, Priority::Normal)?;
         let pump = Pump::new(PumpParts {
             shard: self.shard,
             log: self.log,
             inbox: Rc::clone(&inbox),
             revocations,
-            attention: Rc::clone(&attention),
-            beside,
+            reactor: Rc::clone(&reactor),
+            log_worker,
             batch_max: self.batch_max,
             pace: self.pace,
             metrics,
@@ -92,6 +93,6 @@ impl Parts {
             closed: Cell::new(false),
         };
         let front = Rc::new(Front::new(api, metrics, self.limits, self.timeouts));
-        Ok(Assembled { front, pump, inbox, sockets, attention })
+        Ok(Assembled { front, pump, inbox, sockets, reactor })
     }
 }

@@ -1,5 +1,5 @@
-//! The server's own parts without a network, for `benches/`: one core that is driven by hand, and
-//! several on the runtime. Unit tests make cores of the same parts. Nothing of the server uses this.
+//! The server's own parts without a network, for `benches/`: one core that is polled by hand, and several on
+//! the runtime. Unit tests make cores of the same parts. Compiled for these alone, by the feature `bench`.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -37,8 +37,8 @@ use crate::rt::{self, Core};
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
-/// One core, all of whose tasks are polled by [`OneCore::exchange`]: the runtime takes no part, so that
-/// valgrind can run it. Clients are at the other ends of real sockets.
+/// One core whose tasks are polled by [`OneCore::exchange`] instead of the runtime, so that valgrind can run
+/// it. Clients are connected by real sockets.
 pub struct OneCore {
     front: Rc<connection::Front>,
     sockets: Rc<Sockets>,
@@ -46,8 +46,8 @@ pub struct OneCore {
 }
 
 impl OneCore {
-    /// `tokens` sign and verify. The log is always written on this thread, and never maintained:
-    /// it has to take all that will come without.
+    /// A core with one shard. `tokens` sign and verify. The log is written on this thread and never
+    /// maintained, so it needs room for all that will be written.
     pub fn new(shard: Shard<Asker>, log: Box<dyn Log>, tokens: Tokens) -> OneCore {
         let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one was made");
         let parts = Parts { pace: Pace::AT_ONCE, ..parts(0, shard, log, ends, common(1), tokens) };
@@ -71,23 +71,23 @@ impl OneCore {
         Client { connection, socket: client, answered: Vec::new() }
     }
 
-    /// One request of each client, all at once, until all are answered.
+    /// Sends one request of each client, all at once, and runs the core until all are answered.
     pub fn exchange(&mut self, clients: &mut [Client], request: &[u8]) {
         let mut context = Context::from_waker(Waker::noop());
         for client in clients.iter_mut() {
             client.answered.clear();
             client.socket.write_all(request).expect("there is room for a request");
         }
-        // Once, unless a client's token is not known yet.
+        // One turn suffices unless a client's token is not verified yet.
         while clients.iter().any(|client| client.answered.is_empty()) {
-            self.sockets.look();
+            self.sockets.poll();
             for client in clients.iter_mut() {
                 assert!(client.connection.as_mut().poll(&mut context).is_pending(), "the connection ended");
             }
             assert!(self.pump.as_mut().poll(&mut context).is_pending(), "the pump ended");
             for client in clients.iter_mut() {
                 assert!(client.connection.as_mut().poll(&mut context).is_pending(), "the connection ended");
-                client.hear();
+                client.read();
             }
         }
     }
@@ -101,13 +101,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// The bytes that answered the latest request.
+    /// The response to the latest request.
     pub fn answered(&self) -> &[u8] {
         &self.answered
     }
 
-    /// Reads what was answered, if anything was.
-    fn hear(&mut self) {
+    /// Reads what there is of a response.
+    fn read(&mut self) {
         let mut room = [0; 4096];
         match self.socket.read(&mut room) {
             Ok(count) => self.answered.extend_from_slice(&room[..count]),
@@ -116,13 +116,13 @@ impl Client {
     }
 }
 
-/// Cores on the runtime, with logs in memory. The first of them asks the shards.
+/// Cores on the runtime, with logs in memory. The first core sends requests to the shards.
 pub struct Cores {
     orders: mpsc::Sender<Order>,
     cores: Vec<Core>,
 }
 
-/// Reservations to be made one after the other, or together.
+/// Reservations for the first core to make, `together` at a time.
 struct Order {
     event: EventId,
     count: u64,
@@ -146,15 +146,15 @@ impl Cores {
             let (over, left) = (Arc::clone(&over), Arc::clone(&left));
             Core::spawn("bench", move || async move {
                 let assembled = parts.assemble().expect("descriptors are left");
-                let Assembled { front, pump, inbox, attention, .. } = assembled;
-                attention.start();
+                let Assembled { front, pump, inbox, reactor, .. } = assembled;
+                reactor.start();
                 let stop = Rc::new(Cell::new(false));
                 rt::spawn(pump.run(Rc::clone(&stop)));
                 if let Some(orders) = received {
-                    // Nobody else of this core has anything to do while it waits.
+                    // Blocks the core, whose other tasks are idle between orders.
                     while let Ok(order) = orders.recv() {
-                        let took = carry_out(&front.api, &order).await;
-                        order.took.send(took).expect("it is waited for");
+                        let took = reserve(&front.api, &order).await;
+                        order.took.send(took).expect("the caller waits for it");
                     }
                     over.store(true, Ordering::Release);
                 }
@@ -173,12 +173,12 @@ impl Cores {
         Ok(Cores { orders, cores })
     }
 
-    /// How long it takes the first core to have `count` tickets of an event, `together` at a time.
+    /// Makes `count` reservations on the first core, `together` at a time. Returns how long that took.
     pub fn reserve(&self, event: EventId, count: u64, together: usize) -> Duration {
         let (took, answer) = mpsc::channel();
         let order = Order { event, count, together, took };
-        self.orders.send(order).expect("the core waits for orders");
-        answer.recv().expect("the core carries them out")
+        self.orders.send(order).expect("the core receives orders");
+        answer.recv().expect("the core reports each order")
     }
 
     /// # Errors
@@ -190,7 +190,7 @@ impl Cores {
     }
 }
 
-async fn carry_out(api: &Api, order: &Order) -> Duration {
+async fn reserve(api: &Api, order: &Order) -> Duration {
     let one = Quantity::new(1).expect("one ticket");
     let start = Instant::now();
     let mut left = order.count;
@@ -212,6 +212,7 @@ async fn carry_out(api: &Api, order: &Order) -> Duration {
     start.elapsed()
 }
 
+/// A core's parts with the default limits.
 pub(crate) fn parts(
     index: usize,
     shard: Shard<Asker>,
@@ -235,6 +236,7 @@ pub(crate) fn parts(
     }
 }
 
+/// What all cores share, with few password threads and connections.
 pub(crate) fn common(core_count: usize) -> Arc<Common> {
     Arc::new(Common {
         ids: Ids::after(EventId(1000), UserId(1000)),

@@ -1,17 +1,19 @@
 //! `boxoffice`: an event ticket reservation server. No ticket is sold twice and
 //! no sale is lost. ARCHITECTURE.md has the map.
 
-pub mod admin;
+mod admin;
 mod assembly;
+#[cfg(any(test, feature = "bench"))]
 pub mod bench;
 pub mod cli;
 mod client;
 mod clock;
 mod config;
-pub mod demo;
+mod demo;
 pub mod front;
 mod mesh;
 mod metrics;
+mod opening;
 mod passwords;
 mod pump;
 mod random;
@@ -19,4 +21,3 @@ mod revocation;
 mod rt;
 mod secret;
 mod server;
-mod storage;

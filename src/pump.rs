@@ -16,9 +16,9 @@ use crate::mesh::{Asker, Inbox, ShardRequest};
 use crate::metrics::CoreMetrics;
 use crate::revocation::Revocations;
 use crate::rt;
-use crate::rt::attention::Attention;
-use crate::rt::beside::Beside;
-use crate::rt::slept::Slept;
+use crate::rt::off_cpu::OffCpu;
+use crate::rt::reactor::Reactor;
+use crate::rt::workers::Workers;
 
 pub(crate) struct Pump {
     driver: Driver<Asker>,
@@ -26,8 +26,8 @@ pub(crate) struct Pump {
     clock: CoreClock,
     inbox: Rc<Inbox>,
     revocations: Rc<Revocations>,
-    attention: Rc<Attention>,
-    beside: Rc<Beside>,
+    reactor: Rc<Reactor>,
+    log_worker: Workers,
     /// When the inbox's signal is raised for the driver's sake.
     wake_at: Option<Duration>,
     metrics: &'static CoreMetrics,
@@ -59,8 +59,8 @@ pub(crate) struct PumpParts {
     pub(crate) log: Box<dyn Log>,
     pub(crate) inbox: Rc<Inbox>,
     pub(crate) revocations: Rc<Revocations>,
-    pub(crate) attention: Rc<Attention>,
-    pub(crate) beside: Beside,
+    pub(crate) reactor: Rc<Reactor>,
+    pub(crate) log_worker: Workers,
     pub(crate) batch_max: usize,
     pub(crate) pace: Pace,
     pub(crate) metrics: &'static CoreMetrics,
@@ -68,15 +68,16 @@ pub(crate) struct PumpParts {
 
 impl Pump {
     pub(crate) fn new(parts: PumpParts) -> Pump {
-        let PumpParts { shard, log, inbox, revocations, attention, beside, batch_max, pace, metrics } = parts;
+        let PumpParts { shard, log, inbox, revocations, reactor, log_worker, batch_max, pace, metrics } =
+            parts;
         Pump {
             driver: Driver::new(shard, batch_max, pace),
             log: LogPlace::Here(log),
             clock: CoreClock::new(metrics),
             inbox,
             revocations,
-            attention,
-            beside: Rc::new(beside),
+            reactor,
+            log_worker,
             wake_at: None,
             metrics,
         }
@@ -138,13 +139,13 @@ impl Pump {
             Gather::Once => {
                 // Connections write their answers, and read what the last poll reported.
                 rt::yield_now().await;
-                let heard = self.attention.hear();
-                heard || !self.inbox.is_empty()
+                let is_new = self.reactor.poll();
+                is_new || !self.inbox.is_empty()
             }
             Gather::Until(until) => {
-                if self.attention.is_quiet().await {
+                if self.reactor.is_idle().await {
                     let left = until.saturating_sub(self.clock.elapsed());
-                    self.attention.nap(Instant::now() + left);
+                    self.reactor.sleep_until(Instant::now() + left);
                 }
                 true
             }
@@ -167,17 +168,18 @@ impl Pump {
         else {
             unreachable!("the driver knows that the log is away")
         };
-        let (inbox, beside) = (Rc::clone(&self.inbox), Rc::clone(&self.beside));
-        rt::spawn(async move {
-            let work = move || {
-                let done = match work {
-                    LogWork::Append(batch) => append(&mut *log, batch),
-                    LogWork::Maintain => LogDone::Maintain(log.maintain()),
-                    LogWork::Probe => LogDone::Probe(log.probe()),
-                };
-                Returned { log, done }
+        let work = move || {
+            let done = match work {
+                LogWork::Append(batch) => append(&mut *log, batch),
+                LogWork::Maintain => LogDone::Maintain(log.maintain()),
+                LogWork::Probe => LogDone::Probe(log.probe()),
             };
-            let returned = beside.run(work).await;
+            Returned { log, done }
+        };
+        let returned = self.log_worker.run(work).expect("one job at a time has room");
+        let inbox = Rc::clone(&self.inbox);
+        rt::spawn(async move {
+            let returned = returned.await;
             *place.borrow_mut() = Some(returned);
             inbox.signal.raise();
         });
@@ -238,9 +240,9 @@ impl Pump {
 }
 
 fn append(log: &mut dyn Log, batch: Batch) -> LogDone {
-    let slept = Slept::start();
+    let off_cpu = OffCpu::start();
     let result = log.append(&batch.entries);
-    LogDone::Append { batch, result, waited: slept.time(), maintenance_is_due: log.maintenance_is_due() }
+    LogDone::Append { batch, result, waited: off_cpu.time(), maintenance_is_due: log.maintenance_is_due() }
 }
 
 fn end_process(error: &LogError) -> ! {

@@ -99,22 +99,22 @@ mod tests {
     use super::*;
     use crate::mesh::{Inbox, MeshEnds, mesh_ends};
     use crate::rt;
-    use crate::rt::attention::Attention;
     use crate::rt::net::Sockets;
+    use crate::rt::reactor::Reactor;
 
     const CORES: usize = 3;
 
     /// A core without a shard, whose inbox is left to the test.
     fn assemble(ends: MeshEnds, forget: impl Fn(UserId) + 'static) -> Rc<Revocations> {
-        let bell = ends.bell.clone();
+        let waker = ends.waker.clone();
         let mesh = Mesh::new(ends, Owners::by_modulo(CORES), Rc::default(), 1);
         let revocations = Revocations::new(Rc::clone(&mesh), forget);
-        let sockets = Sockets::new(&bell).expect("descriptors are left");
+        let sockets = Sockets::new(&waker).expect("descriptors are left");
         let take_in = {
             let revocations = Rc::clone(&revocations);
             move || mesh.take_in(|peer, notice| revocations.hear(peer, notice))
         };
-        Attention::new(sockets, bell, take_in).start();
+        Reactor::new(sockets, waker, take_in).start();
         revocations
     }
 

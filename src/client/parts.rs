@@ -49,8 +49,8 @@ mod tests {
     use super::*;
     use crate::mesh::{Inbox, MeshEnds, ShardRequest, mesh_ends};
     use crate::rt;
-    use crate::rt::attention::Attention;
     use crate::rt::net::Sockets;
+    use crate::rt::reactor::Reactor;
 
     /// A part for each of three owners, told apart by a count of events.
     fn parts() -> Vec<Part> {
@@ -111,15 +111,15 @@ mod tests {
 
     /// A core whose shard answers every question with 1 event, and counts the questions.
     fn start(ends: MeshEnds, owners: Owners, asked: Arc<AtomicUsize>) -> Rc<Mesh> {
-        let bell = ends.bell.clone();
+        let waker = ends.waker.clone();
         let inbox = Rc::new(Inbox::default());
         let mesh = Mesh::new(ends, owners, Rc::clone(&inbox), CORES);
-        let sockets = Sockets::new(&bell).expect("descriptors are left");
+        let sockets = Sockets::new(&waker).expect("descriptors are left");
         let take_in = {
             let mesh = Rc::clone(&mesh);
             move || mesh.take_in(|_, notice| panic!("{notice:?}"))
         };
-        Attention::new(sockets, bell, take_in).start();
+        Reactor::new(sockets, waker, take_in).start();
         let shard = Rc::clone(&mesh);
         rt::spawn(async move {
             loop {

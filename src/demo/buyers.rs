@@ -11,7 +11,7 @@ use shards::ids::{EventId, ReservationId};
 use super::DemoError;
 use super::api::{Api, Reserved};
 use super::interrupt::{Interrupt, POLL};
-use super::report::{self, Progress};
+use super::progress::{self, Progress};
 use super::server::Server;
 
 /// The answers that the buyers got.
@@ -75,7 +75,7 @@ impl Buyers<'_> {
                 thread::sleep(POLL.min(after.saturating_sub(start.elapsed())));
                 progress.show(
                     start.elapsed().as_millis() as u64,
-                    report::sold(shared.sold.load(Ordering::Relaxed)),
+                    progress::sold(shared.sold.load(Ordering::Relaxed)),
                 );
             }
             drop(progress);

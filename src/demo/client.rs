@@ -18,7 +18,7 @@ const HEADERS_MAX: usize = 32;
 
 /// Why there is no response. It is unknown whether the request was carried out.
 #[derive(Debug, thiserror::Error)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     #[error("connect: {0}")]
     Connect(io::Error),
     #[error("the connection broke: {0}")]

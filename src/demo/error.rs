@@ -6,7 +6,7 @@ use super::client::ClientError;
 
 /// Why the demonstration failed. The server has ended and its data is removed in any case.
 #[derive(Debug, thiserror::Error)]
-pub enum DemoError {
+pub(crate) enum DemoError {
     #[error("interrupted before the proof was complete; the server is stopped and its data removed")]
     Interrupted,
     #[error("watch for Ctrl-C: {0}")]

@@ -9,6 +9,7 @@ mod buyers;
 mod client;
 mod error;
 mod interrupt;
+mod progress;
 mod proof;
 mod report;
 mod server;
@@ -22,7 +23,7 @@ use clap::builder::RangedU64ValueParser;
 use shards::ids::EventId;
 use shards::limits::{QUOTA_MAX, SHARD_COUNT_MAX};
 
-pub use error::DemoError;
+pub(crate) use error::DemoError;
 
 use api::Api;
 use buyers::{Buyers, Sale};
@@ -33,7 +34,7 @@ use server::Server;
 
 /// The options of `boxoffice demo`.
 #[derive(Debug, Clone, clap::Args)]
-pub struct DemoOptions {
+pub(crate) struct DemoOptions {
     /// Seconds of selling before the server is killed
     #[arg(long, default_value_t = 5, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=600))]
     pub seconds: u64,
@@ -66,7 +67,7 @@ const RUSH_QUOTA: u32 = 1000;
 ///
 /// When a step failed, when a signal arrived before the proof was complete, and when the proof
 /// failed.
-pub fn run(options: DemoOptions) -> Result<(), DemoError> {
+pub(crate) fn run(options: DemoOptions) -> Result<(), DemoError> {
     let interrupt = Interrupt::watch()?;
     let directory =
         tempfile::Builder::new().prefix("boxoffice-demo-").tempdir().map_err(DemoError::Directory)?;

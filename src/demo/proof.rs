@@ -11,7 +11,7 @@ use super::DemoError;
 use super::api::{Api, Event};
 use super::buyers::Sale;
 use super::interrupt::{Interrupt, POLL};
-use super::report::{self, Progress};
+use super::progress::{self, Progress};
 
 /// One event as the server reports it.
 pub(super) struct Listing {
@@ -140,7 +140,7 @@ pub(super) fn read_listings(
         let progress = Progress::new(expected as u64);
         while readers.iter().any(|reader| !reader.is_finished()) {
             let count = read.load(Ordering::Relaxed);
-            progress.show(count, report::looked_up(count));
+            progress.show(count, progress::looked_up(count));
             thread::sleep(POLL / 10);
         }
         drop(progress);

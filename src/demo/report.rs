@@ -1,35 +1,16 @@
-//! The output of the demonstration: progress bars on standard error if it is a terminal, and the
-//! texts of the results.
+//! The texts of the demonstration's results.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
+use indicatif::HumanCount;
 
 use super::api::{CUSTOMERS, PASSWORD};
 use super::buyers::Sale;
 use super::proof::Proof;
 use super::server::Server;
-
-/// A progress bar that is cleared at its end, and hidden if standard error is not a terminal.
-pub(super) struct Progress {
-    bar: ProgressBar,
-}
-
-impl Progress {
-    pub(super) fn new(length: u64) -> Progress {
-        let style = ProgressStyle::with_template("   [{bar:40}] {msg}").expect("the template is valid");
-        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
-        Progress { bar: bar.with_style(style.progress_chars("=> ")).with_finish(ProgressFinish::AndClear) }
-    }
-
-    pub(super) fn show(&self, position: u64, message: String) {
-        self.bar.set_message(message);
-        self.bar.set_position(position);
-    }
-}
 
 /// The recovery after the kill.
 pub(super) struct Recovery<'a> {
@@ -37,14 +18,6 @@ pub(super) struct Recovery<'a> {
     pub took: Duration,
     /// The line that the restarted server printed.
     pub announcement: &'a str,
-}
-
-pub(super) fn sold(count: u64) -> String {
-    format!("{} sold", HumanCount(count))
-}
-
-pub(super) fn looked_up(count: u64) -> String {
-    format!("{} looked up", HumanCount(count))
 }
 
 /// Formats all figures, one per line.

@@ -28,7 +28,7 @@ const QUIET: Duration = Duration::from_millis(60);
 const DRAIN_ACCEPT_MAX: Duration = Duration::from_millis(500);
 
 /// Accepts until the server drains and the backlog is empty, then closes the listener.
-pub async fn run(front: Rc<Front>, listener: Listener) {
+pub(crate) async fn run(front: Rc<Front>, listener: Listener) {
     let mut quiet = Duration::ZERO;
     let mut drains_since = None;
     while quiet < QUIET && drains_since.is_none_or(|since: Instant| since.elapsed() < DRAIN_ACCEPT_MAX) {

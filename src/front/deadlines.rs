@@ -20,7 +20,7 @@ use crate::rt::net::Closer;
 
 /// The time limits for clients.
 #[derive(Debug, Clone, Copy)]
-pub struct Timeouts {
+pub(crate) struct Timeouts {
     /// The time for a whole head, from its first byte. Browsers send it in one segment.
     pub head: Duration,
     /// The time before the rate of a body is enforced, since connections may start slowly.
@@ -32,7 +32,7 @@ pub struct Timeouts {
 }
 
 /// The minimum rate of a body after [`Timeouts::body_grace`]; a modem exceeds it.
-pub const BODY_BYTES_PER_SECOND: u64 = 1024;
+pub(crate) const BODY_BYTES_PER_SECOND: u64 = 1024;
 
 impl Default for Timeouts {
     fn default() -> Timeouts {
@@ -51,12 +51,12 @@ const SWEEP: Duration = Duration::from_millis(100);
 
 /// A point in time, in sweeps since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct Tick(u64);
+pub(crate) struct Tick(u64);
 
 impl Tick {
     const NEVER: Tick = Tick(u64::MAX);
 
-    pub fn after(self, time: Duration) -> Tick {
+    pub(crate) fn after(self, time: Duration) -> Tick {
         let ticks = u64::try_from(time.as_millis().div_ceil(SWEEP.as_millis())).unwrap_or(u64::MAX);
         Tick(self.0.saturating_add(ticks))
     }
@@ -64,7 +64,7 @@ impl Tick {
 
 /// The deadlines of one core's connections.
 #[derive(Default)]
-pub struct Deadlines {
+pub(crate) struct Deadlines {
     now: Cell<Tick>,
     entries: RefCell<Slab<Rc<Entry>>>,
 }
@@ -93,7 +93,7 @@ impl Entry {
 
 impl Deadlines {
     /// Sweeps until the core stops.
-    pub async fn sweep(self: Rc<Self>) {
+    pub(crate) async fn sweep(self: Rc<Self>) {
         loop {
             rt::sleep(SWEEP).await;
             let now = Tick(self.now.get().0 + 1);
@@ -107,7 +107,7 @@ impl Deadlines {
     }
 
     /// Registers a connection. The returned deadline must be dropped before the connection.
-    pub fn deadline(self: &Rc<Self>, closer: Closer) -> Deadline {
+    pub(crate) fn deadline(self: &Rc<Self>, closer: Closer) -> Deadline {
         let entry = Rc::new(Entry {
             closer,
             due: Cell::new(Tick::NEVER),
@@ -121,41 +121,41 @@ impl Deadlines {
 }
 
 /// One connection's deadline.
-pub struct Deadline {
+pub(crate) struct Deadline {
     deadlines: Rc<Deadlines>,
     entry: Rc<Entry>,
     key: usize,
 }
 
 impl Deadline {
-    pub fn now(&self) -> Tick {
+    pub(crate) fn now(&self) -> Tick {
         self.deadlines.now.get()
     }
 
     /// Sets the time by which the client must have sent what the connection reads.
-    pub fn read_until(&self, due: Tick) {
+    pub(crate) fn read_until(&self, due: Tick) {
         self.entry.expired.set(false);
         self.entry.writing.set(false);
         self.entry.due.set(due);
     }
 
     /// Sets the time at which an unfinished write is ended.
-    pub fn write_until(&self, due: Tick) {
+    pub(crate) fn write_until(&self, due: Tick) {
         self.entry.writing.set(true);
         self.entry.due.set(due);
     }
 
     /// Removes the deadline, while the connection waits for the server and not for its client.
-    pub fn clear(&self) {
+    pub(crate) fn clear(&self) {
         self.entry.due.set(Tick::NEVER);
     }
 
-    pub fn has_expired(&self) -> bool {
+    pub(crate) fn has_expired(&self) -> bool {
         self.entry.expired.get()
     }
 
     /// Completes when the deadline has passed.
-    pub fn poll_expired(&self, context: &Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_expired(&self, context: &Context<'_>) -> Poll<()> {
         if self.has_expired() {
             return Poll::Ready(());
         }

@@ -48,6 +48,7 @@ impl Calls {
         Rc::new(Calls { max, in_flight: Cell::new(0), places: RefCell::default() })
     }
 
+    #[cfg(test)]
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.get()
     }

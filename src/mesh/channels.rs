@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use super::message::Message;
 use super::signal::Signal;
-use crate::rt::bell::Bell;
 use crate::rt::channel::{Receiver, Sender, channel};
+use crate::rt::waker::CoreWaker;
 
 /// Messages that are sent in one piece.
 pub(super) type Parcel = Vec<Message>;
@@ -19,7 +19,7 @@ pub(super) type Parcel = Vec<Message>;
 pub struct MeshEnds {
     pub(super) core: usize,
     /// Wakes this core.
-    pub(crate) bell: Bell,
+    pub(crate) waker: CoreWaker,
     /// By peer; `None` at the core's own index.
     pub(super) peers: Vec<Option<(Sender<Parcel>, Receiver<Parcel>)>>,
 }
@@ -36,7 +36,7 @@ impl MeshEnds {
 ///
 /// When there are too few descriptors.
 pub(crate) fn mesh_ends(core_count: usize) -> io::Result<Vec<MeshEnds>> {
-    let bells = (0..core_count).map(|_| Bell::new()).collect::<io::Result<Vec<Bell>>>()?;
+    let wakers = (0..core_count).map(|_| CoreWaker::new()).collect::<io::Result<Vec<CoreWaker>>>()?;
     let mut senders: Vec<Vec<Option<Sender<Parcel>>>> = Vec::new();
     let mut receivers: Vec<Vec<Option<Receiver<Parcel>>>> = Vec::new();
     for _ in 0..core_count {
@@ -45,15 +45,15 @@ pub(crate) fn mesh_ends(core_count: usize) -> io::Result<Vec<MeshEnds>> {
     }
     for from in 0..core_count {
         for to in (0..core_count).filter(|&to| to != from) {
-            let (sender, receiver) = channel(bells[to].clone());
+            let (sender, receiver) = channel(wakers[to].clone());
             senders[from][to] = Some(sender);
             receivers[to][from] = Some(receiver);
         }
     }
-    let ends = bells.into_iter().zip(senders.into_iter().zip(receivers)).enumerate();
-    let ends = ends.map(|(core, (bell, (senders, receivers)))| MeshEnds {
+    let ends = wakers.into_iter().zip(senders.into_iter().zip(receivers)).enumerate();
+    let ends = ends.map(|(core, (waker, (senders, receivers)))| MeshEnds {
         core,
-        bell,
+        waker,
         peers: senders.into_iter().zip(receivers).map(|(sender, receiver)| sender.zip(receiver)).collect(),
     });
     Ok(ends.collect())

@@ -63,10 +63,12 @@ impl Mesh {
         Rc::new(Mesh { core: ends.core, owners, calls: Calls::new(calls_max), inbox, outboxes, receivers })
     }
 
+    #[cfg(test)]
     pub fn inbox(&self) -> Rc<Inbox> {
         Rc::clone(&self.inbox)
     }
 
+    #[cfg(test)]
     pub fn calls_in_flight(&self) -> usize {
         self.calls.in_flight()
     }

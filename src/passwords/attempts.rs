@@ -1,63 +1,65 @@
-//! How often a password may be guessed, for all cores together.
+//! Limits on how often a password may be guessed, for all cores together.
 //!
-//! Five failures of an account from one address in 15 minutes are all that the address gets. Over
-//! all addresses an account bears a hundred failures, and then a hundred an hour. That slows a
-//! crowd of guessers; an address from which the account was logged in to before is not slowed by
-//! it, so that its owner is not locked out by others. Accounts that do not exist are counted
-//! like those that do.
+//! An address may fail five times in 15 minutes at one account. All addresses together may fail a hundred
+//! times at an account, and then a hundred times an hour. The second limit slows guesses from many addresses.
+//! It does not apply to an address from which someone has logged in to the account before, so that others cannot
+//! lock the owner out. Accounts that do not exist are counted in the same way.
 //!
-//! An attempt counts as a failure from its beginning, so that many at once are no way around the
-//! limits, and until it succeeds. Memory is fixed. Where it is full, what has fewer failures goes
-//! first: to be forgotten, a guesser would have to fail as often under as many names as there is
-//! room for, and the password threads would need longer for it than the 15 minutes.
+//! An attempt counts as a failure from its beginning until it succeeds, so that simultaneous attempts do not
+//! evade the limits. Memory is fixed; in a full set of a table, the entry with the fewest failures is replaced. To
+//! have its entry replaced, a guesser would need as many failures under as many names as the table has room for,
+//! which takes the password threads longer than the 15 minutes.
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Failures of an account from one address...
+use super::table::{Entry, Table};
+
+/// Failures at an account from one address, within [`WINDOW_SECONDS`].
 const FAILURES_MAX: usize = 5;
-/// ... in so many seconds.
-const WINDOW: u32 = 15 * 60;
+const WINDOW_SECONDS: u32 = 15 * 60;
 
-/// What a failure costs an account, in seconds that it takes to be forgotten.
-const FAILURE_COST: u32 = 36;
-/// What it can owe: a hundred failures.
-const COST_MAX: u32 = 100 * FAILURE_COST;
+/// Seconds after which one failure at an account is forgotten: a hundred an hour.
+const FAILURE_COST_SECONDS: u32 = 36;
+/// The limit of an account's cost: a hundred failures.
+const COST_MAX_SECONDS: u32 = 100 * FAILURE_COST_SECONDS;
 
-/// Room, for each password thread. At 13 ms a guess it takes one 35 minutes to fill it with
-/// entries of five failures.
+/// The capacity of each table, for each password thread. At 13 ms a guess, a thread needs 35 minutes to fill
+/// a table with entries of five failures.
 const ENTRIES_PER_THREAD: usize = 32 * 1024;
 
-/// Too many failures already; the password was not looked at.
+/// There were too many failures, and the password was not checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooManyAttempts {
     pub retry_after_seconds: u32,
 }
 
-/// Counts, in the one place for all cores.
+/// The counts of all cores.
 pub(super) struct Attempts {
     start: Instant,
-    /// Nobody can foresee which names share a place.
+    /// Random keys, so that clients cannot choose names that share a set.
     hashes: RandomState,
     counts: Mutex<Counts>,
 }
 
 struct Counts {
-    /// Of an account from an address.
+    /// Failures by account and address.
     failures: Table<Failures>,
-    /// Of an account from addresses that it does not know.
+    /// Failures by account, from addresses that are not known.
     costs: Table<Cost>,
-    /// Addresses from which an account was logged in to.
+    /// Addresses from which someone has logged in, by account and address.
     known: Table<Known>,
 }
 
-/// A guess under way, which counts as a failure.
+/// A guess that is in progress, and counts as a failure meanwhile.
 #[must_use]
 #[derive(Debug)]
 pub(super) struct Attempt {
+    /// A hash.
     account: u64,
+    /// A hash of account and address.
     pair: u64,
     at: u32,
     from_known: bool,
@@ -81,17 +83,17 @@ impl Attempts {
     ///
     /// # Errors
     ///
-    /// When there were too many.
+    /// When there were too many failures.
     pub(super) fn begin(&self, account: &str, address: IpAddr) -> Result<Attempt, TooManyAttempts> {
         self.begin_at(self.now(), account, address)
     }
 
-    /// The password was right.
+    /// Removes an attempt from the counts: the password was right.
     pub(super) fn succeeded(&self, attempt: &Attempt) {
         self.succeeded_at(self.now(), attempt);
     }
 
-    /// The password was not looked at.
+    /// Removes an attempt from the counts: the password was not checked.
     pub(super) fn withdrawn(&self, attempt: &Attempt) {
         let mut counts = self.counts();
         if let Some(failures) = counts.failures.get(attempt.pair) {
@@ -126,13 +128,13 @@ impl Attempts {
         counts.known.entry(attempt.pair, now).since = now;
     }
 
-    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Seconds, from 1, of a clock that nobody sets.
+    /// Seconds of a monotonic clock, from 1.
     fn now(&self) -> u32 {
-        self.start.elapsed().as_secs().try_into().unwrap_or(u32::MAX - WINDOW).saturating_add(1)
+        self.start.elapsed().as_secs().try_into().unwrap_or(u32::MAX - WINDOW_SECONDS).saturating_add(1)
     }
 }
 
@@ -141,12 +143,12 @@ impl Counts {
         if !attempt.from_known
             && let Some(cost) = self.costs.get(attempt.account)
         {
-            cost.paid_at = cost.paid_at.saturating_sub(FAILURE_COST);
+            cost.paid_at = cost.paid_at.saturating_sub(FAILURE_COST_SECONDS);
         }
     }
 }
 
-/// Whoever has an IPv6 address has 2^64 of them.
+/// The part of an address that identifies a client: a client with one IPv6 address has 2^64 of them.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
@@ -154,19 +156,19 @@ fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// When, with 0 for never; the last ones, in no order.
+/// The times of the latest failures, in no order; 0 for none.
 #[derive(Debug, Clone, Copy, Default)]
 struct Failures([u32; FAILURES_MAX]);
 
 impl Failures {
-    /// Seconds until one more may be.
+    /// Seconds until another attempt is allowed.
     fn wait(&self, now: u32) -> u32 {
-        let oldest = self.0.into_iter().min().expect("there is room for some");
-        if oldest == 0 { 0 } else { (oldest + WINDOW).saturating_sub(now) }
+        let oldest = self.0.into_iter().min().expect("the array is not empty");
+        if oldest == 0 { 0 } else { (oldest + WINDOW_SECONDS).saturating_sub(now) }
     }
 
     fn add(&mut self, now: u32) {
-        *self.0.iter_mut().min().expect("there is room for some") = now;
+        *self.0.iter_mut().min().expect("the array is not empty") = now;
     }
 
     fn take_back(&mut self, at: u32) {
@@ -176,36 +178,33 @@ impl Failures {
     }
 }
 
-/// What an account owes for failures.
+/// The failures at an account, as a leaky bucket.
 #[derive(Debug, Clone, Copy, Default)]
 struct Cost {
+    /// When all failures are forgotten.
     paid_at: u32,
 }
 
 impl Cost {
-    /// Seconds until one more may be.
+    /// Seconds until another attempt is allowed.
     fn wait(&self, now: u32) -> u32 {
-        (self.paid_at.saturating_sub(now) + FAILURE_COST).saturating_sub(COST_MAX)
+        (self.paid_at.saturating_sub(now) + FAILURE_COST_SECONDS).saturating_sub(COST_MAX_SECONDS)
     }
 
     fn add(&mut self, now: u32) {
-        self.paid_at = self.paid_at.max(now) + FAILURE_COST;
+        self.paid_at = self.paid_at.max(now) + FAILURE_COST_SECONDS;
     }
 }
 
+/// The latest login.
 #[derive(Debug, Clone, Copy, Default)]
 struct Known {
     since: u32,
 }
 
-trait Entry: Copy + Default {
-    /// What has the least makes room.
-    fn worth(&self, now: u32) -> u64;
-}
-
 impl Entry for Failures {
     fn worth(&self, now: u32) -> u64 {
-        let live = self.0.into_iter().filter(|&at| at > 0 && at + WINDOW > now);
+        let live = self.0.into_iter().filter(|&at| at > 0 && at + WINDOW_SECONDS > now);
         let (count, newest) = live.fold((0, 0), |(count, newest), at| (count + 1, at.max(newest)));
         count << 32 | u64::from(newest)
     }
@@ -220,43 +219,6 @@ impl Entry for Cost {
 impl Entry for Known {
     fn worth(&self, _now: u32) -> u64 {
         self.since.into()
-    }
-}
-
-/// Places that share the hashes which lead to them.
-const PLACES: usize = 8;
-
-/// Entries by their hash, in a room that never grows.
-struct Table<E> {
-    sets: Vec<[(u64, E); PLACES]>,
-}
-
-impl<E: Entry> Table<E> {
-    fn new(entries: usize) -> Table<E> {
-        let sets = (entries / PLACES).next_power_of_two();
-        Table { sets: vec![[(0, E::default()); PLACES]; sets] }
-    }
-
-    fn set(&mut self, hash: u64) -> &mut [(u64, E); PLACES] {
-        let index = hash as usize & (self.sets.len() - 1);
-        &mut self.sets[index]
-    }
-
-    fn get(&mut self, hash: u64) -> Option<&mut E> {
-        let found = self.set(hash).iter_mut().find(|(known, _)| *known == hash);
-        found.map(|(_, entry)| entry)
-    }
-
-    /// The entry of that hash, in the place of what has the least worth if it is new.
-    fn entry(&mut self, hash: u64, now: u32) -> &mut E {
-        let set = self.set(hash);
-        let place = set.iter().position(|(known, _)| *known == hash).unwrap_or_else(|| {
-            let least = (0..PLACES).min_by_key(|&place| set[place].1.worth(now));
-            let least = least.expect("there are places");
-            set[least] = (hash, E::default());
-            least
-        });
-        &mut set[place].1
     }
 }
 
@@ -279,15 +241,15 @@ mod tests {
         for now in [100, 101, 200, 300, 400] {
             assert_eq!(wait(&attempts, now, "ada", here), 0, "at {now}");
         }
-        // Asking again does not make it longer.
+        // Refused attempts do not extend the wait.
         for _ in 0..10 {
-            assert_eq!(wait(&attempts, 401, "ada", here), 100 + WINDOW - 401);
+            assert_eq!(wait(&attempts, 401, "ada", here), 100 + WINDOW_SECONDS - 401);
         }
         assert_eq!(wait(&attempts, 401, "ada", address(2)), 0, "another address");
         assert_eq!(wait(&attempts, 401, "eve", here), 0, "another account");
-        assert_eq!(wait(&attempts, 100 + WINDOW - 1, "ada", here), 1);
-        assert_eq!(wait(&attempts, 100 + WINDOW, "ada", here), 0, "the first one is forgotten");
-        assert_eq!(wait(&attempts, 100 + WINDOW, "ada", here), 1, "the second one is not");
+        assert_eq!(wait(&attempts, 100 + WINDOW_SECONDS - 1, "ada", here), 1);
+        assert_eq!(wait(&attempts, 100 + WINDOW_SECONDS, "ada", here), 0, "the first one is forgotten");
+        assert_eq!(wait(&attempts, 100 + WINDOW_SECONDS, "ada", here), 1, "the second one is not");
     }
 
     #[test]
@@ -305,7 +267,7 @@ mod tests {
             assert_eq!(wait(&attempts, 100, "ada", address(1)), 0);
         }
         let attempt = attempts.begin_at(100, "ada", address(1)).unwrap();
-        assert_ne!(wait(&attempts, 100, "ada", address(1)), 0, "five are under way");
+        assert_ne!(wait(&attempts, 100, "ada", address(1)), 0, "five are in progress");
         attempts.succeeded_at(100, &attempt);
         assert_eq!(wait(&attempts, 100, "ada", address(1)), 0);
     }
@@ -318,16 +280,16 @@ mod tests {
         attempts.succeeded_at(1, &attempt);
         let taken = (1000..2000).filter(|&number| wait(&attempts, 100, "ada", address(number)) == 0);
         assert_eq!(taken.count(), 100);
-        assert_eq!(wait(&attempts, 100, "ada", address(1)), FAILURE_COST);
+        assert_eq!(wait(&attempts, 100, "ada", address(1)), FAILURE_COST_SECONDS);
         assert_eq!(wait(&attempts, 100, "eve", address(1)), 0, "another account");
         for _ in 0..FAILURES_MAX {
             assert_eq!(wait(&attempts, 100, "ada", home), 0);
         }
-        assert_eq!(wait(&attempts, 100, "ada", home), WINDOW, "but five is five");
-        assert_eq!(wait(&attempts, 100 + FAILURE_COST, "ada", address(1)), 0);
-        assert_ne!(wait(&attempts, 100 + FAILURE_COST, "ada", address(2)), 0);
+        assert_eq!(wait(&attempts, 100, "ada", home), WINDOW_SECONDS, "but five is five");
+        assert_eq!(wait(&attempts, 100 + FAILURE_COST_SECONDS, "ada", address(1)), 0);
+        assert_ne!(wait(&attempts, 100 + FAILURE_COST_SECONDS, "ada", address(2)), 0);
         let hour = (1000..2000).filter(|&number| wait(&attempts, 100 + 3600, "ada", address(number)) == 0);
-        assert_eq!(hour.count(), 99, "all but the one since");
+        assert_eq!(hour.count(), 99, "a hundred, less the one since");
     }
 
     #[test]
@@ -342,9 +304,9 @@ mod tests {
         assert_eq!(network(at("::ffff:10.0.0.1")), at("10.0.0.1"));
     }
 
-    /// As many other names as there is room for, each tried four times: nothing with five goes.
+    /// Four failures each at as many other names as the table has room for: no entry with five is replaced.
     #[test]
-    fn a_flood_of_names_does_not_make_it_forget() {
+    fn a_flood_of_names_replaces_no_entry_with_more_failures() {
         let attempts = Attempts::new(1);
         let victims: Vec<String> = (0..200).map(|number| format!("victim-{number}")).collect();
         for victim in &victims {

@@ -6,12 +6,14 @@ use shards::ids::Username;
 
 use super::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, has_good_length};
 
-/// One a line, in lower case and in the order of their bytes. `common.txt.license` says whence.
+/// Common passwords, one a line, in lower case and sorted by bytes. `common.txt.license` names the source.
 const COMMON: &str = include_str!("common.txt");
 
+/// Checks a new password.
+///
 /// # Errors
 ///
-/// What is wrong with the password, in words for whoever chose it.
+/// What is wrong with the password, in words for the user.
 pub(crate) fn check(password: &str, username: Option<&Username>) -> Result<(), String> {
     if !has_good_length(password) {
         return Err(format!("must have {PASSWORD_CHARS_MIN} to {PASSWORD_CHARS_MAX} characters"));
@@ -25,9 +27,9 @@ pub(crate) fn check(password: &str, username: Option<&Username>) -> Result<(), S
     Ok(())
 }
 
-/// Halves the text, so that no index of it has to be in memory.
+/// Searches the text itself by bisection, so that no index is held in memory.
 fn is_common(password: &str) -> bool {
-    // Both always at the beginning of a line, or at the end of all.
+    // Both are always at the beginning of a line, or at the end of the text.
     let (mut low, mut high) = (0, COMMON.len());
     while low < high {
         let middle = low + (high - low) / 2;

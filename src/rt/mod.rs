@@ -1,17 +1,17 @@
-//! The only place that names the runtime (glommio). Everything that the server
-//! needs of one stands here, so that another could take its place.
+//! The only module that names the runtime (glommio). It contains everything that the server needs of a
+//! runtime, so that glommio can be replaced.
 //!
-//! One executor a core, each on a thread of its own; nothing here is shared
-//! between cores but [`channel`] and its [`bell`].
+//! Each core is one executor on a thread of its own. Cores share nothing here but channels ([`channel`]),
+//! wakers ([`waker`]) and threads for work that blocks ([`workers`]).
 
-pub(crate) mod attention;
-pub(crate) mod bell;
-pub(crate) mod beside;
 pub(crate) mod channel;
 pub(crate) mod net;
+pub(crate) mod off_cpu;
 mod probe;
+pub(crate) mod reactor;
 mod readiness;
-pub(crate) mod slept;
+pub(crate) mod waker;
+pub(crate) mod workers;
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -23,38 +23,37 @@ use glommio::{Latency, LocalExecutorBuilder, Placement, Shares};
 
 pub(crate) use probe::{RuntimeError, check};
 
-/// Registered with the kernel per ring, three rings a core. Only direct file
-/// I/O would use it, and there is none; the runtime's default of 10 MiB would
-/// only run into the limit of locked memory.
+/// Memory that is registered with the kernel for each ring, three rings a core. Only direct file I/O would
+/// use it, and there is none; the runtime's default of 10 MiB would exceed the limit of locked memory.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
 
-/// A queue with this is told at once of wake-ups from other threads, unless the core naps (see
-/// [`attention`]); the default one hears of them when its next timer fires, tens of milliseconds later.
+/// The latency class of the server's task queue: it receives wake-ups from other threads at once, unless the core
+/// blocks in epoll (see [`reactor`]). The default queue receives them when its next timer fires, tens of
+/// milliseconds later.
 const WAKE_LATENCY: Duration = Duration::from_millis(10);
 
-/// A core's timers, of one, two, three... times this, so that it never sleeps for long.
+/// A core has timers of one, two, three... times this period, so that it never sleeps for long.
 ///
-/// The runtime's loop takes "preempted before the first task" for "nothing to
-/// run", and may then sleep on tasks that could run until something else wakes
-/// it. A start where nothing else comes hung so, with more cores than CPUs. It
-/// can happen again as a timer fires, so there are several.
+/// The runtime's loop mistakes "preempted before the first task" for "nothing to run". It may then sleep
+/// although tasks are runnable, until another event wakes it. With more cores than CPUs, a start during which
+/// no other event came hung for this reason. It can happen again when a timer fires, so there are several.
 const PULSE: Duration = Duration::from_millis(50);
 const PULSES: u32 = 4;
 
-/// The first timer, while the core is awake: nothing but timers would end such a sleep then. They
-/// only fire where the runtime has the core, so they cost next to nothing.
+/// The period of the first timer while the core is awake, when only a timer would end such a sleep. Timers
+/// fire only when the runtime has the core, so they cost next to nothing.
 const PULSE_AWAKE: Duration = Duration::from_millis(5);
 
-/// A core's thread. Ends when the future that it was started with does.
+/// A core's thread. It ends with the future that it was started with.
 pub(crate) struct Core(glommio::ExecutorJoinHandle<()>);
 
 impl Core {
-    /// Starts an executor and runs on it what `main` returns. The kernel says on which of the process's
-    /// CPUs.
+    /// Starts an executor and runs the future that `main` returns on it. The kernel chooses among the
+    /// process's CPUs.
     ///
     /// # Errors
     ///
-    /// When no thread can be had. Errors of the runtime itself come out of [`Core::join`].
+    /// When no thread can be started. Errors of the runtime itself are returned by [`Core::join`].
     pub(crate) fn spawn<F>(name: &str, main: impl FnOnce() -> F + Send + 'static) -> io::Result<Core>
     where
         F: Future<Output = ()> + 'static,
@@ -91,16 +90,16 @@ impl Core {
     }
 }
 
-/// Runs a task on this core, in its own time.
+/// Starts a task on this core, and does not wait for it.
 pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
     glommio::spawn_local(counted(task)).detach();
 }
 
 thread_local! {
-    /// What happened on this core: turns of its tasks, and news. Whoever finds it as it was, after
-    /// all others could have had a turn, knows that none of them can run.
+    /// Counts turns of this core's tasks, and polls that found something. If it is unchanged after all other
+    /// tasks could have had a turn, none of them is runnable.
     static ACTIVITY: Cell<u64> = const { Cell::new(0) };
-    /// Nobody looks for news: the runtime has them watched.
+    /// The core does not poll: the runtime waits for events.
     static PARKED: Cell<bool> = const { Cell::new(false) };
 }
 
@@ -108,7 +107,7 @@ fn count_activity() {
     ACTIVITY.set(ACTIVITY.get() + 1);
 }
 
-/// The task, with its turns counted.
+/// Counts the turns of a task.
 async fn counted(task: impl Future<Output = ()>) {
     let mut task = pin!(task);
     poll_fn(|context| {
@@ -122,7 +121,7 @@ pub(crate) async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
 }
 
-/// Lets other tasks of this core run. Whoever calls this has more to do, so the core does not sleep.
+/// Lets other tasks of this core run. The calling task stays runnable, so the core does not sleep.
 pub(crate) async fn yield_now() {
     glommio::executor().yield_now().await;
 }

@@ -1,5 +1,5 @@
 //! TCP: listeners shared by all cores through the kernel, and streams.
-#![allow(unsafe_code, reason = "a connection is ended from beside it by its raw descriptor")]
+#![allow(unsafe_code, reason = "a connection is ended through its raw descriptor while a write waits")]
 
 use std::future::poll_fn;
 use std::io;
@@ -21,18 +21,18 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 pub(crate) use super::readiness::Sockets;
 use super::readiness::Watched;
 
-/// Connections that the kernel holds for one core until it accepts them: a
-/// noon rush of thousands within the few milliseconds that a batch may take.
+/// Connections that the kernel queues for one core until it accepts them: thousands may arrive within the few
+/// milliseconds that a batch takes.
 const BACKLOG: i32 = 4096;
 
-/// One socket for each of `count` cores, all on the same address; the kernel
-/// spreads connections over them. Port 0 takes a free one for all.
+/// Binds one socket for each of `count` cores, all to the same address; the kernel distributes connections over
+/// them. With port 0 all get the same free port.
 ///
 /// # Errors
 ///
-/// `AddrInUse` when anyone listens there, or another of this server's like is about to.
+/// `AddrInUse` when a process listens there, or another boxoffice is about to.
 pub(crate) fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<BoundListener>)> {
-    // In this order: who had the claim before us listens by now, and is seen.
+    // In this order: the previous holder of the claim listens before it releases the claim, so the check finds it.
     let mut claim = (address.port() != 0).then(|| Claim::take(address)).transpose()?;
     check_free(address)?;
     let mut address = address;
@@ -53,18 +53,18 @@ pub(crate) fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketA
     Ok((address, listeners))
 }
 
-/// With SO_REUSEPORT a second server on the port would succeed and take half of
-/// the connections. A socket without it fails where one with it listens.
+/// Fails when a process listens on the address. A socket with SO_REUSEPORT would not fail: a second server
+/// would take half of the connections.
 fn check_free(address: SocketAddr) -> io::Result<()> {
     new_socket(address)?.bind(&SockAddr::from(address))
 }
 
-/// A name that one process has at a time, and the kernel takes back when it ends.
+/// A name that one process holds at a time, and that the kernel releases when the process ends.
 ///
-/// Sockets that are bound, but do not listen yet, do not keep each other off with
-/// the options that ours have: two servers that recover at once would both get the port.
+/// With their options, sockets that are bound but do not listen yet do not exclude each other: two
+/// servers that recover at the same time would both get the port.
 #[derive(Clone)]
-struct Claim(#[expect(dead_code, reason = "it is there to be held")] Arc<UnixListener>);
+struct Claim(#[expect(dead_code, reason = "held until it is dropped")] Arc<UnixListener>);
 
 impl Claim {
     fn take(address: SocketAddr) -> io::Result<Claim> {
@@ -84,19 +84,19 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// The port is taken; nobody can connect before [`BoundListener::listen`].
+/// A bound socket. Clients cannot connect before [`BoundListener::listen`].
 pub(crate) struct BoundListener {
     socket: Socket,
-    /// Until all listen.
+    /// Held until all sockets listen.
     claim: Option<Claim>,
 }
 
 impl BoundListener {
-    /// Starts to listen, on the core whose sockets these are.
+    /// Starts to listen, on the core of these sockets.
     ///
     /// # Errors
     ///
-    /// What the kernel says.
+    /// When the kernel refuses.
     pub(crate) fn listen(self, sockets: &Rc<Sockets>) -> io::Result<Listener> {
         let BoundListener { socket, claim } = self;
         socket.set_nonblocking(true)?;
@@ -107,13 +107,15 @@ impl BoundListener {
     }
 }
 
-pub struct Listener(Watched);
+pub(crate) struct Listener(Watched);
 
 impl Listener {
+    /// Waits for a connection and accepts it.
+    ///
     /// # Errors
     ///
-    /// Of one connection, or for want of descriptors: worth another try a moment later.
-    pub async fn accept(&self) -> io::Result<Stream> {
+    /// When this connection failed, or there are too few descriptors: the caller may retry soon.
+    pub(crate) async fn accept(&self) -> io::Result<Stream> {
         loop {
             poll_fn(|context| self.0.poll_readable(context)).await;
             match acceptfrom_with(&self.0, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
@@ -130,13 +132,13 @@ impl Listener {
     }
 }
 
-pub struct Stream {
+pub(crate) struct Stream {
     socket: Watched,
     peer: IpAddr,
 }
 
 impl Stream {
-    /// Of a connected socket that does not block.
+    /// A stream of a connected, non-blocking socket.
     ///
     /// # Errors
     ///
@@ -145,26 +147,26 @@ impl Stream {
         Ok(Stream { socket: sockets.watch(socket)?, peer })
     }
 
-    /// Ready when a read has something to say: bytes, the end, or an error.
-    pub fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
+    /// Ready when a read returns bytes, the end, or an error.
+    pub(crate) fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
         self.socket.poll_readable(context)
     }
 
-    /// Ready when the client has ended its side or is gone, however much of what it sent before is
-    /// still unread. For one task at a time, which does not wait to read.
-    pub fn poll_ended(&self, context: &Context<'_>) -> Poll<()> {
+    /// Ready when the client has closed its side or the connection is gone, even if bytes are unread. For one
+    /// task at a time, which does not wait for a read meanwhile.
+    pub(crate) fn poll_ended(&self, context: &Context<'_>) -> Poll<()> {
         self.socket.poll_ended(context)
     }
 
-    /// Appends what has come to `buffer`, as much as it has room for: how many bytes, 0 when the
-    /// client has ended its side.
+    /// Appends received bytes to `buffer`, within its capacity. Returns their number, 0 when the client has
+    /// closed its side.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` when there is nothing after all; else the connection is gone.
-    pub fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+    /// `WouldBlock` when nothing was received; any other error when the connection is gone.
+    pub(crate) fn read(&self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let room = buffer.capacity() - buffer.len();
-        debug_assert!(room > 0, "an empty read would look like the client's end");
+        debug_assert!(room > 0, "a read into no room looks like the end of the stream");
         match recv(&self.socket, spare_capacity(buffer), RecvFlags::DONTWAIT) {
             Ok((_, count)) => {
                 if count < room {
@@ -181,12 +183,12 @@ impl Stream {
         }
     }
 
-    /// Writes some of `bytes`, and says how much.
+    /// Writes some of `bytes`, and returns their number.
     ///
     /// # Errors
     ///
     /// When the connection is gone.
-    pub async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+    pub(crate) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
             match send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
                 Ok(count) => return Ok(count),
@@ -201,34 +203,34 @@ impl Stream {
     }
 
     /// The client's address.
-    pub fn peer(&self) -> IpAddr {
+    pub(crate) fn peer(&self) -> IpAddr {
         self.peer
     }
 
-    /// Something that can end this connection while a write of it waits.
-    pub fn closer(&self) -> Closer {
+    /// A handle that can end this connection while a write waits.
+    pub(crate) fn closer(&self) -> Closer {
         Closer(self.socket.as_fd().as_raw_fd())
     }
 
-    /// Tells the client that no more will come.
+    /// Closes this side of the connection.
     ///
     /// # Errors
     ///
     /// When the connection is gone.
-    pub fn end_writing(&self) -> io::Result<()> {
+    pub(crate) fn end_writing(&self) -> io::Result<()> {
         Ok(shutdown(&self.socket, Shutdown::Write)?)
     }
 }
 
-/// Ends a connection from beside it. Must not outlive its stream.
-pub struct Closer(RawFd);
+/// A handle that ends a connection. Must not outlive its stream.
+pub(crate) struct Closer(RawFd);
 
 impl Closer {
-    /// A write that waits fails, and reads find the end.
-    pub fn end(&self) {
+    /// Ends the connection: a waiting write fails, and reads return the end.
+    pub(crate) fn end(&self) {
         // SAFETY: the stream that this was made from is still open, see above.
         let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
-        // It fails when the connection is gone already, which is as good.
+        // Fails when the connection is gone already.
         let _ = shutdown(socket, Shutdown::Both);
     }
 }

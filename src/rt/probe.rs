@@ -1,14 +1,14 @@
-//! Asks the kernel for what the runtime needs before it starts: its own
-//! answers, when refused, are a panic or speak of something else.
+//! Checks before the start that the kernel grants what the runtime needs. The runtime itself would panic, or
+//! report another cause.
 #![allow(unsafe_code, reason = "io_uring_setup is a raw system call")]
 
 use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
-/// What the runtime insists on.
+/// The locked memory that the runtime requires, in bytes.
 const LOCKED_MEMORY_MIN: u64 = 512 * 1024;
 
-/// What is missing, and how to have it.
+/// What is missing, and how to provide it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RuntimeError {
     #[error(
@@ -31,7 +31,7 @@ pub(crate) enum RuntimeError {
         LOCKED_MEMORY_MIN / 1024
     )]
     LockedMemory { limit_kib: u64 },
-    /// Kernels before 5.12 count the rings of all of a user's processes against one limit.
+    /// Kernels before 5.12 count the rings of all processes of a user against one limit.
     #[error(
         "there is no memory for io_uring: the kernel has none, or this user's processes have locked \
          all they may\n  \
@@ -42,9 +42,11 @@ pub(crate) enum RuntimeError {
     NoMemory,
 }
 
+/// Checks the limit of locked memory, and that a ring can be made.
+///
 /// # Errors
 ///
-/// When the runtime could not start here.
+/// When the runtime cannot start here.
 pub(crate) fn check() -> Result<(), RuntimeError> {
     // In bytes; `None` for no limit.
     match getrlimit(Resource::Memlock).current {
@@ -54,8 +56,8 @@ pub(crate) fn check() -> Result<(), RuntimeError> {
         Some(_) | None => {}
     }
     let mut parameters = rustix::io_uring::io_uring_params::default();
-    // SAFETY: the parameters are a valid, zeroed struct, as the call asks for;
-    // the descriptor that comes back is closed at once.
+    // SAFETY: the parameters are a valid, zeroed struct, as the call requires; the returned descriptor is
+    // closed at once.
     match unsafe { rustix::io_uring::io_uring_setup(4, &mut parameters) } {
         Ok(_ring) => Ok(()),
         Err(Errno::NOSYS) => Err(RuntimeError::NoIoUring),

@@ -1,14 +1,12 @@
-//! Which of a core's sockets can be read or written: one epoll instance for all of
-//! them, edge-triggered.
+//! Which of a core's sockets can be read or written: one edge-triggered epoll instance for all of them.
 //!
-//! The runtime's own way is a poll request to the kernel for each read that has to
-//! wait. The kernel interrupts a running thread for each of them that completes, and
-//! each costs an entry in both rings; here a socket is registered once, news gather in
-//! silence, and one system call brings all of them.
+//! The runtime would send the kernel a poll request for each read that has to wait. Each of them takes an
+//! entry in both rings, and the kernel interrupts a running thread when one completes. Here a socket is
+//! registered once, events collect without interrupting anyone, and one system call returns many.
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
@@ -20,40 +18,40 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use slab::Slab;
 
-use super::bell::Bell;
+use super::waker::CoreWaker;
 
-/// News that one system call brings.
+/// Events that one system call returns at most.
 const EVENTS_AT_ONCE: usize = 256;
 
-/// What news of the core's bell come as: no socket has this number.
-const BELL: u64 = u64::MAX;
+/// The key of the core's waker: no socket has this one.
+const WAKER: u64 = u64::MAX;
 
-/// A core's sockets, and its bell.
+/// A core's sockets and waker, registered with one epoll instance.
 pub(crate) struct Sockets {
     epoll: Rc<OwnedFd>,
-    /// By the number that the kernel gives back with news.
+    /// By the key that the kernel returns with an event.
     sockets: RefCell<Slab<Rc<Sides>>>,
     events: RefCell<Vec<Event>>,
 }
 
-/// A registered socket, or whatever else the kernel can watch.
+/// The state of a registered socket.
 struct Sides {
     read: Side,
     write: Side,
-    /// The other end has closed its side, or there is an error: a read tells which. No news will
-    /// come of that a second time.
+    /// The peer has closed its side, or there is an error: a read tells which. epoll does not report this a
+    /// second time.
     ended: Cell<bool>,
 }
 
 /// One direction of a socket.
 #[derive(Default)]
 struct Side {
-    /// Until the kernel says that a call would have to wait.
+    /// Set until a call returns `EAGAIN`.
     ready: Cell<bool>,
     waiter: Cell<Option<Waker>>,
 }
 
-/// A socket, and what is known of it. Closed when this is dropped.
+/// A registered socket and its state. Closed when this is dropped.
 pub(super) struct Watched {
     socket: OwnedFd,
     sides: Rc<Sides>,
@@ -64,61 +62,61 @@ pub(super) struct Watched {
 impl Sockets {
     /// # Errors
     ///
-    /// For want of a descriptor.
-    pub(crate) fn new(bell: &Bell) -> io::Result<Rc<Sockets>> {
+    /// When there are too few descriptors.
+    pub(crate) fn new(waker: &CoreWaker) -> io::Result<Rc<Sockets>> {
         let epoll = Rc::new(epoll::create(CreateFlags::CLOEXEC)?);
-        epoll::add(&*epoll, bell, EventData::new_u64(BELL), EventFlags::IN | EventFlags::ET)?;
+        epoll::add(&*epoll, waker, EventData::new_u64(WAKER), EventFlags::IN | EventFlags::ET)?;
         let events = RefCell::new(Vec::with_capacity(EVENTS_AT_ONCE));
         Ok(Rc::new(Sockets { epoll, sockets: RefCell::default(), events }))
     }
 
-    /// Whether there is anything new; whoever waits for it is woken.
-    pub(crate) fn look(&self) -> bool {
-        let mut news = 0;
+    /// Polls without blocking, and wakes the tasks that wait for the events. Returns whether there were any.
+    pub(crate) fn poll(&self) -> bool {
+        let mut total = 0;
         loop {
-            let count = self.look_once();
-            news += count;
+            let count = self.poll_once();
+            total += count;
             if count < EVENTS_AT_ONCE {
-                return news > 0;
+                return total > 0;
             }
         }
     }
 
-    /// How many sockets had news.
-    fn look_once(&self) -> usize {
+    /// Returns the number of events.
+    fn poll_once(&self) -> usize {
         let mut events = self.events.borrow_mut();
         events.clear();
         match epoll::wait(&*self.epoll, spare_capacity(&mut events), Some(&Timespec::default())) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => panic!("waiting for sockets: {error}"),
+            Err(error) => panic!("poll the epoll instance: {error}"),
         }
         let sockets = self.sockets.borrow();
         for event in &*events {
             if let Some(sides) = usize::try_from(event.data.u64()).ok().and_then(|key| sockets.get(key)) {
-                sides.hear(event.flags);
+                sides.apply(event.flags);
             }
         }
         events.len()
     }
 
-    /// Blocks the thread until there is something to look at, or until then.
-    pub(super) fn wait(&self, until: Instant) {
+    /// Blocks the thread until there are events, but not beyond `until`.
+    pub(super) fn block_until(&self, until: Instant) {
         let time = until.saturating_duration_since(Instant::now());
-        let time = Timespec::try_from(time).expect("nobody waits for centuries");
+        let time = Timespec::try_from(time).expect("it is a matter of milliseconds");
         // Epoll's own timeout counts milliseconds on kernels before 5.11.
         match poll(&mut [PollFd::new(&*self.epoll, PollFlags::IN)], Some(&time)) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => panic!("waiting for sockets: {error}"),
+            Err(error) => panic!("poll the epoll instance: {error}"),
         }
     }
 
-    /// Waits, on the runtime, until there is something to look at.
-    pub(super) async fn news(&self) {
+    /// Waits until there are events, through the runtime.
+    pub(super) async fn has_events(&self) {
         let pollable = PollableFd::new(Rc::clone(&self.epoll)).expect("this runs on the runtime");
         pollable.readable().await.expect("an epoll instance can be polled");
     }
 
-    /// Registers a socket, which has to be non-blocking.
+    /// Registers a non-blocking socket.
     pub(super) fn watch(self: &Rc<Self>, socket: OwnedFd) -> io::Result<Watched> {
         let sides = Rc::new(Sides { read: Side::ready(), write: Side::ready(), ended: Cell::new(false) });
         let key = self.sockets.borrow_mut().insert(Rc::clone(&sides));
@@ -130,22 +128,22 @@ impl Sockets {
 }
 
 impl Sides {
-    fn hear(&self, news: EventFlags) {
-        let ended = news.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+    fn apply(&self, flags: EventFlags) {
+        let ended = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         if ended {
             self.ended.set(true);
         }
-        if ended || news.contains(EventFlags::IN) {
+        if ended || flags.contains(EventFlags::IN) {
             self.read.raise();
         }
-        if news.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR) {
+        if flags.intersects(EventFlags::OUT | EventFlags::HUP | EventFlags::ERR) {
             self.write.raise();
         }
     }
 }
 
 impl Side {
-    /// Nothing is known yet: it has to be tried.
+    /// A new socket counts as ready: the first call finds out.
     fn ready() -> Side {
         Side { ready: Cell::new(true), waiter: Cell::new(None) }
     }
@@ -171,7 +169,7 @@ impl Watched {
         self.sides.read.poll(context)
     }
 
-    /// Ready when the other end has closed its side, or there is an error.
+    /// Ready when the peer has closed its side, or there is an error.
     pub(super) fn poll_ended(&self, context: &Context<'_>) -> Poll<()> {
         if self.sides.ended.get() {
             return Poll::Ready(());
@@ -184,18 +182,19 @@ impl Watched {
         self.sides.write.poll(context)
     }
 
-    /// A read brought less than it had room for, or nothing: news come when there is more.
+    /// Called after a read that did not fill its buffer: epoll reports when there is more.
     pub(super) fn was_emptied(&self) {
-        // The end is no news any more, and still has to be read.
+        // The end of the stream was reported already, and still has to be read.
         self.sides.read.ready.set(self.sides.ended.get());
     }
 
-    /// A call found that it would have to wait.
+    /// Called after a call that returned `EAGAIN`.
     pub(super) fn would_block(&self) {
         self.sides.ended.set(false);
         self.sides.read.ready.set(false);
     }
 
+    /// Called after a write that returned `EAGAIN`.
     pub(super) fn was_filled(&self) {
         self.sides.write.ready.set(false);
     }
@@ -206,13 +205,13 @@ impl Watched {
 }
 
 impl AsFd for Watched {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
 impl Drop for Watched {
-    /// Closing the socket takes it out of the epoll instance.
+    /// Closing the socket removes it from the epoll instance.
     fn drop(&mut self) {
         self.sockets.sockets.borrow_mut().remove(self.key);
     }

@@ -31,8 +31,9 @@ pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
 pub use endpoint::{Access, Endpoint};
 pub(super) use endpoint::{Header, RequestHeader, Success, Tag};
 pub use ids::Ids;
-/// Parts of the way of a reservation, which the benches measure one by one.
-pub use reservations::{created as reservation_created, quantity_asked_for};
+/// Steps of a reservation, for the benches.
+#[cfg(feature = "bench")]
+pub use reservations::steps::{quantity_asked_for, reservation_created};
 pub use work::{Begun, Prepared, Running};
 
 use super::auth::Tokens;

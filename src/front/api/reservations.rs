@@ -10,11 +10,11 @@ use shards::outcome::{Outcome, ReservationStatus, ReservationView};
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, Link, Success, Tag, Takes};
 use super::events;
-use super::input::{Cursor, FromBody, Limit, NoBody, NoParameter, NoQuery, body, query};
+use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, body, query};
 use super::output::{Page, Rfc3339, json_response, page_example};
 use super::work::Work;
 use crate::client::view;
-use crate::front::http::parse::{Method, Request};
+use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};
 
@@ -125,19 +125,32 @@ fn create(
     Ok(Work::command(command, |outcome| created(view!(Outcome::Reservation, outcome))))
 }
 
-/// Reads the body of a request to reserve, for the benches.
-///
-/// # Errors
-///
-/// Those of every body; 422 for a number of tickets that nobody can have.
-pub fn quantity_asked_for(request: &Request<'_>) -> Result<Quantity, Problem> {
-    NewReservation::read(request).map(|NewReservation { quantity }| quantity)
-}
-
 /// The response to a reservation that was made.
-pub fn created(view: ReservationView) -> Response {
+fn created(view: ReservationView) -> Response {
     let location = ["/api/v1/reservations/", &view.id.to_text()].concat();
     json_response(201, &Reservation::from(view)).with("Location", location)
+}
+
+/// Steps of a reservation, for the benches.
+#[cfg(feature = "bench")]
+pub(super) mod steps {
+    use super::*;
+    use crate::front::api::input::FromBody;
+    use crate::front::http::parse::Request;
+
+    /// Reads the body of a request to reserve.
+    ///
+    /// # Errors
+    ///
+    /// Those of every body; 422 for a number of tickets that nobody can have.
+    pub fn quantity_asked_for(request: &Request<'_>) -> Result<Quantity, Problem> {
+        NewReservation::read(request).map(|NewReservation { quantity }| quantity)
+    }
+
+    /// The response to a reservation that was made.
+    pub fn reservation_created(view: ReservationView) -> Response {
+        created(view)
+    }
 }
 
 pub(super) static LIST: Endpoint = Endpoint {

@@ -23,7 +23,7 @@ const REQUEST_ID_BYTES_MAX: usize = 64;
 /// How long a draining server waits for streams to say their last piece.
 const STREAMS_END_MAX: Duration = Duration::from_secs(1);
 
-pub struct Front {
+pub(crate) struct Front {
     pub api: Api,
     pub metrics: &'static CoreMetrics,
     pub limits: Limits,
@@ -51,7 +51,7 @@ pub struct Front {
 }
 
 impl Front {
-    pub fn new(api: Api, metrics: &'static CoreMetrics, limits: Limits, timeouts: Timeouts) -> Front {
+    pub(crate) fn new(api: Api, metrics: &'static CoreMetrics, limits: Limits, timeouts: Timeouts) -> Front {
         Front {
             api,
             metrics,
@@ -80,16 +80,16 @@ impl Front {
     }
 
     /// Whether any request is being run or answered, or its body read. Streams do not count.
-    pub fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         self.busy.get() > 0
     }
 
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.api.common.draining.load(Ordering::Relaxed)
     }
 
     /// Lets all streams notice that the server drains.
-    pub fn wake_streams(&self) {
+    pub(crate) fn wake_streams(&self) {
         let wakers: Vec<Waker> =
             self.streams.borrow_mut().iter_mut().filter_map(|(_, waker)| waker.take()).collect();
         wakers.into_iter().for_each(Waker::wake);
@@ -97,7 +97,7 @@ impl Front {
 
     /// Waits until no request is under way, for `time_max` at most, and no stream, for
     /// [`STREAMS_END_MAX`] at most.
-    pub async fn finish(&self, time_max: Duration) {
+    pub(crate) async fn finish(&self, time_max: Duration) {
         let start = Instant::now();
         let under_way = || {
             let took = start.elapsed();

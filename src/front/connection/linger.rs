@@ -19,7 +19,7 @@ const LINGERING_MAX: usize = 64;
 
 /// Tells a client that the limit of connections is reached, and runs nothing for it. The
 /// connection takes no permit of those that were here first.
-pub async fn reject(front: Rc<Front>, stream: Stream) {
+pub(crate) async fn reject(front: Rc<Front>, stream: Stream) {
     let exchange = front.refusal(Problem::unavailable(Kind::TooManyConnections).into_response());
     let mut output = Vec::new();
     front.put(&exchange, &mut output);

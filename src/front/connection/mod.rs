@@ -13,8 +13,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Instant;
 
-pub use front::Front;
-pub use linger::reject;
+pub(crate) use front::Front;
+pub(crate) use linger::reject;
 
 use super::api::ConnectionPermit;
 use super::deadlines::Deadline;
@@ -27,7 +27,7 @@ use pipeline::{Exchange, Pipeline};
 use reading::{Reading, Unread};
 
 /// Serves a connection until either side ends it.
-pub async fn serve(front: Rc<Front>, stream: Stream, _permit: ConnectionPermit) {
+pub(crate) async fn serve(front: Rc<Front>, stream: Stream, _permit: ConnectionPermit) {
     let metrics = front.metrics;
     metrics.connections_opened.add(1);
     let mut connection = Connection {

@@ -7,7 +7,7 @@ use crate::front::http::write::Response;
 use crate::front::problem::Problem;
 
 /// Panics in debug builds when the contract does not have such an answer.
-pub fn check(endpoint: &Endpoint, result: &Result<Response, Problem>) {
+pub(crate) fn check(endpoint: &Endpoint, result: &Result<Response, Problem>) {
     if cfg!(debug_assertions) {
         match result {
             Ok(response) => check_response(endpoint, response),

@@ -11,15 +11,15 @@ use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-pub use check::check;
-pub use problems::endpoints_with;
+pub(crate) use check::check;
+pub(crate) use problems::endpoints_with;
 
 use super::api::{Access, ENDPOINTS, Endpoint, Header, RequestHeader, Success, Tag};
 use super::http::parse::Method;
 use super::problem::Kind;
 
 /// The document, as JSON text.
-pub fn document() -> &'static [u8] {
+pub(crate) fn document() -> &'static [u8] {
     static DOCUMENT: LazyLock<Vec<u8>> = LazyLock::new(|| build().to_string().into_bytes());
     &DOCUMENT
 }

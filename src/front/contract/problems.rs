@@ -45,7 +45,7 @@ fn follows(kind: Kind, endpoint: &Endpoint) -> bool {
 }
 
 /// Endpoints that can answer with a kind of problem; none for a kind that any request can be answered with.
-pub fn endpoints_with(kind: Kind) -> impl Iterator<Item = &'static Endpoint> {
+pub(crate) fn endpoints_with(kind: Kind) -> impl Iterator<Item = &'static Endpoint> {
     let endpoints = ENDPOINTS.iter().copied().filter(move |_| !ALWAYS.contains(&kind));
     endpoints.filter(move |endpoint| of(endpoint).any(|one| one == kind))
 }

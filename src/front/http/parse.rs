@@ -13,10 +13,11 @@ mod chunked;
 mod fields;
 mod limits;
 mod line;
+mod request;
 mod scan;
+mod terms;
 
 use std::borrow::Cow;
-use std::str;
 
 use chunked::ChunkedDecoder;
 use fields::{BodyFraming, Fields, Semantics};
@@ -24,110 +25,8 @@ use line::RequestLine;
 use scan::FieldLines;
 
 pub use limits::Limits;
-
-/// The methods of RFC 9110 section 9.3, PATCH and QUERY. Any other is refused (501).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
-    Get,
-    Head,
-    Post,
-    Put,
-    Patch,
-    Delete,
-    Options,
-    Trace,
-    Connect,
-    Query,
-}
-
-impl Method {
-    /// Returns true if the method only reads (RFC 9110 section 9.2.1).
-    #[must_use]
-    pub fn is_safe(self) -> bool {
-        matches!(self, Self::Get | Self::Head | Self::Options | Self::Trace | Self::Query)
-    }
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Head => "HEAD",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-            Self::Options => "OPTIONS",
-            Self::Trace => "TRACE",
-            Self::Connect => "CONNECT",
-            Self::Query => "QUERY",
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Version {
-    Http10,
-    Http11,
-}
-
-/// A whole request, borrowed from the connection's buffer.
-pub struct Request<'b> {
-    pub method: Method,
-    /// The path, not decoded; every `%` in it begins a valid escape. It begins with `/`, except for
-    /// `OPTIONS *`, where it is `*`, and CONNECT, where it is `host:port`.
-    pub path: &'b str,
-    /// The part of the target after the first `?`, not decoded.
-    pub query: Option<&'b str>,
-    pub version: Version,
-    /// Borrowed, unless the body was chunked.
-    pub body: Cow<'b, [u8]>,
-    /// False if the connection must be closed after the response.
-    pub keep_alive: bool,
-    head: &'b [u8],
-    fields: Fields,
-}
-
-impl<'b> Request<'b> {
-    /// The value of the first field with that name, without surrounding white space.
-    ///
-    /// `None` also if the value is not UTF-8: RFC 9110 section 5.5 treats such octets as opaque
-    /// data, and no field that this server reads accepts them.
-    #[must_use]
-    pub fn header(&self, name: &str) -> Option<&'b str> {
-        let value = self.fields.named(self.head, name).next()?;
-        str::from_utf8(value).ok()
-    }
-
-    /// The values of all fields with that name, in order; values that are not UTF-8 are skipped.
-    pub fn headers(&self, name: &str) -> impl Iterator<Item = &'b str> {
-        self.fields.named(self.head, name).filter_map(|value| str::from_utf8(value).ok())
-    }
-}
-
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a request stays on the stack, so that the hot path allocates nothing"
-)]
-pub enum Progress<'b> {
-    /// More bytes are needed.
-    Incomplete {
-        /// True once per request: the head is complete, has `Expect: 100-continue`, and the body
-        /// is incomplete.
-        send_continue: bool,
-        /// The head is complete and the body is not.
-        in_body: bool,
-    },
-    /// A request, and the number of bytes to drop before the next call.
-    Complete { request: Request<'b>, consumed: usize },
-}
-
-/// Why the bytes were refused. The connection is closed after the response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    pub status: u16,
-    /// What the client has to change.
-    pub detail: &'static str,
-}
+pub use request::{Progress, Request};
+pub use terms::{Method, Refusal, Version};
 
 /// The parser of one connection. It keeps the position up to which it has scanned, so that a
 /// request sent in one-byte segments is not parsed from its start for each segment.
@@ -160,7 +59,7 @@ impl Parser {
     pub fn new(limits: Limits) -> Self {
         let limits = Limits {
             head_bytes: limits.head_bytes.min(usize::from(u16::MAX)),
-            fields: limits.fields.min(fields::FIELDS_MAX),
+            fields: limits.fields.min(limits::FIELDS_MAX),
             ..limits
         };
         Self {

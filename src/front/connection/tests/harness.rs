@@ -176,14 +176,14 @@ impl Server {
         let endpoint = endpoint(Arc::clone(&told), Arc::clone(&fates));
         let (listens, ready) = mpsc::channel();
         let core = Core::spawn("test", move || async move {
-            let Assembled { mut front, pump, sockets, attention, .. } = parts.assemble().expect("a core");
+            let Assembled { mut front, pump, sockets, reactor, .. } = parts.assemble().expect("a core");
             Rc::get_mut(&mut front).expect("nothing else has it yet").test_endpoint =
                 Some(Box::new(endpoint));
             let listener = listener.listen(&sockets).expect("the port is ours");
             listens.send(()).expect("the test waits for it");
             rt::spawn(pump.run(Rc::new(Cell::new(false))));
             rt::spawn(Rc::clone(&front.deadlines).sweep());
-            attention.start();
+            reactor.start();
             acceptor::run(Rc::clone(&front), listener).await;
             front.finish(Duration::from_secs(8)).await;
         });

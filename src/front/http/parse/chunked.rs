@@ -3,6 +3,7 @@
 //! Owns the framing of chunks and the limit on its overhead. Returns a body only when it is
 //! complete, and never merges a trailer into the fields of the request.
 
+use super::limits::BODY_TOO_LONG;
 use super::scan::{self, FieldLines};
 use super::{Limits, Refusal, fields, line};
 
@@ -69,7 +70,7 @@ impl ChunkedDecoder {
         let size = read_size_line(&bytes[self.at..end])?;
         self.consume_overhead(end + 2);
         if size > limits.body_bytes - self.decoded.len() {
-            return Err(TOO_LONG);
+            return Err(BODY_TOO_LONG);
         }
         self.stage = if size == 0 {
             Stage::Trailers(FieldLines::starting_at(self.at))
@@ -183,8 +184,6 @@ fn quoted_bytes(bytes: &[u8]) -> Option<usize> {
         }
     }
 }
-
-pub(super) const TOO_LONG: Refusal = Refusal { status: 413, detail: "send a shorter body" };
 
 const SIZE: Refusal =
     Refusal { status: 400, detail: "begin each chunk with its size: one to eight hexadecimal digits" };

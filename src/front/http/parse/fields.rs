@@ -5,10 +5,8 @@
 
 use httparse::{EMPTY_HEADER, Header, Status};
 
+use super::limits::{BODY_TOO_LONG, FIELDS_MAX};
 use super::{Limits, Refusal, Version, line};
-
-/// The capacity of [`Fields`], in field lines.
-pub(super) const FIELDS_MAX: usize = 64;
 
 /// The positions of the fields in their head.
 #[derive(Clone, Copy)]
@@ -225,7 +223,7 @@ impl Seen {
                 .ok()
                 .filter(|&length| length <= limits.body_bytes)
                 .map(BodyFraming::Length)
-                .ok_or(super::chunked::TOO_LONG),
+                .ok_or(BODY_TOO_LONG),
         }
     }
 }

@@ -2,7 +2,13 @@
 
 use std::ops::RangeInclusive;
 
-use super::fields;
+use super::terms::Refusal;
+
+/// The capacity for field lines.
+pub(super) const FIELDS_MAX: usize = 64;
+
+/// Refuses a body above [`Limits::body_bytes`], whether its length is declared or is that of its chunks.
+pub(super) const BODY_TOO_LONG: Refusal = Refusal { status: 413, detail: "send a shorter body" };
 
 /// The limits on a request.
 #[derive(Debug, Clone, Copy)]
@@ -53,11 +59,6 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            target_bytes: 8 * 1024,
-            head_bytes: 16 * 1024,
-            fields: fields::FIELDS_MAX,
-            body_bytes: 64 * 1024,
-        }
+        Self { target_bytes: 8 * 1024, head_bytes: 16 * 1024, fields: FIELDS_MAX, body_bytes: 64 * 1024 }
     }
 }

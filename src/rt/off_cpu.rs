@@ -1,4 +1,4 @@
-//! How long a thread sleeps.
+//! How long a thread was off its CPU, waiting.
 
 use std::fs::File;
 use std::time::{Duration, Instant};
@@ -6,37 +6,38 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 use rustix::io::pread;
 
-/// Of the time since this was made: what its thread slept, waiting for a disk or whatever else. Not
-/// what it ran, and not what it waited for a CPU that others had.
-pub(crate) struct Slept {
+/// Measures how long this thread is blocked, on a disk or anything else. Excludes the time in which it ran, and
+/// the time in which it was runnable but other threads had the CPUs.
+pub(crate) struct OffCpu {
     start: Instant,
-    awake: Duration,
+    runnable: Duration,
 }
 
-impl Slept {
-    pub(crate) fn start() -> Slept {
-        Slept { start: Instant::now(), awake: awake() }
+impl OffCpu {
+    pub(crate) fn start() -> OffCpu {
+        OffCpu { start: Instant::now(), runnable: runnable() }
     }
 
-    /// On the same thread.
+    /// The time off CPU since the start, which was on the same thread.
     pub(crate) fn time(&self) -> Duration {
-        self.start.elapsed().saturating_sub(awake().saturating_sub(self.awake))
+        self.start.elapsed().saturating_sub(runnable().saturating_sub(self.runnable))
     }
 }
 
-/// For how long this thread ran, or could have.
-fn awake() -> Duration {
+/// How long this thread has been running or runnable.
+fn runnable() -> Duration {
     let ran = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("each thread has this clock");
-    Duration::from(ran) + waited_for_a_cpu()
+    Duration::from(ran) + waited_for_cpu()
 }
 
 thread_local! {
-    /// `None` on a kernel that does not count this.
+    /// `None` on a kernel without these statistics.
     static SCHEDSTAT: Option<File> = File::open("/proc/thread-self/schedstat").ok();
 }
 
-/// The second figure of `schedstat`, in nanoseconds (Linux, `Documentation/scheduler/sched-stats.rst`).
-fn waited_for_a_cpu() -> Duration {
+/// The time on a run queue: the second figure of `schedstat`, in nanoseconds (Linux,
+/// `Documentation/scheduler/sched-stats.rst`).
+fn waited_for_cpu() -> Duration {
     let read = SCHEDSTAT.with(|file| {
         let mut line = [0; 80];
         let length = pread(file.as_ref()?, &mut line, 0).ok()?;
@@ -55,22 +56,22 @@ mod tests {
     const SPAN: Duration = Duration::from_millis(50);
 
     #[test]
-    fn sleep_is_sleep() {
-        let slept = Slept::start();
+    fn sleep_is_off_cpu() {
+        let off_cpu = OffCpu::start();
         thread::sleep(SPAN);
-        assert!(slept.time() > SPAN / 2, "{:?} of {SPAN:?}", slept.time());
+        assert!(off_cpu.time() > SPAN / 2, "{:?} of {SPAN:?}", off_cpu.time());
     }
 
-    /// However many want the CPUs. Several times, since a virtual machine may stand still meanwhile.
+    /// With more runnable threads than CPUs. Repeated, since a virtual machine may be paused meanwhile.
     #[test]
-    fn running_and_waiting_for_a_cpu_are_no_sleep() {
+    fn running_and_waiting_for_a_cpu_are_not_off_cpu() {
         let threads = 4 * thread::available_parallelism().map_or(1, NonZero::get);
         let spin = || {
-            let (slept, start) = (Slept::start(), Instant::now());
+            let (off_cpu, start) = (OffCpu::start(), Instant::now());
             while start.elapsed() < SPAN {
                 hint::spin_loop();
             }
-            slept.time()
+            off_cpu.time()
         };
         let shortest = (0..10).flat_map(|_| {
             thread::scope(|scope| {

@@ -1,0 +1,59 @@
+//! What the parser finds: a request, or the beginning of one.
+
+use std::borrow::Cow;
+use std::str;
+
+use super::fields::Fields;
+use super::terms::{Method, Version};
+
+/// A whole request, borrowed from the connection's buffer.
+pub struct Request<'b> {
+    pub method: Method,
+    /// The path, not decoded; every `%` in it begins a valid escape. It begins with `/`, except for
+    /// `OPTIONS *`, where it is `*`, and CONNECT, where it is `host:port`.
+    pub path: &'b str,
+    /// The part of the target after the first `?`, not decoded.
+    pub query: Option<&'b str>,
+    pub version: Version,
+    /// Borrowed, unless the body was chunked.
+    pub body: Cow<'b, [u8]>,
+    /// False if the connection must be closed after the response.
+    pub keep_alive: bool,
+    pub(super) head: &'b [u8],
+    pub(super) fields: Fields,
+}
+
+impl<'b> Request<'b> {
+    /// The value of the first field with that name, without surrounding white space.
+    ///
+    /// `None` also if the value is not UTF-8: RFC 9110 section 5.5 treats such octets as opaque
+    /// data, and no field that this server reads accepts them.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&'b str> {
+        let value = self.fields.named(self.head, name).next()?;
+        str::from_utf8(value).ok()
+    }
+
+    /// The values of all fields with that name, in order; values that are not UTF-8 are skipped.
+    pub fn headers(&self, name: &str) -> impl Iterator<Item = &'b str> {
+        self.fields.named(self.head, name).filter_map(|value| str::from_utf8(value).ok())
+    }
+}
+
+/// How far the parser has come with a request.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a request stays on the stack, so that the hot path allocates nothing"
+)]
+pub enum Progress<'b> {
+    /// More bytes are needed.
+    Incomplete {
+        /// True once per request: the head is complete, has `Expect: 100-continue`, and the body
+        /// is incomplete.
+        send_continue: bool,
+        /// The head is complete and the body is not.
+        in_body: bool,
+    },
+    /// A request, and the number of bytes to drop before the next call.
+    Complete { request: Request<'b>, consumed: usize },
+}

@@ -1,0 +1,79 @@
+//! An example of each kind of problem, for the pages and the contract.
+
+use serde_json::Value;
+use shards::ids::Role;
+use shards::outcome::Rejection;
+
+use super::{FieldError, Kind, Problem};
+use crate::front::http::parse::{Limits, Method, Parser};
+use crate::passwords::TooManyAttempts;
+
+impl Kind {
+    /// A problem of this kind, made by the same code as real ones.
+    pub fn example(self) -> Problem {
+        match self {
+            Kind::MalformedRequest => refused("GET / HTTP/1.1\r\n\r\n"),
+            Kind::MalformedJson => {
+                let failure = serde_json::from_str::<Value>("{\"quantity\":}");
+                Problem::malformed_json(&failure.expect_err("it is no JSON"))
+            }
+            Kind::Unauthorized => Problem::unauthorized(),
+            Kind::WrongCredentials => Problem::wrong_credentials(self.explanation()),
+            Kind::Forbidden => Problem::forbidden(Role::Admin, &[Role::Customer]),
+            Kind::NotYours => Rejection::NotYourEvent.into(),
+            Kind::MethodNotAllowed => Problem::method_not_allowed(Method::Put, "GET, HEAD, POST".to_owned()),
+            Kind::SoldOut => Rejection::SoldOut { remaining: 1 }.into(),
+            Kind::QuotaBelowCommitted => Rejection::QuotaBelowCommitted { committed: 480 }.into(),
+            Kind::HasReservations => Rejection::HasReservations { reserved: 480 }.into(),
+            Kind::UsernameTaken => Rejection::UsernameTaken.into(),
+            Kind::TooManyAttempts => TooManyAttempts { retry_after_seconds: 30 }.into(),
+            Kind::EventExists => Rejection::EventExists.into(),
+            Kind::EventDeleted => Rejection::EventDeleted.into(),
+            Kind::ContentTooLarge => {
+                refused("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999\r\n\r\n")
+            }
+            Kind::UriTooLong => refused(&format!("GET /{} HTTP/1.1\r\n", "a".repeat(16 * 1024))),
+            Kind::UnsupportedMediaType => Problem::unsupported_media_type("text/xml"),
+            Kind::ExpectationFailed => refused("GET / HTTP/1.1\r\nHost: a\r\nExpect: wonders\r\n\r\n"),
+            Kind::Invalid => Problem::invalid(&[
+                FieldError { pointer: "/quantity".to_owned(), detail: "must be a whole number".to_owned() },
+                FieldError { pointer: "/quantitty".to_owned(), detail: "is not known here".to_owned() },
+            ]),
+            Kind::HeadersTooLarge => refused(&format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(100))),
+            Kind::NotImplemented => refused("BREW / HTTP/1.1\r\n"),
+            Kind::VersionNotSupported => refused("GET / HTTP/2.0\r\n"),
+            Kind::Overloaded | Kind::TooManyConnections => Problem::unavailable(self),
+            Kind::LogFull => Rejection::LogFull.into(),
+            Kind::NotReady => Problem::not_ready("5f2b8c90aa41d7e3"),
+            Kind::NotFound | Kind::LastAdmin | Kind::NotAcceptable | Kind::RequestTimeout => {
+                Problem::plain(self)
+            }
+        }
+    }
+}
+
+/// The problem with which the parser refuses these bytes.
+fn refused(bytes: &str) -> Problem {
+    let refusal = Parser::new(Limits::default()).parse(bytes.as_bytes()).err();
+    refusal.expect("the examples are no requests").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::front::http::write::reason;
+
+    #[test]
+    fn examples_are_of_their_kind_and_whole() {
+        for &kind in Kind::ALL {
+            let example = kind.example();
+            assert_eq!(example.kind(), kind);
+            let members = example.body();
+            let own = kind.member().map(|member| member.name);
+            let wanted = ["type", "title", "status", "detail"].into_iter().chain(own);
+            assert_eq!(members.as_object().unwrap().len(), wanted.clone().count(), "{kind:?}");
+            assert!(wanted.into_iter().all(|name| !members[name].is_null()), "{kind:?}");
+            assert_ne!(reason(kind.status()), "", "{kind:?}");
+        }
+    }
+}

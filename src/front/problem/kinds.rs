@@ -1,0 +1,134 @@
+//! The table of problems: for each kind its status and texts, and the member that it adds to the body.
+
+use schemars::{Schema, SchemaGenerator};
+
+use super::FieldError;
+
+macro_rules! kinds {
+    ($($kind:ident $slug:literal $status:literal $title:literal
+        $([$member:ident: $type:ty, $about:literal])?
+        $explanation:literal)*) => {
+        /// The kind of a problem: what `type` points to.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Kind { $($kind),* }
+
+        impl Kind {
+            pub const ALL: &[Kind] = &[$(Kind::$kind),*];
+
+            pub fn slug(self) -> &'static str {
+                match self { $(Kind::$kind => $slug),* }
+            }
+
+            pub fn status(self) -> u16 {
+                match self { $(Kind::$kind => $status),* }
+            }
+
+            pub fn title(self) -> &'static str {
+                match self { $(Kind::$kind => $title),* }
+            }
+
+            /// What the problem means, and what to change.
+            pub fn explanation(self) -> &'static str {
+                match self { $(Kind::$kind => $explanation),* }
+            }
+
+            /// The member that this kind adds to the four of all problems.
+            pub fn member(self) -> Option<ExtensionMember> {
+                match self {
+                    $(Kind::$kind => None$(.or(Some(ExtensionMember {
+                        name: stringify!($member),
+                        about: $about,
+                        schema: SchemaGenerator::subschema_for::<$type>,
+                    })))?,)*
+                }
+            }
+        }
+    };
+}
+
+/// A member that a kind of problem has beside `type`, `title`, `status` and `detail` (RFC 9457 section 3.2).
+pub struct ExtensionMember {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub schema: fn(&mut SchemaGenerator) -> Schema,
+}
+
+kinds! {
+    MalformedRequest "malformed-request" 400 "The request is not valid HTTP"
+        "The bytes could be read in more than one way, or not at all. The connection is closed, and nothing after this request was run. Use a client that speaks HTTP/1.1 as RFC 9112 says."
+    MalformedJson "malformed-json" 400 "The body is not JSON"
+        "The body has to be one JSON text (RFC 8259) in UTF-8. The detail says where reading it failed."
+    Unauthorized "unauthorized" 401 "A valid token is needed"
+        "Log in with POST /api/v1/sessions and send the token as 'Authorization: Bearer TOKEN'. Tokens end after some hours; then log in again."
+    WrongCredentials "wrong-credentials" 401 "Username or password is wrong"
+        "No account has this username and password; which of the two is wrong is not said. Correct them, or register with POST /api/v1/users."
+    Forbidden "forbidden" 403 "Your role may not do this"
+        "Customers reserve, organizers manage their events, admins view and delete. Log in with an account that may."
+    NotYours "not-yours" 403 "This event is another organizer's"
+        "Only the organizer who created an event may change it or see its reservations. Log in as that organizer."
+    NotFound "not-found" 404 "There is no such thing"
+        "Nothing with this address exists, or it is not yours to see. Check the address, and whose token you send."
+    MethodNotAllowed "method-not-allowed" 405 "This address does not take this method"
+        "Use one of the methods that the Allow header names."
+    NotAcceptable "not-acceptable" 406 "Only JSON is served here"
+        "The Accept header excludes application/json. Add it, or leave the header out."
+    RequestTimeout "request-timeout" 408 "The request took too long to come"
+        "A head has to be whole some seconds after its first byte, and a body has to keep up a modem's pace. Nothing was done; send the request again."
+    SoldOut "sold-out" 409 "Not enough tickets are left"
+        [remaining: u32, "Tickets that are left."]
+        "The event has fewer tickets left than were asked for; 'remaining' says how many. Ask for fewer, or try again when others cancel."
+    QuotaBelowCommitted "quota-below-committed" 409 "More tickets are reserved than the new quota"
+        [committed: u32, "Tickets that are reserved: the least that the quota can be."]
+        "A quota cannot fall below what is reserved already; 'committed' says how many that is. Set it to at least that."
+    HasReservations "has-reservations" 409 "The event has live reservations"
+        "Deleting the event would cancel them. Add '?force=true' to do so."
+    UsernameTaken "username-taken" 409 "The username is taken"
+        "Usernames are unique, whatever their case. Choose another."
+    LastAdmin "last-admin" 409 "The last admin stays an admin"
+        "Without an admin nobody could make one again but who has the server's data directory. Make another account an admin first."
+    EventExists "event-exists" 409 "Other events exist already"
+        "The demonstration data is made on an empty server only. Start one with a fresh data directory."
+    EventDeleted "event-deleted" 410 "The event was deleted"
+        "It will not come back; its reservations are cancelled. GET /api/v1/events lists those that are left."
+    ContentTooLarge "content-too-large" 413 "The body is too large"
+        "No request of this API needs more than 64 KiB. Send less."
+    UriTooLong "uri-too-long" 414 "The request target is too long"
+        "No address of this API needs more than 8 KiB. Send a shorter one."
+    UnsupportedMediaType "unsupported-media-type" 415 "Only JSON is taken here"
+        "Send the body as 'Content-Type: application/json'."
+    ExpectationFailed "expectation-failed" 417 "The Expect header asks for something unknown"
+        "Expect '100-continue', or leave the header out."
+    Invalid "invalid" 422 "The request breaks a rule"
+        [errors: Vec<FieldError>, "Everything that is wrong, at once."]
+        "Each entry of 'errors' names a member of the body by a JSON pointer, or a query parameter by '?name', and says what it has to be."
+    TooManyAttempts "too-many-attempts" 429 "Too many failed logins"
+        "The password of this account was guessed at too often, from this address or from many. This guess was not looked at; try again after 'Retry-After' seconds. Logging in from an address that succeeded before is not slowed by what others do."
+    HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
+        "Send at most 64 fields and, unless the server was told otherwise, 16 KiB in all."
+    NotImplemented "not-implemented" 501 "The method is unknown"
+        "Use one of the methods of RFC 9110, PATCH or QUERY."
+    Overloaded "overloaded" 503 "The server is overloaded: nothing was done"
+        "More requests are in flight than can be answered soon. Nothing was done for this one; try again after 'Retry-After' seconds."
+    TooManyConnections "too-many-connections" 503 "All connections are taken"
+        "The server holds as many connections as it may. Nothing was done; try again after 'Retry-After' seconds, and keep fewer connections open."
+    NotReady "not-ready" 503 "The server is not ready"
+        [boot_id: String, "Of this start of the server; the next one has another."]
+        "It is about to stop. Nothing was done; try again after 'Retry-After' seconds."
+    VersionNotSupported "version-not-supported" 505 "This version of HTTP is not spoken here"
+        "Use HTTP/1.1 or HTTP/1.0."
+    LogFull "log-full" 507 "The disk of the log is full: nothing was done"
+        "The server can change nothing until there is room on its disk again, which it notices by itself within a second. Nothing was done; reading works meanwhile. Tell whoever runs the server, and try again after 'Retry-After' seconds."
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_unique() {
+        let mut slugs: Vec<_> = Kind::ALL.iter().map(|kind| kind.slug()).collect();
+        slugs.sort_unstable();
+        slugs.dedup();
+        assert_eq!(slugs.len(), Kind::ALL.len());
+    }
+}

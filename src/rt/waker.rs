@@ -1,0 +1,56 @@
+//! Wakes a core from another thread.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use rustix::event::{EventfdFlags, eventfd};
+
+/// An eventfd that is written only while the core is asleep, so that waking a busy core costs no system call.
+///
+/// The waking thread first makes its message available, then reads `asleep`. The core first sets `asleep`,
+/// then looks for messages once more. With a fence on both sides at least one of them sees what the other wrote.
+#[derive(Clone)]
+pub(crate) struct CoreWaker(Arc<Inner>);
+
+struct Inner {
+    /// Never read: epoll reports each write as an edge.
+    event: OwnedFd,
+    asleep: AtomicBool,
+}
+
+impl CoreWaker {
+    /// # Errors
+    ///
+    /// When there are too few descriptors.
+    pub(crate) fn new() -> io::Result<CoreWaker> {
+        let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(CoreWaker(Arc::new(Inner { event, asleep: AtomicBool::new(false) })))
+    }
+
+    /// Wakes the core if it is asleep. Called after a message was made available to it.
+    pub(crate) fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.0.asleep.load(Ordering::Relaxed) {
+            rustix::io::write(&self.0.event, &1_u64.to_ne_bytes())
+                .expect("a 64-bit counter does not overflow");
+        }
+    }
+
+    /// Called by the core itself, before it looks for messages for the last time.
+    pub(super) fn set_asleep(&self) {
+        self.0.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    pub(super) fn set_awake(&self) {
+        self.0.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+impl AsFd for CoreWaker {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.event.as_fd()
+    }
+}

@@ -1,0 +1,83 @@
+//! One core of a running server: its start, its work, and its end in order.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::assembly::{Assembled, Parts};
+use crate::front::acceptor;
+use crate::mesh::Signal;
+use crate::rt;
+use crate::rt::net::BoundListener;
+
+/// The time that requests in flight have to finish once the server drains. With what comes before and
+/// after, the process ends within ten seconds.
+const DRAIN_MAX: Duration = Duration::from_secs(8);
+
+/// The time for the last refusals to be sent, after the shards have stopped.
+const LAST_RESPONSES_MAX: Duration = Duration::from_millis(100);
+
+/// What a core runs. Can be sent to the core's thread.
+pub(super) struct CoreMain {
+    pub(super) parts: Parts,
+    pub(super) listener: BoundListener,
+    /// Fronts of all cores that may still send requests to shards.
+    pub(super) fronts_open: Arc<AtomicUsize>,
+    pub(super) report: mpsc::Sender<Report>,
+}
+
+/// How a core's start went.
+pub(super) enum Report {
+    Listens,
+    NotAssembled(io::Error),
+    DoesNotListen(io::Error),
+}
+
+impl CoreMain {
+    /// Serves until the drain is over.
+    pub(super) async fn run(self) {
+        let opened = self.parts.assemble().map_err(Report::NotAssembled).and_then(|core| {
+            let listener = self.listener.listen(&core.sockets).map_err(Report::DoesNotListen)?;
+            Ok((core, listener))
+        });
+        let (Assembled { front, pump, inbox, reactor, .. }, listener) = match opened {
+            Ok(opened) => opened,
+            Err(failed) => {
+                let _ = self.report.send(failed);
+                return;
+            }
+        };
+        let stop = Rc::new(Cell::new(false));
+        let stopped = Rc::new(Signal::default());
+        rt::spawn({
+            let (stop, stopped) = (Rc::clone(&stop), Rc::clone(&stopped));
+            async move {
+                pump.run(stop).await;
+                stopped.raise();
+            }
+        });
+        rt::spawn(Rc::clone(&front.deadlines).sweep());
+        reactor.start();
+        let _ = self.report.send(Report::Listens);
+        acceptor::run(Rc::clone(&front), listener).await;
+
+        front.finish(DRAIN_MAX).await;
+        // A shard runs until no front sends requests any more.
+        front.api.closed.set(true);
+        self.fronts_open.fetch_sub(1, Ordering::AcqRel);
+        while self.fronts_open.load(Ordering::Acquire) > 0 {
+            rt::sleep(Duration::from_millis(5)).await;
+        }
+        stop.set(true);
+        inbox.signal.raise();
+        stopped.wait().await;
+        let deadline = Instant::now() + LAST_RESPONSES_MAX;
+        while front.is_busy() && Instant::now() < deadline {
+            rt::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}

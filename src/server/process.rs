@@ -1,0 +1,73 @@
+//! Settings of the process: descriptors, permissions of new files, panics, and the CPUs that it may use.
+
+use std::num::NonZero;
+use std::thread;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use shards::limits::SHARD_COUNT_MAX;
+
+use super::error::ServeError;
+
+/// Descriptors of a core: its rings, epoll instance, waker, listener and log, some fifteen. The rest is a
+/// margin, since the runtime panics when there are too few.
+const DESCRIPTORS_PER_CORE: usize = 22;
+
+/// Descriptors of the process itself and of its first clients.
+const DESCRIPTORS_MIN: usize = 64;
+
+/// Descriptors that connections do not get: for logs, the runtime, and clients whose connection is refused.
+const DESCRIPTORS_RESERVED: usize = 512;
+
+/// The number of CPUs that this process may use at a time, by its affinity and its control group.
+pub(super) fn cpu_count() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// The number of shards where none is given.
+pub(crate) fn default_shard_count() -> usize {
+    cpu_count().min(SHARD_COUNT_MAX)
+}
+
+/// Makes new files readable by their owner alone: the log has hashes of passwords, and its directory may be
+/// open to all users.
+pub(crate) fn keep_files_private() {
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+}
+
+/// Ends the process on a panic. A panic is a bug, after which the state of a shard cannot be trusted; a restart
+/// recovers what is durable.
+pub(super) fn abort_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
+/// Raises the limit of open files as far as the system allows. Returns the limit.
+///
+/// # Errors
+///
+/// When it is too low for that many shards.
+pub(super) fn raise_descriptor_limit(shards: usize) -> Result<usize, ServeError> {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let current = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(error) => {
+            tracing::warn!(%error, "the limit of open files could not be raised");
+            limit.current
+        }
+    };
+    let limit = current.map_or(usize::MAX, |current| usize::try_from(current).unwrap_or(usize::MAX));
+    let needed = DESCRIPTORS_MIN + DESCRIPTORS_PER_CORE * shards;
+    if limit < needed {
+        return Err(ServeError::FewDescriptors { shards, needed, limit });
+    }
+    Ok(limit)
+}
+
+/// The number of connections where none is given: those for which there are descriptors.
+pub(super) fn default_connections_max(descriptor_limit: usize) -> usize {
+    descriptor_limit - DESCRIPTORS_RESERVED.min(descriptor_limit / 2)
+}
