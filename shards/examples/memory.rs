@@ -1,8 +1,8 @@
-//! What a reservation costs in memory, its index by customer included, and what it takes to
-//! make one: `cargo run --release -p shards --example memory -- [EVENTS CUSTOMERS RESERVATIONS]`.
+//! Measures the memory of a reservation, including its entry in the index by customer, and the time to make
+//! one: `cargo run --release -p shards --example memory -- [EVENTS CUSTOMERS RESERVATIONS]`.
 //!
-//! Bytes are what the process has more in its resident set, with the server's allocator; ten
-//! million reservations take up to 600 MB.
+//! Bytes are the growth of the process's resident set, with the server's allocator. Ten million reservations
+//! take up to 600 MB.
 
 use std::time::{Duration, Instant};
 
@@ -21,21 +21,21 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const BATCH: u32 = 100;
 const RESERVATIONS: u32 = 10_000_000;
-/// Events and customers: few customers with long lists, a busy box office, a customer for
-/// nearly every reservation, and events in turn so that every list is out of order.
+/// Numbers of events and customers: few customers with long lists, a busy box office, nearly one customer for
+/// each reservation, and many events in turn so that every list is out of order.
 const CASES: [(u32, u32); 4] = [(64, 1_000), (1_000, 100_000), (1_000, 10_000_000), (100_000, 100_000)];
 
 fn main() {
     let arguments: Vec<u32> =
         std::env::args().skip(1).map(|text| text.parse().expect("whole numbers")).collect();
     match arguments[..] {
-        // Each in a process of its own: memory that was given back would be used again.
+        // Each case in its own process: the allocator would reuse freed memory.
         [] => {
             let program = std::env::current_exe().expect("a running program has a file");
             for (events, customers) in CASES {
                 let arguments = [events, customers, RESERVATIONS].map(|number| number.to_string());
                 let status = std::process::Command::new(&program).args(arguments).status();
-                assert!(status.expect("it runs once more").success());
+                assert!(status.expect("the program starts").success());
             }
         }
         [events, customers, reservations] => fill(events, customers, reservations),
@@ -75,7 +75,7 @@ fn commit(shard: &mut Shard<()>) {
     let batch = shard.begin_commit().expect("the batch has records");
     shard.finish_commit(batch);
     while let Some(release) = shard.next_release() {
-        assert!(matches!(release, Release::Answer((), Ok(_))), "ids are fresh, and tickets are left");
+        assert!(matches!(release, Release::Answer((), Ok(_))), "ids are new, and tickets remain");
     }
 }
 
@@ -90,7 +90,7 @@ fn creation(event: u32) -> Command {
     }))
 }
 
-/// The `index`th reservation: events in turn, customers at random.
+/// The reservation with this index: events in turn, customers at random.
 fn reservation(index: u32, events: u32, customers: u32) -> Command {
     let spread = u64::from(index + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let spread = (spread ^ (spread >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 32;
@@ -104,8 +104,8 @@ fn reservation(index: u32, events: u32, customers: u32) -> Command {
 }
 
 fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux says it");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says it");
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux has it");
     let kibibytes = line.trim().strip_suffix(" kB").expect("in this unit").trim();
     kibibytes.parse::<u64>().expect("a whole number") * 1024
 }

@@ -1,44 +1,44 @@
-//! The one clock: it makes a [`Now`] of what the machine's two clocks say.
+//! The clock of a core: it makes a [`Now`] of readings of the machine's two clocks.
 //!
-//! Pure: the readings come in as arguments. Elapsed time comes from a clock that no one can set, and
-//! deadlines and ages are counted in it. Times that people read follow the wall clock, but slowly: a wall
-//! clock that jumps for a moment must not stamp a sale with a date that the event's later records can
-//! then never be earlier than.
+//! It is pure: the readings are arguments. Elapsed time comes from a clock that cannot be set; deadlines and
+//! ages are measured in it. The times of records follow the wall clock, but slowly. Otherwise a short jump of
+//! the wall clock would put a wrong date on a sale, and on all later records of its slot, since time never
+//! goes back within a slot.
 
 use std::time::Duration;
 
 use crate::ids::Timestamp;
 
-/// The wall time may run faster or slower than elapsed time by one part in this many while it follows the
-/// wall clock: a difference of a second is gone after 20 seconds.
+/// While the wall time follows the wall clock, it runs faster or slower than elapsed time by one part in this
+/// many: a difference of one second takes 20 seconds.
 const SLEW_DIVISOR: u64 = 20;
 
-/// A difference above this is a jump of the wall clock, which an operator should know of.
+/// A larger difference is a jump of the wall clock, and is reported.
 pub const DIFFERENCE_MAX_MS: u64 = 1000;
 
-/// A jump that has lasted this long is taken for a correction, and followed at once. Time services set a
-/// wrong clock right within the first minute of a machine's life.
-const JUMP_BELIEVED_AFTER: Duration = Duration::from_secs(60);
+/// A jump that has lasted this long counts as a correction, and is followed at once. Time services correct a
+/// wrong clock within the first minute after boot.
+const JUMP_ACCEPTED_AFTER: Duration = Duration::from_secs(60);
 
 /// A moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// Time since the process started; never jumps.
     pub elapsed: Duration,
-    /// The wall clock at the process's start, plus `elapsed`: the time in which deadlines are written.
+    /// The wall clock at the start of the process, plus `elapsed`: the time in which deadlines are recorded.
     pub steady: Timestamp,
-    /// The wall clock, followed slowly: the time of records, and of windows of sales. May go back.
+    /// The wall clock, followed slowly: the time of records and of sales windows. It may go back.
     pub wall: Timestamp,
 }
 
 impl Now {
-    /// A moment at which all clocks agree.
+    /// A moment at which both clocks agree.
     pub fn at(time: Timestamp) -> Now {
         Now { elapsed: Duration::ZERO, steady: time, wall: time }
     }
 }
 
-/// Makes moments. One a core.
+/// The clock of a core.
 #[derive(Debug, Clone)]
 pub struct Clock {
     origin: Timestamp,
@@ -47,16 +47,16 @@ pub struct Clock {
     /// The elapsed time that the slew has used up: less than `elapsed` by a remainder, without which a clock
     /// that is read every few microseconds would not move.
     slewed: Duration,
-    /// Microseconds by which the wall time is ahead of the steady time.
+    /// The wall time minus the steady time, in microseconds.
     offset: i64,
-    /// Microseconds by which the wall clock is ahead of the wall time.
+    /// The wall clock minus the wall time, in microseconds.
     difference: i64,
-    /// The jump that is not believed yet: when it was first seen, and the wall clock's offset then.
+    /// A jump that is not accepted yet: the elapsed time when it was first seen, and the wall clock's offset.
     jump: Option<(Duration, i64)>,
 }
 
 impl Clock {
-    /// A clock whose origin is the wall clock of now.
+    /// Makes a clock that starts at this wall time.
     pub fn new(wall: Timestamp) -> Clock {
         Clock {
             origin: wall,
@@ -68,7 +68,7 @@ impl Clock {
         }
     }
 
-    /// Makes a moment of the time since the clock was made, and of what the wall clock says.
+    /// Makes a moment of the time since the clock was made and the reading of the wall clock.
     pub fn read(&mut self, elapsed: Duration, wall: Timestamp) -> Now {
         let elapsed = elapsed.max(self.elapsed);
         let steady_us = microseconds(self.origin).saturating_add(elapsed.as_micros() as i64);
@@ -84,7 +84,7 @@ impl Clock {
         Now { elapsed, steady: milliseconds(steady_us), wall: milliseconds(wall_us) }
     }
 
-    /// Milliseconds by which the wall clock differs from the wall time of the latest moment.
+    /// The difference between the wall clock and the wall time at the latest reading, in milliseconds.
     pub fn difference_ms(&self) -> u64 {
         self.difference.unsigned_abs() / 1000
     }
@@ -97,18 +97,18 @@ impl Clock {
         }
         match self.jump {
             Some((since, offset)) if !is_far(offset) => {
-                if self.elapsed - since >= JUMP_BELIEVED_AFTER {
+                if self.elapsed - since >= JUMP_ACCEPTED_AFTER {
                     self.offset = wall_offset;
                     self.jump = None;
                 }
             }
-            // The first of it, or another jump on top.
+            // The jump is new, or another one followed.
             Some(_) | None => self.jump = Some((self.elapsed, wall_offset)),
         }
     }
 }
 
-/// A wall clock may say anything: what is beyond the year 140000 is that year.
+/// Limits the wall clock to the year 140000, so that no sum overflows.
 fn microseconds(time: Timestamp) -> i64 {
     time.0.min(1 << 52).cast_signed() * 1000
 }
@@ -125,21 +125,21 @@ mod tests {
     const HOUR: i64 = 3_600_000;
     const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
 
-    /// Reads once a second, from `from` to `to` seconds, a wall clock that is off by so many
-    /// milliseconds. Returns by how much the last moment's wall time is off.
+    /// Reads the clock once in each of these seconds, with a wall clock that is off by `off` milliseconds.
+    /// Returns by how much the last wall time is off.
     fn read(clock: &mut Clock, seconds: std::ops::RangeInclusive<u64>, off: i64) -> i64 {
         let mut last = 0;
         for second in seconds {
             let right = START + second * 1000;
             let now = clock.read(Duration::from_secs(second), Timestamp(right.saturating_add_signed(off)));
-            assert_eq!(now.steady, Timestamp(right), "elapsed time knows nothing of the wall clock");
+            assert_eq!(now.steady, Timestamp(right), "elapsed time does not depend on the wall clock");
             last = now.wall.0.cast_signed() - right.cast_signed();
         }
         last
     }
 
     #[test]
-    fn a_jump_that_passes_leaves_no_trace() {
+    fn a_short_jump_has_no_lasting_effect() {
         for off in [HOUR, -HOUR, TEN_YEARS, -TEN_YEARS] {
             let mut clock = Clock::new(Timestamp(START));
             assert_eq!(read(&mut clock, 0..=10, 0), 0);

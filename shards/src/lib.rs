@@ -1,8 +1,8 @@
-//! The domain of boxoffice: events and their quota, reservations, accounts, and the
-//! records that make them durable.
+//! The domain of boxoffice: events with their quota, reservations, accounts, and the records that make them
+//! durable.
 //!
-//! Knows no network, no async runtime and no file. A [`shard::Shard`] is driven by
-//! whoever owns it, one call at a time, from one thread.
+//! It uses no network, no async runtime and no file. A [`driver::Driver`] returns the steps of a
+//! [`shard::Shard`], and its owner does them, one at a time, from one thread.
 
 pub mod clock;
 pub mod command;

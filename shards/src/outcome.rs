@@ -1,7 +1,6 @@
-//! What a shard answers: an [`Outcome`], or a [`Rejection`].
+//! Replies of a shard: an [`Outcome`] or a [`Rejection`].
 //!
-//! A rejection is a value of the domain (sold out, not found...), never a fault
-//! of the machine.
+//! A rejection is a result of the domain (sold out, not found...), never a fault of the machine.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,8 +14,8 @@ pub type Reply = Result<Outcome, Rejection>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Account(Option<Box<AccountView>>),
-    /// A password, a role, or whether the account can be used at all. To be answered only when
-    /// no core takes the account's earlier tokens any more.
+    /// A password or role was changed, or an account removed. Answered to the client only when no core
+    /// accepts the account's earlier tokens any more.
     AccountChanged(UserView),
     TokenStands(bool),
     Users(Vec<UserView>),
@@ -36,11 +35,11 @@ pub struct AccountView {
     pub password_hash: Box<str>,
     pub role: Role,
     pub token_version: u64,
-    /// It can no longer be used; its username stays taken.
+    /// Whether the account is unusable. Its username stays taken.
     pub removed: bool,
 }
 
-/// What others may know of an account.
+/// The part of an account that others may see.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserView {
     pub id: UserId,
@@ -48,7 +47,7 @@ pub struct UserView {
     pub role: Role,
 }
 
-/// `quota = reserved + held + remaining`, always.
+/// An event. `quota = reserved + held + remaining`, always.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventView {
     pub id: EventId,
@@ -57,7 +56,7 @@ pub struct EventView {
     pub reserved: u32,
     pub held: u32,
     pub remaining: u32,
-    /// Version of what an organizer can edit, from 1; sales do not change it.
+    /// The version of the editable part, from 1. Sales do not change it.
     pub version: u32,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -85,9 +84,9 @@ pub enum ReservationStatus {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     pub events: u64,
-    /// Without those that were removed.
+    /// The accounts that are not removed.
     pub accounts: u64,
-    /// Of these.
+    /// The admins among them.
     pub admins: u64,
     pub quota: u64,
     pub reserved: u64,
@@ -106,15 +105,15 @@ pub enum Rejection {
     },
     UsernameTaken,
     UserNotFound,
-    /// The account has changed since.
+    /// The account has changed since the token was issued.
     TokenEnded,
     EventExists,
     EventNotFound,
     EventDeleted,
     NotYourEvent,
     ReservationNotFound,
-    /// The log has no room for any change.
+    /// The log is full: nothing can be changed.
     LogFull,
-    /// The slot has another owner: nothing was done here.
+    /// The slot has another owner: this shard did nothing.
     Elsewhere,
 }

@@ -1,10 +1,10 @@
-//! A shard: the single-threaded owner of some slots. Joins state and log: batches, watermarks, and what
-//! may leave when.
+//! A shard: the single-threaded owner of some slots. It joins state and log: batches, watermarks, and when
+//! an answer or message may leave.
 //!
-//! Memory runs ahead of the disk by at most the open batch and the one being written. Two watermarks say
-//! how far each has come: `applied` and `committed`. Nothing leaves the shard (an answer to a change, a
-//! rejection, a read, a message) before `committed` has reached what it saw. A log without room takes
-//! memory back to `committed`.
+//! Memory is ahead of the disk by at most the open batch and the one being written. The watermarks are the
+//! batch numbers `applied` and `committed`. Nothing leaves the shard (the answer to a change, a rejection, a
+//! read, a message) before `committed` has reached the batch that it depends on. When the log is full,
+//! memory is rolled back to `committed`.
 
 use std::collections::VecDeque;
 
@@ -17,31 +17,31 @@ use crate::record::{Entry, Record, SlotHead, Stamp};
 use crate::slots::SlotSet;
 use crate::state::{Decision, ShardState, SlotState, Undo};
 
-/// Where the records of each slot end.
+/// The end of each slot's records.
 pub type SlotHeads = Box<[SlotHead; SLOT_COUNT]>;
 
-/// Batches of one shard since its start, counted from 1.
+/// The number of a shard's batch, from 1 at the start of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct BatchNumber(u64);
 
-/// Records on their way to the log together.
+/// Records that are appended to the log together.
 #[derive(Debug)]
 pub struct Batch {
     pub number: BatchNumber,
     pub entries: Vec<Entry>,
-    /// For each entry.
+    /// How to undo each entry.
     undos: Vec<UndoEntry>,
 }
 
-/// What takes an entry back.
+/// What an entry replaced.
 #[derive(Debug)]
 struct UndoEntry {
-    /// Its slot's head before it.
+    /// The slot's head before the entry.
     head: SlotHead,
     undo: Undo,
 }
 
-/// How a slot is owned.
+/// The ownership of a slot: since which epoch, and where its records end.
 #[derive(Debug, Clone, Copy)]
 struct Ownership {
     epoch: Epoch,
@@ -52,30 +52,30 @@ struct Ownership {
 #[derive(Debug)]
 pub struct Shard<A> {
     state: ShardState,
-    /// By slot; of those that are owned.
+    /// The ownership of each slot; `None` where another shard owns it.
     owned: Box<[Option<Ownership>; SLOT_COUNT]>,
-    /// Records of the batch that is still open.
+    /// The records of the open batch.
     open: Vec<Entry>,
-    /// For each of `open`.
+    /// How to undo each of `open`.
     undos: Vec<UndoEntry>,
     applied: BatchNumber,
     writing: Option<BatchNumber>,
     committed: BatchNumber,
-    /// What waits for a commit, in the order of batch numbers.
-    held: VecDeque<Held<A>>,
-    /// The log had no room: nothing is changed until it has.
+    /// What waits for a commit, in order of batch numbers.
+    pending: VecDeque<Pending<A>>,
+    /// The log is full: commands are refused until it has room.
     read_only: bool,
 }
 
 #[derive(Debug)]
-struct Held<A> {
+struct Pending<A> {
     after: BatchNumber,
     release: Release<A>,
-    /// To be asked again if what it saw is taken back.
+    /// The query, to answer it again after a rollback.
     query: Option<(Now, Query)>,
 }
 
-/// What leaves a shard once what it saw is durable.
+/// An answer or message that leaves a shard once the records that it depends on are durable.
 #[derive(Debug)]
 pub enum Release<A> {
     Answer(A, Reply),
@@ -84,7 +84,7 @@ pub enum Release<A> {
 }
 
 impl<A> Shard<A> {
-    /// The owner of the slots of `state`, all under one epoch; `heads` says where their records end.
+    /// Makes the owner of the slots of `state`, all under one epoch. `heads` are the ends of their records.
     pub fn new(state: ShardState, heads: &SlotHeads, epoch: Epoch) -> Shard<A> {
         let mut owned = Box::new([None; SLOT_COUNT]);
         for slot in state.owned().iter() {
@@ -98,12 +98,12 @@ impl<A> Shard<A> {
             applied: BatchNumber(0),
             writing: None,
             committed: BatchNumber(0),
-            held: VecDeque::new(),
+            pending: VecDeque::new(),
             read_only: false,
         }
     }
 
-    /// Takes over a slot: its state, where its records end, and the epoch of the ownership.
+    /// Takes over a slot with its state and the end of its records. Its next records carry `epoch`.
     pub fn adopt(&mut self, slot: Slot, state: SlotState, head: SlotHead, epoch: Epoch) {
         self.state.adopt(slot, state);
         self.owned[slot.index()] = Some(Ownership { epoch, head });
@@ -130,14 +130,14 @@ impl<A> Shard<A> {
         &self.state
     }
 
-    /// Decides, and applies what is decided. The answer comes from [`Shard::next_release`].
+    /// Decides a request and applies its records. [`Shard::next_release`] returns the answer.
     pub fn take_in(&mut self, now: Now, ask: Ask, asker: A) {
         let (reply, query) = match ask {
             Ask::Command(command) => (self.command(now, command), None),
             Ask::Query(query) => (self.state.query(now, &query), Some((now, query))),
         };
         let release = Release::Answer(asker, reply);
-        self.held.push_back(Held { after: self.applied, release, query });
+        self.pending.push_back(Pending { after: self.applied, release, query });
     }
 
     fn command(&mut self, now: Now, command: Command) -> Reply {
@@ -149,7 +149,7 @@ impl<A> Shard<A> {
         self.carry_out(now, slot, decision)
     }
 
-    /// Applies and logs a decision's records, holds its messages, and returns its reply.
+    /// Applies and logs a decision's records, queues its messages, and returns its reply.
     fn carry_out(&mut self, now: Now, slot: Slot, decision: Decision) -> Reply {
         let Decision { records, reply, messages } = decision;
         let mut left = records.len();
@@ -159,10 +159,10 @@ impl<A> Shard<A> {
         }
         for (slot, command) in messages {
             let release = Release::Message(slot, command);
-            self.held.push_back(Held { after: self.applied, release, query: None });
+            self.pending.push_back(Pending { after: self.applied, release, query: None });
         }
-        let shown = reply?;
-        Ok(self.state.slot(slot).expect("its records were just applied").outcome(&shown))
+        let outcome = reply?;
+        Ok(self.state.slot(slot).expect("it was decided by an owned slot").outcome(&outcome))
     }
 
     fn log(&mut self, slot: Slot, now: Timestamp, record: Record, continues: bool) {
@@ -170,7 +170,7 @@ impl<A> Shard<A> {
             self.applied = BatchNumber(self.applied.0 + 1);
         }
         let Ownership { epoch, head } = self.owned[slot.index()].as_mut().expect("decided for an owned slot");
-        // Never 0, whatever the clock says: state has that for "not yet". Time never goes back in a slot.
+        // Time never goes back within a slot, and is never 0, which state uses for "not cancelled".
         let (lsn, at) = (head.lsn.next(), now.max(head.at).max(Timestamp(1)));
         let undo = self.state.slot(slot).expect("decided for an owned slot").undo_of(&record);
         self.undos.push(UndoEntry { head: *head, undo });
@@ -181,24 +181,24 @@ impl<A> Shard<A> {
         self.open.push(Entry { slot, epoch: *epoch, lsn, at, previous, continues, record, chain });
     }
 
-    /// Something that may leave now.
+    /// Returns an answer or message that may leave now.
     pub fn next_release(&mut self) -> Option<Release<A>> {
         let committed = self.committed;
-        Some(self.held.pop_front_if(|held| held.after <= committed)?.release)
+        Some(self.pending.pop_front_if(|pending| pending.after <= committed)?.release)
     }
 
     /// Whether nothing waits for a commit.
     pub fn is_at_rest(&self) -> bool {
-        self.held.is_empty() && self.open.is_empty() && self.writing.is_none()
+        self.pending.is_empty() && self.open.is_empty() && self.writing.is_none()
     }
 
-    /// Records of the open batch.
+    /// The number of records in the open batch.
     pub fn open_records(&self) -> usize {
         self.open.len()
     }
 
-    /// Closes the open batch and hands it out to be made durable. `None` when it is empty, or the one
-    /// before is still being written.
+    /// Closes the open batch and returns it, to be made durable. `None` if it is empty, or the one before is
+    /// still being written.
     pub fn begin_commit(&mut self) -> Option<Batch> {
         if self.open.is_empty() || self.writing.is_some() {
             return None;
@@ -208,13 +208,13 @@ impl<A> Shard<A> {
         Some(Batch { number: self.applied, entries, undos: std::mem::take(&mut self.undos) })
     }
 
-    /// The batch that [`Shard::begin_commit`] handed out is durable.
+    /// Takes back the batch that [`Shard::begin_commit`] returned: it is durable.
     pub fn finish_commit(&mut self, batch: Batch) {
-        assert_eq!(self.writing.take(), Some(batch.number), "a batch finished that was not begun");
+        assert_eq!(self.writing.take(), Some(batch.number), "this batch was not being written");
         self.committed = batch.number;
-        assert!(self.committed <= self.applied, "committed ran ahead of applied");
+        assert!(self.committed <= self.applied, "committed is ahead of applied");
         if self.open.is_empty() {
-            // The next batch uses their memory.
+            // The next batch reuses the memory.
             self.open = batch.entries;
             self.open.clear();
             self.undos = batch.undos;
@@ -222,12 +222,12 @@ impl<A> Shard<A> {
         }
     }
 
-    /// There was no room for the batch that [`Shard::begin_commit`] handed out, and nothing of it is on
-    /// disk. Takes everything back that is not committed: the batch, and what came after it. Queries that
-    /// saw any of it are answered anew, and commands that nothing was done. From now on commands are
-    /// refused, until [`Shard::resume`].
+    /// Takes back the batch that [`Shard::begin_commit`] returned: there was no room, and nothing of it is on
+    /// disk. Undoes all records that are not committed: the batch, and what came after it. Queries that saw
+    /// any of them are answered again, and commands are refused with `LogFull`, now and until
+    /// [`Shard::resume`].
     pub fn roll_back(&mut self, batch: Batch) {
-        assert_eq!(self.writing.take(), Some(batch.number), "a batch failed that was not begun");
+        assert_eq!(self.writing.take(), Some(batch.number), "this batch was not being written");
         let later = self.open.drain(..).zip(self.undos.drain(..)).rev();
         let earlier = batch.entries.into_iter().zip(batch.undos).rev();
         for (entry, UndoEntry { head, undo }) in later.chain(earlier) {
@@ -237,32 +237,32 @@ impl<A> Shard<A> {
         }
         self.applied = self.committed;
         self.read_only = true;
-        self.answer_anew();
+        self.answer_again();
     }
 
-    fn answer_anew(&mut self) {
+    fn answer_again(&mut self) {
         let (state, committed) = (&self.state, self.committed);
-        self.held.retain_mut(|held| {
-            if held.after <= committed {
+        self.pending.retain_mut(|pending| {
+            if pending.after <= committed {
                 return true;
             }
-            held.after = committed;
-            match (&mut held.release, &held.query) {
+            pending.after = committed;
+            match (&mut pending.release, &pending.query) {
                 (Release::Answer(_, reply), Some((now, query))) => *reply = state.query(*now, query),
                 (Release::Answer(_, reply), None) => *reply = Err(Rejection::LogFull),
-                // It followed from what is taken back.
+                // The records that it followed from are undone.
                 (Release::Message(..), _) => return false,
             }
             true
         });
     }
 
-    /// The log has room again.
+    /// Takes commands again: the log has room.
     pub fn resume(&mut self) {
         self.read_only = false;
     }
 
-    /// Whether the log had no room when it was last asked.
+    /// Whether commands are refused, since the log is full.
     pub fn is_read_only(&self) -> bool {
         self.read_only
     }

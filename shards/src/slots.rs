@@ -1,6 +1,6 @@
-//! Where a thing lives: a stable hash to a slot, and the owner of each slot.
+//! The slot of each event and account, and the owner of each slot.
 //!
-//! The hash is written into every log for ever: it may not change.
+//! Every log depends on the hash from ids to slots: it must never change.
 
 use std::fmt;
 
@@ -14,8 +14,8 @@ pub fn slot_of_event(event: EventId) -> Slot {
     slot_of_bytes(&u64::from(event.0).to_le_bytes())
 }
 
-/// The home of what a user has beside accounts and events: idempotency keys, orders. An account
-/// itself lies on its username's slot, which an id does not give.
+/// The slot of what a user has in addition to an account and events: idempotency keys, orders. The account
+/// itself is on the slot of its username, which the id does not give.
 pub fn slot_of_user(user: UserId) -> Slot {
     slot_of_bytes(&u64::from(user.0).to_le_bytes())
 }
@@ -25,8 +25,8 @@ pub fn slot_of_username(username: &Username) -> Slot {
     slot_of_bytes(username.as_str().as_bytes())
 }
 
-/// The shard to which a start with `shard_count` shards gives a slot. Used where files are
-/// recovered and where [`Owners`] is made; afterwards the owner of a slot is asked of that table.
+/// The shard that owns a slot after a start with `shard_count` shards. Only recovery and [`Owners`] use it;
+/// afterwards that table says who owns a slot.
 pub fn shard_of_slot(slot: Slot, shard_count: usize) -> usize {
     slot.index() % shard_count
 }
@@ -36,7 +36,7 @@ fn slot_of_bytes(bytes: &[u8]) -> Slot {
     Slot(XxHash3_64::oneshot_with_seed(0, bytes).to_le_bytes()[0])
 }
 
-/// The owner of each slot: the index of a shard, and of the core that it runs on.
+/// The owner of each slot: the index of its shard and core.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owners {
     of: [u8; SLOT_COUNT],
@@ -59,7 +59,7 @@ impl Owners {
         SlotSet::all().iter().filter(|&slot| self.of(slot) == owner).collect()
     }
 
-    /// Each owner of at least one slot, once, in ascending order.
+    /// The owners of at least one slot, in ascending order.
     pub fn distinct(&self) -> impl Iterator<Item = usize> {
         let mut owns = [false; u8::MAX as usize + 1];
         self.of.iter().for_each(|&owner| owns[usize::from(owner)] = true);
@@ -67,7 +67,7 @@ impl Owners {
     }
 }
 
-/// A set of slots: one bit for each of the 256.
+/// A set of slots, one bit for each.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct SlotSet([u64; SLOT_COUNT / 64]);
 
@@ -99,12 +99,12 @@ impl SlotSet {
         self.0.iter().zip(&other.0).all(|(mine, its)| mine & its == 0)
     }
 
-    /// Whether every slot is in it.
+    /// Whether the set has every slot.
     pub fn is_full(&self) -> bool {
         *self == SlotSet::all()
     }
 
-    /// In ascending order.
+    /// The slots in ascending order.
     pub fn iter(self) -> impl Iterator<Item = Slot> {
         (0..=u8::MAX).map(Slot).filter(move |&slot| self.contains(slot))
     }
@@ -174,7 +174,7 @@ mod tests {
         assert!(!rest.is_disjoint(&set));
         rest.remove(Slot(0));
         assert_eq!(rest, others);
-        // One missing is not full, whichever it is.
+        // Without any one slot, the set is not full.
         for missing in SlotSet::all().iter() {
             let rest: SlotSet = SlotSet::all().iter().filter(|&slot| slot != missing).collect();
             assert!(!rest.is_full(), "without slot {missing}");

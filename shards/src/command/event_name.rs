@@ -1,13 +1,14 @@
-//! The name of an event.
+//! Names of events.
 
 use crate::limits::EVENT_NAME_CHARS_MAX;
 
-/// 1 to [`EVENT_NAME_CHARS_MAX`] characters, none of them a control character.
+/// The name of an event: 1 to [`EVENT_NAME_CHARS_MAX`] characters, no control characters, and not only white
+/// space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventName(Box<str>);
 
 impl EventName {
-    /// `None` when it breaks the rule above, or is nothing but white space.
+    /// Checks a name; `None` if it breaks these rules.
     pub fn new(text: &str) -> Option<EventName> {
         is_readable(text, EVENT_NAME_CHARS_MAX).then(|| EventName(text.into()))
     }

@@ -1,8 +1,7 @@
-//! What may be asked of a shard: a [`Command`] may change state, a [`Query`] may not.
+//! Requests to a shard: a [`Command`] may change state, a [`Query`] may not.
 //!
-//! Everything in here is already parsed and authenticated. Whether the asker's
-//! role may do it at all is decided before; what depends on who owns the thing
-//! asked for is decided by the shard that has it.
+//! Requests are parsed and authenticated before, and the actor's role is checked. What depends on the owner
+//! of an event or reservation is checked by the shard that has it.
 
 mod event_name;
 mod query;
@@ -15,21 +14,21 @@ pub use event_name::EventName;
 pub use query::Query;
 pub use venue::Venue;
 
-/// What is asked of a shard.
+/// A request to a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
     Command(Command),
     Query(Query),
 }
 
-/// Who acts, or asks.
+/// The account that sends a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Actor {
     pub user: UserId,
     pub role: Role,
 }
 
-/// Whom tickets are for, which may be another than who acts.
+/// The holder of tickets, who need not be the actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Buyer {
     Account(UserId),
@@ -40,14 +39,14 @@ pub enum Command {
     CreateUser(Box<CreateUser>),
     ChangePassword(Box<ChangePassword>),
     ChangeRole(Box<ChangeRole>),
-    /// The account can no longer be used; what it reserved stays.
+    /// Makes an account unusable. Its reservations stay.
     RemoveUser(Box<RemoveUser>),
     CreateEvent(Box<CreateEvent>),
     EditEvent(Box<EditEvent>),
     DeleteEvent {
         event: EventId,
         actor: Actor,
-        /// Cancels what is reserved; without it live reservations refuse the deletion.
+        /// Whether to cancel live reservations. Otherwise an event that has some is not deleted.
         force: bool,
     },
     Reserve {
@@ -64,13 +63,13 @@ pub enum Command {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateUser {
-    /// Fresh: never given to anyone before.
+    /// A new id, never used before.
     pub id: UserId,
     pub username: Username,
-    /// In PHC string format.
+    /// The hash in PHC string format.
     pub password_hash: Box<str>,
     pub role: Role,
-    /// 64 random bits that this account's tokens carry.
+    /// 64 random bits, which this account's tokens carry.
     pub token_version: u64,
 }
 
@@ -78,11 +77,11 @@ pub struct CreateUser {
 pub struct ChangePassword {
     pub user: UserId,
     pub username: Username,
-    /// What the account had when its present password was looked at.
+    /// The version that the account had when its current password was checked.
     pub token_version: u64,
-    /// In PHC string format.
+    /// The hash in PHC string format.
     pub password_hash: Box<str>,
-    /// 64 fresh random bits: tokens that carry others end.
+    /// 64 new random bits. Tokens with another version end.
     pub next_token_version: u64,
 }
 
@@ -93,7 +92,7 @@ pub struct ChangeRole {
     /// The admin.
     pub by: UserId,
     pub role: Role,
-    /// 64 fresh random bits: tokens that carry others end.
+    /// 64 new random bits. Tokens with another version end.
     pub next_token_version: u64,
 }
 
@@ -107,7 +106,7 @@ pub struct RemoveUser {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CreateEvent {
-    /// Fresh: never given to any event before.
+    /// A new id, never used before.
     pub id: EventId,
     pub organizer: UserId,
     pub details: NewDetails,
@@ -121,7 +120,7 @@ pub struct EditEvent {
 }
 
 impl Ask {
-    /// The one slot that is asked; `None` for a question to every slot.
+    /// The slot of this request; `None` for a query over all slots.
     pub fn slot(&self) -> Option<Slot> {
         match self {
             Ask::Command(command) => Some(command.slot()),

@@ -1,4 +1,4 @@
-//! Questions that change nothing.
+//! Queries: requests that change nothing.
 
 use super::Actor;
 use crate::ids::{EventId, ReservationId, Slot, UserId, Username};
@@ -9,17 +9,17 @@ pub enum Query {
     Account {
         username: Username,
     },
-    /// The account of an id, if this shard has it.
+    /// The account with this id, if this shard has it.
     AccountOf {
         user: UserId,
     },
-    /// Whether a token of that account and version is still good.
+    /// Whether a token of this account and version is still valid.
     TokenStands {
         user: UserId,
         username: Username,
         token_version: u64,
     },
-    /// This shard's part of the accounts by id, those after `after`.
+    /// This shard's part of the accounts, by id, after `after`.
     Users {
         after: Option<UserId>,
         limit: usize,
@@ -27,7 +27,7 @@ pub enum Query {
     Event {
         event: EventId,
     },
-    /// Events by id, those after `after`, of one organizer or of all.
+    /// This shard's part of the events, by id, after `after`, of one organizer or of all.
     Events {
         after: Option<EventId>,
         limit: usize,
@@ -44,18 +44,18 @@ pub enum Query {
         after: Option<u32>,
         limit: usize,
     },
-    /// This shard's part of a customer's reservations, by event, then number.
+    /// This shard's part of a customer's reservations, by event and number, after `after`.
     CustomerReservations {
         customer: UserId,
         after: Option<ReservationId>,
         limit: usize,
     },
-    /// This shard's part of the totals over everything.
+    /// This shard's part of the totals.
     Totals,
 }
 
 impl Query {
-    /// The slot that this query is about; `None` for one over all slots, of which each shard answers a part.
+    /// The slot of this query; `None` for a query over all slots, of which each shard answers its part.
     pub fn slot(&self) -> Option<Slot> {
         match self {
             Query::Account { username } | Query::TokenStands { username, .. } => {

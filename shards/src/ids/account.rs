@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits::{USERNAME_BYTES_MAX, USERNAME_BYTES_MIN};
 
-/// A name to log in with: 3 to 64 of `a-z 0-9 . _ -`, case folded.
+/// A name to log in with: 3 to 64 of `a-z 0-9 . _ -`, in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Username(Box<str>);
 
-/// What is wrong with a username, in words for its author.
+/// What is wrong with a username, in words for the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum UsernameError {
     #[error("must have {USERNAME_BYTES_MIN} to {USERNAME_BYTES_MAX} characters")]

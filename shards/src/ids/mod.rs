@@ -1,4 +1,4 @@
-//! Typed identifiers and quantities: what cannot be written cannot be wrong.
+//! Typed identifiers and quantities, checked when they are made.
 
 mod account;
 mod place;
@@ -29,7 +29,7 @@ macro_rules! small_integer_id {
         impl FromStr for $name {
             type Err = NotAnId;
 
-            /// Decimal digits only, from 1, without sign or leading zero: one id, one text.
+            /// Reads decimal digits, from 1, without sign or leading zero, so that each id has one text.
             fn from_str(text: &str) -> Result<Self, NotAnId> {
                 parse_canonical_u32(text).map($name)
             }
@@ -38,20 +38,20 @@ macro_rules! small_integer_id {
 }
 
 small_integer_id!(
-    /// An event: 1, 2, 3... Given out once, never again.
+    /// The id of an event: 1, 2, 3... Never used twice.
     EventId
 );
 small_integer_id!(
-    /// An account: 1, 2, 3... Given out once, never again.
+    /// The id of an account: 1, 2, 3... Never used twice.
     UserId
 );
 
 small_integer_id!(
-    /// Which of its event's reservations: 1, 2, 3...
+    /// The number of a reservation within its event: 1, 2, 3...
     ReservationNumber
 );
 
-/// The text names nothing that could exist.
+/// The text is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id")]
 pub struct NotAnId;
@@ -64,17 +64,16 @@ fn parse_canonical_u32(text: &str) -> Result<u32, NotAnId> {
     text.parse().map_err(|_| NotAnId)
 }
 
-/// A reservation: the `number`th of its event, written `{event}-{number}`, so
-/// that the id alone says which shard has it.
+/// The id of a reservation, written `{event}-{number}`. It contains the event, and so gives the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReservationId {
     pub event: EventId,
-    /// From 1, without gaps within the event.
+    /// The number within the event, from 1, without gaps.
     pub number: u32,
 }
 
 impl ReservationId {
-    /// As it is displayed, in a third of the time that formatting takes: every sale says it twice.
+    /// The text of the id. Takes a third of the time of formatting, and each sale writes it twice.
     #[must_use]
     pub fn to_text(self) -> String {
         let (mut event, mut number) = (itoa::Buffer::new(), itoa::Buffer::new());

@@ -1,4 +1,4 @@
-//! The place of a record: its slot, its position there, its epoch, its time.
+//! The place of a record: its slot, its position in the slot, its epoch and its time.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ impl fmt::Display for Slot {
     }
 }
 
-/// A slot's log sequence number: from 1, without gaps. 0 is "nothing yet".
+/// A log sequence number: a record's position in its slot, from 1, without gaps. 0 means "no record".
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Lsn(pub u64);
 
@@ -36,7 +36,7 @@ impl fmt::Display for Lsn {
     }
 }
 
-/// One start of the server, from 1.
+/// The number of a start of the server, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epoch(pub u64);

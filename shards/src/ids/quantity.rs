@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use crate::limits::QUOTA_MAX;
 
-/// Tickets asked for or held by one reservation: 1 to [`QUOTA_MAX`].
+/// The number of tickets of a reservation: 1 to [`QUOTA_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Quantity(NonZeroU32);
 
@@ -20,7 +20,7 @@ impl Quantity {
     }
 }
 
-/// The most tickets that an event may have reserved at once: 0 to [`QUOTA_MAX`].
+/// The most tickets that an event may have reserved: 0 to [`QUOTA_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Quota(u32);
 

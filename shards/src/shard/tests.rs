@@ -6,7 +6,7 @@ use crate::details::NewDetails;
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, UserId};
 use crate::outcome::Outcome;
 use crate::slots::slot_of_event;
-use crate::state::Shown;
+use crate::state::OutcomeRef;
 
 const EVENT: EventId = EventId(1);
 const VIEW: Query = Query::Event { event: EVENT };
@@ -15,7 +15,7 @@ fn empty_heads() -> SlotHeads {
     Box::new([SlotHead::empty(1); SLOT_COUNT])
 }
 
-/// With a committed event of so many tickets.
+/// A shard with a committed event of this quota.
 fn shard_with_event(quota: u64) -> Shard<&'static str> {
     let mut shard = Shard::new(ShardState::owning(SlotSet::all()), &empty_heads(), Epoch(1));
     let create = CreateEvent {
@@ -48,10 +48,10 @@ fn commit(shard: &mut Shard<&'static str>) -> Vec<Entry> {
     entries
 }
 
-type Seen = (&'static str, Result<Option<u32>, Rejection>);
+type Answered = (&'static str, Result<Option<u32>, Rejection>);
 
-/// All that may leave: answers, with what an event has reserved, and messages as `message`.
-fn answers(shard: &mut Shard<&'static str>) -> Vec<Seen> {
+/// Everything that may leave: answers, with the reserved tickets of an event's view, and messages.
+fn answers(shard: &mut Shard<&'static str>) -> Vec<Answered> {
     let reserved = |outcome| match outcome {
         Outcome::Event(event) => Some(event.reserved),
         _ => None,
@@ -65,7 +65,7 @@ fn answers(shard: &mut Shard<&'static str>) -> Vec<Seen> {
 }
 
 #[test]
-fn nothing_leaves_before_what_it_saw_is_durable() {
+fn nothing_leaves_before_the_records_it_depends_on_are_durable() {
     let mut shard = shard_with_event(1);
     ask(&mut shard, 1001, Ask::Query(VIEW), "reader");
     assert_eq!(answers(&mut shard), [("reader", Ok(Some(0)))], "nothing is pending");
@@ -97,7 +97,7 @@ fn lsns_have_no_gap_and_time_never_goes_back() {
 }
 
 #[test]
-fn a_full_log_takes_back_what_was_being_written_and_what_came_after() {
+fn a_full_log_undoes_the_batch_being_written_and_the_open_one() {
     let mut shard = shard_with_event(2);
     ask(&mut shard, 1001, reserve(1), "first");
     let batch = shard.begin_commit().unwrap();
@@ -122,7 +122,11 @@ fn a_full_log_takes_back_what_was_being_written_and_what_came_after() {
     shard.resume();
     ask(&mut shard, 1001, reserve(2), "with room again");
     let entries = commit(&mut shard);
-    assert_eq!((entries[0].lsn, entries[0].previous), (Lsn(2), Lsn(1)), "they go on where the disk is");
+    assert_eq!(
+        (entries[0].lsn, entries[0].previous),
+        (Lsn(2), Lsn(1)),
+        "positions continue after the last one on disk"
+    );
     ask(&mut shard, 1001, Ask::Query(VIEW), "reader");
     assert_eq!(answers(&mut shard), [("with room again", Ok(None)), ("reader", Ok(Some(2)))]);
 }
@@ -138,7 +142,7 @@ fn two_records_and_a_message() -> Decision {
     let Ask::Command(command) = reserve(1) else { unreachable!("a reservation is a command") };
     Decision {
         records: smallvec![reserved(1), reserved(2)],
-        reply: Ok(Shown::Event(EVENT)),
+        reply: Ok(OutcomeRef::Event(EVENT)),
         messages: vec![(Slot(9), command)],
     }
 }
@@ -148,7 +152,10 @@ fn records_of_one_decision_are_committed_together_and_its_messages_wait_for_them
     let mut shard = shard_with_event(2);
     let slot = slot_of_event(EVENT);
     let reply = shard.carry_out(Now::at(Timestamp(1001)), slot, two_records_and_a_message());
-    assert!(matches!(reply, Ok(Outcome::Event(event)) if event.reserved == 2), "of the state after them");
+    assert!(
+        matches!(reply, Ok(Outcome::Event(event)) if event.reserved == 2),
+        "the state after both records"
+    );
     assert_eq!(answers(&mut shard), []);
     let entries = commit(&mut shard);
     let seen: Vec<_> = entries.iter().map(|entry| (entry.lsn, entry.previous, entry.continues)).collect();
@@ -157,7 +164,7 @@ fn records_of_one_decision_are_committed_together_and_its_messages_wait_for_them
 }
 
 #[test]
-fn a_message_that_followed_from_what_is_taken_back_is_not_sent() {
+fn a_message_that_followed_from_undone_records_is_not_sent() {
     let mut shard = shard_with_event(2);
     let reply = shard.carry_out(Now::at(Timestamp(1001)), slot_of_event(EVENT), two_records_and_a_message());
     assert!(reply.is_ok());
@@ -185,7 +192,7 @@ fn a_slot_of_another_owner_cannot_be_released() {
 }
 
 #[test]
-fn a_slot_moves_with_all_that_is_in_it() {
+fn a_slot_moves_with_its_state() {
     let mut shard = shard_with_event(3);
     ask(&mut shard, 1001, reserve(1), "buyer");
     commit(&mut shard);
@@ -207,5 +214,8 @@ fn a_slot_moves_with_all_that_is_in_it() {
     let customer = UserId(2);
     let mine = Query::CustomerReservations { customer, after: None, limit: 10 };
     let reply = other.state().query(Now::at(Timestamp(1003)), &mine);
-    assert!(matches!(reply, Ok(Outcome::Reservations(list)) if list.len() == 2), "the index came along");
+    assert!(
+        matches!(reply, Ok(Outcome::Reservations(list)) if list.len() == 2),
+        "the index has the slot's reservations"
+    );
 }

@@ -1,8 +1,8 @@
-//! Accounts: unique usernames, each on its username's slot.
+//! Accounts: each on its username's slot, so that usernames are unique.
 
 use std::ops::Bound;
 
-use super::{Decision, Shown, SlotState};
+use super::{Decision, OutcomeRef, SlotState};
 use crate::command::{ChangePassword, ChangeRole, CreateUser, RemoveUser};
 use crate::ids::{Role, UserId, Username};
 use crate::outcome::{AccountView, Rejection, Totals, UserView};
@@ -15,26 +15,26 @@ pub struct Account {
     password_hash: Box<str>,
     role: Role,
     token_version: u64,
-    /// Its username stays taken, and its id stays that of what it reserved.
+    /// The username stays taken, and the reservations stay.
     removed: bool,
 }
 
-/// The accounts that can be used.
+/// The numbers of accounts that can be used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Headcount {
+pub(super) struct AccountTotals {
     pub(super) accounts: u64,
-    /// Of these.
+    /// The admins among them.
     pub(super) admins: u64,
 }
 
-impl Headcount {
-    fn enter(&mut self, account: &Account) {
+impl AccountTotals {
+    fn add(&mut self, account: &Account) {
         self.accounts += u64::from(!account.removed);
         self.admins += u64::from(account.is_admin());
     }
 
-    /// The inverse of [`Headcount::enter`].
-    fn leave(&mut self, account: &Account) {
+    /// The inverse of [`AccountTotals::add`].
+    fn subtract(&mut self, account: &Account) {
         self.accounts -= u64::from(!account.removed);
         self.admins -= u64::from(account.is_admin());
     }
@@ -52,9 +52,9 @@ impl SlotState {
             return Err(Rejection::UsernameTaken);
         }
         let CreateUser { id, username, password_hash, role, token_version } = create;
-        let shown = Shown::Account(username.clone());
+        let outcome = OutcomeRef::Account(username.clone());
         let created = UserCreated { id, username, password_hash, role, token_version };
-        Ok(Decision::change(Record::UserCreated(Box::new(created)), shown))
+        Ok(Decision::change(Record::UserCreated(Box::new(created)), outcome))
     }
 
     pub(super) fn apply_user_created(&mut self, user: &UserCreated) {
@@ -65,29 +65,28 @@ impl SlotState {
             token_version: user.token_version,
             removed: false,
         };
-        self.headcount.enter(&account);
+        self.account_totals.add(&account);
         let before = self.accounts.insert(user.username.clone(), account);
-        assert!(before.is_none(), "a username was given twice: {}", user.username);
+        assert!(before.is_none(), "a username was used twice: {}", user.username);
         let before = self.usernames.insert(user.id, user.username.clone());
-        assert!(before.is_none(), "a user's id was given twice: {}", user.id);
+        assert!(before.is_none(), "a user's id was used twice: {}", user.id);
     }
 
     pub(super) fn undo_user_created(&mut self, user: &UserCreated) {
         let account = self.accounts.remove(&user.username);
-        self.headcount.leave(&account.expect("an account that is taken back was there"));
+        self.account_totals.subtract(&account.expect("the record created this account"));
         self.usernames.remove(&user.id);
     }
 
-    /// Refused when the account has changed since its password was looked at: whoever asked
-    /// knew what was true then.
+    /// Refused if the account has changed since the password was checked.
     pub(super) fn decide_change_password(&self, change: ChangePassword) -> Result<Decision, Rejection> {
         let ChangePassword { user: id, username, token_version, password_hash, next_token_version } = change;
         if !self.token_stands(id, &username, token_version) {
             return Err(Rejection::TokenEnded);
         }
-        let shown = Shown::AccountChanged(username.clone());
+        let outcome = OutcomeRef::AccountChanged(username.clone());
         let changed = PasswordChanged { id, username, password_hash, token_version: next_token_version };
-        Ok(Decision::change(Record::PasswordChanged(Box::new(changed)), shown))
+        Ok(Decision::change(Record::PasswordChanged(Box::new(changed)), outcome))
     }
 
     pub(super) fn apply_password_changed(&mut self, changed: &PasswordChanged) {
@@ -101,12 +100,12 @@ impl SlotState {
         let ChangeRole { user: id, username, by, role, next_token_version } = change;
         let account = self.accounts.get(&username).filter(|account| account.id == id);
         let account = account.filter(|account| !account.removed).ok_or(Rejection::UserNotFound)?;
-        let shown = Shown::AccountChanged(username.clone());
+        let outcome = OutcomeRef::AccountChanged(username.clone());
         if account.role == role {
-            return Ok(Decision::unchanged(shown));
+            return Ok(Decision::unchanged(outcome));
         }
         let changed = RoleChanged { id, username, by, role, token_version: next_token_version };
-        Ok(Decision::change(Record::RoleChanged(Box::new(changed)), shown))
+        Ok(Decision::change(Record::RoleChanged(Box::new(changed)), outcome))
     }
 
     pub(super) fn apply_role_changed(&mut self, changed: &RoleChanged) {
@@ -119,12 +118,12 @@ impl SlotState {
     pub(super) fn decide_remove_user(&self, remove: RemoveUser) -> Result<Decision, Rejection> {
         let RemoveUser { user: id, username, by } = remove;
         let account = self.accounts.get(&username).filter(|account| account.id == id);
-        // A repeat is answered like the change itself, which may still be on its way to other cores.
-        let shown = Shown::AccountChanged(username.clone());
+        // A repetition gets the same answer as the change, which other cores may not have seen yet.
+        let outcome = OutcomeRef::AccountChanged(username.clone());
         if account.ok_or(Rejection::UserNotFound)?.removed {
-            return Ok(Decision::unchanged(shown));
+            return Ok(Decision::unchanged(outcome));
         }
-        Ok(Decision::change(Record::UserRemoved(Box::new(UserRemoved { id, username, by })), shown))
+        Ok(Decision::change(Record::UserRemoved(Box::new(UserRemoved { id, username, by })), outcome))
     }
 
     pub(super) fn apply_user_removed(&mut self, removed: &UserRemoved) {
@@ -134,8 +133,8 @@ impl SlotState {
         });
     }
 
-    /// What any change of an account replaces: all of it, since it is rare and small.
-    pub(super) fn account_as_it_is(&self, username: &Username) -> Account {
+    /// The whole account, which any change saves for its undo: changes are rare, and accounts small.
+    pub(super) fn account_to_undo(&self, username: &Username) -> Account {
         self.accounts[username].clone()
     }
 
@@ -143,13 +142,13 @@ impl SlotState {
         self.change_account(username, |account| *account = before);
     }
 
-    /// Changes an account that a record speaks of.
+    /// Changes an account, and updates the totals.
     fn change_account(&mut self, username: &Username, change: impl FnOnce(&mut Account)) {
         let account = self.accounts.get_mut(username);
         let account = account.expect("a record of an account follows that account's creation");
-        self.headcount.leave(account);
+        self.account_totals.subtract(account);
         change(account);
-        self.headcount.enter(account);
+        self.account_totals.add(account);
     }
 
     pub(super) fn account(&self, username: &Username) -> Option<Box<AccountView>> {
@@ -175,7 +174,7 @@ impl SlotState {
         })
     }
 
-    /// Ids of accounts behind `after`, without those that were removed.
+    /// The ids of the accounts after `after` that were not removed.
     pub(super) fn users_after(&self, after: Option<UserId>) -> impl Iterator<Item = UserId> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         let users = self.usernames.range((start, Bound::Unbounded));
@@ -187,9 +186,9 @@ impl SlotState {
         self.user_view(&self.usernames[&user])
     }
 
-    /// Adds this slot's accounts.
+    /// Adds this slot's accounts to the totals.
     pub(super) fn add_accounts_to(&self, totals: &mut Totals) {
-        let Headcount { accounts, admins } = self.headcount;
+        let AccountTotals { accounts, admins } = self.account_totals;
         totals.accounts += accounts;
         totals.admins += admins;
     }

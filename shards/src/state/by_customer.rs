@@ -1,9 +1,8 @@
-//! Which reservations a customer has: an index over every reservation ever made.
+//! The index of reservations by customer.
 //!
-//! One ordered set of all of them would be simpler, and took half the time of a recovery: its
-//! depth grows with history, and each insertion is a walk through memory that no cache holds.
-//! Here the way to a customer's own list depends on how many customers there are, and most
-//! lists are short.
+//! One ordered set of all reservations would be simpler, but took half the time of a recovery: it grows with
+//! all history, and each insertion misses the CPU's caches at every level. Here the search depends only on
+//! the number of customers, and most lists are short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -13,31 +12,31 @@ use super::chunks::Chunks;
 use crate::ids::{EventId, ReservationId, UserId};
 
 pub(super) struct ByCustomer {
-    /// By a customer's id over [`PAGE_IDS`]. None of them is empty.
-    pages: BTreeMap<u32, Page>,
-    /// Of customers with two reservations or more.
+    /// Blocks by customer id / [`BLOCK_IDS`]. None is empty.
+    blocks: BTreeMap<u32, Block>,
+    /// The lists of customers with two or more reservations.
     lists: Chunks<List>,
-    /// Places of `lists` that no customer has.
+    /// Indexes of `lists` that are not in use.
     free_lists: Vec<u32>,
 }
 
-/// Ids are given out one after the other, so that customers are near each other; but of those
-/// near each other, most may have their reservations at other shards.
-const PAGE_IDS: u32 = 256;
+/// Customer ids of a block. Ids are given in sequence, so that customers are dense; but most of those in a
+/// block may have their reservations in other shards.
+const BLOCK_IDS: u32 = 256;
 
-/// Those customers of [`PAGE_IDS`] that have reservations.
+/// The customers with reservations, among [`BLOCK_IDS`] consecutive ids.
 #[derive(Default)]
-struct Page {
-    /// Who is here, one bit for each.
-    is_here: [u64; (PAGE_IDS / u64::BITS) as usize],
-    /// In the order of the bits.
+struct Block {
+    /// One bit for each id: whether the customer has reservations.
+    has_reservations: [u64; (BLOCK_IDS / u64::BITS) as usize],
+    /// These customers, in order of their ids.
     customers: Vec<Customer>,
 }
 
 enum Customer {
-    /// With a single reservation: most.
+    /// A customer with a single reservation: most have one.
     One(ReservationId),
-    /// With more, by index of [`ByCustomer::lists`].
+    /// A customer with more, by the index in [`ByCustomer::lists`].
     Several(u32),
 }
 
@@ -45,8 +44,7 @@ const _: () = assert!(size_of::<Customer>() <= 12);
 
 /// A customer's reservations.
 enum List {
-    /// At most [`FEW_MAX`], as they came: whoever reads them sorts them. To take one in touches
-    /// no more than the end.
+    /// At most [`FEW_MAX`] in order of insertion, and sorted on read: an insertion only appends.
     Few(Vec<ReservationId>),
     #[expect(clippy::box_collection, reason = "a set in place would make every list a third larger")]
     Many(Box<BTreeSet<ReservationId>>),
@@ -54,55 +52,55 @@ enum List {
 
 const _: () = assert!(size_of::<List>() <= 24);
 
-/// What is sorted for one page of a list, in some microseconds.
+/// The most ids that are sorted on read, which takes some microseconds.
 const FEW_MAX: usize = 256;
 
 impl ByCustomer {
     pub(super) fn insert(&mut self, customer: UserId, id: ReservationId) {
-        let ByCustomer { pages, lists, free_lists } = self;
-        let page = pages.entry(customer.0 / PAGE_IDS).or_default();
-        match page.find(customer) {
-            Ok(index) => match page.customers[index] {
+        let ByCustomer { blocks, lists, free_lists } = self;
+        let block = blocks.entry(customer.0 / BLOCK_IDS).or_default();
+        match block.find(customer) {
+            Ok(index) => match block.customers[index] {
                 Customer::One(other) => {
                     let list = List::Few(vec![other, id]);
-                    let place = match free_lists.pop() {
-                        Some(place) => {
-                            lists[place as usize] = list;
-                            place
+                    let list_index = match free_lists.pop() {
+                        Some(list_index) => {
+                            lists[list_index as usize] = list;
+                            list_index
                         }
                         None => {
                             lists.push(list);
                             u32::try_from(lists.len() - 1).expect("no more customers than their ids")
                         }
                     };
-                    page.customers[index] = Customer::Several(place);
+                    block.customers[index] = Customer::Several(list_index);
                 }
                 Customer::Several(list) => lists[list as usize].insert(id),
             },
             Err(index) => {
-                make_room(&mut page.customers);
-                page.customers.insert(index, Customer::One(id));
-                page.flip(customer);
+                make_room(&mut block.customers);
+                block.customers.insert(index, Customer::One(id));
+                block.flip(customer);
             }
         }
     }
 
-    /// The inverse of [`ByCustomer::insert`], for any one that is there.
+    /// Removes a reservation that is in the index.
     pub(super) fn remove(&mut self, customer: UserId, id: ReservationId) {
-        let number = customer.0 / PAGE_IDS;
-        let page = self.pages.get_mut(&number).expect("what is removed is there");
-        let index = page.find(customer).expect("what is removed is there");
-        match page.customers[index] {
+        let number = customer.0 / BLOCK_IDS;
+        let block = self.blocks.get_mut(&number).expect("the reservation is in the index");
+        let index = block.find(customer).expect("the reservation is in the index");
+        match block.customers[index] {
             Customer::One(_) => {
-                page.customers.remove(index);
-                page.flip(customer);
-                if page.customers.is_empty() {
-                    self.pages.remove(&number);
+                block.customers.remove(index);
+                block.flip(customer);
+                if block.customers.is_empty() {
+                    self.blocks.remove(&number);
                 }
             }
             Customer::Several(list) => {
                 if let Some(one) = self.lists[list as usize].remove(id) {
-                    page.customers[index] = Customer::One(one);
+                    block.customers[index] = Customer::One(one);
                     self.lists[list as usize] = List::Few(Vec::new());
                     self.free_lists.push(list);
                 }
@@ -110,7 +108,7 @@ impl ByCustomer {
         }
     }
 
-    /// Those behind `after`, which may be any id, or all of them.
+    /// A customer's reservations in order: those after `after`, or all. `after` need not be in the index.
     pub(super) fn after(
         &self,
         customer: UserId,
@@ -131,29 +129,28 @@ impl ByCustomer {
         few.into_iter().chain(many.into_iter().flatten().copied())
     }
 
-    /// In the order of customers and ids.
+    /// All reservations, in order of customers and ids.
     fn contents(&self) -> impl Iterator<Item = (UserId, ReservationId)> {
-        let customers = self.pages.iter().flat_map(|(number, page)| {
-            let ids = (0..PAGE_IDS).map(move |place| UserId(number * PAGE_IDS + place));
-            ids.filter(|&customer| page.find(customer).is_ok())
+        let customers = self.blocks.iter().flat_map(|(number, block)| {
+            let ids = (0..BLOCK_IDS).map(move |offset| UserId(number * BLOCK_IDS + offset));
+            ids.filter(|&customer| block.find(customer).is_ok())
         });
         customers.flat_map(|customer| self.after(customer, None).map(move |id| (customer, id)))
     }
 
     fn customer(&self, customer: UserId) -> Option<&Customer> {
-        let page = self.pages.get(&(customer.0 / PAGE_IDS))?;
-        Some(&page.customers[page.find(customer).ok()?])
+        let block = self.blocks.get(&(customer.0 / BLOCK_IDS))?;
+        Some(&block.customers[block.find(customer).ok()?])
     }
 }
 
 impl Default for ByCustomer {
     fn default() -> ByCustomer {
-        ByCustomer { pages: BTreeMap::new(), lists: Chunks::new(), free_lists: Vec::new() }
+        ByCustomer { blocks: BTreeMap::new(), lists: Chunks::new(), free_lists: Vec::new() }
     }
 }
 
-/// By what is in it: its form depends on the order in which that came, and files are read side
-/// by side.
+/// Compares contents. The form depends on the order of insertions, and recovery reads files in parallel.
 impl PartialEq for ByCustomer {
     fn eq(&self, other: &ByCustomer) -> bool {
         self.contents().eq(other.contents())
@@ -168,23 +165,23 @@ impl fmt::Debug for ByCustomer {
     }
 }
 
-impl Page {
-    /// Where the customer is, or would have to be.
+impl Block {
+    /// The index of a customer, or the index at which to insert it.
     fn find(&self, customer: UserId) -> Result<usize, usize> {
-        let (word, bit) = Page::place(customer);
-        let before: u32 = self.is_here[..word].iter().map(|word| word.count_ones()).sum();
-        let index = before + (self.is_here[word] & (bit - 1)).count_ones();
-        if self.is_here[word] & bit == 0 { Err(index as usize) } else { Ok(index as usize) }
+        let (word, bit) = Block::word_and_bit(customer);
+        let before: u32 = self.has_reservations[..word].iter().map(|word| word.count_ones()).sum();
+        let index = before + (self.has_reservations[word] & (bit - 1)).count_ones();
+        if self.has_reservations[word] & bit == 0 { Err(index as usize) } else { Ok(index as usize) }
     }
 
     fn flip(&mut self, customer: UserId) {
-        let (word, bit) = Page::place(customer);
-        self.is_here[word] ^= bit;
+        let (word, bit) = Block::word_and_bit(customer);
+        self.has_reservations[word] ^= bit;
     }
 
-    fn place(customer: UserId) -> (usize, u64) {
-        let place = customer.0 % PAGE_IDS;
-        ((place / u64::BITS) as usize, 1 << (place % u64::BITS))
+    fn word_and_bit(customer: UserId) -> (usize, u64) {
+        let offset = customer.0 % BLOCK_IDS;
+        ((offset / u64::BITS) as usize, 1 << (offset % u64::BITS))
     }
 }
 
@@ -206,7 +203,7 @@ impl List {
         }
     }
 
-    /// When there is but one left: that.
+    /// Removes an id. Returns the last one left, if only one is.
     fn remove(&mut self, id: ReservationId) -> Option<ReservationId> {
         match self {
             List::Few(ids) => {
@@ -226,7 +223,7 @@ impl List {
     }
 }
 
-/// For one more. Doubling would leave a third of the memory unused on average.
+/// Reserves memory for one more item. Doubling would leave a third of the memory unused on average.
 fn make_room<T>(list: &mut Vec<T>) {
     if list.len() == list.capacity() {
         list.reserve_exact(1 + list.len() / 4);
@@ -245,22 +242,22 @@ mod tests {
         index.after(UserId(customer), after).collect()
     }
 
-    /// Against one ordered set of everything, forwards and back again.
+    /// Compares the index with one ordered set, through all insertions and their removals.
     #[test]
     fn is_an_ordered_set_of_customers_and_ids() {
-        // Neighbours, edges of words and of pages, and both ends; as few as one id, and many.
+        // Adjacent ids, boundaries of words and blocks, and both ends; from one reservation to many.
         let customers =
             [(0, 1), (1, 2), (63, 3), (64, 700), (255, 2000), (256, 1), (511, 40), (u32::MAX, 600)];
         let mut order = Vec::new();
         for (customer, count) in customers {
-            // Scattered over events, so that ids come before, behind and between those that are there.
+            // Spread over events, so that ids are inserted before, after and between others.
             order.extend((1..=count).map(|number| (UserId(customer), id(1 + number * 7919 % 31, number))));
         }
         order.sort_by_key(|(customer, id)| (id.number, customer.0.wrapping_mul(0x9e37_79b9)));
 
         let mut index = ByCustomer::default();
         let mut expected = BTreeSet::new();
-        let mut way_back = Vec::new();
+        let mut snapshots = Vec::new();
         let check = |index: &ByCustomer, expected: &BTreeSet<(UserId, ReservationId)>| {
             for (customer, _) in customers {
                 let here = expected.iter().filter(|(other, _)| other.0 == customer).map(|&(_, id)| id);
@@ -279,25 +276,25 @@ mod tests {
         for (step, &(customer, id)) in order.iter().enumerate() {
             if step % 100 == 0 {
                 check(&index, &expected);
-                way_back.push((step, format!("{index:?}")));
+                snapshots.push((step, format!("{index:?}")));
             }
             index.insert(customer, id);
             expected.insert((customer, id));
         }
         check(&index, &expected);
-        assert_eq!(ids(&index, 2, None), [], "a neighbour without a list");
-        assert_eq!(ids(&index, 1000, None), [], "a page that is not there");
+        assert_eq!(ids(&index, 2, None), [], "an adjacent id without reservations");
+        assert_eq!(ids(&index, 1000, None), [], "an id without a block");
         for (step, &(customer, id)) in order.iter().enumerate().rev() {
             index.remove(customer, id);
             expected.remove(&(customer, id));
-            if let Some((_, before)) = way_back.pop_if(|(before, _)| *before == step) {
-                assert_eq!(format!("{index:?}"), before, "back at step {step}");
+            if let Some((_, before)) = snapshots.pop_if(|(before, _)| *before == step) {
+                assert_eq!(format!("{index:?}"), before, "after undoing step {step}");
                 check(&index, &expected);
             }
         }
         assert_eq!(index, ByCustomer::default());
 
-        // In another order than it came, and again into the places that were left.
+        // Removals in another order than the insertions, and insertions that reuse lists.
         for round in 0..2 {
             order.iter().for_each(|&(customer, id)| index.insert(customer, id));
             expected.extend(order.iter().copied());

@@ -1,17 +1,17 @@
-//! A list that only grows and shrinks at its end, in chunks.
+//! A list in chunks, which grows and shrinks at its end.
 //!
-//! A `Vec` that doubles copies all of it at once: at ten million reservations that is a
-//! quarter of a gigabyte, with every client of the core waiting behind it.
+//! A `Vec` copies all its items when it grows. At ten million reservations that would be a quarter of a
+//! gigabyte, while all clients of the core wait.
 
 use std::ops::{Index, IndexMut};
 
-/// Of 24 bytes each 12 KiB: copied in a microsecond, and no more than that is ever reserved
-/// and not used.
+/// Items of a chunk: 12 KiB at 24 bytes an item. That is copied within a microsecond, and is the most memory
+/// that is reserved and not used.
 const CHUNK_ITEMS: usize = 512;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Chunks<T> {
-    /// All full but for the last, which is not empty.
+    /// All full except the last, which is not empty.
     chunks: Vec<Vec<T>>,
 }
 
@@ -43,7 +43,7 @@ impl<T> Chunks<T> {
                 chunk.push(item);
                 self.chunks.push(chunk);
             }
-            // The first one grows with what is in it: most lists are short.
+            // The first chunk grows with its items: most lists are short.
             None => self.chunks.push(vec![item]),
         }
     }
@@ -77,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_a_list_across_the_edges_of_its_chunks() {
+    fn is_a_list_across_chunk_boundaries() {
         let mut chunks = Chunks::new();
         let count = 2 * CHUNK_ITEMS + 1;
         for item in 0..count {

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use super::chunks::Chunks;
 use super::reservations::Reservation;
-use super::{Decision, Shown, SlotState};
+use super::{Decision, OutcomeRef, SlotState};
 use crate::command::{Actor, CreateEvent, EditEvent};
 use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, Role, Timestamp, UserId};
@@ -19,13 +19,13 @@ pub(super) struct Event {
     reserved: u32,
     created_at: Timestamp,
     deleted_at: Option<Timestamp>,
-    /// The position of its last record.
+    /// The position of the event's last record.
     last_record: Lsn,
-    /// Number n at index n - 1. Cancelled ones stay.
+    /// The reservations: number n at index n - 1. Cancelled ones stay.
     pub(super) reservations: Chunks<Reservation>,
 }
 
-/// What an edit replaces.
+/// The part of an event that an edit replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edition {
     details: EventDetails,
@@ -33,7 +33,7 @@ pub struct Edition {
     updated_at: Timestamp,
 }
 
-/// Sums over events, kept up so that nobody has to go through all of them.
+/// Sums over events, updated with each record so that totals need no scan.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct EventTotals {
     pub(super) events: u64,
@@ -85,7 +85,7 @@ impl Event {
         }
     }
 
-    /// Takes tickets out of what is for sale. The one place where a sale counts.
+    /// Counts tickets as reserved. No other code does.
     pub(super) fn take(&mut self, tickets: u32) {
         assert!(tickets <= self.remaining(), "sold beyond the quota");
         self.reserved += tickets;
@@ -113,7 +113,7 @@ impl Event {
 }
 
 impl SlotState {
-    /// An event that is there to be worked with.
+    /// An event that exists and is not deleted.
     pub(super) fn live_event(&self, id: EventId) -> Result<&Event, Rejection> {
         let event = self.events.get(&id).ok_or(Rejection::EventNotFound)?;
         if event.is_deleted() {
@@ -122,7 +122,7 @@ impl SlotState {
         Ok(event)
     }
 
-    /// A live event, for someone who may manage it.
+    /// A live event that the actor may manage.
     pub(super) fn managed_event(&self, id: EventId, actor: Actor) -> Result<&Event, Rejection> {
         let event = self.live_event(id)?;
         if !event.is_managed_by(actor) {
@@ -131,8 +131,8 @@ impl SlotState {
         Ok(event)
     }
 
-    /// Changes an event by a record of it, or by the undoing of one: the only way to, so that the totals
-    /// and the event's last record are kept up. Returns the last record before.
+    /// Applies or undoes a record of an event, and updates the totals and the event's last record with it. All
+    /// changes of an event go through here. Returns the previous last record.
     pub(super) fn change_event(
         &mut self,
         id: EventId,
@@ -152,7 +152,7 @@ impl SlotState {
         }
         let CreateEvent { id, organizer, details } = create;
         let created = EventCreated { id, organizer, details: details.into() };
-        Ok(Decision::change(Record::EventCreated(Box::new(created)), Shown::Event(id)))
+        Ok(Decision::change(Record::EventCreated(Box::new(created)), OutcomeRef::Event(id)))
     }
 
     pub(super) fn apply_event_created(&mut self, at: Timestamp, lsn: Lsn, created: &EventCreated) {
@@ -169,12 +169,12 @@ impl SlotState {
         self.live_events.insert(created.id);
         self.events_of.insert((event.organizer, created.id));
         let before = self.events.insert(created.id, event);
-        assert!(before.is_none(), "an event's id was given twice: {}", created.id);
+        assert!(before.is_none(), "an event's id was used twice: {}", created.id);
     }
 
     pub(super) fn undo_event_created(&mut self, id: EventId) {
-        let event = self.events.remove(&id).expect("an event that was made is there");
-        assert!(event.reservations.is_empty(), "what came after an event's creation is taken back before it");
+        let event = self.events.remove(&id).expect("the record created this event");
+        assert!(event.reservations.is_empty(), "later records of an event are undone before its creation");
         self.totals.subtract(&event);
         self.live_events.remove(&id);
         self.events_of.remove(&(event.organizer, id));
@@ -188,10 +188,10 @@ impl SlotState {
             return Err(Rejection::QuotaBelowCommitted { committed: event.reserved });
         }
         if details == event.edition.details {
-            return Ok(Decision::unchanged(Shown::Event(id)));
+            return Ok(Decision::unchanged(OutcomeRef::Event(id)));
         }
         let edited = EventEdited { id, by: actor.user, details };
-        Ok(Decision::change(Record::EventEdited(Box::new(edited)), Shown::Event(id)))
+        Ok(Decision::change(Record::EventEdited(Box::new(edited)), OutcomeRef::Event(id)))
     }
 
     pub(super) fn apply_event_edited(&mut self, at: Timestamp, lsn: Lsn, edited: &EventEdited) -> Lsn {
@@ -220,10 +220,10 @@ impl SlotState {
             return Err(Rejection::HasReservations { reserved: event.reserved });
         }
         let deleted = Record::EventDeleted { event: id, by: actor.user, tickets: event.reserved };
-        Ok(Decision::change(deleted, Shown::EventDeleted))
+        Ok(Decision::change(deleted, OutcomeRef::EventDeleted))
     }
 
-    /// Cancels every live reservation by the event's mark alone, however many there are.
+    /// Cancels all live reservations by marking the event as deleted, in constant time.
     pub(super) fn apply_event_deleted(&mut self, at: Timestamp, lsn: Lsn, id: EventId) -> Lsn {
         self.live_events.remove(&id);
         self.events_of.remove(&(self.events[&id].organizer, id));
@@ -251,13 +251,13 @@ impl SlotState {
         self.events[&id].view(id)
     }
 
-    /// Ids of the events behind `after` that are not deleted.
+    /// The ids of the live events after `after`.
     pub(super) fn events_after(&self, after: Option<EventId>) -> impl Iterator<Item = EventId> {
         let start = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.live_events.range((start, Bound::Unbounded)).copied()
     }
 
-    /// Those of one organizer.
+    /// The ids of an organizer's live events after `after`.
     pub(super) fn events_of_after(
         &self,
         organizer: UserId,
@@ -269,14 +269,14 @@ impl SlotState {
         ids.map(|&(_, id)| id)
     }
 
-    /// The highest ids in use, 0 for none.
+    /// The highest event id and user id in use; 0 for none.
     pub(super) fn highest_ids(&self) -> (EventId, UserId) {
         let event = self.events.keys().next_back().copied();
         let user = self.usernames.keys().next_back().copied();
         (event.unwrap_or(EventId(0)), user.unwrap_or(UserId(0)))
     }
 
-    /// Adds this slot's part.
+    /// Adds this slot's part of the totals.
     pub(super) fn add_to(&self, totals: &mut Totals) {
         let EventTotals { events, quota, reserved } = self.totals;
         totals.events += events;

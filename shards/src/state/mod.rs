@@ -1,11 +1,11 @@
-//! What the domain knows in memory, as a pure fold over records.
+//! The state of the domain in memory, as a pure fold over records.
 //!
-//! [`SlotState`] is the state of one slot: it needs no other slot, so that it can be handed to another
-//! owner whole. [`ShardState`] holds the slots that a shard owns, and what is derived from all of them.
+//! [`SlotState`] is the state of one slot. It depends on no other slot, so it can move to another owner.
+//! [`ShardState`] holds the slots that a shard owns, and what is derived from all of them.
 //!
-//! [`SlotState::decide`] says what a command changes, [`SlotState::apply`] changes it, live and in recovery
-//! alike, and cannot fail. Never in here: a clock, randomness, I/O, threads, the log, or the order of a
-//! hash map.
+//! [`SlotState::decide`] returns the records of a command, and [`SlotState::apply`] applies them. `apply`
+//! cannot fail, and is the same code live and in recovery. State depends on no clock, randomness, I/O, thread,
+//! log, or order of a hash map.
 
 mod accounts;
 mod by_customer;
@@ -23,7 +23,7 @@ use crate::command::{Command, Query};
 use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply};
 use crate::record::Record;
-use accounts::{Account, Headcount};
+use accounts::{Account, AccountTotals};
 use events::{Edition, Event, EventTotals};
 
 pub use owned::ShardState;
@@ -32,37 +32,37 @@ pub use owned::ShardState;
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct SlotState {
     accounts: BTreeMap<Username, Account>,
-    /// Of all accounts, by id.
+    /// The usernames of all accounts, by id.
     usernames: BTreeMap<UserId, Username>,
-    headcount: Headcount,
-    /// Deleted ones stay, so that their id is never taken for an unknown one.
+    account_totals: AccountTotals,
+    /// All events. Deleted ones stay, to tell their ids from unknown ones.
     events: BTreeMap<EventId, Event>,
-    /// Those that are not deleted: a list of them does not go over the others.
+    /// The events that are not deleted, so that a list of them does not visit the others.
     live_events: BTreeSet<EventId>,
-    /// The same by organizer.
+    /// The same events by organizer.
     events_of: BTreeSet<(UserId, EventId)>,
-    /// Over those that are not deleted.
+    /// Sums over these events.
     totals: EventTotals,
 }
 
-/// What a command comes to: records of its slot, and what happens once they are durable.
+/// The result of a command: records of its slot, and what happens once they are durable.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// To be applied and logged in this order, and committed together; none when nothing changes.
+    /// Records that are applied and logged in this order, and committed together; none if nothing changes.
     pub records: SmallVec<[Record; 1]>,
-    /// What the answer shows, of the state after the records: see [`SlotState::outcome`].
-    pub reply: Result<Shown, Rejection>,
-    /// Commands for the owners of other slots, sent once the records are durable. Each follows from the
-    /// state that the records lead to, so that it can be sent again after a crash, and its repetition
-    /// changes nothing.
+    /// The answer: [`SlotState::outcome`] makes it of the state after the records.
+    pub reply: Result<OutcomeRef, Rejection>,
+    /// Commands for the owners of other slots, sent once the records are durable. Each can be derived from
+    /// the state after the records, so that it can be sent again after a crash. A repetition must change
+    /// nothing.
     pub messages: Vec<(Slot, Command)>,
 }
 
-/// What the answer to a command shows.
+/// The kind of a command's outcome, and the account, event or reservation that it shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Shown {
+pub enum OutcomeRef {
     Account(Username),
-    /// The same, where tokens of the account end.
+    /// An account whose earlier tokens have ended.
     AccountChanged(Username),
     Event(EventId),
     EventDeleted,
@@ -70,7 +70,7 @@ pub enum Shown {
     Cancelled,
 }
 
-/// What a record replaces and does not say itself: what [`SlotState::undo`] needs beside the record.
+/// What a record replaced: what [`SlotState::undo`] needs in addition to the record.
 #[derive(Debug)]
 pub enum Undo {
     Nothing,
@@ -81,13 +81,13 @@ pub enum Undo {
 }
 
 impl Decision {
-    fn change(record: Record, shown: Shown) -> Decision {
-        Decision { records: smallvec![record], reply: Ok(shown), messages: Vec::new() }
+    fn change(record: Record, outcome: OutcomeRef) -> Decision {
+        Decision { records: smallvec![record], reply: Ok(outcome), messages: Vec::new() }
     }
 
-    /// All is as the command wants it already.
-    fn unchanged(shown: Shown) -> Decision {
-        Decision { records: SmallVec::new(), reply: Ok(shown), messages: Vec::new() }
+    /// The state is already as the command wants it.
+    fn unchanged(outcome: OutcomeRef) -> Decision {
+        Decision { records: SmallVec::new(), reply: Ok(outcome), messages: Vec::new() }
     }
 }
 
@@ -98,7 +98,7 @@ impl From<Rejection> for Decision {
 }
 
 impl SlotState {
-    /// What `command` changes, without changing it.
+    /// Decides a command, without changing the state.
     pub fn decide(&self, now: Now, command: Command) -> Decision {
         // No rule depends on the time yet.
         let _ = now;
@@ -118,9 +118,9 @@ impl SlotState {
         decided.unwrap_or_else(Decision::from)
     }
 
-    /// Takes in a record that [`SlotState::decide`] made, now or before a restart. `lsn` is its position
-    /// in the slot. Returns the position of the event's record before it; 0 for an event's first record,
-    /// and for a record of no event.
+    /// Applies a record that [`SlotState::decide`] made, now or before a restart. `lsn` is its position in
+    /// the slot. Returns the position of the event's previous record; 0 for an event's first record, and for
+    /// a record of no event.
     pub fn apply(&mut self, at: Timestamp, lsn: Lsn, record: &Record) -> Lsn {
         match record {
             Record::UserCreated(user) => self.apply_user_created(user),
@@ -138,9 +138,9 @@ impl SlotState {
         Lsn(0)
     }
 
-    /// What has to be known before `record` is applied, to take it back afterwards.
+    /// Returns what `record` would replace. Called before [`SlotState::apply`].
     pub fn undo_of(&self, record: &Record) -> Undo {
-        let account = |username| Undo::Account(Box::new(self.account_as_it_is(username)));
+        let account = |username| Undo::Account(Box::new(self.account_to_undo(username)));
         match record {
             Record::PasswordChanged(changed) => account(&changed.username),
             Record::RoleChanged(changed) => account(&changed.username),
@@ -154,8 +154,8 @@ impl SlotState {
         }
     }
 
-    /// The inverse of [`SlotState::apply`], for the slot's last record that was not taken back. `previous`
-    /// is what `apply` returned, `undo` what [`SlotState::undo_of`] returned.
+    /// Undoes [`SlotState::apply`] of the slot's last record. `previous` is what `apply` returned, `undo` what
+    /// [`SlotState::undo_of`] returned.
     pub fn undo(&mut self, previous: Lsn, record: &Record, undo: Undo) {
         match (record, undo) {
             (Record::UserCreated(user), Undo::Nothing) => self.undo_user_created(user),
@@ -181,27 +181,27 @@ impl SlotState {
         }
     }
 
-    /// The answer to a command whose records were just applied, or which changes nothing.
-    pub fn outcome(&self, shown: &Shown) -> Outcome {
-        match shown {
-            Shown::Account(username) => Outcome::Account(self.account(username)),
-            Shown::AccountChanged(username) => Outcome::AccountChanged(self.user_view(username)),
-            Shown::Event(event) => Outcome::Event(Box::new(self.events[event].view(*event))),
-            Shown::EventDeleted => Outcome::EventDeleted,
-            Shown::Reservation(id) => Outcome::Reservation(self.events[&id.event].reservation_view(*id)),
-            Shown::Cancelled => Outcome::Cancelled,
+    /// Makes the outcome of a command whose records are applied.
+    pub fn outcome(&self, of: &OutcomeRef) -> Outcome {
+        match of {
+            OutcomeRef::Account(username) => Outcome::Account(self.account(username)),
+            OutcomeRef::AccountChanged(username) => Outcome::AccountChanged(self.user_view(username)),
+            OutcomeRef::Event(event) => Outcome::Event(Box::new(self.events[event].view(*event))),
+            OutcomeRef::EventDeleted => Outcome::EventDeleted,
+            OutcomeRef::Reservation(id) => Outcome::Reservation(self.events[&id.event].reservation_view(*id)),
+            OutcomeRef::Cancelled => Outcome::Cancelled,
         }
     }
 
-    /// The answer to a query that concerns this slot alone.
+    /// Answers a query about this slot alone.
     ///
     /// # Errors
     ///
-    /// The rejection, when what is asked for is not there or not the asker's to see.
+    /// A rejection, if the subject does not exist or the actor may not see it.
     ///
     /// # Panics
     ///
-    /// On a query over all slots: see [`ShardState::query`].
+    /// On a query over all slots: [`ShardState::query`] answers these.
     fn query(&self, query: &Query) -> Reply {
         match query {
             Query::Account { username } => Ok(Outcome::Account(self.account(username))),

@@ -1,4 +1,4 @@
-//! The slots that a shard owns, and what is derived from all of them.
+//! The slots that a shard owns, and the index that is derived from them.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -16,22 +16,23 @@ use crate::slots::{SlotSet, slot_of_event};
 /// The state of a shard.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ShardState {
-    /// By slot; `None` where another shard owns it.
+    /// The state of each slot; `None` where another shard owns it.
     slots: Box<[Option<Box<SlotState>>; SLOT_COUNT]>,
-    /// Every reservation of these slots. Derived: it is part of no slot's state, and is made anew when a
-    /// slot is adopted. One a slot would cost more memory, and twice the time of a reservation.
+    /// The reservations in these slots, by customer. Derived: not part of any slot's state, and extended
+    /// when a slot is adopted. An index for each slot would cost more memory, and double the time of a
+    /// reservation.
     reservations_of: ByCustomer,
 }
 
 impl Default for ShardState {
-    /// Without any slot.
+    /// The state of a shard without slots.
     fn default() -> ShardState {
         ShardState { slots: Box::new([const { None }; SLOT_COUNT]), reservations_of: ByCustomer::default() }
     }
 }
 
 impl ShardState {
-    /// Empty states of these slots.
+    /// Makes empty states of these slots.
     pub fn owning(slots: SlotSet) -> ShardState {
         let mut state = ShardState::default();
         slots.iter().for_each(|slot| state.adopt(slot, SlotState::default()));
@@ -47,7 +48,7 @@ impl ShardState {
         assert!(before.is_none(), "slot {slot} was adopted twice");
     }
 
-    /// Gives a slot up; `None` if it is not owned.
+    /// Gives up a slot; `None` if it is not owned.
     pub fn release(&mut self, slot: Slot) -> Option<SlotState> {
         let state = *self.slots[slot.index()].take()?;
         for (customer, id) in state.reservations_by_customer() {
@@ -65,7 +66,7 @@ impl ShardState {
         self.slots[slot.index()].as_deref()
     }
 
-    /// See [`SlotState::decide`].
+    /// Calls [`SlotState::decide`].
     pub fn decide(&self, now: Now, slot: Slot, command: Command) -> Decision {
         match self.slot(slot) {
             Some(state) => state.decide(now, command),
@@ -73,7 +74,7 @@ impl ShardState {
         }
     }
 
-    /// See [`SlotState::apply`]. The slot has to be owned.
+    /// Calls [`SlotState::apply`]. The slot must be owned.
     pub fn apply(&mut self, slot: Slot, at: Timestamp, lsn: Lsn, record: &Record) -> Lsn {
         if let &Record::Reserved { id, buyer: Buyer::Account(customer), .. } = record {
             self.reservations_of.insert(customer, id);
@@ -81,7 +82,7 @@ impl ShardState {
         self.slot_mut(slot).apply(at, lsn, record)
     }
 
-    /// See [`SlotState::undo`]. Slots may be taken back in any interleaving.
+    /// Calls [`SlotState::undo`]. The undos of different slots may interleave.
     pub fn undo(&mut self, slot: Slot, previous: Lsn, record: &Record, undo: Undo) {
         self.slot_mut(slot).undo(previous, record, undo);
         if let &Record::Reserved { id, buyer: Buyer::Account(customer), .. } = record {
@@ -90,16 +91,18 @@ impl ShardState {
     }
 
     fn slot_mut(&mut self, slot: Slot) -> &mut SlotState {
-        self.slots[slot.index()].as_mut().expect("records are those of slots that the shard owns")
+        self.slots[slot.index()].as_mut().expect("a record belongs to an owned slot")
     }
 
     fn states(&self) -> impl Iterator<Item = &SlotState> {
         self.slots.iter().flatten().map(|state| &**state)
     }
 
+    /// Answers a query.
+    ///
     /// # Errors
     ///
-    /// The rejection, when what is asked for is not there or not the asker's to see.
+    /// A rejection, if the subject does not exist or the actor may not see it.
     pub fn query(&self, now: Now, query: &Query) -> Reply {
         // No answer depends on the time yet.
         let _ = now;
@@ -130,11 +133,11 @@ impl ShardState {
             | Query::TokenStands { .. }
             | Query::Event { .. }
             | Query::Reservation { .. }
-            | Query::EventReservations { .. } => unreachable!("{query:?} names its slot"),
+            | Query::EventReservations { .. } => unreachable!("{query:?} is about one slot"),
         })
     }
 
-    /// The highest ids in use, from which the next ones are counted; 0 for none.
+    /// The highest event id and user id in use, after which new ones are given; 0 for none.
     pub fn highest_ids(&self) -> (EventId, UserId) {
         self.states()
             .map(SlotState::highest_ids)
@@ -149,15 +152,15 @@ impl ShardState {
         totals
     }
 
-    /// The view of a reservation of the index.
+    /// The view of a reservation in the index.
     fn reservation_view(&self, id: ReservationId) -> ReservationView {
         let state =
-            self.slot(slot_of_event(id.event)).expect("the index has reservations of owned slots alone");
+            self.slot(slot_of_event(id.event)).expect("the index only has reservations of owned slots");
         state.reservation_view(id)
     }
 
-    /// The least `limit` keys of all slots, in order, each with the slot's state. `list` gives a slot's
-    /// keys in order.
+    /// Merges the keys of all slots: the smallest `limit` of them in order, each with its slot's state. `list`
+    /// returns a slot's keys in order.
     fn merged<'s, K: Ord, L: Iterator<Item = K>>(
         &'s self,
         limit: usize,

@@ -1,7 +1,7 @@
-//! Reservations: each a row of its event, numbered from 1.
+//! Reservations: each belongs to an event, and is numbered from 1 there.
 
 use super::events::Event;
-use super::{Decision, Shown, SlotState};
+use super::{Decision, OutcomeRef, SlotState};
 use crate::command::{Actor, Buyer};
 use crate::ids::{EventId, Lsn, Quantity, ReservationId, Role, Timestamp, UserId};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus, ReservationView};
@@ -10,7 +10,7 @@ use crate::record::Record;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reservation {
     created_at: Timestamp,
-    /// 0 while it is confirmed: an `Option` would cost eight bytes a ticket.
+    /// 0 while it is confirmed: an `Option` would cost eight more bytes a reservation.
     cancelled_at: Timestamp,
     buyer: Buyer,
     quantity: u32,
@@ -25,7 +25,7 @@ impl Event {
         self.reservations.get(number.checked_sub(1)? as usize)
     }
 
-    /// When it was cancelled, by itself or with its event.
+    /// The time at which it was cancelled, alone or with its event.
     fn cancelled_at(&self, reservation: &Reservation) -> Option<Timestamp> {
         match reservation.cancelled_at {
             NOT_CANCELLED => self.deleted_at(),
@@ -35,7 +35,7 @@ impl Event {
 
     /// The view of a reservation that is known to exist.
     pub(super) fn reservation_view(&self, id: ReservationId) -> ReservationView {
-        let reservation = self.reservation(id.number).expect("an id of the index has its reservation");
+        let reservation = self.reservation(id.number).expect("the caller knows that it exists");
         let cancelled_at = self.cancelled_at(reservation);
         ReservationView {
             id,
@@ -67,7 +67,7 @@ impl SlotState {
         let number = number.expect("fewer than 2^32 reservations of one event: 100 GiB of memory");
         let id = ReservationId { event: id, number };
         let reserved = Record::Reserved { id, by: actor.user, buyer, quantity: quantity.get() };
-        Ok(Decision::change(reserved, Shown::Reservation(id)))
+        Ok(Decision::change(reserved, OutcomeRef::Reservation(id)))
     }
 
     pub(super) fn apply_reserved(
@@ -86,26 +86,30 @@ impl SlotState {
                 buyer,
                 quantity,
             });
-            assert_eq!(event.reservations.len(), id.number as usize, "a reservation out of order");
+            assert_eq!(event.reservations.len(), id.number as usize, "reservations are applied in order");
         })
     }
 
-    /// Only ever the event's last one: numbers have no gaps.
+    /// Undoes the event's last reservation: numbers have no gaps.
     pub(super) fn undo_reserved(&mut self, id: ReservationId, previous: Lsn) {
         self.change_event(id.event, previous, |event| {
-            assert_eq!(event.reservations.len(), id.number as usize, "a reservation taken back out of order");
-            let reservation = event.reservations.pop().expect("counted above");
+            assert_eq!(
+                event.reservations.len(),
+                id.number as usize,
+                "reservations are undone in reverse order"
+            );
+            let reservation = event.reservations.pop().expect("the count was checked above");
             event.give_back(reservation.quantity);
         });
     }
 
     pub(super) fn decide_cancel(&self, id: ReservationId, actor: Actor) -> Result<Decision, Rejection> {
-        let (event, reservation) = self.reservation_seen_by(id, actor)?;
+        let (event, reservation) = self.reservation_visible_to(id, actor)?;
         if event.cancelled_at(reservation).is_some() {
-            return Ok(Decision::unchanged(Shown::Cancelled));
+            return Ok(Decision::unchanged(OutcomeRef::Cancelled));
         }
         let cancelled = Record::Cancelled { id, by: actor.user, quantity: reservation.quantity };
-        Ok(Decision::change(cancelled, Shown::Cancelled))
+        Ok(Decision::change(cancelled, OutcomeRef::Cancelled))
     }
 
     pub(super) fn apply_cancelled(&mut self, at: Timestamp, lsn: Lsn, id: ReservationId) -> Lsn {
@@ -128,7 +132,7 @@ impl SlotState {
     }
 
     pub(super) fn query_reservation(&self, id: ReservationId, actor: Actor) -> Reply {
-        let (event, _) = self.reservation_seen_by(id, actor)?;
+        let (event, _) = self.reservation_visible_to(id, actor)?;
         Ok(Outcome::Reservation(event.reservation_view(id)))
     }
 
@@ -151,7 +155,7 @@ impl SlotState {
         self.events[&id.event].reservation_view(id)
     }
 
-    /// Every reservation ever made by an account.
+    /// All reservations of the slot, with the customers who have them.
     pub(super) fn reservations_by_customer(&self) -> impl Iterator<Item = (UserId, ReservationId)> {
         self.events.iter().flat_map(|(&event, of_event)| {
             let numbers = 1..=of_event.reservations.len() as u32;
@@ -162,19 +166,20 @@ impl SlotState {
         })
     }
 
-    /// Another's reservation looks just like one that does not exist.
-    fn reservation_seen_by(
+    /// The event and reservation, if the actor may see it. Otherwise the rejection is the same as if it did
+    /// not exist.
+    fn reservation_visible_to(
         &self,
         id: ReservationId,
         actor: Actor,
     ) -> Result<(&Event, &Reservation), Rejection> {
         let event = self.events.get(&id.event).ok_or(Rejection::ReservationNotFound)?;
         let reservation = event.reservation(id.number).ok_or(Rejection::ReservationNotFound)?;
-        let seen = match actor.role {
+        let is_visible = match actor.role {
             Role::Customer => reservation.buyer == Buyer::Account(actor.user),
             Role::Organizer | Role::Admin => event.is_managed_by(actor),
         };
-        if !seen {
+        if !is_visible {
             return Err(Rejection::ReservationNotFound);
         }
         Ok((event, reservation))

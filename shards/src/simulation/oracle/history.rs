@@ -27,7 +27,7 @@ impl<T: Debug> History<T> {
         self.states.last().map(|(_, state)| state)
     }
 
-    /// From step `now` on, a client knows of `count` records.
+    /// Notes that a client knows of `count` records from step `now` on.
     pub(super) fn add_known(&mut self, now: u64, count: usize) {
         if self.known.last().is_none_or(|&(_, known)| known < count) {
             self.known.push((now, count));

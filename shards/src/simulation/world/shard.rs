@@ -35,11 +35,11 @@ pub(super) struct SimulatedShard {
     pub(super) commits: u64,
 }
 
-/// What the driver was told.
+/// How far a driver is from its stop.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum DriverState {
     Runs,
-    /// To stop.
+    /// It has to stop once no work is left.
     Stopping,
     Stopped,
 }
@@ -136,7 +136,9 @@ impl World {
                 Step::Stop => {
                     let shard = &mut self.shards[index];
                     if shard.driver_state != DriverState::Stopping || !shard.inbox.is_empty() {
-                        return Err("a driver stopped that still had requests, or was not told to".to_owned());
+                        return Err(
+                            "a driver stopped without being told to, or with requests left".to_owned()
+                        );
                     }
                     shard.driver_state = DriverState::Stopped;
                     self.count("stops");

@@ -1,4 +1,4 @@
-//! Tests of the rules, and of slots apart from each other.
+//! Tests of the rules, and of the independence of slots.
 
 mod slots;
 mod table;
@@ -16,7 +16,7 @@ fn actor(name: &str) -> Actor {
         "o" => (8, Role::Organizer),
         "p" => (9, Role::Organizer),
         "z" => (99, Role::Admin),
-        other => panic!("nobody is called {other}"),
+        other => panic!("unknown actor: {other}"),
     };
     Actor { user: UserId(user), role }
 }

@@ -1,4 +1,4 @@
-//! Slots apart from each other: replayed, adopted, released and taken back one by one.
+//! Slots are independent: replayed, adopted, released and undone one by one.
 
 use super::{actor, all_slots};
 use crate::clock::Now;
@@ -9,7 +9,7 @@ use crate::record::Record;
 use crate::slots::{SlotSet, slot_of_event};
 use crate::state::{ShardState, Undo};
 
-/// Draws without a crate: what a test needs is variety that is the same at each run.
+/// Pseudo-random numbers that are the same in each run.
 struct Draws(u64);
 
 impl Draws {
@@ -19,18 +19,18 @@ impl Draws {
     }
 }
 
-/// Records of many events and accounts with what takes each back, by slot, and the state that they led to.
+/// Records of many events and accounts, the state after them, and the undo of each.
 struct History {
-    /// By slot.
+    /// The records of each slot.
     records: Vec<Vec<(Lsn, Record)>>,
     state: ShardState,
-    way_back: Vec<(Slot, Lsn, Record, Undo)>,
+    undo_steps: Vec<(Slot, Lsn, Record, Undo)>,
 }
 
 fn history(draws: &mut Draws) -> History {
     let mut state = all_slots();
     let mut records_of: Vec<Vec<(Lsn, Record)>> = vec![Vec::new(); 256];
-    let mut way_back = Vec::new();
+    let mut undo_steps = Vec::new();
     for step in 0..600 {
         let event = EventId(1 + draws.below(12) as u32);
         let customer = UserId(1 + draws.below(3) as u32);
@@ -75,15 +75,15 @@ fn history(draws: &mut Draws) -> History {
             let last = records.iter().rev().find(|(_, other)| other.event() == record.event());
             let expected = last.filter(|_| record.event().is_some()).map_or(Lsn(0), |(lsn, _)| *lsn);
             assert_eq!(previous, expected, "the event's record before {record:?}");
-            way_back.push((slot, previous, record.clone(), undo));
+            undo_steps.push((slot, previous, record.clone(), undo));
             records.push((lsn, record));
         }
     }
-    History { records: records_of, state, way_back }
+    History { records: records_of, state, undo_steps }
 }
 
-/// A slot needs no other: its records lead to the same state whatever is applied to other slots between
-/// them, and alone; and slots that are adopted one by one make the same shard.
+/// A slot's records lead to the same state alone and interleaved with those of other slots, and slots that
+/// are adopted one by one make the same shard.
 #[test]
 fn a_slot_replayed_alone_or_interleaved_is_the_same() {
     let mut draws = Draws(7);
@@ -94,13 +94,13 @@ fn a_slot_replayed_alone_or_interleaved_is_the_same() {
         let mut left: Vec<usize> = (0..256).filter(|&slot| !records[slot].is_empty()).collect();
         assert!(left.len() > 12);
         while !left.is_empty() {
-            let place = draws.below(left.len());
-            let slot = left[place];
+            let index = draws.below(left.len());
+            let slot = left[index];
             let (lsn, record) = &records[slot][next[slot]];
             interleaved.apply(Slot(slot as u8), Timestamp(lsn.0), *lsn, record);
             next[slot] += 1;
             if next[slot] == records[slot].len() {
-                left.swap_remove(place);
+                left.swap_remove(index);
             }
         }
         assert_eq!(interleaved, state);
@@ -112,11 +112,11 @@ fn a_slot_replayed_alone_or_interleaved_is_the_same() {
                 alone.apply(slot, Timestamp(lsn.0), *lsn, record);
             }
             adopted.adopt(slot, alone.release(slot).expect("it was adopted"));
-            assert_eq!(alone, ShardState::default(), "nothing of slot {slot} is left");
+            assert_eq!(alone, ShardState::default(), "slot {slot} is released completely");
         }
         assert_eq!(adopted, state);
 
-        // Given up again, nothing is left of it, and the rest is untouched.
+        // A release removes the slot, and no other.
         let mut others: SlotSet = adopted.owned();
         let slot = slot_of_event(EventId(1 + draws.below(12) as u32));
         others.remove(slot);
@@ -128,14 +128,14 @@ fn a_slot_replayed_alone_or_interleaved_is_the_same() {
     }
 }
 
-/// Slots are taken back in any interleaving: within each, last in first out.
+/// The undos of different slots interleave; within a slot, the last record is undone first.
 #[test]
 fn undo_goes_slot_by_slot() {
     let mut draws = Draws(11);
     for _ in 0..20 {
-        let History { mut state, way_back, .. } = history(&mut draws);
+        let History { mut state, undo_steps, .. } = history(&mut draws);
         let mut of_slot: Vec<Vec<_>> = (0..256).map(|_| Vec::new()).collect();
-        way_back.into_iter().for_each(|entry| of_slot[entry.0.index()].push(entry));
+        undo_steps.into_iter().for_each(|entry| of_slot[entry.0.index()].push(entry));
         while !of_slot.iter().all(Vec::is_empty) {
             let candidates: Vec<_> = (0..256).filter(|&slot| !of_slot[slot].is_empty()).collect();
             let slot = candidates[draws.below(candidates.len())];

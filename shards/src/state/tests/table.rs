@@ -1,4 +1,4 @@
-//! The rules of the domain as a table: what is done, and what comes of it.
+//! The rules of the domain as tables of steps and their results.
 
 use super::{actor, all_slots};
 use crate::clock::Now;
@@ -40,7 +40,7 @@ fn command(words: &[&str]) -> Command {
             username: Username::new(name).unwrap(),
             by: actor("z").user,
         })),
-        // Another account's id with this name.
+        // With the id of another account.
         ["remove", name, user] => Command::RemoveUser(Box::new(RemoveUser {
             user: UserId(user.parse().unwrap()),
             username: Username::new(name).unwrap(),
@@ -84,7 +84,7 @@ fn command(words: &[&str]) -> Command {
             reservation: ReservationId { event, number: number.parse().unwrap() },
             actor: actor(who),
         },
-        _ => panic!("no such command: {words:?}"),
+        _ => panic!("unknown command: {words:?}"),
     }
 }
 
@@ -114,7 +114,7 @@ fn query(words: &[&str]) -> Option<Query> {
     })
 }
 
-/// A reply in a word or two: `ok` for a change, `same` where nothing changed.
+/// A reply in a word or two: `ok` for a change, `same` if nothing changed.
 fn describe(reply: &Reply, changed: bool) -> String {
     let outcome = match reply {
         Ok(outcome) => outcome,
@@ -131,7 +131,9 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::EventDeleted => "deleted".to_owned(),
                 Rejection::NotYourEvent => "not-yours".to_owned(),
                 Rejection::ReservationNotFound => "no-reservation".to_owned(),
-                Rejection::LogFull | Rejection::Elsewhere => unreachable!("all slots are here, and no log"),
+                Rejection::LogFull | Rejection::Elsewhere => {
+                    unreachable!("all slots are owned, and there is no log")
+                }
             };
         }
     };
@@ -172,16 +174,15 @@ fn describe(reply: &Reply, changed: bool) -> String {
     }
 }
 
-/// Runs steps separated by `|`, each `what is done -> what comes of it`. In the end a state made of the
-/// records alone must be the same, and taking them back one by one leads back through every state that
-/// there was.
+/// Runs steps separated by `|`, each `step -> result`. At the end, replaying the records must give the same
+/// state, and undoing them one by one must give every earlier state.
 fn check(steps: &str) {
     let mut state = all_slots();
     let mut records = Vec::new();
-    let mut way_back = Vec::new();
+    let mut undo_steps = Vec::new();
     for (index, step) in steps.split('|').enumerate() {
-        let (done, expected) = step.split_once("->").expect("a step has an arrow");
-        let words: Vec<&str> = done.split_whitespace().collect();
+        let (action, expected) = step.split_once("->").expect("a step has an arrow");
+        let words: Vec<&str> = action.split_whitespace().collect();
         let at = Timestamp(1000 + index as u64);
         let now = Now::at(at);
         let (reply, changed) = match query(&words) {
@@ -196,11 +197,11 @@ fn check(steps: &str) {
                     let of_slot = state.slot(slot).expect("all slots are owned");
                     let (before, undo) = (format!("{state:?}"), of_slot.undo_of(&record));
                     let previous = state.apply(slot, at, lsn, &record);
-                    way_back.push((before, slot, previous, record.clone(), undo));
+                    undo_steps.push((before, slot, previous, record.clone(), undo));
                     records.push((slot, at, lsn, record));
                 }
                 let of_slot = state.slot(slot).expect("all slots are owned");
-                (decision.reply.map(|shown| of_slot.outcome(&shown)), changed)
+                (decision.reply.map(|outcome| of_slot.outcome(&outcome)), changed)
             }
         };
         assert_eq!(describe(&reply, changed), expected.trim(), "step {index} of {steps}");
@@ -210,9 +211,9 @@ fn check(steps: &str) {
         replayed.apply(*slot, *at, *lsn, record);
     }
     assert_eq!(format!("{replayed:?}"), format!("{state:?}"), "replay of {steps}");
-    while let Some((before, slot, previous, record, undo)) = way_back.pop() {
+    while let Some((before, slot, previous, record, undo)) = undo_steps.pop() {
         state.undo(slot, previous, &record, undo);
-        assert_eq!(format!("{state:?}"), before, "{record:?} taken back in {steps}");
+        assert_eq!(format!("{state:?}"), before, "undo of {record:?} in {steps}");
     }
 }
 
@@ -239,7 +240,7 @@ fn a_cancel_gives_the_tickets_back_once() {
 }
 
 #[test]
-fn a_reservation_is_seen_by_its_customer_the_organizer_and_admins() {
+fn a_reservation_is_visible_to_its_customer_the_organizer_and_admins() {
     check(
         "event 2 -> ok | a reserve 1 -> ok | a see 1 -> confirmed 1 | b see 1 -> no-reservation | o see 1 -> confirmed 1 | p see 1 -> no-reservation | z see 1 -> confirmed 1",
     );
@@ -263,7 +264,7 @@ fn events_are_edited_by_their_organizer() {
 }
 
 #[test]
-fn a_deleted_event_takes_its_reservations_along() {
+fn deleting_an_event_cancels_its_reservations() {
     check(
         "event 2 -> ok | a reserve 1 -> ok | o delete -> has 1 | o delete force -> ok | view -> deleted | list -> 0 events | a see 1 -> cancelled 1 | a cancel 1 -> same | a mine -> 0 of 1 | a reserve 1 -> deleted | o quota 5 -> deleted | o delete -> deleted | o reservations -> deleted",
     );
@@ -272,7 +273,7 @@ fn a_deleted_event_takes_its_reservations_along() {
 }
 
 #[test]
-fn totals_and_organizers_lists_are_of_what_is_not_deleted() {
+fn totals_and_lists_leave_out_deleted_events() {
     check(
         "totals -> 0 of 0 | event 9 -> ok | a reserve 2 -> ok | totals -> 2 of 9 | o quota 5 -> ok | totals -> 2 of 5 | b reserve 1 -> ok | a cancel 1 -> ok | totals -> 1 of 5 | o delete force -> ok | totals -> 0 of 0",
     );
@@ -282,7 +283,7 @@ fn totals_and_organizers_lists_are_of_what_is_not_deleted() {
 }
 
 #[test]
-fn usernames_are_unique_whatever_their_case() {
+fn usernames_are_unique_without_regard_to_case() {
     check("user ada -> ok | user ADA -> taken | user adam -> ok");
 }
 
@@ -298,7 +299,7 @@ fn a_change_of_an_account_ends_its_tokens() {
 }
 
 #[test]
-fn a_removed_account_keeps_its_name_and_nothing_else() {
+fn a_removed_account_keeps_only_its_name() {
     check(
         "user ada -> ok | user adam -> ok | users -> ada customer, adam customer | remove ada 4 -> no-user | remove ada -> ok | users -> adam customer | user-of 3 -> ada removed | token ada 7 -> false | user ada -> taken | password ada 7 -> ended | role ada admin -> no-user | remove ada -> same",
     );
