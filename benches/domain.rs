@@ -1,5 +1,5 @@
-//! What the domain costs by itself, without a network: finding a slot, deciding and
-//! applying, answering, encoding, committing to each log, and recovering.
+//! The cost of the domain without a network: finding a slot, deciding and applying, answering,
+//! encoding, committing to each log, and recovering.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -12,20 +12,20 @@ use criterion::{
 use shards::clock::Now;
 use shards::command::Ask;
 use shards::ids::{EventId, Timestamp};
-use shards::log::{Log, MemoryLog, SqliteLog, Synchronous};
+use shards::log::{Log, MemoryLog};
 use shards::record::{Entry, SlotHead};
-use shards::recovery::{self, Progress, Recovered};
 use shards::shard::{Release, Shard};
 use shards::slots::{shard_of_slot, slot_of_event};
+use storage::{Progress, Recovered, SqliteLog, Synchronous};
 
 mod support;
 
 use support::{creation, reservation, shard_with_events, sqlite_log, temporary_directory};
 
-/// A demonstration, and a busy box office.
+/// The number of events of the demonstration, and of a large installation.
 const EVENT_COUNTS: [u32; 2] = [4, 1000];
 const RESERVE_BATCH: u32 = 100;
-/// Each measured on a fresh shard, so that every sample sees the same sizes.
+/// The number of batches per sample. Each sample uses a new shard, so that all have the same size.
 const RESERVE_BATCHES: u32 = 100;
 
 const COMMIT_BATCHES: [u32; 4] = [1, 10, 100, 1000];
@@ -33,7 +33,7 @@ const COMMIT_BATCHES: [u32; 4] = [1, 10, 100, 1000];
 const RECOVERED_RECORDS: u32 = 1_000_000;
 const RECOVERED_EVENTS: u32 = 64;
 
-/// From asking to being answered, with a log in memory.
+/// Measures requests from the shard's input to its answer, with a log in memory.
 fn reserve(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("reserve");
     group.throughput(Throughput::Elements(u64::from(RESERVE_BATCH * RESERVE_BATCHES)));
@@ -48,7 +48,7 @@ fn reserve(criterion: &mut Criterion) {
     }
 }
 
-/// Reservations in batches, each until it is answered.
+/// Makes reservations in batches, each until it is answered.
 fn run_batches(shard: &mut Shard<u32>, batch_size: u32, event_count: u32) {
     for start in (0..RESERVE_BATCH * RESERVE_BATCHES).step_by(batch_size as usize) {
         for index in start..start + batch_size {
@@ -56,7 +56,7 @@ fn run_batches(shard: &mut Shard<u32>, batch_size: u32, event_count: u32) {
             shard.take_in(Now::at(Timestamp(2000)), black_box(ask), index);
         }
         let batch = shard.begin_commit().expect("the batch has records");
-        MemoryLog.append(&batch.entries).expect("memory takes everything");
+        MemoryLog.append(&batch.entries).expect("append to memory");
         shard.finish_commit(batch);
         while let Some(release) = shard.next_release() {
             black_box(release);
@@ -64,28 +64,28 @@ fn run_batches(shard: &mut Shard<u32>, batch_size: u32, event_count: u32) {
     }
 }
 
-/// What comes before and after deciding.
+/// Measures the steps before and after the decision.
 fn parts(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("parts");
     group.throughput(Throughput::Elements(1));
     group.bench_function("slot of an event", |bencher| {
         bencher.iter(|| slot_of_event(black_box(EventId(7))));
     });
-    let entry = entries(1).pop().expect("there is one");
+    let entry = entries(1).pop().expect("one entry");
     group.bench_function("encode a record", |bencher| {
         bencher.iter(|| black_box(&black_box(&entry).record.encode()).quantity);
     });
     let (head, columns) = (SlotHead::empty(1), entry.record.encode());
     group.bench_function("checksum of a record", |bencher| {
-        let Entry { slot, epoch, lsn, at, .. } = entry;
-        bencher.iter(|| black_box(&head).chain_next(slot, epoch, lsn, at, black_box(&columns)));
+        let stamp = entry.stamp();
+        bencher.iter(|| black_box(&head).chain_next(black_box(&stamp), black_box(&columns)));
     });
     group.finish();
 }
 
 fn commit(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("commit");
-    // Bounds how large the files grow: a second at batch 1000 is some 200 MiB.
+    // Bounds the size of the files, which grow by some 200 MiB per second at batch 1000.
     group.sample_size(20).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
     for batch in COMMIT_BATCHES {
         let entries = entries(batch);
@@ -98,7 +98,7 @@ fn commit(criterion: &mut Criterion) {
     }
 }
 
-/// With the upkeep, which every commit has to pay for in the end.
+/// Measures commits including maintenance, whose cost belongs to them.
 fn bench_commit(
     group: &mut BenchmarkGroup<'_, WallTime>,
     id: BenchmarkId,
@@ -107,9 +107,9 @@ fn bench_commit(
 ) {
     group.bench_function(id, |bencher| {
         bencher.iter(|| {
-            log.append(black_box(entries)).expect("the disk takes it");
+            log.append(black_box(entries)).expect("append to the log");
             if log.maintenance_is_due() {
-                log.maintain().expect("the disk takes it");
+                log.maintain().expect("maintain the log");
             }
         });
     });
@@ -124,15 +124,15 @@ fn recover(criterion: &mut Criterion) {
         let records = u64::from(RECOVERED_RECORDS + RECOVERED_EVENTS);
         group.throughput(Throughput::Elements(records));
         group.bench_function(BenchmarkId::new("files", file_count), |bencher| {
-            // Timed by hand: giving the memory back is no part of a recovery,
-            // and has to be over before the next can have the directory's lock.
+            // Measured without the drop, which frees memory and is not part of a recovery, but must
+            // release the directory's lock before the next one.
             bencher.iter_custom(|iterations| {
                 let mut took = Duration::ZERO;
                 for _ in 0..iterations {
                     let start = Instant::now();
-                    let recovered = recovery::open(directory.path(), file_count, &Progress::default());
+                    let recovered = storage::open(directory.path(), file_count, &Progress::default());
                     took += start.elapsed();
-                    assert_eq!(recovered.expect("it was left whole").record_count, records);
+                    assert_eq!(recovered.expect("the directory is valid").record_count, records);
                 }
                 took
             });
@@ -149,10 +149,10 @@ fn entries(count: u32) -> Vec<Entry> {
     shard.begin_commit().expect("the batch has records").entries
 }
 
-/// Makes a data directory of `file_count` shards with the records to recover.
+/// Creates a data directory of `file_count` shards with the records to recover.
 fn fill(directory: &Path, file_count: usize) {
-    let recovered = recovery::open(directory, file_count, &Progress::default());
-    let Recovered { shards, heads, epoch, .. } = recovered.expect("the directory is fresh");
+    let recovered = storage::open(directory, file_count, &Progress::default());
+    let Recovered { shards, heads, epoch, .. } = recovered.expect("the directory is new");
     let shards = shards.into_iter().map(|(state, log)| (Shard::new(state, &heads, epoch), log));
     let mut shards: Vec<(Shard<()>, SqliteLog)> = shards.collect();
     let creations = (1..=RECOVERED_EVENTS).map(creation);
@@ -169,9 +169,9 @@ fn fill(directory: &Path, file_count: usize) {
 
 fn write(shard: &mut Shard<()>, log: &mut SqliteLog) {
     if let Some(batch) = shard.begin_commit() {
-        log.append(&batch.entries).expect("the disk takes it");
+        log.append(&batch.entries).expect("append to the log");
         if log.maintenance_is_due() {
-            log.maintain().expect("the disk takes it");
+            log.maintain().expect("maintain the log");
         }
         shard.finish_commit(batch);
         while let Some(release) = shard.next_release() {

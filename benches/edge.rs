@@ -1,5 +1,4 @@
-//! What the edge costs for one request: reading it, finding out what is asked and by whom, and
-//! writing the answer.
+//! The cost of a request in the front: parsing, routing, authentication, and writing the response.
 
 use std::hint::black_box;
 
@@ -27,8 +26,8 @@ fn edge(criterion: &mut Criterion) {
     group.bench_function("parse a reservation", |bencher| parse(bencher, &request));
     group.bench_function("verify a token", |bencher| {
         bencher.iter(|| {
-            let token = bearer(black_box(&authorization)).expect("there is one");
-            tokens.verify(token).expect("the token is a good one")
+            let token = bearer(black_box(&authorization)).expect("a bearer token");
+            tokens.verify(token).expect("the token is valid")
         });
     });
     group.bench_function("find a token that was verified, among 10,000", |bencher| {
@@ -36,16 +35,16 @@ fn edge(criterion: &mut Criterion) {
         let mut authorization = String::new();
         for user in 1..=10_000 {
             let other = token_of(&tokens, user);
-            // A second one would say another second.
+            // Kept, since a token issued later would have another time.
             if user == 77 {
                 authorization = format!("Bearer {other}");
             }
-            let claimed = tokens.verify(&other).expect("the token is a good one");
+            let claimed = tokens.verify(&other).expect("the token is valid");
             verified.remember(verified.asking(), other.into(), claimed);
         }
         bencher.iter(|| {
-            let token = bearer(black_box(&authorization)).expect("there is one");
-            verified.get(token, now()).expect("it is known")
+            let token = bearer(black_box(&authorization)).expect("a bearer token");
+            verified.get(token, now()).expect("the token is cached")
         });
     });
     for (name, method, path) in [
@@ -67,7 +66,7 @@ fn edge(criterion: &mut Criterion) {
 fn parsed(request: &str) -> Request<'_> {
     match Parser::new(Limits::default()).parse(request.as_bytes()) {
         Ok(Progress::Complete { request, .. }) => request,
-        _ => panic!("the request is a good one"),
+        _ => panic!("the request is valid"),
     }
 }
 
@@ -99,7 +98,8 @@ fn write(bencher: &mut Bencher<'_>, response: &Response) {
     });
 }
 
-/// From request bytes to answer bytes on one core, over sockets, without the runtime; in memory.
+/// Measures requests from request bytes to response bytes on one core, over sockets, without the
+/// runtime, and with a log in memory.
 fn whole(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("whole");
     for count in [1, 80] {
@@ -117,7 +117,7 @@ fn whole(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What each part of the strict layer costs: the same bytes by httparse alone, and by our parser.
+/// Compares httparse alone with our parser on the same bytes, to show the cost of the strict layer.
 fn strictness(criterion: &mut Criterion) {
     let limits = Limits::default();
     let fields = "Accept-Language: en-GB,en;q=0.9\r\n".repeat(limits.fields - 1);
@@ -125,7 +125,7 @@ fn strictness(criterion: &mut Criterion) {
         ("a short head", "GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
         ("a browser's head", format!("GET /api/v1/events HTTP/1.1\r\nHost: x\r\n{}\r\n", &fields[..20 * 33])),
         ("all the fields", format!("GET / HTTP/1.1\r\nHost: x\r\n{fields}\r\n")),
-        // Characters are looked at one by one, escapes once more.
+        // Each character of a target is checked, and each escape once more.
         (
             "the longest target",
             format!("GET /?{} HTTP/1.1\r\nHost: x\r\n\r\n", "%41".repeat(limits.target_bytes / 3 - 1)),
@@ -140,15 +140,15 @@ fn strictness(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function(format!("{name}, httparse alone"), |bencher| {
             bencher.iter(|| {
-                let mut room = [httparse::EMPTY_HEADER; 64];
-                let mut request = httparse::Request::new(&mut room);
+                let mut headers = [httparse::EMPTY_HEADER; 64];
+                let mut request = httparse::Request::new(&mut headers);
                 let status = request.parse(black_box(bytes.as_bytes()));
                 assert_eq!(status, Ok(httparse::Status::Complete(bytes.len())));
             });
         });
         group.bench_function(*name, |bencher| parse(bencher, bytes));
     }
-    // httparse knows no bodies.
+    // httparse does not parse bodies.
     let chunk = format!("20\r\n{}\r\n", "a".repeat(32));
     let head = "POST / HTTP/1.1\r\nHost: x\r\n";
     let body = limits.body_bytes;
@@ -170,7 +170,7 @@ fn parse(bencher: &mut Bencher<'_>, bytes: &str) {
     let mut parser = Parser::new(Limits::default());
     bencher.iter(|| match parser.parse(black_box(bytes.as_bytes())) {
         Ok(Progress::Complete { consumed, .. }) => assert_eq!(consumed, bytes.len()),
-        _ => panic!("the request is a good one"),
+        _ => panic!("the request is valid"),
     });
 }
 

@@ -1,5 +1,5 @@
-//! What it costs to ask a shard, through the client, the mesh and the pump, on the runtime as the server
-//! runs it: one of the same core, and one of another. Logs are in memory.
+//! The cost of a request to a shard through the client, the mesh and the pump, on the runtime as the
+//! server uses it: to the shard of the same core and to that of another. Logs are in memory.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use shards::slots::{shard_of_slot, slot_of_event};
 
 mod support;
 
-/// The core that asks is that of shard 0.
+/// The number of cores; requests are sent by the core of shard 0.
 const CORES: usize = 2;
 
-/// Short: each iteration sells a ticket, and an event has ten million.
+/// Short, because each iteration sells a ticket, and an event has ten million.
 const WARM_UP: Duration = Duration::from_millis(500);
 const MEASURED: Duration = Duration::from_secs(2);
 
@@ -32,7 +32,7 @@ fn round_trips(criterion: &mut Criterion) {
         }
     }
     group.finish();
-    cores.stop().expect("the cores end in peace");
+    cores.stop().expect("the cores stop without an error");
 }
 
 criterion_group! {

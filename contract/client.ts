@@ -1,6 +1,6 @@
-// The main job through a client that was generated from /openapi.json: an organizer
-// creates an event, a customer reserves, lists and cancels. It has to type-check, and
-// to get these answers from the server at the address that is its argument.
+// Uses a client generated from /openapi.json: an organizer creates an event, a customer
+// reserves, lists and cancels. The program must type-check and get the expected answers.
+// Its argument is the address of the server.
 
 import assert from "node:assert/strict";
 import createClient from "openapi-fetch";
@@ -35,7 +35,7 @@ assert(reserved.data, JSON.stringify(reserved.error));
 assert.equal(reserved.data.status, "confirmed");
 assert.equal(reserved.response.headers.get("Location"), `/api/v1/reservations/${reserved.data.id}`);
 
-// A problem is typed by its kind: only a sold-out one says what remains.
+// `type` discriminates problems: only the sold-out one has `remaining`.
 const refused = await customer.POST("/api/v1/events/{event}/reservations", { ...inEvent, body: { quantity: 3 } });
 assert(refused.error && refused.error.type === "/problems/sold-out", JSON.stringify(refused));
 const { remaining }: components["schemas"]["SoldOutProblem"] = refused.error;
@@ -53,7 +53,7 @@ assert.equal(gone.data?.status, "cancelled");
 const edited = await organizer.PATCH("/api/v1/events/{event}", { ...inEvent, body: { quota: 4 } });
 assert.deepEqual([edited.data?.quota, edited.data?.reserved, edited.data?.remaining], [4, 0, 4]);
 
-// @ts-expect-error: what the contract does not know, the types do not take.
+// @ts-expect-error: the types refuse members that are not in the contract.
 const unknown = await customer.POST("/api/v1/events/{event}/reservations", { ...inEvent, body: { tickets: 1 } });
 assert.equal(unknown.response.status, 422);
 

@@ -1,33 +1,33 @@
-// Whether /docs works in a browser: it shows every operation, "Try it out" logs in and
-// reserves a ticket, and nothing breaks the page's Content-Security-Policy. The picture in the
-// README is its try-it.png: SCREENSHOTS=FOLDER contract/check.
+// Tests /docs in a browser: it shows every operation, "Try it out" logs in and reserves a
+// ticket, and nothing violates the Content-Security-Policy. To renew the picture in the README,
+// run SCREENSHOTS=FOLDER contract/check and copy try-it.png.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { chromium } from "playwright-core";
 
 const address = process.env.ADDRESS;
-assert(address, "ADDRESS names the server");
+assert(address, "set ADDRESS to the address of the server");
 
-/** A page that fails the test when it complains, or asks anyone but the server. */
+/** Opens a page; collects its errors, warnings and requests to other servers. */
 async function open(t, path) {
   const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium" });
   t.after(() => browser.close());
   const page = await browser.newPage({ viewport: { width: 1000, height: 760 } });
-  const complaints = [];
+  const findings = [];
   page.on("console", (message) => {
-    if (["error", "warning"].includes(message.type())) complaints.push(message.text());
+    if (["error", "warning"].includes(message.type())) findings.push(message.text());
   });
-  page.on("pageerror", (error) => complaints.push(String(error)));
+  page.on("pageerror", (error) => findings.push(String(error)));
   page.on("request", (request) => {
     const url = request.url();
-    if (!url.startsWith(address) && !url.startsWith("data:")) complaints.push(`it asks ${url}`);
+    if (!url.startsWith(address) && !url.startsWith("data:")) findings.push(`request to ${url}`);
   });
   await page.goto(address + path);
-  return { page, complaints };
+  return { page, findings };
 }
 
-/** Runs an operation with "Try it out"; returns the status of the answer. */
+/** Runs an operation with "Try it out"; returns the status of the response. */
 async function tryOut(page, operation, fill) {
   const block = page.locator(`[id$="-${operation}"]`);
   await block.locator(".opblock-summary-control").click();
@@ -39,8 +39,8 @@ async function tryOut(page, operation, fill) {
   return { block, status: Number((await answer.locator(".response-col_status").innerText()).trim().split("\n")[0]) };
 }
 
-test("the contract is shown, and a ticket can be reserved from it", async (t) => {
-  const { page, complaints } = await open(t, "/docs");
+test("/docs shows every operation and can reserve a ticket", async (t) => {
+  const { page, findings } = await open(t, "/docs");
   await page.locator(".opblock").first().waitFor();
   const contract = await (await fetch(`${address}/openapi.json`)).json();
   const operations = Object.values(contract.paths).flatMap((methods) => Object.keys(methods));
@@ -63,11 +63,11 @@ test("the contract is shown, and a ticket can be reserved from it", async (t) =>
     await sale.block.locator(".live-responses-table").scrollIntoViewIfNeeded();
     await page.screenshot({ path: `${process.env.SCREENSHOTS}/try-it.png` });
   }
-  assert.deepEqual(complaints, []);
+  assert.deepEqual(findings, []);
 });
 
-test("every problem has a page, with an example that is one", async (t) => {
-  const { page, complaints } = await open(t, "/problems");
+test("every problem has a page with an example", async (t) => {
+  const { page, findings } = await open(t, "/problems");
   const links = page.locator("td a");
   const addresses = await links.evaluateAll((all) => all.map((link) => link.getAttribute("href")));
   assert(addresses.length > 20);
@@ -79,16 +79,16 @@ test("every problem has a page, with an example that is one", async (t) => {
     assert.match(head, new RegExp(`^HTTP/1.1 ${example.status}\n`));
   }
   if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/problem.png` });
-  assert.deepEqual(complaints, []);
+  assert.deepEqual(findings, []);
 });
 
-test("the policy refuses what is inline", async (t) => {
-  const { page, complaints } = await open(t, "/problems/sold-out");
+test("the policy refuses inline styles", async (t) => {
+  const { page, findings } = await open(t, "/problems/sold-out");
   await page.evaluate(() => {
     const style = document.createElement("style");
     style.textContent = "body { color: red }";
     document.head.append(style);
   });
-  assert.equal(complaints.length, 1);
-  assert.match(complaints[0], /Content Security Policy/);
+  assert.equal(findings.length, 1);
+  assert.match(findings[0], /Content Security Policy/);
 });

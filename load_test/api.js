@@ -1,6 +1,6 @@
 'use strict';
 
-// The few calls of the HTTP API around the load: demonstration data, tokens, the events' figures.
+// The calls of the HTTP API around the load: demonstration data, tokens, ticket counts.
 
 const PASSWORD = 'boxoffice-demo';
 const CUSTOMERS = ['cust1', 'cust2', 'cust3'];
@@ -15,7 +15,7 @@ async function call(url, options = {}) {
   return body === '' ? null : JSON.parse(body);
 }
 
-// Makes users and events once; a server that has them is left as it is.
+// Creates the users and events of the demonstration, if they do not exist.
 async function populate(url, quota) {
   await call(`${url}/api/v1/pop?quota=${quota}`);
 }
@@ -34,8 +34,8 @@ async function readEvents(url, token) {
   return Promise.all(EVENTS.map((id) => call(`${url}/api/v1/events/${id}`, { headers })));
 }
 
-// Read until two readings in a row agree: what was under way when the load
-// ended may still have been carried out.
+// Reads the events until two readings agree, because requests that were in flight at the end of
+// the load may still be carried out.
 async function readSettledEvents(url, token) {
   let before = await readEvents(url, token);
   for (;;) {

@@ -1,7 +1,7 @@
 'use strict';
 
-// Reserves tickets of four events over 80 connections, and then proves through
-// the API that no event was oversold and no acknowledged reservation is missing.
+// Reserves tickets of four events over 80 connections, then proves through the API that no event
+// was oversold and no acknowledged reservation is missing.
 
 const fs = require('node:fs');
 const { parseArgs } = require('node:util');
@@ -15,12 +15,12 @@ const { cpuSeconds, peakMebibytes } = require('./usage');
 const USAGE = `Usage: node cannon.js [options]
 
   --url URL          a server started with --demo [http://localhost:9092]
-  --quota N          tickets of each event, if the events are not there yet [10000]
-  --connections N    each with one request under way [80]
+  --quota N          tickets per event, if the events do not exist yet [10000]
+  --connections N    connections, each with one request in flight [80]
   --duration S       seconds [10]
-  --amount N         so many requests, instead of a duration
-  --pid PID          the server's process: its CPU time and memory are printed too
-  --summary FILE     write "event reserved" there, a line an event
+  --amount N         number of requests, instead of a duration
+  --pid PID          process id of the server, to print its CPU time and memory
+  --summary FILE     write a line "event reserved" per event to this file
 `;
 
 const OPTIONS = {
@@ -39,7 +39,7 @@ class UsageError extends Error {}
 function count(name, text) {
   const number = Number(text);
   if (!Number.isSafeInteger(number) || number < 1) {
-    throw new UsageError(`--${name} must be a whole number from 1, not ${text}`);
+    throw new UsageError(`--${name} must be a whole number of at least 1, not ${text}`);
   }
   return number;
 }
@@ -61,7 +61,7 @@ function readOptions() {
   return options;
 }
 
-// One request an event, each by another customer while there are enough.
+// One request per event, with the customers in turn.
 function requests(tokens) {
   return EVENTS.map((event, index) => ({
     method: 'POST',
@@ -74,8 +74,8 @@ function requests(tokens) {
   }));
 }
 
-// Returns autocannon's result, and the seconds from the start to the last answer:
-// autocannon itself counts whole seconds, which is much for a fixed amount.
+// Returns autocannon's result and the seconds from the start to the last response, because
+// autocannon counts whole seconds, which is too coarse for a fixed amount.
 function fire({ url, connections, duration, amount }, tokens) {
   const length = amount === undefined ? { duration } : { amount };
   const load = { url, connections, excludeErrorStats: true, requests: requests(tokens), ...length };
@@ -142,12 +142,12 @@ async function main() {
   printLoad(result, seconds, statuses);
   if (options.pid !== undefined) printServer(options.pid, cpuBefore, result.requests.total);
 
-  // A fixed amount is answered to the last request; a duration cuts off what is under way.
+  // With a fixed amount, every request is answered; a duration cuts off requests in flight.
   const unansweredMax = options.amount === undefined ? options.connections : 0;
   const after = await readSettledEvents(options.url, admin);
   const found = violations({ before, after, statuses, errors: result.errors, unansweredMax });
   if (options.amount !== undefined && result.requests.total !== options.amount) {
-    found.push(`${options.amount} requests were to be answered, ${result.requests.total} were`);
+    found.push(`${options.amount} requests were sent, only ${result.requests.total} answered`);
   }
   printProof(found, statuses['201'] ?? 0, before, after, unansweredMax);
   if (options.summary !== undefined) {
@@ -165,7 +165,7 @@ main().then(
       process.stderr.write(`${error.message}\n\n${USAGE}`);
     } else {
       console.error(`${error.message}${error.cause ? `: ${error.cause.message}` : ''}`);
-      console.error('Is a server running there, started with `boxoffice serve --demo`?');
+      console.error('Start a server with `boxoffice serve --demo` first.');
     }
     process.exitCode = 2;
   },

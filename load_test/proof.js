@@ -1,16 +1,16 @@
 'use strict';
 
-// What must hold after the load, whatever its figures are.
+// The conditions that must hold after every load.
 
-// Answers that a load of reservations may get: made, sold out, "try again, nothing was done".
+// The statuses that a load of reservations may get: created, sold out, overloaded.
 const EXPECTED_STATUSES = new Set(['201', '409', '503']);
 
 function sum(events) {
   return events.reduce((total, event) => total + event.reserved, 0);
 }
 
-// Returns what does not hold, a sentence each. `unansweredMax` is the most
-// requests that can have been carried out without an answer.
+// Returns the violations, a sentence each. `unansweredMax` is the maximum number of requests that
+// may have been carried out without a response.
 function violations({ before, after, statuses, errors, unansweredMax }) {
   const found = [];
   for (const { id, quota, reserved, held, remaining } of after) {

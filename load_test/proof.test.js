@@ -5,8 +5,8 @@ const { test } = require('node:test');
 
 const { violations } = require('./proof');
 
-// One event of ten tickets, after a load on an event that had sold two of them.
-// `wanted` are the starts of the sentences about what does not hold.
+// Checks the violations after a load on an event of ten tickets, two of which were sold before.
+// `wanted` are the beginnings of the expected sentences.
 function check(load, wanted) {
   const { made, soldOut = 0, other = {}, errors = 0, unansweredMax = 0, reserved, remaining = 10 - reserved } = load;
   const statuses = { 201: made, ...(soldOut > 0 && { 409: soldOut }), ...other };
@@ -17,7 +17,7 @@ function check(load, wanted) {
   wanted.forEach((start, index) => assert.ok(found[index].startsWith(start), found[index]));
 }
 
-test('the proof finds what does not hold', () => {
+test('violations are found', () => {
   check({ made: 3, reserved: 5 }, []);
   check({ made: 8, soldOut: 4, reserved: 10 }, []);
   check({ made: 3, unansweredMax: 1, reserved: 6 }, []);

@@ -1,5 +1,5 @@
 /*
- * A slower disk: every sync takes SLOW_SYNC_US microseconds longer.
+ * Simulates a slower disk: every sync takes SLOW_SYNC_US microseconds longer.
  *
  *   cc -O2 -shared -fPIC -o slow_sync.so load_test/slow_sync.c
  *   SLOW_SYNC_US=5000 LD_PRELOAD=$PWD/slow_sync.so boxoffice serve

@@ -1,6 +1,6 @@
 'use strict';
 
-// What a process has used, from /proc (proc_pid_stat(5)).
+// The CPU time and memory of a process, from /proc (proc_pid_stat(5)).
 
 const fs = require('node:fs');
 
@@ -9,7 +9,7 @@ const TICKS_PER_SECOND = 100;
 
 function cpuSeconds(pid) {
   const stat = fs.readFileSync(`/proc/${pid}/stat`, 'utf8');
-  // The name, in parentheses, may hold anything; utime and stime are fields 14 and 15.
+  // The name in parentheses may contain any character; utime and stime are fields 14 and 15.
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_SECOND;
 }

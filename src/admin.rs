@@ -8,9 +8,9 @@ use shards::command::{Ask, Command, CreateUser};
 use shards::ids::{Role, UserId, Username, UsernameError};
 use shards::log::{AppendError, Log};
 use shards::outcome::Rejection;
-use shards::recovery::{self, Progress, RecoveryError};
 use shards::shard::{Release, Shard};
 use shards::slots::{shard_of_slot, slot_of_username};
+use storage::{Progress, RecoveryError};
 
 use crate::clock::wall;
 use crate::passwords::{hash_now, rules};
@@ -57,9 +57,9 @@ pub(crate) fn create(directory: &Path, username: &str) -> Result<UserId, AdminEr
         RecoveryError::Locked { path } => AdminError::InUse { path },
         other => AdminError::Recovery(other),
     };
-    let last = recovery::last_shard_count(directory).map_err(refused)?;
+    let last = storage::last_shard_count(directory).map_err(refused)?;
     let shard_count = last.unwrap_or_else(default_shard_count);
-    let mut recovered = recovery::open(directory, shard_count, &Progress::default()).map_err(refused)?;
+    let mut recovered = storage::open(directory, shard_count, &Progress::default()).map_err(refused)?;
     let owner = shard_of_slot(slot_of_username(&username), shard_count);
     let (state, mut log) = recovered.shards.swap_remove(owner);
     let mut shard: Shard<()> = Shard::new(state, &recovered.heads, recovered.epoch);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use shards::driver::{Driver, Gather, LogDone, Notice, Pace, Step};
 use shards::log::{Log, LogError, Upkeep};
-use shards::shard::{Batch, Shard};
+use shards::shard::{Batch, Release, Shard};
 
 use crate::clock::CoreClock;
 use crate::mesh::{Asker, Inbox, ShardRequest};
@@ -90,15 +90,16 @@ impl Pump {
             if stop.get() {
                 self.driver.stop();
             }
-            match self.driver.step(self.clock.elapsed(), !self.inbox.is_empty()) {
-                Step::Answer(Some(reply_to), reply) => self.revocations.reply(reply_to, reply),
-                // Nobody asked: what became of it follows from the slot's state.
-                Step::Answer(None, _) => {}
-                Step::Send(slot, command) => self.revocations.mesh().send(slot, command),
+            while let Some(release) = self.driver.next_release() {
+                self.release(release);
+            }
+            match self.driver.step(|| self.clock.elapsed(), !self.inbox.is_empty()) {
+                Step::Answer(asker, reply) => self.release(Release::Answer(asker, reply)),
+                Step::Send(slot, command) => self.release(Release::Message(slot, command)),
                 Step::TakeIn(most) => self.take_in(most),
                 Step::Gather(gather) => self.gather(gather).await,
-                Step::Append { batch, beside: true } => self.send_log_away(LogWork::Append(batch)),
-                Step::Append { batch, beside: false } => self.append(batch),
+                Step::Append { batch, on_worker: true } => self.send_log_away(LogWork::Append(batch)),
+                Step::Append { batch, on_worker: false } => self.append(batch),
                 Step::Maintain => self.send_log_away(LogWork::Maintain),
                 Step::Probe => self.send_log_away(LogWork::Probe),
                 Step::Yield => rt::yield_now().await,
@@ -113,6 +114,15 @@ impl Pump {
             && let Err(error) = log.close()
         {
             end_process(&error);
+        }
+    }
+
+    fn release(&self, release: Release<Asker>) {
+        match release {
+            Release::Answer(Some(reply_to), reply) => self.revocations.reply(reply_to, reply),
+            // Nobody asked: what became of the command shows in the slot's state.
+            Release::Answer(None, _) => {}
+            Release::Message(slot, command) => self.revocations.mesh().send(slot, command),
         }
     }
 

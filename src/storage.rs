@@ -11,10 +11,10 @@ use shards::ids::{Epoch, EventId, UserId};
 use shards::limits::SLOT_COUNT;
 use shards::log::{Log, MemoryLog};
 use shards::record::SlotHead;
-use shards::recovery::{self, DirectoryLock, Progress, RecoveryError};
 use shards::shard::Shard;
 use shards::slots::Owners;
 use shards::state::ShardState;
+use storage::{DirectoryLock, Progress, RecoveryError};
 
 use crate::config::Storage;
 use crate::mesh::Asker;
@@ -60,7 +60,7 @@ fn open_directory(directory: &Path, shard_count: usize) -> Result<Opened, Recove
     let start = Instant::now();
     let progress = Progress::default();
     let recovered = thread::scope(|scope| {
-        let recovery = scope.spawn(|| recovery::open(directory, shard_count, &progress));
+        let recovery = scope.spawn(|| storage::open(directory, shard_count, &progress));
         if std::io::stderr().is_terminal() {
             show_progress(&progress, || recovery.is_finished());
         }

@@ -1,4 +1,4 @@
-//! Accounts: what admins do to them, tokens that end, and passwords that may not be guessed.
+//! Accounts: administration, revocation of tokens, and limits on password guesses.
 
 mod support;
 
@@ -55,7 +55,7 @@ fn admins_manage_accounts() {
     }
     admin.get("/api/v1/users?after=x").problem(422, "invalid");
 
-    // A role.
+    // A changed role ends the account's tokens.
     let guest = stage.anyone.log_in("guest-3", PASSWORD);
     let guest_id = id(&guest);
     let changed = admin.patch(&address(guest_id), &json!({ "role": "organizer" })).expect(200).json();
@@ -115,14 +115,14 @@ fn admins_manage_accounts() {
     assert!(page.text().contains("boxoffice_accounts 24\n"), "{}", page.text());
 }
 
-/// However they race, one of two admins who end each other stays.
+/// When two admins remove or demote each other at the same time, one remains.
 #[test]
-fn two_admins_cannot_end_each_other() {
+fn two_admins_cannot_remove_each_other() {
     let data = tempdir().unwrap();
     let stage = Stage::open(data.path(), 2);
     let mut refused = 0;
     for round in 0..20 {
-        // On both shards, whoever is left from the round before among them.
+        // The names vary, so that the accounts are on both shards.
         let names = [format!("one-{round}"), format!("two-{round}")];
         let (root, root_id) = match round {
             0 => (stage.admin.clone(), id(&stage.admin)),
@@ -160,11 +160,11 @@ fn two_admins_cannot_end_each_other() {
         let next = stage.anyone.log_in(&format!("root-{}", round + 1), PASSWORD);
         next.delete(&format!("/api/v1/users/{}", left.1)).expect(204);
     }
-    println!("in {refused} of 20 rounds the second came as the last admin, else its token had ended");
+    println!("in {refused} of 20 rounds the second was refused as the last admin, else its token had ended");
 }
 
 #[test]
-fn passwords_are_changed_by_who_knows_them() {
+fn a_password_change_needs_the_current_password() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path(), &["--shards", "2"]);
     let anyone = server.client();
@@ -191,7 +191,7 @@ fn passwords_are_changed_by_who_knows_them() {
     change_password(&ada, PASSWORD, ANOTHER).expect(204);
     for ended in [&ada, &other] {
         me(ended).problem(401, "unauthorized");
-        // A token that is optional is looked at where the answer depends on it.
+        // An optional token is checked if the response depends on it.
         ended.get("/api/v1/events?organizer=me").problem(401, "unauthorized");
         ended.get("/api/v1/events").expect(200);
         change_password(ended, ANOTHER, PASSWORD).problem(401, "unauthorized");
@@ -199,7 +199,7 @@ fn passwords_are_changed_by_who_knows_them() {
     log_in(&anyone, "ada.lovelace", PASSWORD).problem(401, "wrong-credentials");
     me(&anyone.log_in("ada.lovelace", ANOTHER)).expect(200);
 
-    // Of changes at the same time, one is made: the others knew what is not so any more.
+    // Of concurrent changes, one succeeds: for the others the current password is no longer right.
     let ada = anyone.log_in("ada.lovelace", ANOTHER);
     let statuses = thread::scope(|scope| {
         let changes: Vec<_> = (0..4)
@@ -215,7 +215,7 @@ fn passwords_are_changed_by_who_knows_them() {
     let winner = statuses.iter().position(|&status| status == 204).unwrap();
     anyone.log_in("ada.lovelace", &format!("{ANOTHER} {winner}"));
 
-    // Common passwords are no account's from the start.
+    // New accounts cannot have common passwords either.
     for password in ["password", "iloveyou", "qwertyuiop", "grace.hopper", "GRACE.hopper"] {
         let body = json!({ "username": "grace.hopper", "password": password });
         let problem = anyone.post("/api/v1/users", &body).problem(422, "invalid");
@@ -228,10 +228,10 @@ fn passwords_are_changed_by_who_knows_them() {
     assert!(refused.code == Some(1) && refused.stderr.contains("most common"), "{refused:?}");
 }
 
-/// Raises a flag at its end, be it a panic: those who wait for the flag would wait for ever.
-struct Raise<'a>(&'a AtomicBool);
+/// Sets a flag on drop, also after a panic, so that the threads that poll the flag end.
+struct SetOnDrop<'a>(&'a AtomicBool);
 
-impl Drop for Raise<'_> {
+impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::SeqCst);
     }
@@ -239,21 +239,22 @@ impl Drop for Raise<'_> {
 
 const SECRET: &str = "a secret that the test knows: 32+";
 
-/// A request that waits behind answers that its client does not read begins when they are read,
-/// and not with the token as it was when its bytes came.
+/// A pipelined request that waits until its client reads earlier responses is authenticated when it
+/// begins, not when its bytes arrive.
 #[test]
-fn a_token_ends_also_for_what_waits_in_a_pipeline() {
+fn a_revoked_token_is_refused_for_pipelined_requests() {
     let stage = Stage::on(Server::start(
         std::path::Path::new("."),
         &["--demo", "--storage", "memory", "--shards", "1", "--stall-timeout", "60"],
     ));
     let mut waited = 0;
-    // How many answers the kernel takes is its own affair: the sale waits behind one of these.
+    // The number of responses that the kernel buffers varies, so several are tried.
     for answers in 1..=4 {
         let event = stage.event(10);
         let customer = stage.anyone.sign_up(&format!("waits-{answers}"), "customer");
         let token = customer.token.as_deref();
-        let mut wire = Wire::hard_of_hearing(stage.server.address).expect("the server takes a connection");
+        let mut wire =
+            Wire::with_small_receive_buffer(stage.server.address).expect("the server takes a connection");
         wire.ask(request("GET", "/api/v1/users/me", token, "", "")).expect(200);
         let large = request("GET", "/docs/swagger-ui-bundle.js", None, "", "").repeat(answers);
         let path = format!("/api/v1/events/{event}/reservations");
@@ -267,21 +268,22 @@ fn a_token_ends_also_for_what_waits_in_a_pipeline() {
             wire.next().expect(200);
         }
         wire.next().expect(if sold == 1 { 201 } else { 401 });
-        assert_eq!(number(&stage.seen(event), "reserved"), sold, "sold behind {answers} with an ended token");
+        assert_eq!(number(&stage.seen(event), "reserved"), sold, "sold after {answers} with a revoked token");
         waited += 1 - sold;
     }
-    assert!(waited > 0, "nothing ever waited");
+    assert!(waited > 0, "no request had to wait");
 }
 
-/// Many clients use tokens of an account, on all cores, while something ends them. Whoever has
-/// seen the change's answer is sure that no request sent afterwards is taken.
+/// Many clients use tokens of an account on all cores while a change revokes them. After the change
+/// is answered, no request with an earlier token may be accepted.
 ///
-/// Each request but every fourth has a token that was never seen before, so that the change comes
-/// while cores ask the account's shard about tokens: their answers must not outlive it.
+/// Three of four requests have a new token, so that token checks are in flight during the change;
+/// their results must not be cached.
 #[test]
 fn no_token_outlives_the_answer_that_ended_it() {
     const CLIENTS: usize = 8;
-    /// Of each client, tried again afterwards: the newest are those that were under way.
+    /// The number of tokens per client that are tried again afterwards. The newest are those that
+    /// may have been in flight.
     const NEWEST: usize = 40;
     let rounds: usize = std::env::var("BOXOFFICE_REVOCATIONS").map_or(40, |rounds| rounds.parse().unwrap());
     let data = tempdir().unwrap();
@@ -321,7 +323,7 @@ fn no_token_outlives_the_answer_that_ended_it() {
                         };
                         let (mut taken, mut refused) = (0, 0);
                         let mut tokens: Vec<String> = Vec::new();
-                        // Looked at before each request is sent.
+                        // The flag is read before each request is sent.
                         while !ended.load(Ordering::SeqCst) {
                             if taken % 4 != 3 {
                                 tokens.push(fresh(client, tokens.len()));
@@ -334,14 +336,18 @@ fn no_token_outlives_the_answer_that_ended_it() {
                             progress.fetch_add(1, Ordering::Relaxed);
                         }
                         for token in tokens.iter().rev().take(NEWEST) {
-                            assert_eq!(ask(token), 401, "round {round}: a token that had ended was taken");
+                            assert_eq!(ask(token), 401, "round {round}: a revoked token was accepted");
                         }
-                        assert_eq!(ask(&fresh(client, tokens.len())), 401, "round {round}: a new one");
+                        assert_eq!(
+                            ask(&fresh(client, tokens.len())),
+                            401,
+                            "round {round}: a new token of the old version was accepted"
+                        );
                         (taken, refused)
                     })
                 })
                 .collect();
-            let raise = Raise(&ended);
+            let raise = SetOnDrop(&ended);
             while progress.load(Ordering::Relaxed) < wait && !clients.iter().any(|one| one.is_finished()) {
                 thread::yield_now();
             }
@@ -358,12 +364,12 @@ fn no_token_outlives_the_answer_that_ended_it() {
         taken += counts.iter().map(|(taken, _)| taken).sum::<usize>();
         refused += counts.iter().map(|(_, refused)| refused).sum::<usize>();
     }
-    println!("{rounds} rounds: {taken} requests taken before, {refused} refused at the change");
+    println!("{rounds} rounds: {taken} requests accepted before, {refused} refused at the change");
     assert!(taken > rounds * 20, "the tokens were hardly used: {taken}");
 }
 
 #[test]
-fn what_ended_a_token_outlives_a_kill() {
+fn revocations_survive_a_kill() {
     let folder = tempdir().unwrap();
     let data = folder.path();
     let stage = Stage::open(data, 2);
@@ -402,7 +408,7 @@ fn log_in_from(client: &Client, from: &str, username: &str, password: &str) -> A
 }
 
 #[track_caller]
-fn refused_for_long(answer: Answer) -> u64 {
+fn seconds_refused(answer: Answer) -> u64 {
     let seconds = answer.header("retry-after").and_then(|value| value.parse().ok()).expect("a Retry-After");
     answer.problem(429, "too-many-attempts");
     seconds
@@ -415,7 +421,7 @@ fn five_wrong_passwords_are_enough() {
     let client = server.client();
     let ada = client.sign_up("ada", "customer");
     let token = client.sign_up("bob", "customer");
-    // Of accounts that are there, that are not, and that could not be; with cases mixed.
+    // Existing, missing and impossible usernames, in lower and upper case.
     let mut answers = Vec::new();
     for name in ["ada", "nobody", "not a name"] {
         let names =
@@ -426,28 +432,28 @@ fn five_wrong_passwords_are_enough() {
             answers.push(answer.json());
             answer.problem(401, "wrong-credentials");
         }
-        // Even with the right one, which is not looked at, and from every core.
+        // Refused on every core, even with the right password, which is not checked.
         for _ in 0..10 {
-            let seconds = refused_for_long(log_in(&server.client(), name, PASSWORD));
+            let seconds = seconds_refused(log_in(&server.client(), name, PASSWORD));
             assert!((880..=900).contains(&seconds), "{seconds}");
-            // Whoever is not trusted may call himself what he wants.
-            refused_for_long(log_in_from(&server.client(), "192.0.2.7", name, PASSWORD));
+            // X-Forwarded-For is ignored without --trust-forwarded-for.
+            seconds_refused(log_in_from(&server.client(), "192.0.2.7", name, PASSWORD));
         }
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
-    // Tokens are another matter, and other accounts too.
+    // Tokens and other accounts are not affected.
     me(&ada).expect(200);
-    refused_for_long(change_password(&ada, PASSWORD, ANOTHER));
+    seconds_refused(change_password(&ada, PASSWORD, ANOTHER));
     for _ in 0..20 {
         client.log_in("bob", PASSWORD);
     }
     for _ in 0..5 {
         change_password(&token, "a wrong password", ANOTHER).problem(401, "wrong-credentials");
     }
-    refused_for_long(change_password(&token, PASSWORD, ANOTHER));
-    refused_for_long(log_in(&client, "bob", PASSWORD));
+    seconds_refused(change_password(&token, PASSWORD, ANOTHER));
+    seconds_refused(log_in(&client, "bob", PASSWORD));
 
-    // Many at once are no way around it.
+    // Concurrent guesses are limited as well.
     client.sign_up("eve", "customer");
     let statuses: Vec<u16> = thread::scope(|scope| {
         let guesses: Vec<_> = (0..24)
@@ -460,22 +466,22 @@ fn five_wrong_passwords_are_enough() {
 }
 
 #[test]
-fn a_crowd_of_guessers_does_not_lock_the_owner_out() {
+fn guesses_from_many_addresses_do_not_lock_the_owner_out() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path(), &["--shards", "2", "--trust-forwarded-for"]);
     let client = server.client();
     client.post("/api/v1/users", &json!({ "username": "ada", "password": PASSWORD })).expect(201);
-    // What a client writes stands before what the proxy adds.
+    // The client's own entry comes before the entry that the proxy adds.
     let home = "198.51.100.9, 203.0.113.5";
     log_in_from(&client, home, "ada", PASSWORD).expect(201);
     for name in ["ada", "nobody"] {
-        let mut looked_at = 0;
+        let mut checked = 0;
         let statuses: BTreeMap<u16, usize> = (0..130).fold(BTreeMap::new(), |mut counts, host| {
             let from = format!("203.0.113.5, 192.0.{}.{}", host / 50, host % 50);
             let answer = log_in_from(&client, &from, name, "a wrong password");
-            looked_at += usize::from(answer.status == 401);
+            checked += usize::from(answer.status == 401);
             if answer.status == 429 {
-                let seconds = refused_for_long(answer);
+                let seconds = seconds_refused(answer);
                 assert!((1..=36).contains(&seconds), "{seconds}");
                 *counts.entry(429).or_default() += 1;
             } else {
@@ -483,13 +489,13 @@ fn a_crowd_of_guessers_does_not_lock_the_owner_out() {
             }
             counts
         });
-        // A few more, as time goes on.
-        assert!((100..=110).contains(&looked_at), "{name}: {statuses:?}");
+        // The limit of 100 is refilled over time.
+        assert!((100..=110).contains(&checked), "{name}: {statuses:?}");
         assert_eq!(statuses.len(), 2, "{name}: {statuses:?}");
     }
     log_in_from(&client, home, "ada", PASSWORD).expect(201);
     log_in_from(&client, "203.0.113.5", "ada", PASSWORD).expect(201);
-    // What is no address is not believed: the other end's own counts then.
+    // If the last entry is not an address, the address of the connection counts.
     for from in ["", "x", "203.0.113.5, unknown"] {
         assert_ne!(log_in_from(&client, from, "ada", PASSWORD).status, 201, "{from:?}");
     }
@@ -521,7 +527,7 @@ fn reservations_go_on_beside_a_flood_of_logins() {
                 let (over, stage) = (&over, &stage);
                 scope.spawn(move || {
                     let mut statuses: BTreeMap<u16, usize> = BTreeMap::new();
-                    // All of them together are more than the queue takes.
+                    // Together they exceed the queue.
                     let mut wires: Vec<Wire> = (0..6).map(|_| stage.server.wire()).collect();
                     for round in 0.. {
                         if over.load(Ordering::Relaxed) {
@@ -540,7 +546,7 @@ fn reservations_go_on_beside_a_flood_of_logins() {
                 })
             })
             .collect();
-        let raise = Raise(&over);
+        let raise = SetOnDrop(&over);
         let busy = sell(Duration::from_secs(seconds));
         drop(raise);
         let mut logins: BTreeMap<u16, usize> = BTreeMap::new();
@@ -552,7 +558,7 @@ fn reservations_go_on_beside_a_flood_of_logins() {
     let sold = (quiet.len() + busy.len()) as u64;
     let seen = stage.seen(event);
     check_sums(&seen);
-    assert_eq!(number(&seen, "reserved"), sold, "each of them was answered 201");
+    assert_eq!(number(&seen, "reserved"), sold, "the sales that were answered 201");
     assert_eq!(all_items(&stage.cust1, "/api/v1/reservations", 100).len() as u64, sold);
     assert!(logins.keys().all(|status| [401, 429, 503].contains(status)), "{logins:?}");
     assert!(logins.contains_key(&401) && logins.contains_key(&503), "{logins:?}");
@@ -560,16 +566,17 @@ fn reservations_go_on_beside_a_flood_of_logins() {
     for (name, times) in [("quiet", &quiet), ("flood", &busy)] {
         println!("{name}: {} sold, p50 {:?}, p99 {:?}", times.len(), of(times, 0.5), of(times, 0.99));
     }
-    println!("logins meanwhile, by status: {logins:?}");
+    println!("logins during the flood, by status: {logins:?}");
 }
 
-/// What is beyond the queue of the password threads is told so, and is no failed guess.
+/// Logins that find the queue of the password threads full are answered 503 and are not counted as
+/// failed.
 #[test]
 fn logins_beyond_the_queue_are_not_counted() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path(), &["--shards", "2", "--storage", "memory"]);
     server.client().sign_up("ada", "customer");
-    // Registrations wait in the same queue, and are not rationed.
+    // Registrations use the same queue and are not limited per account.
     let statuses: Vec<u16> = thread::scope(|scope| {
         let many: Vec<_> = (0..160)
             .map(|number| {
@@ -589,7 +596,7 @@ fn logins_beyond_the_queue_are_not_counted() {
                     assert!(answer.header("retry-after").is_some());
                     refused += 1;
                 }
-                other => panic!("{other}: the server was busy, and counts it as a guess"),
+                other => panic!("{other}: a refused login was counted as a guess"),
             }
         }
         println!("{refused} logins refused");
@@ -600,21 +607,21 @@ fn logins_beyond_the_queue_are_not_counted() {
     server.client().log_in("ada", PASSWORD);
 }
 
-/// The lines of `/proc` about a thread.
+/// The value of a field in `/proc/.../status`.
 fn field<'a>(status: &'a str, name: &str) -> &'a str {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(":\t"));
     line.unwrap_or_else(|| panic!("no {name} in {status}"))
 }
 
 #[test]
-fn password_threads_are_beside_the_cores_and_below_them() {
+fn password_threads_are_not_pinned_and_have_a_lower_priority() {
     let data = tempdir().unwrap();
     let server = Server::start(data.path(), &["--shards", "2", "--storage", "memory"]);
     server.client().sign_up("ada", "customer");
     let own = fs::read_to_string("/proc/self/status").unwrap();
     let allowed = field(&own, "Cpus_allowed_list");
     let cpus = thread::available_parallelism().unwrap().get();
-    // The 19th field, behind the name in parentheses and 16 more.
+    // The 19th field: the 17th after the name in parentheses.
     let niceness = |stat: &str| -> i32 {
         let field = stat.rsplit_once(") ").unwrap().1.split(' ').nth(16);
         field.unwrap().parse().unwrap()
@@ -636,9 +643,9 @@ fn password_threads_are_beside_the_cores_and_below_them() {
     assert_eq!(found, (cpus / 2).max(1));
 }
 
-/// At the loudest level, and in every place where a server says something.
+/// Checks the log at trace level, responses, standard output and the command line.
 #[test]
-fn nothing_secret_is_said() {
+fn no_secret_is_logged_or_sent() {
     let folder = tempdir().unwrap();
     let data = &folder.path().join("data");
     let mut command = support::server::boxoffice();
@@ -650,7 +657,7 @@ fn nothing_secret_is_said() {
     let wrong = "a wrong password";
     let ada = client.sign_up("ada", "customer");
     let root = client.log_in("root", PASSWORD);
-    let mut said: Vec<Answer> = vec![
+    let mut answers: Vec<Answer> = vec![
         log_in(&client, "ada", wrong),
         log_in(&client, "nobody", wrong),
         client.post("/api/v1/users", &json!({ "username": "ada", "password": ANOTHER })),
@@ -667,32 +674,32 @@ fn nothing_secret_is_said() {
         client.get(&format!("/{}", root.token.as_ref().unwrap())),
         client.post("/api/v1/sessions", &Value::String(wrong.to_owned())),
     ];
-    said.push(client.send("POST", "/api/v1/sessions", &[], &format!("{{\"password\":\"{ANOTHER}\"")));
+    answers.push(client.send("POST", "/api/v1/sessions", &[], &format!("{{\"password\":\"{ANOTHER}\"")));
     let secret = fs::read_to_string(data.join("token-secret")).unwrap();
     let tokens = [ada.token.unwrap(), root.token.unwrap()];
     let arguments = fs::read_to_string(format!("/proc/{}/cmdline", server.id())).unwrap();
-    let mut heard: Vec<String> = vec![arguments, server.greeting.clone(), made.stdout, made.stderr];
-    heard.extend(said.iter().map(|answer| format!("{answer:?} {}", answer.text())));
+    let mut texts: Vec<String> = vec![arguments, server.greeting.clone(), made.stdout, made.stderr];
+    texts.extend(answers.iter().map(|answer| format!("{answer:?} {}", answer.text())));
     let (_, stderr) = server.terminate();
     assert!(stderr.contains("\"level\""), "nothing was logged");
-    heard.push(stderr);
+    texts.push(stderr);
     let signatures = tokens.each_ref().map(|token| token.rsplit_once('.').unwrap().1);
     let secrets = [PASSWORD, ANOTHER, wrong, "$argon2", &secret, signatures[0], signatures[1]];
     for secret in secrets {
-        for text in &heard {
+        for text in &texts {
             assert!(!text.contains(secret), "{secret} in {text}");
         }
     }
     println!(
         "{} texts, {} bytes, without any of {} secrets",
-        heard.len(),
-        heard.concat().len(),
+        texts.len(),
+        texts.concat().len(),
         secrets.len()
     );
 }
 
-/// How long a login takes that fails: with an account, and without one. By hand, on a machine
-/// that does nothing else: `cargo test --release --test accounts -- --ignored --nocapture the_time`
+/// Compares the time of a failed login with an account and without one. Run it on an idle machine:
+/// `cargo test --release --test accounts -- --ignored --nocapture the_time`
 #[test]
 #[ignore = "needs an idle machine"]
 fn the_time_tells_nothing_of_who_has_an_account() {
@@ -705,7 +712,7 @@ fn the_time_tells_nothing_of_who_has_an_account() {
         client.post("/api/v1/users", &body).expect(201);
     }
     let mut times = [Vec::new(), Vec::new()];
-    // Four guesses a name, and the two kinds in turn, so that both meet the same disturbances.
+    // Four guesses per name, alternating between the two kinds, so that both have the same noise.
     for round in 0..4 * NAMES {
         for (kind, name) in ["known", "other"].into_iter().enumerate() {
             let name = format!("{name}-{:03}", round % NAMES);
@@ -715,7 +722,7 @@ fn the_time_tells_nothing_of_who_has_an_account() {
         }
     }
     let [known, unknown] = times;
-    // Welch's t: beyond 4.5, as side-channel tests have it, the two are told apart.
+    // Welch's t-test: above 4.5, the usual threshold of side-channel tests, the times differ.
     let mean = |times: &[f64]| times.iter().sum::<f64>() / times.len() as f64;
     let trimmed = |times: Vec<f64>| {
         let mut times = times;
@@ -736,5 +743,5 @@ fn the_time_tells_nothing_of_who_has_an_account() {
         mean(&known),
         mean(&unknown)
     );
-    assert!(t.abs() < 4.5, "the time tells: t = {t:.2}");
+    assert!(t.abs() < 4.5, "the times differ: t = {t:.2}");
 }

@@ -1,4 +1,4 @@
-//! The HTTP API, route by route: who may, what comes back, what is refused and how.
+//! The HTTP API, route by route: authorization, responses and problems.
 
 mod support;
 
@@ -15,13 +15,15 @@ use support::server::Server;
 use support::{PASSWORD, Stage, all_items, create_event, number, reserve, text};
 use tempfile::tempdir;
 
-/// The table of who may do what. `{event}` is a new event of org1, `{sold}` one with two tickets
-/// reserved by cust1, `{deleted}` one that was deleted, `{reservation}` a new one of cust1,
-/// `{gone}` one that was cancelled, `{fell}` one whose event was deleted, `{user}` a new account,
-/// `{removed}` one that was removed, `{fresh}` a name that nobody has: new for each request.
+/// The expected status for each role. The placeholders are filled with new items for each request:
+/// `{event}` an event of org1, `{sold}` an event with two tickets reserved by cust1, `{deleted}` a
+/// deleted event, `{reservation}` a reservation of cust1, `{cancelled}` a cancelled one, `{orphaned}`
+/// one whose event was deleted, `{user}` an account, `{removed}` a removed account, `{fresh}` an
+/// unused name.
 ///
-/// method, path, body, then the status for: nobody, cust1, cust2, org1, org2, admin
-const WHO_MAY: &str = r#"
+/// Columns: method, path, body, then the status without a token and for cust1, cust2, org1, org2,
+/// admin.
+const AUTHORIZATION: &str = r#"
 POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo"}  201 201 201 201 201 201
 POST   /api/v1/sessions                       {"username":"cust3","password":"boxoffice-demo"}    201 201 201 201 201 201
 GET    /api/v1/users/me                       -                401 200 200 200 200 200
@@ -66,13 +68,13 @@ POST   /api/v1/events/{deleted}/reservations  {"quantity":1}   401 410 410 403 4
 POST   /api/v1/events/999999/reservations     {"quantity":1}   401 404 404 403 403 403
 GET    /api/v1/reservations                   -                401 200 200 403 403 403
 GET    /api/v1/reservations/{reservation}     -                401 200 404 200 404 200
-GET    /api/v1/reservations/{gone}            -                401 200 404 200 404 200
+GET    /api/v1/reservations/{cancelled}       -                401 200 404 200 404 200
 GET    /api/v1/reservations/999999-1          -                401 404 404 404 404 404
 DELETE /api/v1/reservations/{reservation}     -                401 204 404 403 403 204
-DELETE /api/v1/reservations/{gone}            -                401 204 404 403 403 204
+DELETE /api/v1/reservations/{cancelled}       -                401 204 404 403 403 204
 DELETE /api/v1/reservations/999999-1          -                401 404 404 403 403 404
-GET    /api/v1/reservations/{fell}            -                401 200 404 200 404 200
-DELETE /api/v1/reservations/{fell}            -                401 204 404 403 403 204
+GET    /api/v1/reservations/{orphaned}        -                401 200 404 200 404 200
+DELETE /api/v1/reservations/{orphaned}        -                401 204 404 403 403 204
 GET    /api/v1/events/{reservation}           -                404 404 404 404 404 404
 PATCH  /api/v1/events/{reservation}           {"quota":5}      401 403 403 404 404 403
 DELETE /api/v1/events/{reservation}           -                401 403 403 404 404 404
@@ -114,10 +116,10 @@ GET    /api/v1/nothing                        -                404 404 404 404 4
 PUT    /api/v1/events/{event}                 {}               405 405 405 405 405 405
 "#;
 
-/// A quota that leaves a few tickets, whatever a row sells.
+/// A quota above what any row sells.
 const QUOTA: u64 = 10;
 
-/// Puts new things in the place of the braces.
+/// Replaces the placeholders with new items.
 fn fill(stage: &Stage, text: &str, fresh: &mut usize) -> String {
     let mut text = text.to_owned();
     let mut put = |name: &str, make: &mut dyn FnMut() -> String| {
@@ -137,12 +139,12 @@ fn fill(stage: &Stage, text: &str, fresh: &mut usize) -> String {
         event.to_string()
     });
     put("{reservation}", &mut || stage.reservation(stage.event(QUOTA), 1));
-    put("{gone}", &mut || {
+    put("{cancelled}", &mut || {
         let reservation = stage.reservation(stage.event(QUOTA), 1);
         stage.cust1.delete(&format!("/api/v1/reservations/{reservation}")).expect(204);
         reservation
     });
-    put("{fell}", &mut || {
+    put("{orphaned}", &mut || {
         let event = stage.event(QUOTA);
         let reservation = stage.reservation(event, 1);
         stage.org1.delete(&format!("/api/v1/events/{event}?force=true")).expect(204);
@@ -187,7 +189,7 @@ fn every_route_for_every_role() {
     let mut kinds = BTreeMap::new();
     let mut not_found = None;
     let mut cells = 0;
-    for row in WHO_MAY.lines().filter(|row| !row.is_empty()) {
+    for row in AUTHORIZATION.lines().filter(|row| !row.is_empty()) {
         let columns: Vec<&str> = row.split_whitespace().collect();
         let [method, path, body, ref statuses @ ..] = columns[..] else { panic!("{row}") };
         let body = if body == "-" { "" } else { body };
@@ -200,7 +202,7 @@ fn every_route_for_every_role() {
         for ((role, client), status) in roles.iter().zip(statuses) {
             let path = fill(&stage, path, &mut fresh);
             let body = fill(&stage, body, &mut fresh);
-            // What looks like a way to be another method or route is not heeded.
+            // Headers that could override the method or the path are ignored.
             let overrides = [
                 ("x-http-method-override", "DELETE"),
                 ("x-method-override", "DELETE"),
@@ -216,7 +218,7 @@ fn every_route_for_every_role() {
                 check_headers(&answer);
                 let body = answer.json();
                 if answer.status == 404 {
-                    // What is not there and what is another's look the same.
+                    // A missing item and an item of another account give the same body.
                     assert_eq!(*not_found.get_or_insert_with(|| body.clone()), body, "{role}: {row}");
                 }
                 kinds.insert(text(&body, "type").to_owned(), number(&body, "status"));
@@ -230,7 +232,7 @@ fn every_route_for_every_role() {
     check_pages(&stage.anyone, &kinds);
 }
 
-/// What a refusal has to have beside its body.
+/// Checks the headers of a refusal.
 fn check_headers(answer: &Answer) {
     assert_eq!(answer.header("content-type"), Some("application/problem+json"), "{answer:?}");
     let challenge = (answer.status == 401).then_some("Bearer");
@@ -243,7 +245,7 @@ fn check_headers(answer: &Answer) {
     );
 }
 
-/// Every `type` is the address of a page that explains it.
+/// Checks that every `type` is the address of a page that explains the problem.
 fn check_pages(client: &Client, kinds: &BTreeMap<String, u64>) {
     for (address, status) in kinds {
         let page = client.get(address).expect(200);
@@ -253,11 +255,11 @@ fn check_pages(client: &Client, kinds: &BTreeMap<String, u64>) {
     }
 }
 
-/// One row: who asks what, and the problem that comes of it, with its further members.
+/// A row: the client, method, path and body, and the expected problem with its extension members.
 type ProblemRow<'a> = (&'a Client, &'a str, &'a str, &'a str, u16, &'a str, Value);
 
 #[test]
-fn problems_say_what_to_do() {
+fn problems_have_a_type_and_their_members() {
     let data = tempdir().unwrap();
     let stage = Stage::open(data.path(), 2);
     let event = stage.event(QUOTA);
@@ -290,7 +292,7 @@ fn problems_say_what_to_do() {
         (anyone, "GET", "/api/v1/events/18446744073709551617", "", 404, "not-found", json!({})),
         (cust1, "GET", "/api/v1/reservations/1", "", 404, "not-found", json!({})),
         (cust1, "GET", "/api/v1/reservations/1-0", "", 404, "not-found", json!({})),
-        // Of several wrong parts one is named; which one depends on the endpoint.
+        // If several parts are wrong, one is reported; which one depends on the endpoint.
         (anyone, "GET", "/api/v1/events/x?y=1", "", 422, "invalid", errors(&[("?y", "is not known here")])),
         (cust1, "GET", "/api/v1/reservations/1-0?y=1", "", 404, "not-found", json!({})),
         (cust1, "POST", "/api/v1/events/x/reservations?y=1", "{", 404, "not-found", json!({})),
@@ -370,10 +372,10 @@ fn problems_say_what_to_do() {
     }
     let kinds = rows.iter().map(|row| (format!("/problems/{}", row.5), u64::from(row.4)));
     check_pages(anyone, &kinds.collect());
-    assert_eq!(number(&stage.seen(event), "reserved"), 7, "nothing of all that was done");
+    assert_eq!(number(&stage.seen(event), "reserved"), 7, "a refused request changed something");
 }
 
-/// Every text that a quantity may not be, nor a quota.
+/// Valid and invalid texts for a quantity and a quota.
 #[test]
 fn tickets_are_whole_numbers() {
     let data = tempdir().unwrap();
@@ -381,10 +383,10 @@ fn tickets_are_whole_numbers() {
     let event = stage.event(10_000_000);
     let buy = format!("/api/v1/events/{event}/reservations");
     let path = format!("/api/v1/events/{event}");
-    // As a quantity, as a quota.
+    // The text, the status as a quantity, the status as a quota.
     let rows = [
         ("1", 201, 200),
-        // The same number, however it is written.
+        // Other notations of the same number.
         ("1.0", 201, 200),
         ("1e0", 201, 200),
         ("0.1e1", 201, 200),
@@ -432,7 +434,7 @@ fn tickets_are_whole_numbers() {
     }
     assert_eq!(wrong, Vec::<String>::new());
 
-    // The whole of the largest event, in one reservation, and not one ticket more.
+    // One reservation can take all tickets of the largest event; then none is left.
     stage.org1.patch(&path, &json!({ "quota": 10_000_000 })).expect(200);
     let all = stage.reservation(event, 10_000_000);
     let none = stage.cust1.post(&buy, &json!({ "quantity": 1 })).problem(409, "sold-out");
@@ -442,7 +444,7 @@ fn tickets_are_whole_numbers() {
     assert_eq!(number(&stage.seen(event), "remaining"), 10_000_000);
 }
 
-/// One row: headers, a body, and the status that comes of them.
+/// A row: headers, a body, and the expected status.
 type HeadersRow<'a> = (&'a [(&'a str, &'a str)], &'a str, u16);
 
 #[test]
@@ -506,6 +508,44 @@ fn bodies_are_json_objects() {
 }
 
 #[test]
+fn a_venue_is_given_changed_removed_and_kept_over_a_restart() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let create = |venue: Value| {
+        stage.org1.post("/api/v1/events", &json!({ "name": "Opening", "quota": 5, "venue": venue }))
+    };
+    assert_eq!(create(Value::Null).expect(201).json()["venue"], Value::Null);
+    let made = create(json!("Main hall")).expect(201).json();
+    assert_eq!(made["venue"], "Main hall");
+    let path = format!("/api/v1/events/{}", made["id"]);
+    // An edit of the venue alone is an edit, and edits of others leave it alone.
+    let steps = [
+        (json!({ "venue": "Small hall" }), json!("Small hall"), "\"2\""),
+        (json!({ "venue": "Small hall" }), json!("Small hall"), "\"2\""),
+        (json!({ "quota": 7 }), json!("Small hall"), "\"3\""),
+        (json!({ "venue": null }), Value::Null, "\"4\""),
+        (json!({ "venue": null }), Value::Null, "\"4\""),
+        (json!({ "venue": "☂".repeat(200) }), json!("☂".repeat(200)), "\"5\""),
+    ];
+    for (patch, venue, version) in steps {
+        let edited = stage.org1.patch(&path, &patch).expect(200);
+        assert_eq!((&edited.json()["venue"], edited.header("etag")), (&venue, Some(version)), "{patch}");
+        assert_eq!(stage.anyone.get(&path).expect(200).json(), edited.json());
+    }
+    for wrong in [json!(""), json!(" "), json!("a\nb"), json!("x".repeat(201)), json!(1), json!(["x"])] {
+        let problem = create(wrong.clone()).problem(422, "invalid");
+        assert_eq!(problem["errors"][0]["pointer"], "/venue", "{wrong}");
+        stage.org1.patch(&path, &json!({ "venue": wrong })).problem(422, "invalid");
+    }
+    let before = stage.anyone.get(&path).expect(200).json();
+    stage.server.kill();
+    let server = Server::start(data.path(), &["--shards", "1"]);
+    assert_eq!(server.client().get(&path).expect(200).json(), before);
+    let listed = all_items(&server.client(), "/api/v1/events", 100);
+    assert!(listed.contains(&before));
+}
+
+#[test]
 fn answers_have_the_headers_that_clients_need() {
     let data = tempdir().unwrap();
     let stage = Stage::open(data.path(), 2);
@@ -516,9 +556,18 @@ fn answers_have_the_headers_that_clients_need() {
     let me = stage.org1.get("/api/v1/users/me").expect(200).json();
     assert_eq!(event["organizer"], me["id"]);
     let members: Vec<&str> = event.as_object().unwrap().keys().map(String::as_str).collect();
-    for member in
-        ["id", "name", "organizer", "quota", "reserved", "held", "remaining", "created_at", "updated_at"]
-    {
+    for member in [
+        "id",
+        "name",
+        "organizer",
+        "quota",
+        "venue",
+        "reserved",
+        "held",
+        "remaining",
+        "created_at",
+        "updated_at",
+    ] {
         assert!(members.contains(&member), "no {member}: {event}");
     }
     for member in ["created_at", "updated_at"] {
@@ -526,7 +575,7 @@ fn answers_have_the_headers_that_clients_need() {
         assert!(at.len() == "2026-01-01T00:00:00.000Z".len() && at.ends_with('Z'), "not RFC 3339 UTC: {at}");
     }
 
-    // The version of what can be edited: sales do not change it.
+    // The ETag is the version of the editable members, which sales do not change.
     let version = |answer: &Answer| answer.header("etag").expect("an ETag").to_owned();
     let first = version(&made);
     let seen = stage.anyone.get(&path).expect(200);
@@ -570,7 +619,7 @@ fn answers_have_the_headers_that_clients_need() {
         assert_eq!(methods.join(", "), allowed, "{method} {path}");
     }
 
-    // HEAD is GET without the body, in every header but these.
+    // HEAD has the headers of GET, except for these, and no body.
     for path in [&*path, "/api/v1/events", "/livez", "/api/v1/nothing", "/problems/sold-out"] {
         let headers = |answer: &Answer| {
             let all =
@@ -604,7 +653,7 @@ fn requests_have_ids() {
     }
 }
 
-/// Reads a list in pages of several sizes: every item once, in order, whoever has it.
+/// Checks that a list has the wanted items once and in order, with pages of several sizes.
 fn check_list(client: &Client, path: &str, wanted: &[Value]) {
     for limit in [1, 7, 100] {
         let ids: Vec<Value> = all_items(client, path, limit).iter().map(|item| item["id"].clone()).collect();
@@ -640,7 +689,7 @@ fn lists_have_every_item_once_in_order() {
     let by_default = stage.anyone.get("/api/v1/events").expect(200).json();
     assert_eq!(by_default["items"].as_array().unwrap().len(), 50);
 
-    // By event, then number, however they were made.
+    // Ordered by event, then number, independent of the order in which they were made.
     let mut mine = Vec::new();
     for round in 0..3 {
         for event in all.iter().rev().step_by(5) {
@@ -661,7 +710,7 @@ fn lists_have_every_item_once_in_order() {
 }
 
 #[test]
-fn another_s_reservation_looks_like_none() {
+fn a_reservation_of_another_account_looks_like_a_missing_one() {
     let data = tempdir().unwrap();
     let stage = Stage::open(data.path(), 2);
     let event = stage.event(QUOTA);
@@ -669,18 +718,18 @@ fn another_s_reservation_looks_like_none() {
     let none = format!("/api/v1/reservations/{event}-999");
     let path = format!("/api/v1/reservations/{reservation}");
     for method in ["GET", "DELETE"] {
-        let strange = stage.cust2.send(method, &path, &[], "");
-        let unknown = stage.cust2.send(method, &none, &[], "");
-        assert_eq!(strange.json(), unknown.json(), "{method}");
-        strange.problem(404, "not-found");
+        let foreign = stage.cust2.send(method, &path, &[], "");
+        let missing = stage.cust2.send(method, &none, &[], "");
+        assert_eq!(foreign.json(), missing.json(), "{method}");
+        foreign.problem(404, "not-found");
     }
-    let strange = stage.org2.get(&path).expect(404).json();
-    assert_eq!(strange, stage.org2.get(&none).expect(404).json());
+    let foreign = stage.org2.get(&path).expect(404).json();
+    assert_eq!(foreign, stage.org2.get(&none).expect(404).json());
     assert_eq!(number(&stage.seen(event), "reserved"), 1);
 }
 
 #[test]
-fn tickets_are_given_back_once() {
+fn tickets_are_released_once() {
     let data = tempdir().unwrap();
     let stage = Stage::open(data.path(), 2);
     let event = stage.event(QUOTA);
@@ -703,7 +752,7 @@ fn tickets_are_given_back_once() {
     assert_eq!((gone["status"].as_str(), number(&gone, "quantity")), (Some("cancelled"), 2));
     assert!(gone["cancelled_at"].is_string());
 
-    // A quota may fall to what is sold, and rise again.
+    // A quota can be lowered to the number of sold tickets and raised again.
     stage.org1.patch(&path, &json!({ "quota": 3 })).problem(409, "quota-below-committed");
     stage.org1.patch(&path, &json!({ "quota": 4 })).expect(200);
     assert_eq!(sums(), (4, 0));
@@ -803,7 +852,7 @@ fn names_have_rules() {
 }
 
 #[test]
-fn who_logs_in_wrongly_learns_nothing() {
+fn failed_logins_and_invalid_tokens_give_no_reason() {
     let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory", "--shards", "2"]);
     let client = server.client();
     let ada = client.sign_up("ada", "customer");
@@ -826,7 +875,7 @@ fn who_logs_in_wrongly_learns_nothing() {
     }
     wrong.problem(401, "wrong-credentials");
 
-    // One body, whatever is wrong with a token.
+    // The body is the same for every kind of invalid token.
     let good = ada.token.clone().unwrap();
     let missing = client.get("/api/v1/users/me").problem(401, "unauthorized");
     let (head, signature) = good.rsplit_once('.').unwrap();
@@ -848,13 +897,13 @@ fn who_logs_in_wrongly_learns_nothing() {
     }
     let lower = format!("bearer {good}");
     client.send("GET", "/api/v1/users/me", &[("authorization", &lower)], "").expect(200);
-    // Where none is needed, a bad one is as good as none.
+    // Where no token is required, an invalid one is ignored.
     let bad = [("authorization", "Bearer x")];
     client.send("GET", "/api/v1/events", &bad, "").expect(200);
     client.send("GET", "/api/v1/events?organizer=me", &bad, "").problem(401, "unauthorized");
 }
 
-/// Of the people and events of the demonstration, all there.
+/// Checks that all accounts and events of the demonstration exist.
 fn check_demonstration(server: &Server, quota: u64) {
     let anyone = server.client();
     let rows = [
@@ -904,7 +953,7 @@ fn the_demonstration_data_is_made_once() {
     server.kill();
     Server::start(data.path(), &arguments).client().get("/api/v1/pop").expect(304);
 
-    // By default 10000; and where others have been before, nothing is made.
+    // In a directory that already has events, nothing is created.
     let other = tempdir().unwrap();
     let server = Server::start(other.path(), &["--shards", "2"]);
     let organizer = server.client().sign_up("grace", "organizer");
@@ -923,9 +972,9 @@ fn the_demonstration_data_is_made_once() {
     check_demonstration(&server, 10_000);
 }
 
-/// Wherever a kill meets it, the next call makes the rest.
+/// After a kill during the creation, the next call creates the rest.
 #[test]
-fn demonstration_data_cut_short_is_finished() {
+fn interrupted_demonstration_data_is_completed() {
     let mut random = Random::seeded();
     let mut cut = 0;
     for _ in 0..8 {
@@ -944,10 +993,10 @@ fn demonstration_data_cut_short_is_finished() {
         check_demonstration(&server, 10_000);
         server.client().get("/api/v1/pop").expect(304);
     }
-    println!("{cut} of 8 were cut short");
+    println!("{cut} of 8 were interrupted");
 }
 
-/// Every sample of a page in Prometheus' text format, by name and labels.
+/// Parses the samples of a document in Prometheus' text format, by name and labels.
 fn samples(page: &str) -> BTreeMap<String, u64> {
     let mut types = HashSet::new();
     let mut samples = BTreeMap::new();
@@ -1002,7 +1051,7 @@ fn metrics_count() {
     let rise = |name: &str| after[name] - before[name];
     assert_eq!(rise("boxoffice_records_total"), 4);
     assert!((1..=4).contains(&rise("boxoffice_commits_total")));
-    // Both readings of the metrics among them: the first was answered after it was read.
+    // Includes both requests for the metrics: the first response was counted after it was rendered.
     assert_eq!(rise("boxoffice_http_requests_total"), 6);
     assert_eq!(rise("boxoffice_http_responses_total{class=\"2xx\"}"), 5);
     assert_eq!(rise("boxoffice_http_responses_total{class=\"4xx\"}"), 1);
@@ -1011,9 +1060,9 @@ fn metrics_count() {
     assert!(after["boxoffice_connections_total"] >= after["boxoffice_connections"]);
 }
 
-/// Requests that come in one segment share commits, but for the bound.
+/// Requests that arrive in one segment share commits, up to `--max-batch`.
 #[test]
-fn a_commit_has_no_more_changes_than_it_may() {
+fn max_batch_bounds_the_changes_of_a_commit() {
     for (batch_max, commits) in [("1", 12..=12), ("5", 3..=12), ("65536", 1..=12)] {
         let data = tempdir().unwrap();
         let stage =
@@ -1033,7 +1082,7 @@ fn a_commit_has_no_more_changes_than_it_may() {
 }
 
 #[test]
-fn each_life_has_an_id() {
+fn each_start_has_a_boot_id() {
     let data = tempdir().unwrap();
     let mut seen = HashSet::new();
     for _ in 0..2 {

@@ -1,8 +1,8 @@
-//! The wall clock jumps, before a start and under a running server, by an hour and by ten years,
-//! forward and back. Nothing is lost, no time of an event goes back, nobody panics, and a jump under a
-//! running server stamps no sale.
+//! Jumps of the wall clock, before a start and while the server runs, by an hour and by ten years,
+//! forward and back. Nothing is lost, no time of an event decreases, the server does not panic, and a
+//! jump while it runs does not affect the times of sales.
 //!
-//! `cargo test --test clock -- --ignored`: libfaketime moves the clock for one process alone.
+//! `cargo test --test clock -- --ignored`: libfaketime changes the clock of one process only.
 
 mod support;
 
@@ -13,20 +13,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use support::client::Client;
 use support::server::{Server, serve};
-use support::{Evidence, PASSWORD, all_items, check_sums, create_event, number, reserve, text};
+use support::{PASSWORD, TestFolder, all_items, check_sums, create_event, number, reserve, text};
 
 const HOUR: i64 = 3600;
 const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
 
-/// A clock that is off by what a file says.
+/// A clock whose offset is read from a file.
 struct Clock {
     file: PathBuf,
     library: String,
 }
 
 impl Clock {
-    fn right(folder: &Evidence) -> Clock {
-        // The wrapper knows its name; some of it is for the loader to fill in.
+    fn without_offset(folder: &TestFolder) -> Clock {
+        // The wrapper sets the path of the library, which the dynamic linker may complete.
         let output = Command::new("faketime").args(["-m", "now", "printenv", "LD_PRELOAD"]).output();
         let output = output.expect("faketime is installed");
         let library = String::from_utf8(output.stdout).expect("a path is text").trim().to_owned();
@@ -37,7 +37,7 @@ impl Clock {
     }
 
     fn set(&self, seconds: i64) {
-        // Renamed into place: it is read at every look at the clock.
+        // Renamed into place, because libfaketime reads the file at every clock call.
         let new = self.file.with_extension("new");
         fs::write(&new, format!("{seconds:+}\n")).expect("the folder is ours");
         fs::rename(new, &self.file).expect("the folder is ours");
@@ -55,14 +55,14 @@ impl Clock {
     }
 }
 
-/// Seconds by which a time of the server's is ahead of this process's clock.
+/// The seconds by which a time from the server is ahead of this process's clock.
 fn ahead(time: &str) -> i64 {
     let time: jiff::Timestamp = time.parse().expect("RFC 3339");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
     time.as_second() - now.as_secs() as i64
 }
 
-/// What was sold, and when, as the server says.
+/// The reservations made on an event.
 struct Sales {
     event: u64,
     ids: Vec<String>,
@@ -73,7 +73,7 @@ impl Sales {
         self.ids.push(reserve(customer, self.event, 1));
     }
 
-    /// Returns by how much the newest sale is ahead.
+    /// Checks the server's reservations. Returns the seconds by which the newest one is ahead.
     fn check(&self, customer: &Client) -> i64 {
         let event = customer.get(&format!("/api/v1/events/{}", self.event)).expect(200).json();
         check_sums(&event);
@@ -89,27 +89,27 @@ impl Sales {
                 time.as_millisecond()
             })
             .collect();
-        assert!(times.is_sorted(), "time went back: {times:?}");
+        assert!(times.is_sorted(), "times decrease: {times:?}");
         ahead(text(kept.last().expect("sold"), "created_at"))
     }
 }
 
 #[test]
 #[ignore = "needs faketime"]
-fn a_clock_that_jumps_under_the_server_changes_nothing() {
-    let folder = Evidence::folder();
+fn clock_jumps_while_the_server_runs_change_nothing() {
+    let folder = TestFolder::new();
     let data = folder.path("data");
-    let clock = Clock::right(&folder);
+    let clock = Clock::without_offset(&folder);
     let server = clock.start(&data, "2");
     let organizer = server.client().sign_up("grace", "organizer");
     server.client().sign_up("ada", "customer");
     let mut sales = Sales { event: create_event(&organizer, 100), ids: Vec::new() };
     for off in [0, HOUR, 0, -HOUR, 0, TEN_YEARS, 0, -TEN_YEARS, 0] {
         clock.set(off);
-        // Tokens last twelve hours of the server's clock.
+        // A new token each time, because tokens expire by the server's wall clock.
         let customer = server.client().log_in("ada", PASSWORD);
         sales.sell(&customer);
-        // Each jump is over before it is taken for a correction.
+        // Each jump is undone before the server takes it for a correction of the clock.
         let newest = sales.check(&customer);
         assert!(newest.abs() < 60, "off by {off}: the newest sale is ahead by {newest} s");
         let metrics = customer.get("/metrics").expect(200);
@@ -130,10 +130,10 @@ fn a_clock_that_jumps_under_the_server_changes_nothing() {
 
 #[test]
 #[ignore = "needs faketime"]
-fn a_clock_that_is_wrong_at_a_start_changes_nothing() {
-    let folder = Evidence::folder();
+fn a_wrong_clock_at_a_start_changes_nothing() {
+    let folder = TestFolder::new();
     let data = folder.path("data");
-    let clock = Clock::right(&folder);
+    let clock = Clock::without_offset(&folder);
     let mut sales = Sales { event: 0, ids: Vec::new() };
     let mut most_ahead = i64::MIN;
     // The first start is ten years behind.

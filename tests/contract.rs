@@ -1,4 +1,4 @@
-//! The contract and the pages around it, as any client gets them. What they say is judged by
+//! How the contract and the documentation pages are served. Their content is checked by
 //! `contract/check` and `contract/fuzz`, and by every debug build of the server.
 
 mod support;
@@ -28,7 +28,7 @@ fn unzipped(answer: &Answer) -> Vec<u8> {
 }
 
 #[test]
-fn files_are_kept_until_they_change() {
+fn files_are_cached_and_compressed() {
     let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory", "--shards", "2"]);
     let client = server.client();
     for path in FILES {
@@ -59,7 +59,7 @@ fn files_are_kept_until_they_change() {
 }
 
 #[test]
-fn pages_need_nothing_from_elsewhere() {
+fn pages_load_only_from_this_server() {
     let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory", "--shards", "1"]);
     let client = server.client();
     for path in FILES.iter().filter(|path| !path.contains('.')) {
@@ -68,18 +68,18 @@ fn pages_need_nothing_from_elsewhere() {
         assert!(policy.starts_with("default-src 'none';") && !policy.contains("unsafe"), "{path}: {policy}");
         assert_eq!(page.header("x-content-type-options"), Some("nosniff"), "{path}");
         let text = page.text();
-        assert!(!text.contains("<style") && !text.contains("style="), "{path} has a style inline");
+        assert!(!text.contains("<style") && !text.contains("style="), "{path} has an inline style");
         assert_eq!(text.matches("<script").count(), text.matches("<script src=\"/docs/").count(), "{path}");
         let addresses = text.split("src=\"").skip(1).chain(text.split("href=\"").skip(1));
         let addresses: Vec<&str> = addresses.filter_map(|rest| rest.split('"').next()).collect();
-        assert!(!addresses.is_empty(), "{path} needs nothing at all");
+        assert!(!addresses.is_empty(), "{path} has no links");
         for address in addresses.into_iter().filter(|address| *address != "data:,") {
             client.get(address).expect(200);
         }
     }
 }
 
-/// `type` points to a page for each kind that the contract knows.
+/// Every `type` in the contract is the address of a page.
 #[test]
 fn each_problem_of_the_contract_has_a_page() {
     let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory", "--shards", "1"]);

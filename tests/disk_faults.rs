@@ -1,4 +1,4 @@
-//! Disks that fail: nothing is acknowledged that is not kept, and the end says why.
+//! Disk faults: nothing is acknowledged that is not durable, and the server exits with the reason.
 //!
 //! Needs strace: run by name, `cargo test --test disk_faults -- --ignored`.
 
@@ -18,15 +18,15 @@ const LOG: &str = "shard-00.sqlite";
 const JOURNAL: &str = "shard-00.sqlite-wal";
 const MARK: &str = "shard-00.mark";
 
-/// Sales after which a checkpoint has been.
+/// A number of sales after which a checkpoint must have happened.
 const SALES_MAX: usize = 2000;
 
-/// System calls on one file that fail, and from which one on.
+/// System calls, the file, and which of the calls on it fail with which error.
 type Fault = (&'static str, &'static str, &'static str);
 
-/// After any of these nobody knows what is on disk.
+/// Faults after which it is unknown what is on disk.
 const FATAL: &[Fault] = &[
-    // The commit's.
+    // During a commit.
     (SYNCS, JOURNAL, "EIO:when=1+"),
     (SYNCS, JOURNAL, "EIO:when=2+"),
     (SYNCS, JOURNAL, "EIO:when=5"),
@@ -35,7 +35,7 @@ const FATAL: &[Fault] = &[
     (WRITES, JOURNAL, "EIO:when=8"),
     (WRITES, MARK, "EIO:when=3"),
     (SYNCS, JOURNAL, "EIO:when=600"),
-    // The checkpoint's.
+    // During a checkpoint.
     (WRITES, LOG, "EIO:when=1"),
     (WRITES, LOG, "EIO:when=4"),
     (SYNCS, LOG, "EIO:when=1"),
@@ -45,7 +45,7 @@ const FATAL: &[Fault] = &[
 
 #[test]
 #[ignore = "needs strace"]
-fn what_a_failing_disk_may_not_have_is_not_acknowledged_and_ends_the_server() {
+fn a_disk_fault_ends_the_server_and_loses_nothing_acknowledged() {
     for (calls, file, error) in FATAL {
         let context = format!("{calls} of {file}: {error}");
         let data = tempfile::tempdir().expect("a directory");
@@ -56,32 +56,32 @@ fn what_a_failing_disk_may_not_have_is_not_acknowledged_and_ends_the_server() {
         let path = format!("/api/v1/events/{event}/reservations");
         while let Ok(answer) = stage.cust1.try_post(&path, &json!({ "quantity": 1 })) {
             acknowledged.push(text(&answer.expect(201).json(), "id").to_owned());
-            assert!(acknowledged.len() < SALES_MAX, "{context}: sales go on");
+            assert!(acknowledged.len() < SALES_MAX, "{context}: the server still sells");
         }
         let (status, stderr) = stage.server.end();
         strace.wait().expect("strace ends with what it traces");
         assert_eq!(status.code(), Some(1), "{context}: {stderr}");
-        let said = stderr.lines().find(|line| line.contains("the log failed"));
-        let said = said.unwrap_or_else(|| panic!("{context}: {stderr}"));
-        assert!(said.contains("shard-00."), "{context}: no file is named: {said}");
+        let line = stderr.lines().find(|line| line.contains("the log failed"));
+        let line = line.unwrap_or_else(|| panic!("{context}: {stderr}"));
+        assert!(line.contains("shard-00."), "{context}: no file is named: {line}");
 
         let server = Server::start(data.path(), &["--demo", "--shards", "2"]);
         let customer: Client = server.client().log_in("cust1", support::PASSWORD);
         let recorded = all_items(&customer, "/api/v1/reservations", 100);
         for id in &acknowledged {
             let kept = recorded.iter().any(|one| one["id"] == **id);
-            assert!(kept, "{context}: {id} was acknowledged, and is gone");
+            assert!(kept, "{context}: {id} was acknowledged and is lost");
         }
-        assert!(recorded.len() <= acknowledged.len() + 1, "{context}: more than was asked for");
+        assert!(recorded.len() <= acknowledged.len() + 1, "{context}: more than was requested");
         reserve(&customer, event, 1);
         println!("{context}: {} acknowledged, {} kept", acknowledged.len(), recorded.len());
     }
 }
 
-/// No room for a write is no fault of the disk: nothing is done, and nothing ends.
+/// A write that fails because the disk is full changes nothing, and the server continues.
 #[test]
 #[ignore = "needs strace"]
-fn a_write_without_room_is_refused_and_the_next_one_works() {
+fn a_write_to_a_full_disk_is_refused_and_the_next_one_works() {
     for when in ["1", "2", "3..6", "9"] {
         let data = tempfile::tempdir().expect("a directory");
         let stage = Stage::open(data.path(), 1);

@@ -1,8 +1,7 @@
-//! A disk that is full: nothing is done by halves, reading goes on, and writing
-//! works again as soon as there is room, without a restart.
+//! A full disk: refused changes have no effect, reads continue, and changes succeed again as soon as
+//! there is space, without a restart.
 //!
-//! Needs a file system of its own: run by name, as root,
-//! `cargo test --test disk_full -- --ignored`.
+//! Needs its own file system: run by name, as root, `cargo test --test disk_full -- --ignored`.
 
 mod support;
 
@@ -22,7 +21,7 @@ use support::{PASSWORD, Stage, all_items, number, text};
 
 const RESERVATIONS: &str = "/api/v1/reservations";
 
-/// A file system in memory, of a few MiB, that is gone with this.
+/// A small tmpfs, which is unmounted on drop.
 struct SmallDisk {
     path: PathBuf,
     _parent: tempfile::TempDir,
@@ -48,7 +47,7 @@ impl SmallDisk {
         self.path.join("filler")
     }
 
-    /// Takes every byte that is left.
+    /// Uses up all free space.
     fn fill(&self) {
         let mut filler = File::options().create(true).append(true).open(self.filler()).expect("a file");
         for size in [1 << 16, 1 << 12] {
@@ -57,7 +56,7 @@ impl SmallDisk {
     }
 
     fn make_room(&self) {
-        fs::remove_file(self.filler()).expect("it was filled before");
+        fs::remove_file(self.filler()).expect("the disk was filled before");
     }
 }
 
@@ -68,22 +67,22 @@ impl Drop for SmallDisk {
     }
 }
 
-/// Every change of every kind is refused alike, and says that nothing was done.
+/// Checks the refusal of a change.
 fn check_refused(answer: Answer) {
     assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
     answer.problem(507, "log-full");
 }
 
-/// Asks until it is done, and says how long that took.
-fn until_done(mut ask: impl FnMut() -> Answer) -> (Answer, Duration) {
+/// Sends a request until it succeeds. Returns the answer and the time it took.
+fn until_done(mut send: impl FnMut() -> Answer) -> (Answer, Duration) {
     let start = Instant::now();
     loop {
-        let answer = ask();
+        let answer = send();
         if answer.status < 300 {
             return (answer, start.elapsed());
         }
         check_refused(answer);
-        assert!(start.elapsed() < Duration::from_secs(60), "there is room, and nothing works");
+        assert!(start.elapsed() < Duration::from_secs(60), "there is space, but changes are still refused");
         thread::sleep(Duration::from_millis(50));
     }
 }
@@ -123,7 +122,7 @@ fn a_full_disk_is_survived() {
         for id in &kept {
             check_refused(stage.cust1.delete(&format!("{RESERVATIONS}/{id}")));
         }
-        // Whatever shard they go to, it is full.
+        // The logs of both shards are full.
         check_refused(stage.org1.post("/api/v1/events", &json!({ "name": "New", "quota": 5 })));
         let user = json!({ "username": format!("new-{round}"), "password": PASSWORD });
         check_refused(stage.anyone.post("/api/v1/users", &user));
@@ -140,7 +139,7 @@ fn a_full_disk_is_survived() {
         assert_eq!(made.json()["username"], user["username"]);
     }
 
-    // Killed while it is full, with half a commit in the journal.
+    // Kill the server while the disk is full, with part of a commit in the journal.
     disk.fill();
     while reserve(events[0]).status == 201 {}
     let last = everything(&stage.anyone, &stage.admin, &events);
@@ -153,10 +152,10 @@ fn a_full_disk_is_survived() {
     assert_eq!(everything(&server.client(), &admin, &events), last);
 }
 
-/// Room is looked for even when nobody asks the shard for anything.
+/// A shard with a full log checks for space even without requests.
 #[test]
 #[ignore = "needs root, for a small tmpfs"]
-fn room_is_found_without_a_request() {
+fn space_is_detected_without_a_request() {
     let disk = SmallDisk::mount();
     let stage = Stage::open(&disk.data(), 1);
     let path = format!("/api/v1/events/{}/reservations", stage.event(1_000_000));
@@ -172,13 +171,13 @@ fn room_is_found_without_a_request() {
     disk.make_room();
     let start = Instant::now();
     while !stage.server.stderr().contains("the disk has room again") {
-        assert!(start.elapsed() < Duration::from_secs(60), "nobody looks for room");
+        assert!(start.elapsed() < Duration::from_secs(60), "the server does not check for space");
         thread::sleep(Duration::from_millis(50));
     }
     reserve().expect(201);
 }
 
-/// What was acknowledged to one of many who buy while the disk fills and empties.
+/// The answers to a client that buys while the disk becomes full and empty.
 #[derive(Default)]
 struct Bought {
     live: HashMap<String, u64>,
@@ -187,7 +186,7 @@ struct Bought {
 
 #[test]
 #[ignore = "needs root, for a small tmpfs"]
-fn what_a_full_disk_refuses_is_not_done_and_what_it_takes_is_kept() {
+fn refused_changes_are_not_done_and_acknowledged_ones_are_kept() {
     let disk = SmallDisk::mount();
     let stage = Stage::open(&disk.data(), 2);
     let events: Vec<u64> = (0..4).map(|_| stage.event(10_000_000)).collect();
@@ -243,7 +242,7 @@ fn what_a_full_disk_refuses_is_not_done_and_what_it_takes_is_kept() {
     check(&server.client().with_token(&token), &events, &live);
 }
 
-/// The server has what was acknowledged, and nothing else.
+/// Checks that the server has exactly the acknowledged reservations.
 fn check(admin: &Client, events: &[u64], live: &HashMap<String, u64>) {
     let mut found = HashMap::new();
     for event in events {
@@ -263,10 +262,10 @@ fn check(admin: &Client, events: &[u64], live: &HashMap<String, u64>) {
     assert!(found == *live, "the lists differ");
 }
 
-/// A start needs a little room, and says so.
+/// A start needs some space; without it, the server exits with a message.
 #[test]
 #[ignore = "needs root, for a small tmpfs"]
-fn a_start_on_a_full_disk_says_so() {
+fn a_start_on_a_full_disk_is_refused() {
     let disk = SmallDisk::mount();
     let stage = Stage::open(&disk.data(), 1);
     let event = stage.event(10);

@@ -1,6 +1,6 @@
-//! What is acknowledged is there: after a kill, for a thousand who want the same hundred tickets,
-//! with the secret that signs tokens; and nobody else may have the directory or the port.
-//! `crashes.rs` does the same at random.
+//! Durability: acknowledged changes and the token secret survive a kill; a thousand requests for a
+//! hundred tickets do not oversell; a second server cannot use the same directory or port.
+//! `crashes.rs` tests kills at random times.
 
 mod support;
 
@@ -18,7 +18,7 @@ use support::server::{Ended, Server, boxoffice, run, serve};
 use support::{PASSWORD, Stage, all_items, create_event, number, reserve, text};
 use tempfile::tempdir;
 
-/// Of the demonstration: two on each of two shards.
+/// The events of the demonstration: two on each of two shards.
 const EVENTS: [u64; 4] = [1, 2, 3, 4];
 
 const PING: &str = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -62,7 +62,7 @@ fn a_thousand_racing_buyers_get_a_hundred_tickets() {
             let mut wire = stage.server.wire();
             let bytes = request("POST", &path, client.token.as_deref(), "", "{\"quantity\":1}");
             barrier.wait();
-            // Half of them do not wait for one answer before they ask again.
+            // Half of the clients pipeline their requests.
             if index < CONNECTIONS / 2 {
                 wire.send(bytes.repeat(REQUESTS)).expect("the server reads");
                 (0..REQUESTS).map(|_| wire.next()).collect::<Vec<_>>()
@@ -94,7 +94,7 @@ fn a_thousand_racing_buyers_get_a_hundred_tickets() {
     assert_eq!(kept, sold);
 }
 
-/// A restart takes the port of the one that was killed, whatever its connections are at.
+/// A restarted server can bind the port of the killed one, in any state of its connections.
 #[test]
 fn a_restart_binds_at_once() {
     let data = tempdir().unwrap();
@@ -104,7 +104,7 @@ fn a_restart_binds_at_once() {
         let mut wires: Vec<Wire> = (0..64).map(|_| server.wire()).collect();
         for (index, wire) in wires.iter_mut().enumerate() {
             wire.ask(PING).expect(200);
-            // Some with a request under way, some with half of one.
+            // Some have requests in flight, some an incomplete one.
             match index % 3 {
                 0 => wire.send(PING.repeat(20)).unwrap(),
                 1 => wire.send(&PING[..10]).unwrap(),
@@ -123,20 +123,23 @@ fn a_restart_binds_at_once() {
 fn a_second_server_is_refused() {
     let (data, other) = (tempdir().unwrap(), tempdir().unwrap());
     let server = Server::start(data.path(), &["--shards", "2"]);
-    let said = refusal(data.path(), None);
-    assert!(said.contains(data.path().to_str().unwrap()), "{said}");
-    assert!(said.contains("in use by another boxoffice process") && said.contains("--data"), "{said}");
+    let message = refusal(data.path(), None);
+    assert!(message.contains(data.path().to_str().unwrap()), "{message}");
+    assert!(
+        message.contains("in use by another boxoffice process") && message.contains("--data"),
+        "{message}"
+    );
 
-    // Whether it is a server like this one that listens there, or anything else.
-    let stranger = TcpListener::bind("127.0.0.1:0").unwrap();
-    for address in [server.address, stranger.local_addr().unwrap()] {
+    // A port in use is refused, whether by another boxoffice or by any other program.
+    let other_program = TcpListener::bind("127.0.0.1:0").unwrap();
+    for address in [server.address, other_program.local_addr().unwrap()] {
         let mut command = boxoffice();
         command.args(["serve", "--listen", &address.to_string(), "--data"]).arg(other.path());
         let Ended { code, stderr, .. } = run(command, "");
         assert_eq!(code, Some(1), "{stderr}");
         assert!(stderr.contains(&format!("{address} is taken")) && stderr.contains("--listen"), "{stderr}");
     }
-    assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0, "it touched the directory first");
+    assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0, "the refused server wrote to its directory");
     server.wire().ask(PING).expect(200);
 }
 
@@ -144,7 +147,7 @@ fn mode(path: &Path) -> u32 {
     fs::metadata(path).expect("it is there").permissions().mode() & 0o777
 }
 
-/// Runs a server that has to refuse to start. Returns what it says.
+/// Runs a server that must refuse to start. Returns its error message.
 #[track_caller]
 fn refusal(data: &Path, secret: Option<&str>) -> String {
     let mut command = serve(data);
@@ -155,7 +158,7 @@ fn refusal(data: &Path, secret: Option<&str>) -> String {
 }
 
 #[test]
-fn tokens_outlive_the_server() {
+fn tokens_survive_a_restart() {
     let folder = tempdir().unwrap();
     let data = &folder.path().join("data");
     let secret = data.join("token-secret");
@@ -173,29 +176,32 @@ fn tokens_outlive_the_server() {
 
     for mode in [0o644, 0o640, 0o604, 0o620, 0o601] {
         fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
-        let said = refusal(data, None);
+        let message = refusal(data, None);
         assert!(
-            said.contains(&format!("is accessible to other users (mode {mode:o}); run: chmod 600")),
-            "{said}"
+            message.contains(&format!("is accessible to other users (mode {mode:o}); run: chmod 600")),
+            "{message}"
         );
-        assert!(said.contains(secret.to_str().unwrap()), "{said}");
+        assert!(message.contains(secret.to_str().unwrap()), "{message}");
     }
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     fs::write(&secret, "short").unwrap();
-    let said = refusal(data, None);
-    assert!(said.contains("has 5 bytes") && said.contains(secret.to_str().unwrap()), "{said}");
-    // White space around it does not count.
+    let message = refusal(data, None);
+    assert!(message.contains("has 5 bytes") && message.contains(secret.to_str().unwrap()), "{message}");
+    // Surrounding white space does not count.
     for text in ["", "\n", &"x".repeat(31), &format!("{}\n\n", "x".repeat(31))] {
         fs::write(&secret, text).unwrap();
-        let said = refusal(data, None);
-        assert!(said.contains("needs at least 32"), "{text:?}: {said}");
+        let message = refusal(data, None);
+        assert!(message.contains("needs at least 32"), "{text:?}: {message}");
     }
-    let said = refusal(data, Some(&"x".repeat(31)));
-    assert!(said.contains("BOXOFFICE_TOKEN_SECRET has 31 bytes"), "{said}");
-    let said = refusal(data, Some("short"));
-    assert!(said.contains("BOXOFFICE_TOKEN_SECRET has 5 bytes") && said.contains("at least 32"), "{said}");
+    let message = refusal(data, Some(&"x".repeat(31)));
+    assert!(message.contains("BOXOFFICE_TOKEN_SECRET has 31 bytes"), "{message}");
+    let message = refusal(data, Some("short"));
+    assert!(
+        message.contains("BOXOFFICE_TOKEN_SECRET has 5 bytes") && message.contains("at least 32"),
+        "{message}"
+    );
 
-    // The variable has precedence, and another secret ends every token.
+    // The variable takes precedence, and with another secret all tokens are invalid.
     let mut command = serve(data);
     command.env("BOXOFFICE_TOKEN_SECRET", "x".repeat(32));
     let server = Server::spawn(command);
@@ -207,7 +213,7 @@ fn tokens_outlive_the_server() {
 }
 
 #[test]
-fn memory_forgets() {
+fn memory_storage_is_lost_at_exit() {
     let folder = tempdir().unwrap();
     let data = &folder.path().join("data");
     let arguments = ["--storage", "memory", "--shards", "2"];
@@ -228,7 +234,8 @@ fn memory_forgets() {
     server.client().sign_up("ada", "customer");
 }
 
-/// With more cores than CPUs the runtime once slept on tasks that could run, and a start hung.
+/// A regression test: with more cores than CPUs, the runtime slept while tasks were ready, and a
+/// start hung.
 #[test]
 fn a_server_starts_with_many_more_shards_than_cpus() {
     for _ in 0..8 {
@@ -237,4 +244,23 @@ fn a_server_starts_with_many_more_shards_than_cpus() {
         let (status, log) = server.terminate();
         assert!(status.success(), "{log}");
     }
+}
+
+/// Restoring a backup, or starting empty, would lose what the newer version wrote.
+#[test]
+fn a_directory_of_a_newer_version_is_refused_without_the_advice_to_restore() {
+    let data = tempdir().unwrap();
+    Server::start(data.path(), &["--shards", "1"]).kill();
+    let manifest = data.path().join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    for (format, said, not_said) in [
+        ("4", "written by a newer boxoffice: start that one; restore or move nothing", "backup"),
+        ("2", "move the whole directory away to start empty", "backup"),
+    ] {
+        fs::write(&manifest, text.replace("\"format\": 3", &format!("\"format\": {format}"))).unwrap();
+        let stderr = refusal(data.path(), None);
+        assert!(stderr.contains(said) && !stderr.contains(not_said), "{stderr}");
+    }
+    fs::write(&manifest, text).unwrap();
+    Server::start(data.path(), &["--shards", "1"]).kill();
 }

@@ -1,60 +1,59 @@
-//! Our parser and hyper's server, on the same bytes.
+//! Compares our parser with hyper's server on the same bytes.
 //!
-//! Owns the list of the places where the two are meant to differ. There one
-//! of them refuses what the other takes, and nothing else is ever excused:
-//! when both take a request, they have to find the same one, with the same
-//! end. An entry of the list that explains nothing any more fails as well.
+//! Owns the list of intended differences. In each of them, one refuses what the other accepts; no
+//! other difference is allowed. When both accept a request, they must parse it alike and agree on
+//! its end. An entry of the list that no longer explains any difference fails as well.
 
-#[path = "support/hyper_judge.rs"]
-mod hyper_judge;
+#[path = "support/hyper_oracle.rs"]
+mod hyper_oracle;
 #[path = "support/mutants.rs"]
-#[expect(dead_code, reason = "a failure here is shown with its message alone")]
+#[expect(dead_code, reason = "failures here are not shrunk")]
 mod mutants;
 #[path = "support/our_reading.rs"]
 mod our_reading;
 #[path = "support/random.rs"]
-#[allow(dead_code, reason = "the numbers of the mutants are fixed here")]
+#[allow(dead_code, reason = "the seeds of the mutants are fixed here")]
 mod random;
 #[path = "support/vectors.rs"]
-#[expect(dead_code, reason = "the outcomes are those of other tests")]
+#[expect(dead_code, reason = "other tests check the outcomes")]
 mod vectors;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use hyper_judge::Verdict;
+use hyper_oracle::Verdict;
 use mutants::escape;
 use our_reading::Ours;
 
-/// Mutants with a seed that is always the same, so that the list of rules is
-/// tried on the same bytes every time. Other seeds: `http_mutation.rs`.
+/// The number of mutants. Their seeds are fixed, so that the list of rules is always tested on the
+/// same bytes; `http_mutation.rs` uses random seeds.
 const MUTANTS: u64 = 20_000;
 
-/// A place where the two differ on purpose.
+/// An intended difference.
 struct Rule {
     name: &'static str,
     reason: &'static str,
     side: Side,
-    /// True when the rule is at work in this message.
+    /// Returns true if the rule applies to this message.
     explains: fn(&Message<'_>) -> bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Side {
-    /// We refuse, with one of these, what hyper takes or would wait for.
+    /// We refuse, with one of these statuses, what hyper accepts or waits to complete.
     WeRefuse(&'static [u16]),
-    /// Hyper refuses what we take or would wait for.
+    /// hyper refuses what we accept or wait to complete.
     HyperRefuses,
-    /// Both take the request, and we hang up behind it.
+    /// Both accept the request, and we close the connection after it.
     WeClose,
 }
 
 const RULES: &[Rule] = &[
     Rule {
-        name: "lone LF",
-        reason: "RFC 9112 section 2.2 allows to take an LF without CR for a line end; we do not",
+        name: "bare LF",
+        reason: "RFC 9112 section 2.2 allows an LF without CR as a line end; we do not accept it",
         side: Side::WeRefuse(&[400]),
-        explains: |message| message.has_lone_lf,
+        explains: |message| message.has_bare_lf,
     },
     Rule {
         name: "many empty lines",
@@ -64,44 +63,44 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "unknown method",
-        reason: "RFC 9110 section 9.1: 501 for a method that is not implemented; hyper leaves it to \
+        reason: "RFC 9110 section 9.1: 501 for a method that is not implemented; hyper leaves the check to \
                  the service",
         side: Side::WeRefuse(&[501]),
         explains: |message| !METHODS.contains(&message.method),
     },
     Rule {
         name: "Host missing",
-        reason: "RFC 9112 section 3.2: 400 under HTTP/1.1; hyper leaves it to the service",
+        reason: "RFC 9112 section 3.2: 400 in HTTP/1.1; hyper leaves the check to the service",
         side: Side::WeRefuse(&[400]),
         explains: |message| message.version != b"HTTP/1.0" && message.count("host") == 0,
     },
     Rule {
         name: "Host twice",
-        reason: "RFC 9112 section 3.2: 400; hyper leaves it to the service",
+        reason: "RFC 9112 section 3.2: 400; hyper leaves the check to the service",
         side: Side::WeRefuse(&[400]),
         explains: |message| message.count("host") > 1,
     },
     Rule {
         name: "Host not valid",
-        reason: "RFC 9112 section 3.2: 400; hyper leaves it to the service",
+        reason: "RFC 9112 section 3.2: 400; hyper leaves the check to the service",
         side: Side::WeRefuse(&[400]),
         explains: |message| message.values("host").any(|host| !is_authority(host)),
     },
     Rule {
         name: "Content-Length and Transfer-Encoding",
-        reason: "RFC 9112 section 6.1: may be refused as smuggling; hyper drops the length and hangs up",
+        reason: "RFC 9112 section 6.1: may be refused as smuggling; hyper ignores the length and closes the connection",
         side: Side::WeRefuse(&[400]),
         explains: |message| message.count("content-length") > 0 && message.count("transfer-encoding") > 0,
     },
     Rule {
         name: "Content-Length twice",
-        reason: "RFC 9110 section 8.6: may be refused even when the values are equal; hyper takes equal ones",
+        reason: "RFC 9110 section 8.6: may be refused even if the values are equal; hyper accepts equal ones",
         side: Side::WeRefuse(&[400]),
         explains: |message| message.count("content-length") > 1,
     },
     Rule {
         name: "Transfer-Encoding of more than chunked",
-        reason: "RFC 9112 section 6.1: no coding but chunked is implemented; hyper hands others to \
+        reason: "RFC 9112 section 6.1: no coding but chunked is implemented; hyper passes others to \
                  the service",
         side: Side::WeRefuse(&[400]),
         explains: |message| {
@@ -111,20 +110,20 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "target not a URI",
-        reason: "RFC 9112 section 3.2: 400 for a target that RFC 3986 has no rule for; hyper is lenient \
-                 with delimiters, broken escapes, other octets, and cuts a fragment off",
+        reason: "RFC 9112 section 3.2: 400 for a target that is invalid by RFC 3986; hyper accepts \
+                 other delimiters, broken escapes and other octets, and removes a fragment",
         side: Side::WeRefuse(&[400]),
         explains: |message| !is_uri(message.target),
     },
     Rule {
         name: "target of another form",
-        reason: "RFC 9112 section 3.2: each form has its methods, and http URIs alone are for this server",
+        reason: "RFC 9112 section 3.2: each form is for certain methods, and this server accepts only http URIs",
         side: Side::WeRefuse(&[400]),
         explains: |message| !has_form_of(message.target, message.method),
     },
     Rule {
         name: "expectation",
-        reason: "RFC 9110 section 10.1.1: 417 for what is not 100-continue; hyper ignores it",
+        reason: "RFC 9110 section 10.1.1: 417 for any expectation but 100-continue; hyper ignores them",
         side: Side::WeRefuse(&[417]),
         explains: |message| {
             let mut all = message.values("expect").flat_map(elements);
@@ -133,7 +132,7 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "Connection not a list of tokens",
-        reason: "RFC 9110 section 7.6.1: the grammar; hyper ignores what it cannot read",
+        reason: "RFC 9110 section 7.6.1: the grammar; hyper ignores invalid elements",
         side: Side::WeRefuse(&[400]),
         explains: |message| {
             let mut all = message.values("connection").flat_map(elements);
@@ -142,25 +141,25 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "Authorization twice",
-        reason: "RFC 9110 section 5.3: a field that is no list must not be repeated; hyper leaves \
-                 it to the service",
+        reason: "RFC 9110 section 5.3: a field that is not a list must not be repeated; hyper leaves \
+                 the check to the service",
         side: Side::WeRefuse(&[400]),
         explains: |message| message.count("authorization") > 1,
     },
     Rule {
         name: "limit",
-        reason: "RFC 9110 sections 15.5.14 and 15.5.15, RFC 6585 section 5: our bounds are narrower",
+        reason: "RFC 9110 sections 15.5.14 and 15.5.15, RFC 6585 section 5: our limits are lower",
         side: Side::WeRefuse(&[413, 414, 431]),
         explains: |message| message.is_above_a_limit(),
     },
     Rule {
         name: "white space in a chunk's size line",
-        reason: "RFC 9112 section 7.1.1 has it for old senders; hyper skips it",
+        reason: "RFC 9112 section 7.1.1 allows it for old senders; hyper skips it",
         side: Side::WeRefuse(&[400]),
         explains: |message| message.extensions().any(|extensions| matches!(extensions, [b' ' | b'\t', ..])),
     },
     Rule {
-        name: "chunk extension not of the grammar",
+        name: "invalid chunk extension",
         reason: "RFC 9112 section 7.1.1; hyper skips anything up to the line end",
         side: Side::WeRefuse(&[400]),
         explains: |message| {
@@ -169,25 +168,25 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "chunk size of more than eight digits",
-        reason: "RFC 9112 section 7.1: a recipient must guard against large sizes; hyper takes 64 bits",
+        reason: "RFC 9112 section 7.1: a recipient must guard against large sizes; hyper accepts 64 bits",
         side: Side::WeRefuse(&[400]),
         explains: |message| message.size_lines.iter().any(|line| size_digits(line).len() > 8),
     },
     Rule {
         name: "unfinished trailers",
-        reason: "RFC 9112 section 2.2 leaves open when a message is refused: here hyper reads them once they \
-                 are whole, and refuses them then; we refuse a line end or a control character at once",
+        reason: "RFC 9112 section 2.2 does not say when a message is refused: hyper refuses trailers when they \
+                 are complete; we refuse an invalid line end or control character at once",
         side: Side::WeRefuse(&[400]),
         explains: |message| {
             let whole = [message.bytes, b"\r\n\r\n"].concat();
             !message.trailers.is_empty()
-                && hyper_judge::first(message.bytes) == Verdict::Wait
-                && matches!(hyper_judge::first(&whole), Verdict::Refuse(_))
+                && hyper_oracle::first(message.bytes) == Verdict::Wait
+                && matches!(hyper_oracle::first(&whole), Verdict::Refuse(_))
         },
     },
     Rule {
         name: "escape in a target's host",
-        reason: "RFC 3986 section 3.2.2 has escapes in a registered name; hyper has none",
+        reason: "RFC 3986 section 3.2.2 allows escapes in a registered name; hyper does not",
         side: Side::HyperRefuses,
         explains: |message| {
             let mut parts = message.target.split(|byte| b"/?".contains(byte));
@@ -197,9 +196,9 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "unfinished line",
-        reason: "RFC 9112 section 2.2 leaves open when a message is refused: we judge a line, and the fields \
-                 together, once they are whole; hyper judges each byte of them. \
-                 Once whole, we refuse as well",
+        reason: "RFC 9112 section 2.2 does not say when a message is refused: we check a line, and all fields \
+                 together, when they are complete; hyper checks each byte. \
+                 When they are complete, we refuse as well",
         side: Side::HyperRefuses,
         explains: |message| {
             let end: &[u8] = if message.bytes.ends_with(b"\r") { b"\n\r\n" } else { b"\r\n\r\n" };
@@ -209,16 +208,16 @@ const RULES: &[Rule] = &[
     },
     Rule {
         name: "minor version above 1",
-        reason: "RFC 9110 section 2.5: to be processed as the highest minor version that is known; \
-                 hyper refuses",
+        reason: "RFC 9110 section 2.5: must be processed as the highest supported minor version; \
+                 hyper refuses it",
         side: Side::HyperRefuses,
         explains: |message| {
             matches!(message.version, [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'2'..=b'9'])
         },
     },
     Rule {
-        name: "closed behind CONNECT",
-        reason: "RFC 9110 section 9.3.6: what follows may be meant for the tunnel",
+        name: "closed after CONNECT",
+        reason: "RFC 9110 section 9.3.6: the bytes that follow may be tunnel data",
         side: Side::WeClose,
         explains: |message| message.method == b"CONNECT",
     },
@@ -227,7 +226,7 @@ const RULES: &[Rule] = &[
 const METHODS: [&[u8]; 10] =
     [b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT", b"QUERY"];
 
-/// A message, read with as little judgement as can be, for the rules.
+/// A message, parsed leniently for the rules.
 struct Message<'b> {
     bytes: &'b [u8],
     empty_lines: usize,
@@ -239,11 +238,11 @@ struct Message<'b> {
     head_bytes: usize,
     size_lines: Vec<&'b [u8]>,
     trailers: &'b [u8],
-    has_lone_lf: bool,
+    has_bare_lf: bool,
 }
 
 impl<'b> Message<'b> {
-    /// Reads bytes that end with the message, if its end is known.
+    /// Parses bytes that end with the message, if its end is known.
     fn read(bytes: &'b [u8]) -> Self {
         let mut message = Self {
             bytes,
@@ -256,12 +255,12 @@ impl<'b> Message<'b> {
             head_bytes: 0,
             size_lines: Vec::new(),
             trailers: b"",
-            has_lone_lf: false,
+            has_bare_lf: false,
         };
         let mut rest = bytes;
         let mut has_end = false;
-        while let Some((line, behind, is_lone)) = next_line(rest).filter(|_| !has_end) {
-            message.has_lone_lf |= is_lone;
+        while let Some((line, behind, is_bare)) = next_line(rest).filter(|_| !has_end) {
+            message.has_bare_lf |= is_bare;
             rest = behind;
             match (line, message.line) {
                 (b"", b"") => message.empty_lines += 1,
@@ -274,7 +273,7 @@ impl<'b> Message<'b> {
             }
         }
         if !has_end {
-            // What there is of an unfinished line counts as one.
+            // An incomplete line counts as a line.
             match message.line {
                 b"" => message.line = rest,
                 _ => message.fields.push((rest, b"")),
@@ -302,8 +301,8 @@ impl<'b> Message<'b> {
             rest = &rest[end + 2..];
             if size == 0 {
                 self.trailers = rest;
-                while let Some((_, behind, is_lone)) = next_line(rest) {
-                    self.has_lone_lf |= is_lone;
+                while let Some((_, behind, is_bare)) = next_line(rest) {
+                    self.has_bare_lf |= is_bare;
                     rest = behind;
                 }
                 return;
@@ -325,7 +324,7 @@ impl<'b> Message<'b> {
         self.values(name).count()
     }
 
-    /// What stands behind the size of each chunk.
+    /// The part of each size line after the size.
     fn extensions(&self) -> impl Iterator<Item = &'b [u8]> {
         self.size_lines.iter().map(|line| &line[size_digits(line).len()..])
     }
@@ -350,16 +349,15 @@ impl<'b> Message<'b> {
     }
 }
 
-/// The next line without its end, what is behind it, and whether it ended
-/// with an LF alone.
+/// The next line without its end, the bytes after it, and whether it ended with a bare LF.
 fn next_line(bytes: &[u8]) -> Option<(&[u8], &[u8], bool)> {
     let (line, behind) = cut(bytes, b'\n')?;
     Some(line.strip_suffix(b"\r").map_or((line, behind, true), |line| (line, behind, false)))
 }
 
 fn cut(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
-    let place = bytes.iter().position(|&byte| byte == at)?;
-    Some((&bytes[..place], &bytes[place + 1..]))
+    let index = bytes.iter().position(|&byte| byte == at)?;
+    Some((&bytes[..index], &bytes[index + 1..]))
 }
 
 fn size_digits(line: &[u8]) -> &str {
@@ -367,12 +365,12 @@ fn size_digits(line: &[u8]) -> &str {
     str::from_utf8(&line[..digits]).expect("digits are text")
 }
 
-/// `*( ";" name [ "=" ( token / quoted-string ) ] )`, a byte at a time.
+/// Checks `*( ";" name [ "=" ( token / quoted-string ) ] )`, a byte at a time.
 fn are_extensions(extensions: &[u8]) -> bool {
     let mut state = b'e';
     for &byte in extensions {
-        // e: end of a value; n, N: name, before and behind its first byte; v,
-        // V: value; q: within quotes; s: behind a backslash.
+        // e: end of a value; n, N: name, before and after its first byte; v, V: value; q: within
+        // quotes; s: after a backslash.
         state = match (state, byte) {
             (b'e' | b'N' | b'V', b';') => b'n',
             (b'n' | b'N', byte) if is_tchar(&byte) => b'N',
@@ -396,7 +394,7 @@ fn is_tchar(byte: &u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte)
 }
 
-/// RFC 3986 section 2, and what browsers leave as it is in a query.
+/// Checks the characters of RFC 3986 section 2, and those that browsers do not escape in a query.
 fn is_uri(target: &[u8]) -> bool {
     let (path, query) = cut(target, b'?').unwrap_or((target, b""));
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/%".contains(byte);
@@ -405,7 +403,7 @@ fn is_uri(target: &[u8]) -> bool {
         .split(|&byte| byte == b'%')
         .skip(1)
         .all(|behind| behind.len() >= 2 && behind[..2].iter().all(u8::is_ascii_hexdigit));
-    // Brackets stand around an address, in an authority.
+    // Brackets are allowed in an authority only.
     let scheme = path.windows(3).position(|three| three == b"://").map_or(0, |at| at + 3);
     let authority =
         path[scheme..].iter().position(|&byte| byte == b'/').map_or(path.len(), |length| scheme + length);
@@ -420,7 +418,7 @@ fn has_form_of(target: &[u8], method: &[u8]) -> bool {
     let rest = lower.strip_prefix(b"http://").or_else(|| lower.strip_prefix(b"https://"));
     let authority = rest.map(|rest| rest.split(|byte| b"/?#".contains(byte)).next().unwrap_or_default());
     match method {
-        // The port may not be missing there (RFC 9110 section 9.3.6).
+        // The port is required (RFC 9110 section 9.3.6).
         b"CONNECT" => {
             is_authority(target)
                 && target.contains(&b':')
@@ -432,7 +430,7 @@ fn has_form_of(target: &[u8], method: &[u8]) -> bool {
     }
 }
 
-/// `uri-host [ ":" port ]` of RFC 9110 section 4.2.1, without user or escapes.
+/// Checks `uri-host [ ":" port ]` of RFC 9110 section 4.2.1, without user information.
 fn is_authority(authority: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(authority) else {
         return false;
@@ -451,7 +449,7 @@ fn is_authority(authority: &[u8]) -> bool {
     port_is_valid && host_is_valid
 }
 
-/// A difference, with the bytes of the request that it is about.
+/// A difference, with the bytes of the request.
 struct Difference<'b> {
     message: &'b [u8],
     kind: Kind,
@@ -464,12 +462,12 @@ enum Kind {
     WeRefuse(u16),
     HyperRefuses,
     WeClose,
-    /// Both go on, with two readings: what smuggling is made of.
+    /// Both continue with different results, which would allow request smuggling.
     Never,
 }
 
-/// Compares what the two make of a connection; gives the first difference,
-/// and how many requests both took.
+/// Compares the two on the bytes of a connection. Returns the first difference, and the number of
+/// requests that both accepted.
 fn compare(bytes: &[u8]) -> (Option<Difference<'_>>, usize) {
     let mut begin = 0;
     let mut taken = 0;
@@ -478,7 +476,7 @@ fn compare(bytes: &[u8]) -> (Option<Difference<'_>>, usize) {
     while is_kept && begin < bytes.len() {
         let rest = &bytes[begin..];
         let ours = our_reading::first(rest);
-        let theirs = hyper_judge::first(rest);
+        let theirs = hyper_oracle::first(rest);
         let end = if let Verdict::Accept(theirs) = &theirs { theirs.consumed } else { rest.len() };
         let found = |kind, ours: String| {
             let theirs = format!("{theirs:?}");
@@ -489,7 +487,7 @@ fn compare(bytes: &[u8]) -> (Option<Difference<'_>>, usize) {
             (Ours::Refuse(refusal), _) => {
                 return found(Kind::WeRefuse(refusal.status), format!("{refusal:?}"));
             }
-            (Ours::Accept { .. }, Verdict::Refuse(_)) => return found(Kind::HyperRefuses, "taken".into()),
+            (Ours::Accept { .. }, Verdict::Refuse(_)) => return found(Kind::HyperRefuses, "accepted".into()),
             (Ours::Wait, Verdict::Refuse(_)) => return found(Kind::HyperRefuses, "waits".into()),
             (Ours::Wait, Verdict::Accept(_)) => return found(Kind::Never, "waits".into()),
             (Ours::Accept { consumed, .. }, Verdict::Wait) => {
@@ -509,18 +507,17 @@ fn compare(bytes: &[u8]) -> (Option<Difference<'_>>, usize) {
     (compare_connections(bytes, taken, is_kept, last), taken)
 }
 
-/// Compares what has been taken request by request with what hyper runs on
-/// one connection.
+/// Compares the requests accepted one by one with those that hyper executes on one connection.
 fn compare_connections<'b>(
     bytes: &[u8],
     taken: usize,
     is_kept: bool,
     last: &'b [u8],
 ) -> Option<Difference<'b>> {
-    let (run, hung_up) = hyper_judge::connection(bytes);
+    let (run, hung_up) = hyper_oracle::connection(bytes);
     let found = |kind| {
-        let ours = format!("{taken} taken, then {}", if is_kept { "kept" } else { "closed" });
-        let theirs = format!("{} taken, then {}", run.len(), if hung_up { "closed" } else { "kept" });
+        let ours = format!("{taken} accepted, then {}", if is_kept { "kept" } else { "closed" });
+        let theirs = format!("{} accepted, then {}", run.len(), if hung_up { "closed" } else { "kept" });
         Some(Difference { message: last, kind, ours, theirs })
     };
     match (is_kept, hung_up) {
@@ -532,19 +529,19 @@ fn compare_connections<'b>(
     }
 }
 
-/// What has been seen of all connections.
+/// The results of all connections.
 #[derive(Default)]
 struct Tally {
     connections: usize,
     requests: usize,
     alike: usize,
-    /// How often each rule was the only explanation there was.
+    /// How often each rule was the only explanation.
     uses: BTreeMap<&'static str, usize>,
     failures: Vec<String>,
 }
 
 impl Tally {
-    fn take(&mut self, name: &str, bytes: &[u8]) {
+    fn compare(&mut self, name: &str, bytes: &[u8]) {
         let (difference, taken) = compare(bytes);
         self.connections += 1;
         self.requests += taken;
@@ -590,23 +587,23 @@ fn differences_are_on_the_list() {
     let mut tally = Tally::default();
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/http");
     for vector in vectors::load(&directory) {
-        tally.take(&vector.name, &vector.bytes);
+        tally.compare(&vector.name, &vector.bytes);
     }
     println!("{} named connections", tally.connections);
     for bytes in ODD {
-        tally.take("odd", bytes.as_bytes());
+        tally.compare("odd", bytes.as_bytes());
     }
     framings(&mut tally);
     every_byte(&mut tally);
     println!("{} with the generated ones", tally.connections);
     for number in 0..MUTANTS {
-        tally.take(&format!("mutant {number}"), &mutants::mutant(number));
+        tally.compare(&format!("mutant {number}"), &mutants::mutant(number));
     }
     println!(
-        "{} connections with the mutants: {} alike, {} requests taken by both",
+        "{} connections with the mutants: {} alike, {} requests accepted by both",
         tally.connections, tally.alike, tally.requests
     );
-    println!("alone explained by {:#?}", tally.uses);
+    println!("differences that only one rule explains: {:#?}", tally.uses);
     let count = tally.failures.len();
     tally.failures.truncate(10);
     assert!(count == 0, "{count} differences are not on the list:\n{}", tally.failures.join("\n"));
@@ -615,14 +612,14 @@ fn differences_are_on_the_list() {
     }
 }
 
-/// What mutants have found, and no other connection here has.
+/// Connections that mutants have found and that no other case covers.
 const ODD: [&str; 3] = [
     "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\u{1}\r\n",
     "GET http://a%20b/ HTTP/1.1\r\nHost: x\r\n\r\n",
     "CONNECT a%20b:1 HTTP/1.1\r\nHost: x\r\n\r\n",
 ];
 
-/// Two framing fields of each kind, under each version and with each body.
+/// All pairs of framing fields, in each version and with each body.
 fn framings(tally: &mut Tally) {
     let fields = [
         "",
@@ -658,7 +655,7 @@ fn framings(tally: &mut Tally) {
                             format!("{method} /r HTTP/{version}\r\nHost: x\r\nConnection: keep-alive\r\n");
                         let next = "GET /next HTTP/1.1\r\nHost: x\r\n\r\n";
                         let bytes = format!("{head}{first}{second}\r\n{body}{next}");
-                        tally.take("framing", bytes.as_bytes());
+                        tally.compare("framing", bytes.as_bytes());
                     }
                 }
             }
@@ -666,7 +663,7 @@ fn framings(tally: &mut Tally) {
     }
 }
 
-/// Every byte in the place of, and before, each byte of some requests.
+/// Inserts every byte value at each position of some requests, and replaces each byte with it.
 fn every_byte(tally: &mut Tally) {
     let requests = [
         "GET /a?b HTTP/1.1\r\nHost: x:1\r\nA: b\r\n\r\n",
@@ -676,13 +673,13 @@ fn every_byte(tally: &mut Tally) {
     ];
     for request in requests {
         let bytes = [request.as_bytes(), b"GET / HTTP/1.0\r\n\r\n"].concat();
-        for place in 0..=request.len() {
+        for position in 0..=request.len() {
             for byte in 0..=255 {
                 let mut mutant = bytes.clone();
-                mutant.insert(place, byte);
-                tally.take("byte inserted", &mutant);
-                mutant.remove(place + 1);
-                tally.take("byte replaced", &mutant);
+                mutant.insert(position, byte);
+                tally.compare("byte inserted", &mutant);
+                mutant.remove(position + 1);
+                tally.compare("byte replaced", &mutant);
             }
         }
     }

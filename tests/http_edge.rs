@@ -1,5 +1,5 @@
-//! The HTTP edge over a real socket: pipelining, framing, refusals, deadlines,
-//! and every vector of `tests/data/http`.
+//! HTTP over a real socket: pipelining, framing, refusals, timeouts, and every vector of
+//! `tests/data/http`.
 
 mod support;
 #[path = "support/vectors.rs"]
@@ -16,7 +16,7 @@ use support::{Stage, number, text};
 use tempfile::tempdir;
 use vectors::{Event, Vector};
 
-/// What the parser refuses with, and no endpoint does.
+/// The problems of requests that the parser refuses; no endpoint answers with them.
 const PARSER_PROBLEMS: [&str; 7] = [
     "malformed-request",
     "content-too-large",
@@ -65,7 +65,7 @@ fn run_vector(server: &Server, vector: &Vector) -> Result<(), String> {
                 }
                 closes = true;
             }
-            // Nothing is answered until the client gives up, and nothing then.
+            // The server answers neither before nor after the client closes its side.
             Event::Wait => {
                 wire.end_sending().map_err(failed)?;
                 closes = true;
@@ -73,7 +73,7 @@ fn run_vector(server: &Server, vector: &Vector) -> Result<(), String> {
         }
     }
     if !closes {
-        // What follows is read as a request of its own: both sides agree where the last one ended.
+        // A further request is parsed correctly if both sides agree where the last one ended.
         wire.send("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").map_err(failed)?;
         let answer = next_final(&mut wire, false)?;
         if answer.status != 200 {
@@ -83,20 +83,20 @@ fn run_vector(server: &Server, vector: &Vector) -> Result<(), String> {
     loop {
         match wire.answer().map_err(failed)? {
             Some(answer) if answer.status == 100 => {}
-            Some(answer) => return Err(format!("an answer too many: {answer:?}")),
+            Some(answer) => return Err(format!("an unexpected response: {answer:?}")),
             None => return Ok(()),
         }
     }
 }
 
-/// The next answer that is not an interim one.
+/// Reads the next response that is not an interim one.
 fn next_final(wire: &mut Wire, is_head: bool) -> Result<Answer, String> {
     loop {
         let answer = if is_head { wire.answer_without_body() } else { wire.answer() };
         match answer.map_err(|error| error.to_string())? {
             Some(answer) if answer.status == 100 => {}
             Some(answer) => return Ok(answer),
-            None => return Err("closed without an answer".to_owned()),
+            None => return Err("closed without a response".to_owned()),
         }
     }
 }
@@ -105,15 +105,15 @@ fn check_accepted(answer: &Answer, closes: bool) -> Result<(), String> {
     let text = String::from_utf8_lossy(&answer.body);
     let refused = PARSER_PROBLEMS.iter().any(|slug| text.contains(&format!("/problems/{slug}\"")));
     if refused || answer.status >= 500 || answer.closes() != closes {
-        return Err(format!("want it taken, closing {closes}, got {answer:?}"));
+        return Err(format!("want it accepted, closing {closes}, got {answer:?}"));
     }
     Ok(())
 }
 
-/// The number in `X-Request-Id: p-N`.
-fn place(answer: &Answer) -> usize {
+/// Parses the number in `X-Request-Id: p-N`.
+fn request_number(answer: &Answer) -> usize {
     let id = answer.header("x-request-id").and_then(|id| id.strip_prefix("p-"));
-    id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("not a request of ours: {answer:?}"))
+    id.and_then(|id| id.parse().ok()).unwrap_or_else(|| panic!("no request number: {answer:?}"))
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn pipelined_requests_are_answered_in_order() {
         let mut numbers = Vec::new();
         for index in 0..100 {
             let answer = wire.next();
-            assert_eq!(place(&answer), index, "{method} {path}");
+            assert_eq!(request_number(&answer), index, "{method} {path}");
             let sold = method == "POST";
             assert_eq!(
                 answer.status,
@@ -153,19 +153,19 @@ fn pipelined_requests_are_answered_in_order() {
             }
         }
         assert!(numbers.is_sorted_by(|before, after| before < after), "{numbers:?}");
-        // No answer is left behind.
+        // There is no further response.
         wire.end_sending().unwrap();
         wire.expect_end();
     }
     assert_eq!(number(&stage.seen(event), "reserved"), 60);
 }
 
-/// Where the pipeline crosses shards, the effects are those of one request after another.
+/// Pipelined requests take effect in order, even if they are for different shards.
 #[test]
 fn a_pipeline_over_two_shards_acts_as_if_sequential() {
     let data = tempdir().unwrap();
     let stage = Stage::open(data.path(), 2);
-    // Of the demonstration's events, 1 and 2 are on different shards of two.
+    // With two shards, the events 1 and 2 of the demonstration are on different ones.
     let (first, second) = (1, 2);
     let quota = number(&stage.seen(first), "quota");
     let all_but_one = stage.reservation(first, quota - 1);
@@ -173,7 +173,7 @@ fn a_pipeline_over_two_shards_acts_as_if_sequential() {
     let buy = |event| format!("/api/v1/events/{event}/reservations");
     let give_back = format!("/api/v1/reservations/{all_but_one}");
     let one = "{\"quantity\":1}";
-    // What is sent, its status, and the tickets reserved where the answer is an event.
+    // The request, its status, and the reserved count if the response is an event.
     let mut rows: Vec<(&str, String, &str, u16, Option<u64>)> = Vec::new();
     for round in 1..=10 {
         rows.push(("POST", buy(second), one, 201, None));
@@ -204,7 +204,11 @@ fn a_pipeline_over_two_shards_acts_as_if_sequential() {
     wire.send(all).unwrap();
     for (index, (method, path, _, status, reserved)) in rows.iter().enumerate() {
         let answer = wire.next();
-        assert_eq!((place(&answer), answer.status), (index, *status), "{index}: {method} {path}, {answer:?}");
+        assert_eq!(
+            (request_number(&answer), answer.status),
+            (index, *status),
+            "{index}: {method} {path}, {answer:?}"
+        );
         if let Some(reserved) = reserved {
             assert_eq!(number(&answer.json(), "reserved"), *reserved, "{index}: {method} {path}");
         }
@@ -212,7 +216,7 @@ fn a_pipeline_over_two_shards_acts_as_if_sequential() {
 }
 
 #[test]
-fn a_request_may_come_in_any_pieces() {
+fn a_request_may_arrive_in_any_segments() {
     let data = tempdir().unwrap();
     let stage = Stage::open(data.path(), 2);
     let event = stage.event(1000);
@@ -234,7 +238,7 @@ fn a_request_may_come_in_any_pieces() {
     for (sold, (name, bytes, piece)) in rows.into_iter().enumerate() {
         for piece in bytes.as_bytes().chunks(piece) {
             wire.send(piece).unwrap();
-            // Else the kernel would join what was sent at once.
+            // Otherwise the kernel would combine the segments.
             thread::sleep(Duration::from_micros(50));
         }
         let answer = wire.next();
@@ -244,7 +248,7 @@ fn a_request_may_come_in_any_pieces() {
 }
 
 #[test]
-fn a_client_may_ask_before_it_sends_its_body() {
+fn expect_100_continue_is_answered() {
     let data = tempdir().unwrap();
     let stage = Stage::open(data.path(), 2);
     let event = stage.event(10);
@@ -263,9 +267,9 @@ fn a_client_may_ask_before_it_sends_its_body() {
 }
 
 #[test]
-fn connections_end_when_either_side_says_so() {
+fn connections_are_closed_when_either_side_says_so() {
     let server = memory(&[]);
-    // The request, what its answer says of the connection, and whether it goes on.
+    // The request, the Connection field of its response, and whether the connection stays open.
     let rows = [
         ("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", None, true),
         ("GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", Some("close"), false),
@@ -273,13 +277,13 @@ fn connections_end_when_either_side_says_so() {
         ("GET /livez HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", Some("keep-alive"), true),
         ("GET /livez HTTP/1.0\r\nConnection: close\r\n\r\n", Some("close"), false),
     ];
-    for (bytes, connection, goes_on) in rows {
+    for (bytes, connection, stays_open) in rows {
         let mut wire = server.wire();
-        // The second is never run where the first ends the connection.
+        // The second request is not executed if the connection is closed after the first.
         wire.send(bytes.repeat(2)).unwrap();
         let answer = wire.next().expect(200);
         assert_eq!(answer.header("connection"), connection, "{bytes:?}");
-        if goes_on {
+        if stays_open {
             wire.next().expect(200);
         } else {
             wire.expect_end();
@@ -288,7 +292,7 @@ fn connections_end_when_either_side_says_so() {
 }
 
 #[test]
-fn what_follows_a_refused_request_is_not_run() {
+fn requests_after_a_refused_one_are_not_executed() {
     let data = tempdir().unwrap();
     let stage = Stage::open(data.path(), 2);
     let event = stage.event(10);
@@ -329,9 +333,9 @@ fn what_follows_a_refused_request_is_not_run() {
     }
 }
 
-/// Around each limit, on both sides of the default, through the socket.
+/// Requests at and above each limit, with limits below and above the defaults.
 #[test]
-fn limits_are_those_that_were_set() {
+fn configured_limits_are_enforced() {
     let small = [("--max-target", 300), ("--max-head", 1024), ("--max-body", 4096)];
     let large = [("--max-target", 20_000), ("--max-head", 40_000), ("--max-body", 200_000)];
     for limits in [small, large] {
@@ -363,7 +367,7 @@ fn limits_are_those_that_were_set() {
         ];
         for (bytes, status) in rows {
             let mut wire = server.wire();
-            // Who is refused may be so before all is sent.
+            // Sending may fail, since the server may refuse before it has received everything.
             let sent = wire.send(&bytes);
             let answer = wire.next();
             let shown = &bytes[..bytes.len().min(60)];
@@ -374,7 +378,7 @@ fn limits_are_those_that_were_set() {
 }
 
 #[test]
-fn slow_clients_are_told_and_left() {
+fn slow_clients_time_out() {
     let server = memory(&["--head-timeout", "0.3", "--body-grace", "0.3", "--idle-timeout", "0.3"]);
     let rows = [
         ("nothing", "", None),
@@ -395,7 +399,7 @@ fn slow_clients_are_told_and_left() {
 }
 
 #[test]
-fn connections_beyond_the_limit_are_turned_away() {
+fn connections_beyond_the_limit_are_rejected() {
     let server = memory(&["--max-connections", "2"]);
     let ping = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
     let mut held = [server.wire(), server.wire()];
@@ -407,28 +411,29 @@ fn connections_beyond_the_limit_are_turned_away() {
     assert_eq!(answer.header("retry-after"), Some("1"));
     assert!(answer.closes());
     answer.problem(503, "too-many-connections");
-    // A place that is given back is taken again, in the server's own time.
+    // After a connection is closed, the server accepts another one, though not at once.
     let [mut first, second] = held;
     drop((second, third));
     let regained = (0..500).any(|_| {
         thread::sleep(Duration::from_millis(10));
         let mut wire = server.wire();
-        let asked = wire.send(ping).and_then(|()| wire.answer());
-        asked.is_ok_and(|answer| answer.is_some_and(|answer| answer.status == 200))
+        let response = wire.send(ping).and_then(|()| wire.answer());
+        response.is_ok_and(|answer| answer.is_some_and(|answer| answer.status == 200))
     });
-    assert!(regained, "a place was lost");
+    assert!(regained, "no connection is accepted after one was closed");
     first.ask(ping).expect(200);
 }
 
-/// A client that sends and never reads is not a client that others wait for.
+/// Other clients do not wait for a client that sends and never reads.
 #[test]
 fn a_client_that_does_not_read_does_not_hold_up_others() {
     let server = memory(&["--stall-timeout", "0.3"]);
-    let mut deaf = server.wire();
+    let mut wire = server.wire();
     let flood = request("GET", "/problems/sold-out", None, "", "").repeat(1000);
-    // It fails once the server has given up on us; until then some 8 MB of answers fill both buffers.
-    let gave_up = (0..200).any(|_| deaf.send(&flood).is_err());
-    assert!(gave_up, "the server took everything from a client that reads nothing");
+    // Sending fails once the server has closed the connection; until then some 8 MB of responses
+    // fill the buffers on both sides.
+    let is_closed = (0..200).any(|_| wire.send(&flood).is_err());
+    assert!(is_closed, "the server read everything from a client that reads nothing");
     let body = json!({ "username": "ada", "password": support::PASSWORD });
     server.client().post("/api/v1/users", &body).expect(201);
 }

@@ -1,37 +1,35 @@
-//! Properties of the parser that hold for whatever bytes come in, tried on
-//! mutants of good requests.
+//! Properties of the parser that hold for all bytes, tested on mutants of valid requests.
 //!
-//! 50,000 mutants, or as many as `BOXOFFICE_MUTANTS` says;
-//! `BOXOFFICE_TEST_SEED` repeats a run. A failure prints the shortest bytes
-//! that still fail, in the notation of `tests/data/http`.
+//! `BOXOFFICE_MUTANTS` sets their number (50,000); `BOXOFFICE_TEST_SEED` repeats a run. A failure
+//! prints the shortest bytes that still fail, in the notation of `tests/data/http`.
 
-#[path = "support/hyper_judge.rs"]
-#[expect(dead_code, reason = "single requests are judged, no connections")]
-mod hyper_judge;
+#[path = "support/hyper_oracle.rs"]
+#[expect(dead_code, reason = "only single requests are compared")]
+mod hyper_oracle;
 #[path = "support/mutants.rs"]
 mod mutants;
 #[path = "support/our_reading.rs"]
-#[expect(dead_code, reason = "which refusal it is does not matter here")]
+#[expect(dead_code, reason = "the kind of a refusal does not matter here")]
 mod our_reading;
 #[path = "support/random.rs"]
-#[allow(dead_code, reason = "another file's")]
+#[allow(dead_code, reason = "other tests use the rest")]
 mod random;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 
 use boxoffice::front::http::parse::{Limits, Parser, Progress, Refusal};
-use hyper_judge::Verdict;
+use hyper_oracle::Verdict;
 use mutants::{escape, mutant, shortest};
 use our_reading::Ours;
 use random::Random;
 
 const MUTANTS: u64 = 50_000;
 
-/// Every one that a refusal may have.
+/// The statuses that a refusal may have.
 const STATUSES: [u16; 7] = [400, 413, 414, 417, 431, 501, 505];
 
-/// What came of a request. Interim answers are left out: they depend on the cuts.
+/// The outcome of a request, without interim responses, which depend on the segments.
 #[derive(Debug, PartialEq, Eq)]
 enum Event {
     Accept {
@@ -53,7 +51,7 @@ fn mutants_wanted() -> u64 {
     given.map_or(MUTANTS, |text| text.parse().expect("BOXOFFICE_MUTANTS is a whole number"))
 }
 
-/// Tries `property` on the mutants of a seed, on two threads.
+/// Checks `property` on the mutants of a seed, on two threads.
 fn try_all(count: u64, make: fn(u64) -> Vec<u8>, property: fn(&[u8], u64) -> Result<(), String>) {
     let seed = Random::seeded().next();
     let fails = |bytes: &[u8], number| {
@@ -64,7 +62,7 @@ fn try_all(count: u64, make: fn(u64) -> Vec<u8>, property: fn(&[u8], u64) -> Res
         for number in (first..count).step_by(2).map(|index| seed.wrapping_add(index)) {
             let bytes = make(number);
             if let Some(why) = fails(&bytes, number) {
-                // Number 0 has the cuts at every byte, whatever the length.
+                // Number 0 makes `property` cut at every byte, at any length.
                 let least = shortest(&bytes, |shorter| {
                     [number, 0].iter().any(|&number| fails(shorter, number).is_some())
                 });
@@ -81,7 +79,7 @@ fn try_all(count: u64, make: fn(u64) -> Vec<u8>, property: fn(&[u8], u64) -> Res
 }
 
 #[test]
-fn cuts_do_not_matter() {
+fn the_outcome_does_not_depend_on_segments() {
     try_all(mutants_wanted(), mutant, |bytes, number| {
         let whole = feed(bytes, &[bytes.len()], Limits::default())?;
         let mut random = Random::new(number);
@@ -89,7 +87,7 @@ fn cuts_do_not_matter() {
         cuts.push(bytes.len());
         cuts.sort_unstable();
         same(&whole, &feed(bytes, &cuts, Limits::default())?, &cuts)?;
-        // An eighth of them, because it costs a call for each byte.
+        // For one in eight only, because it costs a call per byte.
         if number % 8 == 0 {
             let each: Vec<_> = (1..=bytes.len()).collect();
             same(&whole, &feed(bytes, &each, Limits::default())?, &["each"])?;
@@ -98,14 +96,14 @@ fn cuts_do_not_matter() {
     });
 }
 
-/// What is beyond the list of `http_differential.rs` on no account: two
-/// readings of one request.
+/// When both accept a request, our parser and hyper agree on it. `http_differential.rs` covers
+/// requests that one of them refuses.
 #[test]
-fn hyper_reads_the_same() {
+fn hyper_parses_accepted_requests_alike() {
     try_all(mutants_wanted(), mutant, |bytes, _| {
         let mut rest = bytes;
         while !rest.is_empty() {
-            match (our_reading::first(rest), hyper_judge::first(rest)) {
+            match (our_reading::first(rest), hyper_oracle::first(rest)) {
                 (Ours::Accept { request, consumed }, Verdict::Accept(theirs)) => {
                     if let Some(difference) = our_reading::difference(&request, consumed, &theirs) {
                         return Err(difference);
@@ -124,10 +122,10 @@ fn hyper_reads_the_same() {
     });
 }
 
-/// The bound on what a connection has to keep, with limits so small that the
+/// The parser never needs more than `Limits::request_bytes`, tested with limits so small that
 /// mutants reach them.
 #[test]
-fn decides_within_the_bound() {
+fn the_parser_decides_within_request_bytes() {
     try_all(mutants_wanted() / 20, endless_mutant, |bytes, number| {
         let limits = Limits { target_bytes: 64, head_bytes: 300, fields: 16, body_bytes: 200 };
         let mut random = Random::new(number);
@@ -139,7 +137,7 @@ fn decides_within_the_bound() {
     });
 }
 
-/// A mutant in which some bytes come again and again.
+/// A mutant in which some bytes are repeated many times.
 fn endless_mutant(number: u64) -> Vec<u8> {
     let bytes = mutant(number);
     let mut random = Random::new(!number);
@@ -150,8 +148,8 @@ fn endless_mutant(number: u64) -> Vec<u8> {
     [&bytes[..begin], &part.repeat(times), &bytes[begin..]].concat()
 }
 
-/// Feeds a connection that has received `lengths` bytes in turn; gives what
-/// came of it, or which promise of the parser was broken.
+/// Calls the parser as a connection that has received `lengths` bytes in turn. Returns the outcome,
+/// or which guarantee of the parser was violated.
 fn feed(bytes: &[u8], lengths: &[usize], limits: Limits) -> Result<Vec<Event>, String> {
     let mut parser = Parser::new(limits);
     let mut events = Vec::new();
@@ -163,10 +161,10 @@ fn feed(bytes: &[u8], lengths: &[usize], limits: Limits) -> Result<Vec<Event>, S
             match parser.parse(given) {
                 Ok(Progress::Incomplete { send_continue, in_body }) => {
                     if given.len() >= limits.request_bytes() {
-                        return Err(format!("waits for more than the {} bytes that it has", given.len()));
+                        return Err(format!("waits for more than {} bytes", given.len()));
                     }
                     if send_continue && (is_due || !in_body) {
-                        return Err("asks to continue twice, or before the head is whole".to_owned());
+                        return Err("sends 100-continue twice, or before the head is complete".to_owned());
                     }
                     is_due |= send_continue;
                     in_body_last = in_body;
@@ -205,14 +203,14 @@ fn feed(bytes: &[u8], lengths: &[usize], limits: Limits) -> Result<Vec<Event>, S
     Ok(events)
 }
 
-/// A refusal is one of those that are documented, and the last word.
+/// Checks that a refusal has a documented status, and that every later call returns it.
 fn check_refusal(parser: &mut Parser, refusal: Refusal, given: &[u8]) -> Result<(), String> {
     if !STATUSES.contains(&refusal.status) || refusal.detail.is_empty() {
-        return Err(format!("refuses with {refusal:?}"));
+        return Err(format!("an undocumented refusal: {refusal:?}"));
     }
     for more in [given, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"] {
         if parser.parse(more).err() != Some(refusal) {
-            return Err(format!("goes on after {refusal:?}"));
+            return Err(format!("continues after {refusal:?}"));
         }
     }
     Ok(())
@@ -222,9 +220,9 @@ fn same(whole: &[Event], cut: &[Event], cuts: &[impl std::fmt::Debug]) -> Result
     if whole == cut { Ok(()) } else { Err(format!("cut at {cuts:?}: {cut:?}, whole: {whole:?}")) }
 }
 
-/// The longest request that there can be: every part of it at its bound.
+/// The longest request, with every part at its limit, has exactly `Limits::request_bytes`.
 #[test]
-fn the_bound_is_exact() {
+fn request_bytes_is_exact() {
     let limits = Limits::default();
     let line = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nA: ";
     let value = "a".repeat(limits.head_bytes - line.len() - 4);
@@ -236,25 +234,26 @@ fn the_bound_is_exact() {
         let bytes = format!("{head}10000\r\n{body}\r\n0\r\nA: {trailer}\r\n\r\n");
         assert_eq!(bytes.len(), limits.request_bytes() + over);
         let each: Vec<_> = (bytes.len() - 100..=bytes.len()).collect();
-        let events = feed(bytes.as_bytes(), &each, limits).expect("every promise is kept");
+        let events = feed(bytes.as_bytes(), &each, limits).expect("no guarantee is violated");
         match events[..] {
             [Event::Accept { end, .. }] if over == 0 => assert_eq!(end, bytes.len()),
             [Event::Refuse(refusal)] if over == 1 => assert_eq!(refusal.status, 431),
-            _ => panic!("{over} bytes over the bound"),
+            _ => panic!("{over} bytes over the limit"),
         }
     }
 }
 
-/// Where chunks have used up what they may spend, nothing is waited for that could not be taken.
+/// When the framing overhead of chunks is used up, the parser refuses at once instead of waiting for
+/// bytes that it could not accept.
 #[test]
-fn nothing_is_waited_for_beyond_the_bound() {
+fn the_overhead_limit_is_enforced_at_once() {
     let limits = Limits::default();
     let line = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nA: ";
     let empty_lines = "\r\n".repeat(Limits::LEADING_EMPTY_LINES);
     let head = format!("{empty_lines}{line}{}\r\n\r\n", "a".repeat(limits.head_bytes - line.len() - 4));
     let body = "b".repeat(limits.body_bytes);
     let size = "10000;c=";
-    // What is left for the end of the chunk and all that follows, what comes there, and the answer.
+    // The overhead left for the end of the chunk and what follows, the bytes sent, and the status.
     let rows = [
         (0, "", 413),
         (0, "\r", 413),

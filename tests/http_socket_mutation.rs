@@ -1,8 +1,8 @@
-//! Mutants of good requests against the real server, over its socket.
+//! Sends mutants of valid requests to the real server over its socket.
 //!
-//! Each connection has to give exactly the answers that the parser's reading
-//! of its bytes calls for, then end, in time, and leave the server alive.
-//! None of the requests has a token, so none has an effect.
+//! Each connection must get exactly the responses that the parser's result for its bytes requires,
+//! then be closed in time, and the server must keep running. None of the requests has a token, so
+//! none has an effect.
 
 #[path = "support/mutants.rs"]
 mod mutants;
@@ -20,21 +20,20 @@ use support::server::Server;
 
 const MUTANTS: u64 = 4_000;
 
-/// What the search for shorter bytes may take.
+/// The maximum time of the search for shorter bytes.
 const SHORTENING: Duration = Duration::from_secs(60);
 
-/// What the bytes call for: the method of each request, and whether a
-/// refusal or a closing answer is the last.
+/// The required responses: the method of each request, and the status if the last one is a refusal.
 struct Reading {
     methods: Vec<Method>,
     refused: Option<u16>,
-    /// Interim answers that may come, but need not: the server may already
-    /// have the body when it looks.
+    /// The maximum number of interim responses. There may be fewer, because the server sends none if
+    /// it already has the body.
     interim_most: usize,
 }
 
 #[test]
-fn each_request_has_one_answer() {
+fn each_request_gets_one_response() {
     let data = tempfile::tempdir().expect("a temporary directory");
     let server = Server::start(data.path(), &["--storage", "memory"]);
     let seed = Random::seeded().next();
@@ -44,7 +43,7 @@ fn each_request_has_one_answer() {
             numbers.map(|number| try_one(&server, number)).sum::<usize>()
         };
         let other = scope.spawn(move || part(1));
-        part(0) + other.join().expect("the other half holds")
+        part(0) + other.join().expect("the other thread succeeds")
     });
     let alive = server.wire().ask("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n");
     assert_eq!(alive.status, 200, "the server is alive");
@@ -59,20 +58,20 @@ fn try_one(server: &Server, number: u64) -> usize {
         Ok(answers) => return answers,
         Err(why) => why,
     };
-    // A hang takes a deadline each time.
+    // Each attempt that hangs takes the whole timeout, hence the limit.
     let begin = Instant::now();
     let least =
         shortest(&bytes, |shorter| begin.elapsed() < SHORTENING && talk(server, shorter, number).is_err());
     panic!("{why}\n  mutant {number}: {}\n  shortest: {}", escape(&bytes), escape(&least));
 }
 
-/// Sends the bytes, cut in two at a place that `number` gives, and reads all
-/// that comes until the server ends the connection.
+/// Sends the bytes in two segments, split at a position derived from `number`, and reads all
+/// responses until the server closes the connection.
 fn talk(server: &Server, bytes: &[u8], number: u64) -> Result<usize, String> {
     let reading = read(bytes);
     let mut wire = Wire::open(server.address).map_err(|error| error.to_string())?;
     let cut = Random::new(number).within(0, bytes.len() as u64) as usize;
-    // The server may have refused before it has all: the rest cannot be sent then.
+    // Fails if the server refuses before it has received everything.
     let _ = wire.send(&bytes[..cut]).and_then(|()| wire.send(&bytes[cut..]));
     let _ = wire.end_sending();
     let mut interim = 0;
@@ -84,7 +83,7 @@ fn talk(server: &Server, bytes: &[u8], number: u64) -> Result<usize, String> {
             Ok(Some(Answer { status: 100, .. })) => interim += 1,
             Ok(Some(answer)) => answers.push(answer),
             Ok(None) => break,
-            // What had not been read when it closed makes the end a reset.
+            // The kernel sends a reset if the server closes with unread bytes.
             Err(error) if error.kind() == io::ErrorKind::ConnectionReset => break,
             Err(error) => return Err(format!("after {} answers: {error}", answers.len())),
         }
@@ -97,16 +96,16 @@ fn check(reading: &Reading, answers: &[Answer], interim: usize) -> Result<(), St
     let statuses: Vec<_> = answers.iter().map(|answer| answer.status).collect();
     let wanted = reading.methods.len() + usize::from(reading.refused.is_some());
     if statuses.len() != wanted {
-        return Err(format!("{wanted} answers are due, and it gave {statuses:?}"));
+        return Err(format!("want {wanted} responses, got {statuses:?}"));
     }
     if let Some(status) = statuses.iter().find(|status| **status >= 500 && ![501, 505].contains(*status)) {
-        return Err(format!("it answers {status}: {statuses:?}"));
+        return Err(format!("got {status}: {statuses:?}"));
     }
     if reading.refused.is_some_and(|status| statuses.last() != Some(&status)) {
-        return Err(format!("{:?} is due last, and it gave {statuses:?}", reading.refused));
+        return Err(format!("want {:?} last, got {statuses:?}", reading.refused));
     }
     if interim > reading.interim_most {
-        return Err(format!("{interim} interim answers, of at most {}", reading.interim_most));
+        return Err(format!("{interim} interim responses, want at most {}", reading.interim_most));
     }
     Ok(())
 }
@@ -131,7 +130,7 @@ fn read(bytes: &[u8]) -> Reading {
                 rest = &rest[consumed..];
             }
             Err(refusal) => {
-                // Or in the middle of a body that was asked for.
+                // The refusal may be in a body for which 100-continue was sent.
                 reading.interim_most += 1;
                 reading.refused = Some(refusal.status);
                 return reading;

@@ -1,6 +1,6 @@
-//! Runs the request vectors of `tests/data/http`, and rows that are made by
-//! rule, against the parser: in one piece, cut in two at every byte, and byte
-//! by byte. The outcome must be the same each time.
+//! Runs the request vectors of `tests/data/http` and generated rows against the parser: in one
+//! segment, in two segments split at every byte, and byte by byte. The outcome must be the same each
+//! time.
 
 #[path = "support/vectors.rs"]
 mod vectors;
@@ -10,7 +10,7 @@ use std::path::Path;
 use boxoffice::front::http::parse::{Limits, Parser, Progress, Refusal, Request, Version};
 use vectors::{Accepted, Event, Vector};
 
-/// Longer rows are cut at their ends and at every 127th byte between.
+/// The length above which rows are split only near their ends and at every 127th byte between.
 const CUT_EVERYWHERE_BYTES: usize = 2048;
 
 #[test]
@@ -68,7 +68,7 @@ fn content_lengths() {
 #[test]
 fn transfer_encodings() {
     let mut rows = Vec::new();
-    // The Kelvin sign is no K, but lower-cases to one outside of ASCII.
+    // The Kelvin sign is not a K, but Unicode lower-cases it to k.
     let bad = [
         "gzip",
         "gzip, chunked",
@@ -107,19 +107,19 @@ fn transfer_encodings() {
     run("transfer encodings", &rows);
 }
 
-/// One bad value under each spelling of the name, place among the fields,
-/// white space around it, and method.
+/// Adds rows for one bad value: each spelling of the name, position among the fields, white space
+/// before the value, and method.
 fn multiply(name: &str, value: &str, outcome: Event, rows: &mut Vec<Vector>) {
     let names = [name.to_owned(), name.to_lowercase(), name.to_uppercase()];
     for name in names {
-        for place in 0..3 {
+        for position in 0..3 {
             for space in [" ", "", "\t "] {
                 for method in ["POST", "GET", "DELETE"] {
                     let mut fields = vec!["Host: x".to_owned(), "A: b".to_owned()];
-                    fields.insert(place, format!("{name}:{space}{value}"));
+                    fields.insert(position, format!("{name}:{space}{value}"));
                     let head = format!("{method} /r HTTP/1.1\r\n{}\r\n\r\n", fields.join("\r\n"));
                     rows.push(Vector {
-                        name: format!("{method} with {:?} at {place}", fields[place]),
+                        name: format!("{method} with {:?} at {position}", fields[position]),
                         bytes: (head + "0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n").into_bytes(),
                         outcome: vec![outcome.clone()],
                     });
@@ -162,11 +162,11 @@ fn two_framing_fields() {
     run("two framing fields", &rows);
 }
 
-/// Every byte at every kind of place, with the rule for that place.
+/// Every byte value in every kind of position, with the rule for that position.
 #[test]
 fn every_byte() {
     type Rule = fn(u8) -> bool;
-    // RFC 9110 section 5.6.2 and RFC 3986 section 2, written a second time.
+    // RFC 9110 section 5.6.2 and RFC 3986 section 2, implemented independently of the parser.
     let token: Rule = |b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     let path: Rule = |b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/?".contains(&b);
     let query: Rule = |b| b.is_ascii_graphic() && !b"\"#<>%".contains(&b);
@@ -176,32 +176,32 @@ fn every_byte() {
     let quoted: Rule = |b| (b == b'\t' || (b >= b' ' && b != 0x7F)) && !b"\"\\".contains(&b);
     let end = "Host: x\r\n\r\n";
     let chunked = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
-    let places: [(&str, String, String, Rule); 15] = [
+    let positions: [(&str, String, String, Rule); 15] = [
         ("path", "GET /a".into(), format!("b HTTP/1.1\r\n{end}"), path),
         ("query", "GET /?a".into(), format!("b HTTP/1.1\r\n{end}"), query),
         ("absolute path", "GET http://h/".into(), format!(" HTTP/1.1\r\n{end}"), path),
         ("version", "GET / HTTP/1.".into(), format!("\r\n{end}"), |b| b.is_ascii_digit()),
-        ("behind version", "GET / HTTP/1.1".into(), format!("\r\n{end}"), |_| false),
+        ("after version", "GET / HTTP/1.1".into(), format!("\r\n{end}"), |_| false),
         ("field name", format!("GET / HTTP/1.1\r\n{}", "A"), format!("B: c\r\n{end}"), |b| {
             b == b':' || b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
         }),
-        ("field name's begin", "GET / HTTP/1.1\r\n".into(), format!("B: c\r\n{end}"), token),
+        ("start of field name", "GET / HTTP/1.1\r\n".into(), format!("B: c\r\n{end}"), token),
         ("before colon", "GET / HTTP/1.1\r\nA".into(), format!(": c\r\n{end}"), |b| {
             b == b':' || b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
         }),
         ("field value", "GET / HTTP/1.1\r\nA: b".into(), format!("c\r\n{end}"), value),
         ("host", "GET / HTTP/1.1\r\nHost: a".into(), "80\r\n\r\n".into(), host),
         ("between CR and LF", "GET / HTTP/1.1\r\nA: b\r".into(), format!("\n{end}"), |_| false),
-        ("behind chunk size", format!("{chunked}1"), "\r\na\r\n0\r\n\r\n".into(), |_| false),
+        ("after chunk size", format!("{chunked}1"), "\r\na\r\n0\r\n\r\n".into(), |_| false),
         ("before chunk size", chunked.into(), "1\r\na\r\n0\r\n\r\n".into(), |b| b == b'0'),
         ("extension", format!("{chunked}1;a"), "b\r\na\r\n0\r\n\r\n".into(), ext),
         ("quoted", format!("{chunked}1;a=\""), "\"\r\na\r\n0\r\n\r\n".into(), quoted),
     ];
     let mut count = 0;
-    for (place, before, behind, rule) in &places {
+    for (position, before, after, rule) in &positions {
         for byte in 0..=255_u8 {
-            let bytes = [before.as_bytes(), &[byte], behind.as_bytes()].concat();
-            let name = format!("byte {byte:#04x} as {place}");
+            let bytes = [before.as_bytes(), &[byte], after.as_bytes()].concat();
+            let name = format!("byte {byte:#04x} as {position}");
             let seen = run_everywhere(&name, &bytes);
             let accepted = matches!(seen[..], [Event::Accept(_)]);
             assert_eq!(accepted, rule(byte), "{name}: {seen:?}");
@@ -266,7 +266,7 @@ fn limits() {
     println!("limits: {count} rows");
 }
 
-/// The framing of a chunked body, around the bound of what it may cost.
+/// Checks the framing overhead of chunked bodies around its limit.
 fn overheads(check: &mut impl FnMut(&str, String, Option<u16>)) {
     let head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
     let most = Limits::CHUNK_OVERHEAD_BYTES;
@@ -274,8 +274,7 @@ fn overheads(check: &mut impl FnMut(&str, String, Option<u16>)) {
         let bytes = most.checked_add_signed(over).expect("a length");
         // The last chunk "0;a=...", its line end, and the empty line.
         let value = "b".repeat(bytes - "0;a=\r\n\r\n".len());
-        // With room for the line but not for the end, it is the trailers that
-        // are too long.
+        // If the size line fits but the empty line does not, the trailers are too long.
         let status = (over > 0).then_some(if over > 2 { 413 } else { 431 });
         check("extension", format!("{head}0;a={value}\r\n\r\n"), status);
         let value = "b".repeat(bytes - "0\r\nA: \r\n\r\n".len());
@@ -289,7 +288,7 @@ fn overheads(check: &mut impl FnMut(&str, String, Option<u16>)) {
 }
 
 #[test]
-fn refuses_for_ever() {
+fn a_refusal_is_final() {
     let mut parser = Parser::new(Limits::default());
     let first = parser.parse(b"BREW / HTTP/1.1\r\n").err();
     assert_eq!(first.map(|refusal| refusal.status), Some(501));
@@ -297,7 +296,7 @@ fn refuses_for_ever() {
 }
 
 #[test]
-fn refuses_before_the_head_is_complete() {
+fn requests_are_refused_before_the_head_is_complete() {
     let status = |bytes: &[u8]| Parser::new(Limits::default()).parse(bytes).err().map(|it| it.status);
     assert_eq!(status(&[b"GET /".as_slice(), &[b'a'; 8300]].concat()), Some(414));
     assert_eq!(status(&[b'A'; 8300]), Some(501));
@@ -311,10 +310,10 @@ fn refuses_before_the_head_is_complete() {
 }
 
 #[test]
-fn gives_all_fields_of_a_name() {
+fn all_fields_of_a_name_are_returned() {
     let bytes = b"GET / HTTP/1.1\r\nHost: x\r\nA: 1\r\na:\t2 \r\nB: 3\r\nA: \xFF\r\nA:\r\n\r\n";
     let Ok(Progress::Complete { request, consumed }) = Parser::new(Limits::default()).parse(bytes) else {
-        panic!("a whole request");
+        panic!("the request is complete");
     };
     assert_eq!(consumed, bytes.len());
     assert_eq!(request.headers("a").collect::<Vec<_>>(), ["1", "2", ""]);
@@ -322,7 +321,7 @@ fn gives_all_fields_of_a_name() {
     assert_eq!(request.header("C"), None);
 }
 
-/// A body that is waited for must not be read anew with each byte of it.
+/// An incomplete body is not parsed from its start for each byte received.
 #[test]
 fn one_byte_segments_are_cheap() {
     let head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -367,8 +366,8 @@ fn run_vector(vector: &Vector) {
     }
 }
 
-/// Runs the bytes whole, cut in two everywhere and byte by byte; gives the
-/// outcome, which must always be the same.
+/// Parses the bytes in one segment, in two segments split everywhere, and byte by byte. Returns the
+/// outcome, which must be the same each time.
 fn run_everywhere(name: &str, bytes: &[u8]) -> Vec<Event> {
     let length = bytes.len();
     let each: Vec<_> = (1..=length).collect();
@@ -391,7 +390,7 @@ fn run_everywhere(name: &str, bytes: &[u8]) -> Vec<Event> {
     expected
 }
 
-/// All of an outcome but for the interim answers, which depend on the cuts.
+/// An outcome without the interim responses, which depend on the segments.
 fn same(events: &[Event]) -> Vec<Event> {
     let mut events = events.to_vec();
     for event in &mut events {
@@ -402,8 +401,8 @@ fn same(events: &[Event]) -> Vec<Event> {
     events
 }
 
-/// Feeds a connection that has received `lengths` bytes in turn; gives what
-/// came of it, and how many interim answers were due.
+/// Calls the parser as a connection that has received `lengths` bytes in turn. Returns the outcome
+/// and the number of interim responses.
 fn feed(bytes: &[u8], lengths: &[usize]) -> (Vec<Event>, usize) {
     let mut parser = Parser::new(Limits::default());
     let mut events = Vec::new();
@@ -412,7 +411,7 @@ fn feed(bytes: &[u8], lengths: &[usize]) -> (Vec<Event>, usize) {
         loop {
             match parser.parse(&bytes[begin..length]) {
                 Ok(Progress::Incomplete { send_continue, .. }) => {
-                    assert!(!(send_continue && due), "asked to continue twice");
+                    assert!(!(send_continue && due), "100-continue was sent twice");
                     due |= send_continue;
                     continues += usize::from(send_continue);
                     break;
@@ -441,7 +440,7 @@ fn feed(bytes: &[u8], lengths: &[usize]) -> (Vec<Event>, usize) {
 }
 
 fn accepted(request: &Request<'_>, expects_continue: bool) -> Accepted {
-    // These are the names that vectors ask for.
+    // The names that vectors mention.
     let names = ["a", "b", "host", "content-length", "authorization", "cookie", "x-trailer"];
     Accepted {
         method: request.method.as_str().to_owned(),

@@ -1,5 +1,5 @@
-//! Ten thousand connections that wait, beside some that buy: nobody fails, and
-//! what waits costs little memory.
+//! Ten thousand idle connections and some busy ones: no request fails, and an idle connection costs
+//! little memory.
 
 mod support;
 
@@ -20,13 +20,13 @@ const IDLE: usize = 10_000;
 const BUSY: usize = 64;
 const SALES_EACH: usize = 20;
 
-/// For everything else that a test process has open.
-const DESCRIPTORS_BESIDE: u64 = 256;
+/// Descriptors for everything else that the test process opens.
+const OTHER_DESCRIPTORS: u64 = 256;
 
-/// Of the server for each connection that waits, beyond the kernel's.
+/// The maximum memory of the server per idle connection, not counting the kernel's.
 const BYTES_EACH_MAX: f64 = 8.0 * 1024.0;
 
-/// As many descriptors as this process may have.
+/// Raises the descriptor limit of this process to its maximum and returns it.
 fn raise_descriptor_limit() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -34,10 +34,10 @@ fn raise_descriptor_limit() -> u64 {
     in_force.unwrap_or(u64::MAX)
 }
 
-/// `VmRSS` in bytes.
+/// The resident memory (`VmRSS`) in bytes.
 fn resident(server: &Server) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.id())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says so");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line with VmRSS");
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kibibytes * 1024
 }
@@ -46,7 +46,7 @@ fn bytes_each(before: u64, now: u64) -> f64 {
     now.saturating_sub(before) as f64 / IDLE as f64
 }
 
-/// What grows once and is then kept is not the idle connections': pools, and what argon2 used.
+/// Lets pools grow to their final size, so that they do not count as memory of the connections.
 fn warm_up(server: &Server) {
     for _ in 0..10 {
         let mut wires: Vec<Wire> = (0..BUSY).map(|_| server.wire()).collect();
@@ -72,10 +72,10 @@ fn buy(server: &Server, customer: &Client, event: u64) {
 }
 
 #[test]
-fn ten_thousand_wait_while_others_buy() {
+fn ten_thousand_connections_are_idle_while_others_buy() {
     let limit = raise_descriptor_limit();
-    let needed = (IDLE + BUSY) as u64 + DESCRIPTORS_BESIDE;
-    // The server has the same limit, and keeps some of it for itself.
+    let needed = (IDLE + BUSY) as u64 + OTHER_DESCRIPTORS;
+    // The server has the same limit, and reserves some descriptors.
     if limit < needed + 512 {
         eprintln!("SKIPPED: {IDLE} connections need {} open files, and {limit} are allowed", needed + 512);
         return;
@@ -90,36 +90,36 @@ fn ten_thousand_wait_while_others_buy() {
     let before = resident(&server);
     let start = Instant::now();
     let mut idle: Vec<Wire> = (0..IDLE).map(|_| server.wire()).collect();
-    // The last of them may not have been accepted yet.
+    // Ensures that the last connections have been accepted.
     for wire in &mut idle[IDLE - BUSY..] {
         wire.ask(PING).expect(200);
     }
-    let silent = bytes_each(before, resident(&server));
-    println!("{IDLE} connections after {:.1?}: {silent:.0} bytes each before they speak", start.elapsed());
+    let unused = bytes_each(before, resident(&server));
+    println!("{IDLE} connections after {:.1?}: {unused:.0} bytes each before a request", start.elapsed());
 
     buy(&server, &customer, event);
     for wire in &mut idle {
         wire.ask(PING).expect(200);
     }
-    let spoken = bytes_each(before, resident(&server));
-    println!("{spoken:.0} bytes each between requests, {:.1?} after the start", start.elapsed());
+    let used = bytes_each(before, resident(&server));
+    println!("{used:.0} bytes each between requests, {:.1?} after the start", start.elapsed());
 
     buy(&server, &customer, event);
     let seen = customer.get(&format!("/api/v1/events/{event}")).expect(200).json();
     assert_eq!(number(&seen, "reserved"), 2 * (BUSY * SALES_EACH) as u64);
-    assert!(silent <= BYTES_EACH_MAX, "{silent:.0} bytes for each connection that has not spoken");
-    assert!(spoken <= BYTES_EACH_MAX, "{spoken:.0} bytes for each connection that is between requests");
+    assert!(unused <= BYTES_EACH_MAX, "{unused:.0} bytes for each connection before a request");
+    assert!(used <= BYTES_EACH_MAX, "{used:.0} bytes for each connection between requests");
     let (status, log) = server.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
 }
 
-/// Connections that hold as much of a request as the limits allow, and do not end it: what such
-/// a client costs, times the connections that the server takes, is what it can cost in all.
+/// Measures connections with the largest incomplete request that the limits allow. Times the maximum
+/// number of connections, this is the memory that clients can use.
 #[test]
 fn the_largest_requests_cost_what_the_limits_say() {
     const HALF_SENT: usize = 300;
     let limits = Limits::default();
-    // Kept as it came, and the body once more without its framing; buffers double as they grow.
+    // The request as received, and the decoded body; buffers double as they grow.
     let bytes_each_max = 2 * (limits.request_bytes() + limits.body_bytes);
     let arguments = ["--storage", "memory", "--shards", "2", "--body-grace", "600"];
     let server = Server::start(Path::new("."), &arguments);
@@ -136,7 +136,7 @@ fn the_largest_requests_cost_what_the_limits_say() {
     for wire in &mut wires {
         wire.send(&bytes).expect("the server reads");
     }
-    // Until all has been read.
+    // Wait until the server has read everything.
     let mut now = resident(&server);
     for quiet in 0.. {
         thread::sleep(Duration::from_millis(50));
@@ -146,10 +146,10 @@ fn the_largest_requests_cost_what_the_limits_say() {
         }
     }
     let each = now.saturating_sub(before) as usize / HALF_SENT;
-    println!("{each} bytes for each that holds {} of a request, {bytes_each_max} at most", bytes.len());
+    println!("{each} bytes for each request of {} bytes, {bytes_each_max} at most", bytes.len());
     for wire in &mut wires {
         wire.ask(end).problem(400, "malformed-json");
     }
-    assert!(each >= bytes.len(), "{each} bytes: they were not all read");
+    assert!(each >= bytes.len(), "{each} bytes: the requests were not read completely");
     assert!(each <= bytes_each_max, "{each} bytes for each, more than {bytes_each_max}");
 }

@@ -1,5 +1,5 @@
-//! More than the server can do at once: it does what it can, says of the rest that nothing was
-//! done, and those who ask for little get it.
+//! Overload: the server keeps its throughput, answers further requests 503 without doing anything,
+//! and still serves clients with few requests.
 
 mod support;
 
@@ -18,17 +18,17 @@ use support::server::{Server, serve};
 use support::{PASSWORD, Stage, all_items, number, reserve, text};
 use tempfile::tempdir;
 
-/// What the clients of one flood heard.
+/// The answers that clients got.
 #[derive(Default)]
 struct Ledger {
-    /// Ids.
+    /// The ids of the reservations.
     sold: Vec<String>,
     sold_out: usize,
     overloaded: usize,
 }
 
 impl Ledger {
-    fn enter(&mut self, answer: Answer) {
+    fn record(&mut self, answer: Answer) {
         match answer.status {
             201 => self.sold.push(text(&answer.json(), "id").to_owned()),
             409 => {
@@ -43,14 +43,15 @@ impl Ledger {
         }
     }
 
-    fn absorb(&mut self, other: Ledger) {
+    fn merge(&mut self, other: Ledger) {
         self.sold.extend(other.sold);
         self.sold_out += other.sold_out;
         self.overloaded += other.overloaded;
     }
 }
 
-/// Rounds of `depth` requests at once on each connection, all answered before the next.
+/// Sends rounds of `depth` pipelined requests on each connection, and reads all responses before the
+/// next round.
 fn flood(wires: &mut [(Wire, String)], depth: usize, goes_on: impl Fn(usize) -> bool) -> Ledger {
     let mut ledger = Ledger::default();
     for round in 0.. {
@@ -62,7 +63,7 @@ fn flood(wires: &mut [(Wire, String)], depth: usize, goes_on: impl Fn(usize) -> 
         }
         for (wire, _) in &mut *wires {
             for _ in 0..depth {
-                ledger.enter(wire.next());
+                ledger.record(wire.next());
             }
         }
     }
@@ -74,7 +75,7 @@ fn purchase(client: &Client, event: u64) -> String {
     request("POST", &path, client.token.as_deref(), "", "{\"quantity\":1}")
 }
 
-/// In this process, for the flood's connections.
+/// Raises the descriptor limit of this process for the connections of a flood.
 fn raise_descriptor_limit(needed: u64) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -83,29 +84,29 @@ fn raise_descriptor_limit(needed: u64) {
     assert!(allowed >= needed, "{needed} open files are needed, and {allowed} are allowed");
 }
 
-/// From here on, what [`peak_memory`] says counts anew. Returns what it has now.
+/// Resets the peak that [`peak_memory`] reads, and returns the current memory.
 fn restart_peak(server: &Server) -> u64 {
     fs::write(format!("/proc/{}/clear_refs", server.id()), "5").expect("it is our own process");
     peak_memory(server)
 }
 
-/// The most memory that the server had, in bytes.
+/// The peak memory of the server in bytes.
 fn peak_memory(server: &Server) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.id())).expect("it runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux says so");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line with VmHWM");
     let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
     kibibytes * 1024
 }
 
-fn middle_and_most(mut times: Vec<Duration>) -> String {
+fn median_and_maximum(mut times: Vec<Duration>) -> String {
     times.sort();
     match times.last() {
-        Some(most) => format!("{:.1?} in the middle, {most:.1?} at most", times[times.len() / 2]),
+        Some(most) => format!("median {:.1?}, maximum {most:.1?}", times[times.len() / 2]),
         None => "none".to_owned(),
     }
 }
 
-/// The server keeps what was acknowledged, and nothing else: a 503 did nothing.
+/// Checks that the server has exactly the acknowledged reservations, so a 503 has done nothing.
 #[track_caller]
 fn check_kept(organizer: &Client, events: &[u64], ledger: &Ledger) {
     let sold: HashSet<&str> = ledger.sold.iter().map(String::as_str).collect();
@@ -119,22 +120,26 @@ fn check_kept(organizer: &Client, events: &[u64], ledger: &Ledger) {
         kept.extend(ids.iter().map(|item| text(item, "id").to_owned()));
     }
     assert_eq!(kept.len(), sold.len());
-    assert!(kept.iter().all(|id| sold.contains(&**id)), "other sales than those acknowledged");
+    assert!(
+        kept.iter().all(|id| sold.contains(&**id)),
+        "the server has reservations that were not acknowledged"
+    );
 }
 
-/// Seconds that a phase takes, of a release's figures; a CI run is short, and looks at no figure.
+/// The duration of a phase if figures are checked, before a release. A CI run is short and checks no
+/// figures.
 fn figures_wanted() -> Option<Duration> {
     let seconds = std::env::var("BOXOFFICE_OVERLOAD_SECONDS").ok()?;
     Some(Duration::from_secs(seconds.parse().expect("BOXOFFICE_OVERLOAD_SECONDS is a number")))
 }
 
-/// What is left of the peak, at least, for a server that is asked for five times what it can.
+/// The minimum goodput under fivefold overload, as a part of the peak.
 const GOODPUT_MIN: f64 = 0.8;
 
 const PHASE: Duration = Duration::from_millis(700);
 const ROUNDS_OF_FIGURES: usize = 5;
 
-/// Sales a second of each phase.
+/// The sales per second of each phase.
 #[derive(Default)]
 struct Goodput {
     peak: Vec<f64>,
@@ -142,7 +147,7 @@ struct Goodput {
 }
 
 impl Goodput {
-    /// Of the medians, since a machine has its moments.
+    /// The ratio of the medians, since single phases vary.
     fn kept(&self) -> f64 {
         let median = |rates: &[f64]| {
             let mut rates = rates.to_vec();
@@ -162,9 +167,10 @@ impl Goodput {
     }
 }
 
-/// Clients that ask for one sale after the other, each when it has heard of the one before.
-fn ask_one_by_one(stage: &Stage, events: &[u64], clients: usize, time: Duration) -> Ledger {
-    /// A fiftieth of what `Retry-After` asks for: they are rude, and yet not busy with refusals alone.
+/// Runs clients that send one request at a time.
+fn run_closed_loop(stage: &Stage, events: &[u64], clients: usize, time: Duration) -> Ledger {
+    /// The pause after a 503: a fiftieth of `Retry-After`, so that the load stays high without
+    /// clients that only read refusals.
     const PAUSE: Duration = Duration::from_millis(20);
     let mut ledger = Ledger::default();
     let barrier = Barrier::new(clients);
@@ -181,7 +187,7 @@ fn ask_one_by_one(stage: &Stage, events: &[u64], clients: usize, time: Duration)
                     while start.elapsed() < time {
                         let answer = wire.ask(&bytes);
                         let refused = answer.status == 503;
-                        ledger.enter(answer);
+                        ledger.record(answer);
                         if refused {
                             thread::sleep(PAUSE);
                         }
@@ -191,15 +197,14 @@ fn ask_one_by_one(stage: &Stage, events: &[u64], clients: usize, time: Duration)
             })
             .collect();
         for client in clients {
-            ledger.absorb(client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            ledger.merge(client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
         }
     });
     ledger
 }
 
-/// How many requests were refused, and how many of them within 50 ms of being read. The server
-/// says so: what a client sees is also the time that its own machine takes, and the kernel's
-/// queues on both sides.
+/// The number of refused requests, and of those refused within 50 ms of being read, from the
+/// server's metrics: times measured by a client include its own CPU and the kernel's queues.
 fn refusals(stage: &Stage) -> (u64, u64) {
     let page = stage.anyone.get("/metrics").expect(200);
     let sample = |name: &str| {
@@ -210,7 +215,7 @@ fn refusals(stage: &Stage) -> (u64, u64) {
     (sample("boxoffice_refusal_seconds_count"), soon)
 }
 
-/// A library that makes every sync take longer, for the dynamic linker.
+/// Compiles a library for `LD_PRELOAD` that delays every sync.
 fn slow_syncs(directory: &Path) -> PathBuf {
     let library = directory.join("slow_sync.so");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/load_test/slow_sync.c");
@@ -220,21 +225,22 @@ fn slow_syncs(directory: &Path) -> PathBuf {
     library
 }
 
-/// 64 requests in flight a core, a sync of 5 ms, and five times as many clients as fit.
+/// At most 64 requests in flight per core, syncs of 5 ms, and five times as many clients.
 #[test]
 fn far_more_than_fits_with_a_slow_disk() {
     const IN_FLIGHT: usize = 64;
-    /// A connection reads 4 KiB and answers with less than 1 KiB; and as much again for what
-    /// allocators round up.
+    /// The memory of a connection, which reads 4 KiB and writes less than 1 KiB at a time, with a
+    /// margin for the allocator.
     const BYTES_EACH_MAX: u64 = 16 * 1024;
-    /// Kept for good: the sale, and a share of the tables that it is in, which double as they grow.
+    /// The memory of a reservation and its share of the tables that contain it, which double as they
+    /// grow.
     const SALE_BYTES: u64 = 512;
     let figures = figures_wanted();
     let (time, rounds) = figures.map_or((PHASE, 1), |time| (time, ROUNDS_OF_FIGURES));
-    // Of figures one, since clients need a core of their own, or it is them that are measured.
+    // One when figures are checked: otherwise the clients, without a core of their own, are measured.
     let shards = if figures.is_some() { 1 } else { 2 };
-    let fit = shards * IN_FLIGHT;
-    let too_many = 5 * fit;
+    let capacity = shards * IN_FLIGHT;
+    let too_many = 5 * capacity;
     raise_descriptor_limit(too_many as u64 + 256);
     let (data, tools) = (tempdir().unwrap(), tempdir().unwrap());
     let mut command = serve(data.path());
@@ -246,10 +252,10 @@ fn far_more_than_fits_with_a_slow_disk() {
     let before = restart_peak(&stage.server);
     let (mut goodput, mut ledger) = (Goodput::default(), Ledger::default());
     for _ in 0..rounds {
-        for (clients, rates) in [(fit, &mut goodput.peak), (too_many, &mut goodput.overload)] {
-            let part = ask_one_by_one(&stage, &events, clients, time);
+        for (clients, rates) in [(capacity, &mut goodput.peak), (too_many, &mut goodput.overload)] {
+            let part = run_closed_loop(&stage, &events, clients, time);
             rates.push(part.sold.len() as f64 / time.as_secs_f64());
-            ledger.absorb(part);
+            ledger.merge(part);
         }
     }
     let peak = peak_memory(&stage.server);
@@ -258,17 +264,17 @@ fn far_more_than_fits_with_a_slow_disk() {
     println!("{refused} refused, {soon} of them within 50 ms of being read");
     println!("memory: {} MiB before, {} MiB at most", before >> 20, peak >> 20);
 
-    assert!(ledger.overloaded > 0, "the bound was never reached");
+    assert!(ledger.overloaded > 0, "the limit was never reached");
     assert_eq!(refused, ledger.overloaded as u64);
     check_kept(&stage.org1, &events, &ledger);
     let bound = before + too_many as u64 * BYTES_EACH_MAX + ledger.sold.len() as u64 * SALE_BYTES;
     assert!(peak <= bound, "{} MiB, more than {} MiB", peak >> 20, bound >> 20);
     if figures.is_some() {
         assert!(goodput.kept() >= GOODPUT_MIN, "{:.2} of the peak", goodput.kept());
-        assert_eq!(soon, refused, "refused within 50 ms, and in all");
+        assert_eq!(soon, refused, "all requests must be refused within 50 ms");
     }
 
-    // It has got over it, and a restart finds the same.
+    // The server works after the overload, and a restart gives the same state.
     reserve(&stage.cust2, stage.event(1), 1);
     let (status, log) = stage.server.terminate();
     assert_eq!(status.code(), Some(0), "{log}");
@@ -276,17 +282,17 @@ fn far_more_than_fits_with_a_slow_disk() {
     check_kept(&stage.org1, &events, &ledger);
 }
 
-/// Without a disk the CPU is the bound: a connection's next requests are not read before the
-/// last ones are answered, so that five times what fits waits with the clients, and none is refused.
+/// Without a disk, the CPU is the limit. A connection reads its next requests only after it has
+/// answered the last ones, so the excess waits in the clients and none is refused.
 #[test]
 fn far_more_than_fits_with_a_busy_cpu() {
     const IN_FLIGHT: usize = 2048;
-    /// One read brings some sixteen requests of each: all together stay below the bound.
+    /// One read returns some sixteen requests, so all connections together stay below the limit.
     const CONNECTIONS: usize = 64;
-    const FIT: usize = 16;
+    const CAPACITY: usize = 16;
     const TOO_MANY: usize = 5 * IN_FLIGHT / CONNECTIONS;
     const THREADS: usize = 4;
-    /// Twice what is read and written for a connection at a time, and what is under way for it.
+    /// Twice what a connection reads and writes at a time, and its requests in flight.
     const BYTES_EACH_MAX: u64 = 64 * 1024;
     const SALE_BYTES: u64 = 512;
     let arguments = ["--demo", "--storage", "memory", "--shards", "1", "--max-in-flight", "2048"];
@@ -300,7 +306,7 @@ fn far_more_than_fits_with_a_busy_cpu() {
     let before = restart_peak(&stage.server);
     let (mut goodput, mut ledger) = (Goodput::default(), Ledger::default());
     for _ in 0..rounds {
-        for (depth, rates) in [(FIT, &mut goodput.peak), (TOO_MANY, &mut goodput.overload)] {
+        for (depth, rates) in [(CAPACITY, &mut goodput.peak), (TOO_MANY, &mut goodput.overload)] {
             let start = Instant::now();
             let mut sold = 0;
             thread::scope(|scope| {
@@ -311,7 +317,7 @@ fn far_more_than_fits_with_a_busy_cpu() {
                 for client in clients {
                     let part = client.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                     sold += part.sold.len();
-                    ledger.absorb(part);
+                    ledger.merge(part);
                 }
             });
             rates.push(sold as f64 / start.elapsed().as_secs_f64());
@@ -320,7 +326,7 @@ fn far_more_than_fits_with_a_busy_cpu() {
     let peak = peak_memory(&stage.server);
     goodput.print();
     println!("memory: {} MiB before, {} MiB at most", before >> 20, peak >> 20);
-    assert_eq!(ledger.overloaded, 0, "of what was not even read, nothing can be refused");
+    assert_eq!(ledger.overloaded, 0, "a request was refused instead of left unread");
     check_kept(&stage.org1, &events, &ledger);
     let bound = before + CONNECTIONS as u64 * BYTES_EACH_MAX + ledger.sold.len() as u64 * SALE_BYTES;
     assert!(peak <= bound, "{} MiB, more than {} MiB", peak >> 20, bound >> 20);
@@ -330,36 +336,37 @@ fn far_more_than_fits_with_a_busy_cpu() {
 }
 
 #[test]
-fn a_flood_on_one_event_leaves_room_for_another() {
+fn a_flood_on_one_event_does_not_block_another() {
     const CONNECTIONS: usize = 64;
-    /// In all just below what one core takes in, however much one read brings: no 503 is due.
+    /// With all connections just below the limit of requests in flight of one core, so that no
+    /// request is refused.
     const DEPTH: usize = 60;
     const SALES: usize = 200;
     const LOGINS: usize = 10;
     let data = tempdir().unwrap();
-    // One shard: both events are its own.
+    // One shard, so that both events are on it.
     let stage = Stage::open(data.path(), 1);
     let [hot, other] = [20_000, 1000].map(|quota| stage.event(quota));
     let bytes = purchase(&stage.cust1, hot);
     let stop = AtomicBool::new(false);
-    let under_way = AtomicUsize::new(0);
+    let started = AtomicUsize::new(0);
     let ledger = Mutex::new(Ledger::default());
     let (mut sales, mut logins) = (Vec::new(), Vec::new());
     thread::scope(|scope| {
         for _ in 0..CONNECTIONS {
             scope.spawn(|| {
                 let goes_on = |round| {
-                    under_way.fetch_add(usize::from(round == 1), Ordering::Relaxed);
+                    started.fetch_add(usize::from(round == 1), Ordering::Relaxed);
                     !stop.load(Ordering::Relaxed)
                 };
                 let part = flood(&mut [(stage.server.wire(), bytes.clone())], DEPTH, goes_on);
-                ledger.lock().unwrap_or_else(PoisonError::into_inner).absorb(part);
+                ledger.lock().unwrap_or_else(PoisonError::into_inner).merge(part);
             });
         }
         let _stop_at_end = Stop(&stop);
         let start = Instant::now();
-        while under_way.load(Ordering::Relaxed) < CONNECTIONS {
-            assert!(start.elapsed() < Duration::from_secs(60), "the flood does not rise");
+        while started.load(Ordering::Relaxed) < CONNECTIONS {
+            assert!(start.elapsed() < Duration::from_secs(60), "the flood does not start");
             thread::sleep(Duration::from_millis(1));
         }
         let mut wire = stage.server.wire();
@@ -382,24 +389,26 @@ fn a_flood_on_one_event_leaves_room_for_another() {
         ledger.sold_out,
         ledger.overloaded
     );
-    println!("beside it: sales {}, logins {}", middle_and_most(sales), middle_and_most(logins));
+    println!("during it: sales {}, logins {}", median_and_maximum(sales), median_and_maximum(logins));
     assert_eq!(number(&stage.seen(other), "reserved"), SALES as u64);
     check_kept(&stage.org1, &[hot], &ledger);
 }
 
-/// The largest answers there are, asked for by clients who read nothing.
+/// Clients that do not read request the largest responses.
 #[test]
-fn large_files_are_not_copied_for_each_client_who_does_not_read() {
+fn large_files_are_not_copied_for_each_client_that_does_not_read() {
     const CONNECTIONS: usize = 40;
     const BYTES_EACH_MAX: u64 = 512 * 1024;
     let stage = Stage::on(Server::start(Path::new("."), &["--demo", "--storage", "memory", "--shards", "1"]));
     let path = "/docs/swagger-ui-bundle.js";
     let whole = stage.anyone.get(path).expect(200).body.len();
-    // The kernel takes one or two of them for each.
+    // The kernel buffers one or two responses per connection.
     let bytes = request("GET", path, None, "", "").repeat(8);
     let before = restart_peak(&stage.server);
     let mut wires: Vec<Wire> = (0..CONNECTIONS)
-        .map(|_| Wire::hard_of_hearing(stage.server.address).expect("the server takes a connection"))
+        .map(|_| {
+            Wire::with_small_receive_buffer(stage.server.address).expect("the server takes a connection")
+        })
         .collect();
     for wire in &mut wires {
         wire.send(&bytes).expect("the kernel takes it");
@@ -415,7 +424,7 @@ fn large_files_are_not_copied_for_each_client_who_does_not_read() {
     assert_eq!(found, 8 * whole);
 }
 
-/// Ends a flood however the test ends: a thread's scope waits for it.
+/// Stops a flood on drop, also after a panic, since the thread scope waits for it.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {

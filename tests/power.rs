@@ -1,13 +1,13 @@
-//! Power cuts: on an ext4 of its own, in a file, which is shut down in the middle of the work
-//! and mounted again. What no sync has made durable is gone then, as after a cut, and unlike
-//! after a kill.
+//! Simulated power cuts: an ext4 file system in a file is shut down under load and mounted again.
+//! Data that no sync has made durable is lost, as after a power cut and unlike after a kill.
 //!
-//! A cut here takes what the kernel has not written; the cache of a disk that lies about a sync
-//! is beyond it. Controls prove that the test sees a lost sync, and that `synchronous=NORMAL` loses.
+//! Only data that the kernel has not written is lost; the cache of a disk that reports syncs wrongly
+//! is not simulated. Control tests show that the method detects a lost sync, and that
+//! `synchronous=NORMAL` loses data.
 //!
-//! `BOXOFFICE_POWER_CUTS` and `BOXOFFICE_POWER_CONTROLS` set other numbers of rounds. Run alone:
-//! `cargo test --test power -- --ignored --nocapture`. On a machine that has no loop devices each
-//! test says `SKIPPED`, and why.
+//! `BOXOFFICE_POWER_CUTS` and `BOXOFFICE_POWER_CONTROLS` set the numbers of rounds. Run by name:
+//! `cargo test --test power -- --ignored --nocapture`. Without loop devices, each test prints
+//! `SKIPPED` and the reason.
 
 mod support;
 
@@ -20,55 +20,59 @@ use std::time::{Duration, Instant};
 
 use shards::clock::Now;
 use shards::command::{Actor, Ask, Buyer, Command as Change, CreateEvent, EventName, Query};
+use shards::details::NewDetails;
 use shards::ids::{EventId, Quantity, Quota, Role, Timestamp, UserId};
-use shards::log::{Log, LogFile, Mark, MarkFile, SqliteLog, Synchronous};
+use shards::log::Log;
 use shards::outcome::Outcome;
-use shards::recovery::{self, Progress};
+use shards::replay::Mark;
 use shards::shard::Shard;
-use support::Evidence;
+use storage::{LogFile, MarkFile, Progress, SqliteLog, Synchronous};
+use support::TestFolder;
 use support::crowd::{CLIENTS, Crowd};
 use support::random::{Random, rounds};
 use support::server::{Server, serve};
 
 const IMAGE_BYTES: u64 = 256 << 20;
 
-/// Within which a crowd's work is ended.
-const RUSH_MAX: Duration = Duration::from_millis(200);
+/// The maximum time until a server under load is killed or cut off.
+const LOAD_MAX: Duration = Duration::from_millis(200);
 
-/// Long enough for answers on a busy machine, and far below ext4's own commits, every five seconds.
-const CONTROL_RUSH: Duration = Duration::from_millis(500);
+/// The duration of the load in controls: long enough for answers on a busy machine, and far below
+/// the five seconds between ext4's own commits.
+const CONTROL_LOAD: Duration = Duration::from_millis(500);
 
-/// Within which a start is ended: about as long as one takes.
+/// The maximum time until a start is cut off: about the duration of a start.
 const START_MAX: Duration = Duration::from_millis(120);
 
-/// A killed server's rings hold its files for a moment.
+/// The timeout of an unmount, since the io_uring instances of a killed server hold its files for a
+/// moment.
 const RELEASE_MAX: Duration = Duration::from_secs(10);
 
-/// A disk with a file system of its own, whose power can be cut.
+/// A file system in a file, whose power can be cut.
 struct Disk {
     image: PathBuf,
     root: PathBuf,
 }
 
-/// What the command said, if it failed.
+/// Runs a command; returns its standard error if it fails.
 fn call(program: &str, arguments: &[&Path]) -> Result<(), String> {
     let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
     let output = output.map_err(|error| format!("{program}: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(format!("{program}: {}", said.trim())) }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    if output.status.success() { Ok(()) } else { Err(format!("{program}: {}", stderr.trim())) }
 }
 
 impl Disk {
-    /// `None`, and a line about it, where this machine cannot.
-    fn make(folder: &Evidence) -> Option<Disk> {
+    /// Creates the disk. Prints a message and returns `None` if this machine cannot.
+    fn make(folder: &TestFolder) -> Option<Disk> {
         let disk = Disk { image: folder.path("image"), root: folder.path("disk") };
         fs::create_dir(&disk.root).expect("the folder is ours");
-        File::create(&disk.image).and_then(|image| image.set_len(IMAGE_BYTES)).expect("there is room");
+        File::create(&disk.image).and_then(|image| image.set_len(IMAGE_BYTES)).expect("create the image");
         let made = call("mkfs.ext4", &[Path::new("-q"), &disk.image]).and_then(|()| disk.mount());
         match made.and_then(|()| disk.cut()).and_then(|()| disk.mount_again()) {
             Ok(()) => Some(disk),
             Err(why) => {
-                println!("SKIPPED: the power cannot be cut on this machine, so that was not tested: {why}");
+                println!("SKIPPED: power cuts cannot be simulated on this machine: {why}");
                 None
             }
         }
@@ -78,12 +82,12 @@ impl Disk {
         call("mount", &[Path::new("-o"), Path::new("loop"), &self.image, &self.root])
     }
 
-    /// Nothing reaches the disk from now on, not even what the file system has promised itself.
+    /// Shuts the file system down: no further write reaches the image.
     fn cut(&self) -> Result<(), String> {
         call("xfs_io", &[Path::new("-x"), Path::new("-c"), Path::new("shutdown"), &self.root])
     }
 
-    /// With what had reached the disk. Whoever had it open has to have ended.
+    /// Mounts what had reached the image. Processes that use the disk must have ended.
     fn mount_again(&self) -> Result<(), String> {
         let start = Instant::now();
         while let Err(why) = call("umount", &[&self.root]) {
@@ -96,17 +100,18 @@ impl Disk {
     }
 
     fn power_cut(&self) {
-        self.cut().expect("it could before");
+        self.cut().expect("cut the power, as when the disk was created");
     }
 
     fn power_on(&self) {
-        self.mount_again().expect("it could before");
+        self.mount_again().expect("mount again, as when the disk was created");
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // The loop device goes with the mount. What is still busy goes when its user does.
+        // The loop device is released with the mount. A busy mount is detached, and released when
+        // its last user ends.
         if call("umount", &[&self.root]).is_err() {
             let _ = call("umount", &[Path::new("-l"), &self.root]);
         }
@@ -117,29 +122,29 @@ fn start(data: &Path, random: &mut Random) -> Server {
     Server::start(data, &["--shards", &random.pick(&[1, 2, 4, 3]).to_string()])
 }
 
-/// A crowd whose data is on a disk, and whose ledger is elsewhere.
-struct Town {
+/// A crowd whose data is on a [`Disk`] and whose ledger is not.
+struct TestRun {
     data: PathBuf,
     crowd: Crowd,
     disk: Disk,
-    _folder: Evidence,
+    _folder: TestFolder,
 }
 
-impl Town {
-    fn found(random: &mut Random) -> Option<(Town, Server)> {
-        let folder = Evidence::folder();
+impl TestRun {
+    fn begin(random: &mut Random) -> Option<(TestRun, Server)> {
+        let folder = TestFolder::new();
         let disk = Disk::make(&folder)?;
         let data = disk.root.join("data");
-        Crowd::admit(&data);
+        Crowd::create_admin(&data);
         let server = start(&data, random);
-        let crowd = Crowd::found(&server, &folder.path("ledger"));
-        Some((Town { data, crowd, disk, _folder: folder }, server))
+        let crowd = Crowd::sign_up(&server, &folder.path("ledger"));
+        Some((TestRun { data, crowd, disk, _folder: folder }, server))
     }
 
-    /// The server answers nobody after the cut, as without power. Of a sync that is under way
-    /// while it shuts down, ext4 may say that it went well, where it did not.
+    /// Cuts the power under load. The server is stopped first, because ext4 may report a sync that
+    /// is in flight during the shutdown as successful although it was not.
     fn cut_under_load(&self, server: Server, random: &mut Random, delay: Duration) -> usize {
-        let answers = self.crowd.rush(server.address, random, delay, || {
+        let answers = self.crowd.run(server.address, random, delay, || {
             server.freeze();
             self.disk.power_cut();
             server.kill();
@@ -148,16 +153,16 @@ impl Town {
         answers
     }
 
-    /// Syncs of SQLite's journals do nothing from now on.
-    fn make_syncs_void(&self, server: &Server) -> Child {
+    /// Makes syncs of SQLite's journals do nothing.
+    fn disable_syncs(&self, server: &Server) -> Child {
         let journals = (0..4).map(|shard| self.data.join(format!("shard-{shard:02}.sqlite-wal")));
         let journals: Vec<PathBuf> = journals.filter(|journal| journal.exists()).collect();
         server.inject("fsync,fdatasync", &journals, "retval=0")
     }
 
     fn kill_under_load(&self, server: Server, random: &mut Random) -> usize {
-        let delay = random.duration(RUSH_MAX);
-        self.crowd.rush(server.address, random, delay, || server.kill())
+        let delay = random.duration(LOAD_MAX);
+        self.crowd.run(server.address, random, delay, || server.kill())
     }
 
     fn cut_at_rest(&self, server: Server) {
@@ -181,37 +186,37 @@ impl Town {
 #[test]
 #[ignore = "needs xfs_io, root and loop devices"]
 fn power_cuts_lose_nothing() {
-    const ROUNDS_A_LIFE: u64 = 10;
+    const ROUNDS_PER_DISK: u64 = 10;
     let rounds = rounds("BOXOFFICE_POWER_CUTS", 10);
     let mut random = Random::seeded();
     let (mut answers, mut unknown) = (0, 0);
-    let mut life = None;
+    let mut previous = None;
     for round in 0..rounds {
-        if round.is_multiple_of(ROUNDS_A_LIFE) {
-            // One after the other: each has a disk.
-            drop(life.take());
-            let Some(town) = Town::found(&mut random) else { return };
-            life = Some(town);
+        if round.is_multiple_of(ROUNDS_PER_DISK) {
+            // Dropped first, so that only one disk exists at a time.
+            drop(previous.take());
+            let Some(new) = TestRun::begin(&mut random) else { return };
+            previous = Some(new);
         }
-        let (mut town, server) = life.take().expect("begun above");
-        let delay = random.duration(RUSH_MAX);
-        answers += town.cut_under_load(server, &mut random, delay);
-        let server = start(&town.data, &mut random);
-        unknown += town.crowd.settle(&server).unknown;
+        let (mut run, server) = previous.take().expect("begun above");
+        let delay = random.duration(LOAD_MAX);
+        answers += run.cut_under_load(server, &mut random, delay);
+        let server = start(&run.data, &mut random);
+        unknown += run.crowd.settle(&server).unknown;
 
-        // What a start after a kill has shown stays.
-        answers += town.kill_under_load(server, &mut random);
-        let server = start(&town.data, &mut random);
-        unknown += town.crowd.settle(&server).unknown;
-        town.cut_at_rest(server);
-        let server = start(&town.data, &mut random);
-        town.crowd.expect_the_same(&server);
+        // The state that a start after a kill has shown survives a power cut.
+        answers += run.kill_under_load(server, &mut random);
+        let server = start(&run.data, &mut random);
+        unknown += run.crowd.settle(&server).unknown;
+        run.cut_at_rest(server);
+        let server = start(&run.data, &mut random);
+        run.crowd.expect_the_same(&server);
 
-        answers += town.kill_under_load(server, &mut random);
-        town.cut_during_start(&mut random);
-        let server = start(&town.data, &mut random);
-        unknown += town.crowd.settle(&server).unknown;
-        life = Some((town, server));
+        answers += run.kill_under_load(server, &mut random);
+        run.cut_during_start(&mut random);
+        let server = start(&run.data, &mut random);
+        unknown += run.crowd.settle(&server).unknown;
+        previous = Some((run, server));
     }
     println!(
         "{rounds} rounds of a power cut under {CLIENTS} clients, one after a kill and a recovery, and \
@@ -220,60 +225,59 @@ fn power_cuts_lose_nothing() {
     assert!(answers > 10 * rounds as usize, "there was no load");
 }
 
-/// What a killed server has left in memory alone, as it does whenever it is killed before a sync.
-/// Here it is all that it did, so that none of it is by chance on the disk already. A start that
-/// answers has made it durable.
+/// A killed server may leave data in the page cache only, if it is killed before a sync. Here no
+/// sync is done, so that none of the data is on the disk. A restarted server must make what it has
+/// recovered durable before it answers.
 #[test]
 #[ignore = "needs xfs_io, strace, root and loop devices"]
-fn what_a_recovery_has_shown_survives_a_power_cut() {
+fn recovered_state_survives_a_power_cut() {
     let rounds = rounds("BOXOFFICE_POWER_CUTS", 10).div_ceil(5);
     let mut random = Random::seeded();
     for _ in 0..rounds {
-        let Some((mut town, server)) = Town::found(&mut random) else { return };
-        let mut strace = town.make_syncs_void(&server);
-        town.crowd.rush(server.address, &mut random, CONTROL_RUSH, || server.kill());
+        let Some((mut run, server)) = TestRun::begin(&mut random) else { return };
+        let mut strace = run.disable_syncs(&server);
+        run.crowd.run(server.address, &mut random, CONTROL_LOAD, || server.kill());
         strace.wait().expect("strace ends with what it traces");
-        let server = start(&town.data, &mut random);
-        town.crowd.settle(&server);
-        town.cut_at_rest(server);
-        let server = start(&town.data, &mut random);
-        town.crowd.expect_the_same(&server);
+        let server = start(&run.data, &mut random);
+        run.crowd.settle(&server);
+        run.cut_at_rest(server);
+        let server = start(&run.data, &mut random);
+        run.crowd.expect_the_same(&server);
     }
     println!("{rounds} rounds of a kill, a recovery and a power cut, 0 failures");
 }
 
-/// The control: the same server, disk, load and ledger, but syncs of SQLite's journal do nothing,
-/// which is what `synchronous=NORMAL` would be. If this lost nothing, the test above would prove
-/// nothing.
+/// The control: the same server, disk, load and ledger, but syncs of SQLite's journal do nothing, as
+/// with `synchronous=NORMAL`. Data must be lost, else the tests above would prove nothing.
 #[test]
 #[ignore = "needs xfs_io, strace, root and loop devices"]
-fn without_syncs_a_power_cut_does_lose() {
+fn without_syncs_a_power_cut_loses_data() {
     let rounds = rounds("BOXOFFICE_POWER_CONTROLS", 1);
     let mut random = Random::seeded();
     for _ in 0..rounds {
-        let Some((mut town, server)) = Town::found(&mut random) else { return };
-        let mut strace = town.make_syncs_void(&server);
-        town.cut_under_load(server, &mut random, CONTROL_RUSH);
+        let Some((mut run, server)) = TestRun::begin(&mut random) else { return };
+        let mut strace = run.disable_syncs(&server);
+        run.cut_under_load(server, &mut random, CONTROL_LOAD);
         strace.wait().expect("strace ends with what it traces");
         let found = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            let server = start(&town.data, &mut random);
-            town.crowd.settle(&server);
+            let server = start(&run.data, &mut random);
+            run.crowd.settle(&server);
         }));
-        let panic = found.expect_err("the syncs did nothing, and nothing was lost");
-        let said = panic.downcast_ref::<String>().map_or("", String::as_str);
-        // Or the start is refused, by what is written beside the log.
-        let ways = ["is lost", "was acknowledged", "the server did not start"];
-        assert!(ways.iter().any(|way| said.contains(way)), "{said}");
-        println!("lost, as it has to be: {}", said.lines().next().unwrap_or(""));
+        let panic = found.expect_err("the syncs did nothing, but nothing was lost");
+        let message = panic.downcast_ref::<String>().map_or("", String::as_str);
+        // The start may also be refused, because the mark file shows that records are missing.
+        let expected = ["is lost", "was acknowledged", "the server did not start"];
+        assert!(expected.iter().any(|text| message.contains(text)), "{message}");
+        println!("lost, as expected: {}", message.lines().next().unwrap_or(""));
     }
 }
 
 const SALES: u64 = 200;
 
-/// Sells one by one, each in a commit of its own, until the power is cut. Returns what is left.
+/// Makes reservations in one commit each, then cuts the power. Returns how many are left.
 fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     let data = disk.root.join(name);
-    let mut recovered = recovery::open(&data, 1, &Progress::default()).expect("a new directory");
+    let mut recovered = storage::open(&data, 1, &Progress::default()).expect("a new directory");
     let (state, log) = recovered.shards.pop().expect("one shard");
     let mut shard: Shard<()> = Shard::new(state, &recovered.heads, recovered.epoch);
     drop(log);
@@ -285,8 +289,10 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     let create = CreateEvent {
         id: event,
         organizer: UserId(1),
-        name: EventName::new("An evening").expect("a name"),
-        quota: Quota::new(SALES).expect("a quota"),
+        details: NewDetails::new(
+            EventName::new("An evening").expect("a name"),
+            Quota::new(SALES).expect("a quota"),
+        ),
     };
     let quantity = Quantity::new(1).expect("a quantity");
     let actor = Actor { user: UserId(2), role: Role::Customer };
@@ -301,12 +307,12 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     disk.power_cut();
     drop((log, recovered));
     disk.power_on();
-    match recovery::open(&data, 1, &Progress::default()) {
+    match storage::open(&data, 1, &Progress::default()) {
         Ok(recovered) => match recovered.shards[0].0.query(Now::at(Timestamp(1)), &Query::Event { event }) {
             Ok(Outcome::Event(seen)) => seen.reserved.into(),
             _ => 0,
         },
-        // What is written beside the log may say that there was more.
+        // The mark file may show that records are missing.
         Err(error) => {
             println!("refused: {error}");
             0
@@ -314,17 +320,17 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     }
 }
 
-/// SQLite's own word for it: why the server has no such option.
+/// SQLite documents that `synchronous=NORMAL` may lose commits, so the server has no such option.
 #[test]
 #[ignore = "needs xfs_io, root and loop devices"]
 fn synchronous_normal_loses_and_full_does_not() {
-    let folder = Evidence::folder();
+    let folder = TestFolder::new();
     let Some(disk) = Disk::make(&folder) else { return };
     for round in 0..rounds("BOXOFFICE_POWER_CONTROLS", 1) {
         let full = sold_after_a_cut(&disk, &format!("full-{round}"), Synchronous::Full);
         let normal = sold_after_a_cut(&disk, &format!("normal-{round}"), Synchronous::Normal);
         println!("{SALES} sales committed, power cut: FULL has {full}, NORMAL has {normal}");
         assert_eq!(full, SALES);
-        assert!(normal < SALES, "NORMAL lost nothing: this test proves nothing");
+        assert!(normal < SALES, "NORMAL lost nothing, so this test proves nothing");
     }
 }

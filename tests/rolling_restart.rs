@@ -1,5 +1,5 @@
-//! A server that is ended by SIGTERM and started again, five times under load: clients that
-//! try again lose nothing that was acknowledged.
+//! Restarts a server with SIGTERM five times under load: nothing acknowledged is lost, and
+//! everything that was done is acknowledged.
 
 mod support;
 
@@ -18,25 +18,25 @@ use tempfile::tempdir;
 const RESTARTS: usize = 5;
 const CLIENTS: usize = 16;
 
-/// Sales that each life of the server makes before it is ended, if it is given this long for them.
+/// The number of sales before each restart, unless they take longer than [`UPTIME_MAX`].
 const SALES_EACH: usize = 200;
-const LIFE_MAX: Duration = Duration::from_secs(1);
+const UPTIME_MAX: Duration = Duration::from_secs(1);
 
 const RETRY: Duration = Duration::from_millis(5);
 
 #[derive(Default)]
 struct Ledger {
-    /// Ids.
+    /// The ids of acknowledged reservations.
     acknowledged: Vec<String>,
-    /// Written whole, and the connection was closed without a word about it.
+    /// Requests whose connection was closed without a response.
     unanswered: usize,
-    /// 503: the server says that it did nothing.
+    /// Requests answered with 503.
     refused: usize,
-    /// Connections that were not taken.
+    /// Failed attempts to connect.
     retried: usize,
 }
 
-/// Buys one after the other, on a new connection whenever the old one ends.
+/// Buys ticket after ticket, and connects again whenever the connection is closed.
 fn buy(address: SocketAddr, bytes: &str, stop: &AtomicBool, sold: &AtomicUsize) -> Ledger {
     let mut ledger = Ledger::default();
     let mut open = None;
@@ -47,7 +47,7 @@ fn buy(address: SocketAddr, bytes: &str, stop: &AtomicBool, sold: &AtomicUsize) 
             continue;
         };
         if wire.send(bytes).is_err() {
-            // Closed before; no server reads a part of a request as a whole one.
+            // The server has closed the connection; it does not execute a partial request.
             ledger.unanswered += 1;
             continue;
         }
@@ -70,13 +70,13 @@ fn buy(address: SocketAddr, bytes: &str, stop: &AtomicBool, sold: &AtomicUsize) 
             Err(error) if [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe].contains(&error.kind()) => {
                 ledger.unanswered += 1;
             }
-            Err(error) => panic!("neither an answer nor an end: {error}"),
+            Err(error) => panic!("neither a response nor a closed connection: {error}"),
         }
     }
     ledger
 }
 
-/// Ends the clients however the test ends: a thread's scope waits for them.
+/// Stops the clients on drop, also after a panic, since the thread scope waits for them.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -85,8 +85,8 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// A free port that the kernel does not give to clients: one that tries a port of theirs while
-/// nobody listens there may be given the same, and is then connected to itself.
+/// Finds a free port outside the kernel's range for clients. A client that connects to a port within
+/// that range while no server listens may get the same port, and is then connected to itself.
 fn free_address() -> SocketAddr {
     let first = 10_000 + (std::process::id() % 10_000) as u16;
     let mut addresses = (first..first + 10_000).map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
@@ -118,7 +118,7 @@ fn five_restarts_under_load_lose_nothing() {
             (0..CLIENTS).map(|_| scope.spawn(|| buy(address, &bytes, &stop, &sold))).collect();
         for restart in 1..=RESTARTS {
             let (before, start) = (sold.load(Ordering::Relaxed), Instant::now());
-            while sold.load(Ordering::Relaxed) < before + SALES_EACH && start.elapsed() < LIFE_MAX {
+            while sold.load(Ordering::Relaxed) < before + SALES_EACH && start.elapsed() < UPTIME_MAX {
                 thread::sleep(Duration::from_millis(1));
             }
             let not_ready = server.drain();
@@ -141,7 +141,7 @@ fn five_restarts_under_load_lose_nothing() {
         server
     });
     println!(
-        "{} acknowledged, {} unanswered, {} refused, {} tries to connect in vain",
+        "{} acknowledged, {} unanswered, {} refused, {} failed attempts to connect",
         ledger.acknowledged.len(),
         ledger.unanswered,
         ledger.refused,
@@ -152,9 +152,9 @@ fn five_restarts_under_load_lose_nothing() {
     let organizer = server.client().with_token(&organizer);
     let kept = all_items(&organizer, &path, 100);
     let kept: HashSet<&str> = kept.iter().map(|item| text(item, "id")).collect();
-    assert_eq!(sold.difference(&kept).count(), 0, "acknowledged, and lost");
-    // A server that ends in order answers all that it does.
-    assert_eq!(kept.difference(&sold).count(), 0, "done, and not acknowledged");
+    assert_eq!(sold.difference(&kept).count(), 0, "acknowledged but lost");
+    // A server that shuts down answers all requests that it executes.
+    assert_eq!(kept.difference(&sold).count(), 0, "done but not acknowledged");
     let seen = organizer.get(&format!("/api/v1/events/{event}")).expect(200).json();
     assert_eq!(number(&seen, "reserved"), sold.len() as u64);
     assert!(sold.len() > 100, "there was no load");

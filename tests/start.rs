@@ -1,4 +1,4 @@
-//! Starts that go wrong, or nearly: each ends with one clear line, or goes well.
+//! Starts under constrained resources: each succeeds or exits with a clear message.
 
 mod support;
 
@@ -11,7 +11,7 @@ use std::thread;
 use support::server::{Server, boxoffice, run, serve};
 use support::{Stage, number};
 
-/// The program under a shell's limits, such as `ulimit -n 30`.
+/// The program with limits set by a shell, such as `ulimit -n 30`.
 fn limited(limits: &str) -> Command {
     let program = boxoffice();
     let mut shell = Command::new("sh");
@@ -20,7 +20,7 @@ fn limited(limits: &str) -> Command {
 }
 
 #[test]
-fn of_two_servers_that_start_at_once_one_gets_the_port() {
+fn one_of_two_concurrent_starts_gets_the_port() {
     for _ in 0..4 {
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = free.local_addr().expect("it is bound").to_string();
@@ -33,7 +33,7 @@ fn of_two_servers_that_start_at_once_one_gets_the_port() {
                 command.spawn().expect("it starts")
             })
             .collect();
-        // The one that does not get it gives up after two seconds.
+        // The other one gives up after two seconds.
         thread::sleep(std::time::Duration::from_secs(4));
         let mut served = 0;
         for mut start in starts {
@@ -50,7 +50,7 @@ fn of_two_servers_that_start_at_once_one_gets_the_port() {
 }
 
 #[test]
-fn too_few_descriptors_are_said_before_a_core_fails() {
+fn too_few_descriptors_are_reported() {
     let mut command = limited("ulimit -n 100");
     command.args(["serve", "--storage", "memory", "--shards", "8", "--listen", "127.0.0.1:0"]);
     let ended = run(command, "");
@@ -62,18 +62,18 @@ fn too_few_descriptors_are_said_before_a_core_fails() {
 }
 
 #[test]
-fn too_little_memory_for_io_uring_is_said_with_the_way_out() {
+fn too_little_locked_memory_is_reported_with_a_remedy() {
     let mut command = limited("ulimit -l 100");
     command.args(["serve", "--storage", "memory", "--listen", "127.0.0.1:0"]);
     let ended = run(command, "");
     assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{ended:?}");
-    let first = ended.stderr.lines().next().expect("it says something");
+    let first = ended.stderr.lines().next().expect("a message");
     assert_eq!(first, "boxoffice: the limit of locked memory is 100 KiB, io_uring needs 512 KiB");
     assert!(ended.stderr.contains("ulimit -l 8192") && ended.stderr.contains("LimitMEMLOCK=8M"), "{ended:?}");
 }
 
 #[test]
-fn few_descriptors_are_enough_for_some_connections() {
+fn a_low_descriptor_limit_leaves_some_connections() {
     let data = tempfile::tempdir().expect("a directory");
     let mut command = limited("ulimit -n 300");
     command.args(["serve", "--shards", "2", "--listen", "127.0.0.1:0", "--data"]).arg(data.path());
@@ -82,7 +82,7 @@ fn few_descriptors_are_enough_for_some_connections() {
 }
 
 #[test]
-fn files_in_an_open_directory_are_private_all_the_same() {
+fn files_are_private_even_in_a_readable_directory() {
     let data = tempfile::tempdir().expect("a directory");
     fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
     let server = Server::spawn(serve(data.path()));
@@ -94,10 +94,9 @@ fn files_in_an_open_directory_are_private_all_the_same() {
     drop(server);
 }
 
-/// Making the demonstration data is a GET, and changes things: what follows on the
-/// connection sees it.
+/// The GET that creates the demonstration data is not safe: requests pipelined after it wait for it.
 #[test]
-fn what_is_pipelined_behind_pop_waits_for_it() {
+fn requests_pipelined_after_pop_wait_for_it() {
     let data = tempfile::tempdir().expect("a directory");
     let mut command = serve(data.path());
     command.args(["--demo", "--shards", "2"]);
@@ -110,12 +109,12 @@ fn what_is_pipelined_behind_pop_waits_for_it() {
 }
 
 #[test]
-fn a_large_request_leaves_nothing_behind() {
+fn the_buffer_of_a_large_request_is_freed() {
     let data = tempfile::tempdir().expect("a directory");
     let stage = Stage::open(data.path(), 1);
     let resident = || {
         let status = fs::read_to_string(format!("/proc/{}/status", stage.server.id())).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("it has a line");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line with VmRSS");
         let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
         kib.expect("a number of KiB")
     };

@@ -1,4 +1,4 @@
-//! What needs another program: run by name, `cargo test --test tools -- --ignored`.
+//! Tests that need other programs: run by name, `cargo test --test tools -- --ignored`.
 
 mod support;
 
@@ -9,7 +9,7 @@ use support::{Stage, number, sqlite3};
 
 #[test]
 #[ignore = "needs sqlite3"]
-fn a_plain_shell_reads_the_same_totals_as_the_api() {
+fn the_sqlite_shell_reads_the_same_totals_as_the_api() {
     let data = tempfile::tempdir().expect("a directory");
     let stage = Stage::open(data.path(), 2);
     let events: Vec<u64> = (0..6).map(|_| stage.event(1000)).collect();
@@ -40,16 +40,16 @@ fn a_plain_shell_reads_the_same_totals_as_the_api() {
     assert_eq!(columns, ["slot", "lsn", "epoch", "at", "kind", "event", "reservation", "user", "quantity"]);
 }
 
-/// What the kernel answers where io_uring is switched off, unknown, or has no memory.
+/// Simulates kernels where io_uring is disabled, unsupported, or out of memory.
 #[test]
 #[ignore = "needs strace"]
-fn a_kernel_without_io_uring_is_said_with_the_way_out() {
+fn a_kernel_without_io_uring_is_reported_with_a_remedy() {
     let cases = [
         ("EPERM", "boxoffice: io_uring is forbidden here (", "sysctl kernel.io_uring_disabled=0"),
         ("ENOSYS", "boxoffice: this kernel is too old for io_uring", "Linux 5.8 or later"),
         ("ENOMEM", "boxoffice: there is no memory for io_uring", "ulimit -l 8192"),
     ];
-    for (error, first, way_out) in cases {
+    for (error, first, remedy) in cases {
         let program = boxoffice();
         let mut command = Command::new("strace");
         command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=io_uring_setup"]);
@@ -57,8 +57,8 @@ fn a_kernel_without_io_uring_is_said_with_the_way_out() {
         command.args(["serve", "--storage", "memory", "--listen", "127.0.0.1:0"]);
         let ended = run(command, "");
         assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{error}: {ended:?}");
-        let said = ended.stderr.lines().next().expect("it says something");
-        assert!(said.starts_with(first) && ended.stderr.contains(way_out), "{error}: {ended:?}");
+        let line = ended.stderr.lines().next().expect("a message");
+        assert!(line.starts_with(first) && ended.stderr.contains(remedy), "{error}: {ended:?}");
         assert!(!ended.stderr.contains("panicked"), "{error}: {ended:?}");
     }
 }

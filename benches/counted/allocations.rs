@@ -1,19 +1,18 @@
-//! The allocations that a reservation takes, counted as they are made. SQLite has an allocator of
-//! its own, which is not counted.
-#![allow(unsafe_code, reason = "an allocator is")]
+//! Counts the allocations of a reservation. SQLite uses another allocator, which is not counted.
+#![allow(unsafe_code, reason = "GlobalAlloc is an unsafe trait")]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use mimalloc::MiMalloc;
 
+mod round_trips;
 #[path = "../support/mod.rs"]
 mod support;
-mod way;
 
-use way::{in_memory, in_sqlite};
+use round_trips::{in_memory, in_sqlite};
 
-/// The server's allocator, with a count of its calls.
+/// The server's allocator, which counts its calls.
 struct Counted;
 
 #[global_allocator]
@@ -21,7 +20,7 @@ static ALLOCATOR: Counted = Counted;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: everything is handed on to an allocator as it came.
+// SAFETY: all arguments are passed unchanged to an allocator.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         CALLS.fetch_add(1, Ordering::Relaxed);
@@ -48,15 +47,15 @@ unsafe impl GlobalAlloc for Counted {
 }
 
 fn main() {
-    let ways = [
+    let cases = [
         ("memory_1", in_memory(1)),
         ("memory_80", in_memory(80)),
         ("sqlite_1", in_sqlite(1)),
         ("sqlite_80", in_sqlite(80)),
     ];
-    for (name, mut way) in ways {
+    for (name, mut round_trips) in cases {
         let before = CALLS.load(Ordering::Relaxed);
-        way.go();
+        round_trips.run();
         println!("allocations.{name} {}", CALLS.load(Ordering::Relaxed) - before);
     }
 }

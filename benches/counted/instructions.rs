@@ -1,9 +1,8 @@
-//! The instructions that a reservation takes, from the bytes of its request to the bytes of its
-//! answer, counted by valgrind: the same on a busy machine as on a quiet one.
+//! The instructions of a reservation, from request bytes to response bytes, counted by valgrind,
+//! which gives the same figures on a busy machine as on an idle one.
 //!
-//! Each function does its part for [`RESERVATIONS`] reservations. `benches/counted/run` runs this,
-//! divides, and compares with the figures that are committed. What the runtime and the kernel do
-//! is not in it.
+//! Each function does one step for [`RESERVATIONS`] reservations. `benches/counted/run` runs this,
+//! divides, and compares with the committed figures. The runtime and the kernel are not included.
 
 #![allow(unused_qualifications, reason = "the macros of gungraun qualify all names")]
 
@@ -19,31 +18,32 @@ use gungraun::{Callgrind, LibraryBenchmarkConfig, library_benchmark, library_ben
 use shards::clock::Now;
 use shards::command::Ask;
 use shards::ids::Timestamp;
-use shards::log::{Log, MemoryLog, Synchronous};
+use shards::log::{Log, MemoryLog};
 use shards::outcome::ReservationView;
 use shards::record::Entry;
 use shards::shard::Shard;
+use storage::Synchronous;
 use tempfile::TempDir;
 
+mod round_trips;
 #[path = "../support/mod.rs"]
 mod support;
-mod way;
 
-use way::{RESERVATIONS, Way, in_memory, in_sqlite};
+use round_trips::{RESERVATIONS, RoundTrips, in_memory, in_sqlite};
 
-/// The server's.
+/// The allocator of the server.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-// The whole way, each request of a client by itself and as many at a time as there are clients.
+// All steps, with one or more clients that each send one request at a time.
 #[library_benchmark]
 #[bench::memory_1(in_memory(1))]
 #[bench::memory_80(in_memory(80))]
 #[bench::sqlite_1(in_sqlite(1))]
 #[bench::sqlite_80(in_sqlite(80))]
-fn whole(mut way: Way) -> Way {
-    way.go();
-    way
+fn whole(mut round_trips: RoundTrips) -> RoundTrips {
+    round_trips.run();
+    round_trips
 }
 
 fn bytes() -> &'static [u8] {
@@ -53,7 +53,7 @@ fn bytes() -> &'static [u8] {
 fn parsed(bytes: &'static [u8]) -> Request<'static> {
     match Parser::new(Limits::default()).parse(bytes) {
         Ok(Progress::Complete { request, .. }) => request,
-        _ => panic!("the request is a good one"),
+        _ => panic!("the request is valid"),
     }
 }
 
@@ -74,22 +74,22 @@ fn route(path: &str) {
     }
 }
 
-fn known_token() -> (Way, Request<'static>) {
-    let way = in_memory(1);
-    let request = parsed(way.request);
-    (way, request)
+fn known_token() -> (RoundTrips, Request<'static>) {
+    let round_trips = in_memory(1);
+    let request = parsed(round_trips.request);
+    (round_trips, request)
 }
 
 #[library_benchmark]
 #[bench::known_token(known_token())]
-fn authenticate((way, request): (Way, Request<'static>)) -> (Way, Request<'static>) {
-    let api: &Api = way.core.api();
+fn authenticate((round_trips, request): (RoundTrips, Request<'static>)) -> (RoundTrips, Request<'static>) {
+    let api: &Api = round_trips.core.api();
     for _ in 0..RESERVATIONS {
         let authorization = black_box(&request).header("authorization");
-        let token = authorization.and_then(bearer).expect("there is one");
-        black_box(api.verified.get(token, now()).expect("it is known"));
+        let token = authorization.and_then(bearer).expect("a bearer token");
+        black_box(api.verified.get(token, now()).expect("the token is cached"));
     }
-    (way, request)
+    (round_trips, request)
 }
 
 #[library_benchmark]
@@ -97,21 +97,21 @@ fn authenticate((way, request): (Way, Request<'static>)) -> (Way, Request<'stati
 fn json(request: Request<'static>) -> Request<'static> {
     for _ in 0..RESERVATIONS {
         let quantity = quantity_asked_for(black_box(&request));
-        assert!(black_box(quantity).is_ok(), "the body is a good one");
+        assert!(black_box(quantity).is_ok(), "the body is valid");
     }
     request
 }
 
-fn asked() -> (Shard<u32>, Vec<Ask>) {
-    let mut shard = support::shard_with_events(way::EVENTS);
-    let ask = |index| Ask::Command(support::reservation(index, way::EVENTS));
+fn shard_and_asks() -> (Shard<u32>, Vec<Ask>) {
+    let mut shard = support::shard_with_events(round_trips::EVENTS);
+    let ask = |index| Ask::Command(support::reservation(index, round_trips::EVENTS));
     shard.take_in(Now::at(Timestamp(2000)), ask(0), 0);
     (shard, (0..RESERVATIONS as u32).map(ask).collect())
 }
 
-// Decided, applied, encoded, and given a checksum.
+// Decides, applies, encodes, and computes the checksum.
 #[library_benchmark]
-#[bench::take_in(asked())]
+#[bench::take_in(shard_and_asks())]
 fn shard((mut shard, asks): (Shard<u32>, Vec<Ask>)) -> Shard<u32> {
     for ask in asks {
         shard.take_in(Now::at(Timestamp(2000)), black_box(ask), 0);
@@ -120,7 +120,7 @@ fn shard((mut shard, asks): (Shard<u32>, Vec<Ask>)) -> Shard<u32> {
 }
 
 fn full_shard() -> Shard<u32> {
-    let (mut shard, asks) = asked();
+    let (mut shard, asks) = shard_and_asks();
     for ask in asks {
         shard.take_in(Now::at(Timestamp(2000)), ask, 0);
     }
@@ -131,7 +131,7 @@ fn full_shard() -> Shard<u32> {
 #[bench::after_commit(full_shard())]
 fn answer(mut shard: Shard<u32>) -> Shard<u32> {
     let batch = shard.begin_commit().expect("the batch has records");
-    MemoryLog.append(black_box(&batch.entries)).expect("memory takes everything");
+    MemoryLog.append(black_box(&batch.entries)).expect("append to memory");
     shard.finish_commit(batch);
     while let Some(answer) = shard.next_release() {
         drop(black_box(answer));
@@ -162,7 +162,7 @@ struct Batches {
 fn batches(size: usize) -> Batches {
     let (mut log, directory) = support::sqlite_log(Synchronous::Full);
     let entries = entries();
-    log.append(&entries[..1]).expect("the disk takes it");
+    log.append(&entries[..1]).expect("append to the log");
     Batches { log: Box::new(log), entries, size, _directory: directory }
 }
 
@@ -171,7 +171,7 @@ fn batches(size: usize) -> Batches {
 #[bench::by_80(batches(80))]
 fn sqlite(mut batches: Batches) -> Batches {
     for batch in batches.entries[..RESERVATIONS].chunks(batches.size) {
-        batches.log.append(black_box(batch)).expect("the disk takes it");
+        batches.log.append(black_box(batch)).expect("append to the log");
     }
     batches
 }
@@ -203,7 +203,7 @@ library_benchmark_group!(
 main!(
     config = LibraryBenchmarkConfig::default()
         .tool(Callgrind::with_args(["--cache-sim=no"]))
-        // Valgrind counts `rep stosb` as an instruction for each byte.
+        // Valgrind counts `rep stosb` as one instruction per byte, so glibc must not use it.
         .env("GLIBC_TUNABLES", "glibc.cpu.x86_rep_stosb_threshold=1000000000:glibc.cpu.x86_rep_movsb_threshold=1000000000")
         .pass_through_env("BOXOFFICE_BENCH_DIR");
     library_benchmark_groups = reservation

@@ -1,4 +1,4 @@
-//! What the benches are about: a shard with events and a customer, and his request for a ticket.
+//! Shared support for benches: a shard with events and a customer, and the customer's request.
 #![allow(dead_code, reason = "no bench uses all of it")]
 
 use std::path::PathBuf;
@@ -8,19 +8,21 @@ use boxoffice::front::http::parse::Version;
 use boxoffice::front::http::write::{Envelope, RequestId};
 use shards::clock::Now;
 use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, CreateUser, EventName};
+use shards::details::NewDetails;
 use shards::ids::{Epoch, EventId, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use shards::limits::{QUOTA_MAX, SLOT_COUNT};
-use shards::log::{FileHeader, LogFile, Mark, MarkFile, SqliteLog, Synchronous};
 use shards::outcome::{ReservationStatus, ReservationView};
 use shards::record::SlotHead;
+use shards::replay::Mark;
 use shards::shard::{Release, Shard};
 use shards::slots::SlotSet;
 use shards::state::ShardState;
+use storage::{FileHeader, LogFile, MarkFile, SqliteLog, Synchronous};
 use tempfile::TempDir;
 
 const CUSTOMER_COUNT: u32 = 10_000;
 
-/// The customer with an account.
+/// The customer that has an account.
 const CUSTOMER: UserId = UserId(4);
 const TOKEN_VERSION: u64 = 7;
 
@@ -28,16 +30,17 @@ pub(crate) fn tokens() -> Tokens {
     Tokens::new(&[7; 32], 1)
 }
 
-/// Of any user; with that of [`CUSTOMER`] the shard of [`shard_with_events`] agrees.
+/// Issues a token for any user. Only that of [`CUSTOMER`] is confirmed by the shard of
+/// [`shard_with_events`].
 pub(crate) fn token_of(tokens: &Tokens, user: u32) -> String {
     tokens.issue(UserId(user), &username(), Role::Customer, TOKEN_VERSION, format!("{user:016x}"))
 }
 
 fn username() -> Username {
-    Username::new("cust1").expect("a good name")
+    Username::new("cust1").expect("a valid name")
 }
 
-/// As the load test's client sends it. One ticket of event 1.
+/// The request for one ticket of event 1, as the load test's client sends it.
 pub(crate) fn request(tokens: &Tokens) -> String {
     format!(
         "POST /api/v1/events/1/reservations HTTP/1.1\r\nHost: localhost:9092\r\nConnection: keep-alive\r\n\
@@ -46,7 +49,8 @@ pub(crate) fn request(tokens: &Tokens) -> String {
     )
 }
 
-/// A shard that owns every slot, with events 1, 2, 3... of the largest quota, and a customer's account.
+/// Creates a shard that owns every slot, with events 1, 2, 3... of the largest quota and the account
+/// of [`CUSTOMER`].
 pub(crate) fn shard_with_events<A: Default>(event_count: u32) -> Shard<A> {
     let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
     let mut shard = Shard::new(ShardState::owning(SlotSet::all()), &heads, Epoch(1));
@@ -63,7 +67,7 @@ pub(crate) fn shard_with_events<A: Default>(event_count: u32) -> Shard<A> {
     let batch = shard.begin_commit().expect("the batch has records");
     shard.finish_commit(batch);
     while let Some(release) = shard.next_release() {
-        assert!(matches!(release, Release::Answer(_, Ok(_))), "the ids are fresh");
+        assert!(matches!(release, Release::Answer(_, Ok(_))), "the ids are new");
     }
     shard
 }
@@ -72,12 +76,14 @@ pub(crate) fn creation(event: u32) -> Command {
     Command::CreateEvent(Box::new(CreateEvent {
         id: EventId(event),
         organizer: UserId(1),
-        name: EventName::new("Concert").expect("a good name"),
-        quota: Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
+        details: NewDetails::new(
+            EventName::new("Concert").expect("a valid name"),
+            Quota::new(u64::from(QUOTA_MAX)).expect("the largest quota is valid"),
+        ),
     }))
 }
 
-/// The `index`th reservation: events in turn, customers spread.
+/// The `index`th reservation: events in turn, customers in pseudo-random order.
 pub(crate) fn reservation(index: u32, event_count: u32) -> Command {
     let customer = UserId(1 + index.wrapping_mul(2_654_435_761) % CUSTOMER_COUNT);
     Command::Reserve {
@@ -88,7 +94,7 @@ pub(crate) fn reservation(index: u32, event_count: u32) -> Command {
     }
 }
 
-/// What a shard answers to it.
+/// The shard's answer to a reservation.
 pub(crate) fn view() -> ReservationView {
     ReservationView {
         id: ReservationId { event: EventId(1), number: 1234 },
@@ -100,7 +106,7 @@ pub(crate) fn view() -> ReservationView {
     }
 }
 
-/// What an answer's bytes depend on beside itself.
+/// What a response's bytes depend on, apart from the response itself.
 pub(crate) const ENVELOPE: Envelope<'static> = Envelope {
     request_id: &RequestId::Made { core: 0x0123_abcd, number: 0x1234 },
     date: "Sun, 06 Nov 1994 08:49:37 GMT",
@@ -109,7 +115,7 @@ pub(crate) const ENVELOPE: Envelope<'static> = Envelope {
     omit_body: false,
 };
 
-/// A fresh log file, which goes with its directory.
+/// Creates a log file in a temporary directory.
 pub(crate) fn sqlite_log(synchronous: Synchronous) -> (SqliteLog, TempDir) {
     let directory = temporary_directory();
     let path = directory.path().join("log.sqlite");
@@ -119,8 +125,8 @@ pub(crate) fn sqlite_log(synchronous: Synchronous) -> (SqliteLog, TempDir) {
     (SqliteLog::new(file, mark_file, Mark::EMPTY), directory)
 }
 
-/// In `BOXOFFICE_BENCH_DIR`, or else below Cargo's target directory: never in `/tmp`, which may be
-/// memory and then has no disk to wait for.
+/// Creates a directory in `BOXOFFICE_BENCH_DIR`, or else in Cargo's target directory: not in `/tmp`,
+/// which may be in memory, where a sync costs nothing.
 pub(crate) fn temporary_directory() -> TempDir {
     let parent = std::env::var_os("BOXOFFICE_BENCH_DIR");
     let parent = parent.map_or_else(|| PathBuf::from(env!("CARGO_TARGET_TMPDIR")), PathBuf::from);

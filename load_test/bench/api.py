@@ -1,4 +1,4 @@
-"""The calls of the HTTP API around a load: accounts, tokens, events, and what was sold of them."""
+"""The calls of the HTTP API around a load: accounts, tokens, events, and the tickets sold."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ PASSWORD = "correct horse battery"
 ORGANIZER = "organizer"
 QUOTA = 10_000_000
 
-# Asked for in one write.
+# The number of requests in one write.
 PIPELINED = 50
 
-# Of a reservation that is not there; and where the account that asks is not there either.
+# The statuses for a missing reservation, and for one whose customer's account is missing too.
 ABSENT = (404, 401)
 
-# Passwords are checked by few threads behind a bounded queue.
+# The number of concurrent registrations, since few threads with a bounded queue hash passwords.
 CLIENTS = 4
 TIMEOUT_SECONDS = 30.0
-# A contender may have work in its queues.
+# The maximum wait, since a contender may have queued work.
 SETTLE_SECONDS_MAX = 60.0
 
 
 class ApiError(Exception):
-    """A call that was answered otherwise than it should have been."""
+    """An unexpected response to a call."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +40,14 @@ class Event:
 
 
 class Client:
-    """One connection, kept alive, for one thread."""
+    """A keep-alive connection, for use by one thread."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT_SECONDS)
         self._token = token
 
     def call(self, method: str, path: str, body: dict | None = None, absent: int | None = None) -> dict | None:
-        """The answer's JSON; None for the status `absent`. 503, where nothing was done, is tried again."""
+        """Returns the JSON of the response; None for the status `absent`. Retries after a 503."""
         headers = {"Content-Type": "application/json"} if body is not None else {}
         if self._token:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -71,14 +71,14 @@ class Client:
 
 @dataclass(frozen=True)
 class Accounts:
-    """Tokens: of the organizer of all events, and of the customers."""
+    """The tokens of the organizer of all events and of the customers."""
 
     organizer: str
     customers: list[str]
 
 
 def populate(url: str, customer_count: int, quotas: Sequence[int]) -> tuple[Accounts, list[int]]:
-    """Registers and logs in an organizer and customers, and makes an event for each quota. Returns the events' ids."""
+    """Registers and logs in an organizer and customers, and creates an event per quota. Returns the event ids."""
     local = threading.local()
 
     def client() -> Client:
@@ -104,9 +104,9 @@ def populate(url: str, customer_count: int, quotas: Sequence[int]) -> tuple[Acco
 
 
 def count_confirmed(url: str, reservations: Sequence[str], token: str) -> int:
-    """How many of these reservations are there, and not cancelled. `token` is that of somebody who may see them.
+    """Counts the reservations that exist and are not cancelled. The account of `token` may read them.
 
-    Asks for many in one write, since there may be a hundred thousand.
+    Pipelines the requests, since there may be a hundred thousand.
     """
     address = urlsplit(url)
     confirmed = 0
@@ -126,17 +126,17 @@ def count_confirmed(url: str, reservations: Sequence[str], token: str) -> int:
 
 
 def _read_answer(answers) -> tuple[int, bytes]:
-    """Status and body of the next of several answers, each with a Content-Length."""
+    """Reads the next of several responses, each with a Content-Length. Returns its status and body."""
     line = answers.readline()
     if not line.startswith(b"HTTP/1.1 "):
-        raise ApiError(f"an answer begins with {line!r}")
+        raise ApiError(f"a response begins with {line!r}")
     status = int(line.split()[1])
     headers = http.client.parse_headers(answers)
     return status, answers.read(int(headers["Content-Length"]))
 
 
 def read_events(url: str, events: Sequence[int]) -> dict[int, Event | None]:
-    """What is sold of each event; None for one that is not there."""
+    """The tickets sold of each event; None for a missing event."""
     client = Client(url)
     try:
         found = {}
@@ -149,7 +149,7 @@ def read_events(url: str, events: Sequence[int]) -> dict[int, Event | None]:
 
 
 def read_settled_events(url: str, events: Sequence[int]) -> dict[int, Event | None]:
-    """Read until two readings agree: what was under way when a load ended may still be carried out."""
+    """Reads until two readings agree, since requests in flight at the end of a load may still be carried out."""
     before = read_events(url, events)
     deadline = time.monotonic() + SETTLE_SECONDS_MAX
     while time.monotonic() < deadline:

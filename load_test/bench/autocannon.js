@@ -1,8 +1,8 @@
 'use strict';
 
-// autocannon with the requests that wrk sends, too. Usage:
+// Runs autocannon with the requests that wrk sends. Usage:
 //   node autocannon.js URL FILE CONNECTIONS SECONDS
-// FILE has a request a line: its method, its path and its token, with tabs between them. Prints one line of JSON, after "result ".
+// FILE has one request per line: method, path and token, separated by tabs. Prints one line of JSON after "result ".
 
 const fs = require('node:fs');
 
@@ -22,8 +22,8 @@ const requests = fs
       : { method, path, headers: { authorization } };
   });
 
-// Each connection goes around in its share of the requests: autocannon builds a connection's
-// requests when it starts, and all of them for each would take seconds.
+// Each connection repeats its share of the requests. autocannon builds a connection's requests at
+// its start, and all of them for each connection would take seconds.
 let connection = 0;
 const load = {
   url,
@@ -47,7 +47,7 @@ const instance = autocannon(load, (error, result) => {
   console.log(
     `result ${JSON.stringify({
       answered: result.requests.total,
-      // autocannon itself counts until its last connection is closed.
+      // autocannon's own duration includes the closing of connections.
       duration_s: (lastAnswer - start) / 1000,
       statuses,
       errors: result.errors,

@@ -1,6 +1,6 @@
-"""Charts as SVG: the same figures give the same bytes, so that a diff of a chart is a change of figures.
+"""Charts as SVG. The same figures give the same bytes, so that a chart changes only with its figures.
 
-Text stays text, on white, which is legible in a dark page too.
+Text is not converted to paths; the background is white, so that charts are legible on dark pages.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ matplotlib.rcParams.update({
     "savefig.facecolor": "white",
 })  # fmt: skip
 
-# Told apart by people who see red and green alike (Okabe and Ito), and by brightness.
+# Colours that people with red-green colour blindness can distinguish (Okabe and Ito).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#555555")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -43,7 +43,7 @@ WIDTH_INCHES = 8.5
 
 @dataclass(frozen=True)
 class Spread:
-    """A median of several runs, and the lowest and the highest of them."""
+    """The median, minimum and maximum of several runs."""
 
     median: float
     low: float
@@ -58,7 +58,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Group:
-    """Bars of one kind, under one heading."""
+    """A group of bars with a heading."""
 
     name: str
     bars: Sequence[Bar]
@@ -66,7 +66,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Series:
-    """A line: x and the spread of y there."""
+    """A line: values of x with the spread of y."""
 
     name: str
     points: Sequence[tuple[float, Spread]]
@@ -74,7 +74,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """What is drawn over one axis of y, which begins at 0 unless it is logarithmic."""
+    """The lines over one y axis, which begins at 0 unless it is logarithmic."""
 
     y_label: str
     series: Sequence[Series]
@@ -83,7 +83,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Lines:
-    """Panels one below the other, over the same x."""
+    """Panels below each other with the same x axis."""
 
     title: str
     x_label: str
@@ -92,11 +92,11 @@ class Lines:
 
 
 def bars(file: Path, title: str, x_label: str, groups: Sequence[Group], *, log: bool = False) -> None:
-    """Horizontal bars of medians with whiskers from the lowest to the highest, and the median in figures."""
+    """Draws horizontal bars of medians, with whiskers from minimum to maximum, labelled with the median."""
     rows = [(group, bar) for group in groups for bar in group.bars]
     if not rows:
         raise ValueError(f"{title}: there is nothing to draw")
-    # From the top down: a heading's row, then its bars.
+    # From the top down: the row of a heading, then its bars.
     positions, headings, at = [], [], 0.0
     for group in groups:
         headings.append((at, group.name))
@@ -144,14 +144,14 @@ def bars(file: Path, title: str, x_label: str, groups: Sequence[Group], *, log: 
 
 
 def lines(file: Path, chart: Lines) -> None:
-    """Lines through the medians, in bands from the lowest to the highest."""
+    """Draws lines through the medians, with bands from minimum to maximum."""
     count = len(chart.panels)
     if count == 0 or not any(series.points for panel in chart.panels for series in panel.series):
         raise ValueError(f"{chart.title}: there is nothing to draw")
     figure, all_axes = pyplot.subplots(
         count, 1, sharex=True, squeeze=False, figsize=(WIDTH_INCHES, 0.9 + 2.0 * count), layout="constrained"
     )
-    # A series looks the same in each panel, and is named in the first.
+    # A series has the same style in each panel, and a legend in the first.
     names = list(dict.fromkeys(series.name for panel in chart.panels for series in panel.series))
     for axes, panel in zip(all_axes[:, 0], chart.panels):
         _panel(axes, panel, names)
@@ -161,7 +161,7 @@ def lines(file: Path, chart: Lines) -> None:
     bottom.set_xlabel(chart.x_label)
     xs = sorted({x for panel in chart.panels for series in panel.series for x, _ in series.points})
     if chart.log_x:
-        # Zero has a place beside the smallest of the others.
+        # Zero is drawn next to the smallest other value.
         if xs[0] == 0:
             smallest = next((x for x in xs if x > 0), 1)
             bottom.set_xscale("symlog", linthresh=smallest, linscale=0.6)
@@ -205,9 +205,9 @@ def _panel(axes, panel: Panel, names: Sequence[str]) -> None:
 
 
 def number(value: float) -> str:
-    """Short, for an axis: three digits, and k or M for thousands and millions."""
+    """Formats a number for an axis: three digits, with k or M for thousands and millions."""
     for size, suffix in ((1e6, "M"), (1e3, "k")):
-        # What would be rounded up to 1000k is 1M.
+        # Values that would be rounded up to 1000k are formatted as 1M.
         if abs(value) >= size * 0.9995:
             return f"{float(f'{value / size:.3g}'):g}{suffix}"
     return f"{float(f'{value:.3g}'):g}"
@@ -226,5 +226,5 @@ def _save(figure, file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     pyplot.close(figure)
-    # matplotlib ends some lines with spaces.
+    # matplotlib writes trailing spaces on some lines.
     file.write_text("\n".join(line.rstrip() for line in file.read_text().splitlines()) + "\n")

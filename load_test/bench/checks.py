@@ -1,4 +1,4 @@
-"""What must hold after a load, whatever its figures are; and what holds after `kill -9`."""
+"""Conditions that must hold after every load, and the reservations left after `kill -9`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .contenders import SCARCE_QUOTA, Contender, Setup, Stand
 from .load import Load
 from .scenarios import CONNECTIONS, Layout
 
-# A load that is killed in the middle: long enough for connections to be made and commits to flow.
+# The duration of a load before the kill: long enough to open connections and make commits.
 SECONDS_BEFORE_KILL = 0.7
-# wrk would go on for so long; it is interrupted as soon as the server is gone.
+# The nominal duration of that load; wrk is interrupted as soon as the server is killed.
 KILLED_LOAD_SECONDS = 10
 SELL_OUT_SECONDS = 1
 # Loaded when it is killed.
@@ -26,12 +26,12 @@ Events = Mapping[int, Event | None]
 
 @dataclass(frozen=True)
 class Killed:
-    """What `kill -9` of every process of a contender, in the middle of a load, left behind."""
+    """The result of `kill -9` of all processes of a contender under load."""
 
-    # Reservations that were answered 201, and those of them that are there after the restart.
+    # The reservations answered 201, and those of them that exist after the restart.
     acknowledged: int
     recorded: int
-    # Those that were given to two customers.
+    # The ids that two customers got.
     repeated: int
     restart_seconds: float
 
@@ -44,15 +44,15 @@ class Killed:
 
 
 def reserved(events: Events) -> int:
-    """Tickets sold, of all events; an event that is not there sold none."""
+    """The tickets sold of all events; a missing event counts as 0."""
     return sum(event.reserved for event in events.values() if event)
 
 
 def violations(before: Events, after: Events, seen: Load, under_way_max: int, *, sold_out: bool = False) -> list[str]:
-    """What does not hold, a sentence each.
+    """Returns the violations, a sentence each.
 
-    `under_way_max`: requests that may have been carried out without an answer that was counted.
-    `sold_out`: whether answers other than 201 are right, because tickets ran out.
+    `under_way_max`: the maximum number of requests carried out without a counted response.
+    `sold_out`: whether responses other than 201 are expected, because tickets ran out.
     """
     found = []
     for number, event in after.items():
@@ -76,7 +76,7 @@ def violations(before: Events, after: Events, seen: Load, under_way_max: int, *,
 
 
 def sell_out(stand: Stand, layout: Layout, directory: Path) -> list[str]:
-    """Many want the last tickets of one event at once: exactly as many get one as there are."""
+    """Checks that many concurrent requests for the last tickets of an event sell exactly these."""
     requests = directory / "scarce.requests"
     event = stand.stock.scarce_event
     load.write_requests(requests, stand.stock.accounts.customers, [event])
@@ -100,9 +100,9 @@ def sell_out(stand: Stand, layout: Layout, directory: Path) -> list[str]:
 
 
 def kill_in_the_middle(contender: Contender, setup: Setup, stand: Stand, layout: Layout) -> tuple[Killed, Stand]:
-    """Loads, kills, starts again, and asks for each reservation that was answered 201.
+    """Loads, kills and restarts a contender, and looks up each reservation that was answered 201.
 
-    Returns the contender as it runs now, too.
+    Also returns the restarted contender.
     """
     requests = setup.directory / "killed.requests"
     load.write_requests(requests, stand.stock.accounts.customers, stand.stock.events[:EVENTS])
@@ -120,7 +120,7 @@ def kill_in_the_middle(contender: Contender, setup: Setup, stand: Stand, layout:
     wrk.finish()
     made = wrk.made()
     if not made:
-        raise load.LoadError("the load that was to be killed made not one reservation")
+        raise load.LoadError("no reservation was made before the kill")
     start = time.monotonic()
     again = contender.restart(setup, stand)
     took = time.monotonic() - start

@@ -1,4 +1,4 @@
-"""The command line of `load_test/compare`: what is asked for, round after round, and what comes of it."""
+"""The command line of `load_test/compare`: runs the measurements in rounds and writes the results."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .scenarios import QUICK, SCENARIOS, Scenario
 
 RESULTS = ROOT / "load_test" / "results.json"
 QUICK_RESULTS = runner.WORK / "quick.json"
-# What was measured before somebody ended it.
+# The results of an interrupted run.
 PARTIAL_RESULTS = runner.WORK / "partial.json"
 
 REPEATS, SECONDS = 3, 3
 QUICK_REPEATS, QUICK_SECONDS = 1, 1
 
-# Beside the measured seconds: start, warm-up, reading what was sold, stop; and the two proofs.
+# The time besides the measured seconds: start, warm-up, reading the totals, stop; and the two proofs.
 SECONDS_AROUND_A_RUN = 3.5
 SECONDS_OF_PROOFS = 4.5
 
@@ -41,17 +41,17 @@ def main() -> int:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="load_test/compare",
-        description="Compares boxoffice with the ways of doing the same that one would try first, on this machine.",
+        description="Compares boxoffice with common alternative designs on this machine.",
     )
-    parser.add_argument("--quick", action="store_true", help="a second a run, once, few contenders; writes to target/")
-    parser.add_argument("--repeats", type=whole, metavar="N", help=f"rounds over everything [{REPEATS}]")
-    parser.add_argument("--seconds", type=whole, metavar="N", help=f"of each measurement [{SECONDS}]")
+    parser.add_argument("--quick", action="store_true", help="one round of one second per run, with few contenders; writes to target/")
+    parser.add_argument("--repeats", type=whole, metavar="N", help=f"rounds over all measurements [{REPEATS}]")
+    parser.add_argument("--seconds", type=whole, metavar="N", help=f"duration of each measurement [{SECONDS}]")
     parser.add_argument("--only", type=names, metavar="NAME,...", help=f"contenders: {', '.join(contenders.ALL)}")
     parser.add_argument(
         "--scenario", type=names, metavar="NAME,...", help=f"scenarios: {', '.join(s.name for s in SCENARIOS)}, peers"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the results [load_test/results.json]")
-    parser.add_argument("--report-only", action="store_true", help="tables and charts of results that are there")
+    parser.add_argument("--report-only", action="store_true", help="only write the tables and charts of existing results")
     options = parser.parse_args()
 
     unknown = set(options.only or ()) - set(contenders.ALL)
@@ -62,7 +62,7 @@ def parse() -> argparse.Namespace:
     options.seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     partial = options.quick or options.only or options.scenario
     if options.out is None:
-        # What is published is a whole run; parts of one go where they disturb nothing.
+        # Only whole runs are published; the results of partial runs are written to target/.
         options.out = QUICK_RESULTS if partial and not options.report_only else RESULTS
     options.out = options.out.resolve()
     if options.report_only and not options.out.exists():
@@ -72,7 +72,7 @@ def parse() -> argparse.Namespace:
 
 def whole(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number from 1, not {text!r}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
     return int(text)
 
 
@@ -81,13 +81,13 @@ def names(text: str) -> list[str]:
 
 
 def plan(options: argparse.Namespace) -> list[tuple[Scenario, list[Contender]]]:
-    """The scenarios that were asked for, each with those of its contenders that were asked for."""
+    """The selected scenarios, each with its selected contenders."""
     planned = []
     for scenario in SCENARIOS:
         if options.scenario is not None and scenario.name not in options.scenario:
             continue
         taking_part = scenario.contenders
-        # --quick leaves out what is not named.
+        # --quick omits contenders that are not named.
         if options.quick and options.scenario is None:
             taking_part = QUICK.get(scenario.name, ())
         chosen = [contenders.ALL[name] for name in taking_part if not options.only or name in options.only]
@@ -135,7 +135,7 @@ def compare(options: argparse.Namespace) -> int:
     try:
         for repeat in range(options.repeats):
             for scenario, chosen in planned:
-                # Another begins each time, so that nobody always follows the same neighbour.
+                # The order rotates, so that no contender always runs after the same one.
                 turn = repeat % len(chosen)
                 for contender in chosen[turn:] + chosen[:turn]:
                     run = run_once(contender, scenario, repeat, options.seconds, failed.get(contender.name))
@@ -158,7 +158,7 @@ def proved_count(scenario: Scenario, chosen: list[Contender]) -> int:
 
 
 def ensure_tools(generators: set[str]) -> None:
-    """Sees to it that the load generators and the databases are there."""
+    """Installs the load generators and databases that are missing."""
     for program in ("cargo", "cc", "taskset", *(("node", "npm") if "autocannon" in generators else ())):
         tools.require(program)
     tools.ensure_tools()
@@ -169,13 +169,13 @@ def ensure_tools(generators: set[str]) -> None:
 
 
 def programs() -> dict[str, Path | None]:
-    """Those whose versions are part of the results."""
+    """The programs whose versions are part of the results."""
     names = ("nginx", "node", "postgres", "python3", "redis-server", "rustc", "wrk")
     return {**{name: tools.find(name) for name in names}, "oha": process.find("oha", load.TOOLS / "bin")}
 
 
 def prepare(taking_part: dict[str, Contender]) -> dict[str, str]:
-    """Builds what takes part. Returns why those that cannot be built, cannot."""
+    """Builds the contenders. Returns the reasons for those that cannot be built."""
     failed = {}
     for name, contender in taking_part.items():
         try:
@@ -186,7 +186,7 @@ def prepare(taking_part: dict[str, Contender]) -> dict[str, str]:
 
 
 def run_once(contender: Contender, scenario: Scenario, repeat: int, seconds: int, failed: str | None) -> dict:
-    """One measurement; what goes wrong with a contender is its result, and the others go on."""
+    """Makes one measurement. A failure is recorded as its result, and the others continue."""
     head = {"scenario": scenario.name, "contender": contender.name, "repeat": repeat}
     print(f"{repeat + 1} {scenario.name:14} {contender.name:20}", end=" ", flush=True)
     try:
@@ -202,7 +202,7 @@ def run_once(contender: Contender, scenario: Scenario, repeat: int, seconds: int
 
 
 def keep_settings(settings: dict, name: str, sample: dict) -> None:
-    """Moves the settings out of a sample: those of one contender are the same each time, but for its layout."""
+    """Moves the settings out of a sample, since they depend only on the contender and its layout."""
     if (found := sample.pop("settings", None)) is not None:
         settings.setdefault(name, found)
 
@@ -224,7 +224,7 @@ def describe(scenario: Scenario, chosen: list[Contender], failed: dict[str, str]
 
 
 def commit() -> str:
-    """What of our history is measured; "+" if the working tree differs from it."""
+    """The measured commit, followed by "+" if the working tree has changes."""
     try:
         name = process.run(["git", "rev-parse", "--short=12", "HEAD"], directory=ROOT).strip()
         changed = process.run(["git", "status", "--porcelain", "--untracked-files=no"], directory=ROOT).strip()
@@ -234,7 +234,7 @@ def commit() -> str:
 
 
 def verdict(results: dict) -> int:
-    """1 if a contender could not be measured, or one of ours broke a promise; prints what."""
+    """Returns 1 if a contender could not be measured or boxoffice violated a guarantee; prints which."""
     bad = []
     for run in results["runs"]:
         name = f"{run['scenario']}, {run['contender']}"

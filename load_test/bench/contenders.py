@@ -1,4 +1,4 @@
-"""Who is compared: how each is started, with what settings, killed, and started again."""
+"""The contenders: how each is configured, started, killed and restarted."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ ROOT = Path(__file__).resolve().parents[2]
 TARGET = ROOT / "target"
 
 CUSTOMER_COUNT = 1000
-# Of contenders that are filled at every start: each costs two runs of argon2.
+# The number of customers for contenders that are filled at every start: each costs two runs of argon2.
 FEW_CUSTOMERS = 100
 EVENT_COUNT = 1000
-# Tickets of the event that a proof sells out.
+# The tickets of the event that a proof sells out.
 SCARCE_QUOTA = 500
 
-# A token lasts 12 hours; whoever starts now wants to be through before.
+# The maximum age of a prepared directory, so that a run ends before its tokens expire after 12 hours.
 PREPARED_SECONDS_MAX = 6 * 60 * 60
 
-# What is said of a 201 that a crash undoes.
+# A 201 whose reservation is lost in a crash.
 NOT_DURABLE = "in memory"
 SYNCED = "synced"
-# Written by and by.
+# A 201 whose reservation is written later.
 QUEUED = "in a queue"
-# Of a ceiling.
+# A 201 of a ceiling, which sells nothing.
 NO_SALE = "a constant"
 
 LISTENING = r"listening on (http://[0-9.:]+)"
@@ -45,43 +45,43 @@ LISTENING = r"listening on (http://[0-9.:]+)"
 
 @dataclass(frozen=True)
 class Setup:
-    """Where and how a contender is to run."""
+    """The environment in which a contender runs."""
 
-    # Empty, on the disk that is measured, its own, and readable by all (PostgreSQL runs as its own user).
+    # An empty directory on the measured disk, readable by all, since PostgreSQL runs as another user.
     directory: Path
     cpus: Sequence[int]
     cpu_count: int
-    # Makes syncs slow, where that was asked for.
+    # Makes syncs slow, if the scenario requires it.
     environment: dict[str, str]
-    # That a contender has to have; those with a prepared directory have EVENT_COUNT.
+    # The number of events; contenders with a prepared directory have EVENT_COUNT.
     event_count: int
-    # What is to be done when the run is over, however it ends.
+    # Runs at the end, also after a failure.
     cleanup: ExitStack
 
 
 @dataclass(frozen=True)
 class Stock:
-    """What there is to sell, and to whom."""
+    """The events and accounts of a contender."""
 
     accounts: api.Accounts
-    # In the order in which loads take them: the first, the first four, all.
+    # In the order in which loads use them: the first, the first four, all.
     events: list[int]
-    # It has SCARCE_QUOTA tickets.
+    # An event with SCARCE_QUOTA tickets.
     scarce_event: int
 
 
 @dataclass
 class Stand:
-    """A contender that runs, with all its processes."""
+    """A running contender with all its processes."""
 
     url: str
     stock: Stock
-    # The program that answers, and the databases behind it.
+    # The program that answers, and its databases.
     program: Server
     databases: list[Postgres | Redis] = field(default_factory=list)
-    # Method and path of the requests.
+    # The method and path of the requests.
     target: str = load.RESERVE
-    # What decides whether a 201 is durable, and all that was set for this contender.
+    # The settings of this contender, including those that determine whether a 201 is durable.
     settings: dict = field(default_factory=dict)
 
     @property
@@ -91,31 +91,31 @@ class Stand:
 
 class Contender(ABC):
     name: str
-    # For the tables.
+    # The name in tables.
     title: str
-    # "ours", "phase" of the original, or "ceiling": one that sells nothing.
+    # "ours", "phase" (a phase of the original), or "ceiling" (sells nothing).
     kind: str
-    # What stands behind a 201, in a few words.
+    # The durability of a 201, in a few words.
     durability: str
 
     def prepare(self) -> None:
-        """Builds and installs what it needs. Called once, before anything is measured."""
+        """Builds and installs the dependencies. Called once, before all measurements."""
 
     @abstractmethod
     def start(self, setup: Setup) -> Stand: ...
 
     @abstractmethod
     def restart(self, setup: Setup, stand: Stand) -> Stand:
-        """Starts again, on its directory as it is, what was killed; with the same events and tokens."""
+        """Restarts a killed contender on its directory, with the same events and tokens."""
 
     def stop(self, stand: Stand) -> None:
-        """Ends in order, the program before what is behind it."""
+        """Stops the program, then its databases."""
         stand.program.stop()
         for database in stand.databases:
             database.stop()
 
     def kill(self, stand: Stand) -> None:
-        """SIGKILL to every process: the program first, so that nothing is answered for what is gone."""
+        """Kills every process with SIGKILL: the program first, so that it does not answer for a killed database."""
         stand.program.kill()
         for database in stand.databases:
             database.kill()
@@ -160,7 +160,7 @@ class Ours(Contender):
 
 
 class Front(Ours):
-    """Our server without a shard behind it: requests are read and routed, tokens verified, and answered."""
+    """boxoffice without a shard: requests are parsed, routed, authenticated and answered."""
 
     kind = "ceiling"
 
@@ -174,7 +174,7 @@ class Front(Ours):
 
 
 class Baseline(Contender):
-    """A program of load_test/baselines, in front of the databases that it needs."""
+    """A program of load_test/baselines with the databases that it needs."""
 
     def __init__(
         self,
@@ -205,7 +205,7 @@ class Baseline(Contender):
         if "postgres" in self._databases:
             postgres = Postgres(setup.directory / "postgres", **placed)
             setup.cleanup.callback(postgres.close)
-            # One of its own: that of pgbench has tables of the same names.
+            # A separate database, since that of pgbench has tables of the same names.
             postgres.sql("CREATE DATABASE baselines")
             settings["postgres"] = postgres.settings()
             databases.append(postgres)
@@ -218,7 +218,7 @@ class Baseline(Contender):
         program, url = self._serve(setup, databases)
         settings["command"] = program.command[1:]
         if self.kind == "ceiling":
-            # It answers the same to everyone; the tokens are there for their size.
+            # The response is constant; requests have tokens so that they have the same size.
             return Stand(url, prepared_stock(), program, settings=settings)
         stock = fill(url, FEW_CUSTOMERS, setup.event_count)
         return Stand(url, stock, program, databases, settings=settings)
@@ -235,7 +235,7 @@ class Baseline(Contender):
             command += ["--token-secret-file", setup.directory / "secret", *self._options]
         for database in databases:
             if isinstance(database, Postgres):
-                # Its Unix socket costs less than TCP.
+                # The Unix socket costs less than TCP.
                 address = f"host={database.sockets} port={database.port} user=postgres dbname=baselines"
                 command += ["--postgres", address]
             else:
@@ -263,16 +263,16 @@ class ConstantNginx(Contender):
         return Stand(started.url, prepared_stock(), started.server)
 
     def restart(self, setup: Setup, stand: Stand) -> Stand:
-        raise NotImplementedError("what sells nothing is not killed")
+        raise NotImplementedError("ceilings are not killed")
 
 
 def boxoffice() -> Path:
-    """Our server: the release build, or the program that the variable BOXOFFICE names."""
+    """The release build of boxoffice, or the program in the variable BOXOFFICE."""
     return _given("BOXOFFICE") or _build("boxoffice", ROOT, TARGET)
 
 
 def baselines() -> Path:
-    """The phases of the original and the constants, from their own workspace; or what BASELINES names."""
+    """The program of load_test/baselines from its own workspace, or the program in BASELINES."""
     return _given("BASELINES") or _build("baselines", ROOT / "load_test" / "baselines", TARGET / "baselines")
 
 
@@ -282,7 +282,7 @@ def _given(variable: str) -> Path | None:
         return None
     program = Path(given).resolve()
     if not program.is_file():
-        raise process.ProcessError(f"the variable {variable} names no program: {given}")
+        raise process.ProcessError(f"{variable} is not a program: {given}")
     return program
 
 
@@ -299,7 +299,7 @@ def _build(program: str, workspace: Path, target: Path) -> Path:
 
 
 def prepared_directory() -> Path:
-    """A data directory of ours with accounts and events, and their list beside it: made once, copied for each run."""
+    """A data directory of boxoffice with accounts and events, and their list: created once, copied for each run."""
     prepared = TARGET / "compare" / "prepared"
     made = prepared / "made.json"
     program = boxoffice()
@@ -336,12 +336,12 @@ def prepared_stock() -> Stock:
 
 
 def prepared_answer() -> nginx.Answer:
-    """What ours answered to one reservation."""
+    """The response of boxoffice to one reservation."""
     return nginx.Answer(**_about_prepared()["answer"])
 
 
 def split_over_shards(event_count: int) -> list[int]:
-    """How many of the first `event_count` events each shard has, with a shard for each CPU."""
+    """The number of the first `event_count` events on each shard, with one shard per CPU."""
     about = _about_prepared()
     shards = about["event_shards"]
     chosen = {str(event) for event in about["stock"]["events"][:event_count]}
@@ -349,7 +349,7 @@ def split_over_shards(event_count: int) -> list[int]:
 
 
 def fill(url: str, customer_count: int, event_count: int) -> Stock:
-    """Makes accounts and events."""
+    """Creates accounts and events."""
     quotas = [api.QUOTA] * event_count + [SCARCE_QUOTA]
     accounts, events = api.populate(url, customer_count, quotas)
     return Stock(accounts, events[:-1], events[-1])
@@ -360,7 +360,7 @@ def _about_prepared() -> dict:
 
 
 def _event_shards(data: Path) -> list[list[str]]:
-    """The events in each shard's file, as the stock SQLite reads them from a stopped server's directory."""
+    """The events in each shard's file, read with Python's SQLite from the directory of a stopped server."""
     shards = []
     for file in sorted(data.glob("shard-*.sqlite")):
         connection = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
@@ -373,7 +373,7 @@ def _event_shards(data: Path) -> list[list[str]]:
 
 
 def _identity(program: Path) -> list:
-    """Changes with the program, and with what is prepared by it."""
+    """A key that changes with the program and the prepared data."""
     status = program.stat()
     return [str(program), status.st_size, status.st_mtime_ns, CUSTOMER_COUNT, EVENT_COUNT, SCARCE_QUOTA]
 

@@ -1,4 +1,4 @@
-"""Curves: one number is raised step by step, all others stay, and each step is measured on a server of its own.
+"""Curves: one parameter is raised step by step, and each step is measured on a new server.
 
 Single durable reservations, one after the other on each connection. Unless a curve says otherwise:
 80 connections, 1000 events, one shard on the first CPU and the client on the second.
@@ -23,45 +23,45 @@ from .scenarios import CONNECTIONS, Layout
 
 WORK = TARGET / "growth"
 
-# Each costs two runs of argon2. In the end of the curve over reservations they have 10,000 each.
+# Each customer costs two runs of argon2. At the end of the curve over reservations, each has 10,000.
 CUSTOMER_COUNT = 1000
 QUICK_CUSTOMER_COUNT = 100
 EVENT_COUNT = 1000
-# Of those that hold many reservations: the more an event has, the more would show.
+# Few events for servers with many reservations, so that the effect of reservations per event shows.
 FEW_EVENTS = 4
 
-# Connections, tokens, caches: not measured.
+# The warm-up of connections, tokens and caches is not measured.
 WARM_UP_SECONDS = 1
 
-# Different requests of a fill.
+# The number of different requests of a fill.
 FILL_REQUESTS = 6400
 
 RECOVERED = r"recovered (\d+) records? in (\d+) ms"
 
 
 class CurveError(Exception):
-    """A server that did not do what it should have; its figures would mean nothing."""
+    """A server behaved incorrectly, so its figures are invalid."""
 
 
-# What can go wrong with one measurement, and says nothing about the next.
+# Failures of one measurement, after which the next one continues.
 FAULTS = (CurveError, process.ProcessError, pipeline.PipelineError, load.LoadError, api.ApiError, OSError)
 
 
 def all_cpus() -> Layout:
-    """Server and client on all that there are: shards take them all."""
+    """Server and client on all CPUs, since there may be a shard for each."""
     cpus = process.available_cpus()
     return Layout(server=cpus, client=cpus)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One measurement: the server, and the load on it."""
+    """One measurement: the server and its load."""
 
     x: int
-    # The load, where a curve has several.
+    # The name of the load, if a curve has several.
     series: str = ""
     event_count: int = EVENT_COUNT
-    # Those of them that are reserved from.
+    # The number of events for which tickets are reserved.
     sold_events: int = EVENT_COUNT
     connections: int = CONNECTIONS
     pipelined: int = 1
@@ -75,36 +75,36 @@ class Curve:
     name: str
     title: str
     x_label: str
-    # What was the same at each step.
+    # The parameters that are the same at each step.
     conditions: str
     xs: Sequence[int]
     quick_xs: Sequence[int]
-    # The measurements at one x.
+    # The measurements at each x.
     steps: Callable[[int], list[Step]]
-    # One server holds what was measured before, instead of a new one for each step.
+    # One server is used for all steps, instead of a new one for each.
     keeps_server: bool = False
-    # An option of the server without which there is no curve.
+    # An option that the server must support for this curve.
     needs: str | None = None
-    # Figures that range over powers of ten.
+    # Figures with a logarithmic axis.
     log_y: tuple[str, ...] = ()
 
     def measure(self, bench: Bench, xs: Sequence[int], repeat: int) -> Iterator[dict]:
         if self.keeps_server:
             yield from _measure_filling(self, bench, xs, repeat)
             return
-        # There and back, so that a machine that gets slower or faster does not bend the curve.
+        # In ascending, then descending order, so that a drift of the machine does not distort the curve.
         for x in xs if repeat % 2 == 0 else reversed(xs):
             for step in self.steps(x):
                 yield bench.measure_once(step, repeat)
 
     def seconds(self, xs: Sequence[int], seconds: float) -> float:
-        """About how long one repeat takes."""
+        """Estimates the duration of one repeat."""
         steps = sum(len(self.steps(x)) for x in xs)
         filling = max(xs) / FILLED_PER_SECOND + max(xs) / RECOVERED_PER_SECOND if self.keeps_server else 0
         return steps * (seconds + WARM_UP_SECONDS + SECONDS_AROUND) + filling
 
 
-# Guesses, for the time that is said at the start.
+# Estimates, for the duration that is printed at the start.
 FILLED_PER_SECOND = 100_000
 RECOVERED_PER_SECOND = 1_000_000
 SECONDS_AROUND = 1.5
@@ -171,7 +171,7 @@ CURVES: dict[str, Curve] = {
 
 
 class Bench:
-    """What all curves share: directories with accounts and events, made once, and how long to measure."""
+    """Shared by all curves: prepared directories with accounts and events, and the duration of measurements."""
 
     def __init__(self, seconds: int, customer_count: int = CUSTOMER_COUNT) -> None:
         self.seconds = seconds
@@ -182,7 +182,7 @@ class Bench:
         self._tokens: list[str] = []
 
     def prepare(self, event_counts: Sequence[int]) -> None:
-        """Makes a data directory for each number of events."""
+        """Creates a data directory for each number of events."""
         self.clean_up()
         self.prepared.mkdir(parents=True)
         data, made = None, []
@@ -204,14 +204,14 @@ class Bench:
             shutil.rmtree(directory, ignore_errors=True)
 
     def stand(self, step: Step) -> Stand:
-        """A new server on a copy of what was prepared."""
+        """Starts a new server on a copy of a prepared directory."""
         shutil.rmtree(self.running, ignore_errors=True)
         self.running.mkdir(parents=True)
         shutil.copytree(self.prepared / f"events-{step.event_count}", self.running / "data")
         return Stand(self.running, step, self._tokens, self._event_ids[step.event_count][: step.sold_events])
 
     def measure_once(self, step: Step, repeat: int) -> dict:
-        """A sample, or what went wrong with it: the others go on."""
+        """Returns a sample, or its failure, after which the others continue."""
         try:
             stand = self.stand(step)
             sample = stand.measure(step, self.seconds)
@@ -226,7 +226,7 @@ class Bench:
 
 
 class Stand:
-    """A server that runs, and who reserves what on it."""
+    """A running server, and the accounts and events used on it."""
 
     def __init__(self, directory: Path, step: Step, tokens: Sequence[str], events: Sequence[int]) -> None:
         self.directory = directory
@@ -241,7 +241,7 @@ class Stand:
         self.server, self.url = start(self.directory / "data", self.directory / "log", options, self._layout.server)
 
     def measure(self, step: Step, seconds: int) -> dict:
-        """The figures of `seconds` of the load of `step`, after a warm-up."""
+        """Returns the figures of the load of `step` for `seconds`, after a warm-up."""
         load_average = machine.load_average()
         requests = self.directory / "requests"
         load.write_requests(requests, self._tokens, self._events)
@@ -272,7 +272,7 @@ class Stand:
         }
 
     def fill(self, count: int) -> None:
-        """So many more reservations."""
+        """Makes this number of reservations."""
         drawn = random.Random(1)
         host = pipeline.host_of(self.url)
         requests = [
@@ -284,7 +284,7 @@ class Stand:
         pipeline.send_all(self.url, requests, count)
 
     def recover(self) -> dict:
-        """Kills the server, and starts it again on what it left."""
+        """Kills the server and restarts it on its directory."""
         before = self.settled_metrics()
         self.server.kill()
         begin = time.monotonic()
@@ -305,7 +305,7 @@ class Stand:
             return parse_metrics(answer.read().decode())
 
     def settled_metrics(self) -> dict[str, int]:
-        """Read until two readings agree: what was under way when a load ended may still be carried out."""
+        """Reads until two readings agree, since requests in flight at the end of a load may still be carried out."""
         before = self.metrics()
         while True:
             time.sleep(0.05)
@@ -316,7 +316,7 @@ class Stand:
 
 
 def _measure_filling(curve: Curve, bench: Bench, xs: Sequence[int], repeat: int) -> Iterator[dict]:
-    """One server for as long as it does not hold more than the next step is to begin with."""
+    """Uses one server while it holds no more reservations than the next step begins with."""
     stand: Stand | None = None
     x = xs[0]
     try:
@@ -327,17 +327,17 @@ def _measure_filling(curve: Curve, bench: Bench, xs: Sequence[int], repeat: int)
                     stand.server.stop()
                 stand = bench.stand(step)
             stand.fill(x - stand.settled_metrics()["tickets_reserved"])
-            # The warm-up reserves too: little beside what a step of millions holds.
+            # The warm-up makes reservations too, but few compared to the millions of a step.
             yield {**stand.measure(step, bench.seconds), "repeat": repeat}
         yield {"x": x, "repeat": repeat, "recovery": stand.recover()}
         stand.server.stop()
     except FAULTS as reason:
-        # What was to come would have begun with this server.
+        # The later steps would have used this server.
         yield bench.failed(x, "", repeat, reason)
 
 
 def check(before: dict[str, int], after: dict[str, int], seen: load.Load, under_way: int) -> None:
-    """Every answer a sale, and every sale that was answered recorded; `under_way` may have lost their answers."""
+    """Checks that every response is a sale and is recorded; up to `under_way` may lack a response."""
     if seen.refused or seen.errors or not seen.answered:
         raise CurveError(
             f"of {seen.answered} answers {seen.refused or 'none'} were not 2xx, {seen.errors} requests failed"
@@ -350,12 +350,12 @@ def check(before: dict[str, int], after: dict[str, int], seen: load.Load, under_
 def start(data: Path, log: Path, options: Sequence[str] = (), cpus: Sequence[int] | None = None) -> tuple[Server, str]:
     command = [boxoffice(), "serve", "--data", data, "--listen", "127.0.0.1:0", *options]
     server = Server(command, log=log, cpus=cpus)
-    # Millions of records take a while.
+    # Recovery of millions of records takes a while.
     return server, server.wait_for_line(LISTENING, seconds=300)[1]
 
 
 def create_events(url: str, token: str, count: int) -> list[int]:
-    """Makes events with as many tickets as can be. Returns their ids, in ascending order."""
+    """Creates events with the maximum quota. Returns their ids in ascending order."""
     if count == 0:
         return []
     body = json.dumps({"name": "Event", "quota": api.QUOTA})
@@ -369,12 +369,12 @@ def create_events(url: str, token: str, count: int) -> list[int]:
     requests = [pipeline.request(pipeline.host_of(url), "/api/v1/events", token, body)] * min(count, FILL_REQUESTS)
     pipeline.send_all(url, requests, count, answered)
     if len(set(ids)) != count:
-        raise CurveError(f"{count} events were asked for, {len(set(ids))} made")
+        raise CurveError(f"{count} events were requested, {len(set(ids))} created")
     return sorted(ids)
 
 
 def parse_metrics(text: str) -> dict[str, int]:
-    """The plain numbers of ours, without the prefix."""
+    """The metrics of boxoffice without labels, by name without the prefix."""
     return {name: int(value) for name, value in re.findall(r"^boxoffice_(\w+) (\d+)$", text, re.MULTILINE)}
 
 

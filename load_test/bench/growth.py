@@ -1,4 +1,4 @@
-"""The command line of `load_test/growth`: which curves, round after round, and what comes of them."""
+"""The command line of `load_test/growth`: measures the curves in rounds and writes the results."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ QUICK_REPEATS, QUICK_SECONDS = 1, 1
 
 FORMAT = 1
 
-# What was measured before somebody ended it.
+# The results of an interrupted run.
 PARTIAL_RESULTS = WORK / "partial.json"
 
 
@@ -39,21 +39,21 @@ def parse() -> argparse.Namespace:
         prog="load_test/growth",
         description="How throughput, latency and memory change with events, reservations, connections, shards, batches.",
     )
-    parser.add_argument("--quick", action="store_true", help="a second a run, once, few steps; writes to target/")
+    parser.add_argument("--quick", action="store_true", help="one round of one second per run, with few steps; writes to target/")
     parser.add_argument(
-        "--only", type=command.names, metavar="CURVE,...", help=f"of {', '.join(CURVES)}; writes to target/"
+        "--only", type=command.names, metavar="CURVE,...", help=f"curves: {', '.join(CURVES)}; writes to target/"
     )
-    parser.add_argument("--repeats", type=command.whole, metavar="N", help=f"rounds over everything [{REPEATS}]")
-    parser.add_argument("--seconds", type=command.whole, metavar="N", help=f"of each measurement [{SECONDS}]")
+    parser.add_argument("--repeats", type=command.whole, metavar="N", help=f"rounds over all measurements [{REPEATS}]")
+    parser.add_argument("--seconds", type=command.whole, metavar="N", help=f"duration of each measurement [{SECONDS}]")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the results [load_test/growth.json]")
-    parser.add_argument("--report-only", action="store_true", help="table and charts of results that are there")
+    parser.add_argument("--report-only", action="store_true", help="only write the table and charts of existing results")
     options = parser.parse_args()
     if unknown := set(options.only or ()) - set(CURVES):
         parser.error(f"--only: unknown: {', '.join(sorted(unknown))}; the curves are {', '.join(CURVES)}")
     options.repeats = options.repeats or (QUICK_REPEATS if options.quick else REPEATS)
     options.seconds = options.seconds or (QUICK_SECONDS if options.quick else SECONDS)
     if options.out is None:
-        # What is published is a whole run; parts of one go where they disturb nothing.
+        # Only whole runs are published; the results of partial runs are written to target/.
         partial = (options.quick or options.only) and not options.report_only
         options.out = WORK / "quick.json" if partial else RESULTS
     options.out = options.out.resolve()
@@ -67,7 +67,7 @@ def measure_all(options: argparse.Namespace) -> int:
     try:
         return measure(options, bench)
     finally:
-        # Its directories are removed behind the servers that are in them.
+        # Directories are removed after the servers in them have ended.
         process.end_all()
         bench.clean_up()
 
@@ -135,7 +135,7 @@ def write(results: dict, options: argparse.Namespace) -> None:
 
 def allow_connections(count: int) -> None:
     """Raises the limit of open files, which the server and the client inherit."""
-    # Beside its connections the server keeps 512 for itself.
+    # The server reserves 512 descriptors besides its connections.
     needed = count + 1024
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:

@@ -1,4 +1,4 @@
-"""What curves look like: figures summed up, a table, and charts."""
+"""The report of curves: a summary, a table and charts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Callable, Iterable
 
 from . import report
 
-# Where in load_test/README.md the table goes.
+# The marks in load_test/README.md between which the table is written.
 BEGIN = "<!-- made by load_test/growth: begin -->"
 END = "<!-- made by load_test/growth: end -->"
 
 MIB = 1 << 20
 
-# A figure, and how it is found in a sample; None where the load cannot tell.
+# The figures, and how each is read from a sample; None if the load does not provide it.
 FIGURES: dict[str, Callable[[dict], float | None]] = {
     "per_second": lambda sample: sample["per_second"],
     "p99_ms": lambda sample: sample["latency_us"]["p99"] / 1000 if sample["latency_us"] else None,
@@ -32,7 +32,7 @@ PANELS = {
 
 
 def write_all(results: dict, out: Path, charts: Path, readme: Path | None) -> None:
-    """Writes `out` with the summary added, the charts, and the table: into `readme`, or beside `out`."""
+    """Writes `out` with the summary, the charts, and the table into `readme` or next to `out`."""
     results["summary"] = summarize(results)
     report.write_json(results, out)
     for file in draw(results, charts):
@@ -47,7 +47,7 @@ def write_all(results: dict, out: Path, charts: Path, readme: Path | None) -> No
 
 
 def summarize(results: dict) -> dict:
-    """Of each curve its points, by series and x: the spread of each figure. And what was recovered."""
+    """Summarizes each curve: the spread of each figure by series and x, and the recoveries."""
     summary = {}
     for name, curve in results["curves"].items():
         measured = [sample for sample in curve["samples"] if "per_second" in sample]
@@ -71,7 +71,7 @@ def summarize_point(samples: list[dict]) -> dict:
 
 
 def _compare_with_first(points: list[dict]) -> None:
-    """Adds to each point what is left of the throughput, and what the CPU of a request became, from the first x on."""
+    """Adds to each point the throughput and the CPU per request relative to the first x."""
     first: dict[str, dict] = {}
     for point in points:
         begin = first.setdefault(point["series"], point)
@@ -80,17 +80,17 @@ def _compare_with_first(points: list[dict]) -> None:
 
 
 def bytes_per_reservation(samples: list[dict]) -> dict | None:
-    """Memory that came with what came to be held, from the first step to the last of each repeat.
+    """The memory per reservation, from the first to the last step of each repeat.
 
-    None if the steps do not hold more and more. At the time when memory is looked at, what the
-    measurement itself reserved is there too.
+    None if the number of reservations does not rise from step to step. The memory includes the
+    reservations made by the measurement itself.
     """
     found = []
     xs = sorted({sample["x"] for sample in samples})
     for repeat in {sample["repeat"] for sample in samples}:
         own = {sample["x"]: sample for sample in samples if sample["repeat"] == repeat}
         if not {xs[0], xs[-1]} <= own.keys():
-            # One of them failed.
+            # A measurement failed.
             continue
         first, last = own[xs[0]], own[xs[-1]]
         if last["held"] < max(1, last["x"]):
@@ -115,7 +115,7 @@ def summarize_recovery(samples: list[dict]) -> dict | None:
 
 
 def draw(results: dict, directory: Path) -> list[Path]:
-    """A chart for each curve. Here alone matplotlib is needed."""
+    """Draws a chart for each curve. Only this needs matplotlib."""
     from . import charts
 
     def spread_of(values: dict) -> charts.Spread:
@@ -171,7 +171,7 @@ def tables(results: dict, charts: str) -> str:
 
 
 def failures(results: dict) -> list[str]:
-    """The measurements that failed, each in a line."""
+    """The failed measurements, one per line."""
     return [
         f"{name}, {sample['x']:,}, round {sample['repeat'] + 1}: {sample['error'].splitlines()[0]}"
         for name, curve in results["curves"].items()
@@ -231,7 +231,7 @@ def history_text(summary: dict) -> str:
 
 
 def line(sample: dict) -> str:
-    """A measurement in one line, as it goes."""
+    """Formats a measurement as one line of progress."""
     if "error" in sample:
         return f"FAILED {sample['error'].splitlines()[0]}"
     if "recovery" in sample:

@@ -1,10 +1,10 @@
-"""Load generators, all sending the same requests: one ticket each, by POST.
+"""Load generators. All send the same requests: a POST for one ticket.
 
-- wrk: as fast as 80 connections allow, and the cheapest client. Latencies in microseconds, with a
-  correction of its own for answers that took twice the mean and more.
-- autocannon: the same from one Node process, which keeps a core busy by itself; whole milliseconds.
-- oha: at a constant rate. A request that has to wait because the server fell behind counts from
-  when it was due (correction of coordinated omission).
+- wrk: a closed loop over 80 connections with the least client CPU. Latencies in microseconds,
+  with wrk's own correction for responses that took at least twice the mean.
+- autocannon: the same from one Node process, which uses a whole core; latencies in milliseconds.
+- oha: a constant rate. The latency of a request is measured from its scheduled time, also if it
+  was sent later because the server is slow (correction of coordinated omission).
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ LOAD_TEST = HERE.parent
 TARGET = LOAD_TEST.parent / "target"
 TOOLS = TARGET / "bench-tools"
 
-# How many different requests a load goes around in.
+# The number of different requests that a load repeats.
 REQUEST_COUNT = 1000
 
-# Beyond a load's own length: connecting, summing up, a machine that is busy.
+# The time besides the duration of a load: connecting, evaluation, delays on a busy machine.
 SECONDS_BEYOND = 30.0
 
 RESERVE = "POST /api/v1/events/{event}/reservations"
@@ -38,22 +38,22 @@ BODY = '{"quantity":1}'
 
 
 class LoadError(Exception):
-    """A load generator said something that cannot be understood."""
+    """The output of a load generator cannot be parsed."""
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one load generator saw."""
+    """The result of a load generator."""
 
     answered: int
-    # Answers of 201. wrk counts those below 400, unless it was told to look at each.
+    # The responses with 201. wrk counts those below 400, unless it inspects each response.
     created: int
-    # Answers of each other status; of those that wrk does not tell apart, "other".
+    # The responses by other status; "other" for those that wrk does not distinguish.
     refused: dict[str, int]
-    # Connections refused or broken, and timeouts.
+    # Refused and broken connections, and timeouts.
     errors: int
     seconds: float
-    # p50, p99, p99_9; empty where the generator does not know.
+    # p50, p99, p99_9; empty if the generator does not measure them.
     latency_us: dict[str, float]
 
     @property
@@ -65,9 +65,9 @@ class Load:
 
 
 def write_requests(file: Path, tokens: Sequence[str], events: Sequence[int], target: str = RESERVE) -> None:
-    """Writes what all load generators send: customers in turn, each with an event drawn by a fixed seed.
+    """Writes the requests of all load generators: customers in turn, events chosen with a fixed seed.
 
-    A request a line: its method, its path and its token, with tabs between them.
+    One request per line: method, path and token, separated by tabs.
     """
     method, path = target.split(" ")
     drawn = [events[index % len(events)] for index in range(max(REQUEST_COUNT, len(events)))]
@@ -80,7 +80,7 @@ def write_requests(file: Path, tokens: Sequence[str], events: Sequence[int], tar
 
 
 class Wrk:
-    """A load that runs; `finish` waits for it, `interrupt` ends it early."""
+    """A running load; `finish` waits for its end, `interrupt` ends it early."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Wrk:
     ) -> None:
         program = tools.require("wrk")
         self._seconds = seconds
-        # wrk takes whole seconds.
+        # wrk accepts whole seconds only.
         command = [program, f"-t{threads}", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
         command += ["-s", HERE / "wrk.lua", url, "--", requests, str(pipelined), "1" if look else "0"]
         log = requests.with_suffix(".wrk.log")
@@ -104,11 +104,11 @@ class Wrk:
         self._server = process.Server(command, log=log, cpus=cpus)
 
     def made(self) -> list[str]:
-        """The ids of the reservations that were answered 201, if it was told to `look`."""
+        """The ids of the reservations answered 201, if wrk inspects responses (`look`)."""
         return parse_made(self._server.output())
 
     def interrupt(self) -> None:
-        """wrk ends at once and sums up what it saw."""
+        """Ends wrk early; it still prints its result."""
         self._server.interrupt()
 
     def finish(self) -> Load:
@@ -117,7 +117,7 @@ class Wrk:
 
 
 def wrk(url: str, requests: Path, **options) -> Load:
-    """The options are those of `Wrk`."""
+    """Runs wrk; the options are those of `Wrk`."""
     return Wrk(url, requests, **options).finish()
 
 
@@ -128,7 +128,7 @@ def autocannon(url: str, requests: Path, *, seconds: float, connections: int = 8
 
 
 def oha(url: str, requests: Path, *, per_second: int, seconds: float, connections: int = 80, cpus=None) -> Load:
-    """`per_second` requests, all by the first customer (oha has one set of headers), to the events of `requests`."""
+    """Sends `per_second` requests, all by the first customer, since oha has one set of headers."""
     install_oha()
     lines = [line.split("\t") for line in requests.read_text().splitlines()]
     urls = requests.with_suffix(".urls")
@@ -157,7 +157,7 @@ def parse_wrk(output: str) -> Load:
         refused=refused,
         errors=sum(result["errors"].values()),
         seconds=result["duration_us"] / 1e6,
-        # Of pipelined requests wrk's correction makes nonsense: it takes them for late ones.
+        # wrk's correction is wrong for pipelined requests, which it takes for late ones.
         latency_us=result["latency_us"] if result["pipelined"] == 1 else {},
     )
 
@@ -165,7 +165,7 @@ def parse_wrk(output: str) -> Load:
 def parse_made(output: str) -> list[str]:
     match = re.search(r"^made (.*)$", output, re.MULTILINE)
     if match is None:
-        raise LoadError("wrk printed no line of what was made: it did not look, or nothing was answered")
+        raise LoadError("wrk printed no reservations: it did not inspect responses, or there were none")
     return match[1].split()
 
 
@@ -186,7 +186,7 @@ def parse_oha(output: str) -> Load:
     result = json.loads(output)
     statuses = dict(result["statusCodeDistribution"])
     answered = sum(statuses.values())
-    # What was under way when the time was up is cut off, and no fault of the server.
+    # Requests in flight at the end are aborted by oha, which is not an error of the server.
     errors = {reason: count for reason, count in result["errorDistribution"].items() if reason != "aborted due to deadline"}
     percentiles = result["latencyPercentiles"]
     return Load(
@@ -204,7 +204,7 @@ def parse_oha(output: str) -> Load:
 
 
 def install_autocannon() -> None:
-    """At the version of package-lock.json, beside it."""
+    """Installs autocannon with the version of package-lock.json."""
     installed = LOAD_TEST / "node_modules" / ".package-lock.json"
     wanted = LOAD_TEST / "package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < wanted.stat().st_mtime:
@@ -212,14 +212,14 @@ def install_autocannon() -> None:
 
 
 def install_oha() -> None:
-    """At OHA_VERSION, under target/; takes some minutes, once."""
+    """Installs oha OHA_VERSION under target/; takes some minutes, once."""
     program = TOOLS / "bin" / "oha"
     if program.exists() and OHA_VERSION in subprocess.check_output([program, "--version"], text=True):
         return
     print(f"installing oha {OHA_VERSION} under {TOOLS} (some minutes, once)", flush=True)
     command = ["cargo", "install", "oha", "--version", OHA_VERSION, "--locked", "--root", TOOLS]
     process.run(command, seconds=3600, environment={"CARGO_TARGET_DIR": str(TOOLS / "build")})
-    # A gigabyte that nobody needs again.
+    # The build directory, a gigabyte, is not needed again.
     shutil.rmtree(TOOLS / "build")
 
 

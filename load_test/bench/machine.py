@@ -1,4 +1,4 @@
-"""What the figures were taken on: CPU, kernel, disk, load, and every program's version."""
+"""The machine of a measurement: CPU, kernel, disk, load, and the versions of all programs."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ BLOCK_BYTES = 4096
 
 
 def describe(directory: Path, programs: dict[str, Path | None]) -> dict:
-    """The machine, as JSON; `directory` is on the disk that the contenders use.
+    """Describes the machine as JSON. `directory` is on the disk that the contenders use.
 
-    `programs`: names, and where each is found; those that are None are left out.
+    `programs`: the path of each program by name; those that are None are omitted.
     """
     return {
         "cpu": cpu_model(),
@@ -45,7 +45,7 @@ def file_system(directory: Path) -> str:
 
 
 def measure_syncs(directory: Path, count: int = SYNCS) -> dict:
-    """Medians and 99th percentiles, in microseconds, of the two ways to make 4 KiB durable."""
+    """Measures the median and 99th percentile, in microseconds, of two ways to make 4 KiB durable."""
     block = os.urandom(BLOCK_BYTES)
 
     def timed(file: int, offset: int, sync) -> float:
@@ -69,14 +69,14 @@ def percentile(samples: list[float], rank: int) -> float:
 
 
 def load_average() -> float:
-    """Processes that ran or waited for the disk, averaged over the last minute."""
+    """The average number of processes that were running or waiting for the disk in the last minute."""
     return os.getloadavg()[0]
 
 
 def version(program: Path) -> str:
-    """What a program says of its version: the first number in it that looks like one."""
+    """The version of a program: the first version number in its output."""
     for option in ("--version", "-v", "-V"):
-        # wrk prints its usage beside its version and ends with 1; nginx writes on standard error.
+        # wrk prints its version with its usage and exits with 1; nginx writes to standard error.
         asked = subprocess.run([program, option], capture_output=True, text=True, timeout=10)
         if match := re.search(r"(?<![\d.])\d+\.\d+(?:\.\d+)*", asked.stdout + asked.stderr):
             return match[0]

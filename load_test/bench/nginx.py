@@ -1,4 +1,4 @@
-"""nginx: what HTTP alone costs here. Every request is answered with the same text, of the size of our answer."""
+"""nginx, as a measure of HTTP alone: every response is a constant of the size of boxoffice's response."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from . import process, tools
 
-# nginx writes these itself.
+# The headers that nginx adds itself.
 OWN_HEADERS = {"date", "content-type", "content-length", "connection", "server", "transfer-encoding"}
 
 CONFIGURATION = """\
@@ -33,7 +33,7 @@ http {{
         listen 127.0.0.1:{port} reuseport;
         default_type {content_type};
 {headers}
-        # Reads the request's body and throws it away.
+        # Reads and discards the request body.
         return {status} '{body}';
     }}
 }}
@@ -41,12 +41,12 @@ http {{
 
 
 class NginxError(Exception):
-    """An answer that nginx's configuration cannot hold."""
+    """A response that cannot be written in nginx's configuration."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server answered."""
+    """A response of a server."""
 
     status: int
     headers: dict[str, str]
@@ -54,7 +54,7 @@ class Answer:
 
 
 def ask(url: str, event: int, token: str) -> Answer:
-    """Reserves one ticket, for the answer."""
+    """Reserves one ticket and returns the response."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
     try:
         headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
@@ -66,10 +66,10 @@ def ask(url: str, event: int, token: str) -> Answer:
 
 
 class Nginx(process.PrivateServer):
-    """An nginx of its own."""
+    """A private nginx."""
 
     def __init__(self, directory: Path, answer: Answer, *, workers: int, connections: int = 4096, **placed) -> None:
-        """`connections` are those of each worker; `placed` as of `PrivateServer`."""
+        """`connections` is the maximum per worker; `placed` is as in `PrivateServer`."""
         self._answer = answer
         self._workers = workers
         self._connections = connections
@@ -114,5 +114,5 @@ def configuration(answer: Answer, *, directory: Path, port: int, workers: int, c
 
 def _quoted(text: str) -> str:
     if set(text) & set("$\\'\n\r"):
-        raise NginxError(f"nginx's configuration cannot say this as it is: {text!r}")
+        raise NginxError(f"nginx's configuration cannot contain this text: {text!r}")
     return f"'{text}'"

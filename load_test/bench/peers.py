@@ -1,4 +1,4 @@
-"""PostgreSQL and Redis alone, each over its own protocol: what they do without a program in front."""
+"""PostgreSQL and Redis alone, each over its own protocol, without a program in front."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .report import count
 from .runner import WORK
 from .scenarios import two_cpus
 
-# Beside the measured seconds: starting both, and empty tables for each number of clients.
+# The time besides the measured seconds: starting both, and empty tables for each number of clients.
 SECONDS_AROUND = 15.0
 SECONDS_AROUND_A_RUN = 1.5
 
@@ -18,13 +18,13 @@ PIPELINED = (1, 10)
 
 
 def seconds(repeats: int, seconds_each: int) -> float:
-    """How long `measure` takes for all repeats."""
+    """Estimates the duration of `measure` for all repeats."""
     runs = len(CLIENT_COUNTS) + len(PIPELINED)
     return repeats * (SECONDS_AROUND + runs * (seconds_each + SECONDS_AROUND_A_RUN))
 
 
 def measure(repeat: int, seconds_each: int) -> list[dict]:
-    """One round of both, on the same two CPUs as their clients. A peer that fails is a sample with an error."""
+    """Measures both once, on the same two CPUs as their clients. A failure is a sample with an error."""
     samples = []
     for peer, measure_peer in (("PostgreSQL", _postgres), ("Redis", _redis)):
         print(f"{repeat + 1} {peer} alone", end=" ", flush=True)

@@ -1,6 +1,6 @@
-"""An exact number of requests, many in one write: fills a server, and measures nothing.
+"""Sends an exact number of pipelined requests, to fill a server without measuring.
 
-A load generator runs for a time; this one ends when each request was answered with 201.
+Load generators run for a duration; this ends when each request was answered with 201.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import threading
 from typing import Callable, Sequence
 from urllib.parse import urlsplit
 
-# With the requests of a write, below the 4096 that a core of the server has in flight at most.
+# With the requests of a write, below the server's maximum of 4096 requests in flight per core.
 CONNECTIONS = 32
-# What a connection of the server takes at once is 128.
+# The server reads at most 128 requests of a connection at a time.
 REQUESTS_A_WRITE = 100
 
 CREATED = b"HTTP/1.1 201 "
@@ -22,7 +22,7 @@ READ_BYTES = 1 << 18
 
 
 class PipelineError(Exception):
-    """A request that was not answered with 201."""
+    """A response other than 201."""
 
 
 def request(host: str, path: str, token: str, body: str) -> bytes:
@@ -44,10 +44,10 @@ def send_all(
     *,
     connections: int = CONNECTIONS,
 ) -> None:
-    """Sends `count` requests, going around in `requests`; returns when all were answered with 201.
+    """Sends `count` requests, repeating `requests`; returns when all were answered with 201.
 
-    `answered` is given the answers' bytes, whole ones and many at once, from several threads but
-    one at a time.
+    `answered` is called with the bytes of complete responses, many at a time, from several threads
+    but not concurrently.
     """
     writes = [requests[at : at + REQUESTS_A_WRITE] for at in range(0, len(requests), REQUESTS_A_WRITE)]
     blobs = [(b"".join(write), len(write)) for write in writes]
@@ -85,7 +85,7 @@ def send_all(
     for thread in threads:
         thread.start()
     for thread in threads:
-        # With a timeout, so that Ctrl-C is heard.
+        # With a timeout, so that Ctrl-C is handled.
         while thread.is_alive():
             thread.join(0.2)
     if failure is not None:
@@ -93,7 +93,7 @@ def send_all(
 
 
 def _read_answers(connection: socket.socket, count: int) -> bytes:
-    """Reads until `count` answers are whole."""
+    """Reads until `count` responses are complete."""
     received = bytearray()
     found = scanned = 0
     while True:
@@ -103,7 +103,7 @@ def _read_answers(connection: socket.socket, count: int) -> bytes:
                 f"the server closed the connection after {found} of {count} answers:\n{_tail(received)}"
             )
         received += part
-        # A status line that came in two parts is found from its beginning.
+        # A status line received in two parts is searched again from its beginning.
         found += received.count(CREATED, scanned)
         scanned = max(scanned, len(received) - len(CREATED) + 1)
         if found == count and _ends_whole(received):
@@ -113,7 +113,7 @@ def _read_answers(connection: socket.socket, count: int) -> bytes:
 
 
 def _refuse_other_statuses(received: bytearray, found: int) -> None:
-    """Looks only at the newest answer that is whole: it is enough that a refusal is noticed some time."""
+    """Checks only the newest complete response, which is enough to detect refusals."""
     at = received.rfind(b"HTTP/1.1 ")
     if len(received) - at >= len(CREATED) and not received.startswith(CREATED, at):
         raise PipelineError(f"after {found} answers of 201:\n{received[at : at + 1000].decode(errors='replace')}")

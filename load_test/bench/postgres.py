@@ -1,8 +1,8 @@
 """PostgreSQL: a private cluster that syncs each commit, loaded by pgbench.
 
-A reservation is one statement, prepared: a conditional UPDATE of the event and an INSERT of the
-reservation. That is the fastest way that PostgreSQL has for it over its own protocol, short of a
-function on the server.
+A reservation is one prepared statement: a conditional UPDATE of the event and an INSERT of the
+reservation. This is the fastest form over PostgreSQL's own protocol, apart from a function on the
+server.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EVENT_COUNT = 4
 QUOTA = 10_000_000
 CUSTOMER_COUNT = 1000
 
-# Every commit is on disk before it is answered, as ours is.
+# Every commit is on disk before it is answered, as with boxoffice.
 SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
@@ -35,7 +35,7 @@ SETTINGS = {
     "dynamic_shared_memory_type": "mmap",
 }
 
-# Recorded beside those above, at their defaults: they decide what a commit costs too.
+# Settings at their defaults that also affect the cost of a commit, recorded with those above.
 RECORDED = (
     "server_version",
     "commit_delay",
@@ -66,12 +66,12 @@ WITH taken AS (
 ) INSERT INTO reservation (event, customer, quantity) SELECT id, :customer, 1 FROM taken RETURNING id;
 """
 
-# Latencies are taken from a part of the transactions, so that writing them down costs little.
+# Latencies are sampled from a part of the transactions, so that logging them costs little.
 SAMPLING_RATE = 0.25
 
 
 class PostgresError(Exception):
-    """What pgbench printed cannot be understood, or what was sold does not add up."""
+    """The output of pgbench cannot be parsed, or the totals are inconsistent."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Run:
     transactions: int
     failed: int
     per_second: float
-    # p50, p99, p99_9, as the clients saw it.
+    # p50, p99, p99_9, measured by the clients.
     latency_us: dict[str, float]
 
     def as_json(self) -> dict:
@@ -90,15 +90,15 @@ class Run:
 
 
 class Postgres(process.PrivateServer):
-    """A cluster of its own."""
+    """A private cluster."""
 
-    # Disconnects everyone.
+    # The fast shutdown, which disconnects all clients.
     stop_signal = signal.SIGINT
 
     def __init__(self, directory: Path, **placed) -> None:
-        """`placed` as of `PrivateServer`."""
+        """`placed` is as in `PrivateServer`."""
         self._as_user = as_ordinary_user(directory.resolve().parent)
-        # A socket's path may have 107 bytes: too few for one under a deep directory.
+        # The path of a socket has at most 107 bytes, so it cannot be in a deep directory.
         self.sockets = Path(tempfile.mkdtemp(prefix="boxoffice-postgres."))
         super().__init__(directory, **placed)
 
@@ -125,7 +125,7 @@ class Postgres(process.PrivateServer):
         super().close()
 
     def sql(self, text: str) -> list[list[str]]:
-        """Runs statements, and returns the rows of the last."""
+        """Runs statements and returns the rows of the last."""
         command = [tools.require("psql"), "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1"]
         output = process.run(
             [*command, "-h", self.sockets, "-p", self.port, "-U", "postgres", "-d", "postgres", "-c", text]
@@ -133,17 +133,17 @@ class Postgres(process.PrivateServer):
         return [line.split("\t") for line in output.splitlines()]
 
     def reset(self) -> None:
-        """Empty tables, and events with all of their tickets."""
+        """Empties the tables and creates events with all tickets available."""
         for statement in SCHEMA.format(quota=QUOTA, events=EVENT_COUNT).split(";"):
             if statement.strip():
                 self.sql(statement)
 
     def settings(self) -> dict[str, str]:
-        """What decides its speed and its durability, as SHOW returns it."""
+        """The settings that affect speed and durability, as SHOW returns them."""
         return {name: self.sql(f"SHOW {name}")[0][0] for name in (*SETTINGS, *RECORDED)}
 
     def sold(self) -> int:
-        """The tickets sold; a `PostgresError` unless events and reservations say the same."""
+        """The tickets sold; raises `PostgresError` if events and reservations differ."""
         [[events, reservations]] = self.sql(
             "SELECT (SELECT sum(reserved) FROM event), (SELECT coalesce(sum(quantity), 0) FROM reservation)"
         )
@@ -154,7 +154,7 @@ class Postgres(process.PrivateServer):
     def pgbench(
         self, clients: int, seconds: float, *, threads: int = 1, cpus: Iterable[int] | None = None, tcp: bool = False
     ) -> Run:
-        """Loads it, over its Unix socket (or TCP), with `clients` that each have one statement under way."""
+        """Runs pgbench over the Unix socket (or TCP) with `clients` that each have one statement in flight."""
         directory = Path(tempfile.mkdtemp(prefix="pgbench.", dir=self.sockets))
         script = directory / "reserve.sql"
         script.write_text(SCRIPT.format(events=EVENT_COUNT, customers=CUSTOMER_COUNT))
@@ -170,7 +170,7 @@ class Postgres(process.PrivateServer):
         return parse_pgbench(output, "".join(logs))
 
     def pgbench_by_clients(self, seconds: float, counts: Sequence[int] = CLIENT_COUNTS, **options) -> list[Run]:
-        """A run for each number of clients, each from empty tables. The options are those of `pgbench`."""
+        """Runs pgbench for each number of clients, from empty tables. The options are those of `pgbench`."""
         runs = []
         for clients in counts:
             self.reset()
@@ -185,13 +185,13 @@ def best(runs: Iterable[Run]) -> Run:
 
 
 def parse_pgbench(output: str, log: str) -> Run:
-    """`output` is what pgbench printed, `log` its lines of single transactions: the third field is microseconds."""
+    """Parses the output of pgbench and its log of transactions, whose third field is microseconds."""
 
     def number(pattern: str) -> float:
         match = re.search(pattern, output, re.MULTILINE)
         if match is None:
             last = "\n".join(output.splitlines()[-15:])
-            raise PostgresError(f"nothing like {pattern!r} in what pgbench printed:\n{last}")
+            raise PostgresError(f"no {pattern!r} in the output of pgbench:\n{last}")
         return float(match[1])
 
     samples = [float(line.split()[2]) for line in log.splitlines()]
@@ -211,7 +211,7 @@ def _percentile(samples: list[float], rank: float) -> float:
 
 
 def ordinary_user() -> str:
-    """Whom root runs PostgreSQL as."""
+    """The user as whom root runs PostgreSQL."""
     try:
         return pwd.getpwnam("postgres").pw_name
     except KeyError:
@@ -219,9 +219,9 @@ def ordinary_user() -> str:
 
 
 def as_ordinary_user(directory: Path) -> list[str]:
-    """The start of a command that does not run as root, which PostgreSQL refuses; empty when nobody is root.
+    """The prefix of a command that must not run as root, as PostgreSQL requires; empty if this is not root.
 
-    It may still pass through directories that are root's alone, such as those above a checkout.
+    The command can still traverse directories that only root can access, such as those above a checkout.
     """
     if os.geteuid() != 0:
         return []
@@ -238,15 +238,15 @@ def as_ordinary_user(directory: Path) -> list[str]:
 
 
 def _remove_shared_memory(pid_file: Path) -> None:
-    """The small segment by which PostgreSQL notices a second server; a kill leaves it to the next start."""
+    """Removes the shared memory segment by which PostgreSQL detects a second server; a kill leaves it behind."""
     try:
         lines = pid_file.read_text().splitlines()
     except FileNotFoundError:
         return
-    # Its seventh line: the key and the id of the segment.
+    # The seventh line has the key and the id of the segment.
     if len(lines) >= 7 and len(fields := lines[6].split()) == 2 and shutil.which("ipcrm"):
         try:
             process.run(["ipcrm", "--shmem-id", fields[1]])
         except process.ProcessError:
-            # Gone already.
+            # Already removed.
             pass

@@ -1,6 +1,6 @@
-"""Programs under test: started on chosen CPUs, measured as whole trees, ended for certain.
+"""Programs under test: started on chosen CPUs, measured as process trees, always ended.
 
-Whatever is started here is ended by `end_all`, which the commands call however they end.
+`end_all` ends every program started here; the commands call it in any case.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Iterable, Self, Sequence
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
-# A recovery of millions of records, or a first start of PostgreSQL, on a busy machine.
+# Enough for a recovery of millions of records, or a first start of PostgreSQL, on a busy machine.
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 30.0
 
@@ -26,21 +26,21 @@ _running: list[Server] = []
 
 
 class ProcessError(Exception):
-    """A program that did not start, or did not end, as it should."""
+    """A program failed to start or to end."""
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What trees of processes have used up to one moment."""
+    """The resources used by process trees so far."""
 
-    # User and system time, of the processes that are there and of the children that they waited for.
+    # The user and system time of the processes and of the children that they waited for.
     cpu_seconds: float
-    # Proportional set size: what processes share is counted once.
+    # The proportional set size, which counts shared memory once.
     memory_bytes: int
 
 
 class Server:
-    """One program and all that descends from it, in a session of its own."""
+    """A program and its descendants, in a session of their own."""
 
     def __init__(
         self,
@@ -51,17 +51,17 @@ class Server:
         environment: dict[str, str] | None = None,
         directory: Path | None = None,
     ) -> None:
-        """Starts `command` on `cpus` (all, if None); both of its outputs go to the file `log`.
+        """Starts `command` on `cpus` (all if None); its standard output and error go to the file `log`.
 
-        `environment` is added to that of this process. What descends from the program
-        inherits the CPUs, unless it asks for others itself.
+        `environment` is added to that of this process. Descendants inherit the CPUs, unless they
+        set others.
         """
         self.command = [str(part) for part in command]
         self.name = Path(self.command[0]).name
         self.log = log
         pinned = [] if cpus is None else ["taskset", "--cpu-list", cpu_list(cpus)]
         log.parent.mkdir(parents=True, exist_ok=True)
-        # Anything that an earlier program wrote there is not this one's announcement.
+        # Truncated, so that the output of an earlier program is not taken for this one's.
         self._log_start = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -85,7 +85,7 @@ class Server:
             return file.read().decode(errors="replace")
 
     def wait_for_line(self, pattern: str, seconds: float = START_SECONDS_MAX) -> re.Match[str]:
-        """Waits until `pattern` is found in what the program wrote."""
+        """Waits until `pattern` is found in the program's output."""
         return self.wait_until(lambda: re.search(pattern, self.output()), f"a line like {pattern!r}", seconds)
 
     def wait_until(self, ready, what: str, seconds: float = START_SECONDS_MAX):
@@ -108,7 +108,7 @@ class Server:
         self._process.send_signal(signal.SIGINT)
 
     def wait(self, seconds: float) -> None:
-        """Waits until the program ends by itself, with 0."""
+        """Waits until the program exits with 0."""
         try:
             status = self._process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -119,8 +119,8 @@ class Server:
             raise ProcessError(f"{self.name} ended with {status}:\n{self._last_output()}")
 
     def kill(self) -> None:
-        """SIGKILL to the whole tree. Returns when every process of it is gone."""
-        # Stopped first, so that none of them sees another go, tidies up, or starts a new one.
+        """Kills the whole tree with SIGKILL. Returns when every process has ended."""
+        # Stopped first, so that no process reacts to the end of another or starts a new one.
         for number in (signal.SIGSTOP, signal.SIGKILL):
             pids = tree([self.pid])
             for pid in pids:
@@ -130,7 +130,7 @@ class Server:
         _forget(self)
 
     def stop(self, number: int = signal.SIGTERM, seconds: float = STOP_SECONDS_MAX) -> None:
-        """Ends the program in order, and complains if it does not end with 0 (or by that signal)."""
+        """Stops the program; raises an error unless it exits with 0 or by that signal."""
         pids = tree([self.pid])
         self._process.send_signal(number)
         try:
@@ -150,10 +150,10 @@ class Server:
 
 
 class PrivateServer:
-    """A server of its own under `directory`, on a port of 127.0.0.1 that was free; `close` removes both.
+    """A private server with its data in `directory`, on a free port of 127.0.0.1; `close` ends and removes it.
 
-    What it is made of says who inherits: `make` before the first start, `start` each time,
-    `reset` behind the first.
+    Subclasses define `make`, called before the first start, `start`, called each time, and `reset`,
+    called after the first start.
     """
 
     stop_signal = signal.SIGTERM
@@ -165,7 +165,7 @@ class PrivateServer:
         cpus: Iterable[int] | None = None,
         environment: dict[str, str] | None = None,
     ) -> None:
-        """`cpus` and `environment` hold for all of its processes."""
+        """`cpus` and `environment` apply to all of its processes."""
         self.directory = directory.resolve()
         self.port = free_port()
         self.server: Server | None = None
@@ -189,30 +189,30 @@ class PrivateServer:
         self.directory.mkdir(parents=True)
 
     def start(self) -> None:
-        """Starts the server, also on what a killed one left, and waits until it answers."""
+        """Starts the server, also on the data of a killed one, and waits until it answers."""
         raise NotImplementedError
 
     def reset(self) -> None:
-        """What a load is to find."""
+        """Creates the data for a load."""
 
     def stop(self) -> None:
-        """Ends in order, whoever is connected."""
+        """Stops the server, even if clients are connected."""
         server, self.server = self.server, None
         server.stop(self.stop_signal)
 
     def kill(self) -> None:
-        """SIGKILL to all of its processes."""
+        """Kills all of its processes with SIGKILL."""
         server, self.server = self.server, None
         server.kill()
 
     def close(self) -> None:
-        """Ends the server if it runs, and removes all that it left."""
+        """Ends the server if it is running, and removes its data."""
         if self.server is not None:
             self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def run(self, command: Sequence[str | Path]) -> Server:
-        """Makes `command` the server; it may not be ready yet."""
+        """Starts `command` as the server, without waiting until it is ready."""
         self.server = Server(
             command,
             log=self.directory / "log",
@@ -224,9 +224,9 @@ class PrivateServer:
 
 
 def run(command: Sequence[str | Path], *, cpus=None, seconds: float = 600.0, environment=None, directory=None) -> str:
-    """Runs a program to its end and returns its standard output; its failure is a `ProcessError`.
+    """Runs a program until it exits and returns its standard output; a failure is a `ProcessError`.
 
-    SIGINT goes to this process alone, which then ends the program with all others.
+    Only this process gets SIGINT; it then ends the program with all others.
     """
     command = [str(part) for part in command]
     pinned = [] if cpus is None else ["taskset", "--cpu-list", cpu_list(cpus)]
@@ -256,7 +256,7 @@ def run(command: Sequence[str | Path], *, cpus=None, seconds: float = 600.0, env
 
 
 def end_all() -> None:
-    """Kills every server that still runs."""
+    """Kills every server that is still running."""
     for server in list(_running):
         server.kill()
 
@@ -267,12 +267,12 @@ def usage(servers: Iterable[Server]) -> Usage:
 
 
 def cpu_seconds(servers: Iterable[Server]) -> float:
-    """Like `usage`, without the memory, which takes the kernel longer to add up."""
+    """Like `usage`, without the memory, which the kernel computes slowly."""
     return sum(map(_cpu_seconds, tree([server.pid for server in servers])))
 
 
 def tree(roots: Iterable[int]) -> list[int]:
-    """The processes `roots` and all that descends from them, as far as they are there."""
+    """The existing processes among `roots` and their descendants."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit() and (fields := _stat(int(entry))):
@@ -294,32 +294,32 @@ def available_cpus() -> list[int]:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on, for programs that cannot take one and say which."""
+    """A free port of 127.0.0.1, for programs that cannot choose and print one."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
 
 
 def listens(port: int) -> bool:
-    """Whether someone takes connections on this port of 127.0.0.1."""
+    """Returns true if a server accepts connections on this port of 127.0.0.1."""
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def find(program: str, *directories: Path | str) -> Path | None:
-    """The program, from the given directories first, then from PATH."""
+    """Finds a program in the given directories, then in PATH."""
     path = os.pathsep.join([*map(str, directories), os.environ.get("PATH", ""), "/usr/sbin"])
     found = shutil.which(program, path=path)
     return Path(found) if found else None
 
 
 def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on (proc_pid_stat(5)); none if it is gone or a zombie."""
+    """The fields of /proc/PID/stat from the third on (proc_pid_stat(5)); empty if the process is gone or a zombie."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return []
-    # The name, in parentheses, may hold anything.
+    # The name in parentheses may contain any character.
     fields = text[text.rindex(")") + 2 :].split()
     return [] if fields[0] in "ZX" else fields
 
@@ -351,7 +351,7 @@ def _wait_until_gone(pids: Iterable[int], seconds: float = 10.0) -> None:
     for pid in pids:
         while _stat(pid):
             if time.monotonic() > deadline:
-                raise ProcessError(f"process {pid} does not go away")
+                raise ProcessError(f"process {pid} does not end")
             time.sleep(0.002)
 
 

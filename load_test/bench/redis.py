@@ -1,8 +1,8 @@
 """Redis: a private server with an append-only file, loaded by redis-benchmark.
 
-A reservation is a Lua script on the server: look, take, and add to a stream. Nothing else can be
-done between its steps, so nothing is oversold. With `appendfsync always` the file is synced before
-clients are answered; with `everysec` a crash loses up to a second or two of acknowledged sales.
+A reservation is a Lua script on the server: check, decrement, and append to a stream. Scripts are
+atomic, so nothing is oversold. With `appendfsync always` the file is synced before clients are
+answered; with `everysec` a crash loses up to a second or two of acknowledged sales.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ RECORDED = (
     "maxclients",
 )
 
-# Requests of the first run, which only finds out how many fit into the time.
+# The requests of the first run, which only determines how many fit into the duration.
 REQUESTS_MIN = 10_000
 
 
 class RedisError(Exception):
-    """What redis-benchmark printed cannot be understood, or what was sold does not add up."""
+    """The output of redis-benchmark cannot be parsed, or the totals are inconsistent."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Run:
     pipelined: int
     requests: int
     per_second: float
-    # p50, p99, as the clients saw it; with pipelining, of whole writes.
+    # p50, p99, measured by the clients; with pipelining, per write.
     latency_us: dict[str, float]
 
     def as_json(self) -> dict:
@@ -58,36 +58,36 @@ class Run:
 
 
 class Redis(process.PrivateServer):
-    """A server of its own."""
+    """A private Redis."""
 
     def __init__(self, directory: Path, *, appendfsync: str = "always", **placed) -> None:
-        """`placed` as of `PrivateServer`."""
+        """`placed` is as in `PrivateServer`."""
         self.appendfsync = appendfsync
         super().__init__(directory, **placed)
 
     def start(self) -> None:
         command = [tools.require("redis-server"), "--port", self.port, "--bind", "127.0.0.1", "--dir", self.directory]
-        # No snapshots, and no rewriting of the file beside the load: both would only slow it down.
+        # No snapshots and no rewriting of the file during the load, which would slow it down.
         command += ["--appendonly", "yes", "--appendfsync", self.appendfsync]
         command += ["--save", "", "--auto-aof-rewrite-percentage", "0"]
         self.run(command).wait_for_line("Ready to accept connections")
 
     def command(self, *words: str | int) -> list[str]:
-        """One command; the lines of its answer."""
+        """Runs a command and returns the lines of its output."""
         cli = [tools.require("redis-cli"), "-h", "127.0.0.1", "-p", self.port, "-e"]
         return process.run([*cli, *words]).splitlines()
 
     def reset(self) -> None:
-        """Events with all of their tickets, and no reservations."""
+        """Creates events with all tickets available, and removes all reservations."""
         self.command("FLUSHALL", "SYNC")
         self.command("MSET", *(word for event in self._events() for word in (event, QUOTA)))
 
     def settings(self) -> dict[str, str]:
-        """What decides its speed and its durability, as CONFIG GET returns it, and its version."""
+        """The settings that affect speed and durability, as CONFIG GET returns them, and the version."""
         found = {}
         for name in RECORDED:
             answer = self.command("CONFIG", "GET", name)
-            # An empty value is an empty line, or none.
+            # An empty value is printed as an empty line or not at all.
             found[name] = answer[1] if len(answer) > 1 else ""
         for line in self.command("INFO", "server"):
             if match := re.match(r"redis_version:(\S+)", line):
@@ -95,7 +95,7 @@ class Redis(process.PrivateServer):
         return found
 
     def sold(self) -> int:
-        """The tickets sold; a `RedisError` unless counters and streams say the same."""
+        """The tickets sold; raises `RedisError` if counters and streams differ."""
         by_counters = sum(QUOTA - int(self.command("GET", event)[0]) for event in self._events())
         by_streams = sum(int(self.command("XLEN", f"{event}:sold")[0]) for event in self._events())
         if by_counters != by_streams:
@@ -111,10 +111,10 @@ class Redis(process.PrivateServer):
         threads: int = 1,
         cpus: Iterable[int] | None = None,
     ) -> Run:
-        """Loads it for about `seconds`: redis-benchmark counts requests, so a short run tells how many."""
+        """Runs redis-benchmark for about `seconds`. It takes a number of requests, which a short run determines."""
         digest = self.command("SCRIPT", "LOAD", SCRIPT)[0]
         tried = self._benchmark(REQUESTS_MIN, digest, clients, pipelined, threads, cpus)
-        # Twice, since a run of a few milliseconds is a poor guess.
+        # Twice, since a run of a few milliseconds gives a poor estimate.
         for part in (0.1, 1.0):
             requests = max(REQUESTS_MIN, int(tried.per_second * seconds * part))
             before = self.sold()
@@ -124,7 +124,7 @@ class Redis(process.PrivateServer):
         return tried
 
     def _benchmark(self, requests: int, digest: str, clients: int, pipelined: int, threads: int, cpus) -> Run:
-        # Whole rounds of all clients, or it sends some more.
+        # A multiple of the clients, since redis-benchmark rounds up otherwise.
         requests -= requests % (clients * pipelined)
         command = [tools.require("redis-benchmark"), "-h", "127.0.0.1", "-p", self.port, "-c", clients, "-n", requests]
         command += ["-P", pipelined, "--csv", "-r", EVENT_COUNT]
@@ -135,12 +135,12 @@ class Redis(process.PrivateServer):
 
     @staticmethod
     def _events() -> list[str]:
-        # As redis-benchmark writes __rand_int__.
+        # The format in which redis-benchmark writes __rand_int__.
         return [f"event:{number:012}" for number in range(EVENT_COUNT)]
 
 
 def parse_benchmark(output: str, *, clients: int, pipelined: int, requests: int) -> Run:
-    """`output` is CSV, with a line of names."""
+    """Parses `output`, which is CSV with a header line."""
     rows = list(csv.DictReader(output.splitlines()))
     try:
         [row] = rows

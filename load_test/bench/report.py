@@ -1,4 +1,4 @@
-"""Results as files for people and programs: results.json, the tables of the two READMEs, charts."""
+"""Writes the results: results.json, the tables of the two READMEs, and charts."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ LOAD_TEST_README = ROOT / "load_test" / "README.md"
 BEGIN = "<!-- made by load_test/compare: begin -->"
 END = "<!-- made by load_test/compare: end -->"
 
-# Of contenders, as the charts head them.
+# The headings of contenders in charts.
 KINDS = {"ours": "boxoffice", "phase": "phases of the original", "ceiling": "ceilings: a constant answer"}
 
-# Characters of what a contender failed with: the whole is in the results.
+# The maximum length of an error in a table; the results have the whole text.
 FAILURE_MAX = 400
 
-# Beside the results, and beside the tables of all scenarios.
+# The directory of charts, relative to the results and to the tables of all scenarios.
 CHARTS = "charts/compare"
 
-# The longest bar over the shortest: beyond it, the short ones could not be told apart.
+# The maximum ratio of the longest to the shortest bar for a linear axis.
 LOGARITHMIC_FROM = 15
 
-# The scenario that stands for all in README.md.
+# The scenario shown in the main README.md.
 MAIN_SCENARIO = "pinned"
 
 
 def write_all(results: dict, out: Path, publish: bool) -> None:
-    """Writes `out` with the summary added, and the tables: into the READMEs if `publish`, else beside `out`."""
+    """Writes `out` with the summary, and the tables into the READMEs if `publish`, else next to `out`."""
     results["summary"] = summarize(results)
     write_json(results, out)
     tables = all_tables(results).replace(f"{ROOT}/", "")
@@ -49,8 +49,8 @@ def write_all(results: dict, out: Path, publish: bool) -> None:
 
 
 def write_charts(results: dict, directory: Path) -> None:
-    """A chart of each scenario: requests a second, or the 99th percentile where the rate was given."""
-    # It needs matplotlib, which nothing else here does.
+    """Draws a chart for each scenario: requests per second, or the 99th percentile if the rate is constant."""
+    # Imported here, because only charts need matplotlib.
     from . import charts
 
     shutil.rmtree(directory, ignore_errors=True)
@@ -87,7 +87,7 @@ def is_charted(results: dict, scenario: str) -> bool:
 
 
 def write_json(results: dict, out: Path) -> None:
-    """Whole or not at all; without the way to this checkout, which means nothing elsewhere."""
+    """Writes a file atomically, without the path of this checkout."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = out.with_name(f".{out.name}.new")
     temporary.write_text(json.dumps(results, indent=1).replace(f"{ROOT}/", "") + "\n")
@@ -95,7 +95,7 @@ def write_json(results: dict, out: Path) -> None:
 
 
 def summarize(results: dict) -> dict:
-    """Of each scenario and contender: medians, least and most of each figure, the ratio to ours, and the proofs."""
+    """Summarizes each scenario and contender: the spread of each figure, the ratio to boxoffice, and the proofs."""
     summary: dict[str, dict] = {}
     for scenario, about in results["scenarios"].items():
         rows = {}
@@ -113,7 +113,7 @@ def summarize(results: dict) -> dict:
 
 
 def compared_figure(about: dict) -> str:
-    """What ratios and charts of a scenario are made of: where the rate is given, latency is what differs."""
+    """The figure for ratios and charts of a scenario: latency if the rate is constant, else throughput."""
     return "per_second" if about["per_second"] is None else "p99_us"
 
 
@@ -154,7 +154,7 @@ def spread(samples: Iterable[float | None]) -> dict | None:
 
 
 def line(sample: dict) -> str:
-    """A run in one line, as it goes."""
+    """Formats a run as one line of progress."""
     p99 = sample["load"]["latency_us"].get("p99")
     parts = [f"{sample['load']['per_second']:9,.0f}/s"]
     parts.append(f"p99 {p99 / 1000:7.2f} ms" if p99 is not None else " " * 14)
@@ -269,7 +269,7 @@ def lost(killed: dict | None) -> str:
 
 
 def peers_table(results: dict) -> str:
-    """Samples of one peer and load are joined; the order is that of the first round."""
+    """Groups the samples by peer and load, in the order of the first round."""
     samples: dict[tuple[str, str, str], list[dict]] = {}
     for sample in results["peers"]:
         samples.setdefault((sample["peer"], sample["load"], sample["durability"]), []).append(sample)
@@ -310,7 +310,7 @@ def markdown(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def replace_between_marks(file: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
-    """Puts `text` between the two marks in `file`; both have to be there, once, each on a line of its own."""
+    """Writes `text` between the two marks in `file`. Each mark must occur once, on its own line."""
     content = file.read_text()
     if content.count(begin) != 1 or content.count(end) != 1 or content.index(begin) > content.index(end):
         raise ValueError(f"{file} has to have one line {begin!r} and, below it, one line {end!r}")

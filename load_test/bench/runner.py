@@ -1,4 +1,4 @@
-"""One measurement: a contender started, loaded, checked, killed, and ended."""
+"""One measurement: a contender is started, loaded, checked, killed and stopped."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ WORK = TARGET / "compare"
 # The logs of contenders that failed.
 FAILED = WORK / "failed"
 
-# Connections, caches, the first checkpoints: not measured.
+# The warm-up of connections, caches and the first checkpoints is not measured.
 WARM_UP_SECONDS = 1
 
 
 def alone(name: str, partial: Path, measure_all: Callable[[], int], faults: tuple[type[Exception], ...]) -> int:
-    """Runs a whole command, while no other one measures here, and says what ended it. `partial` has by
-    then what was measured. Whatever was started is ended. The command's exit status."""
+    """Runs a command under a lock, so that no other measurement runs at the same time, and returns
+    its exit status. After an interrupt, `partial` has the results so far. All programs are ended."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    # Also where it was started in the background by a shell, which has it ignored there.
+    # Restored, because shells ignore SIGINT for background jobs.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     WORK.mkdir(parents=True, exist_ok=True)
     lock = (WORK / "lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        print(f"{name}: another measurement is running here; wait for it", file=sys.stderr)
+        print(f"{name}: another measurement is running on this machine; wait for its end", file=sys.stderr)
         return 2
     try:
         return measure_all()
     except KeyboardInterrupt:
-        print(f"\ninterrupted; what was measured is in {partial}", file=sys.stderr)
+        print(f"\ninterrupted; the results so far are in {partial}", file=sys.stderr)
         return 130
     except faults as reason:
         print(f"{name}: {reason}", file=sys.stderr)
@@ -49,9 +49,9 @@ def alone(name: str, partial: Path, measure_all: Callable[[], int], faults: tupl
 
 
 def measure(contender: Contender, scenario: Scenario, seconds: int, run_name: str) -> dict:
-    """Starts `contender` on a fresh directory, measures `scenario` for `seconds`, and ends it.
+    """Starts `contender` on a new directory, measures `scenario` for `seconds`, and stops it.
 
-    Returns the sample as JSON. Whatever goes wrong is an exception; nothing is left running then either.
+    Returns the sample as JSON. Raises an exception on failure; no process is left running.
     """
     layout = scenario.lay_out()
     directory = WORK / "run"
@@ -106,7 +106,7 @@ def _measure_stand(
         "load": seen.as_json(),
         "server_cpu_us_per_request": (used.cpu_seconds - cpu_before) / max(1, seen.answered) * 1e6,
         "server_memory_bytes": used.memory_bytes,
-        # Of all cores that the client may use, 1 is one core kept busy.
+        # In units of one busy core.
         "client_cores": client_cpu / seen.seconds,
         "violations": found,
         "killed": killed.as_json() if killed else None,
@@ -142,7 +142,7 @@ def generate(scenario: Scenario, layout: Layout, url: str, requests: Path, secon
 
 
 def slow_sync(microseconds: int) -> dict[str, str]:
-    """The environment of a program whose syncs take so much longer (slow_sync.c)."""
+    """The environment of a program whose syncs are delayed (slow_sync.c)."""
     library = WORK / "slow_sync.so"
     source = load.LOAD_TEST / "slow_sync.c"
     if not library.exists() or library.stat().st_mtime < source.stat().st_mtime:

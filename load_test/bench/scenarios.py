@@ -1,4 +1,4 @@
-"""What is measured: layouts of programs on CPUs, loads, and who takes part in each."""
+"""The scenarios: layouts of programs on CPUs, loads, and contenders."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def shared() -> Layout:
 
 
 def two_cpus() -> list[int]:
-    """The first two that this process may use: on machines with more, too, so that results can be compared."""
+    """The first two CPUs of this process. Larger machines use two as well, so that results are comparable."""
     cpus = process.available_cpus()[:2]
     if len(cpus) < 2:
-        raise process.ProcessError("this needs two CPUs, and may use one")
+        raise process.ProcessError("two CPUs are needed, one is available")
     return cpus
 
 
@@ -41,18 +41,18 @@ LAYOUTS = {"pinned": pinned, "shared": shared}
 @dataclass(frozen=True)
 class Scenario:
     name: str
-    # What it shows, for the table's heading.
+    # The heading of the table.
     title: str
     layout: str
     tool: str
     event_count: int
     contenders: Sequence[str]
     pipelined: int = 1
-    # Of oha alone.
+    # Only for oha.
     per_second: int | None = None
-    # How much longer each sync of the disk takes.
+    # The delay added to each sync of the disk.
     slow_sync_us: int = 0
-    # Whether the two proofs of checks.py follow each measurement.
+    # True if the two proofs of checks.py follow each measurement.
     proved: bool = False
 
     def lay_out(self) -> Layout:
@@ -60,7 +60,7 @@ class Scenario:
 
     @property
     def reference(self) -> str:
-        """Ours as it starts by default here: a shard for each CPU that it has."""
+        """boxoffice with its default on this machine: a shard per CPU."""
         return "sqlite-1" if self.layout == "pinned" else "sqlite-2"
 
 
@@ -68,7 +68,7 @@ SQLITE = ("sqlite-1", "sqlite-2")
 PHASES = ("memory-lock", "postgres", "postgres-batched", "postgres-redis")
 CEILINGS = ("actix", "ntex", "nginx", "front")
 
-# What answers 201 when it is on disk, besides ours as it is.
+# The contenders that answer 201 when it is on disk, besides boxoffice itself.
 SYNCED_PHASES = ("postgres", "postgres-statement", "postgres-batched-synced", "postgres-redis-synced")
 SYNCED = (*SQLITE, "sqlite-commit-each", *SYNCED_PHASES)
 
@@ -157,7 +157,7 @@ SCENARIOS = [
     ),
 ]
 
-# What --quick takes, so that CI sees each kind of contender and each tool once.
+# The contenders of --quick, so that CI runs each kind of contender and each tool once.
 QUICK = {
     "pinned": ("sqlite-1", "memory-1", "memory-lock", "postgres", "postgres-redis", "actix", "nginx"),
     "autocannon": ("sqlite-2",),

@@ -1,7 +1,7 @@
-"""The other programs of a comparison: found on this machine, or unpacked under target/ from its distribution.
+"""The other programs of a comparison: installed ones, or packages of the distribution unpacked under target/.
 
-Nothing is installed: packages are unpacked without running their scripts, so that no service is
-registered, started, or left behind, and no root is needed.
+Packages are unpacked without running their scripts, so that no service is registered or started and
+root is not needed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from . import process
 
 TARGET = Path(__file__).parent.parent.parent / "target"
 UNPACKED = TARGET / "bench-tools" / "debian"
-# One small script for each unpacked program, which sets the way to its libraries.
+# A script per unpacked program, which sets the path of its libraries.
 PROGRAMS = UNPACKED / "bin"
 
-# Debian's packages (Ubuntu has the same) by the program that is needed of them.
+# The packages of Debian and Ubuntu, by program.
 PACKAGES = {
     "postgres": "postgresql",
     "initdb": "postgresql",
@@ -37,11 +37,11 @@ DOWNLOAD_SECONDS_MAX = 600.0
 
 
 class ToolError(Exception):
-    """A program is missing, and what to do about it."""
+    """A program is missing; the message names the remedy."""
 
 
 def find(program: str) -> Path | None:
-    """A program, from PATH, from where Debian puts PostgreSQL's (its newest), or from what was unpacked."""
+    """Finds a program in PATH, in Debian's directories of PostgreSQL (newest first), or among unpacked ones."""
     return process.find(program, *_postgres_directories(Path("/"))) or process.find(program, PROGRAMS)
 
 
@@ -49,19 +49,19 @@ def require(program: str) -> Path:
     """Like `find`, with an error that says what to install."""
     found = find(program)
     if found is None:
-        raise ToolError(f"there is no {program} here: install {PACKAGES.get(program, program)}")
+        raise ToolError(f"{program} is missing: install {PACKAGES.get(program, program)}")
     return found
 
 
 def ensure_tools(programs: Iterable[str] = PACKAGES) -> None:
-    """Sees to it that `find` finds all these programs. Takes some seconds, and the network, once."""
+    """Unpacks the programs that `find` does not find. Needs the network and some seconds, once."""
     missing = [program for program in programs if find(program) is None]
     if not missing:
         return
     packages = sorted({PACKAGES[program] for program in missing})
     by_hand = f"install by hand what {', '.join(missing)} are in (Debian: apt-get install {' '.join(packages)})"
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        raise ToolError(f"no apt-get here; {by_hand}")
+        raise ToolError(f"apt-get is missing; {by_hand}")
     print(f"unpacking {', '.join(packages)} under {UNPACKED} (once)", flush=True)
     try:
         _unpack(packages)
@@ -72,11 +72,11 @@ def ensure_tools(programs: Iterable[str] = PACKAGES) -> None:
 
 
 def _unpack(packages: list[str], apt_options: Iterable[str] = ()) -> None:
-    """Unpacks `packages`, and what they depend on as far as this machine does not have it."""
+    """Unpacks `packages` and their missing dependencies."""
     archives = UNPACKED / "archives"
     (archives / "partial").mkdir(parents=True, exist_ok=True)
     if os.geteuid() == 0:
-        # An image of a container comes without lists of packages. Others have to do with what is there.
+        # Container images have no package lists. If the update fails, the existing lists are used.
         process.run(["apt-get", "update", "-q"], seconds=DOWNLOAD_SECONDS_MAX)
     apt = ["apt-get", "install", "--download-only", "--no-install-recommends", "--yes", "-q", *apt_options]
     apt += ["-o", f"Dir::Cache::archives={archives}", "-o", "Debug::NoLocking=1", "-o", "APT::Sandbox::User="]
@@ -103,7 +103,7 @@ def _write_scripts(root: Path) -> None:
 
 
 def _postgres_directories(root: Path) -> list[Path]:
-    """Where Debian has PostgreSQL's own programs, the newest version first."""
+    """Debian's directories of PostgreSQL's programs, newest version first."""
     found = (root / "usr" / "lib" / "postgresql").glob("*/bin")
     return sorted(
         (path for path in found if re.fullmatch(r"\d+", path.parent.name)), key=lambda path: -int(path.parent.name)

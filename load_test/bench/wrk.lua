@@ -1,12 +1,12 @@
--- For wrk: requests for one ticket each, built once, sent one after the other in a circle.
+-- For wrk: requests for one ticket each, built once and sent repeatedly.
 --
 -- wrk ... URL -- FILE PIPELINED LOOK
---   FILE            a request a line: its method, its path and its token, with tabs between them
---   PIPELINED       so many requests in one write
---   LOOK            1: every answer is looked at, which costs wrk time; 0: wrk's own count is enough
+--   FILE            one request per line: method, path and token, separated by tabs
+--   PIPELINED       number of requests in one write
+--   LOOK            1: inspect every response, which costs CPU; 0: use wrk's own counts
 --
--- Prints one line of JSON, after "result ". If it looked, also one with the ids of all
--- reservations that were answered 201, after "made ".
+-- Prints one line of JSON after "result ". With LOOK 1, also prints the ids of all reservations
+-- answered 201 after "made ".
 
 local BODY = '{"quantity":1}'
 
@@ -47,7 +47,7 @@ function init(args)
     end
     requests[#requests + 1] = table.concat(parts)
   end
-  -- Threads begin apart, so that they do not ask for the same at the same time.
+  -- Threads begin at different requests, so that they do not send the same ones at the same time.
   at = math.floor(thread_index * #requests / 2) % #requests
   statuses, made = {}, {}
   if args[3] == "1" then

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use shards::clock::Now;
 use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, EventName};
+use shards::details::NewDetails;
 use shards::ids::{Epoch, EventId, Quantity, Quota, Role, Timestamp, UserId};
 use shards::limits::{QUOTA_MAX, SLOT_COUNT};
 use shards::record::SlotHead;
@@ -82,8 +83,10 @@ fn creation(event: u32) -> Command {
     Command::CreateEvent(Box::new(CreateEvent {
         id: EventId(event),
         organizer: UserId(1),
-        name: EventName::new("Concert").expect("a good name"),
-        quota: Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
+        details: NewDetails::new(
+            EventName::new("Concert").expect("a good name"),
+            Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
+        ),
     }))
 }
 

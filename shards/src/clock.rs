@@ -11,7 +11,7 @@ use crate::ids::Timestamp;
 
 /// The wall time may run faster or slower than elapsed time by one part in this many while it follows the
 /// wall clock: a difference of a second is gone after 20 seconds.
-const SLEW_DIVISOR: i64 = 20;
+const SLEW_DIVISOR: u64 = 20;
 
 /// A difference above this is a jump of the wall clock, which an operator should know of.
 pub const DIFFERENCE_MAX_MS: u64 = 1000;
@@ -42,8 +42,11 @@ impl Now {
 #[derive(Debug, Clone)]
 pub struct Clock {
     origin: Timestamp,
-    /// Of the latest reading.
+    /// The elapsed time of the latest reading.
     elapsed: Duration,
+    /// The elapsed time that the slew has used up: less than `elapsed` by a remainder, without which a clock
+    /// that is read every few microseconds would not move.
+    slewed: Duration,
     /// Microseconds by which the wall time is ahead of the steady time.
     offset: i64,
     /// Microseconds by which the wall clock is ahead of the wall time.
@@ -55,7 +58,14 @@ pub struct Clock {
 impl Clock {
     /// A clock whose origin is the wall clock of now.
     pub fn new(wall: Timestamp) -> Clock {
-        Clock { origin: wall, elapsed: Duration::ZERO, offset: 0, difference: 0, jump: None }
+        Clock {
+            origin: wall,
+            elapsed: Duration::ZERO,
+            slewed: Duration::ZERO,
+            offset: 0,
+            difference: 0,
+            jump: None,
+        }
     }
 
     /// Makes a moment of the time since the clock was made, and of what the wall clock says.
@@ -63,8 +73,10 @@ impl Clock {
         let elapsed = elapsed.max(self.elapsed);
         let steady_us = microseconds(self.origin).saturating_add(elapsed.as_micros() as i64);
         let wall_offset = microseconds(wall) - steady_us;
-        let step = (elapsed - self.elapsed).as_micros() as i64 / SLEW_DIVISOR;
+        let step = (elapsed - self.slewed).as_micros() as u64 / SLEW_DIVISOR;
+        self.slewed += Duration::from_micros(step * SLEW_DIVISOR);
         self.elapsed = elapsed;
+        let step = step.cast_signed();
         self.offset += (wall_offset - self.offset).clamp(-step, step);
         self.watch_for_jump(wall_offset);
         self.difference = wall_offset - self.offset;
@@ -147,6 +159,21 @@ mod tests {
             assert_ne!(read(&mut clock, 11..=70, off), off, "not yet");
             assert_eq!(read(&mut clock, 71..=72, off), off);
             assert_eq!(clock.difference_ms(), 0);
+        }
+    }
+
+    /// A busy core reads its clock every few microseconds.
+    #[test]
+    fn the_slew_does_not_depend_on_how_often_the_clock_is_read() {
+        for interval_us in [1, 7, 19, 39, 1000] {
+            let mut clock = Clock::new(Timestamp(START));
+            let mut now = Now::at(Timestamp(START));
+            for elapsed_us in (0..=2_000_000).step_by(interval_us) {
+                let elapsed = Duration::from_micros(elapsed_us);
+                now = clock.read(elapsed, Timestamp(START + 900 + elapsed_us / 1000));
+            }
+            let moved = now.wall.0 - now.steady.0;
+            assert!((99..=100).contains(&moved), "{moved} ms, read every {interval_us} us");
         }
     }
 

@@ -15,6 +15,9 @@ pub const QUOTA_MAX: u32 = 10_000_000;
 /// Characters of an event's name: fits a line of a list.
 pub const EVENT_NAME_CHARS_MAX: usize = 200;
 
+/// Characters of an event's venue: a name and an address.
+pub const VENUE_CHARS_MAX: usize = 200;
+
 /// Shorter names collide and are squatted upon.
 pub const USERNAME_BYTES_MIN: usize = 3;
 /// Fits a column, and a token's claim.

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::command::Buyer;
+use crate::details::EventDetails;
 use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
 
 pub type Reply = Result<Outcome, Rejection>;
@@ -51,9 +52,8 @@ pub struct UserView {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventView {
     pub id: EventId,
-    pub name: Box<str>,
     pub organizer: UserId,
-    pub quota: u32,
+    pub details: EventDetails,
     pub reserved: u32,
     pub held: u32,
     pub remaining: u32,

@@ -5,14 +5,20 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::command::EventName;
+use crate::command::{EventName, Venue};
 use crate::ids::{EventId, Quantity, Quota, ReservationId, ReservationNumber, UserId, Username};
-use crate::limits::{EVENT_NAME_CHARS_MAX, QUOTA_MAX, USERNAME_BYTES_MAX, USERNAME_BYTES_MIN};
+use crate::limits::{
+    EVENT_NAME_CHARS_MAX, QUOTA_MAX, USERNAME_BYTES_MAX, USERNAME_BYTES_MIN, VENUE_CHARS_MAX,
+};
 
 /// The texts that an id has: the numbers from 1 to 4294967295, without leading zeros.
 pub const ID_PATTERN: &str = "([1-9][0-9]{0,8}|[1-3][0-9]{9}|4[01][0-9]{8}|42[0-8][0-9]{7}\
     |429[0-3][0-9]{6}|4294[0-8][0-9]{5}|42949[0-5][0-9]{4}|429496[0-6][0-9]{3}|4294967[01][0-9]{2}\
     |42949672[0-8][0-9]|429496729[0-5])";
+
+/// Some character that is no white space, and no control character.
+const READABLE_PATTERN: &str =
+    r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
 
 macro_rules! schemas {
     ($($type:ident { $($form:tt)* })*) => {$(
@@ -83,8 +89,16 @@ schemas! {
         "type": "string",
         "minLength": 1,
         "maxLength": EVENT_NAME_CHARS_MAX,
-        "pattern": r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$",
+        "pattern": READABLE_PATTERN,
         "examples": ["Recital"],
+    }
+    Venue {
+        "description": "Where an event takes place: some character that is no white space, and no control character.",
+        "type": "string",
+        "minLength": 1,
+        "maxLength": VENUE_CHARS_MAX,
+        "pattern": READABLE_PATTERN,
+        "examples": ["Main hall, 1 Opera Square"],
     }
 }
 
@@ -120,6 +134,9 @@ mod tests {
             }),
             (bound(form::<EventName>(), "minLength"), bound(form::<EventName>(), "maxLength"), |n| {
                 EventName::new(&"é".repeat(n as usize)).is_some()
+            }),
+            (bound(form::<Venue>(), "minLength"), bound(form::<Venue>(), "maxLength"), |n| {
+                Venue::new(&"é".repeat(n as usize)).is_some()
             }),
         ] {
             assert!(takes(least) && takes(most) && !takes(most + 1), "{least} to {most}");

@@ -13,7 +13,7 @@ use crate::command::{Ask, Command, Query};
 use crate::ids::{Epoch, Slot, Timestamp};
 use crate::limits::SLOT_COUNT;
 use crate::outcome::{Rejection, Reply};
-use crate::record::{Entry, Record, SlotHead};
+use crate::record::{Entry, Record, SlotHead, Stamp};
 use crate::slots::SlotSet;
 use crate::state::{Decision, ShardState, SlotState, Undo};
 
@@ -109,12 +109,16 @@ impl<A> Shard<A> {
         self.owned[slot.index()] = Some(Ownership { epoch, head });
     }
 
-    /// Gives up a slot whose records are all committed, for another owner to adopt; `None` if it is not
-    /// owned.
+    /// Gives up a slot, for another owner to adopt; `None` if it is not owned.
+    ///
+    /// # Panics
+    ///
+    /// If the slot has records in the open batch, or any batch is being written.
     pub fn release_slot(&mut self, slot: Slot) -> Option<(SlotState, SlotHead)> {
-        let is_at_rest = self.writing.is_none() && self.open.iter().all(|entry| entry.slot != slot);
-        assert!(is_at_rest, "slot {slot} has records that are not committed");
-        let Ownership { head, .. } = self.owned[slot.index()].take()?;
+        let Ownership { head, .. } = self.owned[slot.index()]?;
+        let is_committed = self.writing.is_none() && self.open.iter().all(|entry| entry.slot != slot);
+        assert!(is_committed, "slot {slot} has records that are not committed");
+        self.owned[slot.index()] = None;
         Some((self.state.release(slot)?, head))
     }
 
@@ -168,11 +172,11 @@ impl<A> Shard<A> {
         let Ownership { epoch, head } = self.owned[slot.index()].as_mut().expect("decided for an owned slot");
         // Never 0, whatever the clock says: state has that for "not yet". Time never goes back in a slot.
         let (lsn, at) = (head.lsn.next(), now.max(head.at).max(Timestamp(1)));
-        let state = self.state.slot(slot).expect("decided for an owned slot");
-        let previous = record.event().map_or_else(Default::default, |event| state.last_record(event));
-        self.undos.push(UndoEntry { head: *head, undo: state.undo_of(&record) });
-        self.state.apply(slot, at, lsn, &record);
-        let chain = head.chain_next(slot, *epoch, lsn, at, &record.encode());
+        let undo = self.state.slot(slot).expect("decided for an owned slot").undo_of(&record);
+        self.undos.push(UndoEntry { head: *head, undo });
+        let previous = self.state.apply(slot, at, lsn, &record);
+        let stamp = Stamp { slot, epoch: *epoch, lsn, at, previous, continues };
+        let chain = head.chain_next(&stamp, &record.encode());
         *head = SlotHead { lsn, chain, at };
         self.open.push(Entry { slot, epoch: *epoch, lsn, at, previous, continues, record, chain });
     }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use shards::recovery::RecoveryError;
+use storage::RecoveryError;
 
 use crate::rt::RuntimeError;
 use crate::secret::SecretError;
@@ -47,7 +47,11 @@ fn hint(error: &RecoveryError) -> &'static str {
     match error {
         RecoveryError::Locked { .. } => "\n  stop that process, or choose another directory with --data",
         RecoveryError::Io { .. } => "\n  choose a directory that this user can write with --data",
-        RecoveryError::Log(error) if !error.is_damage() => {
+        RecoveryError::OldFormat { .. } => {
+            "\n  nothing was changed; move the whole directory away to start empty"
+        }
+        error if error.is_newer() => "",
+        error if error.is_transient() => {
             "\n  the data is probably intact: free disk space, close other programs that have the file open, \
              and start again"
         }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Makes tokens.tsv: tokens, and whether the server has to take them.
+"""Generates tokens.tsv: tokens, and whether the server must accept them.
 
-An implementation of its own, from RFC 7515, RFC 7518 and RFC 2104, with nothing but Python's
-hashlib: `python3 tests/data/tokens.py > tests/data/tokens.tsv`. Columns: verdict, secret in
-hexadecimal, data directory's id in hexadecimal, comment, token.
+An independent implementation of RFC 7515, RFC 7518 and RFC 2104 with Python's hashlib only:
+`python3 tests/data/tokens.py > tests/data/tokens.tsv`. Columns: verdict, secret in hexadecimal,
+id of the data directory in hexadecimal, comment, token.
 """
 
 import base64
@@ -56,7 +56,7 @@ def row(verdict, comment, token, secret=SECRET):
 
 
 def changed(**changes):
-    """The claims with some of them replaced, or left out where the new value is None."""
+    """Returns the claims with some replaced, or omitted if the new value is None."""
     return {name: value for name, value in {**CLAIMS, **changes}.items() if value is not None}
 
 
@@ -130,7 +130,7 @@ for number in range(1000):
         row("invalid", "tag in the standard alphabet", f"{message}.{standard}")
         break
 
-# The header: signed all the same.
+# The header, with a valid signature.
 for name, header in {
     "alg none": compact({"typ": "JWT", "alg": "none"}),
     "alg HS384": compact({"typ": "JWT", "alg": "HS384"}),
@@ -150,7 +150,7 @@ for name, header in {
     message, tag = signed(header=header)
     row("invalid", f"header: {name}", f"{message}.{url(tag)}")
 
-# The claims: signed all the same.
+# The claims, with a valid signature.
 for name, claims in {
     "past exp": changed(exp=1000000001),
     "exp 0": changed(exp=0),
@@ -192,7 +192,7 @@ for name, text in {
     message = f"{url(HEADER)}.{url(text)}"
     row("invalid", f"claims: {name}", f"{message}.{url(hmac(SECRET, message.encode()))}")
 
-# The whole.
+# The whole token.
 row("valid", "the token that these are made of", GOOD)
 header, claims, tag = GOOD.split(".")
 for name, token in {

@@ -1,4 +1,4 @@
-//! Clients: one of the ordinary kind, and one that sees every byte.
+//! Clients: one on a general HTTP library, and one that sends and reads raw bytes.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use ureq::http::{Method, Request};
 
-/// Nothing here takes a tenth of it, but on a busy machine.
+/// The timeout of a request, ten times what one takes on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// An answer as it came, whatever its status.
+/// A response of any status.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -44,7 +44,8 @@ impl Answer {
         self
     }
 
-    /// The answer as the problem it has to be, without its detail being looked at.
+    /// Checks that the response is the given problem, without comparing its detail, and returns
+    /// its body.
     #[track_caller]
     pub(crate) fn problem(self, status: u16, slug: &str) -> Value {
         let answer = self.expect(status);
@@ -59,7 +60,7 @@ impl Answer {
     }
 }
 
-/// Speaks for one account, or for nobody.
+/// Sends requests with the token of one account, or without a token.
 #[derive(Clone)]
 pub(crate) struct Client {
     agent: ureq::Agent,
@@ -81,7 +82,7 @@ impl Client {
         Client { token: Some(token.to_owned()), ..self.clone() }
     }
 
-    /// As the account that has this name and password.
+    /// Logs in and returns a client for the account.
     #[track_caller]
     pub(crate) fn log_in(&self, username: &str, password: &str) -> Client {
         let body = json!({ "username": username, "password": password });
@@ -89,7 +90,7 @@ impl Client {
         self.with_token(session["token"].as_str().expect("a session has a token"))
     }
 
-    /// Makes an account, and logs in as it.
+    /// Creates an account, logs in, and returns a client for it.
     #[track_caller]
     pub(crate) fn sign_up(&self, username: &str, role: &str) -> Client {
         let body = json!({ "username": username, "password": super::PASSWORD, "role": role });
@@ -117,14 +118,14 @@ impl Client {
         self.send("PUT", path, &[], &body.to_string())
     }
 
-    /// Any request; `headers` beside the token's. An empty body is none.
+    /// Sends any request, with `headers` in addition to Authorization. An empty body means no body.
     #[track_caller]
     pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let result = self.try_send(method, path, headers, body);
         result.unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// Where the server may be gone before it answers.
+    /// Like `post`, but returns an error if the server ends before it answers.
     pub(crate) fn try_post(&self, path: &str, body: &Value) -> Result<Answer, ureq::Error> {
         self.try_send("POST", path, &[], &body.to_string())
     }
@@ -146,9 +147,9 @@ impl Client {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         let result = if body.is_empty() {
-            self.agent.run(request.body(()).expect("a good request"))
+            self.agent.run(request.body(()).expect("a valid request"))
         } else {
-            self.agent.run(request.body(body.to_owned()).expect("a good request"))
+            self.agent.run(request.body(body.to_owned()).expect("a valid request"))
         };
         let mut response = result?;
         let headers = response.headers().iter().map(|(name, value)| {
@@ -162,10 +163,10 @@ impl Client {
     }
 }
 
-/// A connection that sends bytes as they are, and reads answers one by one.
+/// A connection that sends raw bytes and reads responses one by one.
 pub(crate) struct Wire {
     stream: TcpStream,
-    /// Come, but not yet read as an answer.
+    /// Bytes received but not yet returned as part of a response.
     input: Vec<u8>,
 }
 
@@ -174,8 +175,8 @@ impl Wire {
         Wire::over(TcpStream::connect(address)?)
     }
 
-    /// For answers that are not read: the kernel keeps few of them on this side.
-    pub(crate) fn hard_of_hearing(address: SocketAddr) -> io::Result<Wire> {
+    /// Opens a connection for which the kernel buffers little, for clients that do not read.
+    pub(crate) fn with_small_receive_buffer(address: SocketAddr) -> io::Result<Wire> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_recv_buffer_size(4096)?;
         socket.connect(&address.into())?;
@@ -193,23 +194,23 @@ impl Wire {
         self.stream.write_all(bytes.as_ref())
     }
 
-    /// Tells the server that no more will come.
+    /// Closes the sending side.
     pub(crate) fn end_sending(&self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)
     }
 
-    /// The next answer, an interim one included; `None` when the server has ended the
-    /// connection instead.
+    /// Reads the next response, which may be an interim one. Returns `None` if the server has closed
+    /// the connection instead.
     pub(crate) fn answer(&mut self) -> io::Result<Option<Answer>> {
         self.read_answer(true)
     }
 
-    /// The answer to a HEAD: its length is that of a body that does not come.
+    /// Reads the response to a HEAD request, whose Content-Length is that of an omitted body.
     pub(crate) fn answer_without_body(&mut self) -> io::Result<Option<Answer>> {
         self.read_answer(false)
     }
 
-    /// Sends a request and reads its answer, which has to come.
+    /// Sends a request and reads its response; panics if there is none.
     #[track_caller]
     pub(crate) fn ask(&mut self, bytes: impl AsRef<[u8]>) -> Answer {
         self.send(bytes).expect("the server reads");
@@ -218,14 +219,14 @@ impl Wire {
 
     #[track_caller]
     pub(crate) fn next(&mut self) -> Answer {
-        self.answer().expect("the server answers").expect("the server answers before it closes")
+        self.answer().expect("read a response").expect("the server closed the connection without a response")
     }
 
-    /// Nothing more came, and the server has ended its side.
+    /// Checks that the server has closed its side without a further response.
     #[track_caller]
     pub(crate) fn expect_end(&mut self) {
-        let more = self.answer().expect("the connection ends in peace");
-        assert!(more.is_none(), "an answer too many: {more:?}");
+        let more = self.answer().expect("the connection is closed without an error");
+        assert!(more.is_none(), "an unexpected response: {more:?}");
     }
 
     fn read_answer(&mut self, with_body: bool) -> io::Result<Option<Answer>> {
@@ -250,12 +251,12 @@ impl Wire {
                 line.split_once(": ").map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
             })
             .collect();
-        let headers = headers.ok_or_else(|| broken("a line that is no field", &self.input))?;
+        let headers = headers.ok_or_else(|| broken("a line is not a field", &self.input))?;
         let mut answer = Answer { status, headers, body: Vec::new() };
         let has_body = with_body && status >= 200 && status != 204 && status != 304;
         let length = match answer.header("content-length") {
-            Some(length) => length.parse().map_err(|_| broken("no length", &self.input))?,
-            None if has_body => return Err(broken("an answer without a length", &self.input)),
+            Some(length) => length.parse().map_err(|_| broken("the length is not a number", &self.input))?,
+            None if has_body => return Err(broken("a response without a length", &self.input)),
             None => 0,
         };
         let length = if has_body { length } else { 0 };
@@ -269,7 +270,7 @@ impl Wire {
         Ok(Some(answer))
     }
 
-    /// False at the end.
+    /// Reads more bytes; returns false at the end of the stream.
     fn read_more(&mut self) -> io::Result<bool> {
         let mut part = [0; 16 * 1024];
         let count = self.stream.read(&mut part)?;
@@ -282,7 +283,7 @@ fn broken(what: &str, input: &[u8]) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{what}: {:?}", String::from_utf8_lossy(input)))
 }
 
-/// The bytes of a request. `headers` are whole lines, each with its end.
+/// Formats a request. `headers` are complete lines, each with its CRLF.
 pub(crate) fn request(method: &str, path: &str, token: Option<&str>, headers: &str, body: &str) -> String {
     let authorization = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };

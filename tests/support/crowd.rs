@@ -1,5 +1,5 @@
-//! A crowd that buys, cancels, makes and edits at random, all of it in a ledger, and outlives
-//! the servers that it asks.
+//! 64 clients that reserve, cancel, create, edit and register at random, and record everything in a
+//! ledger. They are used with one server after the other on the same data.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -11,12 +11,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Wire, request};
-use super::ledger::{Ask, Counts, Ledger, Sale, Shown};
+use super::ledger::{Counts, Ledger, Operation, Sale, Shown};
 use super::random::Random;
 use super::server::{Server, boxoffice, run};
 use super::{PASSWORD, all_items, check_sums, number, text};
 
-/// What a client does, one request after the other; `None` when there was no answer.
+/// Sends one request and reads its answer; returns `None` if there was no answer.
 type Work<'a> = Box<dyn FnMut(&mut Wire) -> Option<()> + Send + 'a>;
 
 const BUYERS: usize = 56;
@@ -26,11 +26,11 @@ pub(crate) const CLIENTS: usize = BUYERS + ORGANIZERS + REGISTRARS;
 
 const CUSTOMERS: usize = 4;
 
-/// Sells out in every round, and is never edited or deleted.
+/// The quota of an event that sells out in every round, and is never edited or deleted.
 const HOT_QUOTA: u64 = 100;
 const EVENTS: usize = 6;
 
-/// Hashing a password takes as long as a hundred sales.
+/// The pause between registrations, since hashing a password takes as long as a hundred sales.
 const REGISTRATION_PAUSE: Duration = Duration::from_millis(20);
 
 pub(crate) struct Crowd {
@@ -38,10 +38,10 @@ pub(crate) struct Crowd {
     admin: String,
     organizer: String,
     customers: Vec<Customer>,
-    /// The token of each account, by its name.
+    /// The token of each account, by username.
     accounts: BTreeMap<String, String>,
     hot: u64,
-    /// What was seen at the last look.
+    /// The state at the last comparison.
     shown: Shown,
 }
 
@@ -52,21 +52,22 @@ struct Customer {
 }
 
 impl Crowd {
-    /// Makes an admin, so that there is one who sees everything. Goes before the first server.
-    pub(crate) fn admit(data: &Path) {
+    /// Creates an admin, which can read everything. Called before the first server is started.
+    pub(crate) fn create_admin(data: &Path) {
         let mut command = boxoffice();
         command.args(["admin", "create", "--username", "root", "--data"]).arg(data);
         let ended = run(command, PASSWORD);
         assert_eq!(ended.code, Some(0), "{ended:?}");
     }
 
-    /// On a directory that [`Crowd::admit`] has made, and nobody else has used.
-    pub(crate) fn found(server: &Server, ledger: &Path) -> Crowd {
+    /// Creates the accounts and events of the clients. The server's directory must be new except
+    /// for [`Crowd::create_admin`].
+    pub(crate) fn sign_up(server: &Server, ledger: &Path) -> Crowd {
         let anyone = server.client();
         let ledger = Ledger::create(ledger);
         let mut accounts = BTreeMap::new();
         let mut sign_up = |username: &str, role: &str| {
-            let operation = ledger.asked(Ask::Register { username: username.to_owned() });
+            let operation = ledger.begin(Operation::Register { username: username.to_owned() });
             let client = anyone.sign_up(username, role);
             let id = number(&client.get("/api/v1/users/me").expect(200).json(), "id");
             ledger.done(operation, &id.to_string());
@@ -97,8 +98,8 @@ impl Crowd {
         crowd
     }
 
-    /// Lets everybody loose, and calls `disturb` after `delay`. Returns how many answers there were.
-    pub(crate) fn rush(
+    /// Runs all clients and calls `disturb` after `delay`. Returns the number of answers.
+    pub(crate) fn run(
         &self,
         address: SocketAddr,
         random: &mut Random,
@@ -110,7 +111,7 @@ impl Crowd {
         for (index, (id, sale)) in self.live().enumerate() {
             let customer = self.customers.iter().position(|customer| customer.id == sale.customer);
             let buyers = BUYERS / CUSTOMERS;
-            own[customer.expect("one of ours") + CUSTOMERS * (index % buyers)].push((id, sale));
+            own[customer.expect("a customer of the crowd") + CUSTOMERS * (index % buyers)].push((id, sale));
         }
         let mut events: Vec<u64> = self.shown.events.keys().copied().collect();
         events.retain(|event| *event != self.hot);
@@ -131,7 +132,7 @@ impl Crowd {
         }
         thread::scope(|scope| {
             for work in clients {
-                scope.spawn(|| until_the_end(address, &stop, &answered, work));
+                scope.spawn(|| run_client(address, &stop, &answered, work));
             }
             thread::sleep(delay);
             disturb();
@@ -140,7 +141,7 @@ impl Crowd {
         answered.into_inner()
     }
 
-    /// Every reservation that is confirmed.
+    /// All confirmed reservations.
     fn live(&self) -> impl Iterator<Item = (String, Sale)> {
         let live = self.shown.reservations.iter().filter(|(_, seen)| seen["status"] == "confirmed");
         live.map(|(id, seen)| {
@@ -153,7 +154,7 @@ impl Crowd {
         })
     }
 
-    /// Compares what a new server shows with the ledger, which is settled by it.
+    /// Compares the state of a newly started server with the ledger, and resolves unknown outcomes.
     pub(crate) fn settle(&mut self, server: &Server) -> Counts {
         let anyone = server.client();
         let mut new = self.ledger.usernames();
@@ -166,25 +167,25 @@ impl Crowd {
                 self.accounts.insert(username, token);
             }
         }
-        self.shown = self.look(server);
+        self.shown = self.read_all(server);
         self.ledger.settle(&self.shown)
     }
 
-    /// A server that was started again, without having been asked for any change, shows the same.
+    /// Checks that a restarted server shows the same state as at the last comparison.
     pub(crate) fn expect_the_same(&self, server: &Server) {
-        let now = self.look(server);
-        // Named one by one, since both in full are unreadable.
+        let now = self.read_all(server);
+        // Compared one by one, because a failure that prints both states is unreadable.
         for (id, seen) in &self.shown.reservations {
             assert_eq!(now.reservations.get(id), Some(seen), "shown before the restart");
         }
         for (id, seen) in &self.shown.events {
             assert_eq!(now.events.get(id), Some(seen), "shown before the restart");
         }
-        assert!(now == self.shown, "there is more, or other accounts, than before the restart");
+        assert!(now == self.shown, "there are more items or other accounts than before the restart");
     }
 
-    /// All that the API shows.
-    pub(crate) fn look(&self, server: &Server) -> Shown {
+    /// Reads everything that the API shows.
+    pub(crate) fn read_all(&self, server: &Server) -> Shown {
         let client = server.client();
         let admin = client.with_token(&self.admin);
         let mut shown = Shown::default();
@@ -196,7 +197,7 @@ impl Crowd {
         for event in self.ledger.events() {
             if !shown.events.contains_key(&event) {
                 let answer = admin.get(&format!("/api/v1/events/{event}"));
-                // One that is lost is the ledger's to find.
+                // The ledger detects events that are lost.
                 if answer.status != 404 {
                     answer.problem(410, "event-deleted");
                     shown.deleted.insert(event);
@@ -230,7 +231,7 @@ impl Crowd {
         thread::sleep(REGISTRATION_PAUSE);
         let username = format!("u{:x}", random.next());
         let body = json!({ "username": username, "password": PASSWORD });
-        let operation = self.ledger.asked(Ask::Register { username });
+        let operation = self.ledger.begin(Operation::Register { username });
         let answer = ask(wire, "POST", "/api/v1/users", None, &body)?;
         match answer.status {
             201 => self.ledger.done(operation, &number(&answer.json(), "id").to_string()),
@@ -241,15 +242,15 @@ impl Crowd {
     }
 }
 
-/// One client: on one connection until that breaks, or the server is as good as gone.
-fn until_the_end(address: SocketAddr, stop: &AtomicBool, answered: &AtomicUsize, mut work: Work<'_>) {
+/// Runs one client on one connection until that breaks or the client is stopped.
+fn run_client(address: SocketAddr, stop: &AtomicBool, answered: &AtomicUsize, mut work: Work<'_>) {
     let Ok(mut wire) = Wire::open(address) else { return };
     while !stop.load(Ordering::Relaxed) && work(&mut wire).is_some() {
         answered.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// `None` when there is no answer.
+/// Sends a request; returns `None` if there is no answer.
 fn ask(wire: &mut Wire, method: &str, path: &str, token: Option<&str>, body: &Value) -> Option<Answer> {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     wire.send(request(method, path, token, "", &body)).ok()?;
@@ -259,7 +260,7 @@ fn ask(wire: &mut Wire, method: &str, path: &str, token: Option<&str>, body: &Va
 struct Buyer<'a> {
     crowd: &'a Crowd,
     customer: Customer,
-    /// Bought, and this buyer's to cancel.
+    /// The reservations that this buyer may cancel.
     own: Vec<(String, Sale)>,
     events: &'a [u64],
     random: Random,
@@ -288,7 +289,7 @@ impl Buyer<'_> {
     fn buy(&mut self, wire: &mut Wire) -> Option<()> {
         let sale =
             Sale { event: self.event(), customer: self.customer.id, quantity: self.random.within(1, 4) };
-        let operation = self.crowd.ledger.asked(Ask::Reserve(sale));
+        let operation = self.crowd.ledger.begin(Operation::Reserve(sale));
         let path = format!("/api/v1/events/{}/reservations", sale.event);
         let answer = self.ask(wire, "POST", &path, &json!({ "quantity": sale.quantity }))?;
         match answer.status {
@@ -306,7 +307,7 @@ impl Buyer<'_> {
     fn cancel(&mut self, wire: &mut Wire) -> Option<()> {
         let index = self.random.within(0, self.own.len() as u64 - 1) as usize;
         let (id, sale) = self.own.swap_remove(index);
-        let operation = self.crowd.ledger.asked(Ask::Cancel { reservation: id.clone() });
+        let operation = self.crowd.ledger.begin(Operation::Cancel { reservation: id.clone() });
         let answer = self.ask(wire, "DELETE", &format!("/api/v1/reservations/{id}"), &Value::Null)?;
         match answer.status {
             204 => self.crowd.ledger.done(operation, ""),
@@ -333,14 +334,14 @@ impl Buyer<'_> {
 
 struct Organizer<'a> {
     crowd: &'a Crowd,
-    /// Nobody else edits or deletes these.
+    /// The events that only this organizer edits and deletes.
     events: Vec<u64>,
     random: Random,
 }
 
 impl Organizer<'_> {
     fn act(&mut self, wire: &mut Wire) -> Option<()> {
-        // They come and go, some 20 at a time in all.
+        // Events are created and deleted so that some 20 exist at a time.
         let creates = self.events.len() < 3 && self.random.within(0, 1) == 0;
         if creates || self.events.is_empty() {
             let quota = self.random.within(0, 200);
@@ -356,14 +357,14 @@ impl Organizer<'_> {
         ask(wire, method, path, Some(&self.crowd.organizer), body)
     }
 
-    /// The id of the new event, or `None` where nothing was done.
+    /// Creates an event. Returns its id, or `None` inside if nothing was done.
     fn create(&self, wire: &mut Wire, quota: u64) -> Option<Option<u64>> {
         let ledger = &self.crowd.ledger;
-        // As unlike any other as the ledger's numbers are.
+        // Names are unique, so that the ledger can identify events by them.
         static NAMES: AtomicUsize = AtomicUsize::new(0);
         let name = format!("Event {}", NAMES.fetch_add(1, Ordering::Relaxed));
         let body = json!({ "name": name, "quota": quota });
-        let operation = ledger.asked(Ask::Create { name, quota });
+        let operation = ledger.begin(Operation::Create { name, quota });
         let answer = self.ask(wire, "POST", "/api/v1/events", &body)?;
         match answer.status {
             201 => {
@@ -384,7 +385,7 @@ impl Organizer<'_> {
     fn edit(&mut self, wire: &mut Wire, index: usize) -> Option<()> {
         let ledger = &self.crowd.ledger;
         let (event, quota) = (self.events[index], self.random.within(0, 1000));
-        let operation = ledger.asked(Ask::Edit { event, quota });
+        let operation = ledger.begin(Operation::Edit { event, quota });
         let answer =
             self.ask(wire, "PATCH", &format!("/api/v1/events/{event}"), &json!({ "quota": quota }))?;
         match answer.status {
@@ -401,7 +402,7 @@ impl Organizer<'_> {
     fn delete(&mut self, wire: &mut Wire, index: usize) -> Option<()> {
         let ledger = &self.crowd.ledger;
         let event = self.events[index];
-        let operation = ledger.asked(Ask::Delete { event });
+        let operation = ledger.begin(Operation::Delete { event });
         let force = if self.random.within(0, 1) == 0 { "?force=true" } else { "" };
         let answer = self.ask(wire, "DELETE", &format!("/api/v1/events/{event}{force}"), &Value::Null)?;
         match answer.status {

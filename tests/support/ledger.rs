@@ -1,7 +1,7 @@
-//! What clients asked for and what they were told, line by line in a file outside of the data
-//! directory: it outlives the server and the test, and can be read after a failure.
+//! The requests of clients and the answers to them, line by line in a file outside the data
+//! directory, which can be read after a failure.
 //!
-//! Knows nothing of the server but what it shows through its API.
+//! Uses only the API of the server.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -14,10 +14,10 @@ use serde_json::Value;
 
 use super::{check_sums, number, text};
 
-/// Something that a client wants changed.
+/// A change that a client requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum Ask {
+pub(crate) enum Operation {
     Reserve(Sale),
     Cancel {
         reservation: String,
@@ -47,12 +47,12 @@ pub(crate) struct Sale {
     pub(crate) quantity: u64,
 }
 
-/// A line. An operation without a second line got no answer: it was done once, or not at all.
+/// A line of the file. An operation with one line got no answer: it was done once or not at all.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
-    Asked(u64, Ask),
-    /// With the id of what was made, where something was.
+    Begun(u64, Operation),
+    /// With the id of the created item, if the operation creates one.
     Done(u64, String),
     NotDone(u64),
 }
@@ -63,33 +63,33 @@ pub(crate) struct Ledger {
     next: AtomicU64,
 }
 
-/// An operation as the ledger has it.
+/// An operation and its outcome, if known.
 #[derive(Debug)]
 struct Entry {
-    ask: Ask,
-    told: Option<Told>,
+    requested: Operation,
+    outcome: Option<Outcome>,
 }
 
 #[derive(Debug, PartialEq)]
-enum Told {
+enum Outcome {
     Done(String),
     NotDone,
 }
 
-/// How many operations a ledger has of each kind.
+/// The number of operations in a ledger, by outcome.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Counts {
-    pub(crate) asked: usize,
+    pub(crate) requested: usize,
     pub(crate) acknowledged: usize,
     pub(crate) refused: usize,
     pub(crate) unknown: usize,
 }
 
-/// Everything that the API shows of a server at rest.
+/// Everything that the API shows of an idle server.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Shown {
     pub(crate) events: BTreeMap<u64, Value>,
-    /// Events that were asked for, and are no more.
+    /// Deleted events.
     pub(crate) deleted: BTreeSet<u64>,
     pub(crate) reservations: BTreeMap<String, Value>,
     pub(crate) accounts: BTreeMap<String, Value>,
@@ -97,14 +97,14 @@ pub(crate) struct Shown {
 
 impl Ledger {
     pub(crate) fn create(path: &Path) -> Ledger {
-        let file = File::options().append(true).create_new(true).open(path).expect("a place for the ledger");
+        let file = File::options().append(true).create_new(true).open(path).expect("create the ledger");
         Ledger { path: path.to_owned(), file, next: AtomicU64::new(1) }
     }
 
-    /// Returns the operation's number. Goes before the request.
-    pub(crate) fn asked(&self, ask: Ask) -> u64 {
+    /// Records an operation, before its request is sent. Returns its number.
+    pub(crate) fn begin(&self, requested: Operation) -> u64 {
         let operation = self.next.fetch_add(1, Ordering::Relaxed);
-        self.write(&Line::Asked(operation, ask));
+        self.write(&Line::Begun(operation, requested));
         operation
     }
 
@@ -119,42 +119,45 @@ impl Ledger {
     fn write(&self, line: &Line) {
         let mut bytes = serde_json::to_vec(line).expect("a line is JSON");
         bytes.push(b'\n');
-        // In one piece, so that threads do not mix theirs.
+        // In one write, so that the lines of threads do not mix.
         (&self.file).write_all(&bytes).expect("the ledger can be written");
     }
 
     fn read(&self) -> BTreeMap<u64, Entry> {
         let mut entries = BTreeMap::new();
         for line in fs::read_to_string(&self.path).expect("the ledger can be read").lines() {
-            let (operation, told) = match serde_json::from_str(line).expect("a line of the ledger") {
-                Line::Asked(operation, ask) => {
-                    assert!(entries.insert(operation, Entry { ask, told: None }).is_none(), "{line}");
+            let (operation, outcome) = match serde_json::from_str(line).expect("a line of the ledger") {
+                Line::Begun(operation, requested) => {
+                    assert!(
+                        entries.insert(operation, Entry { requested, outcome: None }).is_none(),
+                        "{line}"
+                    );
                     continue;
                 }
-                Line::Done(operation, id) => (operation, Told::Done(id)),
-                Line::NotDone(operation) => (operation, Told::NotDone),
+                Line::Done(operation, id) => (operation, Outcome::Done(id)),
+                Line::NotDone(operation) => (operation, Outcome::NotDone),
             };
-            let entry = entries.get_mut(&operation).expect("asked before it was answered");
-            assert!(entry.told.replace(told).is_none(), "answered twice: {line}");
+            let entry = entries.get_mut(&operation).expect("begun before it was answered");
+            assert!(entry.outcome.replace(outcome).is_none(), "answered twice: {line}");
         }
         entries
     }
 
-    /// Every event that was ever made, as far as anyone was told.
+    /// Every event whose creation was acknowledged, including deleted ones.
     pub(crate) fn events(&self) -> Vec<u64> {
         let entries = self.read().into_values();
-        let made = entries.filter_map(|entry| match (entry.ask, entry.told) {
-            (Ask::Create { .. }, Some(Told::Done(id))) => id.parse().ok(),
+        let made = entries.filter_map(|entry| match (entry.requested, entry.outcome) {
+            (Operation::Create { .. }, Some(Outcome::Done(id))) => id.parse().ok(),
             _ => None,
         });
         made.collect()
     }
 
-    /// Usernames that may have an account.
+    /// The usernames whose registration was acknowledged or is unknown.
     pub(crate) fn usernames(&self) -> Vec<String> {
         let entries = self.read().into_values();
-        let registered = entries.filter_map(|entry| match (entry.ask, entry.told) {
-            (Ask::Register { username }, None | Some(Told::Done(_))) => Some(username),
+        let registered = entries.filter_map(|entry| match (entry.requested, entry.outcome) {
+            (Operation::Register { username }, None | Some(Outcome::Done(_))) => Some(username),
             _ => None,
         });
         registered.collect()
@@ -163,27 +166,28 @@ impl Ledger {
     pub(crate) fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for entry in self.read().values() {
-            counts.asked += 1;
-            match entry.told {
-                Some(Told::Done(_)) => counts.acknowledged += 1,
-                Some(Told::NotDone) => counts.refused += 1,
+            counts.requested += 1;
+            match entry.outcome {
+                Some(Outcome::Done(_)) => counts.acknowledged += 1,
+                Some(Outcome::NotDone) => counts.refused += 1,
                 None => counts.unknown += 1,
             }
         }
         counts
     }
 
-    /// For where whoever got no answer cannot have been served.
-    pub(crate) fn nothing_unknown_was_done(&self) {
+    /// Records that all operations without an answer were not done. For servers that were not
+    /// killed, which answer everything that they do.
+    pub(crate) fn mark_unknown_as_not_done(&self) {
         for (operation, entry) in self.read() {
-            if entry.told.is_none() {
+            if entry.outcome.is_none() {
                 self.not_done(operation);
             }
         }
     }
 
-    /// Compares with what a server shows that nobody has asked anything since its start, and
-    /// writes down what became of the operations that got no answer: they stay that way.
+    /// Compares the ledger with the state of a server that has got no requests since its start, and
+    /// records the outcome of each operation that got no answer.
     pub(crate) fn settle(&self, shown: &Shown) -> Counts {
         let counts = self.counts();
         let mut entries = self.read();
@@ -197,48 +201,51 @@ impl Ledger {
     fn settle_events(&self, entries: &mut BTreeMap<u64, Entry>, shown: &Shown) {
         let id_of: HashMap<String, u64> =
             shown.events.iter().map(|(&id, event)| (text(event, "name").to_owned(), id)).collect();
-        assert_eq!(id_of.len(), shown.events.len(), "an event was made twice");
+        assert_eq!(id_of.len(), shown.events.len(), "an event was created twice");
         let mut quotas: BTreeMap<u64, u64> = BTreeMap::new();
         for (&operation, entry) in entries.iter_mut() {
-            match &entry.ask {
-                Ask::Create { name, quota } => {
-                    if entry.told.is_none() {
+            match &entry.requested {
+                Operation::Create { name, quota } => {
+                    if entry.outcome.is_none() {
                         match id_of.get(name) {
-                            Some(id) => self.tell(operation, &mut entry.told, Told::Done(id.to_string())),
-                            None => self.tell(operation, &mut entry.told, Told::NotDone),
+                            Some(id) => {
+                                self.resolve(operation, &mut entry.outcome, Outcome::Done(id.to_string()))
+                            }
+                            None => self.resolve(operation, &mut entry.outcome, Outcome::NotDone),
                         }
                     }
-                    if let Some(Told::Done(id)) = &entry.told {
+                    if let Some(Outcome::Done(id)) = &entry.outcome {
                         let id = id.parse().expect("an event's id is a number");
                         assert!(quotas.insert(id, *quota).is_none(), "the id {id} was given twice");
                         let seen = shown.events.get(&id).map_or(&**name, |event| text(event, "name"));
                         assert_eq!(seen, name, "event {id} is another");
                     }
                 }
-                Ask::Edit { event, quota } => {
-                    if entry.told.is_none() {
-                        // An edit to what it was already is as good as none.
+                Operation::Edit { event, quota } => {
+                    if entry.outcome.is_none() {
+                        // An edit that changes nothing counts as not done.
                         let seen = shown.events.get(event).map(|event| number(event, "quota"));
                         let done = seen == Some(*quota) && seen != quotas.get(event).copied();
-                        let told = if done { Told::Done(String::new()) } else { Told::NotDone };
-                        self.tell(operation, &mut entry.told, told);
+                        let outcome = if done { Outcome::Done(String::new()) } else { Outcome::NotDone };
+                        self.resolve(operation, &mut entry.outcome, outcome);
                     }
-                    if let Some(Told::Done(_)) = entry.told {
+                    if let Some(Outcome::Done(_)) = entry.outcome {
                         quotas.insert(*event, *quota);
                     }
                 }
-                Ask::Delete { event } => {
+                Operation::Delete { event } => {
                     let is_deleted = shown.deleted.contains(event);
-                    if entry.told.is_none() {
-                        let told = if is_deleted { Told::Done(String::new()) } else { Told::NotDone };
-                        self.tell(operation, &mut entry.told, told);
+                    if entry.outcome.is_none() {
+                        let outcome =
+                            if is_deleted { Outcome::Done(String::new()) } else { Outcome::NotDone };
+                        self.resolve(operation, &mut entry.outcome, outcome);
                     }
                     assert!(
-                        entry.told == Some(Told::NotDone) || is_deleted,
-                        "event {event} is back: its deletion was acknowledged"
+                        entry.outcome == Some(Outcome::NotDone) || is_deleted,
+                        "event {event} exists, but its deletion was acknowledged"
                     );
                 }
-                Ask::Reserve(_) | Ask::Cancel { .. } | Ask::Register { .. } => {}
+                Operation::Reserve(_) | Operation::Cancel { .. } | Operation::Register { .. } => {}
             }
         }
         let may_be_deleted: BTreeSet<u64> = entries.values().filter_map(|entry| entry.deleted()).collect();
@@ -249,7 +256,7 @@ impl Ledger {
             }
         }
         for (event, seen) in &shown.events {
-            assert!(quotas.contains_key(event), "nobody made {seen}");
+            assert!(quotas.contains_key(event), "no client created {seen}");
         }
     }
 
@@ -257,16 +264,16 @@ impl Ledger {
         let mut sold: HashMap<String, Sale> = HashMap::new();
         let mut unknown: HashMap<Sale, Vec<u64>> = HashMap::new();
         for (&operation, entry) in entries.iter() {
-            match (&entry.ask, &entry.told) {
-                (Ask::Reserve(sale), Some(Told::Done(id))) => {
+            match (&entry.requested, &entry.outcome) {
+                (Operation::Reserve(sale), Some(Outcome::Done(id))) => {
                     assert!(sold.insert(id.clone(), *sale).is_none(), "the id {id} was given twice");
                 }
-                (Ask::Reserve(sale), None) => unknown.entry(*sale).or_default().push(operation),
+                (Operation::Reserve(sale), None) => unknown.entry(*sale).or_default().push(operation),
                 _ => {}
             }
         }
         for id in sold.keys() {
-            assert!(shown.reservations.contains_key(id), "{id} was acknowledged, and is lost");
+            assert!(shown.reservations.contains_key(id), "{id} was acknowledged and is lost");
         }
         for (id, seen) in &shown.reservations {
             let sale = Sale {
@@ -276,14 +283,14 @@ impl Ledger {
             };
             match sold.get(id) {
                 Some(acknowledged) => assert_eq!(sale, *acknowledged, "{id} is another"),
-                // One of those that got no answer, each of which made one at most.
+                // It belongs to one of the reservations that got no answer; each makes at most one.
                 None => {
                     let operation = unknown.get_mut(&sale).and_then(Vec::pop);
-                    let operation = operation.unwrap_or_else(|| panic!("nobody asked for {seen}"));
-                    self.tell(
+                    let operation = operation.unwrap_or_else(|| panic!("no client requested {seen}"));
+                    self.resolve(
                         operation,
-                        &mut entries.get_mut(&operation).expect("it was asked").told,
-                        Told::Done(id.clone()),
+                        &mut entries.get_mut(&operation).expect("the operation was begun").outcome,
+                        Outcome::Done(id.clone()),
                     );
                 }
             }
@@ -294,14 +301,15 @@ impl Ledger {
 
         let mut cancelled = BTreeSet::new();
         for (&operation, entry) in entries.iter_mut() {
-            let Ask::Cancel { reservation } = &entry.ask else { continue };
+            let Operation::Cancel { reservation } = &entry.requested else { continue };
             let seen = shown.reservations.get(reservation).map(|seen| text(seen, "status"));
             let seen = seen.unwrap_or_else(|| panic!("{reservation} is lost"));
-            if entry.told.is_none() {
-                let told = if seen == "cancelled" { Told::Done(String::new()) } else { Told::NotDone };
-                self.tell(operation, &mut entry.told, told);
+            if entry.outcome.is_none() {
+                let outcome =
+                    if seen == "cancelled" { Outcome::Done(String::new()) } else { Outcome::NotDone };
+                self.resolve(operation, &mut entry.outcome, outcome);
             }
-            if let Some(Told::Done(_)) = entry.told {
+            if let Some(Outcome::Done(_)) = entry.outcome {
                 assert_eq!(seen, "cancelled", "the cancel of {reservation} was acknowledged");
                 cancelled.insert(reservation.clone());
             }
@@ -309,45 +317,46 @@ impl Ledger {
         for (id, seen) in &shown.reservations {
             let expected = cancelled.contains(id) || shown.deleted.contains(&number(seen, "event"));
             let status = if expected { "cancelled" } else { "confirmed" };
-            assert_eq!(text(seen, "status"), status, "nobody did that: {seen}");
+            assert_eq!(text(seen, "status"), status, "no client requested this status: {seen}");
         }
     }
 
     fn settle_accounts(&self, entries: &BTreeMap<u64, Entry>, shown: &Shown) {
         for (&operation, entry) in entries {
-            let Ask::Register { username } = &entry.ask else { continue };
-            match (&entry.told, shown.accounts.get(username)) {
-                (Some(Told::Done(id)), seen) => {
+            let Operation::Register { username } = &entry.requested else { continue };
+            match (&entry.outcome, shown.accounts.get(username)) {
+                (Some(Outcome::Done(id)), seen) => {
                     let seen = seen.unwrap_or_else(|| panic!("the account {username} is lost"));
                     assert_eq!(number(seen, "id").to_string(), *id, "{seen}");
                 }
                 (None, Some(seen)) => self.done(operation, &number(seen, "id").to_string()),
                 (None, None) => self.not_done(operation),
-                (Some(Told::NotDone), seen) => assert!(seen.is_none(), "nobody made {seen:?}"),
+                (Some(Outcome::NotDone), seen) => assert!(seen.is_none(), "no client created {seen:?}"),
             }
         }
     }
 
-    fn tell(&self, operation: u64, told: &mut Option<Told>, what: Told) {
-        match &what {
-            Told::Done(id) => self.done(operation, id),
-            Told::NotDone => self.not_done(operation),
+    fn resolve(&self, operation: u64, known: &mut Option<Outcome>, outcome: Outcome) {
+        match &outcome {
+            Outcome::Done(id) => self.done(operation, id),
+            Outcome::NotDone => self.not_done(operation),
         }
-        *told = Some(what);
+        *known = Some(outcome);
     }
 }
 
 impl Entry {
-    /// The event that it deletes, or may have deleted.
+    /// The event that the operation has deleted or may have deleted.
     fn deleted(&self) -> Option<u64> {
-        match (&self.ask, &self.told) {
-            (Ask::Delete { event }, None | Some(Told::Done(_))) => Some(*event),
+        match (&self.requested, &self.outcome) {
+            (Operation::Delete { event }, None | Some(Outcome::Done(_))) => Some(*event),
             _ => None,
         }
     }
 }
 
-/// No event is oversold, and what is reserved is the sum of its live reservations.
+/// Checks that no event is oversold, and that its reserved count is the sum of its confirmed
+/// reservations.
 fn check_totals(shown: &Shown) {
     let mut reserved: BTreeMap<u64, u64> = BTreeMap::new();
     for seen in shown.reservations.values().filter(|seen| seen["status"] == "confirmed") {

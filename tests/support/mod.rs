@@ -1,4 +1,4 @@
-//! What the tests of the real server share: the process, its clients, and people to act for.
+//! Shared support for tests of the real server: its process, clients and accounts.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 pub(crate) mod client;
@@ -19,15 +19,15 @@ use tempfile::TempDir;
 use client::Client;
 use server::Server;
 
-/// Of everyone that `GET /api/v1/pop` makes.
+/// The password of all accounts that `GET /api/v1/pop` creates.
 pub(crate) const PASSWORD: &str = "boxoffice-demo";
 
-/// A folder that stays, and says where it is, when the test fails.
-pub(crate) struct Evidence(TempDir);
+/// A temporary folder that is kept, and whose path is printed, if the test fails.
+pub(crate) struct TestFolder(TempDir);
 
-impl Evidence {
-    pub(crate) fn folder() -> Evidence {
-        Evidence(tempfile::tempdir().expect("a directory"))
+impl TestFolder {
+    pub(crate) fn new() -> TestFolder {
+        TestFolder(tempfile::tempdir().expect("a directory"))
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -35,7 +35,7 @@ impl Evidence {
     }
 }
 
-impl Drop for Evidence {
+impl Drop for TestFolder {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.disable_cleanup(true);
@@ -44,7 +44,7 @@ impl Drop for Evidence {
     }
 }
 
-/// All that is in `from`, in the place of all that is in `to`.
+/// Replaces the contents of `to` with those of `from`.
 pub(crate) fn copy_directory(from: &Path, to: &Path) {
     if to.exists() {
         fs::remove_dir_all(to).expect("it is ours");
@@ -56,7 +56,7 @@ pub(crate) fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-/// What a plain `sqlite3` shell says.
+/// Runs a statement in the `sqlite3` shell and returns its output.
 pub(crate) fn sqlite3(file: &Path, sql: &str) -> String {
     let output = Command::new("sqlite3").arg("-readonly").arg(file).arg(sql).output();
     let output = output.expect("sqlite3 is installed");
@@ -64,7 +64,7 @@ pub(crate) fn sqlite3(file: &Path, sql: &str) -> String {
     String::from_utf8(output.stdout).expect("sqlite3 prints text")
 }
 
-/// A server with the demonstration data, and a client for each of its people.
+/// A server with the demonstration data, and a client for each of its accounts.
 pub(crate) struct Stage {
     pub(crate) server: Server,
     pub(crate) anyone: Client,
@@ -76,12 +76,12 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// On `data`, which is empty or was a stage before.
+    /// Starts a server on `data`, which is empty or was used for a stage before.
     pub(crate) fn open(data: &Path, shards: usize) -> Stage {
         Stage::on(Server::start(data, &["--demo", "--shards", &shards.to_string()]))
     }
 
-    /// On a server that was started with `--demo`.
+    /// Uses a server that was started with `--demo`.
     pub(crate) fn on(server: Server) -> Stage {
         let anyone = server.client();
         let made = anyone.get("/api/v1/pop");
@@ -91,17 +91,17 @@ impl Stage {
         Stage { server, anyone, admin, org1, org2, cust1, cust2 }
     }
 
-    /// A new event of org1's. Returns its id.
+    /// Creates an event of org1 and returns its id.
     pub(crate) fn event(&self, quota: u64) -> u64 {
         create_event(&self.org1, quota)
     }
 
-    /// A new reservation of cust1's. Returns its id.
+    /// Makes a reservation of cust1 and returns its id.
     pub(crate) fn reservation(&self, event: u64, quantity: u64) -> String {
         reserve(&self.cust1, event, quantity)
     }
 
-    /// The event as anyone sees it, whose sums have to be right.
+    /// Reads an event without a token and checks its sums.
     pub(crate) fn seen(&self, event: u64) -> Value {
         let seen = self.anyone.get(&format!("/api/v1/events/{event}")).expect(200).json();
         check_sums(&seen);
@@ -122,7 +122,7 @@ pub(crate) fn reserve(customer: &Client, event: u64, quantity: u64) -> String {
     text(&made, "id").to_owned()
 }
 
-/// `quota = reserved + held + remaining`, in every answer.
+/// Checks that `quota = reserved + held + remaining`.
 pub(crate) fn check_sums(event: &Value) {
     let sum = number(event, "reserved") + number(event, "held") + number(event, "remaining");
     assert_eq!(number(event, "quota"), sum, "{event}");
@@ -136,7 +136,7 @@ pub(crate) fn text<'a>(body: &'a Value, member: &str) -> &'a str {
     body[member].as_str().unwrap_or_else(|| panic!("no text {member} in {body}"))
 }
 
-/// All items of a list, page by page along `next`, each page in order.
+/// Reads all items of a list, following `next` from page to page.
 pub(crate) fn all_items(client: &Client, path: &str, limit: usize) -> Vec<Value> {
     let separator = if path.contains('?') { '&' } else { '?' };
     let mut address = format!("{path}{separator}limit={limit}");

@@ -1,14 +1,13 @@
-//! Makes broken requests out of good ones, each from a number alone.
+//! Generates broken requests by mutating valid ones, each from a seed number.
 //!
-//! Owns the generator and the search for the shortest bytes that still fail.
-//! No property-test library: what a failure has to give is the shortest
-//! bytes, to be written down as a vector, and such a library shortens the
-//! list of mutations that led to them instead.
+//! Owns the generator and the search for the shortest bytes that still fail. A property-test library
+//! would shrink the list of mutations; a failure here must give the shortest bytes, which become a
+//! test vector.
 
 use crate::random::Random;
 
-/// None has a token or makes an account, so that a server which runs one does
-/// nothing but read.
+/// The valid requests. None has a token or creates an account, so a server that executes one only
+/// reads.
 const REQUESTS: [&str; 16] = [
     "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n",
     "GET /api/v1/events?limit=2&after=a%20b HTTP/1.1\r\nHost: localhost:8080\r\nAccept: */*\r\n\r\n",
@@ -31,7 +30,7 @@ const REQUESTS: [&str; 16] = [
     "TRACE /d HTTP/1.1\r\nHost: x\r\nX-Request-Id: 1\r\nUpgrade: h2c\r\nContent-Length: 0\r\n\r\n",
 ];
 
-/// What readers of HTTP have disagreed over before.
+/// Byte sequences about which HTTP parsers are known to disagree.
 const PIECES: [&str; 48] = [
     "\r\n",
     "\n",
@@ -83,7 +82,7 @@ const PIECES: [&str; 48] = [
     " HTTP/1.0\r\n",
 ];
 
-/// The mutant of that number: one to three requests with one to six changes.
+/// Returns the mutant for a seed number: one to three requests with one to six changes.
 pub(crate) fn mutant(number: u64) -> Vec<u8> {
     let mut random = Random::new(number);
     let mut bytes = Vec::new();
@@ -118,7 +117,7 @@ fn change(bytes: &mut Vec<u8>, random: &mut Random) {
         }
         8 => swap_lines(bytes, at, random),
         9 => {
-            // Between the lines, where a field or a chunk would stand.
+            // At the start of a line, where a field or a chunk would begin.
             let begin = line_at(bytes, at).start;
             insert(bytes, begin, PIECES[below(random, PIECES.len())].as_bytes());
         }
@@ -132,7 +131,7 @@ fn change(bytes: &mut Vec<u8>, random: &mut Random) {
     }
 }
 
-/// A number below `end`, which must not be zero.
+/// Returns a number below `end`, which must not be zero.
 fn below(random: &mut Random, end: usize) -> usize {
     (random.next() % end as u64) as usize
 }
@@ -141,8 +140,7 @@ fn insert(bytes: &mut Vec<u8>, at: usize, piece: &[u8]) {
     bytes.splice(at..at, piece.iter().copied());
 }
 
-/// Another number in the place of the next one behind `at`: a length, a chunk
-/// size, a version, a port.
+/// Replaces the next number after `at`: a length, a chunk size, a version or a port.
 fn change_number(bytes: &mut Vec<u8>, at: usize, random: &mut Random) {
     let Some(begin) = bytes[at..].iter().position(u8::is_ascii_hexdigit).map(|skip| at + skip) else {
         return;
@@ -159,7 +157,7 @@ fn change_number(bytes: &mut Vec<u8>, at: usize, random: &mut Random) {
     bytes.splice(begin..begin + digits, number.bytes());
 }
 
-/// The line that holds `at`, with its end.
+/// The range of the line that contains `at`, including its end.
 fn line_at(bytes: &[u8], at: usize) -> std::ops::Range<usize> {
     let begin = bytes[..at].iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
     let end = bytes[at..].iter().position(|&byte| byte == b'\n').map_or(bytes.len(), |skip| at + skip + 1);
@@ -182,8 +180,7 @@ fn swap_lines(bytes: &mut Vec<u8>, at: usize, random: &mut Random) {
     *bytes = swapped.concat();
 }
 
-/// The shortest bytes found that still fail: ever smaller pieces are left
-/// out, as long as what is left does.
+/// Returns the shortest bytes found that still fail, by removing smaller and smaller pieces.
 pub(crate) fn shortest(bytes: &[u8], fails: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     let mut best = bytes.to_vec();
     let mut piece = best.len().div_ceil(2);
@@ -206,7 +203,7 @@ pub(crate) fn shortest(bytes: &[u8], fails: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     best
 }
 
-/// Bytes as the vector files of `tests/data/http` write them.
+/// Formats bytes in the notation of the vector files in `tests/data/http`.
 pub(crate) fn escape(bytes: &[u8]) -> String {
     let mut text = String::new();
     for &byte in bytes {

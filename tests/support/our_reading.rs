@@ -1,19 +1,19 @@
-//! Reads bytes with our parser, in the words of the hyper judge.
+//! Parses bytes with our parser, for comparison with `hyper_oracle`.
 //!
-//! Owns what makes two readings of one request the same.
+//! Owns the comparison of the two results for one request.
 
 use boxoffice::front::http::parse::{Limits, Parser, Progress, Refusal, Request, Version};
 
-use crate::hyper_judge::Accepted;
+use crate::hyper_oracle::Accepted;
 
-#[expect(clippy::large_enum_variant, reason = "one at a time is looked at")]
+#[expect(clippy::large_enum_variant, reason = "only one exists at a time")]
 pub(crate) enum Ours<'b> {
     Accept { request: Request<'b>, consumed: usize },
     Refuse(Refusal),
     Wait,
 }
 
-/// The first request of the bytes, all of which have come.
+/// Parses the first request of the bytes.
 pub(crate) fn first(bytes: &[u8]) -> Ours<'_> {
     match Parser::new(Limits::default()).parse(bytes) {
         Ok(Progress::Complete { request, consumed }) => Ours::Accept { request, consumed },
@@ -22,7 +22,7 @@ pub(crate) fn first(bytes: &[u8]) -> Ours<'_> {
     }
 }
 
-/// What the two readings of a request differ in, if they do.
+/// Returns the first difference between the two results for a request.
 pub(crate) fn difference(ours: &Request<'_>, consumed: usize, theirs: &Accepted) -> Option<String> {
     let differ = |what: &str, ours: &dyn std::fmt::Debug, theirs: &dyn std::fmt::Debug| {
         Some(format!("{what}: {ours:?}, hyper has {theirs:?}"))
@@ -47,7 +47,7 @@ pub(crate) fn difference(ours: &Request<'_>, consumed: usize, theirs: &Accepted)
     }
     for (name, _) in &theirs.fields {
         let of_name = theirs.fields.iter().filter(|(other, _)| other == name);
-        // Ours gives text alone.
+        // Our parser skips values that are not UTF-8.
         let wanted: Vec<_> = of_name.filter_map(|(_, value)| str::from_utf8(value).ok()).collect();
         let seen: Vec<_> = ours.headers(name).collect();
         if seen != wanted {

@@ -1,4 +1,4 @@
-//! Random numbers that a seed repeats.
+//! Pseudo-random numbers from a seed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -11,7 +11,8 @@ impl Random {
         Random(seed)
     }
 
-    /// From `BOXOFFICE_TEST_SEED`, else from the clock; printed, so that a failure can be repeated.
+    /// Takes the seed from `BOXOFFICE_TEST_SEED`, else from the clock, and prints it, so that a
+    /// failure can be reproduced.
     pub(crate) fn seeded() -> Random {
         static CALLS: AtomicU64 = AtomicU64::new(0);
         let given = std::env::var("BOXOFFICE_TEST_SEED").ok();
@@ -24,12 +25,12 @@ impl Random {
         Random(seed)
     }
 
-    /// What [`Random::new`] makes the same one of, before the first number is drawn.
+    /// The seed, if no number has been drawn yet.
     pub(crate) fn seed(&self) -> u64 {
         self.0
     }
 
-    /// Up to `most`, and as often within any part of it as within another of its length.
+    /// A uniformly distributed duration of at most `most`.
     pub(crate) fn duration(&mut self, most: Duration) -> Duration {
         Duration::from_micros(self.within(0, most.as_micros() as u64))
     }
@@ -46,16 +47,16 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    /// One of `least` to `most`, both included.
+    /// A uniformly distributed number from `least` to `most`, both included.
     pub(crate) fn within(&mut self, least: u64, most: u64) -> u64 {
         least + self.next() % (most - least + 1)
     }
 }
 
-/// How often something is done: `usual`, unless the environment has another number.
+/// The number of rounds of a test: `usual`, unless the environment variable is set.
 pub(crate) fn rounds(variable: &str, usual: u64) -> u64 {
     match std::env::var(variable) {
-        Ok(rounds) => rounds.parse().unwrap_or_else(|_| panic!("{variable} is a number")),
+        Ok(rounds) => rounds.parse().unwrap_or_else(|_| panic!("{variable} must be a number")),
         Err(_) => usual,
     }
 }

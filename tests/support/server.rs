@@ -1,4 +1,4 @@
-//! The server as a process: started on a free port, ended by its own handle and no other's.
+//! The server as a child process on a free port.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -13,19 +13,19 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Client, Wire};
 
-/// For what takes a fraction of a second on an idle machine: tests may run on a busy one.
+/// The timeout of starts and exits, which take a fraction of a second on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// What a server promises that is told to end.
+/// The time within which a server promises to exit after SIGTERM.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(10);
 
-/// Each locks memory and keeps cores busy.
+/// The maximum number of servers at a time, since each locks memory and uses CPU.
 const SERVERS_MAX: usize = 2;
 
 static RUNNING: Mutex<usize> = Mutex::new(0);
 static ENDED: Condvar = Condvar::new();
 
-/// Counts a server as running.
+/// A permit to run a server; at most [`SERVERS_MAX`] exist.
 struct Turn;
 
 impl Turn {
@@ -46,17 +46,17 @@ impl Drop for Turn {
     }
 }
 
-/// A server that runs, until it is dropped.
+/// A running server, which is killed on drop.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
-    /// What it said on standard output when it was ready.
+    /// The line that the server printed on standard output when it was ready.
     pub(crate) greeting: String,
     stderr: Arc<Mutex<String>>,
     _turn: Turn,
 }
 
-/// The program, with nothing of this process's environment that it would heed.
+/// The program, without the `BOXOFFICE_*` variables of this process's environment.
 pub(crate) fn boxoffice() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_boxoffice"));
     for (name, _) in std::env::vars_os() {
@@ -81,18 +81,18 @@ impl Server {
         Server::spawn(command)
     }
 
-    /// On the port that an earlier one had.
+    /// Starts a server on the port of an earlier one.
     pub(crate) fn start_at(data: &Path, address: SocketAddr, arguments: &[&str]) -> Server {
         let mut command = boxoffice();
         command.arg("serve").arg("--data").arg(data).args(["--listen", &address.to_string()]).args(arguments);
         Server::spawn(command)
     }
 
-    /// Returns when it says that it listens.
+    /// Starts a server and returns when it is ready.
     ///
     /// # Panics
     ///
-    /// With what it wrote to standard error, when it does not.
+    /// When the server does not become ready, with its standard error.
     pub(crate) fn spawn(mut command: Command) -> Server {
         let turn = Turn::wait();
         let mut child = command
@@ -139,10 +139,10 @@ impl Server {
                     self.greeting = line;
                     return;
                 }
-                format!("it said {line:?}")
+                format!("it printed {line:?}")
             }
-            Err(RecvTimeoutError::Disconnected) => format!("it ended, {:?}", self.child.wait()),
-            Err(RecvTimeoutError::Timeout) => "it said nothing".to_owned(),
+            Err(RecvTimeoutError::Disconnected) => format!("it exited, {:?}", self.child.wait()),
+            Err(RecvTimeoutError::Timeout) => "it printed nothing".to_owned(),
         };
         panic!("the server did not start: {why}\n{}", self.stderr());
     }
@@ -155,25 +155,25 @@ impl Server {
         Wire::open(self.address).expect("the server takes a connection")
     }
 
-    /// What it has written to standard error until now.
+    /// The server's standard error so far.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The process's id.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the server has exited.
     pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let status = wait(&mut self.child);
-        let status = status.unwrap_or_else(|| panic!("it does not end\n{}", self.stderr()));
+        let status = status.unwrap_or_else(|| panic!("the server does not exit\n{}", self.stderr()));
         (status, self.stderr())
     }
 
-    /// Lets strace do something to these system calls on these files, such as `error=EIO:when=2+`.
-    /// It ends with the server, or when it is interrupted.
+    /// Injects faults into system calls on some files with strace, such as `error=EIO:when=2+`.
+    /// strace exits with the server, or when it is interrupted.
     pub(crate) fn inject(&self, calls: &str, files: &[PathBuf], what: &str) -> Child {
         let mut strace = Command::new("strace")
             .args(["-f", "-p", &self.id().to_string(), "-e", &format!("trace={calls}")])
@@ -184,45 +184,46 @@ impl Server {
             .expect("strace is installed");
         let mut attached = String::new();
         let mut lines = BufReader::new(strace.stderr.take().expect("it is piped"));
-        lines.read_line(&mut attached).expect("strace says that it is there");
+        lines.read_line(&mut attached).expect("strace prints that it is attached");
         assert!(attached.contains("attached"), "{attached}");
-        // Else a full pipe would stop it, and the server with it.
+        // Reads on, since a full pipe would block strace and with it the server.
         thread::spawn(move || lines.lines().map_while(Result::ok).for_each(drop));
         strace
     }
 
-    /// SIGKILL: the server learns nothing of it.
+    /// Kills the server with SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");
         self.child.wait().expect("it ended");
     }
 
-    /// SIGTERM, and how it ended.
+    /// Sends SIGTERM and waits; returns the exit status and standard error.
     pub(crate) fn terminate(mut self) -> (ExitStatus, String) {
         self.signal_to_end();
         let status = wait(&mut self.child);
-        let status = status.unwrap_or_else(|| panic!("it goes on after SIGTERM\n{}", self.stderr()));
+        let status =
+            status.unwrap_or_else(|| panic!("the server does not exit after SIGTERM\n{}", self.stderr()));
         (status, self.stderr())
     }
 
-    /// SIGTERM, and what `/readyz` says until nobody is there: 200 until the signal has come, and
-    /// never again. Returns how often it said that the server is not ready.
+    /// Sends SIGTERM and polls `/readyz` until the server is gone: once it was not ready, it must
+    /// not be ready again. Returns the number of responses that said it was not ready.
     pub(crate) fn drain(self) -> usize {
         let start = Instant::now();
         self.signal_to_end();
         let mut not_ready = 0;
         while let Ok(mut wire) = Wire::open(self.address) {
-            let asked = wire.send("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").and_then(|()| wire.answer());
-            match asked {
+            let response = wire.send("GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").and_then(|()| wire.answer());
+            match response {
                 Ok(Some(answer)) if answer.status == 200 => {
-                    assert_eq!(not_ready, 0, "ready again, and about to end");
+                    assert_eq!(not_ready, 0, "ready again while draining");
                 }
                 Ok(Some(answer)) => {
                     assert!(answer.closes(), "{answer:?}");
                     answer.problem(503, "not-ready");
                     not_ready += 1;
                 }
-                // It was let in by the kernel only.
+                // The kernel accepted the connection and the server did not.
                 Ok(None) | Err(_) => {}
             }
         }
@@ -232,12 +233,12 @@ impl Server {
         not_ready
     }
 
-    /// SIGSTOP: it does nothing more, and is still there.
+    /// Stops the process with SIGSTOP.
     pub(crate) fn freeze(&self) {
         kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it runs");
     }
 
-    /// SIGTERM, without waiting.
+    /// Sends SIGTERM without waiting.
     pub(crate) fn signal_to_end(&self) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).expect("it runs");
@@ -246,7 +247,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have ended already.
+        // Both fail if the server has already exited.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
@@ -255,7 +256,7 @@ impl Drop for Server {
     }
 }
 
-/// Kills a server some time after its start, wherever it is by then. Returns whether it was ready.
+/// Kills a server some time after its start. Returns whether it was ready.
 pub(crate) fn kill_start(mut command: Command, delay: Duration) -> bool {
     let _turn = Turn::wait();
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -263,20 +264,20 @@ pub(crate) fn kill_start(mut command: Command, delay: Duration) -> bool {
     thread::sleep(delay);
     child.kill().expect("it is our child");
     let output = child.wait_with_output().expect("it ended");
-    assert_eq!(output.status.code(), None, "it ended by itself: {output:?}");
+    assert_eq!(output.status.code(), None, "it exited before the kill: {output:?}");
     String::from_utf8_lossy(&output.stdout).contains("listening on")
 }
 
-/// How a command ended that was expected to end by itself.
+/// The result of a command that exits by itself.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// `None` when a signal ended it.
+    /// `None` if a signal ended the process.
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
 }
 
-/// Runs a command to its end, with `input` on its standard input.
+/// Runs a command until it exits, with `input` on its standard input.
 pub(crate) fn run(mut command: Command, input: &str) -> Ended {
     let mut child = command
         .stdin(Stdio::piped())
@@ -284,7 +285,7 @@ pub(crate) fn run(mut command: Command, input: &str) -> Ended {
         .stderr(Stdio::piped())
         .spawn()
         .expect("it starts");
-    // It may end without reading.
+    // Fails if the command exits without reading.
     let _ = child.stdin.take().expect("it is piped").write_all(input.as_bytes());
     let mut output = child.stdout.take().expect("it is piped");
     let mut errors = child.stderr.take().expect("it is piped");
@@ -306,7 +307,7 @@ pub(crate) fn run(mut command: Command, input: &str) -> Ended {
     Ended { code: status.code(), stdout, stderr }
 }
 
-/// `None` when it runs beyond the deadline.
+/// Waits for the exit; returns `None` after the deadline.
 fn wait(child: &mut Child) -> Option<ExitStatus> {
     let start = Instant::now();
     while start.elapsed() < DEADLINE {

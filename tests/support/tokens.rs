@@ -1,4 +1,4 @@
-//! Tokens of our own making, without the server's code: to sign what it would not.
+//! Tokens made without the server's code, so that tests can sign what the server would not.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use sha2::Sha256;
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
-/// Base64 for URLs, without padding (RFC 4648 section 5).
+/// Encodes as base64url without padding (RFC 4648 section 5).
 pub(crate) fn base64url(bytes: &[u8]) -> String {
     let mut text = String::new();
     for group in bytes.chunks(3) {
@@ -38,19 +38,19 @@ pub(crate) fn from_base64url(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// `message` and its HMAC-SHA-256 with the secret.
+/// Appends the HMAC-SHA-256 of `message`.
 pub(crate) fn signed(secret: &[u8], message: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).expect("a key of any length");
     mac.update(message.as_bytes());
     format!("{message}.{}", base64url(&mac.finalize().into_bytes()))
 }
 
-/// The token of these texts.
+/// Signs a token with this header and these claims.
 pub(crate) fn token(secret: &[u8], header: &str, claims: &str) -> String {
     signed(secret, &format!("{}.{}", base64url(header.as_bytes()), base64url(claims.as_bytes())))
 }
 
-/// A token's parts: the header's text, the claims, and the signature.
+/// Splits a token into its header as text, its claims and its signature.
 pub(crate) fn parts(token: &str) -> (String, Value, Vec<u8>) {
     let parts: Vec<Vec<u8>> = token.split('.').map(from_base64url).collect();
     let [header, claims, signature] = parts.try_into().expect("three segments");
@@ -65,7 +65,7 @@ pub(crate) fn from_hex(text: &str) -> Vec<u8> {
 
 pub(crate) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes everything");
+        write!(text, "{byte:02x}").expect("writing to a String does not fail");
         text
     })
 }

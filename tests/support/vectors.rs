@@ -1,12 +1,11 @@
-//! Loads the request vectors of `tests/data/http`, whose `README.txt` tells
-//! the format. Knows nothing of a parser, so that a test over sockets can
-//! send the same bytes.
+//! Loads the request vectors of `tests/data/http`; its `README.txt` describes the format.
+//! Independent of the parser, so that tests over sockets can send the same bytes.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-/// Bytes that a client sends on one connection, and what must come of them.
+/// The bytes that a client sends on one connection, and the expected outcome.
 pub(crate) struct Vector {
     pub(crate) name: String,
     pub(crate) bytes: Vec<u8>,
@@ -16,7 +15,7 @@ pub(crate) struct Vector {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
     Accept(Accepted),
-    /// Refused with this status; nothing behind it is run.
+    /// Refused with this status; nothing after it is executed.
     Refuse(u16),
     /// The bytes end within a request.
     Wait,
@@ -30,9 +29,9 @@ pub(crate) struct Accepted {
     pub(crate) body: Vec<u8>,
     pub(crate) keep_alive: bool,
     pub(crate) is_http_1_0: bool,
-    /// Names with the first value that must be found, or `None` for no value.
+    /// Field names with the expected first value, or `None` if the field must be absent.
     pub(crate) fields: Vec<(String, Option<String>)>,
-    /// An interim answer is due when the body does not come with the head.
+    /// An interim response is required if the body does not arrive with the head.
     pub(crate) expects_continue: bool,
 }
 
@@ -92,8 +91,7 @@ fn substitute(text: &str, variables: &HashMap<String, String>, place: &str) -> S
     result + rest
 }
 
-/// Turns the notation into bytes: `\r \n \t \0 \s \\ \xHH`, and `\*9{text}`
-/// for nine times the text.
+/// Decodes the notation: `\r \n \t \0 \s \\ \xHH`, and `\*9{text}` for nine times the text.
 pub(crate) fn unescape(text: &str, place: &str) -> Vec<u8> {
     let mut result = Vec::new();
     let mut rest = text;

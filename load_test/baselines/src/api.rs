@@ -1,7 +1,7 @@
 //! The part of boxoffice's API that the comparison needs: the same paths, statuses and JSON.
 //!
-//! Not here: lists of reservations and of accounts, changes of accounts, rations of guesses, the list
-//! of the most common passwords, `X-Request-Id`, `/metrics`, `/openapi.json` and the pages.
+//! Not included: lists of reservations and of accounts, changes of accounts, limits on password
+//! guesses, the list of common passwords, `X-Request-Id`, `/metrics`, `/openapi.json` and the pages.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +30,7 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 const PAGE_LIMIT_DEFAULT: usize = 50;
 const PAGE_LIMIT_MAX: usize = 100;
 
-/// What all requests share.
+/// The state that all requests share.
 pub(crate) struct Service<S> {
     pub(crate) store: S,
     pub(crate) tokens: Tokens,
@@ -87,7 +87,7 @@ struct AccountToBe {
     role: Option<NewRole>,
 }
 
-/// The roles that anyone may take.
+/// The roles that anyone may register with.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum NewRole {
@@ -120,7 +120,7 @@ struct Deletion {
     force: bool,
 }
 
-/// An event's id in a path.
+/// Parses an event id in a path.
 fn id(text: &str) -> Result<i64, Problem> {
     text.parse().ok().filter(|&id| id > 0).ok_or_else(Problem::not_found)
 }
@@ -248,7 +248,7 @@ async fn register<S: Store>(
         None | Some(NewRole::Customer) => Role::Customer,
         Some(NewRole::Organizer) => Role::Organizer,
     };
-    // A name that is taken is not worth a hash.
+    // Checked first, to save the hash if the name is taken.
     if service.store.account(&username).await?.is_some() {
         return Err(Refusal::UsernameTaken.into());
     }

@@ -1,6 +1,6 @@
-//! Bearer tokens, JWT with HS256: the claims that boxoffice writes, in the same form, so that they
-//! are as long. `ver` is written and not looked at: a change of an account ends no token here.
-//! Every request verifies its token anew.
+//! Bearer tokens: JSON Web Tokens with HS256 and the claims of boxoffice, so that they have the same
+//! length. `ver` is not checked, so changes of an account revoke no tokens. Every request verifies
+//! its token; there is no cache.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -14,14 +14,14 @@ use sha2::Sha256;
 
 use crate::domain::{Account, Actor, Role};
 
-/// As boxoffice's.
+/// As in boxoffice.
 pub(crate) const TOKEN_LIFE_SECONDS: u64 = 12 * 60 * 60;
 
 pub(crate) const SECRET_BYTES: usize = 32;
 
 const ISSUER: &str = "boxoffice";
 
-/// Always the same: whoever has the secret can make tokens without asking the server for more.
+/// A constant, so that a client with the secret can issue tokens without the server.
 const AUDIENCE: &str = "boxoffice:0000000000000000";
 
 #[derive(Serialize, Deserialize)]
@@ -37,7 +37,7 @@ struct Claims {
     jti: String,
 }
 
-/// Signs and verifies.
+/// Signs and verifies tokens.
 pub(crate) struct Tokens {
     encoding: EncodingKey,
     decoding: DecodingKey,
@@ -46,7 +46,7 @@ pub(crate) struct Tokens {
 
 impl Tokens {
     pub(crate) fn new(secret: &[u8; SECRET_BYTES]) -> Tokens {
-        // Nobody else in this process installs another.
+        // This process installs no other provider.
         let _ = PROVIDER.install_default();
         let mut validation = Validation::new(Algorithm::HS256);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
@@ -59,7 +59,7 @@ impl Tokens {
         }
     }
 
-    /// A token for an account, good for [`TOKEN_LIFE_SECONDS`].
+    /// Issues a token for an account, valid for [`TOKEN_LIFE_SECONDS`].
     pub(crate) fn issue(&self, account: &Account) -> String {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let claims = Claims {
@@ -77,7 +77,7 @@ impl Tokens {
         token.expect("claims of strings and numbers can be signed")
     }
 
-    /// Who the value of an Authorization header speaks for; `None` when its token is not a good one.
+    /// The account of the token in an Authorization header; `None` if the token is invalid.
     pub(crate) fn verify(&self, authorization: &str) -> Option<Actor> {
         let (scheme, token) = authorization.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("bearer") {
@@ -89,8 +89,7 @@ impl Tokens {
     }
 }
 
-/// HMAC-SHA-256 for jsonwebtoken, and nothing else: boxoffice's provider, so that both pay the same
-/// for a token.
+/// HMAC-SHA-256 for jsonwebtoken: boxoffice's provider, so that a token costs the same in both.
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: |algorithm, key| Ok(Box::new(Hs256::new(*algorithm, key.as_bytes())?)),
     verifier_factory: |algorithm, key| Ok(Box::new(Hs256::new(*algorithm, key.try_get_as_bytes()?)?)),

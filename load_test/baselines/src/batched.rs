@@ -1,29 +1,27 @@
-//! Phase 3: quota and reservations in memory, written to PostgreSQL in batches behind the answers.
+//! Phase 3: quota and reservations in memory, written to PostgreSQL in batches in the background.
 //!
-//! Where the data lives: the book of phase 1, in this process's memory, decides and answers
-//! everything; PostgreSQL has a copy of it, some milliseconds old, which a start reads whole. One
-//! process owns the database; a second one on it would not see the first one's sales.
+//! Where the data is: the state of phase 1, in this process's memory, decides and answers
+//! everything. PostgreSQL has a copy that lags by some milliseconds, which a start reads. Only one
+//! process may use the database; a second one would not see the sales of the first.
 //!
-//! What is written when: a change of an event goes into the writer's queue under the event's lock,
-//! so in its order. With `--answer before-batch`, as in the original, a reservation or a cancellation
-//! is answered then; with `after-batch`, when its batch is committed. Accounts and events are
-//! always answered after their batch.
+//! What is written when: a change of an event is queued for the writer under the event's lock, so
+//! in order. With `--answer before-batch`, as in the original, a reservation or a cancellation is
+//! answered then; with `after-batch`, when its batch is committed. Accounts and events are always
+//! answered after their batch.
 //!
-//! What can be lost: with `before-batch`, by a kill, a crash or a power cut, what was answered but
-//! not committed: the batch under way and the queue, at most 70,000 changes. The loss is the
-//! newest changes, never one from the middle. Their tickets are then for sale again, so an event is
-//! *oversold to its customers* even though the database says otherwise; and their numbers are given
-//! out again, so a lost reservation's id may then be another customer's. With `after-batch`:
-//! nothing that was answered with 2xx. A read, and a refusal such as "sold out", is answered from
-//! memory in both, and may show what a kill then undoes. SIGTERM loses nothing while PostgreSQL
-//! takes the batches.
+//! What can be lost: with `before-batch`, a kill, a crash or a power cut loses changes that were
+//! answered but not committed: the current batch and the queue, at most 70,000 changes, always the
+//! newest. Their tickets are then for sale again, so an event is *oversold to its customers* although
+//! the database does not show it; and their numbers are reused, so the id of a lost reservation may
+//! later belong to another customer. With `after-batch`, nothing that was answered with 2xx is lost.
+//! In both, reads and refusals such as "sold out" are answered from memory, and may show changes that
+//! a kill then undoes. SIGTERM loses nothing while PostgreSQL accepts the batches.
 //!
-//! What can be oversold while it runs: nothing; see phase 1.
+//! What can be oversold while it runs: nothing, as in phase 1.
 //!
-//! What bounds its speed: with `before-batch` what bounds phase 1, until the queue is full, and from
-//! then on the one writer. With `after-batch` the writer: a batch takes a handful of round trips and
-//! a sync, however many reservations are in it. Memory grows with each reservation ever made, and
-//! so does the time of a start.
+//! What limits its speed: with `before-batch`, the limits of phase 1 until the queue is full, then
+//! the writer. With `after-batch`, the writer: a batch takes a few round trips and a sync,
+//! independent of its size. Memory and the duration of a start grow with each reservation ever made.
 
 use deadpool_postgres::Pool;
 
@@ -40,11 +38,11 @@ pub(crate) struct Batched {
 }
 
 impl Batched {
-    /// Reads what PostgreSQL has.
+    /// Reads the state from PostgreSQL.
     ///
     /// # Errors
     ///
-    /// When it cannot be read, or is not what this phase writes.
+    /// When it cannot be read, or was not written by this phase.
     pub(crate) async fn open(pool: Pool, answer: Answer) -> Result<Batched, String> {
         let book = load(&pool).await.map_err(|error| format!("read PostgreSQL: {error}"))?;
         Ok(Batched { book, writer: Writer::start(pool, answer) })
@@ -148,7 +146,7 @@ impl Store for Batched {
     }
 }
 
-/// Nothing was changed where nothing is being written.
+/// Waits for a change to be written; there is nothing to wait for if nothing was changed.
 async fn wait(written: Option<crate::writer::Written>) -> Result<(), Refusal> {
     match written {
         Some(written) => written.wait().await,

@@ -1,6 +1,6 @@
-//! Ceilings: what two fast HTTP servers do when they have nothing to do. A reservation's address
-//! takes its body and gives what boxoffice would, byte for byte as long: status, headers, JSON. There
-//! is no token, no event and no ticket; nothing is kept.
+//! Ceilings: two fast HTTP servers that do no work. The address of a reservation reads its body and
+//! returns a constant response of the same length as boxoffice's: status, headers, JSON. There are no
+//! tokens, events or tickets, and nothing is stored.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ const LIVE: &str = r#"{"status":"live","boot_id":"0000000000000000"}"#;
 const READY: &str = r#"{"status":"ready","boot_id":"0000000000000000"}"#;
 const JSON: &str = "application/json";
 
-/// With actix-web, until SIGTERM or SIGINT.
+/// Runs actix-web until SIGTERM or SIGINT.
 ///
 /// # Errors
 ///
@@ -51,7 +51,7 @@ pub(crate) fn actix(listen: SocketAddr, workers: usize) -> io::Result<()> {
     })
 }
 
-/// With ntex on tokio, until SIGTERM or SIGINT.
+/// Runs ntex on tokio until SIGTERM or SIGINT.
 ///
 /// # Errors
 ///
@@ -60,7 +60,7 @@ pub(crate) fn ntex(listen: SocketAddr, workers: usize) -> io::Result<()> {
     use ntex::util::Bytes;
     use ntex::web::{App, HttpResponse, HttpServer, get, post};
 
-    // ntex does not tell which port it got.
+    // ntex does not return the port that it has bound.
     let listener = std::net::TcpListener::bind(listen)?;
     let address = listener.local_addr()?;
     exit_on_signal()?;
@@ -87,7 +87,7 @@ pub(crate) fn ntex(listen: SocketAddr, workers: usize) -> io::Result<()> {
     })
 }
 
-/// There is nothing to finish, and nothing that could wait for ever for a connection.
+/// Exits at once on a signal: nothing has to be finished, and open connections do not delay the end.
 fn exit_on_signal() -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let (mut terminate, mut interrupt) = {
@@ -106,7 +106,7 @@ fn exit_on_signal() -> io::Result<()> {
     thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
 }
 
-/// Tells whoever started this where to ask.
+/// Prints the address on standard output.
 pub(crate) fn announce(address: SocketAddr) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "listening on http://{address}")?;

@@ -1,4 +1,4 @@
-//! The demonstration data: users and events, made once.
+//! The demonstration data: users and events, created once.
 
 use std::sync::Arc;
 
@@ -14,20 +14,20 @@ use crate::domain::{Account, NewAccount, NewEvent, Quota, Refusal, Role, Store};
 use crate::input::Parameters;
 use crate::problem::Problem;
 
-/// Everyone's.
+/// The password of all users.
 const PASSWORD: &str = "boxoffice-demo";
 
 const QUOTA_DEFAULT: Quota = Quota(10_000);
 const EVENTS_DEFAULT: i64 = 4;
 const CUSTOMERS_DEFAULT: i64 = 3;
 
-/// Of events, and of customers: more would take longer than one request should.
+/// The maximum number of events and of customers: more would take too long for one request.
 const COUNT_MAX: i64 = 10_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Wanted {
-    /// Of each event.
+    /// The quota of each event.
     quota: Option<i64>,
     events: Option<i64>,
     customers: Option<i64>,
@@ -41,14 +41,14 @@ fn count(name: &str, wanted: Option<i64>, default: i64, least: i64, most: i64) -
     Err(Problem::invalid(name, &format!("must be a whole number from {least} to {most}")))
 }
 
-/// 200 when it made something, 304 when all was there, 409 where other events have these ids.
+/// Answers 200 if something was created, 304 if everything existed, 409 if other events have the ids.
 pub(crate) async fn populate<S: Store>(
     State(service): State<Arc<Service<S>>>,
     Parameters(Wanted { quota, events, customers }): Parameters<Wanted>,
 ) -> Result<Response, Problem> {
     let quota_max = i64::from(crate::domain::QUOTA_MAX);
     let quota = count("?quota", quota, i64::from(QUOTA_DEFAULT.0), 0, quota_max)?;
-    let quota = i32::try_from(quota).expect("a quota is that small");
+    let quota = i32::try_from(quota).expect("a quota fits into 32 bits");
     let event_count = count("?events", events, EVENTS_DEFAULT, 1, COUNT_MAX)?;
     let customer_count = count("?customers", customers, CUSTOMERS_DEFAULT, 1, COUNT_MAX)?;
 
@@ -62,7 +62,7 @@ pub(crate) async fn populate<S: Store>(
 
     let mut made_events = Vec::new();
     for id in 1..=event_count {
-        // The first half of the events is org1's.
+        // The first half of the events belongs to org1.
         let organizer = if 2 * id <= event_count + 1 { &users[1] } else { &users[2] };
         if create_event(&service.store, id, organizer.id, quota).await? {
             made_events.push(id);
@@ -77,8 +77,8 @@ pub(crate) async fn populate<S: Store>(
     Ok(Json(made).into_response())
 }
 
-/// All of them, in their order, and whether one had to be made. They share one hash: a thousand of
-/// them would take half a minute.
+/// Returns all users in order, and whether one was created. They share one password hash, since a
+/// thousand hashes would take half a minute.
 async fn create_users<S: Store>(
     service: &Service<S>,
     names: Vec<(String, Role)>,
@@ -96,16 +96,16 @@ async fn create_users<S: Store>(
         };
         let new = NewAccount { username: username.clone(), role, password_hash };
         let account = match service.store.create_account(new).await {
-            // Another call made it meanwhile.
+            // A concurrent call has created it.
             Err(Refusal::UsernameTaken) => service.store.account(&username).await?,
             other => Some(other?),
         };
-        users.push(account.expect("accounts stay"));
+        users.push(account.expect("accounts are never removed"));
     }
     Ok((users, hash.is_some()))
 }
 
-/// False when it was there already.
+/// Creates an event; returns false if it existed.
 async fn create_event<S: Store>(store: &S, id: i64, organizer: i64, quota: i32) -> Result<bool, Refusal> {
     let new = NewEvent { id: Some(id), organizer, name: format!("Event {id}"), quota };
     match store.create_event(new).await {

@@ -1,4 +1,4 @@
-//! What is sold and to whom, in the shapes that the API gives, and what a store has to do.
+//! The types of the domain, in the form of the API, and the trait of a store.
 
 use std::fmt;
 use std::future::Future;
@@ -9,18 +9,18 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-/// The most tickets of one event, and of one reservation.
+/// The maximum number of tickets of an event and of a reservation.
 pub(crate) const QUOTA_MAX: i32 = 10_000_000;
 
-/// Tickets of one reservation: 1 to [`QUOTA_MAX`].
+/// The number of tickets of a reservation: 1 to [`QUOTA_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Quantity(pub(crate) i32);
 
-/// The most tickets that an event may have reserved: 0 to [`QUOTA_MAX`].
+/// The quota of an event: 0 to [`QUOTA_MAX`] tickets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Quota(pub(crate) i32);
 
-/// `2.0` and `2e0` are the number 2, as in JSON Schema.
+/// Parses a whole number. `2.0` and `2e0` are the number 2, as in JSON Schema.
 fn whole_number(value: &Value) -> Option<i64> {
     let from_fraction =
         |number: f64| (number.fract() == 0.0 && number.abs() <= 9e15).then_some(number as i64);
@@ -46,7 +46,7 @@ impl<'de> Deserialize<'de> for Quota {
     }
 }
 
-/// What an account may do.
+/// The role of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Role {
@@ -76,7 +76,7 @@ impl FromStr for Role {
     }
 }
 
-/// Who asks, as a verified token says.
+/// The account of a verified token.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Actor {
     pub(crate) user: i64,
@@ -102,7 +102,7 @@ pub(crate) struct Account {
 
 #[derive(Debug, Clone)]
 pub(crate) struct NewEvent {
-    /// `None`: the next free one.
+    /// `None` for the next free id.
     pub(crate) id: Option<i64>,
     pub(crate) organizer: i64,
     pub(crate) name: String,
@@ -115,7 +115,7 @@ pub(crate) struct EventPatch {
     pub(crate) quota: Option<i32>,
 }
 
-/// An event: `quota = reserved + remaining`, in every answer.
+/// An event: `quota = reserved + remaining` in every response.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
     pub(crate) id: i64,
@@ -123,9 +123,9 @@ pub(crate) struct Event {
     pub(crate) organizer: i64,
     pub(crate) quota: i32,
     pub(crate) reserved: i32,
-    /// Of its newest reservation; 0 before the first.
+    /// The number of the newest reservation; 0 before the first.
     pub(crate) last_number: i64,
-    /// Of the name and the quota.
+    /// The version of the name and the quota.
     pub(crate) version: i64,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
@@ -148,36 +148,42 @@ impl Event {
         }
     }
 
+    /// Checks that the event exists.
+    ///
     /// # Errors
     ///
-    /// When it was deleted.
+    /// When the event was deleted.
     pub(crate) fn live(&self) -> Result<(), Refusal> {
         if self.deleted { Err(Refusal::EventDeleted) } else { Ok(()) }
     }
 
+    /// Checks that the actor may manage the event.
+    ///
     /// # Errors
     ///
-    /// When it was deleted, or is another organizer's and the actor is no admin.
+    /// When the event was deleted, or belongs to another organizer and the actor is not an admin.
     pub(crate) fn managed_by(&self, actor: Actor) -> Result<(), Refusal> {
         self.live()?;
         let may = actor.role == Role::Admin || actor.user == self.organizer;
         if may { Ok(()) } else { Err(Refusal::NotYourEvent) }
     }
 
-    /// Whether these many tickets can be had.
+    /// Checks that this number of tickets is available.
     ///
     /// # Errors
     ///
-    /// When it was deleted, or has fewer left.
+    /// When the event was deleted, or has fewer tickets left.
     pub(crate) fn offers(&self, quantity: i32) -> Result<(), Refusal> {
         self.live()?;
         let remaining = self.quota - self.reserved;
         if quantity > remaining { Err(Refusal::SoldOut { remaining }) } else { Ok(()) }
     }
 
+    /// Applies an edit.
+    ///
     /// # Errors
     ///
-    /// When more is reserved than the new quota.
+    /// When more tickets are reserved than the new quota.
     pub(crate) fn edit(&mut self, patch: EventPatch, now: Timestamp) -> Result<(), Refusal> {
         if patch.quota.is_some_and(|quota| quota < self.reserved) {
             return Err(Refusal::QuotaBelowCommitted { committed: self.reserved });
@@ -219,7 +225,7 @@ impl Serialize for Event {
     }
 }
 
-/// As text `7-42`: the 42nd reservation of event 7.
+/// The id of a reservation. As text, `7-42` is the 42nd reservation of event 7.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ReservationId {
     pub(crate) event: i64,
@@ -252,9 +258,12 @@ pub(crate) struct Reservation {
 }
 
 impl Reservation {
+    /// Checks that the actor may see the reservation.
+    ///
     /// # Errors
     ///
-    /// When it is neither the actor's own, nor of the actor's event, nor the actor an admin.
+    /// When the reservation is neither the actor's own nor of the actor's event, and the actor is not
+    /// an admin.
     pub(crate) fn seen_by(&self, actor: Actor, organizer: i64) -> Result<(), Refusal> {
         let may = match actor.role {
             Role::Customer => actor.user == self.customer,
@@ -291,7 +300,7 @@ impl Serialize for Reservation {
     }
 }
 
-/// As a JSON string.
+/// Formats a JSON string.
 struct Text<'t, T>(&'t T);
 
 impl<T: fmt::Display> Serialize for Text<'_, T> {
@@ -300,7 +309,7 @@ impl<T: fmt::Display> Serialize for Text<'_, T> {
     }
 }
 
-/// In UTC, to the millisecond.
+/// Formats a time in UTC with milliseconds.
 struct Rfc3339(Timestamp);
 
 impl Serialize for Rfc3339 {
@@ -309,13 +318,13 @@ impl Serialize for Rfc3339 {
     }
 }
 
-/// In whole milliseconds, which every store keeps.
+/// The current time in whole milliseconds, the precision of every store.
 pub(crate) fn now() -> Timestamp {
     let now = Timestamp::now().as_millisecond();
     Timestamp::from_millisecond(now).expect("the clock is within jiff's years")
 }
 
-/// Why a store did not do what it was asked.
+/// Why a store refused a request or failed.
 #[derive(Debug, Clone)]
 pub(crate) enum Refusal {
     SoldOut {
@@ -332,21 +341,21 @@ pub(crate) enum Refusal {
     EventDeleted,
     NotYourEvent,
     NotFound,
-    /// Nothing was done.
+    /// The store is overloaded, and nothing was done.
     Overloaded,
-    /// PostgreSQL or Redis failed: what was asked may have been done.
+    /// PostgreSQL or Redis failed; the request may have been carried out.
     Failed(String),
 }
 
-/// Where a phase keeps its data.
+/// The data store of a phase.
 pub(crate) trait Store: Send + Sync + 'static {
     fn create_account(&self, new: NewAccount) -> impl Future<Output = Result<Account, Refusal>> + Send;
     fn account(&self, username: &str) -> impl Future<Output = Result<Option<Account>, Refusal>> + Send;
 
     fn create_event(&self, new: NewEvent) -> impl Future<Output = Result<Event, Refusal>> + Send;
-    /// A deleted one is refused.
+    /// Reads an event; a deleted one is refused.
     fn event(&self, id: i64) -> impl Future<Output = Result<Event, Refusal>> + Send;
-    /// Those with an id above `after`, in its order, without deleted ones.
+    /// Lists the events with an id above `after`, in order of their ids, without deleted ones.
     fn events(&self, after: i64, limit: usize) -> impl Future<Output = Result<Vec<Event>, Refusal>> + Send;
     fn edit_event(
         &self,
@@ -354,7 +363,7 @@ pub(crate) trait Store: Send + Sync + 'static {
         id: i64,
         patch: EventPatch,
     ) -> impl Future<Output = Result<Event, Refusal>> + Send;
-    /// With `force` it cancels what is reserved; without it that is a refusal.
+    /// Deletes an event. With `force` its reservations are cancelled; without it they are a refusal.
     fn delete_event(
         &self,
         actor: Actor,
@@ -373,13 +382,13 @@ pub(crate) trait Store: Send + Sync + 'static {
         actor: Actor,
         id: ReservationId,
     ) -> impl Future<Output = Result<Reservation, Refusal>> + Send;
-    /// A repeat does nothing.
+    /// Cancels a reservation. Cancelling it again has no effect.
     fn cancel(&self, actor: Actor, id: ReservationId) -> impl Future<Output = Result<(), Refusal>> + Send;
 
-    /// Writes what waits to be written.
+    /// Writes all queued changes.
     ///
     /// # Errors
     ///
-    /// How much could not be, and why.
+    /// The number of changes that could not be written, and the reason.
     fn flush(&self) -> impl Future<Output = Result<(), String>> + Send;
 }

@@ -1,4 +1,4 @@
-//! What clients send: tokens, JSON bodies, and the queries of addresses.
+//! Input from clients: tokens, JSON bodies and query parameters.
 
 use std::sync::Arc;
 
@@ -15,15 +15,17 @@ use crate::api::Service;
 use crate::domain::{Actor, Role, Store};
 use crate::problem::Problem;
 
-/// As boxoffice's limits.
+/// The limits on texts, as in boxoffice.
 const USERNAME_CHARS: std::ops::RangeInclusive<usize> = 3..=64;
 const PASSWORD_CHARS: std::ops::RangeInclusive<usize> = 8..=128;
 const EVENT_NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=200;
 
 impl Actor {
+    /// Checks the role of the account.
+    ///
     /// # Errors
     ///
-    /// 403, for another role than these.
+    /// 403 if the role is not allowed.
     pub(crate) fn only(self, allowed: &[Role]) -> Result<Actor, Problem> {
         if allowed.contains(&self.role) { Ok(self) } else { Err(Problem::forbidden(self.role, allowed)) }
     }
@@ -38,7 +40,7 @@ impl<S: Store> FromRequestParts<Arc<Service<S>>> for Actor {
     }
 }
 
-/// A body that is not looked at before it is known who sends it.
+/// A request body, which is parsed after authentication.
 pub(crate) struct Body {
     content_type: Option<String>,
     bytes: Bytes,
@@ -49,7 +51,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
     async fn from_request(request: Request, state: &S) -> Result<Body, Problem> {
         let content_type = request.headers().get(CONTENT_TYPE);
-        // The usual one is not worth a copy.
+        // The usual media type is compared without a copy.
         let content_type = content_type
             .filter(|value| *value != "application/json")
             .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
@@ -64,9 +66,11 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 }
 
 impl Body {
+    /// Parses the body.
+    ///
     /// # Errors
     ///
-    /// 415 when it says that it is something else than JSON, 400 when it is not, 422 when it breaks a rule.
+    /// 415 if its Content-Type is not JSON, 400 if it is invalid JSON, 422 if it violates a rule.
     pub(crate) fn read<T: DeserializeOwned>(&self) -> Result<T, Problem> {
         if let Some(content_type) = &self.content_type {
             let media = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
@@ -82,7 +86,7 @@ impl Body {
         })
     }
 
-    /// Reads it once more, to say where.
+    /// Parses the body again to find the position of the error.
     fn broken_rule<T: DeserializeOwned>(&self) -> Problem {
         let deserializer = &mut serde_json::Deserializer::from_slice(&self.bytes);
         let Err(error) = serde_path_to_error::deserialize::<_, T>(deserializer) else {
@@ -98,7 +102,7 @@ impl Body {
     }
 }
 
-/// The query of an address.
+/// Query parameters.
 pub(crate) struct Parameters<T>(pub(crate) T);
 
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> {
@@ -113,7 +117,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Parameters<T> 
     }
 }
 
-/// A text with a rule.
+/// A text that is checked by a rule.
 macro_rules! text {
     ($(#[doc = $doc:literal])* $name:ident, $check:expr) => {
         $(#[doc = $doc])*
@@ -129,7 +133,7 @@ macro_rules! text {
 }
 
 text! {
-    /// Case folded.
+    /// The username, in lower case.
     Username, |text| {
         if !USERNAME_CHARS.contains(&text.chars().count()) {
             return Err("must have 3 to 64 characters".to_owned());
@@ -143,7 +147,7 @@ text! {
 }
 
 text! {
-    /// Of a new account.
+    /// The password of a new account.
     Password, |text| match PASSWORD_CHARS.contains(&text.chars().count()) {
         true => Ok(text),
         false => Err("must have 8 to 128 characters".to_owned()),
@@ -151,7 +155,7 @@ text! {
 }
 
 text! {
-    /// What an event is called.
+    /// The name of an event.
     EventName, |text| {
         let good = EVENT_NAME_CHARS.contains(&text.chars().count()) && !text.chars().any(char::is_control);
         let rule = "must be a string of 1 to 200 characters, without control characters";

@@ -1,5 +1,5 @@
-//! The phases of the original system, as one would write them today with tokio and axum, for a fair
-//! comparison; and two servers that do nothing, as ceilings. `README.md` says what each one is.
+//! The phases of the original system, implemented with tokio and axum for a fair comparison, and two
+//! servers with constant responses as ceilings. `README.md` describes them.
 
 mod api;
 mod auth;
@@ -41,11 +41,11 @@ use crate::postgres::{Postgres, Reserve};
 use crate::postgres_redis::PostgresRedis;
 use crate::writer::Answer;
 
-/// As boxoffice has it.
+/// The allocator of boxoffice.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// At the end: for requests that are under way.
+/// The time for requests in flight at the end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The phases of the original ticket reservation system, and two ceilings, for comparison
@@ -58,14 +58,14 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Phase {
-    /// Phase 1: all in memory, lost at the end
+    /// Phase 1: in memory, lost at exit
     Memory {
         #[command(flatten)]
         http: Http,
         #[command(flatten)]
         secret: Secret,
     },
-    /// Phase 2: PostgreSQL alone, a transaction a reservation
+    /// Phase 2: PostgreSQL only, one transaction per reservation
     Postgres {
         #[command(flatten)]
         http: Http,
@@ -77,7 +77,7 @@ enum Phase {
         #[arg(long, value_enum, default_value = "transaction")]
         reserve: Reserve,
     },
-    /// Phase 3: in memory, written to PostgreSQL in batches behind the answers
+    /// Phase 3: in memory, written to PostgreSQL in batches in the background
     PostgresBatched {
         #[command(flatten)]
         http: Http,
@@ -104,12 +104,12 @@ enum Phase {
         #[arg(long, value_enum, default_value = "before-batch")]
         answer: Answer,
     },
-    /// Ceiling: the same 201 to every reservation, by actix-web
+    /// Ceiling: a constant 201 for every reservation, with actix-web
     ConstantActix {
         #[command(flatten)]
         http: Http,
     },
-    /// Ceiling: the same 201 to every reservation, by ntex
+    /// Ceiling: a constant 201 for every reservation, with ntex
     ConstantNtex {
         #[command(flatten)]
         http: Http,
@@ -118,10 +118,10 @@ enum Phase {
 
 #[derive(Args)]
 struct Http {
-    /// Where to listen; port 0 takes a free one
+    /// Address and port to listen on; port 0 chooses a free port
     #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS")]
     listen: SocketAddr,
-    /// Threads that serve [default: as many as there are CPUs in the affinity mask]
+    /// Number of worker threads [default: the CPUs in the affinity mask]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1024))]
     workers: Option<u16>,
 }
@@ -135,7 +135,7 @@ impl Http {
 
 #[derive(Args)]
 struct Secret {
-    /// A file of 32 bytes that sign tokens; without it they are random, and tokens end with the process
+    /// File with the 32-byte secret that signs tokens [default: a random secret for this process]
     #[arg(long, value_name = "FILE")]
     token_secret_file: Option<PathBuf>,
 }
@@ -145,7 +145,7 @@ struct Database {
     /// Connection string, such as "host=127.0.0.1 port=5432 user=postgres dbname=tickets"
     #[arg(long, env = "BASELINES_POSTGRES", value_name = "STRING")]
     postgres: String,
-    /// Connections to PostgreSQL at most
+    /// Maximum number of connections to PostgreSQL
     #[arg(long, default_value = "8", value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pool: u16,
 }
@@ -200,7 +200,7 @@ fn cannot_listen(http: &Http, error: &std::io::Error) -> String {
     format!("listen on {}: {error}. Name another address in --listen", http.listen)
 }
 
-/// With one worker, all of it on one thread.
+/// Creates the runtime: with one worker, everything runs on one thread.
 fn runtime(http: &Http) -> Result<Runtime, String> {
     let mut builder = match http.worker_count() {
         1 => Builder::new_current_thread(),
@@ -213,7 +213,7 @@ fn runtime(http: &Http) -> Result<Runtime, String> {
     builder.enable_all().build().map_err(|error| format!("start the runtime: {error}"))
 }
 
-/// Until SIGTERM or SIGINT; then what is under way is finished, and what waits to be written is.
+/// Serves until SIGTERM or SIGINT, then finishes requests in flight and writes queued changes.
 async fn serve<S: Store>(
     http: &Http,
     secret: &Secret,
@@ -231,7 +231,7 @@ async fn serve<S: Store>(
     let listener = TcpListener::bind(http.listen).await.map_err(|error| cannot_listen(http, &error))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     let listener = listener.tap_io(|socket| {
-        // A socket that has ended already is noticed when it is read.
+        // If this fails, the connection is closed already, which the next read detects.
         let _ = socket.set_nodelay(true);
     });
 
@@ -242,7 +242,7 @@ async fn serve<S: Store>(
         .with_graceful_shutdown(async move { stopped.notified().await })
         .into_future();
     let server = tokio::spawn(server);
-    constant::announce(address).map_err(|error| format!("say where: {error}"))?;
+    constant::announce(address).map_err(|error| format!("print the address: {error}"))?;
 
     tokio::select! {
         _ = terminate.recv() => {}
@@ -267,11 +267,11 @@ fn token_secret(file: Option<&Path>) -> Result<[u8; SECRET_BYTES], String> {
         .map_err(|_| format!("{} has {} bytes; it has to have {SECRET_BYTES}", file.display(), bytes.len()))
 }
 
-/// 16 hexadecimal digits.
+/// Returns 16 random hexadecimal digits.
 ///
 /// # Panics
 ///
-/// Without random bytes from the kernel.
+/// When the kernel has no random bytes.
 fn random_id() -> String {
     let number = getrandom::u64().expect("the kernel gives random bytes");
     format!("{number:016x}")

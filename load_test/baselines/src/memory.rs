@@ -1,16 +1,16 @@
-//! Phase 1: all in this process's memory.
+//! Phase 1: everything in this process's memory.
 //!
-//! Where the data lives: a hash map of accounts by name, and a hash map of events behind a
-//! read-write lock; each event has a mutex of its own, and under it its counters and a vector of
-//! its reservations, which a reservation's number is the index of.
+//! Where the data is: in a hash map of accounts by name, and a hash map of events under a read-write
+//! lock. Each event has its own mutex over its counters and a vector of its reservations, indexed by
+//! their numbers.
 //!
-//! What can be lost: everything, whenever the process ends, however it ends. Nothing is written.
+//! What can be lost: everything, at every exit. Nothing is written to disk.
 //!
-//! What can be oversold: nothing while it runs: check and count are under one mutex.
+//! What can be oversold: nothing while it runs, since check and count are under one mutex.
 //!
-//! What bounds its speed: HTTP, JSON and the token's HMAC. The mutex of a popular event is held
-//! for some tens of nanoseconds a reservation, so that it is the bound only with many cores, and
-//! then for that event alone. Memory grows with each reservation ever made.
+//! What limits its speed: HTTP, JSON and the token's HMAC. The mutex of a popular event is held for
+//! some tens of nanoseconds per reservation, so it is the limit only with many cores, and only for
+//! that event. Memory grows with each reservation ever made.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,8 +22,8 @@ use crate::domain::{
     Account, Actor, Event, EventPatch, NewAccount, NewEvent, Refusal, Reservation, ReservationId, Store, now,
 };
 
-/// All accounts, events and reservations. Phase 3 has one, too: each change can be told to a
-/// `journal` while its lock is held, so that a journal has the changes of an event in their order.
+/// All accounts, events and reservations; phase 3 uses it too. A `journal` function is called with
+/// each change while the lock is held, so that it gets the changes of an event in order.
 #[derive(Default)]
 pub(crate) struct Book {
     accounts: RwLock<HashMap<String, Account>>,
@@ -32,12 +32,12 @@ pub(crate) struct Book {
 
 struct Sales {
     event: Event,
-    /// That of number 1 first, without gaps.
+    /// The reservations from number 1 on, without gaps.
     reservations: Vec<Reservation>,
 }
 
 impl Book {
-    /// What was recorded before: reservations in the order of their numbers.
+    /// Restores recorded data; reservations must be in the order of their numbers.
     ///
     /// # Errors
     ///
@@ -168,7 +168,7 @@ impl Book {
         Ok(())
     }
 
-    /// The journal is told the event as it is afterwards, and the reservation.
+    /// Makes a reservation. The journal gets the event after the change, and the reservation.
     pub(crate) fn reserve(
         &self,
         event: i64,
@@ -196,7 +196,7 @@ impl Book {
         Ok(found.clone())
     }
 
-    /// The journal is told the event as it is afterwards, and when that was.
+    /// Cancels a reservation. The journal gets the event after the change, and the time.
     pub(crate) fn cancel(
         &self,
         actor: Actor,
@@ -218,8 +218,8 @@ impl Book {
     }
 }
 
-/// A panic of another thread leaves the counters as they were: nothing that can panic stands
-/// between two of their changes.
+/// Locks the sales of an event, also after a panic of another thread: nothing between two changes of
+/// the counters can panic, so they are consistent.
 fn locked(sales: &Mutex<Sales>) -> MutexGuard<'_, Sales> {
     sales.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -228,7 +228,7 @@ fn index(id: ReservationId) -> usize {
     usize::try_from(id.number - 1).unwrap_or(usize::MAX)
 }
 
-/// The book alone, with nobody to tell.
+/// Phase 1 uses the state without a journal.
 impl Store for Book {
     async fn create_account(&self, new: NewAccount) -> Result<Account, Refusal> {
         self.create_account(new, |_| {})

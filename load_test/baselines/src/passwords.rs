@@ -1,5 +1,5 @@
-//! Passwords: argon2id with boxoffice's parameters, which are the crate's default (19 MiB, t=2,
-//! p=1), on tokio's blocking threads, as many at once as there are workers.
+//! Passwords: argon2id with boxoffice's parameters, the defaults of the crate (19 MiB, t=2, p=1), on
+//! tokio's blocking threads, with at most one concurrent hash per worker.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,15 +11,15 @@ pub(crate) struct Passwords {
     places: Arc<Semaphore>,
 }
 
-/// What a password is checked against when there is no account, so that it takes as long.
-static NOBODYS: LazyLock<String> = LazyLock::new(|| hash_now(&crate::random_id()));
+/// The hash against which passwords of missing accounts are checked, so that this takes the same time.
+static DUMMY_HASH: LazyLock<String> = LazyLock::new(|| hash_now(&crate::random_id()));
 
 impl Passwords {
     pub(crate) fn new(threads: usize) -> Passwords {
         Passwords { places: Arc::new(Semaphore::new(threads)) }
     }
 
-    /// The hash to be kept, in PHC string format.
+    /// Hashes a password, in PHC string format.
     pub(crate) async fn hash(&self, password: String) -> String {
         self.run(move || hash_now(&password)).await
     }
@@ -27,7 +27,7 @@ impl Passwords {
     pub(crate) async fn verify(&self, password: String, hash: Option<String>) -> bool {
         self.run(move || {
             let hash = hash.as_deref();
-            let right = verify_now(&password, hash.unwrap_or(&NOBODYS));
+            let right = verify_now(&password, hash.unwrap_or(&DUMMY_HASH));
             right && hash.is_some()
         })
         .await

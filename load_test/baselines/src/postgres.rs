@@ -13,11 +13,11 @@
 //! `synchronous_commit` on. What can be oversold: nothing; the condition is evaluated under the
 //! row's lock, and a `CHECK` stands behind it.
 //!
-//! What bounds its speed: the row's lock. It is held from the `UPDATE` until the commit is on disk,
-//! which takes two round trips and a sync; reservations of one event come one after the other, and
-//! PostgreSQL's group commit can only join those of different events. Every reservation leaves a dead
-//! version of the event's row behind, which vacuum has to remove. Requests beyond the pool's
-//! connections wait for one; more connections than events mostly wait for locks.
+//! What limits its speed: the row's lock. It is held from the `UPDATE` until the commit is on disk,
+//! which takes two round trips and a sync. Reservations of one event are serialized, and PostgreSQL's
+//! group commit can only combine those of different events. Every reservation leaves a dead version
+//! of the event's row, which vacuum has to remove. Requests beyond the connections of the pool wait
+//! for one; with more connections than events, most wait for locks.
 
 use std::future::Future;
 use std::time::Duration;
@@ -32,7 +32,8 @@ use crate::domain::{
 };
 use crate::tables;
 
-/// Attempts at a transaction that meets others; the waits between them add up to a third of a second.
+/// The maximum number of attempts at a transaction with conflicts; the waits add up to a third of a
+/// second.
 const TRIES_MAX: u32 = 10;
 
 /// How a reservation is written.
@@ -40,7 +41,7 @@ const TRIES_MAX: u32 = 10;
 pub(crate) enum Reserve {
     /// BEGIN, UPDATE, INSERT, COMMIT, as the original did
     Transaction,
-    /// one statement that does both, in one round trip
+    /// both in one statement and one round trip
     Statement,
 }
 
@@ -64,7 +65,7 @@ impl Postgres {
         Postgres { pool, reserve }
     }
 
-    /// The reservation's number; `None` when the event does not have these tickets.
+    /// Takes tickets. Returns the reservation's number, or `None` if too few tickets are left.
     async fn take(
         &self,
         client: &mut Object,
@@ -91,7 +92,7 @@ impl Postgres {
         Ok(Some(number))
     }
 
-    /// The reservation's number.
+    /// Reserves tickets. Returns the reservation's number.
     async fn try_reserve(
         &self,
         event: i64,
@@ -103,7 +104,7 @@ impl Postgres {
         if let Some(number) = self.take(&mut client, event, customer, quantity, now).await? {
             return Ok(number);
         }
-        // Why not. If it has them now, somebody cancelled meanwhile.
+        // Finds the reason. If there are enough tickets now, some were cancelled meanwhile.
         tables::event(&client, event).await?.offers(quantity)?;
         Err(Attempt::Conflict)
     }
@@ -123,7 +124,7 @@ impl Postgres {
             client.prepare_cached("UPDATE event SET reserved = reserved - $2 WHERE id = $1").await?;
         let lock = client.prepare_cached("SELECT FROM event WHERE id = $1 FOR UPDATE").await?;
         let transaction = client.transaction().await?;
-        // The event's row first, as everywhere: who locks in one order does not deadlock.
+        // The event's row first, as everywhere: one order of locks avoids deadlocks.
         transaction.execute(&lock, &[&id.event]).await?;
         if transaction.execute(&cancel, &[&id.event, &id.number, &now()]).await? == 1 {
             transaction.execute(&give_back, &[&id.event, &reservation.quantity]).await?;
@@ -131,7 +132,7 @@ impl Postgres {
         Ok(transaction.commit().await?)
     }
 
-    /// Locks the event's row, lets `change` decide about it, and writes what came out.
+    /// Locks the event's row, calls `change` to decide, and writes the result.
     async fn try_change(
         &self,
         id: i64,
@@ -164,9 +165,9 @@ impl Postgres {
     }
 }
 
-/// How an attempt at a transaction failed.
+/// Why an attempt at a transaction failed.
 enum Attempt {
-    /// It met another one: it may be tried again.
+    /// It conflicted with another one and can be tried again.
     Conflict,
     Ended(Refusal),
 }
@@ -259,7 +260,7 @@ impl Store for Postgres {
         retrying(|| self.try_cancel(id, actor)).await
     }
 
-    /// Nothing waits: what was answered is committed.
+    /// Does nothing: everything answered is committed.
     async fn flush(&self) -> Result<(), String> {
         Ok(())
     }

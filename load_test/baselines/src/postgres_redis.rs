@@ -1,41 +1,40 @@
-//! Phase 4: Redis counts the quota, PostgreSQL has the reservations.
+//! Phase 4: Redis counts the quota, PostgreSQL stores the reservations.
 //!
-//! Where the data lives: `boxoffice:event:ID` in Redis is a hash of `quota`, `reserved` and, once the
-//! event is deleted, `deleted`: who may have a ticket is decided there and nowhere else, by Lua
-//! scripts, which Redis runs one after the other. Accounts, events (their names and owners) and
-//! reservations are rows in PostgreSQL. This process keeps nothing but the writer's queue, so that
-//! several of them may share the two stores.
+//! Where the data is: `boxoffice:event:ID` in Redis is a hash of `quota`, `reserved` and, once the
+//! event is deleted, `deleted`. Lua scripts, which Redis runs one after the other, decide there alone
+//! whether a ticket is sold. Accounts, events (their names and owners) and reservations are rows in
+//! PostgreSQL. This process holds only the writer's queue, so several processes may share the stores.
 //!
 //! What is written when:
-//! - a reservation: the script in Redis, then the row goes into the writer's queue. With `--answer
+//! - a reservation: the script in Redis, then the row is queued for the writer. With `--answer
 //!   before-batch`, as in the original, it is answered then; with `after-batch`, when the row's
-//!   batch is committed. When Redis itself is on disk is said by Redis's `appendonly` and
+//!   batch is committed. When Redis itself writes to disk depends on its `appendonly` and
 //!   `appendfsync`;
-//! - a cancellation: the row in PostgreSQL, committed, then the tickets back into Redis, then the
-//!   answer. A row that is not there yet is waited for;
+//! - a cancellation: the row is committed in PostgreSQL, then the tickets are released in Redis, then
+//!   it is answered. It waits for a row that is not written yet;
 //! - an account: PostgreSQL. A new event: PostgreSQL, then Redis. An edit: Redis, then PostgreSQL.
-//!   A deletion: Redis, which closes the event, then PostgreSQL through the writer's queue, behind
-//!   the reservations before it. All of these are answered when both are done. (The original did not
-//!   tell Redis of edits, deletions and cancellations.)
+//!   A deletion: Redis, which closes the event, then PostgreSQL through the writer's queue, after
+//!   the earlier reservations. All of these are answered when both stores are done. (The original did
+//!   not send edits, deletions and cancellations to Redis.)
 //!
-//! There is no transaction over the two stores. At a start Redis is trusted: only events that it
-//! does not know are counted anew from PostgreSQL.
+//! There is no transaction over the two stores. A start trusts Redis: only events that are missing
+//! there are counted again from PostgreSQL.
 //!
-//! What can be lost: with `before-batch`, when this process is killed, the rows in the queue and in
-//! the batch under way, at most 70,000: their customers were told 201 and have no reservation. Redis
-//! has counted them, so their tickets are sold to nobody. With `after-batch` that happens only to
-//! reservations that were not answered. The same is left behind by a kill between the two steps of a
-//! cancellation; between those of an edit, a quota that Redis alone knows; between those of a deletion,
-//! an event that sells nothing until its deletion is asked for once more.
+//! What can be lost: with `before-batch`, a kill of this process loses the rows in the queue and in
+//! the current batch, at most 70,000: their customers got a 201 and have no reservation. Redis has
+//! counted them, so their tickets are not sold again. With `after-batch`, this happens only to
+//! reservations that were not answered. A kill between the two steps of a cancellation has the same
+//! effect; of an edit, it leaves a quota that only Redis has; of a deletion, an event that sells
+//! nothing until it is deleted again.
 //!
-//! What can be oversold: nothing while both run. When Redis loses what it counted and PostgreSQL
-//! has the rows (a crash of Redis without `appendonly`, or up to a second of it with `appendfsync
-//! everysec`), the tickets of the lost counts are sold once more. If Redis comes back empty under a
-//! running server, requests fail until a restart.
+//! What can be oversold: nothing while both run. If Redis loses counts whose rows PostgreSQL has (a
+//! crash of Redis without `appendonly`, or up to a second of counts with `appendfsync everysec`), their
+//! tickets are sold again. If Redis restarts empty while the server runs, requests fail until the
+//! server is restarted.
 //!
-//! What bounds its speed: a round trip to Redis, one thread of Redis running scripts, and behind it
-//! the writer: when its queue is full, it sets the pace. Redis is told of one event after the other, so
-//! a popular event is no slower than many.
+//! What limits its speed: a round trip to Redis, the one thread of Redis that runs scripts, and the
+//! writer when its queue is full. Redis runs all scripts one after the other, so one popular event is
+//! no slower than many events.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -51,13 +50,13 @@ use crate::domain::{
 use crate::tables;
 use crate::writer::{Answer, Change, Writer};
 
-/// Each script gives what became of it, and a number that belongs to it.
+/// The outcomes of scripts. Each script returns an outcome and a number.
 const DONE: i64 = 0;
 const SHORT: i64 = 1;
 const MISSING: i64 = 2;
 const DELETED: i64 = 3;
 
-/// Quantity. [`SHORT`]: how many remain.
+/// Takes tickets. Argument: quantity. With [`SHORT`], the number is the remaining tickets.
 const RESERVE: &str = "
     local event = redis.call('HMGET', KEYS[1], 'quota', 'reserved', 'deleted')
     if not event[1] then return {2, 0} end
@@ -67,14 +66,14 @@ const RESERVE: &str = "
     redis.call('HINCRBY', KEYS[1], 'reserved', ARGV[1])
     return {0, 0}";
 
-/// Quantity. A deleted event has given all back already.
+/// Releases tickets. Argument: quantity. Does nothing for a deleted event, which has released all.
 const GIVE_BACK: &str = "
     local event = redis.call('HMGET', KEYS[1], 'quota', 'deleted')
     if not event[1] then return {2, 0} end
     if not event[2] then redis.call('HINCRBY', KEYS[1], 'reserved', -ARGV[1]) end
     return {0, 0}";
 
-/// Quota. [`SHORT`]: how many are reserved.
+/// Sets the quota. Argument: quota. With [`SHORT`], the number is the reserved tickets.
 const SET_QUOTA: &str = "
     local event = redis.call('HMGET', KEYS[1], 'quota', 'reserved', 'deleted')
     if not event[1] then return {2, 0} end
@@ -83,8 +82,8 @@ const SET_QUOTA: &str = "
     redis.call('HSET', KEYS[1], 'quota', ARGV[1])
     return {0, 0}";
 
-/// 1 to cancel what is reserved. [`SHORT`]: how many that is. Once more is no error: a kill may have
-/// come before PostgreSQL heard of it.
+/// Closes an event. Argument: 1 to cancel its reservations. With [`SHORT`], the number is the reserved
+/// tickets. Closing it again is no error, since a kill may have prevented the write to PostgreSQL.
 const CLOSE: &str = "
     local event = redis.call('HMGET', KEYS[1], 'quota', 'reserved', 'deleted')
     if not event[1] then return {2, 0} end
@@ -93,14 +92,14 @@ const CLOSE: &str = "
     redis.call('HSET', KEYS[1], 'reserved', 0, 'deleted', 1)
     return {0, 0}";
 
-/// Quota, reserved. An event that is there stays as it is.
+/// Adds an event, if it is missing. Arguments: quota, reserved.
 const OPEN: &str = "
     if redis.call('EXISTS', KEYS[1]) == 0 then
         redis.call('HSET', KEYS[1], 'quota', ARGV[1], 'reserved', ARGV[2])
     end
     return {0, 0}";
 
-/// Bits of a reservation's number below those of its block.
+/// The number of bits of a reservation's number below its block.
 const BLOCK_BITS: u32 = 32;
 
 pub(crate) struct PostgresRedis {
@@ -111,12 +110,12 @@ struct Inner {
     pool: Pool,
     redis: Redis,
     writer: Writer,
-    /// Numbers are not Redis's to give: it could give one twice after a crash. Each start takes a
-    /// block of them from a sequence in PostgreSQL.
+    /// The next reservation number. Redis could issue a number twice after a crash, so each start takes
+    /// a block of numbers from a sequence in PostgreSQL.
     next_number: AtomicI64,
 }
 
-/// Several connections, each of which carries many commands at once.
+/// Several connections, each of which pipelines commands.
 struct Redis {
     connections: Vec<ConnectionManager>,
     next: AtomicUsize,
@@ -154,7 +153,7 @@ impl Redis {
         self.connections[turn % self.connections.len()].clone()
     }
 
-    /// Inside: the number that belongs to [`SHORT`].
+    /// Runs a script. The inner error is the number of [`SHORT`].
     async fn run(&self, invocation: &ScriptInvocation<'_>) -> Result<Result<(), i64>, Refusal> {
         let (code, number): (i64, i64) = invocation.invoke_async(&mut self.connection()).await?;
         match code {
@@ -172,7 +171,7 @@ impl Redis {
         Ok(command.query_async(&mut self.connection()).await?)
     }
 
-    /// Puts in what Redis counts.
+    /// Fills in the counts of Redis.
     async fn complete(&self, mut event: Event) -> Result<Event, Refusal> {
         let mut command = redis::cmd("HMGET");
         command.arg(key(event.id)).arg("quota").arg("reserved");
@@ -192,7 +191,7 @@ fn lost(event: i64) -> Refusal {
     Refusal::Failed(format!("Redis has lost event {event}: restart the server, which counts it anew"))
 }
 
-/// A number of a script, all of which are tickets.
+/// Converts a number from a script, which is always a number of tickets.
 fn tickets(number: i64) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
@@ -204,7 +203,7 @@ impl From<RedisError> for Refusal {
 }
 
 impl PostgresRedis {
-    /// Takes a block of numbers, and tells Redis of the events that it does not know.
+    /// Takes a block of numbers, and adds the events that are missing in Redis.
     ///
     /// # Errors
     ///
@@ -223,7 +222,7 @@ impl PostgresRedis {
     }
 }
 
-/// The block.
+/// Adds missing events to Redis. Returns the block of numbers.
 async fn seed(pool: &Pool, redis: &Redis) -> Result<i64, Refusal> {
     let client = pool.get().await?;
     let events = client.query("SELECT id, quota FROM event WHERE NOT deleted", &[]).await?;
@@ -259,7 +258,7 @@ impl Inner {
         Ok(reservation)
     }
 
-    /// One whose row is on its way is waited for.
+    /// Reads a reservation; waits for a row that is not written yet.
     async fn reservation(&self, actor: Actor, id: ReservationId) -> Result<Reservation, Refusal> {
         let mut found = tables::reservation(&self.pool.get().await?, id).await?;
         if found.is_none() {
@@ -319,7 +318,7 @@ impl Inner {
     }
 }
 
-/// Runs to its end, also when the client has gone: what one store was told has to reach the other.
+/// Runs a change to its end even if the client disconnects, so that both stores get it.
 async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, Refusal>> + Send + 'static,
 ) -> Result<T, Refusal> {

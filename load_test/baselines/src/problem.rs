@@ -1,5 +1,5 @@
-//! Errors as clients see them: RFC 9457 problem details, in boxoffice's words where it has the same
-//! error. Unlike boxoffice this names only the first thing that is wrong with a body.
+//! Errors as RFC 9457 problem details, with boxoffice's texts for the same errors. Unlike boxoffice,
+//! this reports only the first error in a body.
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, StatusCode};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::{Refusal, Role};
 
-/// Boxed, since it is the rare end of every function here.
+/// An error response. Boxed, so that results are small.
 #[derive(Debug)]
 pub(crate) struct Problem(Box<Parts>);
 
@@ -24,7 +24,7 @@ struct Parts {
 
 impl Problem {
     fn new(status: u16, slug: &'static str, title: &'static str, detail: impl Into<String>) -> Problem {
-        let status = StatusCode::from_u16(status).expect("the statuses here are good ones");
+        let status = StatusCode::from_u16(status).expect("the statuses here are valid");
         Problem(Box::new(Parts { status, slug, title, detail: detail.into(), member: None, header: None }))
     }
 
@@ -84,7 +84,8 @@ impl Problem {
         Problem::new(415, "unsupported-media-type", "Only JSON is taken here", detail)
     }
 
-    /// `pointer`: a JSON pointer into the body, empty for all of it, or `?name` for a query parameter.
+    /// Invalid input. `pointer` is a JSON pointer into the body, empty for the whole body, or `?name`
+    /// for a query parameter.
     pub(crate) fn invalid(pointer: &str, detail: &str) -> Problem {
         let all = match pointer {
             "" => format!("The body: {detail}."),

@@ -1,9 +1,8 @@
-//! The tables in PostgreSQL, which the phases 2 to 4 share, and the statements that more than one
-//! of them needs.
+//! The PostgreSQL tables of the phases 2 to 4, and the statements that several of them use.
 //!
-//! A row an account, an event, and a reservation; the last has the primary key (event, number) and
-//! no other index. What `event.reserved` and `event.last_number` are worth is each phase's own
-//! matter: phase 2 counts with them, phase 3 keeps a copy in them, phase 4 leaves them at 0.
+//! There is one row per account, event and reservation. Reservations have the primary key (event,
+//! number) and no other index. The phases use `event.reserved` and `event.last_number` differently:
+//! phase 2 counts in them, phase 3 keeps a copy in them, phase 4 leaves them at 0.
 
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
 use tokio_postgres::{NoTls, Row, error::SqlState};
@@ -43,21 +42,21 @@ const TABLES: &str = "
     CREATE SEQUENCE IF NOT EXISTS reservation_block;
 ";
 
-/// Of whoever makes the tables: `CREATE ... IF NOT EXISTS` alone is no protection against another.
+/// The advisory lock for creating the tables, since concurrent `CREATE ... IF NOT EXISTS` can fail.
 const MIGRATION_LOCK: i64 = 0x626f_786f_6666;
 
 pub(crate) const EVENT: &str =
     "id, name, organizer, quota, reserved, last_number, version, created_at, updated_at, deleted";
 
-/// Of a table that is called `r`.
+/// The columns of a reservation in a table named `r`.
 pub(crate) const RESERVATION: &str =
     "r.event, r.number, r.customer, r.quantity, r.created_at, r.cancelled_at";
 
-/// Connects, and makes the tables if they are missing.
+/// Connects, and creates the tables if they are missing.
 ///
 /// # Errors
 ///
-/// What to change: the connection string, or the database, when it is another phase's.
+/// When the connection fails, or the database belongs to another phase.
 pub(crate) async fn open(connection: &str, pool_size: usize, phase: &str) -> Result<Pool, String> {
     let config = connection
         .parse()
@@ -81,7 +80,7 @@ pub(crate) async fn open(connection: &str, pool_size: usize, phase: &str) -> Res
     Ok(pool)
 }
 
-/// Whose data the database has now.
+/// Claims the database for a phase. Returns the phase that it belongs to.
 async fn claim(client: &mut Object, phase: &str) -> Result<String, tokio_postgres::Error> {
     let transaction = client.build_transaction().start().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await?;
@@ -94,7 +93,7 @@ async fn claim(client: &mut Object, phase: &str) -> Result<String, tokio_postgre
     Ok(owner)
 }
 
-/// Whether the same transaction, tried again, may well succeed: it met another one.
+/// Returns true if the transaction conflicted with another one and can be tried again.
 pub(crate) fn is_conflict(error: &tokio_postgres::Error) -> bool {
     let conflicts = [SqlState::T_R_SERIALIZATION_FAILURE, SqlState::T_R_DEADLOCK_DETECTED];
     error.code().is_some_and(|code| conflicts.contains(code))
@@ -115,7 +114,7 @@ impl From<deadpool_postgres::PoolError> for Refusal {
 
 /// # Panics
 ///
-/// When a column is not as in [`TABLES`], or the role is none: somebody changed the tables.
+/// When a column differs from [`TABLES`] or the role is unknown, because the tables were changed.
 pub(crate) fn account_of(row: &Row) -> Account {
     let role: String = row.get("role");
     Account {
@@ -168,7 +167,7 @@ pub(crate) async fn create_account(pool: &Pool, new: NewAccount) -> Result<Accou
         if find_account(&client, &new.username).await?.is_some() {
             return Err(Refusal::UsernameTaken);
         }
-        // Another took the id: once more, with the next.
+        // A concurrent call took the id, so the next one is tried.
     }
 }
 
@@ -196,20 +195,20 @@ pub(crate) async fn create_event(pool: &Pool, new: NewEvent) -> Result<Event, Re
         match row {
             Some(row) => return Ok(event_of(&row)),
             None if new.id.is_some() => return Err(Refusal::EventExists),
-            // Another took the id: once more, with the next.
+            // A concurrent call took the id, so the next one is tried.
             None => {}
         }
     }
 }
 
-/// A deleted one, too.
+/// Reads an event, including a deleted one.
 pub(crate) async fn event(client: &Object, id: i64) -> Result<Event, Refusal> {
     let select = client.prepare_cached(&format!("SELECT {EVENT} FROM event WHERE id = $1")).await?;
     let row = client.query_opt(&select, &[&id]).await?.ok_or(Refusal::NotFound)?;
     Ok(event_of(&row))
 }
 
-/// Without deleted ones.
+/// Lists events without deleted ones.
 pub(crate) async fn events(pool: &Pool, after: i64, limit: usize) -> Result<Vec<Event>, Refusal> {
     let client = pool.get().await?;
     let select = client
@@ -221,7 +220,7 @@ pub(crate) async fn events(pool: &Pool, after: i64, limit: usize) -> Result<Vec<
     Ok(client.query(&select, &[&after, &limit]).await?.iter().map(event_of).collect())
 }
 
-/// The reservation, and its event's organizer.
+/// Reads a reservation and the organizer of its event.
 pub(crate) async fn reservation(
     client: &Object,
     id: ReservationId,

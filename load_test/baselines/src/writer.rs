@@ -1,10 +1,10 @@
-//! The background writer of the phases 3 and 4: one task with one connection, which takes all
-//! changes that wait, at most [`BATCH_MAX`], and writes them in one transaction. The next batch
-//! gathers meanwhile; nothing is waited for to fill one.
+//! The background writer of the phases 3 and 4: one task with one connection, which takes all queued
+//! changes, at most [`BATCH_MAX`], and writes them in one transaction. Meanwhile the next batch is
+//! queued. The writer does not wait for a batch to fill.
 //!
-//! A batch that fails is tried again each second until it is written, and each of its statements
-//! may be run twice: nobody knows whether a commit that broke off was one. What waits is bounded:
-//! when [`QUEUE_MAX`] changes wait, whoever wants to make another one waits first.
+//! A batch that fails is retried each second until it is written. Its statements are idempotent,
+//! because the outcome of a commit that failed may be unknown. The queue is bounded: when it has
+//! [`QUEUE_MAX`] changes, further changes wait.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -17,30 +17,30 @@ use tokio::time::{sleep, timeout};
 
 use crate::domain::{Account, Event, Refusal, Reservation, ReservationId};
 
-/// Of one transaction: beyond this, a row costs no less.
+/// The maximum number of changes per transaction; larger ones do not reduce the cost of a row.
 const BATCH_MAX: usize = 4096;
 
-/// Changes that wait. With `--answer before-batch` these, and the batch that is being written, are
-/// what a kill loses.
+/// The maximum number of queued changes. With `--answer before-batch`, a kill loses these and the
+/// current batch.
 const QUEUE_MAX: usize = 65_536;
 
-/// At the end: for what waits to be written.
+/// The time for writing queued changes at the end.
 const FLUSH_PATIENCE: Duration = Duration::from_secs(30);
 
 /// When a reservation or a cancellation is answered. Accounts and events always wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Answer {
-    /// at once, as the original did: a kill loses what was answered
+    /// at once, as in the original: a kill loses answered changes
     BeforeBatch,
     /// when its batch is committed
     AfterBatch,
 }
 
-/// What is to be written. `reserved` is the event's counter afterwards, for phase 3's copy of it;
-/// `None` where another store counts.
+/// A change to write. `reserved` is the event's counter after the change, for the copy of phase 3;
+/// `None` if another store counts.
 pub(crate) enum Change {
     AccountCreated(Account),
-    /// Created or edited.
+    /// A created or edited event.
     EventSaved(Event),
     EventDeleted {
         event: i64,
@@ -55,7 +55,7 @@ pub(crate) enum Change {
         at: Timestamp,
         reserved: Option<i32>,
     },
-    /// Nothing: written when all before it is.
+    /// No change; it counts as written when all earlier changes are.
     Barrier,
 }
 
@@ -69,28 +69,28 @@ pub(crate) struct Writer {
     answer: Answer,
 }
 
-/// A place in the queue, for one change.
+/// A reserved place in the queue for one change.
 pub(crate) struct Place<'w>(mpsc::Permit<'w, Job>);
 
-/// Ends when a change is written.
+/// A future that completes when a change is written.
 pub(crate) struct Written(Option<oneshot::Receiver<()>>);
 
 impl Writer {
-    /// To be called within the runtime.
+    /// Starts the writer; must be called within the runtime.
     pub(crate) fn start(pool: Pool, answer: Answer) -> Writer {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         tokio::spawn(write_all(pool, queue));
         Writer { jobs, answer }
     }
 
-    /// Waits while the queue is full. To be had before a change is made, so that there is never one
-    /// that cannot be written.
+    /// Waits while the queue is full, and reserves a place. Called before a change is made, so that
+    /// every change can be queued.
     pub(crate) async fn place(&self) -> Result<Place<'_>, Refusal> {
         self.jobs.reserve().await.map(Place).map_err(|_| ended())
     }
 
-    /// What a change that is answered as `--answer` says has to wait for. Changes are written in the
-    /// order of these calls.
+    /// Queues a change. Returns what its answer has to wait for according to `--answer`. Changes are
+    /// written in the order of these calls.
     pub(crate) fn write(&self, place: Place<'_>, change: Change) -> Written {
         match self.answer {
             Answer::BeforeBatch => {
@@ -101,20 +101,20 @@ impl Writer {
         }
     }
 
-    /// The same of a change that is answered when it is written, whatever `--answer` says.
+    /// Queues a change that is answered when it is written, independent of `--answer`.
     pub(crate) fn write_surely(&self, place: Place<'_>, change: Change) -> Written {
         let (sender, receiver) = oneshot::channel();
         place.0.send(Job { change, written: Some(sender) });
         Written(Some(receiver))
     }
 
-    /// Waits until all that was given to the writer before is written.
+    /// Waits until all changes queued before are written.
     pub(crate) async fn barrier(&self) -> Result<(), Refusal> {
         let place = self.place().await?;
         self.write_surely(place, Change::Barrier).wait().await
     }
 
-    /// The barrier at the end.
+    /// Waits at the end until all changes are written.
     ///
     /// # Errors
     ///
@@ -150,27 +150,27 @@ async fn write_all(pool: Pool, mut queue: mpsc::Receiver<Job>) {
     while queue.recv_many(&mut jobs, BATCH_MAX).await > 0 {
         let batch = Batch::of(&jobs);
         while let Err(error) = batch.write(&pool).await {
-            eprintln!("a batch of {} changes could not be written, once more in 1 s: {error}", jobs.len());
+            eprintln!("failed to write a batch of {} changes, trying again in 1 s: {error}", jobs.len());
             sleep(Duration::from_secs(1)).await;
         }
         for written in jobs.drain(..).filter_map(|job| job.written) {
-            // Whoever asked may have gone.
+            // Fails if the client has disconnected.
             let _ = written.send(());
         }
     }
 }
 
-/// The changes of a transaction, as columns for `unnest`.
+/// The changes of a transaction as columns for `unnest`.
 #[derive(Default)]
 struct Batch<'j> {
     accounts: Vec<&'j Account>,
-    /// As they are at the end of the batch.
+    /// The events, in their state at the end of the batch.
     saved: HashMap<i64, &'j Event>,
     reserved: Columns,
     cancelled_event: Vec<i64>,
     cancelled_number: Vec<i64>,
     cancelled_at: Vec<Timestamp>,
-    /// The counters of an event at the end of the batch: reserved, and the last number.
+    /// The counters of events at the end of the batch: reserved, and the last number.
     totals: HashMap<i64, (i32, i64)>,
     deleted: Vec<(i64, Timestamp)>,
 }
@@ -227,9 +227,9 @@ impl<'j> Batch<'j> {
         }
     }
 
-    /// In one transaction. Within a batch, an event is there before its reservations, these before
-    /// their cancellations, and all before the event's deletion, so that kinds can be written one
-    /// after the other.
+    /// Writes the batch in one transaction. Within a batch, an event precedes its reservations, these
+    /// precede their cancellations, and all precede the event's deletion, so the kinds of changes can be
+    /// written one after the other.
     async fn write(&self, pool: &Pool) -> Result<(), String> {
         let mut client = pool.get().await.map_err(|error| error.to_string())?;
         let result = async {
@@ -284,7 +284,7 @@ impl<'j> Batch<'j> {
     ) -> Result<(), tokio_postgres::Error> {
         let Columns { event, number, customer, quantity, created_at } = &self.reserved;
         if !event.is_empty() {
-            // In phase 4 one can come behind the deletion of its event.
+            // In phase 4, a reservation can be queued after the deletion of its event.
             let insert = transaction
                 .prepare_cached(
                     "INSERT INTO reservation

@@ -1,6 +1,6 @@
-//! Every phase over HTTP, from the first account to a restart.
+//! Tests every phase over HTTP, from the first account to a restart.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod support;
 
@@ -14,13 +14,13 @@ use support::{Client, PostgreSql, Redis, Server, secret};
 const CLIENTS: usize = 32;
 const QUOTA: u64 = 500;
 
-/// What a phase keeps when it is ended by a signal.
+/// The data that a phase keeps when it is ended by a signal.
 enum Kept {
     Nothing,
     All(Signal),
 }
 
-/// What a client's part of the story needs from the one before it.
+/// The data that later steps need from an earlier one.
 struct Sold {
     event: String,
     reservation: String,
@@ -46,7 +46,7 @@ fn whole_story(phase: &[&str], kept: &Kept) {
 
     let before = anyone.get(&sold.event).is(200).body;
     let quantity = sold.customer.get(&sold.reservation).is(200).body["quantity"].as_u64().unwrap();
-    // The newest change of all.
+    // The newest change.
     sold.customer.delete(&sold.reservation).is(204);
     let signal = if let Kept::All(signal) = kept { *signal } else { Signal::TERM };
     let status = server.end(signal);
@@ -62,7 +62,7 @@ fn whole_story(phase: &[&str], kept: &Kept) {
     assert_eq!(after["reserved"], before["reserved"].as_u64().unwrap() - quantity);
     assert_eq!(after["remaining"], before["remaining"].as_u64().unwrap() + quantity);
     assert_eq!(after["name"], before["name"]);
-    // The token is as old as the first process.
+    // The token was issued by the first process.
     let customer = Client::new(&server).with_token(sold.customer.token());
     assert_eq!(customer.get(&sold.reservation).is(200).body["status"], "cancelled");
     let again = customer.post(&format!("{}/reservations", sold.event), json!({"quantity": 1})).is(201);
@@ -100,7 +100,7 @@ fn account(anyone: &Client, username: &str, role: &str) -> Client {
     anyone.log_in(username, "correct horse")
 }
 
-/// All clients buy one or two tickets until they are told that none is left.
+/// All clients buy one or two tickets at a time until the event is sold out.
 fn sold_out_at_the_quota(anyone: &Client) -> Sold {
     let organizer = account(anyone, "ada", "organizer");
     let customer = account(anyone, "bob", "customer");
@@ -142,7 +142,7 @@ fn sold_out_at_the_quota(anyone: &Client) -> Sold {
     Sold { event, reservation, organizer, customer }
 }
 
-/// Returns the reservation that took them.
+/// Cancels a reservation and sells its tickets again. Returns the new reservation.
 fn cancelled_tickets_are_sold_again(sold: &Sold) -> String {
     let Sold { event, reservation, customer, .. } = sold;
     let seen = customer.get(reservation).is(200).body;
@@ -156,7 +156,7 @@ fn cancelled_tickets_are_sold_again(sold: &Sold) -> String {
     assert_eq!(customer.get(event).is(200).body["remaining"], quantity);
     let address = format!("{event}/reservations");
     let again = customer.post(&address, json!({"quantity": quantity})).is(201);
-    // At once, wherever its row is by then.
+    // At once, even if its row is not written yet.
     customer.delete(&again.location.unwrap()).is(204);
     let last = customer.post(&address, json!({"quantity": quantity})).is(201);
     assert_eq!(customer.get(event).is(200).body["remaining"], 0);

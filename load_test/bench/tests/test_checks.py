@@ -1,4 +1,4 @@
-"""What must hold after a load."""
+"""Tests of the conditions that must hold after a load."""
 
 import unittest
 
@@ -17,7 +17,7 @@ BEFORE = {1: Event(100, 10), 2: Event(100, 0)}
 
 class Violations(unittest.TestCase):
     def check(self, after: dict, load: Load, *words: str, **options):
-        """Exactly these violations, each known by some of its words."""
+        """Checks for exactly these violations, each identified by some of its words."""
         found = violations(BEFORE, after, load, 5, **options)
         self.assertEqual(len(found), len(words), found)
         for text, word in zip(found, words):
@@ -26,7 +26,7 @@ class Violations(unittest.TestCase):
     def test_what_is_right(self):
         after = {1: Event(100, 30), 2: Event(100, 10)}
         self.check(after, seen(30))
-        # Five requests were under way.
+        # Five requests were in flight.
         self.check(after, seen(25))
         self.check({1: Event(100, 100), 2: Event(100, 100)}, seen(190, {"409": 7}), sold_out=True)
 

@@ -1,4 +1,4 @@
-"""What pgbench, redis-benchmark and nginx are asked and say."""
+"""Tests of the input and output of pgbench, redis-benchmark and nginx."""
 
 import unittest
 from pathlib import Path
@@ -71,7 +71,7 @@ class NginxConfiguration(unittest.TestCase):
         self.assertIn('return 201 \'{"id":"5-1"}\';', text)
         self.assertIn("add_header Location '/api/v1/reservations/5-1' always;", text)
         self.assertIn("default_type application/json;", text)
-        # nginx writes its own.
+        # nginx adds its own.
         self.assertNotIn("Date", text)
 
     def test_what_it_would_read_otherwise_is_refused(self):

@@ -1,4 +1,4 @@
-"""What is computed of curves, and the exact number of requests that fills a server."""
+"""Tests of the computations on curves, and of the requests that fill a server."""
 
 import contextlib
 import socket
@@ -164,7 +164,7 @@ ANSWER = b"HTTP/1.1 201 Created\r\nLocation: /api/v1/events/7\r\nContent-Length:
 
 
 class Server:
-    """Answers each request, found by its body, with the next of `answers` (the last for ever), in parts of `part` bytes."""
+    """Answers each request, recognized by its body, with the next of `answers` (repeating the last), in parts of `part` bytes."""
 
     def __init__(self, *answers, part=1 << 20):
         self.taken = 0
@@ -184,9 +184,9 @@ class Server:
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection):
-        # A client that saw a refusal goes away.
+        # The client disconnects after a refusal.
         with connection, contextlib.suppress(ConnectionError):
-            # Parts that a client should see as parts.
+            # A pause, so that the client receives the parts separately.
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             received = b""
             while part := connection.recv(1 << 16):

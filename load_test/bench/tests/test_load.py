@@ -1,4 +1,4 @@
-"""What load generators printed, as it was captured from them."""
+"""Tests with captured output of load generators."""
 
 import tempfile
 import unittest
@@ -18,7 +18,7 @@ class Wrk(unittest.TestCase):
         seen = load.parse_wrk(captured("wrk.txt"))
         self.assertEqual((seen.answered, seen.created, seen.refused, seen.errors), (14808, 14808, {}, 0))
         self.assertEqual(seen.latency_us, {"p50": 4126, "p99": 14358, "p99_9": 17780})
-        # wrk says 14581.23.
+        # wrk prints 14581.23.
         self.assertAlmostEqual(seen.per_second, 14581.23, places=1)
 
     def test_pipelined_there_are_no_latencies(self):

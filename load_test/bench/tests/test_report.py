@@ -1,4 +1,4 @@
-"""Tables and summaries, of results that `load_test/compare` wrote once."""
+"""Tests of tables and summaries, with captured results of `load_test/compare`."""
 
 import json
 import tempfile
@@ -17,7 +17,7 @@ def results() -> dict:
 
 
 def cells(table: str, title: str) -> list[str]:
-    """The row of `title` in a table."""
+    """Finds the row of `title` in a table."""
     [row] = [line for line in table.splitlines() if line.startswith(f"| {title} |")]
     return [cell.strip() for cell in row.strip("|").split("|")]
 
@@ -26,7 +26,7 @@ class Summary(unittest.TestCase):
     def test_it_is_that_of_the_results(self):
         captured = json.loads((CAPTURED / "results.json").read_text())
         written = captured["summary"]
-        # As JSON, where numbers have one form.
+        # Compared as JSON, where numbers have one form.
         self.assertEqual(json.loads(json.dumps(report.summarize(captured))), written)
 
     def test_medians_and_ranges(self):

@@ -1,72 +1,78 @@
-//! When a batch is committed: at once, or after more requests have joined it.
+//! The decision when to commit a batch: at once, or after more requests have joined it.
 //!
-//! Clients that are answered together ask again together. A commit that starts without those that are on
-//! their way makes them wait for the commit after it, and clients settle into two halves that take turns:
-//! each commit then carries half of what the disk could do.
+//! Clients that are answered together send their next requests together. If a commit starts before these
+//! have arrived, they wait for the commit after it. Clients then settle into two alternating halves, and
+//! each commit carries half a batch.
 
 use std::time::Duration;
 
-/// A commit that waits for its disk less than this is made where the shard runs: handing it to another
-/// thread and hearing back costs as much CPU, and makes the core sleep and wake in between.
-/// `benches/README.md` has the figures.
+/// The longest disk wait for which the shard's own thread commits. Below it, another thread would cost as
+/// much CPU as the wait, and the core would sleep and wake in between. `benches/README.md` has the figures.
 const INLINE_COMMIT_MAX: Duration = Duration::from_micros(400);
 
 /// The longest wait for requests, however slow the disk is: one stall must not make the next clients wait.
 const GATHER_MAX: Duration = Duration::from_millis(5);
 
-/// After so many commits that waited for nobody, one waits, to see whether that has become worth it.
-const COMMITS_ALONE_MAX: u32 = 16;
+/// The most commits in a row that do not wait for requests. The next one waits, to test whether that pays.
+pub(super) const COMMITS_ALONE_MAX: u32 = 16;
 
-/// What is made of a slow disk.
+/// The limits by which a shard adapts to the speed of its disk.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// A commit that waits longer for its disk is made on another thread.
+    /// The longest disk wait for which the owner's thread commits.
     inline_commit_max: Duration,
-    /// How long a commit waits at most for more requests.
+    /// The longest time that a commit waits for more requests.
     gather_max: Duration,
+    /// The most commits in a row that do not wait for requests.
+    pub(crate) commits_alone_max: u32,
 }
 
 impl Pace {
-    pub const USUAL: Pace = Pace { inline_commit_max: INLINE_COMMIT_MAX, gather_max: GATHER_MAX };
+    pub const USUAL: Pace = Pace {
+        inline_commit_max: INLINE_COMMIT_MAX,
+        gather_max: GATHER_MAX,
+        commits_alone_max: COMMITS_ALONE_MAX,
+    };
     /// Commits at once and in place, however slow the disk is: for an owner that does nothing else.
-    pub const AT_ONCE: Pace = Pace { inline_commit_max: Duration::MAX, gather_max: Duration::ZERO };
+    pub const AT_ONCE: Pace =
+        Pace { inline_commit_max: Duration::MAX, gather_max: Duration::ZERO, ..Pace::USUAL };
 }
 
 /// How a commit waits for more requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gather {
-    /// Give every task one turn, and look once for what has come; the disk is fast.
+    /// Let every task run once, and poll once for network events: the disk is fast.
     Once,
-    /// Sleep until something comes, at most until this time; the disk is slow.
+    /// Sleep until a request or a network event comes, at most until this time: the disk is slow.
     Until(Duration),
 }
 
 #[derive(Debug)]
 pub(super) struct Batching {
     pace: Pace,
-    /// Moving average of how long a commit waits for its disk.
+    /// Moving average of the time that a commit waits for its disk.
     disk_wait: Duration,
     gathering: Gathering,
-    /// Requests answered by the latest commit.
+    /// The records of the latest commit: about as many requests were answered.
     answered: usize,
-    /// Requests taken in since.
+    /// The requests taken in since then.
     came: usize,
-    /// Clients asked again at once when a commit last waited for them.
+    /// Whether clients sent their next requests in time when a commit last waited for them.
     come_back: bool,
-    /// Commits since then.
+    /// The commits since then.
     commits_alone: u32,
 }
 
-/// Of the batch that is open.
+/// How the open batch gathers requests.
 #[derive(Debug, Clone, Copy)]
 enum Gathering {
     NotBegun,
-    /// For as long as there is news.
+    /// While each turn brings news: a request or a network event.
     WhileNews {
         until: Duration,
         news: bool,
     },
-    /// Until as many came as were answered.
+    /// Until as many requests have come as were answered.
     ForAnswered {
         until: Duration,
     },
@@ -89,7 +95,7 @@ impl Batching {
         self.came += 1;
     }
 
-    /// How the open batch waits for more requests; `None` when it is to be committed. To be asked anew
+    /// Returns how the open batch waits for more requests; `None` if it is to be committed now. Called again
     /// after each [`Batching::gathered`].
     pub(super) fn gather(&mut self, elapsed: Duration, batch_is_full: bool) -> Option<Gather> {
         if matches!(self.gathering, Gathering::NotBegun) {
@@ -116,20 +122,20 @@ impl Batching {
             let until = elapsed + (self.disk_wait * 2).min(self.pace.gather_max);
             return Some(Gathering::WhileNews { until, news: true });
         }
-        if !self.come_back && self.commits_alone < COMMITS_ALONE_MAX {
+        if !self.come_back && self.commits_alone < self.pace.commits_alone_max {
             self.commits_alone += 1;
             return None;
         }
         Some(Gathering::ForAnswered { until: elapsed + (self.disk_wait / 2).min(self.pace.gather_max) })
     }
 
-    pub(super) fn gathered(&mut self, came: bool) {
+    pub(super) fn gathered(&mut self, news_came: bool) {
         if let Gathering::WhileNews { news, .. } = &mut self.gathering {
-            *news = came;
+            *news = news_came;
         }
     }
 
-    /// Commits are made on another thread.
+    /// Whether commits are made on another thread.
     pub(super) fn disk_is_slow(&self) -> bool {
         self.disk_wait > self.pace.inline_commit_max
     }

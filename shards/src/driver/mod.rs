@@ -1,10 +1,10 @@
-//! The order of a shard's steps, as a state machine: take in, decide, gather, commit, release, roll back,
-//! probe, maintain, wake.
+//! The order of a shard's steps, as a pure state machine: take in, gather, commit, release, roll back, probe,
+//! maintain, wake.
 //!
-//! Pure: it opens no file, waits for nothing and reads no clock. Its owner calls [`Driver::step`] and does
-//! what that says, with a real log and a real clock in the server, with simulated ones in the simulation.
-//! While one batch is being made durable the next one fills, so that one sync of the disk serves every
-//! request that came meanwhile (group commit).
+//! A driver opens no file, waits for nothing and reads no clock. Its owner calls [`Driver::step`] and does
+//! what the step says: the server with a real log and clock, the simulation with simulated ones. While one
+//! batch is made durable, the next one fills, so that one sync of the disk serves all requests that came
+//! meanwhile (group commit).
 
 mod batching;
 
@@ -14,16 +14,17 @@ use crate::clock::Now;
 use crate::command::{Ask, Command};
 use crate::ids::Slot;
 use crate::limits::BATCH_MAX;
-use crate::log::{AppendError, LogError, Upkeep};
+use crate::log::{AppendError, Appended, LogError, Upkeep};
 use crate::outcome::Reply;
 use crate::shard::{Batch, Release, Shard};
+use crate::slots::SlotSet;
 use batching::Batching;
 pub use batching::{Gather, Pace};
 
-/// How long a full log is left alone before it is tried again.
+/// The time between two probes of a full log.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// A shard with what drives it. `A` is the asker: where an answer goes.
+/// A shard and the state of its steps. `A` is the asker: where an answer goes.
 #[derive(Debug)]
 pub struct Driver<A> {
     shard: Shard<A>,
@@ -33,19 +34,19 @@ pub struct Driver<A> {
     batch_max: usize,
     phase: Phase,
     maintenance_is_due: bool,
-    /// When a full log is tried again.
+    /// The time of the next probe of a full log.
     probe_at: Option<Duration>,
     stopping: bool,
 }
 
-/// What the log is doing. It does one thing at a time.
+/// Whether the log works. It does one thing at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LogUse {
     Idle,
     Busy,
 }
 
-/// Where a round of steps is.
+/// The next step of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     TakeIn,
@@ -53,53 +54,54 @@ enum Phase {
     Rest,
 }
 
-/// What the owner of a driver has to do next.
+/// The next action of a driver's owner.
 #[derive(Debug)]
 pub enum Step<A> {
     Answer(A, Reply),
     /// Send a command to the owner of its slot. It needs no answer.
     Send(Slot, Command),
-    /// Give at most so many of the requests that wait to [`Driver::take_in`].
+    /// Give at most this many of the waiting requests to [`Driver::take_in`].
     TakeIn(usize),
     /// Let clients and other tasks run, so that more requests can join the batch, then call
     /// [`Driver::gathered`].
     Gather(Gather),
-    /// Append the batch to the log, and say how it went by [`Driver::log_is_done`].
+    /// Append the batch to the log, and report the result to [`Driver::log_is_done`].
     Append {
         batch: Batch,
-        /// On another thread: the disk is slow. Else where the owner runs.
-        beside: bool,
+        /// Whether to append on another thread, since the disk is slow, or where the owner runs.
+        on_worker: bool,
     },
-    /// Run the log's upkeep on another thread, and say how it went by [`Driver::log_is_done`].
+    /// Run the log's maintenance on another thread, and report the result to [`Driver::log_is_done`].
     Maintain,
-    /// Try on another thread whether the log has room again, and say so by [`Driver::log_is_done`].
+    /// Test on another thread whether the log has room again, and report the result to
+    /// [`Driver::log_is_done`].
     Probe,
-    /// Let other tasks run; then go on, since requests wait.
+    /// Let other tasks run, then call [`Driver::step`] again: requests wait.
     Yield,
-    /// Go on when a request comes, when the log is done, or at this time.
+    /// Call [`Driver::step`] again when a request comes, when the log is done, or at this time.
     Wait {
         until: Option<Duration>,
     },
-    /// Close the log: all is done.
+    /// Close the log: no work is left.
     Stop,
 }
 
-/// What the log has done.
+/// The result of the log's work.
 #[derive(Debug)]
 pub enum LogDone {
     Append {
         batch: Batch,
-        result: Result<(), AppendError>,
-        /// How long the thread waited for the disk.
+        result: Result<Appended, AppendError>,
+        /// The time that the thread waited for the disk.
         waited: Duration,
-        /// The log has upkeep to do.
+        /// Whether the log needs maintenance.
         maintenance_is_due: bool,
     },
     Maintain(Result<Upkeep, LogError>),
     Probe(Result<(), AppendError>),
 }
 
-/// What an operator may want to know of the log's work.
+/// A change that logs and metrics report.
 #[derive(Debug)]
 pub enum Notice {
     Committed { records: usize },
@@ -127,7 +129,7 @@ impl<A> Driver<A> {
         &self.shard
     }
 
-    /// The shard as it stands, for a process that ends without another step.
+    /// Ends the driver without another step, as a crash does.
     pub fn into_shard(self) -> Shard<A> {
         self.shard
     }
@@ -138,21 +140,24 @@ impl<A> Driver<A> {
         self.shard.take_in(now, ask, asker);
     }
 
-    /// Others had a turn, in answer to [`Step::Gather`]. `news`: whether anything came of it.
+    /// Continues after [`Step::Gather`]. `news` says whether a request or a network event came meanwhile.
     pub fn gathered(&mut self, news: bool) {
         self.batching.gathered(news);
     }
 
-    /// Stops when nothing is left to do. No more requests may come.
+    /// Makes the driver stop once no work is left. The owner gives it no more requests.
     pub fn stop(&mut self) {
         self.stopping = true;
     }
 
-    /// What to do now. `elapsed` is the time since the process started; `requests_wait` whether
-    /// [`Step::TakeIn`] would find any.
-    pub fn step(&mut self, elapsed: Duration, requests_wait: bool) -> Step<A> {
-        if let Some(step) = self.next_release() {
-            return step;
+    /// Returns the next step. `elapsed` gives the time since the process started, and is called only where
+    /// that matters; `requests_wait` says whether requests wait to be taken in.
+    pub fn step(&mut self, elapsed: impl Fn() -> Duration, requests_wait: bool) -> Step<A> {
+        if let Some(release) = self.next_release() {
+            return match release {
+                Release::Answer(asker, reply) => Step::Answer(asker, reply),
+                Release::Message(slot, command) => Step::Send(slot, command),
+            };
         }
         if self.maintenance_is_due && self.log == LogUse::Idle {
             self.maintenance_is_due = false;
@@ -171,7 +176,7 @@ impl<A> Driver<A> {
                 Phase::Commit => {
                     self.phase = Phase::Rest;
                     if self.log == LogUse::Idle
-                        && let Some(step) = self.use_log(elapsed, room == 0)
+                        && let Some(step) = self.use_log(&elapsed, room == 0)
                     {
                         return step;
                     }
@@ -181,7 +186,7 @@ impl<A> Driver<A> {
                     return if requests_wait && (room > 0 || self.log == LogUse::Idle) {
                         Step::Yield
                     } else if self.stopping && self.log == LogUse::Idle {
-                        assert!(self.shard.is_at_rest(), "an answer was left behind");
+                        assert!(self.shard.is_at_rest(), "an answer was not released");
                         Step::Stop
                     } else {
                         Step::Wait { until: self.probe_at }
@@ -191,17 +196,15 @@ impl<A> Driver<A> {
         }
     }
 
-    /// An answer or a message that may leave now. [`Driver::step`] gives these out before anything else.
-    pub fn next_release(&mut self) -> Option<Step<A>> {
-        Some(match self.shard.next_release()? {
-            Release::Answer(asker, reply) => Step::Answer(asker, reply),
-            Release::Message(slot, command) => Step::Send(slot, command),
-        })
+    /// Returns an answer or a message that may leave now. [`Driver::step`] returns these first.
+    pub fn next_release(&mut self) -> Option<Release<A>> {
+        self.shard.next_release()
     }
 
-    /// What an idle log is used for now, if anything.
-    fn use_log(&mut self, elapsed: Duration, batch_is_full: bool) -> Option<Step<A>> {
+    /// Returns the step for which the idle log is needed now, if any.
+    fn use_log(&mut self, elapsed: &impl Fn() -> Duration, batch_is_full: bool) -> Option<Step<A>> {
         if self.shard.is_read_only() {
+            let elapsed = elapsed();
             if self.stopping || elapsed < *self.probe_at.get_or_insert(elapsed + PROBE_EVERY) {
                 return None;
             }
@@ -212,26 +215,27 @@ impl<A> Driver<A> {
         if self.shard.open_records() == 0 {
             return None;
         }
-        if let Some(gather) = self.batching.gather(elapsed, batch_is_full) {
+        if let Some(gather) = self.batching.gather(elapsed(), batch_is_full) {
             self.phase = Phase::TakeIn;
             return Some(Step::Gather(gather));
         }
         let batch = self.shard.begin_commit()?;
         self.log = LogUse::Busy;
-        Some(Step::Append { batch, beside: self.batching.disk_is_slow() })
+        Some(Step::Append { batch, on_worker: self.batching.disk_is_slow() })
     }
 
-    /// The log has done what a step said.
+    /// Takes the result of the log's work that a step asked for.
     ///
     /// # Errors
     ///
-    /// When nobody knows what is on disk, so that the process has to end: memory is ahead of the disk, and
+    /// When it is unknown which records are on disk. The process must end: memory is ahead of the disk, and
     /// a restart recovers what is certain.
     pub fn log_is_done(&mut self, done: LogDone) -> Result<Notice, LogError> {
-        assert_eq!(self.log, LogUse::Busy, "the log had nothing to do");
+        assert_eq!(self.log, LogUse::Busy, "the log had no work");
         self.log = LogUse::Idle;
         match done {
-            LogDone::Append { batch, result: Ok(()), waited, maintenance_is_due } => {
+            LogDone::Append { batch, result: Ok(Appended { fenced }), waited, maintenance_is_due } => {
+                assert_eq!(fenced, SlotSet::EMPTY, "the files of a locked directory have one owner");
                 let records = batch.entries.len();
                 self.batching.committed(records, waited);
                 self.maintenance_is_due = maintenance_is_due;
@@ -241,7 +245,7 @@ impl<A> Driver<A> {
             LogDone::Append { batch, result: Err(AppendError::RolledBack(error)), .. } => {
                 self.batching.rolled_back();
                 self.shard.roll_back(batch);
-                // The probe is due in time, also when nobody asks for anything more.
+                // The next step sets the time of the probe, even if no more requests come.
                 self.phase = Phase::Commit;
                 Ok(Notice::LogIsFull(error))
             }

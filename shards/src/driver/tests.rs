@@ -1,12 +1,11 @@
-//! The order of steps, told as what a real owner would do.
+//! The order of steps, as a real owner does them.
 
-use std::io;
-
+use super::batching::COMMITS_ALONE_MAX;
 use super::*;
 use crate::command::Query;
 use crate::ids::{Epoch, Timestamp};
 use crate::limits::SLOT_COUNT;
-use crate::log::LogErrorSource;
+use crate::log::Appended;
 use crate::outcome::{Outcome, Rejection};
 use crate::record::SlotHead;
 use crate::slots::SlotSet;
@@ -37,7 +36,7 @@ fn take_in(driver: &mut Driver<u32>, number: u32) {
 
 /// The next step in a word, and the batch if there is one.
 fn step(driver: &mut Driver<u32>, elapsed: Duration, requests_wait: bool) -> (String, Option<Batch>) {
-    let step = driver.step(elapsed, requests_wait);
+    let step = driver.step(|| elapsed, requests_wait);
     let word = match &step {
         Step::Answer(asker, Ok(Outcome::Account(_))) => format!("answer {asker}"),
         Step::Answer(asker, Err(Rejection::LogFull)) => format!("full for {asker}"),
@@ -46,8 +45,8 @@ fn step(driver: &mut Driver<u32>, elapsed: Duration, requests_wait: bool) -> (St
         Step::TakeIn(count) => format!("take in {count}"),
         Step::Gather(Gather::Once) => "gather once".to_owned(),
         Step::Gather(Gather::Until(until)) => format!("gather until {} us", until.as_micros()),
-        Step::Append { batch, beside } => {
-            format!("append {}{}", batch.entries.len(), if *beside { " beside" } else { "" })
+        Step::Append { batch, on_worker } => {
+            format!("append {}{}", batch.entries.len(), if *on_worker { " on worker" } else { "" })
         }
         Step::Maintain => "maintain".to_owned(),
         Step::Probe => "probe".to_owned(),
@@ -62,7 +61,7 @@ fn step(driver: &mut Driver<u32>, elapsed: Duration, requests_wait: bool) -> (St
     }
 }
 
-/// The steps have to be these; a batch of the last of them is returned.
+/// Checks the next steps, and returns the batch of the last one.
 fn expect(driver: &mut Driver<u32>, elapsed: Duration, requests_wait: bool, words: &[&str]) -> Option<Batch> {
     let mut last = None;
     for word in words {
@@ -74,15 +73,11 @@ fn expect(driver: &mut Driver<u32>, elapsed: Duration, requests_wait: bool, word
 }
 
 fn appended(batch: Batch, waited: Duration, maintenance_is_due: bool) -> LogDone {
-    LogDone::Append { batch, result: Ok(()), waited, maintenance_is_due }
+    LogDone::Append { batch, result: Ok(Appended::default()), waited, maintenance_is_due }
 }
 
 fn error() -> LogError {
-    LogError {
-        action: "commit to",
-        path: "log".into(),
-        source: LogErrorSource::Io(io::Error::other("broken")),
-    }
+    LogError { action: "commit to", place: "log".to_owned(), source: "broken".into() }
 }
 
 #[test]
@@ -95,7 +90,7 @@ fn a_round_takes_in_commits_and_answers() {
     let batch = expect(&mut driver, MS, true, &["append 2"]).unwrap();
     let notice = driver.log_is_done(appended(batch, MS, true)).unwrap();
     assert!(matches!(notice, Notice::Committed { records: 2 }));
-    // Upkeep comes before the next batch, which fills meanwhile.
+    // Maintenance comes before the next batch, which fills meanwhile.
     expect(&mut driver, MS, true, &["answer 1", "answer 2", "maintain", "yield", "take in 2"]);
     take_in(&mut driver, 3);
     take_in(&mut driver, 4);
@@ -144,7 +139,7 @@ fn a_full_log_is_probed_once_a_second_until_it_has_room() {
 }
 
 #[test]
-fn what_nobody_knows_ends_the_process() {
+fn an_unknown_result_ends_the_process() {
     for probe in [false, true] {
         let mut driver = driver(10, Pace::AT_ONCE);
         expect(&mut driver, MS, true, &["take in 10"]);
@@ -170,7 +165,7 @@ fn a_commit_on_a_fast_disk_gathers_while_there_is_news() {
     let mut driver = driver(10, Pace::USUAL);
     expect(&mut driver, MS, true, &["take in 10"]);
     take_in(&mut driver, 1);
-    // The first commit knows no wait yet.
+    // Nothing is known of the disk before the first commit.
     let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
     driver.log_is_done(appended(batch, Duration::from_micros(800), false)).unwrap();
     expect(&mut driver, MS, false, &["answer 1", "wait"]);
@@ -185,34 +180,48 @@ fn a_commit_on_a_fast_disk_gathers_while_there_is_news() {
     expect(&mut driver, MS, false, &["append 2"]);
 }
 
+/// Takes in requests that change something and commits them. Returns the step before the commit.
+fn commit(driver: &mut Driver<u32>, requests: std::ops::Range<u32>, waited: Duration) -> String {
+    expect(driver, MS, true, &["take in 10"]);
+    requests.for_each(|number| take_in(driver, number));
+    let (word, batch) = step(driver, MS, false);
+    finish(driver, batch.expect("it commits at once"), waited);
+    word
+}
+
+/// Reports a commit, and lets its answers leave.
+fn finish(driver: &mut Driver<u32>, batch: Batch, waited: Duration) {
+    let records = batch.entries.len();
+    driver.log_is_done(appended(batch, waited, false)).unwrap();
+    for _ in 0..records {
+        assert!(step(driver, MS, false).0.starts_with("answer "));
+    }
+    expect(driver, MS, false, &["wait"]);
+}
+
 #[test]
 fn a_commit_on_a_slow_disk_waits_for_clients_that_come_back() {
     let mut driver = driver(10, Pace::USUAL);
-    let mut asked = 0;
-    let mut words = Vec::new();
-    // 17 commits that wait for nobody, until one tries whether waiting is worth it.
-    for _ in 0..19 {
-        expect(&mut driver, MS, true, &["take in 10"]);
-        asked += 1;
-        take_in(&mut driver, asked);
-        let (word, batch) = step(&mut driver, MS, false);
-        words.push(word);
-        let batch = match batch {
-            Some(batch) => batch,
-            None => {
-                asked += 1;
-                expect(&mut driver, MS, true, &["take in 9"]);
-                take_in(&mut driver, asked);
-                expect(&mut driver, MS, false, &["append 2 beside"]).unwrap()
-            }
-        };
-        driver.log_is_done(appended(batch, 80 * MS, false)).unwrap();
-        while step(&mut driver, MS, false).0 != "wait" {}
+    // The average wait rises to 10 ms. Nothing is known of the disk before the first commit.
+    assert_eq!(commit(&mut driver, 0..4, 80 * MS), "append 4");
+    for round in 1..=COMMITS_ALONE_MAX {
+        let requests = 4 * round..4 * round + 4;
+        assert_eq!(commit(&mut driver, requests, 10 * MS), "append 4 on worker");
     }
-    assert_eq!(words[0], "append 1", "nothing is known of the disk");
-    assert!(words[1..17].iter().all(|word| word == "append 1 beside"), "{words:?}");
-    // One was answered, and one has come: there is nobody to wait for.
-    assert_eq!(words[17], "append 1 beside");
-    // Two were answered: the disk would allow more, but one stall must not make others wait.
-    assert_eq!(words[18], "append 1 beside");
+    // The next one tests whether clients come back: one has sent a request, three are missing.
+    expect(&mut driver, MS, true, &["take in 10"]);
+    take_in(&mut driver, 100);
+    expect(&mut driver, MS, false, &["gather until 6000 us"]);
+    driver.gathered(true);
+    expect(&mut driver, 2 * MS, true, &["take in 9"]);
+    (101..104).for_each(|number| take_in(&mut driver, number));
+    let batch = expect(&mut driver, 3 * MS, false, &["append 4 on worker"]).expect("a batch");
+    finish(&mut driver, batch, 10 * MS);
+    // They did, so the next commit waits too. This time they do not come.
+    expect(&mut driver, MS, true, &["take in 10"]);
+    take_in(&mut driver, 104);
+    expect(&mut driver, MS, false, &["gather until 6000 us", "gather until 6000 us"]);
+    let batch = expect(&mut driver, 6 * MS, false, &["append 1 on worker"]).expect("a batch");
+    finish(&mut driver, batch, 10 * MS);
+    assert_eq!(commit(&mut driver, 105..106, 10 * MS), "append 1 on worker");
 }

@@ -1,14 +1,14 @@
 //! A log that forgets: for measuring what durability costs, and for trying out.
 
-use super::{AppendError, Log, LogError, Upkeep};
+use super::{AppendError, Appended, Log, LogError, Upkeep};
 use crate::record::Entry;
 
 #[derive(Debug, Default)]
 pub struct MemoryLog;
 
 impl Log for MemoryLog {
-    fn append(&mut self, _batch: &[Entry]) -> Result<(), AppendError> {
-        Ok(())
+    fn append(&mut self, _batch: &[Entry]) -> Result<Appended, AppendError> {
+        Ok(Appended::default())
     }
 
     fn probe(&mut self) -> Result<(), AppendError> {

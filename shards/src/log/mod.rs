@@ -1,34 +1,33 @@
 //! A shard's write-ahead log: what is in it survives, what is not never happened.
+//!
+//! Says nothing of where a log is kept: an implementation may write files, or ask a database.
 
-mod journal;
-mod mark;
 mod memory;
-mod sqlite;
+mod store;
 
-use std::io;
-use std::path::PathBuf;
+use std::error::Error;
 
 use crate::record::Entry;
-pub use journal::{Damage, find_damage, journal_of};
-pub use mark::{Mark, MarkFile};
+use crate::slots::SlotSet;
 pub use memory::MemoryLog;
-pub use sqlite::{FileHeader, LogFile, Row, SqliteLog, Synchronous};
+pub use store::{Claim, LogStore, ReadRecords, RecordPage, Replay};
 
 /// Synchronous on purpose: an implementation may block, and is called where
 /// blocking is allowed, never inside the runtime.
 pub trait Log: Send {
-    /// Makes every entry durable, or says that it could not.
+    /// Makes the entries durable, those of each slot together, except those of slots that another
+    /// process has claimed: of these it stores nothing, and says which they are.
     ///
     /// # Errors
     ///
     /// See [`AppendError`], which says what may be done after one.
-    fn append(&mut self, batch: &[Entry]) -> Result<(), AppendError>;
+    fn append(&mut self, batch: &[Entry]) -> Result<Appended, AppendError>;
 
     /// Tries whether there is room again, after [`AppendError::RolledBack`].
     ///
     /// # Errors
     ///
-    /// As of [`Log::append`]: `RolledBack` says that there is none yet.
+    /// Like those of [`Log::append`]: `RolledBack` says that there is none yet.
     fn probe(&mut self) -> Result<(), AppendError>;
 
     /// Whether [`Log::maintain`] has something to do.
@@ -38,7 +37,7 @@ pub trait Log: Send {
     ///
     /// # Errors
     ///
-    /// As bad as [`AppendError::Unknown`], and to be treated as one.
+    /// As serious as [`AppendError::Unknown`], and to be treated as one.
     fn maintain(&mut self) -> Result<Upkeep, LogError>;
 
     /// Leaves everything in order. Nothing is appended any more.
@@ -49,13 +48,21 @@ pub trait Log: Send {
     fn close(self: Box<Self>) -> Result<(), LogError>;
 }
 
+/// The verdict on a batch, slot by slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Appended {
+    /// Slots that another process has claimed: nothing of theirs was stored, and nothing will be.
+    /// The batch's other entries are durable. Always empty for files, which have one owner.
+    pub fenced: SlotSet,
+}
+
 /// What a failed commit leaves behind.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// The disk is full, and nothing of the batch is on it. Later calls may be made.
+    /// There was no room, and nothing of the batch is stored. Later calls may be made.
     #[error(transparent)]
     RolledBack(LogError),
-    /// Nobody knows which of the entries are on disk (a sync that is tried again can lie), and
+    /// It is not known which of the entries are stored (a sync that is tried again can lie), and
     /// no later call may be made: the process has to end and recover.
     #[error(transparent)]
     Unknown(LogError),
@@ -71,39 +78,14 @@ pub struct Upkeep {
     pub no_room: bool,
 }
 
-/// A log that could not be read or written. What an operator needs: which file, and what
-/// the disk said.
+/// A log that could not be read or written: what an operator needs to know.
 #[derive(Debug, thiserror::Error)]
-#[error("{action} {}: {source}", path.display())]
+#[error("{action} {place}: {source}")]
 pub struct LogError {
-    /// Verb and object: "commit to", "checkpoint".
+    /// What was tried, as verb and object: "commit to", "checkpoint".
     pub action: &'static str,
-    pub path: PathBuf,
-    pub source: LogErrorSource,
-}
-
-impl LogError {
-    /// Whether the file is not as it was written, so that trying again is of no use.
-    pub fn is_damage(&self) -> bool {
-        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        match &self.source {
-            LogErrorSource::Io(_) => false,
-            LogErrorSource::Sqlite(error) => {
-                matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
-                    || matches!(
-                        error,
-                        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
-                    )
-            }
-        }
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum LogErrorSource {
-    #[error(transparent)]
-    Sqlite(#[from] rusqlite::Error),
-    #[error(transparent)]
-    Io(#[from] io::Error),
+    /// Where: a file, a database.
+    pub place: String,
+    /// What the disk or the database said.
+    pub source: Box<dyn Error + Send + Sync>,
 }

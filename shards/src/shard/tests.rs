@@ -2,6 +2,7 @@ use smallvec::smallvec;
 
 use super::*;
 use crate::command::{Actor, Buyer, CreateEvent, EventName};
+use crate::details::NewDetails;
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, UserId};
 use crate::outcome::Outcome;
 use crate::slots::slot_of_event;
@@ -20,8 +21,7 @@ fn shard_with_event(quota: u64) -> Shard<&'static str> {
     let create = CreateEvent {
         id: EVENT,
         organizer: UserId(1),
-        name: EventName::new("x").unwrap(),
-        quota: Quota::new(quota).unwrap(),
+        details: NewDetails::new(EventName::new("x").unwrap(), Quota::new(quota).unwrap()),
     };
     ask(&mut shard, 1000, Ask::Command(Command::CreateEvent(Box::new(create))), "organizer");
     assert!(shard.next_release().is_none(), "nothing is on disk yet");
@@ -166,6 +166,22 @@ fn a_message_that_followed_from_what_is_taken_back_is_not_sent() {
     assert_eq!(answers(&mut shard), []);
     ask(&mut shard, 1002, Ask::Query(VIEW), "reader");
     assert_eq!(answers(&mut shard), [("reader", Ok(Some(0)))]);
+}
+
+#[test]
+fn a_slot_of_another_owner_cannot_be_released() {
+    let slot = slot_of_event(EVENT);
+    let others = SlotSet::all().iter().filter(|&other| other != slot).collect();
+    let mut shard: Shard<&'static str> = Shard::new(ShardState::owning(others), &empty_heads(), Epoch(1));
+    let (id, organizer) = (EventId(2), UserId(1));
+    let (name, quota) = (EventName::new("x").unwrap(), Quota::new(1).unwrap());
+    let create =
+        Command::CreateEvent(Box::new(CreateEvent { id, organizer, details: NewDetails::new(name, quota) }));
+    ask(&mut shard, 1000, Ask::Command(create), "organizer");
+    let batch = shard.begin_commit().expect("the batch has a record");
+    assert!(shard.release_slot(slot).is_none(), "also while other slots are written");
+    shard.finish_commit(batch);
+    assert_eq!(answers(&mut shard), [("organizer", Ok(Some(0)))]);
 }
 
 #[test]

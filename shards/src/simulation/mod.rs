@@ -1,101 +1,48 @@
-//! The whole domain driven from one seed, without I/O, threads or a clock:
-//! clients, messages, shards, logs and restarts, and everything that may go
-//! wrong with them, in an order that the seed says.
+//! A simulation of the whole domain, without I/O, threads or a clock: clients, messages, shards, logs,
+//! restarts and faults, in an order that a seed decides.
 //!
-//! 10,000 seeds, or as many as `BOXOFFICE_SEEDS` says, the first of them drawn
-//! from the clock or given by `BOXOFFICE_TEST_SEED`. A seed that fails prints
-//! its steps, and the command that runs it alone.
+//! A test runs 10,000 seeds, or `BOXOFFICE_SEEDS`. The first one comes from the machine's clock or from
+//! `BOXOFFICE_TEST_SEED`. A seed that fails prints its trace and the command that runs it alone.
 //!
-//! Real here: `Driver`, `Shard`, `ShardState`, the clock, the manifest's epochs, and what
-//! recovery says of each row. Simulated: what does the driver's steps (in the
-//! server it is tied to the runtime), the mesh, and SQLite's files.
+//! Real are `Driver`, `Shard`, `ShardState`, the clock, the epochs, and the replay check of each row.
+//! Simulated are the owner of the driver (in the server: the pump, which needs the runtime), the mesh, and
+//! SQLite's files.
 
-mod asks;
-mod book;
+mod coverage;
 mod disk;
+mod oracle;
 mod plant;
 #[path = "../../../tests/support/random.rs"]
 #[allow(dead_code, reason = "each test program uses a part of it")]
 mod random;
+mod workload;
 mod world;
 
-use std::collections::BTreeMap;
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use crate::log::{LogError, LogErrorSource};
+use crate::log::LogError;
 use crate::record::Kind;
+use coverage::{Counts, EXPECTED, merge};
 use plant::Plant;
 use random::Random;
 use world::World;
 
 const SEEDS: u64 = 10_000;
 
-/// What has to be seen in so many seeds, beside every kind of record; else the simulation does
-/// not try it.
-const TO_BE_SEEN: [&str; 43] = [
-    "answers: account",
-    "answers: account changed",
-    "answers: token stands",
-    "answers: event",
-    "answers: events",
-    "answers: event deleted",
-    "answers: reservation",
-    "answers: reservations",
-    "answers: cancelled",
-    "answers: totals",
-    "answers of a killed process",
-    "rejections: sold out",
-    "rejections: quota below committed",
-    "rejections: has reservations",
-    "rejections: username taken",
-    "rejections: user not found",
-    "rejections: token ended",
-    "rejections: event not found",
-    "rejections: event deleted",
-    "rejections: not your event",
-    "rejections: reservation not found",
-    "rejections: log full",
-    "commits",
-    "commits that take their time",
-    "full logs",
-    "logs with room again",
-    "failed commits",
-    "failed upkeep",
-    "crashes",
-    "power cuts",
-    "crashes in a commit: all of it is on disk",
-    "crashes in a commit: nothing of it is",
-    "crashes in a commit: torn",
-    "starts",
-    "starts cut off",
-    "starts with another shard count",
-    "clock jumps",
-    "damage: lost tail",
-    "damage: lost",
-    "damage: checksum",
-    "damage: rewritten",
-    "damage: other",
-    "commits while the disk is full",
-];
-
-/// What a log says of itself when it fails; nobody reads it.
+/// The error of a log that fails. Its text is not used.
 fn failure() -> LogError {
-    let source = LogErrorSource::Io(io::ErrorKind::Other.into());
-    LogError { action: "simulate", path: "log".into(), source }
+    LogError { action: "simulate", place: "log".to_owned(), source: "simulated failure".into() }
 }
-
-type Seen = BTreeMap<&'static str, u64>;
 
 /// # Errors
 ///
-/// What went wrong.
-fn run(seed: u64, plant: Option<Plant>) -> Result<Seen, String> {
+/// The first violation.
+fn run(seed: u64, plant: Option<Plant>) -> Result<Counts, String> {
     let mut world = World::new(seed, plant, false);
-    outcome(&mut world).map(|()| world.seen)
+    outcome(&mut world).map(|()| world.counts)
 }
 
 fn outcome(world: &mut World) -> Result<(), String> {
@@ -103,18 +50,18 @@ fn outcome(world: &mut World) -> Result<(), String> {
     result.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
-        Err(format!("a panic: {}", text.unwrap_or_default()))
+        Err(format!("panic: {}", text.unwrap_or_default()))
     })
 }
 
-/// The steps of a seed in words, and what went wrong in the end.
-fn story(seed: u64) -> String {
+/// The steps of a seed, one a line, and how it ended.
+fn trace(seed: u64) -> String {
     let mut world = World::new(seed, None, true);
     let outcome = outcome(&mut world);
-    let steps = world.steps.unwrap_or_default().join("\n");
+    let lines = world.trace.unwrap_or_default().join("\n");
     let end =
-        outcome.map_or_else(|violation| format!("VIOLATED: {violation}"), |()| "all is well".to_owned());
-    format!("{steps}\n{end}")
+        outcome.map_or_else(|violation| format!("VIOLATION: {violation}"), |()| "no violation".to_owned());
+    format!("{lines}\n{end}")
 }
 
 fn seeds_wanted() -> u64 {
@@ -127,65 +74,59 @@ fn whatever_happens_nothing_acknowledged_is_lost() {
     let (start, count) = (Instant::now(), seeds_wanted());
     let first = Random::seeded().seed();
     if count == 1 {
-        println!("{}", story(first));
+        println!("{}", trace(first));
     }
     let next = AtomicU64::new(0);
     let worker = || {
-        let mut seen = Seen::new();
+        let mut counts = Counts::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             if index >= count {
-                return seen;
+                return counts;
             }
             let seed = first.wrapping_add(index);
             match run(seed, None) {
-                Ok(more) => merge(&mut seen, more),
+                Ok(more) => merge(&mut counts, more),
                 Err(violation) => {
-                    // Enough was found.
+                    // One violation is enough.
                     next.store(count, Ordering::Relaxed);
                     panic!(
-                        "{}\n\nseed {seed}: {violation}\nonce more:\n  BOXOFFICE_TEST_SEED={seed} \
+                        "{}\n\nseed {seed}: {violation}\nto repeat it:\n  BOXOFFICE_TEST_SEED={seed} \
                          BOXOFFICE_SEEDS=1 cargo test -p shards simulation::whatever -- --nocapture\n",
-                        story(seed)
+                        trace(seed)
                     );
                 }
             }
         }
     };
-    let seen = thread::scope(|scope| {
+    let counts = thread::scope(|scope| {
         let threads = thread::available_parallelism().map_or(1, |count| count.get());
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
-        let mut seen = Seen::new();
+        let mut counts = Counts::new();
         for worker in workers {
-            merge(&mut seen, worker.join().expect("what failed is printed above"));
+            merge(&mut counts, worker.join().expect("the violation is printed above"));
         }
-        seen
+        counts
     });
-    println!("{count} seeds from {first} on in {:.1} s: {seen:#?}", start.elapsed().as_secs_f64());
+    println!("{count} seeds from {first} on in {:.1} s: {counts:#?}", start.elapsed().as_secs_f64());
     if count >= SEEDS {
-        let wanted = TO_BE_SEEN.into_iter().chain(Kind::ALL.map(Kind::name));
-        let missing: Vec<_> = wanted.filter(|what| !seen.contains_key(what)).collect();
-        assert!(missing.is_empty(), "never seen: {missing:?}");
-    }
-}
-
-fn merge(seen: &mut Seen, more: Seen) {
-    for (what, count) in more {
-        *seen.entry(what).or_default() += count;
+        let wanted = EXPECTED.into_iter().chain(Kind::ALL.map(Kind::name));
+        let missing: Vec<_> = wanted.filter(|what| !counts.contains_key(what)).collect();
+        assert!(missing.is_empty(), "never happened: {missing:?}");
     }
 }
 
 #[test]
-fn a_seed_always_tells_the_same_story() {
+fn a_seed_always_gives_the_same_trace() {
     for seed in 0..100 {
-        assert_eq!(story(seed), story(seed), "seed {seed}");
+        assert_eq!(trace(seed), trace(seed), "seed {seed}");
     }
-    assert_ne!(story(0), story(1));
+    assert_ne!(trace(0), trace(1));
 }
 
 #[test]
 fn planted_bugs_are_found() {
-    let mut lost = Vec::new();
+    let mut not_found = Vec::new();
     for plant in Plant::ALL {
         let found = (0..SEEDS).find_map(|seed| Some((seed, run(seed, Some(plant)).err()?)));
         match found {
@@ -193,8 +134,8 @@ fn planted_bugs_are_found() {
                 let violation: String = violation.chars().take(200).collect();
                 println!("{plant:?} is found by seed {seed}: {violation}");
             }
-            None => lost.push(plant),
+            None => not_found.push(plant),
         }
     }
-    assert!(lost.is_empty(), "not found in {SEEDS} seeds: {lost:?}");
+    assert!(not_found.is_empty(), "not found in {SEEDS} seeds: {not_found:?}");
 }

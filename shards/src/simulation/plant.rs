@@ -1,50 +1,56 @@
-//! Bugs to be planted, so that the simulation shows that it finds them. Each is
-//! made where the simulation joins the domain's parts, none in these parts.
+//! Planted bugs, which show what the simulation finds. Each lies where the simulation joins the parts of
+//! the domain, none in these parts.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plant {
-    /// Answers go out when a batch is handed to the log, not when it is durable.
+    /// Replies leave when their batch is given to the log, not when it is durable.
     AnswerBeforeCommit,
-    /// A read is not held for what it saw.
+    /// The reply to a query leaves before the records that it saw are durable.
     AnswerReadsAtOnce,
-    /// A rejection is not held for what it saw.
+    /// A rejection leaves before the records that it saw are durable.
     AnswerRejectionsAtOnce,
-    /// Two answers go to each other's askers.
+    /// Two replies are swapped.
     SwapAnswers,
     /// The mesh delivers a request twice.
     DeliverTwice,
-    /// A full log is taken for a commit.
+    /// A batch that had no room counts as committed.
     TakeFullForDone,
-    /// A commit of which nobody knows what is on disk is taken back, as if none of it was.
+    /// A commit with an unknown result is rolled back, as if nothing of it were on disk.
     TakeUnknownForFull,
-    /// A log that says that it had no room keeps the batch all the same.
+    /// A log reports that it had no room, and stores the batch all the same.
     FullLogKeepsBatch,
-    /// What a full log takes back is not all that had no room.
+    /// A rollback leaves out the last record.
     KeepLastOfRolledBack,
-    /// What a killed process was writing reaches the file after the next start.
+    /// A batch of a killed process reaches the file after the next start.
     OldEpochWrites,
-    /// Recovery goes on behind a gap.
+    /// A shard takes in more requests than its driver asked for.
+    TakeInTooMany,
+    /// A core that sleeps is not woken when its log is done.
+    LoseSignalOfLog,
+    /// A core that sleeps is not woken at the time that its driver named.
+    IgnoreDeadline,
+    /// Recovery continues after a gap.
     IgnoreGaps,
-    /// Recovery takes no notice of how far a file was committed.
+    /// Recovery ignores the marks of the last committed rows.
     IgnoreMarks,
     /// A file is marked before the batch is in it.
     MarkBeforeCommit,
-    /// Recovery goes on behind a wrong checksum.
+    /// Recovery continues after a wrong checksum.
     IgnoreChecksums,
-    /// Recovery applies file after file, not epoch after epoch.
+    /// Recovery applies files one after the other, instead of epochs.
     ReplayByFile,
     /// Recovery gives records to the shard that owned their slot before this start.
     RouteByOldCount,
-    /// Recovery leaves cancellations out.
+    /// Recovery leaves out cancellations.
     ForgetCancels,
-    /// Recovery forgets how late it was in each slot.
+    /// Recovery loses the time of each slot's last record.
     ForgetTimes,
-    /// After a start ids are counted from 1 again.
+    /// After a start, new ids begin at 1 again.
     ForgetIds,
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 19] = [
+    pub(super) const ALL: [Plant; 22] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -55,6 +61,9 @@ impl Plant {
         Plant::FullLogKeepsBatch,
         Plant::KeepLastOfRolledBack,
         Plant::OldEpochWrites,
+        Plant::TakeInTooMany,
+        Plant::LoseSignalOfLog,
+        Plant::IgnoreDeadline,
         Plant::IgnoreGaps,
         Plant::IgnoreMarks,
         Plant::MarkBeforeCommit,

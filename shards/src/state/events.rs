@@ -6,6 +6,7 @@ use super::chunks::Chunks;
 use super::reservations::Reservation;
 use super::{Decision, Shown, SlotState};
 use crate::command::{Actor, CreateEvent, EditEvent};
+use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, Role, Timestamp, UserId};
 use crate::outcome::{EventView, Outcome, Rejection, Reply, Totals};
 use crate::record::{EventCreated, EventEdited, Record};
@@ -27,8 +28,7 @@ pub(super) struct Event {
 /// What an edit replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edition {
-    name: Box<str>,
-    quota: u32,
+    details: EventDetails,
     version: u32,
     updated_at: Timestamp,
 }
@@ -45,7 +45,7 @@ impl EventTotals {
     fn add(&mut self, event: &Event) {
         if !event.is_deleted() {
             self.events += 1;
-            self.quota += u64::from(event.edition.quota);
+            self.quota += u64::from(event.edition.details.quota);
             self.reserved += u64::from(event.reserved);
         }
     }
@@ -54,7 +54,7 @@ impl EventTotals {
     fn subtract(&mut self, event: &Event) {
         if !event.is_deleted() {
             self.events -= 1;
-            self.quota -= u64::from(event.edition.quota);
+            self.quota -= u64::from(event.edition.details.quota);
             self.reserved -= u64::from(event.reserved);
         }
     }
@@ -66,11 +66,7 @@ impl Event {
     }
 
     pub(super) fn remaining(&self) -> u32 {
-        self.edition.quota - self.reserved
-    }
-
-    pub(super) fn last_record(&self) -> Lsn {
-        self.last_record
+        self.edition.details.quota - self.reserved
     }
 
     pub(super) fn is_deleted(&self) -> bool {
@@ -104,9 +100,8 @@ impl Event {
     pub(super) fn view(&self, id: EventId) -> EventView {
         EventView {
             id,
-            name: self.edition.name.clone(),
             organizer: self.organizer,
-            quota: self.edition.quota,
+            details: self.edition.details.clone(),
             reserved: self.reserved,
             held: 0,
             remaining: self.remaining(),
@@ -136,31 +131,38 @@ impl SlotState {
         Ok(event)
     }
 
-    /// Changes an event that a record speaks of. The only way to, so that the totals keep up.
-    pub(super) fn change_event(&mut self, id: EventId, change: impl FnOnce(&mut Event)) {
+    /// Changes an event by a record of it, or by the undoing of one: the only way to, so that the totals
+    /// and the event's last record are kept up. Returns the last record before.
+    pub(super) fn change_event(
+        &mut self,
+        id: EventId,
+        last_record: Lsn,
+        change: impl FnOnce(&mut Event),
+    ) -> Lsn {
         let event = self.events.get_mut(&id).expect("a record of an event follows that event's creation");
         self.totals.subtract(event);
         change(event);
         self.totals.add(event);
+        std::mem::replace(&mut event.last_record, last_record)
     }
 
     pub(super) fn decide_create_event(&self, create: CreateEvent) -> Result<Decision, Rejection> {
         if self.events.contains_key(&create.id) {
             return Err(Rejection::EventExists);
         }
-        let CreateEvent { id, organizer, name, quota } = create;
-        let created = EventCreated { id, organizer, name: name.into_inner(), quota: quota.get() };
+        let CreateEvent { id, organizer, details } = create;
+        let created = EventCreated { id, organizer, details: details.into() };
         Ok(Decision::change(Record::EventCreated(Box::new(created)), Shown::Event(id)))
     }
 
-    pub(super) fn apply_event_created(&mut self, at: Timestamp, created: &EventCreated) {
+    pub(super) fn apply_event_created(&mut self, at: Timestamp, lsn: Lsn, created: &EventCreated) {
         let event = Event {
             organizer: created.organizer,
-            edition: Edition { name: created.name.clone(), quota: created.quota, version: 1, updated_at: at },
+            edition: Edition { details: created.details.clone(), version: 1, updated_at: at },
             reserved: 0,
             created_at: at,
             deleted_at: None,
-            last_record: Lsn(0),
+            last_record: lsn,
             reservations: Chunks::new(),
         };
         self.totals.add(&event);
@@ -168,11 +170,6 @@ impl SlotState {
         self.events_of.insert((event.organizer, created.id));
         let before = self.events.insert(created.id, event);
         assert!(before.is_none(), "an event's id was given twice: {}", created.id);
-    }
-
-    pub(super) fn set_last_record(&mut self, id: EventId, lsn: Lsn) {
-        let event = self.events.get_mut(&id).expect("a record of an event follows that event's creation");
-        event.last_record = lsn;
     }
 
     pub(super) fn undo_event_created(&mut self, id: EventId) {
@@ -184,35 +181,32 @@ impl SlotState {
     }
 
     pub(super) fn decide_edit_event(&self, edit: EditEvent) -> Result<Decision, Rejection> {
-        let EditEvent { event: id, actor, name, quota } = edit;
+        let EditEvent { event: id, actor, changes } = edit;
         let event = self.managed_event(id, actor)?;
-        let Edition { name: old_name, quota: old_quota, version: _, updated_at: _ } = &event.edition;
-        let quota = quota.map_or(*old_quota, |quota| quota.get());
-        if quota < event.reserved {
+        let details = changes.apply_to(&event.edition.details);
+        if details.quota < event.reserved {
             return Err(Rejection::QuotaBelowCommitted { committed: event.reserved });
         }
-        let name = name.map_or_else(|| old_name.clone(), |name| name.into_inner());
-        if (quota, &name) == (*old_quota, old_name) {
+        if details == event.edition.details {
             return Ok(Decision::unchanged(Shown::Event(id)));
         }
-        let edited = EventEdited { id, by: actor.user, name, quota };
+        let edited = EventEdited { id, by: actor.user, details };
         Ok(Decision::change(Record::EventEdited(Box::new(edited)), Shown::Event(id)))
     }
 
-    pub(super) fn apply_event_edited(&mut self, at: Timestamp, edited: &EventEdited) {
-        self.change_event(edited.id, |event| {
-            assert!(edited.quota >= event.reserved, "a quota fell below what was sold");
+    pub(super) fn apply_event_edited(&mut self, at: Timestamp, lsn: Lsn, edited: &EventEdited) -> Lsn {
+        self.change_event(edited.id, lsn, |event| {
+            assert!(edited.details.quota >= event.reserved, "a quota fell below what was sold");
             event.edition = Edition {
-                name: edited.name.clone(),
-                quota: edited.quota,
+                details: edited.details.clone(),
                 version: event.edition.version + 1,
                 updated_at: at,
             };
-        });
+        })
     }
 
-    pub(super) fn undo_event_edited(&mut self, id: EventId, before: Edition) {
-        self.change_event(id, |event| event.edition = before);
+    pub(super) fn undo_event_edited(&mut self, id: EventId, previous: Lsn, before: Edition) {
+        self.change_event(id, previous, |event| event.edition = before);
     }
 
     pub(super) fn decide_delete_event(
@@ -230,19 +224,19 @@ impl SlotState {
     }
 
     /// Cancels every live reservation by the event's mark alone, however many there are.
-    pub(super) fn apply_event_deleted(&mut self, at: Timestamp, id: EventId) {
+    pub(super) fn apply_event_deleted(&mut self, at: Timestamp, lsn: Lsn, id: EventId) -> Lsn {
         self.live_events.remove(&id);
         self.events_of.remove(&(self.events[&id].organizer, id));
-        self.change_event(id, |event| {
+        self.change_event(id, lsn, |event| {
             event.deleted_at = Some(at);
             event.reserved = 0;
-        });
+        })
     }
 
-    pub(super) fn undo_event_deleted(&mut self, id: EventId, tickets: u32) {
+    pub(super) fn undo_event_deleted(&mut self, id: EventId, previous: Lsn, tickets: u32) {
         self.live_events.insert(id);
         self.events_of.insert((self.events[&id].organizer, id));
-        self.change_event(id, |event| {
+        self.change_event(id, previous, |event| {
             event.deleted_at = None;
             event.take(tickets);
         });

@@ -119,24 +119,23 @@ impl SlotState {
     }
 
     /// Takes in a record that [`SlotState::decide`] made, now or before a restart. `lsn` is its position
-    /// in the slot.
-    pub fn apply(&mut self, at: Timestamp, lsn: Lsn, record: &Record) {
+    /// in the slot. Returns the position of the event's record before it; 0 for an event's first record,
+    /// and for a record of no event.
+    pub fn apply(&mut self, at: Timestamp, lsn: Lsn, record: &Record) -> Lsn {
         match record {
             Record::UserCreated(user) => self.apply_user_created(user),
             Record::PasswordChanged(changed) => self.apply_password_changed(changed),
             Record::RoleChanged(changed) => self.apply_role_changed(changed),
             Record::UserRemoved(removed) => self.apply_user_removed(removed),
-            Record::EventCreated(event) => self.apply_event_created(at, event),
-            Record::EventEdited(event) => self.apply_event_edited(at, event),
-            Record::EventDeleted { event, .. } => self.apply_event_deleted(at, *event),
+            Record::EventCreated(event) => self.apply_event_created(at, lsn, event),
+            Record::EventEdited(event) => return self.apply_event_edited(at, lsn, event),
+            Record::EventDeleted { event, .. } => return self.apply_event_deleted(at, lsn, *event),
             Record::Reserved { id, by: _, buyer, quantity } => {
-                self.apply_reserved(at, *id, *buyer, *quantity);
+                return self.apply_reserved(at, lsn, *id, *buyer, *quantity);
             }
-            Record::Cancelled { id, .. } => self.apply_cancelled(at, *id),
+            Record::Cancelled { id, .. } => return self.apply_cancelled(at, lsn, *id),
         }
-        if let Some(event) = record.event() {
-            self.set_last_record(event, lsn);
-        }
+        Lsn(0)
     }
 
     /// What has to be known before `record` is applied, to take it back afterwards.
@@ -156,7 +155,7 @@ impl SlotState {
     }
 
     /// The inverse of [`SlotState::apply`], for the slot's last record that was not taken back. `previous`
-    /// is the event's last record before it, `undo` what [`SlotState::undo_of`] returned.
+    /// is what `apply` returned, `undo` what [`SlotState::undo_of`] returned.
     pub fn undo(&mut self, previous: Lsn, record: &Record, undo: Undo) {
         match (record, undo) {
             (Record::UserCreated(user), Undo::Nothing) => self.undo_user_created(user),
@@ -169,19 +168,16 @@ impl SlotState {
             (Record::UserRemoved(removed), Undo::Account(before)) => {
                 self.undo_account_change(&removed.username, *before);
             }
-            (Record::EventCreated(event), Undo::Nothing) => return self.undo_event_created(event.id),
+            (Record::EventCreated(event), Undo::Nothing) => self.undo_event_created(event.id),
             (Record::EventEdited(event), Undo::Event(before)) => {
-                self.undo_event_edited(event.id, *before);
+                self.undo_event_edited(event.id, previous, *before);
             }
             (Record::EventDeleted { event, tickets, .. }, Undo::Nothing) => {
-                self.undo_event_deleted(*event, *tickets);
+                self.undo_event_deleted(*event, previous, *tickets);
             }
-            (Record::Reserved { id, .. }, Undo::Nothing) => self.undo_reserved(*id),
-            (Record::Cancelled { id, .. }, Undo::Nothing) => self.undo_cancelled(*id),
+            (Record::Reserved { id, .. }, Undo::Nothing) => self.undo_reserved(*id, previous),
+            (Record::Cancelled { id, .. }, Undo::Nothing) => self.undo_cancelled(*id, previous),
             (record, undo) => unreachable!("{record:?} does not replace {undo:?}"),
-        }
-        if let Some(event) = record.event() {
-            self.set_last_record(event, previous);
         }
     }
 
@@ -195,11 +191,6 @@ impl SlotState {
             Shown::Reservation(id) => Outcome::Reservation(self.events[&id.event].reservation_view(*id)),
             Shown::Cancelled => Outcome::Cancelled,
         }
-    }
-
-    /// The position of an event's last record; 0 for an event that is not there.
-    pub fn last_record(&self, event: EventId) -> Lsn {
-        self.events.get(&event).map_or(Lsn(0), Event::last_record)
     }
 
     /// The answer to a query that concerns this slot alone.

@@ -74,11 +74,11 @@ impl ShardState {
     }
 
     /// See [`SlotState::apply`]. The slot has to be owned.
-    pub fn apply(&mut self, slot: Slot, at: Timestamp, lsn: Lsn, record: &Record) {
-        self.slot_mut(slot).apply(at, lsn, record);
+    pub fn apply(&mut self, slot: Slot, at: Timestamp, lsn: Lsn, record: &Record) -> Lsn {
         if let &Record::Reserved { id, buyer: Buyer::Account(customer), .. } = record {
             self.reservations_of.insert(customer, id);
         }
+        self.slot_mut(slot).apply(at, lsn, record)
     }
 
     /// See [`SlotState::undo`]. Slots may be taken back in any interleaving.

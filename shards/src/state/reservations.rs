@@ -3,7 +3,7 @@
 use super::events::Event;
 use super::{Decision, Shown, SlotState};
 use crate::command::{Actor, Buyer};
-use crate::ids::{EventId, Quantity, ReservationId, Role, Timestamp, UserId};
+use crate::ids::{EventId, Lsn, Quantity, ReservationId, Role, Timestamp, UserId};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus, ReservationView};
 use crate::record::Record;
 
@@ -70,8 +70,15 @@ impl SlotState {
         Ok(Decision::change(reserved, Shown::Reservation(id)))
     }
 
-    pub(super) fn apply_reserved(&mut self, at: Timestamp, id: ReservationId, buyer: Buyer, quantity: u32) {
-        self.change_event(id.event, |event| {
+    pub(super) fn apply_reserved(
+        &mut self,
+        at: Timestamp,
+        lsn: Lsn,
+        id: ReservationId,
+        buyer: Buyer,
+        quantity: u32,
+    ) -> Lsn {
+        self.change_event(id.event, lsn, |event| {
             event.take(quantity);
             event.reservations.push(Reservation {
                 created_at: at,
@@ -80,12 +87,12 @@ impl SlotState {
                 quantity,
             });
             assert_eq!(event.reservations.len(), id.number as usize, "a reservation out of order");
-        });
+        })
     }
 
     /// Only ever the event's last one: numbers have no gaps.
-    pub(super) fn undo_reserved(&mut self, id: ReservationId) {
-        self.change_event(id.event, |event| {
+    pub(super) fn undo_reserved(&mut self, id: ReservationId, previous: Lsn) {
+        self.change_event(id.event, previous, |event| {
             assert_eq!(event.reservations.len(), id.number as usize, "a reservation taken back out of order");
             let reservation = event.reservations.pop().expect("counted above");
             event.give_back(reservation.quantity);
@@ -101,18 +108,18 @@ impl SlotState {
         Ok(Decision::change(cancelled, Shown::Cancelled))
     }
 
-    pub(super) fn apply_cancelled(&mut self, at: Timestamp, id: ReservationId) {
-        self.change_event(id.event, |event| {
+    pub(super) fn apply_cancelled(&mut self, at: Timestamp, lsn: Lsn, id: ReservationId) -> Lsn {
+        self.change_event(id.event, lsn, |event| {
             let reservation = &mut event.reservations[id.number as usize - 1];
             assert_eq!(reservation.cancelled_at, NOT_CANCELLED, "a reservation was cancelled twice");
             reservation.cancelled_at = at;
             let quantity = reservation.quantity;
             event.give_back(quantity);
-        });
+        })
     }
 
-    pub(super) fn undo_cancelled(&mut self, id: ReservationId) {
-        self.change_event(id.event, |event| {
+    pub(super) fn undo_cancelled(&mut self, id: ReservationId, previous: Lsn) {
+        self.change_event(id.event, previous, |event| {
             let reservation = &mut event.reservations[id.number as usize - 1];
             reservation.cancelled_at = NOT_CANCELLED;
             let quantity = reservation.quantity;

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shards::command::{CreateEvent, CreateUser, EventName};
+use shards::details::NewDetails;
 use shards::ids::{EventId, Quota, Role, UserId, Username};
 use shards::outcome::Rejection;
 
@@ -182,7 +183,7 @@ async fn create_event(
     quota: Quota,
 ) -> Result<bool, Refused> {
     let name = EventName::new(&format!("Event {id}")).expect("the names are good ones");
-    match shards.create_event(CreateEvent { id, organizer, name, quota }).await {
+    match shards.create_event(CreateEvent { id, organizer, details: NewDetails::new(name, quota) }).await {
         Ok(_) => Ok(true),
         Err(Refused::Rejected(Rejection::EventExists)) => Ok(false),
         Err(other) => Err(other),

@@ -3,13 +3,16 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use shards::command::{Command, CreateEvent, EditEvent, EventName, Query};
+use shards::command::{Command, CreateEvent, EditEvent, EventName, Query, Venue};
+use shards::details::{DetailsPatch, EventDetails, NewDetails};
 use shards::ids::{EventId, Quota, Role, UserId};
 use shards::outcome::{EventView, Outcome};
 
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, Link, Success, Tag, Takes};
-use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, NoQueryFirst, Parameter, body, query};
+use super::input::{
+    Cursor, Limit, NoBody, NoParameter, NoQuery, NoQueryFirst, Nullable, Parameter, body, query,
+};
 use super::output::{Page, Rfc3339, json_response, page_example};
 use super::reservations;
 use super::work::Work;
@@ -28,6 +31,9 @@ struct Event {
     organizer: UserId,
     #[schemars(with = "Quota")]
     quota: u32,
+    /// Null when none was given.
+    #[schemars(with = "Option<Venue>")]
+    venue: Option<Box<str>>,
     /// Tickets that are sold.
     reserved: u32,
     /// Tickets that are set aside; 0 for now.
@@ -35,7 +41,7 @@ struct Event {
     /// Tickets that can be had.
     remaining: u32,
     created_at: Rfc3339,
-    /// Of the name or the quota; sales do not change it.
+    /// Of the name, the quota or the venue; sales do not change it.
     updated_at: Rfc3339,
 }
 
@@ -46,17 +52,21 @@ body! {
         name: EventName,
         /// The most tickets that can be reserved at once.
         quota: Quota,
+        /// Where it takes place.
+        venue: Option<Nullable<Venue>>,
     }
     example { "name": "Recital", "quota": 500 }
 }
 
 body! {
-    /// A merge patch (RFC 7396): what is left out stays as it is; neither can be removed.
+    /// A merge patch (RFC 7396): what is left out stays as it is; the venue alone can be removed.
     struct EventPatch {
         /// What it is called from now on.
         name: Option<EventName>,
         /// Not below what is reserved already.
         quota: Option<Quota>,
+        /// Where it takes place; null removes it.
+        venue: Option<Nullable<Venue>>,
     }
     example { "quota": 600 }
 }
@@ -99,9 +109,8 @@ impl From<EventView> for Event {
     fn from(view: EventView) -> Event {
         let EventView {
             id,
-            name,
             organizer,
-            quota,
+            details,
             reserved,
             held,
             remaining,
@@ -110,11 +119,13 @@ impl From<EventView> for Event {
             created_at,
             updated_at,
         } = view;
+        let EventDetails { name, quota, venue } = details;
         Event {
             id,
             name,
             organizer,
             quota,
+            venue,
             reserved,
             held,
             remaining,
@@ -135,6 +146,7 @@ fn example() -> Value {
         "name": "Recital",
         "organizer": 12,
         "quota": 500,
+        "venue": "Main hall, 1 Opera Square",
         "reserved": 480,
         "held": 0,
         "remaining": 20,
@@ -179,11 +191,12 @@ fn create(
     context: &RequestContext<'_>,
     _: NoParameter,
     _: NoQuery,
-    NewEvent { name, quota }: NewEvent,
+    NewEvent { name, quota, venue }: NewEvent,
 ) -> Result<Work, Problem> {
     let organizer = context.actor().user;
     let id = context.api.common.ids.next_event();
-    let command = Command::CreateEvent(Box::new(CreateEvent { id, organizer, name, quota }));
+    let details = NewDetails { name, quota, venue: venue.and_then(|Nullable(venue)| venue) };
+    let command = Command::CreateEvent(Box::new(CreateEvent { id, organizer, details }));
     Ok(Work::command(command, |outcome| {
         let view = view!(Outcome::Event, outcome);
         let location = format!("/api/v1/events/{}", view.id);
@@ -271,9 +284,10 @@ fn edit(
     context: &RequestContext<'_>,
     event: EventId,
     _: NoQueryFirst,
-    EventPatch { name, quota }: EventPatch,
+    EventPatch { name, quota, venue }: EventPatch,
 ) -> Result<Work, Problem> {
-    let command = Command::EditEvent(Box::new(EditEvent { event, actor: context.actor(), name, quota }));
+    let changes = DetailsPatch { name, quota, venue: venue.map(|Nullable(venue)| venue) };
+    let command = Command::EditEvent(Box::new(EditEvent { event, actor: context.actor(), changes }));
     Ok(Work::command(command, |outcome| respond(200, *view!(Outcome::Event, outcome))))
 }
 

@@ -133,7 +133,8 @@ impl Connection {
                 self.flush().await?;
             }
             if let Some((stream, framing)) = exchange.into_stream() {
-                self.write_stream(stream, framing).await?;
+                // Boxed, since every connection would have room for it.
+                Box::pin(self.write_stream(stream, framing)).await?;
             }
         }
         Ok(())

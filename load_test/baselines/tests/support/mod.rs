@@ -1,4 +1,4 @@
-//! Private instances of PostgreSQL and Redis, and the program itself, each ended with its owner.
+//! Private instances of PostgreSQL and Redis, and the program itself, each killed on drop.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -13,26 +13,27 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// For anything to start or end: generous, since the machine may be busy.
+/// The timeout of starts and exits: long, since the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Under the build's directory, on the disk that everything else is on.
+/// Creates a folder in the build directory, which is on a disk.
 fn folder() -> TempDir {
     tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a directory")
 }
 
-/// Free when it was looked for.
+/// Finds a free port.
 fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("it has an address").port()
+    listener.local_addr().expect("a bound socket has an address").port()
 }
 
 fn end(child: &mut Child, signal: Signal) -> ExitStatus {
-    let pid = Pid::from_raw(child.id().try_into().expect("it is an id")).expect("it is no 0");
+    let pid =
+        Pid::from_raw(child.id().try_into().expect("a process id fits")).expect("a process id is not 0");
     let _ = kill_process(pid, signal);
     let start = Instant::now();
     while start.elapsed() < PATIENCE {
-        if let Some(status) = child.try_wait().expect("it is ours") {
+        if let Some(status) = child.try_wait().expect("a child process") {
             return status;
         }
         sleep(Duration::from_millis(5));
@@ -57,7 +58,7 @@ pub(crate) struct PostgreSql {
 }
 
 impl PostgreSql {
-    /// With its defaults: `fsync` and `synchronous_commit` are on.
+    /// Starts PostgreSQL with its defaults: `fsync` and `synchronous_commit` are on.
     pub(crate) fn start() -> PostgreSql {
         let folder = folder();
         let port = free_port();
@@ -65,7 +66,7 @@ impl PostgreSql {
         if geteuid().is_root() {
             // PostgreSQL refuses to run as root.
             let status = Command::new("chown").arg("postgres:").arg(folder.path()).status();
-            assert!(status.expect("chown").success(), "PostgreSQL's package makes the user postgres");
+            assert!(status.expect("chown").success(), "PostgreSQL's package creates the user postgres");
         }
         let init = as_postgres("initdb")
             .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--pgdata"])
@@ -92,7 +93,7 @@ impl PostgreSql {
         PostgreSql { process, port, folder }
     }
 
-    /// A connection string to a database of its own.
+    /// Creates a database and returns its connection string.
     pub(crate) fn database(&self, name: &str) -> String {
         let create = Command::new(program("createdb"))
             .args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "postgres", name])
@@ -112,7 +113,7 @@ impl Drop for PostgreSql {
     }
 }
 
-/// As another user than root, and not beyond the end of this thread.
+/// A command that does not run as root, and that is interrupted when this thread ends.
 fn as_postgres(name: &str) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig=INT"]);
@@ -123,7 +124,7 @@ fn as_postgres(name: &str) -> Command {
     command
 }
 
-/// Debian keeps most of PostgreSQL's programs out of PATH.
+/// Finds a program of PostgreSQL, most of which Debian does not put into PATH.
 fn program(name: &str) -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> =
@@ -139,7 +140,7 @@ pub(crate) struct Redis {
 }
 
 impl Redis {
-    /// With every change on disk before it is answered.
+    /// Starts Redis with every change on disk before it is answered.
     pub(crate) fn start() -> Redis {
         let folder = folder();
         let port = free_port();
@@ -165,7 +166,7 @@ impl Drop for Redis {
     }
 }
 
-/// The program, with a secret for tokens that outlives it.
+/// The program, with a token secret that survives restarts.
 pub(crate) struct Server {
     process: Child,
     pub(crate) address: String,
@@ -182,7 +183,7 @@ impl Server {
         let mut line = String::new();
         let out = process.stdout.take().expect("it is piped");
         BufReader::new(out).read_line(&mut line).expect("a line");
-        let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("said {line:?}"));
+        let address = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("printed {line:?}"));
         let address = address.to_owned();
         Server { process, address }
     }
@@ -198,7 +199,7 @@ impl Drop for Server {
     }
 }
 
-/// 32 bytes in a file.
+/// Creates a file with a secret of 32 bytes.
 pub(crate) fn secret() -> (TempDir, String) {
     let folder = folder();
     let path: &Path = &folder.path().join("secret");
@@ -222,7 +223,7 @@ impl Answer {
         self
     }
 
-    /// A problem of this kind.
+    /// Checks that the response is this problem.
     #[track_caller]
     pub(crate) fn problem(self, status: u16, slug: &str) -> Answer {
         assert_eq!(self.body["type"], format!("/problems/{slug}"), "{self:?}");
@@ -231,7 +232,7 @@ impl Answer {
     }
 }
 
-/// Someone, with one connection after the other kept open.
+/// A client for one account, with a keep-alive connection.
 #[derive(Clone)]
 pub(crate) struct Client {
     agent: ureq::Agent,

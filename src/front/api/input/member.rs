@@ -1,10 +1,12 @@
 //! The types that a member of a JSON body can have.
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
-use shards::command::EventName;
+use shards::command::{EventName, Venue};
 use shards::ids::{Quantity, Quota, Username};
-use shards::limits::{EVENT_NAME_CHARS_MAX, QUOTA_MAX};
+use shards::limits::{EVENT_NAME_CHARS_MAX, QUOTA_MAX, VENUE_CHARS_MAX};
 
 /// A type of a member: how it is read, beside its schema.
 pub(in crate::front) trait Member: JsonSchema + Sized {
@@ -51,6 +53,42 @@ impl Member for EventName {
         name.ok_or_else(|| {
             format!("must be a string of 1 to {EVENT_NAME_CHARS_MAX} characters, without control characters")
         })
+    }
+}
+
+impl Member for Venue {
+    fn from_json(value: &Value) -> Result<Venue, String> {
+        let venue = value.as_str().and_then(Venue::new);
+        venue.ok_or_else(|| {
+            format!("must be a string of 1 to {VENUE_CHARS_MAX} characters, without control characters")
+        })
+    }
+}
+
+/// A member that may be null: without a value, or no longer with one.
+pub(in crate::front::api) struct Nullable<T>(pub(in crate::front::api) Option<T>);
+
+impl<T: Member> Member for Nullable<T> {
+    fn from_json(value: &Value) -> Result<Nullable<T>, String> {
+        if value.is_null() {
+            return Ok(Nullable(None));
+        }
+        let given = T::from_json(value).map_err(|detail| format!("{detail}, or null"))?;
+        Ok(Nullable(Some(given)))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Nullable<T> {
+    fn schema_name() -> Cow<'static, str> {
+        Option::<T>::schema_name()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        Option::<T>::json_schema(generator)
     }
 }
 

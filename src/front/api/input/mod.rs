@@ -13,7 +13,7 @@ mod query;
 pub(super) use accept::{check_accept, lists};
 pub(in crate::front) use body::{BodyDescription, FromBody};
 pub(super) use body::{BodyReader, Field, NoBody, body};
-pub(super) use member::Member;
+pub(super) use member::{Member, Nullable};
 pub(super) use path::NoParameter;
 pub(in crate::front) use path::{FromPath, PathParameter};
 pub(in crate::front) use property::Property;

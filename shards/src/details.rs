@@ -1,0 +1,58 @@
+//! The details of an event: what its organizer decides, at its creation and by edits.
+//!
+//! Conversions take these structs apart member by member, so that a new member that one of them forgets
+//! does not compile.
+
+use crate::command::{EventName, Venue};
+use crate::ids::Quota;
+
+/// Details as records, state and views have them. They are not checked again: the rules for new names may
+/// become stricter than those under which a name was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventDetails {
+    pub name: Box<str>,
+    pub quota: u32,
+    pub venue: Option<Box<str>>,
+}
+
+/// Details of an event that is to be created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewDetails {
+    pub name: EventName,
+    pub quota: Quota,
+    pub venue: Option<Venue>,
+}
+
+/// Changes of details. What is `None` stays as it is; an inner `None` removes what may be removed.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DetailsPatch {
+    pub name: Option<EventName>,
+    pub quota: Option<Quota>,
+    pub venue: Option<Option<Venue>>,
+}
+
+impl NewDetails {
+    /// Details without anything optional.
+    pub fn new(name: EventName, quota: Quota) -> NewDetails {
+        NewDetails { name, quota, venue: None }
+    }
+}
+
+impl From<NewDetails> for EventDetails {
+    fn from(new: NewDetails) -> EventDetails {
+        let NewDetails { name, quota, venue } = new;
+        EventDetails { name: name.into_inner(), quota: quota.get(), venue: venue.map(Venue::into_inner) }
+    }
+}
+
+impl DetailsPatch {
+    /// The details after these changes.
+    pub fn apply_to(self, before: &EventDetails) -> EventDetails {
+        let DetailsPatch { name, quota, venue } = self;
+        EventDetails {
+            name: name.map_or_else(|| before.name.clone(), EventName::into_inner),
+            quota: quota.map_or(before.quota, Quota::get),
+            venue: venue.map_or_else(|| before.venue.clone(), |venue| venue.map(Venue::into_inner)),
+        }
+    }
+}

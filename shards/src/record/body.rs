@@ -1,0 +1,56 @@
+//! The body of a record: what does not fit columns, as a CBOR map (RFC 8949) from small numbers to values.
+//!
+//! One struct has the members of all kinds, so that a number means the same wherever it stands. A
+//! member that is not there takes no byte. `docs/decisions/record-form.md` has the numbers that later
+//! members will have; a number is never given again.
+
+use std::borrow::Cow;
+
+use minicbor::{Decode, Encode};
+
+use crate::ids::Role;
+
+#[derive(Debug, Default, Encode, Decode)]
+#[cbor(map)]
+pub(super) struct Body<'a> {
+    /// Who acted, where the column `user` says whom it is about.
+    #[n(0)]
+    pub(super) by: Option<u32>,
+    #[n(1)]
+    pub(super) username: Option<&'a str>,
+    #[n(2)]
+    pub(super) password_hash: Option<&'a str>,
+    #[n(3)]
+    pub(super) role: Option<u8>,
+    #[n(4)]
+    pub(super) token_version: Option<u64>,
+    #[n(5)]
+    pub(super) name: Option<&'a str>,
+    #[n(16)]
+    pub(super) venue: Option<&'a str>,
+}
+
+impl Body<'_> {
+    pub(super) fn encode<'b>(&self) -> Cow<'b, [u8]> {
+        Cow::Owned(minicbor::to_vec(self).expect("memory takes everything"))
+    }
+}
+
+impl<'a> Body<'a> {
+    /// Members that are not known are skipped: whoever decodes compares with what would be encoded.
+    pub(super) fn decode(bytes: &'a [u8]) -> Result<Body<'a>, minicbor::decode::Error> {
+        if bytes.is_empty() { Ok(Body::default()) } else { minicbor::decode(bytes) }
+    }
+}
+
+pub(super) fn number_of_role(role: Role) -> u8 {
+    match role {
+        Role::Customer => 0,
+        Role::Organizer => 1,
+        Role::Admin => 2,
+    }
+}
+
+pub(super) fn role_of_number(number: u8) -> Option<Role> {
+    [Role::Customer, Role::Organizer, Role::Admin].into_iter().find(|&role| number_of_role(role) == number)
+}

@@ -1,0 +1,260 @@
+//! Records as the columns of a row, and back.
+
+use std::borrow::Cow;
+
+use super::body::{Body, number_of_role, role_of_number};
+use super::{
+    EventCreated, EventEdited, Kind, PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved,
+};
+use crate::command::Buyer;
+use crate::details::EventDetails;
+use crate::ids::{EventId, ReservationId, Role, UserId, Username, UsernameError};
+
+/// A record's columns. What a kind has no use for is 0 or empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns<'a> {
+    pub kind: u8,
+    pub event: u32,
+    /// Number of the reservation within its event.
+    pub number: u32,
+    /// The user that it is about or who did it, as the kind says.
+    pub user: u32,
+    /// Tickets; the quota, for the kinds about an event.
+    pub quantity: u32,
+    /// CBOR, or empty.
+    pub body: Cow<'a, [u8]>,
+}
+
+/// A row holds what this version does not write.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    #[error("record kind {0} is not known to this version. {NEWER}")]
+    UnknownKind(u8),
+    #[error("a {kind} record has members that are not known to this version. {NEWER}")]
+    UnknownMember { kind: &'static str },
+    #[error("body of a {kind} record: {source}")]
+    Body { kind: &'static str, source: minicbor::decode::Error },
+    #[error("body of a {kind} record: no {member}")]
+    Missing { kind: &'static str, member: &'static str },
+    #[error("username of an account's record: {0}")]
+    Username(#[from] UsernameError),
+}
+
+/// What to do about a record that only a later version can have written: its checksum is right.
+const NEWER: &str = "It was written by a newer boxoffice: start that one; restore or move nothing";
+
+impl DecodeError {
+    /// Whether a newer version wrote the record, as far as can be known.
+    pub fn is_newer(&self) -> bool {
+        match self {
+            DecodeError::UnknownKind(_) | DecodeError::UnknownMember { .. } => true,
+            DecodeError::Body { .. } | DecodeError::Missing { .. } | DecodeError::Username(_) => false,
+        }
+    }
+}
+
+impl Record {
+    /// The record as columns. The inverse of [`Record::decode`].
+    pub fn encode(&self) -> Columns<'_> {
+        match self {
+            &Record::Reserved { id, by, buyer: Buyer::Account(buyer), quantity } => Columns {
+                event: id.event.0,
+                number: id.number,
+                user: buyer.0,
+                quantity,
+                body: body_of_actor(by, buyer),
+                ..Columns::of(Kind::Reserved)
+            },
+            Record::Cancelled { id, by, quantity } => Columns {
+                event: id.event.0,
+                number: id.number,
+                user: by.0,
+                quantity: *quantity,
+                ..Columns::of(Kind::Cancelled)
+            },
+            Record::EventCreated(event) => {
+                let EventCreated { id, organizer, details } = &**event;
+                columns_of_details(Kind::EventCreated, *id, *organizer, details)
+            }
+            Record::EventEdited(event) => {
+                let EventEdited { id, by, details } = &**event;
+                columns_of_details(Kind::EventEdited, *id, *by, details)
+            }
+            Record::EventDeleted { event, by, tickets } => {
+                Columns { event: event.0, user: by.0, quantity: *tickets, ..Columns::of(Kind::EventDeleted) }
+            }
+            Record::UserCreated(user) => {
+                let UserCreated { id, username, password_hash, role, token_version } = &**user;
+                let body = Body {
+                    username: Some(username.as_str()),
+                    password_hash: Some(password_hash),
+                    role: Some(number_of_role(*role)),
+                    token_version: Some(*token_version),
+                    ..Body::default()
+                };
+                Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::UserCreated) }
+            }
+            Record::PasswordChanged(changed) => {
+                let PasswordChanged { id, username, password_hash, token_version } = &**changed;
+                let body = Body {
+                    username: Some(username.as_str()),
+                    password_hash: Some(password_hash),
+                    token_version: Some(*token_version),
+                    ..Body::default()
+                };
+                Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::PasswordChanged) }
+            }
+            Record::RoleChanged(changed) => {
+                let RoleChanged { id, username, by, role, token_version } = &**changed;
+                let body = Body {
+                    by: Some(by.0),
+                    username: Some(username.as_str()),
+                    role: Some(number_of_role(*role)),
+                    token_version: Some(*token_version),
+                    ..Body::default()
+                };
+                Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::RoleChanged) }
+            }
+            Record::UserRemoved(removed) => {
+                let UserRemoved { id, username, by } = &**removed;
+                let body = Body { by: Some(by.0), username: Some(username.as_str()), ..Body::default() };
+                Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::UserRemoved) }
+            }
+        }
+    }
+
+    /// # Errors
+    ///
+    /// When the columns are not those of a record that this version writes.
+    pub fn decode(columns: &Columns<'_>) -> Result<Record, DecodeError> {
+        let kind = Kind::from_number(columns.kind).ok_or(DecodeError::UnknownKind(columns.kind))?;
+        if kind == Kind::Reserved && columns.body.is_empty() {
+            // By far the most frequent, and it has a use for every column.
+            let &Columns { kind: _, event, number, user, quantity, body: _ } = columns;
+            let id = ReservationId { event: EventId(event), number };
+            let user = UserId(user);
+            return Ok(Record::Reserved { id, by: user, buyer: Buyer::Account(user), quantity });
+        }
+        let record = Record::decode_known(kind, columns)?;
+        // What this version does not know it would drop: members of the body, and columns that it has no use for.
+        if record.encode() != *columns {
+            return Err(DecodeError::UnknownMember { kind: kind.name() });
+        }
+        Ok(record)
+    }
+
+    fn decode_known(kind: Kind, columns: &Columns<'_>) -> Result<Record, DecodeError> {
+        let event = EventId(columns.event);
+        let user = UserId(columns.user);
+        let id = ReservationId { event, number: columns.number };
+        let quantity = columns.quantity;
+        let body = Members::decode(kind, &columns.body)?;
+        Ok(match kind {
+            Kind::Reserved => {
+                let by = body.body.by.map_or(user, UserId);
+                Record::Reserved { id, by, buyer: Buyer::Account(user), quantity }
+            }
+            Kind::Cancelled => Record::Cancelled { id, by: user, quantity },
+            Kind::EventCreated => Record::EventCreated(Box::new(EventCreated {
+                id: event,
+                organizer: user,
+                details: body.details(quantity)?,
+            })),
+            Kind::EventEdited => Record::EventEdited(Box::new(EventEdited {
+                id: event,
+                by: user,
+                details: body.details(quantity)?,
+            })),
+            Kind::EventDeleted => Record::EventDeleted { event, by: user, tickets: quantity },
+            Kind::UserCreated => Record::UserCreated(Box::new(UserCreated {
+                id: user,
+                username: body.username()?,
+                password_hash: body.password_hash()?,
+                role: body.role()?,
+                token_version: body.token_version()?,
+            })),
+            Kind::PasswordChanged => Record::PasswordChanged(Box::new(PasswordChanged {
+                id: user,
+                username: body.username()?,
+                password_hash: body.password_hash()?,
+                token_version: body.token_version()?,
+            })),
+            Kind::RoleChanged => Record::RoleChanged(Box::new(RoleChanged {
+                id: user,
+                username: body.username()?,
+                by: body.by()?,
+                role: body.role()?,
+                token_version: body.token_version()?,
+            })),
+            Kind::UserRemoved => Record::UserRemoved(Box::new(UserRemoved {
+                id: user,
+                username: body.username()?,
+                by: body.by()?,
+            })),
+        })
+    }
+}
+
+fn columns_of_details(kind: Kind, event: EventId, user: UserId, details: &EventDetails) -> Columns<'static> {
+    let EventDetails { name, quota, venue } = details;
+    let body = Body { name: Some(name), venue: venue.as_deref(), ..Body::default() };
+    Columns { event: event.0, user: user.0, quantity: *quota, body: body.encode(), ..Columns::of(kind) }
+}
+
+/// Empty in the usual case: a buyer acts alone.
+fn body_of_actor(by: UserId, buyer: UserId) -> Cow<'static, [u8]> {
+    match by == buyer {
+        true => Cow::Borrowed(&[]),
+        false => Body { by: Some(by.0), ..Body::default() }.encode(),
+    }
+}
+
+impl Columns<'_> {
+    pub(super) fn of(kind: Kind) -> Self {
+        Columns { kind: kind as u8, event: 0, number: 0, user: 0, quantity: 0, body: Cow::Borrowed(&[]) }
+    }
+}
+
+/// The members of a body that a kind cannot do without.
+struct Members<'a> {
+    kind: Kind,
+    body: Body<'a>,
+}
+
+impl<'a> Members<'a> {
+    fn decode(kind: Kind, bytes: &'a [u8]) -> Result<Members<'a>, DecodeError> {
+        let body = Body::decode(bytes);
+        let body = body.map_err(|source| DecodeError::Body { kind: kind.name(), source })?;
+        Ok(Members { kind, body })
+    }
+
+    fn required<T>(&self, member: &'static str, value: Option<T>) -> Result<T, DecodeError> {
+        value.ok_or(DecodeError::Missing { kind: self.kind.name(), member })
+    }
+
+    fn by(&self) -> Result<UserId, DecodeError> {
+        self.required("by", self.body.by).map(UserId)
+    }
+
+    fn username(&self) -> Result<Username, DecodeError> {
+        Ok(Username::new(self.required("username", self.body.username)?)?)
+    }
+
+    fn password_hash(&self) -> Result<Box<str>, DecodeError> {
+        self.required("password_hash", self.body.password_hash).map(Box::from)
+    }
+
+    fn role(&self) -> Result<Role, DecodeError> {
+        let number = self.required("role", self.body.role)?;
+        role_of_number(number).ok_or(DecodeError::UnknownMember { kind: self.kind.name() })
+    }
+
+    fn token_version(&self) -> Result<u64, DecodeError> {
+        self.required("token_version", self.body.token_version)
+    }
+
+    fn details(&self, quota: u32) -> Result<EventDetails, DecodeError> {
+        let name = self.required("name", self.body.name)?.into();
+        Ok(EventDetails { name, quota, venue: self.body.venue.map(Box::from) })
+    }
+}

@@ -1,0 +1,116 @@
+//! Records: the durable facts that state is a fold over.
+//!
+//! `kind.rs` numbers them, `codec.rs` turns them into the columns of a row and back, `body.rs` holds what
+//! does not fit columns, and `entry.rs` gives a record its place in a slot. The form is described in
+//! `docs/decisions/record-form.md`.
+
+mod body;
+mod codec;
+mod entry;
+mod kind;
+#[cfg(test)]
+mod tests;
+
+use crate::command::Buyer;
+use crate::details::EventDetails;
+use crate::ids::{EventId, ReservationId, Role, UserId, Username};
+pub use codec::{Columns, DecodeError};
+pub use entry::{Entry, SlotHead, Stamp};
+pub use kind::Kind;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Record {
+    UserCreated(Box<UserCreated>),
+    EventCreated(Box<EventCreated>),
+    /// Carries the whole editable part as it is afterwards.
+    EventEdited(Box<EventEdited>),
+    EventDeleted {
+        event: EventId,
+        by: UserId,
+        /// Tickets of live reservations, which this cancels.
+        tickets: u32,
+    },
+    Reserved {
+        id: ReservationId,
+        /// The account that acted.
+        by: UserId,
+        /// The holder of the tickets.
+        buyer: Buyer,
+        quantity: u32,
+    },
+    Cancelled {
+        id: ReservationId,
+        by: UserId,
+        /// Tickets given back.
+        quantity: u32,
+    },
+    PasswordChanged(Box<PasswordChanged>),
+    RoleChanged(Box<RoleChanged>),
+    UserRemoved(Box<UserRemoved>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserCreated {
+    pub id: UserId,
+    pub username: Username,
+    pub password_hash: Box<str>,
+    pub role: Role,
+    pub token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PasswordChanged {
+    pub id: UserId,
+    pub username: Username,
+    pub password_hash: Box<str>,
+    pub token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleChanged {
+    pub id: UserId,
+    pub username: Username,
+    /// The admin.
+    pub by: UserId,
+    pub role: Role,
+    pub token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRemoved {
+    pub id: UserId,
+    pub username: Username,
+    /// The admin.
+    pub by: UserId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventCreated {
+    pub id: EventId,
+    pub organizer: UserId,
+    pub details: EventDetails,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventEdited {
+    pub id: EventId,
+    pub by: UserId,
+    /// All of them as they are after the edit.
+    pub details: EventDetails,
+}
+
+impl Record {
+    /// The event that the record is about, if it is about one.
+    pub fn event(&self) -> Option<EventId> {
+        match self {
+            Record::EventCreated(event) => Some(event.id),
+            Record::EventEdited(event) => Some(event.id),
+            Record::EventDeleted { event, .. } => Some(*event),
+            Record::Reserved { id, .. } | Record::Cancelled { id, .. } => Some(id.event),
+            Record::UserCreated(_)
+            | Record::PasswordChanged(_)
+            | Record::RoleChanged(_)
+            | Record::UserRemoved(_) => None,
+        }
+    }
+}

@@ -1,0 +1,207 @@
+use super::*;
+use crate::ids::{Epoch, Lsn, Slot, Timestamp};
+
+fn one_of_each_kind() -> Vec<Record> {
+    let id = ReservationId { event: EventId(7), number: 3 };
+    let username = Username::new("ada").unwrap();
+    vec![
+        Record::Reserved { id, by: UserId(2), buyer: Buyer::Account(UserId(2)), quantity: 4 },
+        Record::Cancelled { id, by: UserId(2), quantity: 4 },
+        Record::EventCreated(Box::new(EventCreated {
+            id: EventId(7),
+            organizer: UserId(1),
+            details: EventDetails { name: "\"Quoted\" ☂".into(), quota: 10, venue: None },
+        })),
+        Record::EventEdited(Box::new(EventEdited {
+            id: EventId(7),
+            by: UserId(1),
+            details: EventDetails { name: "New".into(), quota: 0, venue: Some("Main hall".into()) },
+        })),
+        Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 },
+        Record::UserCreated(Box::new(UserCreated {
+            id: UserId(1),
+            username: username.clone(),
+            password_hash: "$argon2id$...".into(),
+            role: Role::Organizer,
+            token_version: u64::MAX,
+        })),
+        Record::PasswordChanged(Box::new(PasswordChanged {
+            id: UserId(1),
+            username: username.clone(),
+            password_hash: "$argon2id$...".into(),
+            token_version: 1,
+        })),
+        Record::RoleChanged(Box::new(RoleChanged {
+            id: UserId(1),
+            username: username.clone(),
+            by: UserId(2),
+            role: Role::Admin,
+            token_version: u64::MAX,
+        })),
+        Record::UserRemoved(Box::new(UserRemoved { id: UserId(1), username, by: UserId(2) })),
+    ]
+}
+
+#[test]
+fn every_kind_survives_its_columns() {
+    let records = one_of_each_kind();
+    let kinds: Vec<u8> = records.iter().map(|record| record.encode().kind).collect();
+    assert_eq!(kinds, Kind::ALL.map(|kind| kind as u8), "a kind is missing in this test");
+    let id = ReservationId { event: EventId(7), number: 3 };
+    let for_another = Record::Reserved { id, by: UserId(1), buyer: Buyer::Account(UserId(2)), quantity: 4 };
+    assert_eq!(*for_another.encode().body, [0xa1, 0, 1]);
+    for record in records.into_iter().chain([for_another]) {
+        assert_eq!(Record::decode(&record.encode()).unwrap(), record);
+    }
+}
+
+#[test]
+fn what_a_newer_version_wrote_is_refused_as_such() {
+    let records = one_of_each_kind();
+    let newer = |record: &Record, change: fn(&mut Columns<'_>)| {
+        let mut columns = record.encode();
+        change(&mut columns);
+        let error = Record::decode(&columns).expect_err("it is not known");
+        assert!(error.is_newer(), "{columns:?}: {error}");
+        assert!(error.to_string().contains("start that one; restore or move nothing"), "{error}");
+    };
+    for record in &records {
+        newer(record, |columns| columns.kind = 40);
+        newer(record, |columns| {
+            // One member more: 22, the text "x".
+            let body = columns.body.to_mut();
+            match body.first_mut() {
+                Some(map) => *map += 1,
+                None => body.push(0xa1),
+            }
+            body.extend([22, 0x61, b'x']);
+        });
+    }
+    // A member that this version knows, of a kind that has no use for it; and a column of that sort.
+    newer(&Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 }, |columns| {
+        columns.body.to_mut().extend([0xa1, 0, 7]);
+    });
+    newer(&records[2], |columns| columns.number = 1);
+}
+
+#[test]
+fn a_body_that_is_damaged_is_not_taken_for_that_of_a_newer_version() {
+    let bodies: [&[u8]; 4] = [b"x", &[0xa1, 5], &[0xa0], &[0xa1, 5, 1]];
+    for body in bodies {
+        let columns =
+            Columns { event: 7, user: 1, quantity: 9, body: body.into(), ..Columns::of(Kind::EventCreated) };
+        let error = Record::decode(&columns).expect_err("it has no name");
+        assert!(!error.is_newer(), "{body:?}: {error}");
+    }
+}
+
+/// Numbers and forms that are on disk for ever.
+#[test]
+fn the_form_of_each_kind_never_changes() {
+    let forms: Vec<String> = one_of_each_kind()
+        .iter()
+        .map(|record| {
+            let Columns { kind, event, number, user, quantity, body } = record.encode();
+            let body: String = body.iter().map(|byte| format!("{byte:02x}")).collect();
+            format!("{kind} {event} {number} {user} {quantity} {body}")
+        })
+        .collect();
+    let expected = [
+        "1 7 3 2 4 ",
+        "2 7 3 2 4 ",
+        "16 7 0 1 10 a1056c2251756f7465642220e29882",
+        "17 7 0 1 0 a205634e657710694d61696e2068616c6c",
+        "18 7 0 1 9 ",
+        "24 0 0 1 0 a40163616461026d246172676f6e326964242e2e2e0301041bffffffffffffffff",
+        "25 0 0 1 0 a30163616461026d246172676f6e326964242e2e2e0401",
+        "26 0 0 1 0 a4000201636164610302041bffffffffffffffff",
+        "27 0 0 1 0 a200020163616461",
+    ];
+    assert_eq!(forms, expected);
+}
+
+#[test]
+fn the_chain_sees_every_column() {
+    let record = &one_of_each_kind()[2];
+    let head = SlotHead::empty(1);
+    let stamp = Stamp {
+        slot: Slot(1),
+        epoch: Epoch(1),
+        lsn: Lsn(1),
+        at: Timestamp(1),
+        previous: Lsn(0),
+        continues: false,
+    };
+    let chain = |change: fn(&mut Columns<'_>)| {
+        let mut columns = record.encode();
+        change(&mut columns);
+        head.chain_next(&stamp, &columns)
+    };
+    let changes: [fn(&mut Columns<'_>); 6] = [
+        |columns| columns.kind += 1,
+        |columns| columns.event += 1,
+        |columns| columns.number += 1,
+        |columns| columns.user += 1,
+        |columns| columns.quantity += 1,
+        |columns| columns.body.to_mut().push(0),
+    ];
+    let right = chain(|_| ());
+    for (index, change) in changes.into_iter().enumerate() {
+        assert_ne!(chain(change), right, "column {index}");
+    }
+    let columns = record.encode();
+    let others = [
+        Stamp { slot: Slot(2), ..stamp },
+        Stamp { epoch: Epoch(2), ..stamp },
+        Stamp { lsn: Lsn(2), ..stamp },
+        Stamp { at: Timestamp(2), ..stamp },
+        Stamp { previous: Lsn(1), ..stamp },
+        Stamp { continues: true, ..stamp },
+    ];
+    for other in others {
+        assert_ne!(head.chain_next(&other, &columns), right, "{other:?}");
+    }
+    assert_ne!(SlotHead::empty(2).chain_next(&stamp, &columns), right);
+}
+
+/// The table of members in `docs/decisions/record-form.md`: their bytes in a body, with the values that it names.
+#[test]
+fn members_cost_what_the_document_says() {
+    fn price(number: u8, value: impl minicbor::Encode<()>) -> usize {
+        minicbor::to_vec(number).unwrap().len() + minicbor::to_vec(value).unwrap().len()
+    }
+    let bytes = |length: usize| minicbor::bytes::ByteVec::from(vec![7; length]);
+    let text = |length: usize| "x".repeat(length);
+    let metadata: std::collections::BTreeMap<String, String> =
+        (0..16).map(|index| (format!("key-{index:02}"), text(57))).collect();
+    const AT_MS: u64 = 1_800_000_000_000;
+    let members = [
+        (0, "by", price(0, 1_000_000), 6),
+        (1, "username", price(1, text(12)), 14),
+        (2, "password_hash", price(2, text(97)), 100),
+        (3, "role", price(3, 2), 2),
+        (4, "token_version", price(4, u64::MAX), 10),
+        (5, "name", price(5, text(23)), 25),
+        (6, "deadline", price(6, 600_000), 6),
+        (7, "key_hash", price(7, bytes(16)), 18),
+        (8, "fingerprint", price(8, bytes(8)), 10),
+        (9, "first_answer", price(9, 400), 4),
+        (10, "api_key", price(10, 70_000), 6),
+        (11, "customer_ref", price(11, text(128)), 131),
+        (12, "origin", price(12, 1), 2),
+        (13, "order", price(13, (1_000_000, 12)), 8),
+        (14, "reference", price(14, text(64)), 67),
+        (15, "metadata", price(15, metadata), 1058),
+        (16, "venue", price(16, text(23)), 25),
+        (17, "sales_start", price(17, AT_MS), 10),
+        (18, "sales_end", price(18, AT_MS), 10),
+        (19, "max_per_reservation", price(19, 10), 2),
+        (20, "max_per_customer", price(20, 10), 2),
+        (21, "starts_at", price(21, (AT_MS, "Europe/Amsterdam")), 28),
+        (24, "description", price(24, text(255)), 259),
+    ];
+    for (number, name, found, stated) in members {
+        println!("{number:2} {name:20} {found}");
+        assert_eq!(found, stated, "{name}");
+    }
+}

@@ -1,0 +1,94 @@
+//! Counts of what happened in worlds, and what must happen in a full run.
+
+use std::collections::BTreeMap;
+
+use crate::outcome::{Outcome, Rejection, Reply};
+
+pub(super) type Counts = BTreeMap<&'static str, u64>;
+
+/// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
+/// does not test it.
+pub(super) const EXPECTED: [&str; 47] = [
+    "replies: account",
+    "replies: account changed",
+    "replies: token stands",
+    "replies: event",
+    "replies: events",
+    "replies: event deleted",
+    "replies: reservation",
+    "replies: reservations",
+    "replies: cancelled",
+    "replies: totals",
+    "replies of a killed process",
+    "rejections: sold out",
+    "rejections: quota below committed",
+    "rejections: has reservations",
+    "rejections: username taken",
+    "rejections: user not found",
+    "rejections: token ended",
+    "rejections: event not found",
+    "rejections: event deleted",
+    "rejections: not your event",
+    "rejections: reservation not found",
+    "rejections: log full",
+    "reservations made by another account",
+    "commits",
+    "commits on another thread",
+    "gathers of one turn",
+    "gathers until a time",
+    "stops",
+    "full logs",
+    "logs with room again",
+    "failed commits",
+    "failed maintenance",
+    "crashes",
+    "power cuts",
+    "crashes in a commit: all of it is on disk",
+    "crashes in a commit: nothing of it is",
+    "crashes in a commit: torn",
+    "starts",
+    "interrupted starts",
+    "starts with another shard count",
+    "clock jumps",
+    "damage: lost tail",
+    "damage: lost",
+    "damage: checksum",
+    "damage: rewritten",
+    "damage: other",
+    "commits while the disk is full",
+];
+
+pub(super) fn merge(counts: &mut Counts, more: Counts) {
+    for (what, count) in more {
+        *counts.entry(what).or_default() += count;
+    }
+}
+
+pub(super) fn name_of(reply: &Reply) -> &'static str {
+    match reply {
+        Ok(Outcome::Account(_)) => "replies: account",
+        Ok(Outcome::AccountChanged(_)) => "replies: account changed",
+        Ok(Outcome::TokenStands(_)) => "replies: token stands",
+        Ok(Outcome::Users(_)) => "replies: users",
+        Ok(Outcome::Event(_)) => "replies: event",
+        Ok(Outcome::Events(_)) => "replies: events",
+        Ok(Outcome::EventDeleted) => "replies: event deleted",
+        Ok(Outcome::Reservation(_)) => "replies: reservation",
+        Ok(Outcome::Reservations(_)) => "replies: reservations",
+        Ok(Outcome::Cancelled) => "replies: cancelled",
+        Ok(Outcome::Totals(_)) => "replies: totals",
+        Err(Rejection::SoldOut { .. }) => "rejections: sold out",
+        Err(Rejection::QuotaBelowCommitted { .. }) => "rejections: quota below committed",
+        Err(Rejection::HasReservations { .. }) => "rejections: has reservations",
+        Err(Rejection::UsernameTaken) => "rejections: username taken",
+        Err(Rejection::UserNotFound) => "rejections: user not found",
+        Err(Rejection::TokenEnded) => "rejections: token ended",
+        Err(Rejection::EventExists) => "rejections: event exists",
+        Err(Rejection::EventNotFound) => "rejections: event not found",
+        Err(Rejection::EventDeleted) => "rejections: event deleted",
+        Err(Rejection::NotYourEvent) => "rejections: not your event",
+        Err(Rejection::ReservationNotFound) => "rejections: reservation not found",
+        Err(Rejection::LogFull) => "rejections: log full",
+        Err(Rejection::Elsewhere) => "rejections: elsewhere",
+    }
+}

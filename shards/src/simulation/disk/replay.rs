@@ -1,0 +1,127 @@
+//! Recovery from simulated files.
+
+use super::{Disk, SimulatedFile, mark_of};
+use crate::record::{Record, SlotHead, Stamp};
+use crate::replay::{Extent, Mark, RangeCheck, ReplayError, Row, check_ranges, left_over};
+use crate::shard::SlotHeads;
+use crate::simulation::plant::Plant;
+use crate::slots::{Owners, shard_of_slot};
+use crate::state::ShardState;
+
+/// The result of a recovery.
+#[derive(Debug)]
+pub(in crate::simulation) struct Replayed {
+    pub(in crate::simulation) states: Vec<ShardState>,
+    pub(in crate::simulation) heads: SlotHeads,
+    /// The last row of each file.
+    pub(super) ends: Vec<Mark>,
+}
+
+/// Why recovery refuses a disk.
+#[derive(Debug, thiserror::Error)]
+#[error("{file}: {error}")]
+pub(in crate::simulation) struct Refusal {
+    pub(super) file: String,
+    pub(super) error: ReplayError,
+}
+
+impl Disk {
+    /// Recovers the state of `shard_count` shards.
+    pub(in crate::simulation) fn replay(
+        &mut self,
+        shard_count: usize,
+        plant: Option<Plant>,
+    ) -> Result<Replayed, Refusal> {
+        for file in &mut self.files {
+            file.extent = Extent::new(file.mark);
+            match file.extent.check_row_count(file.last_position()) {
+                Err(ReplayError::Lost { .. }) if plant == Some(Plant::IgnoreMarks) => {}
+                checked => checked.map_err(in_file(&file.name))?,
+            }
+        }
+        let mut records: Vec<Recovered> = Vec::new();
+        let heads = check_ranges(
+            self.cluster,
+            &self.epochs,
+            &mut self.files,
+            |file| &file.name,
+            |mut readings| {
+                for (file, check) in &mut readings {
+                    let SimulatedFile { name, rows, extent, .. } = &mut **file;
+                    while let Some(row) = next_row(rows, extent) {
+                        let taken = take(check, extent, row, plant).map_err(in_file(name))?;
+                        let Some(record) = taken else { break };
+                        records.push(Recovered { file_index: check.file_index, stamp: row.stamp(), record });
+                    }
+                }
+                Ok(readings.into_iter().map(|(_, check)| check).collect())
+            },
+        )?;
+        for file in &self.files {
+            if let Some(row) = next_row(&file.rows, &file.extent) {
+                return Err(in_file(&file.name)(left_over(&self.epochs, row)));
+            }
+        }
+        let mut owners = shard_count;
+        match plant {
+            Some(Plant::ReplayByFile) => records.sort_by_key(|row| row.file_index),
+            Some(Plant::ForgetCancels) => {
+                records.retain(|row| !matches!(row.record, Record::Cancelled { .. }));
+            }
+            Some(Plant::RouteByOldCount) => {
+                owners = self.last_shard_count().unwrap_or(owners).min(owners);
+            }
+            _ => {}
+        }
+        let table = Owners::by_modulo(shard_count);
+        let owning = |shard| ShardState::owning(table.slots_of(shard));
+        let mut states: Vec<_> = (0..shard_count).map(owning).collect();
+        for Recovered { stamp, record, .. } in &records {
+            let state = &mut states[shard_of_slot(stamp.slot, owners)];
+            let previous = state.apply(stamp.slot, stamp.at, stamp.lsn, record);
+            assert!(
+                plant.is_some() || previous == stamp.previous,
+                "{stamp:?}, but the event's last record is {previous}"
+            );
+        }
+        let ends = self.files.iter().map(|file| file.extent.end).collect();
+        Ok(Replayed { states, heads, ends })
+    }
+}
+
+/// A record that recovery accepted, and the index of its file.
+struct Recovered {
+    file_index: usize,
+    stamp: Stamp,
+    record: Record,
+}
+
+/// The next row that recovery reads.
+fn next_row<'a>(rows: &'a [Row<'static>], extent: &Extent) -> Option<&'a Row<'static>> {
+    rows.get(rows.partition_point(|row| row.position <= extent.end.row))
+}
+
+fn take(
+    check: &mut RangeCheck<'_>,
+    extent: &mut Extent,
+    row: &Row<'_>,
+    plant: Option<Plant>,
+) -> Result<Option<Record>, ReplayError> {
+    let taken = check.take(extent, row);
+    let goes_on = match taken {
+        Err(ReplayError::Gap { .. } | ReplayError::Position { .. }) => plant == Some(Plant::IgnoreGaps),
+        Err(ReplayError::Checksum { .. }) => plant == Some(Plant::IgnoreChecksums),
+        _ => false,
+    };
+    if !goes_on {
+        return taken;
+    }
+    let Row { slot, lsn, at, ref columns, chain, .. } = *row;
+    check.heads[slot.index()] = SlotHead { lsn, chain, at };
+    extent.end = mark_of(row);
+    Ok(Record::decode(columns).ok())
+}
+
+fn in_file(file: &str) -> impl Fn(ReplayError) -> Refusal + use<'_> {
+    move |error| Refusal { file: file.to_owned(), error }
+}

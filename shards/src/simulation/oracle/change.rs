@@ -1,0 +1,64 @@
+//! Changes: what a command asks for and its record makes, in a form common to both.
+
+use crate::command::{Buyer, Command};
+use crate::ids::UserId;
+use crate::record::{Kind, Record};
+
+/// The kind of a change and up to three numbers that both the command and its record have.
+pub(super) type Change = (Kind, u32, u32, u32);
+
+pub(super) fn change_of_command(command: &Command) -> Change {
+    match command {
+        Command::CreateUser(create) => (Kind::UserCreated, create.id.0, 0, 0),
+        Command::ChangePassword(change) => {
+            (Kind::PasswordChanged, change.user.0, change.next_token_version as u32, 0)
+        }
+        Command::ChangeRole(change) => {
+            (Kind::RoleChanged, change.user.0, change.next_token_version as u32, change.role as u32)
+        }
+        Command::RemoveUser(remove) => (Kind::UserRemoved, remove.user.0, remove.by.0, 0),
+        Command::CreateEvent(create) => {
+            (Kind::EventCreated, create.id.0, create.organizer.0, create.details.quota.get())
+        }
+        Command::EditEvent(edit) => (Kind::EventEdited, edit.event.0, edit.actor.user.0, 0),
+        Command::DeleteEvent { event, actor, .. } => (Kind::EventDeleted, event.0, actor.user.0, 0),
+        Command::Reserve { event, actor, buyer, quantity } => {
+            (Kind::Reserved, event.0, people(actor.user, *buyer), quantity.get())
+        }
+        Command::Cancel { reservation, actor } => {
+            (Kind::Cancelled, reservation.event.0, reservation.number, actor.user.0)
+        }
+    }
+}
+
+/// The account that acted and the buyer, in one number.
+fn people(by: UserId, buyer: Buyer) -> u32 {
+    let Buyer::Account(customer) = buyer;
+    by.0 << 16 | customer.0
+}
+
+pub(in crate::simulation) fn kind_of(record: &Record) -> Kind {
+    change_of_record(record).0
+}
+
+pub(super) fn change_of_record(record: &Record) -> Change {
+    match record {
+        Record::UserCreated(user) => (Kind::UserCreated, user.id.0, 0, 0),
+        Record::PasswordChanged(changed) => {
+            (Kind::PasswordChanged, changed.id.0, changed.token_version as u32, 0)
+        }
+        Record::RoleChanged(changed) => {
+            (Kind::RoleChanged, changed.id.0, changed.token_version as u32, changed.role as u32)
+        }
+        Record::UserRemoved(removed) => (Kind::UserRemoved, removed.id.0, removed.by.0, 0),
+        Record::EventCreated(event) => {
+            (Kind::EventCreated, event.id.0, event.organizer.0, event.details.quota)
+        }
+        Record::EventEdited(event) => (Kind::EventEdited, event.id.0, event.by.0, 0),
+        Record::EventDeleted { event, by, .. } => (Kind::EventDeleted, event.0, by.0, 0),
+        Record::Reserved { id, by, buyer, quantity } => {
+            (Kind::Reserved, id.event.0, people(*by, *buyer), *quantity)
+        }
+        Record::Cancelled { id, by, .. } => (Kind::Cancelled, id.event.0, id.number, by.0),
+    }
+}

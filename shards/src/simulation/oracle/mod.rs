@@ -1,0 +1,144 @@
+//! The oracle: the state after every record on disk, and the replies that are right for it.
+//!
+//! It is written apart from `state`, in the plainest way, and keeps each event and account as it was
+//! after each of its records. A reply is right if the rules give it for one of these states: one no
+//! older than what the client could already know when it sent the request, and no newer than the disk.
+//! A reply that leaves too early is therefore found when it leaves, without a crash that proves it.
+
+mod change;
+mod event;
+mod history;
+mod queries;
+mod records;
+mod rules;
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use crate::command::{Ask, Command};
+use crate::ids::{EventId, Lsn, Slot, Timestamp, Username};
+use crate::outcome::{AccountView, Outcome, Rejection, Reply};
+pub(super) use change::kind_of;
+use change::{Change, change_of_command};
+use event::EventState;
+use history::History;
+use rules::{expected_of_account, expected_of_event, user_view};
+
+/// A description of what went wrong.
+pub(super) type Violation = String;
+
+/// A client that has a reply knows the effect of this many records of an event or account.
+#[derive(Debug, Clone)]
+pub(super) enum Known {
+    Event(EventId, usize),
+    Account(Username, usize),
+}
+
+/// A request and its reply.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Exchange<'a> {
+    /// The step in which the request was sent.
+    pub(super) sent: u64,
+    pub(super) ask: &'a Ask,
+    pub(super) reply: &'a Reply,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Oracle {
+    events: BTreeMap<EventId, History<EventState>>,
+    accounts: BTreeMap<Username, History<AccountView>>,
+    /// For each change, the number of requests for it that are neither on disk nor answered with
+    /// something else.
+    outstanding: BTreeMap<Change, i64>,
+    /// The position and time of each slot's last record.
+    heads: BTreeMap<Slot, (Lsn, Timestamp)>,
+}
+
+impl Oracle {
+    pub(super) fn request_sent(&mut self, ask: &Ask) {
+        if let Ask::Command(command) = ask {
+            *self.outstanding.entry(change_of_command(command)).or_default() += 1;
+        }
+    }
+
+    /// Checks that a reply may leave now. Returns what a client knows once it has the reply.
+    pub(super) fn check(
+        &mut self,
+        exchange: Exchange<'_>,
+        owns: impl Fn(Slot) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        match exchange.ask {
+            Ask::Command(command) => {
+                let (known, made_a_record) = self.check_command(command, exchange)?;
+                if !made_a_record {
+                    self.settle(change_of_command(command), &exchange)?;
+                }
+                Ok(known.into_iter().collect())
+            }
+            Ask::Query(query) => self.check_query(query, exchange, owns),
+        }
+    }
+
+    /// Also returns whether the reply is that of a record which this command made.
+    fn check_command(
+        &mut self,
+        command: &Command,
+        exchange: Exchange<'_>,
+    ) -> Result<(Option<Known>, bool), Violation> {
+        match exchange.reply {
+            Err(Rejection::LogFull) => return Ok((None, false)),
+            Err(Rejection::EventExists) => return Err(format!("an event's id was used twice: {exchange:?}")),
+            _ => {}
+        }
+        let change = change_of_command(command);
+        let username = match command {
+            Command::CreateUser(create) => Some(&create.username),
+            Command::ChangePassword(change) => Some(&change.username),
+            Command::ChangeRole(change) => Some(&change.username),
+            Command::RemoveUser(remove) => Some(&remove.username),
+            Command::CreateEvent(_)
+            | Command::EditEvent(_)
+            | Command::DeleteEvent { .. }
+            | Command::Reserve { .. }
+            | Command::Cancel { .. } => None,
+        };
+        if let Some(username) = username {
+            let history = self.accounts.entry(username.clone()).or_default();
+            let outcome = |state: &AccountView| match command {
+                Command::CreateUser(_) => Outcome::Account(Some(Box::new(state.clone()))),
+                _ => Outcome::AccountChanged(user_view(state)),
+            };
+            let expected = |state: Option<&_>| expected_of_account(state, exchange.ask);
+            let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome)?;
+            return Ok((Some(Known::Account(username.clone(), count)), made_a_record));
+        }
+        let event = EventId(change.1);
+        let history = self.events.entry(event).or_default();
+        let expected = |state: Option<&_>| expected_of_event(state, exchange.ask);
+        let outcome = |state: &EventState| state.outcome(command);
+        let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome)?;
+        Ok((Some(Known::Event(event, count)), made_a_record))
+    }
+
+    /// A client received a reply in step `now`.
+    pub(super) fn reply_arrived(&mut self, now: u64, known: Vec<Known>) {
+        for known in known {
+            match known {
+                Known::Event(id, count) => self.events.entry(id).or_default().add_known(now, count),
+                Known::Account(username, count) => {
+                    self.accounts.entry(username).or_default().add_known(now, count);
+                }
+            }
+        }
+    }
+
+    /// Takes one request for a change off the list: its record is on disk, or it made none.
+    fn settle(&mut self, change: Change, what: &dyn Debug) -> Result<(), Violation> {
+        let outstanding = self.outstanding.entry(change).or_default();
+        *outstanding -= 1;
+        if *outstanding < 0 {
+            return Err(format!("no client asked for this record, or its request was refused: {what:?}"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! Checks of the replies to queries.
+
+use super::event::EventState;
+use super::history::History;
+use super::rules::{expected_of_account, expected_of_event};
+use super::{Exchange, Known, Oracle, Violation};
+use crate::command::{Ask, Buyer, Query};
+use crate::ids::{EventId, ReservationId, Role, Slot, UserId};
+use crate::outcome::{EventView, Outcome, Rejection, Reply, ReservationView, Totals};
+use crate::simulation::workload::ADMIN;
+use crate::slots::{slot_of_event, slot_of_username};
+
+impl Oracle {
+    pub(super) fn check_query(
+        &mut self,
+        query: &Query,
+        exchange: Exchange<'_>,
+        owns: impl Fn(Slot) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        match (query, exchange.reply) {
+            (Query::Account { username } | Query::TokenStands { username, .. }, _) => {
+                let is_right = |state: Option<&_>| {
+                    expected_of_account(state, exchange.ask).transpose().as_ref() == Some(exchange.reply)
+                };
+                let count = self.accounts.entry(username.clone()).or_default().find(exchange, is_right)?;
+                Ok(vec![Known::Account(username.clone(), count)])
+            }
+            (Query::Event { event } | Query::EventReservations { event, .. }, _) => {
+                self.check_event_query(*event, exchange)
+            }
+            (Query::Reservation { reservation, .. }, _) => {
+                self.check_event_query(reservation.event, exchange)
+            }
+            (Query::Events { after, limit, organizer }, Ok(Outcome::Events(list))) => {
+                let owns = |id| owns(slot_of_event(id));
+                self.check_events(*after, *limit, *organizer, list, exchange, owns)
+            }
+            (Query::CustomerReservations { customer, after, limit }, Ok(Outcome::Reservations(list))) => {
+                let owns = |id| owns(slot_of_event(id));
+                self.check_reservations(*customer, *after, *limit, list, exchange, owns)
+            }
+            (Query::Totals, Ok(Outcome::Totals(totals))) if totals.reserved <= totals.quota => Ok(Vec::new()),
+            _ => Err(format!("{exchange:?}")),
+        }
+    }
+
+    fn check_event_query(&mut self, event: EventId, exchange: Exchange<'_>) -> Result<Vec<Known>, Violation> {
+        let is_right = |state: Option<&_>| {
+            expected_of_event(state, exchange.ask).transpose().as_ref() == Some(exchange.reply)
+        };
+        let count = self.events.entry(event).or_default().find(exchange, is_right)?;
+        Ok(vec![Known::Event(event, count)])
+    }
+
+    /// Checks one shard's part of the list of events.
+    fn check_events(
+        &self,
+        after: Option<EventId>,
+        limit: usize,
+        organizer: Option<UserId>,
+        list: &[EventView],
+        exchange: Exchange<'_>,
+        owns: impl Fn(EventId) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        if !list.is_sorted_by(|one, next| one.id < next.id) || list.len() > limit {
+            return Err(format!("{exchange:?}"));
+        }
+        let end = list.last().map(|last| last.id).filter(|_| list.len() == limit);
+        let in_range =
+            |id: EventId| owns(id) && after.is_none_or(|after| id > after) && end.is_none_or(|end| id <= end);
+        let is_listed = |state: &&EventState| {
+            !state.is_deleted && organizer.is_none_or(|organizer| organizer == state.view.organizer)
+        };
+        let is_right = |id: EventId, state: Option<&EventState>| {
+            let views = list.iter().filter(|view| view.id == id);
+            views.eq(state.filter(is_listed).map(|state| &state.view))
+        };
+        self.check_each_event(exchange, list.iter().map(|view| view.id), in_range, is_right)
+    }
+
+    /// Checks one shard's part of a customer's reservations.
+    fn check_reservations(
+        &self,
+        customer: UserId,
+        after: Option<ReservationId>,
+        limit: usize,
+        list: &[ReservationView],
+        exchange: Exchange<'_>,
+        owns: impl Fn(EventId) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        if !list.is_sorted_by(|one, next| one.id < next.id) || list.len() > limit {
+            return Err(format!("{exchange:?}"));
+        }
+        let end = list.last().map(|last| last.id).filter(|_| list.len() == limit);
+        let is_listed = |view: &&ReservationView| {
+            view.buyer == Buyer::Account(customer)
+                && after.is_none_or(|after| view.id > after)
+                && end.is_none_or(|end| view.id <= end)
+        };
+        let is_right = |id: EventId, state: Option<&EventState>| {
+            let reservations = state.map_or(&[][..], |state| &state.reservations);
+            list.iter().filter(|view| view.id.event == id).eq(reservations.iter().filter(is_listed))
+        };
+        self.check_each_event(exchange, list.iter().map(|view| view.id.event), owns, is_right)
+    }
+
+    /// Checks a list event by event: `is_right` must hold for each one `in_range`, and `ids`, the events
+    /// in the list, must all be among these.
+    fn check_each_event(
+        &self,
+        exchange: Exchange<'_>,
+        mut ids: impl Iterator<Item = EventId>,
+        in_range: impl Fn(EventId) -> bool,
+        is_right: impl Fn(EventId, Option<&EventState>) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        if !ids.all(|id| in_range(id) && self.events.contains_key(&id)) {
+            return Err(format!("{exchange:?}"));
+        }
+        let events = self.events.iter().filter(|(id, _)| in_range(**id));
+        events
+            .map(|(&id, history)| Ok(Known::Event(id, history.find(exchange, |state| is_right(id, state))?)))
+            .collect()
+    }
+
+    /// Checks that idle shards have the state that is on disk. `query` asks the owner of a slot; `totals` is
+    /// the sum over all shards.
+    pub(in crate::simulation) fn check_all(
+        &self,
+        query: impl Fn(Slot, &Query) -> Reply,
+        totals: Totals,
+    ) -> Result<(), Violation> {
+        let usable = || self.accounts.values().flat_map(History::last).filter(|account| !account.removed);
+        let accounts = usable().count() as u64;
+        let admins = usable().filter(|account| account.role == Role::Admin).count() as u64;
+        let mut sum = Totals { accounts, admins, ..Totals::default() };
+        let ask = |slot, question: Query, expected: &dyn Fn(&Ask) -> Result<Option<Outcome>, Rejection>| {
+            let reply = query(slot, &question);
+            let ask = Ask::Query(question);
+            match expected(&ask).transpose() {
+                Some(expected) if expected == reply => Ok(()),
+                expected => Err(format!("{ask:?}: shard {reply:?}, disk {expected:?}")),
+            }
+        };
+        for (username, history) in &self.accounts {
+            let query = Query::Account { username: username.clone() };
+            ask(slot_of_username(username), query, &|ask| expected_of_account(history.last(), ask))?;
+        }
+        for (&event, history) in &self.events {
+            let all = Query::EventReservations { event, actor: ADMIN, after: None, limit: usize::MAX };
+            let count = history.last().map_or(0, |state| state.reservations.len() as u32);
+            let each = (1..=count + 1).map(|number| Query::Reservation {
+                reservation: ReservationId { event, number },
+                actor: ADMIN,
+            });
+            for query in [Query::Event { event }, all].into_iter().chain(each) {
+                ask(slot_of_event(event), query, &|ask| expected_of_event(history.last(), ask))?;
+            }
+            if let Some(state) = history.last().filter(|state| !state.is_deleted) {
+                sum.events += 1;
+                sum.quota += u64::from(state.view.details.quota);
+                sum.reserved += u64::from(state.view.reserved);
+            }
+        }
+        if sum != totals {
+            return Err(format!("totals of the shards {totals:?}, of the disk {sum:?}"));
+        }
+        Ok(())
+    }
+}

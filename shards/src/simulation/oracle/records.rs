@@ -1,0 +1,72 @@
+//! The records on disk, applied in order to the oracle's own state.
+
+use super::change::change_of_record;
+use super::event::EventState;
+use super::history::History;
+use super::{Oracle, Violation};
+use crate::ids::{EventId, Timestamp, Username};
+use crate::outcome::AccountView;
+use crate::record::{Entry, Record};
+
+impl Oracle {
+    /// Applies a record that is on disk, and stays there.
+    pub(in crate::simulation) fn add_record(&mut self, entry: &Entry) -> Result<(), Violation> {
+        let change = change_of_record(&entry.record);
+        self.settle(change, entry)?;
+        let (lsn, at) = self.heads.get(&entry.slot).copied().unwrap_or_default();
+        if entry.lsn != lsn.next() || entry.at < at.max(Timestamp(1)) {
+            return Err(format!("{entry:?} follows lsn {lsn} of {at:?}"));
+        }
+        self.heads.insert(entry.slot, (entry.lsn, entry.at));
+        match &entry.record {
+            Record::UserCreated(user) => {
+                let account = AccountView {
+                    id: user.id,
+                    username: user.username.clone(),
+                    password_hash: user.password_hash.clone(),
+                    role: user.role,
+                    token_version: user.token_version,
+                    removed: false,
+                };
+                let mut accounts = self.accounts.values().flat_map(History::last);
+                if accounts.any(|other| other.id == account.id) {
+                    return Err(format!("a user's id was used twice: {account:?}"));
+                }
+                self.accounts.entry(user.username.clone()).or_default().states.push((change, account));
+            }
+            Record::PasswordChanged(changed) => {
+                let mut account = self.usable_account(&changed.username, &entry.record)?;
+                account.password_hash = changed.password_hash.clone();
+                account.token_version = changed.token_version;
+                self.accounts.entry(changed.username.clone()).or_default().states.push((change, account));
+            }
+            Record::RoleChanged(changed) => {
+                let mut account = self.usable_account(&changed.username, &entry.record)?;
+                account.role = changed.role;
+                account.token_version = changed.token_version;
+                self.accounts.entry(changed.username.clone()).or_default().states.push((change, account));
+            }
+            Record::UserRemoved(removed) => {
+                let mut account = self.usable_account(&removed.username, &entry.record)?;
+                account.password_hash = "".into();
+                account.removed = true;
+                self.accounts.entry(removed.username.clone()).or_default().states.push((change, account));
+            }
+            Record::EventCreated(_)
+            | Record::EventEdited(_)
+            | Record::EventDeleted { .. }
+            | Record::Reserved { .. }
+            | Record::Cancelled { .. } => {
+                let history = self.events.entry(EventId(change.1)).or_default();
+                let state = EventState::after(history.last(), entry.at, &entry.record)?;
+                history.states.push((change, state));
+            }
+        }
+        Ok(())
+    }
+
+    fn usable_account(&self, username: &Username, record: &Record) -> Result<AccountView, Violation> {
+        let account = self.accounts.get(username).and_then(History::last).filter(|account| !account.removed);
+        account.cloned().ok_or_else(|| format!("no account for {record:?}"))
+    }
+}

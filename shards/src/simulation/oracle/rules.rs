@@ -1,0 +1,153 @@
+//! The rules of the domain, written a second time, independently of `state`.
+
+use super::event::EventState;
+use crate::command::{Actor, Ask, Buyer, Command, Query};
+use crate::details::DetailsPatch;
+use crate::ids::{ReservationId, Role, UserId};
+use crate::outcome::{AccountView, Outcome, Rejection, ReservationStatus, ReservationView, UserView};
+
+/// What the rules say to a request about an event in this state: the outcome, the rejection, or `None`
+/// if a command makes a record.
+pub(super) fn expected_of_event(event: Option<&EventState>, ask: &Ask) -> Result<Option<Outcome>, Rejection> {
+    match ask {
+        Ask::Command(command) => expected_of_command(event, command),
+        Ask::Query(query) => expected_of_query(event, query).map(Some),
+    }
+}
+
+fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<Option<Outcome>, Rejection> {
+    Ok(match command {
+        Command::CreateEvent(_) => match event {
+            None => None,
+            Some(_) => return Err(Rejection::EventExists),
+        },
+        Command::EditEvent(edit) => {
+            let event = managed(event, edit.actor)?;
+            let DetailsPatch { name, quota, venue } = &edit.changes;
+            let (before, reserved) = (&event.view.details, event.view.reserved);
+            let quota = quota.map(|quota| quota.get());
+            if quota.is_some_and(|quota| quota < reserved) {
+                return Err(Rejection::QuotaBelowCommitted { committed: reserved });
+            }
+            let same_name = name.as_ref().is_none_or(|name| name.as_str() == &*before.name);
+            let same_quota = quota.is_none_or(|quota| quota == before.quota);
+            let venue = venue.as_ref().map(|venue| venue.as_ref().map(|venue| venue.as_str()));
+            let same_venue = venue.is_none_or(|venue| venue == before.venue.as_deref());
+            (same_name && same_quota && same_venue).then(|| view(event))
+        }
+        Command::DeleteEvent { actor, force, .. } => {
+            let reserved = managed(event, *actor)?.view.reserved;
+            if reserved > 0 && !force {
+                return Err(Rejection::HasReservations { reserved });
+            }
+            None
+        }
+        Command::Reserve { quantity, .. } => {
+            let remaining = live(event)?.view.remaining;
+            if quantity.get() > remaining {
+                return Err(Rejection::SoldOut { remaining });
+            }
+            None
+        }
+        Command::Cancel { reservation, actor } => {
+            let cancelled = visible(event, *reservation, *actor)?.status == ReservationStatus::Cancelled;
+            cancelled.then_some(Outcome::Cancelled)
+        }
+        Command::CreateUser(_)
+        | Command::ChangePassword(_)
+        | Command::ChangeRole(_)
+        | Command::RemoveUser(_) => unreachable!("{command:?} is not about an event"),
+    })
+}
+
+fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcome, Rejection> {
+    Ok(match query {
+        Query::Event { .. } => view(live(event)?),
+        Query::Reservation { reservation, actor } => {
+            Outcome::Reservation(*visible(event, *reservation, *actor)?)
+        }
+        Query::EventReservations { actor, after, limit, .. } => {
+            let reservations = managed(event, *actor)?.reservations.iter();
+            let part =
+                reservations.filter(|one| after.is_none_or(|after| one.id.number > after)).take(*limit);
+            Outcome::Reservations(part.copied().collect())
+        }
+        Query::Account { .. }
+        | Query::AccountOf { .. }
+        | Query::TokenStands { .. }
+        | Query::Users { .. }
+        | Query::Events { .. }
+        | Query::CustomerReservations { .. }
+        | Query::Totals => unreachable!("{query:?} is not about one event"),
+    })
+}
+
+fn view(event: &EventState) -> Outcome {
+    Outcome::Event(Box::new(event.view.clone()))
+}
+
+fn live(event: Option<&EventState>) -> Result<&EventState, Rejection> {
+    match event {
+        None => Err(Rejection::EventNotFound),
+        Some(event) if event.is_deleted => Err(Rejection::EventDeleted),
+        Some(event) => Ok(event),
+    }
+}
+
+fn managed(event: Option<&EventState>, actor: Actor) -> Result<&EventState, Rejection> {
+    let event = live(event)?;
+    event.is_managed_by(actor).then_some(event).ok_or(Rejection::NotYourEvent)
+}
+
+fn visible(
+    event: Option<&EventState>,
+    id: ReservationId,
+    actor: Actor,
+) -> Result<&ReservationView, Rejection> {
+    let event = event.ok_or(Rejection::ReservationNotFound)?;
+    let index = (id.number as usize).checked_sub(1).ok_or(Rejection::ReservationNotFound)?;
+    let is_visible = |one: &&ReservationView| match actor.role {
+        Role::Customer => one.buyer == Buyer::Account(actor.user),
+        Role::Organizer | Role::Admin => event.is_managed_by(actor),
+    };
+    event.reservations.get(index).filter(is_visible).ok_or(Rejection::ReservationNotFound)
+}
+
+/// The same for a request about an account.
+pub(super) fn expected_of_account(
+    account: Option<&AccountView>,
+    ask: &Ask,
+) -> Result<Option<Outcome>, Rejection> {
+    match (ask, account) {
+        (Ask::Command(Command::CreateUser(_)), None) => Ok(None),
+        (Ask::Command(Command::CreateUser(_)), Some(_)) => Err(Rejection::UsernameTaken),
+        (Ask::Command(Command::ChangePassword(change)), account) => {
+            match account.filter(|account| stands(account, change.user, change.token_version)) {
+                Some(_) => Ok(None),
+                None => Err(Rejection::TokenEnded),
+            }
+        }
+        (Ask::Command(Command::ChangeRole(change)), account) => {
+            let account = account.filter(|account| account.id == change.user && !account.removed);
+            let account = account.ok_or(Rejection::UserNotFound)?;
+            Ok((account.role == change.role).then(|| Outcome::AccountChanged(user_view(account))))
+        }
+        (Ask::Command(Command::RemoveUser(remove)), account) => {
+            let account = account.filter(|account| account.id == remove.user);
+            let account = account.ok_or(Rejection::UserNotFound)?;
+            Ok(account.removed.then(|| Outcome::AccountChanged(user_view(account))))
+        }
+        (Ask::Query(Query::TokenStands { user, token_version, .. }), account) => Ok(Some(
+            Outcome::TokenStands(account.is_some_and(|account| stands(account, *user, *token_version))),
+        )),
+        (_, account) => Ok(Some(Outcome::Account(account.cloned().map(Box::new)))),
+    }
+}
+
+fn stands(account: &AccountView, user: UserId, token_version: u64) -> bool {
+    account.id == user && account.token_version == token_version && !account.removed
+}
+
+pub(super) fn user_view(account: &AccountView) -> UserView {
+    UserView { id: account.id, username: account.username.clone(), role: account.role }
+}

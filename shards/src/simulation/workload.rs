@@ -1,0 +1,202 @@
+//! The requests of the simulated clients: few people, few events and few tickets, so that they conflict
+//! often.
+
+use super::random::Random;
+use crate::command::{
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName,
+    Query, RemoveUser, Venue,
+};
+use crate::details::{DetailsPatch, NewDetails};
+use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
+
+const CUSTOMERS: u64 = 4;
+const ORGANIZERS: [u32; 2] = [11, 12];
+pub(super) const ADMIN: Actor = Actor { user: UserId(99), role: Role::Admin };
+const EVENTS_MAX: u32 = 6;
+const USERNAMES: u64 = 8;
+/// The highest reservation number in a request; an event may have fewer.
+const NUMBERS: u64 = 6;
+
+/// The highest ids in use.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Ids {
+    pub(super) event: u32,
+    pub(super) user: u32,
+}
+
+/// Draws the next request. A creation takes the next id.
+pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
+    if ids.event == 0 {
+        return Ask::Command(create_event(random, ids));
+    }
+    let command = match random.within(0, 99) {
+        0..40 => reserve(random, ids),
+        40..54 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
+        54..60 => edit_event(random, ids),
+        60..62 => Command::DeleteEvent {
+            event: event(random, ids),
+            actor: actor(random),
+            force: random.within(0, 1) == 1,
+        },
+        62..66 if ids.event < EVENTS_MAX => create_event(random, ids),
+        66..70 => create_user(random, ids),
+        70..76 => change_account(random, ids),
+        _ => return Ask::Query(random_query(random, ids)),
+    };
+    Ask::Command(command)
+}
+
+fn random_query(random: &mut Random, ids: &Ids) -> Query {
+    match random.within(0, 6) {
+        0 | 1 => Query::Event { event: event(random, ids) },
+        2 => Query::Reservation { reservation: reservation(random, ids), actor: actor(random) },
+        3 => Query::EventReservations {
+            event: event(random, ids),
+            actor: actor(random),
+            after: (random.within(0, 1) == 0).then(|| random.within(0, 3) as u32),
+            limit: random.within(1, 6) as usize,
+        },
+        4 => Query::CustomerReservations {
+            customer: customer(random),
+            after: (random.within(0, 1) == 0).then(|| reservation(random, ids)),
+            limit: random.within(1, 6) as usize,
+        },
+        5 => match random.within(0, 2) {
+            0 => Query::Totals,
+            _ => Query::Events {
+                after: (random.within(0, 1) == 0).then(|| event(random, ids)),
+                limit: random.within(1, 6) as usize,
+                organizer: (random.within(0, 1) == 0).then(|| organizer(random)),
+            },
+        },
+        _ => match random.within(0, 1) {
+            0 => Query::Account { username: username(random) },
+            _ => Query::TokenStands {
+                user: user(random, ids),
+                username: username(random),
+                token_version: token_version(random),
+            },
+        },
+    }
+}
+
+fn reserve(random: &mut Random, ids: &Ids) -> Command {
+    let event = event(random, ids);
+    let customer = customer(random);
+    let actor = match random.within(0, 3) {
+        0 => actor(random),
+        _ => Actor { user: customer, role: Role::Customer },
+    };
+    Command::Reserve {
+        event,
+        actor,
+        buyer: Buyer::Account(customer),
+        quantity: Quantity::new(random.within(1, 3)).expect("at least one"),
+    }
+}
+
+fn create_event(random: &mut Random, ids: &mut Ids) -> Command {
+    ids.event += 1;
+    Command::CreateEvent(Box::new(CreateEvent {
+        id: EventId(ids.event),
+        organizer: organizer(random),
+        details: NewDetails { name: name(random), quota: quota(random), venue: venue(random) },
+    }))
+}
+
+fn create_user(random: &mut Random, ids: &mut Ids) -> Command {
+    ids.user += 1;
+    Command::CreateUser(Box::new(CreateUser {
+        id: UserId(ids.user),
+        username: username(random),
+        password_hash: "hash".into(),
+        role: Role::Customer,
+        token_version: token_version(random),
+    }))
+}
+
+fn change_account(random: &mut Random, ids: &Ids) -> Command {
+    let (user, username) = (user(random, ids), username(random));
+    let (by, next_token_version) = (ADMIN.user, token_version(random));
+    match random.within(0, 4) {
+        0 | 1 => Command::ChangePassword(Box::new(ChangePassword {
+            user,
+            username,
+            token_version: token_version(random),
+            password_hash: "another hash".into(),
+            next_token_version,
+        })),
+        // Always the same role: with two, the reply would not tell whether the command made a record.
+        2 | 3 => {
+            let role = Role::Organizer;
+            Command::ChangeRole(Box::new(ChangeRole { user, username, by, role, next_token_version }))
+        }
+        _ => Command::RemoveUser(Box::new(RemoveUser { user, username, by })),
+    }
+}
+
+fn edit_event(random: &mut Random, ids: &Ids) -> Command {
+    Command::EditEvent(Box::new(EditEvent {
+        event: event(random, ids),
+        actor: actor(random),
+        changes: DetailsPatch {
+            name: (random.within(0, 1) == 0).then(|| name(random)),
+            quota: (random.within(0, 2) > 0).then(|| quota(random)),
+            venue: (random.within(0, 2) == 0).then(|| venue(random)),
+        },
+    }))
+}
+
+/// Sometimes an event that does not exist yet.
+fn event(random: &mut Random, ids: &Ids) -> EventId {
+    let unknown = u64::from(random.within(0, 15) == 0);
+    EventId(random.within(1, u64::from(ids.event) + unknown) as u32)
+}
+
+fn reservation(random: &mut Random, ids: &Ids) -> ReservationId {
+    ReservationId { event: event(random, ids), number: random.within(1, NUMBERS) as u32 }
+}
+
+/// Most accounts have one of the first ids: the names of later ones were taken.
+fn user(random: &mut Random, ids: &Ids) -> UserId {
+    UserId(random.within(1, u64::from(ids.user).clamp(1, USERNAMES)) as u32)
+}
+
+/// Few versions, so that a change often names the account's current one.
+fn token_version(random: &mut Random) -> u64 {
+    random.within(1, 3)
+}
+
+fn customer(random: &mut Random) -> UserId {
+    UserId(random.within(1, CUSTOMERS) as u32)
+}
+
+fn organizer(random: &mut Random) -> UserId {
+    UserId(ORGANIZERS[random.within(0, 1) as usize])
+}
+
+fn actor(random: &mut Random) -> Actor {
+    match random.within(0, 3) {
+        0 => Actor { user: customer(random), role: Role::Customer },
+        1 => Actor { user: organizer(random), role: Role::Organizer },
+        _ => ADMIN,
+    }
+}
+
+fn username(random: &mut Random) -> Username {
+    Username::new(&format!("user{}", random.within(1, USERNAMES))).expect("a valid name")
+}
+
+fn name(random: &mut Random) -> EventName {
+    EventName::new(&format!("Concert {}", random.within(1, 9))).expect("a valid name")
+}
+
+fn venue(random: &mut Random) -> Option<Venue> {
+    let hall = random.within(0, 2);
+    (hall > 0).then(|| Venue::new(&format!("Hall {hall}")).expect("a good venue"))
+}
+
+/// Small enough to be sold out.
+fn quota(random: &mut Random) -> Quota {
+    Quota::new(random.within(0, 8)).expect("below the limit")
+}

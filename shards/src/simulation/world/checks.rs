@@ -1,0 +1,140 @@
+//! Comparisons of idle shards with the oracle, with the disk, and with the replies that clients have.
+
+use std::time::Duration;
+
+use super::shard::{DriverState, SimulatedShard};
+use super::{Progress, World};
+use crate::clock::Now;
+use crate::command::{Ask, Command, Query};
+use crate::outcome::{Outcome, Reply, ReservationStatus, Totals};
+use crate::simulation::disk::Replayed;
+use crate::simulation::oracle::Violation;
+use crate::simulation::workload::ADMIN;
+use crate::slots::slot_of_event;
+use crate::state::ShardState;
+
+/// The most rounds that it takes to answer all requests once no new ones come, and to stop.
+const ROUNDS_TO_REST: usize = 2000;
+/// The time that passes in one of these rounds.
+const ROUND: Duration = Duration::from_millis(10);
+
+impl World {
+    /// Compares idle shards with the oracle.
+    pub(super) fn check_shards(&self) -> Result<(), Violation> {
+        let mut sum = Totals::default();
+        for index in 0..self.shards.len() {
+            let Ok(Outcome::Totals(part)) = self.query(index, &Query::Totals) else {
+                return Err("totals were refused".to_owned());
+            };
+            sum.events += part.events;
+            sum.accounts += part.accounts;
+            sum.admins += part.admins;
+            sum.quota += part.quota;
+            sum.reserved += part.reserved;
+        }
+        self.oracle.check_all(|slot, query| self.query(self.owner(slot), query), sum)
+    }
+
+    fn query(&self, index: usize, query: &Query) -> Reply {
+        self.shards[index].driver.shard().state().query(Now::at(self.wall), query)
+    }
+
+    pub(super) fn replay(&mut self, shard_count: usize) -> Result<Replayed, Violation> {
+        self.disk.replay(shard_count, None).map_err(|refusal| refusal.to_string())
+    }
+
+    /// Compares idle shards, all or one, with what recovery makes of the disk.
+    pub(super) fn compare_with_disk(&mut self, only: Option<usize>) -> Result<(), Violation> {
+        let replayed = self.replay(self.shards.len())?;
+        for (index, (shard, state)) in self.shards.iter().zip(&replayed.states).enumerate() {
+            if only.is_none_or(|only| only == index) {
+                compare(index, shard.driver.shard().state(), state)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends no more requests, and checks that all those of this process are answered, that no log stays
+    /// full, and that the drivers stop. Some drivers are told to stop while work is left and the disk full.
+    pub(super) fn finish_requests(&mut self) -> Result<(), Violation> {
+        self.note(|| "no more requests are sent".to_owned());
+        self.rates.fails = 0;
+        let stops_early = self.random.within(0, 1) == 0;
+        if !stops_early {
+            self.run_until(|shard| shard.is_idle())?;
+            self.shards.iter_mut().for_each(|shard| shard.is_full = false);
+            self.run_until(|shard| shard.is_idle() && !shard.driver.shard().is_read_only())?;
+        }
+        self.run_until(|shard| {
+            if shard.inbox.is_empty() {
+                shard.stop();
+            }
+            shard.driver_state == DriverState::Stopped
+        })?;
+        let epoch = self.disk.last_epoch().0;
+        let mut requests = self.requests.iter().enumerate();
+        if let Some((request, _)) = requests.find(|(_, one)| one.epoch == epoch && one.reply.is_none()) {
+            return Err(format!("request {request} is never answered"));
+        }
+        self.check_shards()?;
+        self.compare_with_disk(None)
+    }
+
+    /// Lets the cores run and delivers every message, until all shards are `done`.
+    fn run_until(&mut self, done: impl Fn(&mut SimulatedShard) -> bool) -> Result<(), Violation> {
+        for _ in 0..ROUNDS_TO_REST {
+            self.now += 1;
+            self.elapsed += ROUND;
+            while !self.wire.is_empty() {
+                self.deliver(0);
+            }
+            for index in 0..self.shards.len() {
+                if self.turn(index)? != Progress::Continues {
+                    return Err("a process ended without a fault".to_owned());
+                }
+            }
+            // Every shard is asked: being done tells a driver to stop.
+            let left = self.shards.iter_mut().map(&done).filter(|done| !done).count();
+            if self.wire.is_empty() && left == 0 {
+                return Ok(());
+            }
+        }
+        Err("a request is never answered, a log stays full, or a driver does not stop".to_owned())
+    }
+
+    /// Compares every acknowledged command with the shards, without the oracle.
+    pub(super) fn check_acknowledged(&self) -> Result<(), Violation> {
+        for request in &self.requests {
+            let (Ask::Command(command), Some(Ok(outcome))) = (&request.ask, &request.reply) else {
+                continue;
+            };
+            let query = match (command, outcome) {
+                (Command::Cancel { reservation, .. }, _) => (*reservation, None),
+                (Command::Reserve { .. }, Outcome::Reservation(view)) => (view.id, Some(view)),
+                _ => continue,
+            };
+            let (reservation, view) = query;
+            let query = Query::Reservation { reservation, actor: ADMIN };
+            let shard = self.owner(slot_of_event(reservation.event));
+            let reply = self.query(shard, &query);
+            let is_right = match (&reply, view) {
+                (Ok(Outcome::Reservation(now)), Some(view)) => {
+                    (now.buyer, now.quantity) == (view.buyer, view.quantity)
+                }
+                (Ok(Outcome::Reservation(now)), None) => now.status == ReservationStatus::Cancelled,
+                _ => false,
+            };
+            if !is_right {
+                return Err(format!("{command:?} was acknowledged with {outcome:?}, and now is {reply:?}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn compare(index: usize, live: &ShardState, replayed: &ShardState) -> Result<(), Violation> {
+    if live == replayed {
+        return Ok(());
+    }
+    Err(format!("shard {index} live: {live:#?}\nreplayed: {replayed:#?}"))
+}

@@ -1,0 +1,203 @@
+//! A shard's log: commits, maintenance, probes, and how each of them ends.
+
+use std::time::Duration;
+
+use super::{Progress, World};
+use crate::command::Buyer;
+use crate::driver::{LogDone, Notice};
+use crate::log::{self, AppendError, Upkeep};
+use crate::record::{Entry, Record};
+use crate::shard::{Batch, Release};
+use crate::simulation::failure;
+use crate::simulation::oracle::{Violation, kind_of};
+use crate::simulation::plant::Plant;
+
+pub(super) enum LogWork {
+    Append(Batch),
+    Maintain,
+    Probe,
+}
+
+enum WriteResult {
+    Durable,
+    RolledBack,
+    Unknown,
+}
+
+impl World {
+    pub(super) fn commit(
+        &mut self,
+        index: usize,
+        batch: Batch,
+        on_worker: bool,
+    ) -> Result<Progress, Violation> {
+        self.note(|| format!("shard {index} commits {} records", batch.entries.len()));
+        if batch.entries.len() > self.rates.batch_max {
+            return Err(format!("a batch of {} records, above the limit", batch.entries.len()));
+        }
+        if self.plant == Some(Plant::MarkBeforeCommit) {
+            self.disk.mark_ahead(index, &batch.entries);
+        }
+        if self.plant == Some(Plant::AnswerBeforeCommit) {
+            let entries = batch.entries.clone();
+            self.log_is_done(
+                index,
+                LogDone::Append {
+                    batch,
+                    result: Ok(log::Appended::default()),
+                    waited: Duration::ZERO,
+                    maintenance_is_due: false,
+                },
+            )?;
+            while let Some(Release::Answer(request, reply)) = self.shards[index].driver.next_release() {
+                self.send(request, reply)?;
+            }
+            return self.store(index, &entries, false).map(|()| Progress::Continues);
+        }
+        // An owner may use another thread where it could also commit in place.
+        if on_worker || self.random.within(0, 1) < self.rates.slowness {
+            self.count("commits on another thread");
+            return self.start_log_work(index, LogWork::Append(batch)).map(|()| Progress::Continues);
+        }
+        self.append(index, batch)
+    }
+
+    pub(super) fn start_log_work(&mut self, index: usize, work: LogWork) -> Result<(), Violation> {
+        let turns = self.random.within(0, self.rates.slowness);
+        match self.shards[index].log_work.replace((work, turns)) {
+            None => Ok(()),
+            Some(_) => Err("a log was given work while it had some".to_owned()),
+        }
+    }
+
+    pub(super) fn finish_log_work(&mut self, index: usize) -> Result<Progress, Violation> {
+        let work = match self.shards[index].log_work.take() {
+            None => return Ok(Progress::Continues),
+            Some((work, turns @ 1..)) => {
+                self.shards[index].log_work = Some((work, turns - 1));
+                return Ok(Progress::Continues);
+            }
+            Some((work, 0)) => work,
+        };
+        self.shards[index].signal |= self.plant != Some(Plant::LoseSignalOfLog);
+        if !matches!(work, LogWork::Append(_)) && self.has_chance(self.rates.fails) {
+            self.count("failed maintenance");
+            self.note(|| format!("the log of shard {index} fails in its maintenance"));
+            let done = match work {
+                LogWork::Probe => LogDone::Probe(Err(AppendError::Unknown(failure()))),
+                LogWork::Append(_) | LogWork::Maintain => LogDone::Maintain(Err(failure())),
+            };
+            return self.log_is_done(index, done);
+        }
+        match work {
+            LogWork::Append(batch) => self.append(index, batch),
+            LogWork::Maintain => {
+                self.disk.sync_mark(index);
+                self.log_is_done(index, LogDone::Maintain(Ok(Upkeep::default())))
+            }
+            LogWork::Probe if self.shards[index].is_full => {
+                self.log_is_done(index, LogDone::Probe(Err(AppendError::RolledBack(failure()))))
+            }
+            LogWork::Probe => {
+                self.count("logs with room again");
+                self.note(|| format!("shard {index} has room again"));
+                self.log_is_done(index, LogDone::Probe(Ok(())))
+            }
+        }
+    }
+
+    /// Reports to the driver, and returns whether the process continues.
+    fn log_is_done(&mut self, index: usize, done: LogDone) -> Result<Progress, Violation> {
+        match self.shards[index].driver.log_is_done(done) {
+            Err(_) => Ok(Progress::Crashes),
+            Ok(Notice::LogIsFull(_)) => {
+                self.count("full logs");
+                self.note(|| format!("the log of shard {index} is full"));
+                self.compare_with_disk(Some(index))?;
+                Ok(Progress::Continues)
+            }
+            Ok(Notice::Committed { .. }) => {
+                self.count("commits");
+                Ok(Progress::Continues)
+            }
+            Ok(Notice::LogIsStillFull | Notice::LogHasRoom | Notice::Maintained(_)) => {
+                Ok(Progress::Continues)
+            }
+        }
+    }
+
+    /// Appends a batch and reports to the driver.
+    fn append(&mut self, index: usize, mut batch: Batch) -> Result<Progress, Violation> {
+        let mut appended = self.write(index, &batch)?;
+        match (&appended, self.plant) {
+            (WriteResult::RolledBack, Some(Plant::TakeFullForDone)) => appended = WriteResult::Durable,
+            (WriteResult::RolledBack, Some(Plant::FullLogKeepsBatch)) => {
+                self.store(index, &batch.entries, false)?
+            }
+            (WriteResult::RolledBack, Some(Plant::KeepLastOfRolledBack)) => drop(batch.entries.pop()),
+            (WriteResult::Unknown, Some(Plant::TakeUnknownForFull)) => {
+                appended = WriteResult::RolledBack;
+                if self.random.within(0, 1) == 1 {
+                    self.store(index, &batch.entries, false)?;
+                }
+            }
+            _ => {}
+        }
+        let result = match appended {
+            WriteResult::Durable => {
+                self.shards[index].commits += 1;
+                Ok(log::Appended::default())
+            }
+            WriteResult::RolledBack => Err(AppendError::RolledBack(failure())),
+            WriteResult::Unknown => {
+                // The crash decides what is on disk.
+                self.shards[index].log_work = Some((LogWork::Append(batch), 0));
+                return Ok(Progress::Crashes);
+            }
+        };
+        let maintenance_is_due = self.shards[index].commits >= 4;
+        if maintenance_is_due {
+            self.shards[index].commits = 0;
+        }
+        let waited = Duration::from_micros(self.random.within(0, 300 + 2000 * self.rates.slowness));
+        self.log_is_done(index, LogDone::Append { batch, result, waited, maintenance_is_due })
+    }
+
+    fn write(&mut self, index: usize, batch: &Batch) -> Result<WriteResult, Violation> {
+        if self.has_chance(self.rates.fails) {
+            self.count("failed commits");
+            self.note(|| format!("the log of shard {index} fails"));
+            return Ok(WriteResult::Unknown);
+        }
+        // A single record may still fit.
+        if self.shards[index].is_full && (batch.entries.len() > 1 || self.has_chance(800)) {
+            return Ok(WriteResult::RolledBack);
+        }
+        if self.shards[index].is_full {
+            self.count("commits while the disk is full");
+        }
+        let lie = self.has_chance(self.rates.lies);
+        self.store(index, &batch.entries, lie)?;
+        self.disk.mark(index);
+        Ok(WriteResult::Durable)
+    }
+
+    /// Puts a whole batch on disk. If `lie`, a power cut may lose it.
+    pub(super) fn store(&mut self, index: usize, entries: &[Entry], lie: bool) -> Result<(), Violation> {
+        self.disk.append(index, entries, lie);
+        for entry in entries {
+            self.count(kind_of(&entry.record).name());
+            if let Record::Reserved { by, buyer: Buyer::Account(customer), .. } = entry.record
+                && by != customer
+            {
+                self.count("reservations made by another account");
+            }
+            self.oracle.add_record(entry)?;
+        }
+        let rows = self.disk.row_count(index);
+        self.note(|| {
+            format!("shard {index} has {rows} rows on disk{}", if lie { ", not synced" } else { "" })
+        });
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! The simulated world: a server, its clients and its disks. The seed decides what happens in each step.
+//!
+//! Here are the world, its steps and its clock; `network.rs` has the messages between clients and shards,
+//! `shard.rs` and `log_work.rs` do the steps of a shard's driver, `restart.rs` ends and starts processes,
+//! and `checks.rs` compares what should be equal.
+
+mod checks;
+mod log_work;
+mod network;
+mod restart;
+mod shard;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::disk::{Damage, Disk};
+use super::oracle::{Oracle, Violation};
+use super::plant::Plant;
+use super::random::Random;
+use super::workload::Ids;
+use crate::ids::{Slot, Timestamp};
+use crate::record::Entry;
+use crate::slots::shard_of_slot;
+use network::{Message, SentRequest};
+use shard::SimulatedShard;
+
+const STEPS: [u64; 2] = [100, 500];
+const HOUR_MS: u64 = 3_600_000;
+/// 2023-11-14.
+const START_MS: u64 = 1_700_000_000_000;
+
+pub(super) struct World {
+    random: Random,
+    plant: Option<Plant>,
+    rates: FaultRates,
+    now: u64,
+    /// The time since the process started.
+    elapsed: Duration,
+    wall: Timestamp,
+    disk: Disk,
+    /// Empty while the server is down.
+    shards: Vec<SimulatedShard>,
+    wire: Vec<Message>,
+    requests: Vec<SentRequest>,
+    ids: Ids,
+    oracle: Oracle,
+    /// Batches that a killed process was writing, with their shards, for [`Plant::OldEpochWrites`].
+    late_writes: Vec<(usize, Vec<Entry>)>,
+    /// The number of times that each thing happened.
+    pub(super) counts: BTreeMap<&'static str, u64>,
+    /// A line for each step, if a trace was asked for.
+    pub(super) trace: Option<Vec<String>>,
+}
+
+/// How often things go wrong in this world: chances in 1000, per step or per commit.
+struct FaultRates {
+    crash: u64,
+    clock_jump: u64,
+    fills: u64,
+    fails: u64,
+    lies: u64,
+    /// The most turns that a commit takes.
+    slowness: u64,
+    /// The most records of a commit.
+    batch_max: usize,
+    /// See [`crate::driver::Pace`]. Few, since a shard makes only some commits before it crashes.
+    commits_alone_max: u32,
+}
+
+/// Whether a world continues.
+#[derive(PartialEq, Eq)]
+enum Progress {
+    Continues,
+    /// The process must end.
+    Crashes,
+    /// The server refuses to start, or records were lost without a trace: nothing is left to check.
+    Ends,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, plant: Option<Plant>, with_trace: bool) -> World {
+        let mut random = Random::new(seed);
+        let mut one_in = |chance: u64, most: u64| match random.within(1, chance) {
+            1 => random.within(1, most),
+            _ => 0,
+        };
+        let rates = FaultRates {
+            crash: one_in(1, 25),
+            clock_jump: one_in(2, 100),
+            fills: one_in(3, 40),
+            fails: one_in(2, 60),
+            lies: one_in(12, 300),
+            slowness: one_in(2, 8),
+            batch_max: 1 + one_in(2, 20) as usize,
+            commits_alone_max: one_in(2, 4) as u32,
+        };
+        World {
+            plant,
+            rates,
+            now: 0,
+            elapsed: Duration::ZERO,
+            wall: Timestamp(START_MS),
+            disk: Disk::new(random.next()),
+            shards: Vec::new(),
+            wire: Vec::new(),
+            requests: Vec::new(),
+            ids: Ids::default(),
+            oracle: Oracle::default(),
+            late_writes: Vec::new(),
+            counts: BTreeMap::new(),
+            trace: with_trace.then(Vec::new),
+            random,
+        }
+    }
+
+    /// # Errors
+    ///
+    /// The first violation.
+    pub(super) fn run(&mut self) -> Result<(), Violation> {
+        if self.start(&Damage::None)? == Progress::Ends {
+            return Ok(());
+        }
+        for _ in 0..self.random.within(STEPS[0], STEPS[1]) {
+            self.now += 1;
+            let passed = self.random.within(0, 5);
+            self.elapsed += Duration::from_millis(passed);
+            self.wall.0 += passed;
+            let then = match self.step()? {
+                Progress::Crashes => self.crash()?,
+                then => then,
+            };
+            if then == Progress::Ends {
+                return Ok(());
+            }
+        }
+        self.finish_requests()?;
+        for _ in 0..2 {
+            if self.crash()? == Progress::Ends {
+                return Ok(());
+            }
+        }
+        self.check_acknowledged()?;
+        let damage = self.disk.edit(&mut self.random);
+        self.note(|| format!("a file is edited: {damage:?}"));
+        self.start(&damage).map(drop)
+    }
+
+    fn step(&mut self) -> Result<Progress, Violation> {
+        if self.has_chance(self.rates.crash) {
+            return Ok(Progress::Crashes);
+        }
+        if self.has_chance(self.rates.clock_jump) {
+            self.jump_clock();
+        }
+        if self.has_chance(self.rates.fills) {
+            let shard = self.any_shard();
+            shard.is_full = !shard.is_full;
+            let full = shard.is_full;
+            self.note(|| format!("a disk {}", if full { "is full" } else { "has room" }));
+        }
+        match self.random.within(0, 99) {
+            0..30 => self.ask(),
+            30..65 if !self.wire.is_empty() => {
+                let index = self.random.within(0, self.wire.len() as u64 - 1) as usize;
+                self.deliver(index);
+            }
+            _ => {
+                let index = self.random.within(0, self.shards.len() as u64 - 1) as usize;
+                return self.turn(index);
+            }
+        }
+        Ok(Progress::Continues)
+    }
+
+    fn jump_clock(&mut self) {
+        let by = match self.random.within(0, 2) {
+            0 => HOUR_MS,
+            1 => 24 * 365 * 10 * HOUR_MS,
+            _ => self.wall.0,
+        };
+        let forward = self.random.within(0, 1) == 0;
+        self.wall = Timestamp(if forward { self.wall.0 + by } else { self.wall.0.saturating_sub(by) });
+        // Doubling the clock again and again would overflow it.
+        self.wall.0 = self.wall.0.min(1 << 50);
+        self.count("clock jumps");
+        let clock = self.wall;
+        self.note(|| format!("the wall clock jumps to {clock:?}"));
+    }
+
+    fn owner(&self, slot: Slot) -> usize {
+        shard_of_slot(slot, self.shards.len())
+    }
+
+    fn any_shard(&mut self) -> &mut SimulatedShard {
+        let index = self.random.within(0, self.shards.len() as u64 - 1) as usize;
+        &mut self.shards[index]
+    }
+
+    fn has_chance(&mut self, per_mille: u64) -> bool {
+        per_mille > 0 && self.random.within(1, 1000) <= per_mille
+    }
+
+    fn count(&mut self, what: &'static str) {
+        *self.counts.entry(what).or_default() += 1;
+    }
+
+    fn note(&mut self, step: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:4} {}", self.now, step()));
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Messages between clients and shards.
+
+use super::World;
+use crate::command::Ask;
+use crate::outcome::Reply;
+use crate::simulation::coverage::name_of;
+use crate::simulation::oracle::{Exchange, Known, Violation};
+use crate::simulation::plant::Plant;
+use crate::simulation::workload::random_ask;
+use crate::slots::shard_of_slot;
+
+/// A message in flight: the index of a request on its way to a shard, or a reply on its way back.
+pub(super) enum Message {
+    Request(usize),
+    Reply { request: usize, reply: Reply, known: Vec<Known> },
+}
+
+pub(super) struct SentRequest {
+    pub(super) ask: Ask,
+    pub(super) shard_index: usize,
+    /// The step in which it was sent.
+    pub(super) sent: u64,
+    /// The epoch of the process that it was sent to.
+    pub(super) epoch: u64,
+    /// The reply, once it has arrived.
+    pub(super) reply: Option<Reply>,
+}
+
+impl World {
+    pub(super) fn ask(&mut self) {
+        let ask = random_ask(&mut self.random, &mut self.ids);
+        let shard_index = match ask.slot() {
+            Some(slot) => self.owner(slot),
+            // One part of a request to all shards.
+            None => self.random.within(0, self.shards.len() as u64 - 1) as usize,
+        };
+        let request = self.requests.len();
+        self.note(|| format!("request {request} to shard {shard_index}: {ask:?}"));
+        self.oracle.request_sent(&ask);
+        let epoch = self.disk.last_epoch().0;
+        self.requests.push(SentRequest { ask, shard_index, sent: self.now, epoch, reply: None });
+        self.wire.push(Message::Request(request));
+    }
+
+    pub(super) fn deliver(&mut self, index: usize) {
+        match self.wire.swap_remove(index) {
+            Message::Request(request) => {
+                let shard_index = self.requests[request].shard_index;
+                self.note(|| format!("request {request} arrives"));
+                self.shards[shard_index].inbox.push_back(request);
+                self.shards[shard_index].signal = true;
+                if self.plant == Some(Plant::DeliverTwice) && self.has_chance(100) {
+                    self.shards[shard_index].inbox.push_back(request);
+                }
+            }
+            Message::Reply { request, reply, known } => {
+                self.note(|| format!("the reply to {request} arrives"));
+                self.count(name_of(&reply));
+                if self.requests[request].epoch != self.disk.last_epoch().0 {
+                    self.count("replies of a killed process");
+                }
+                self.oracle.reply_arrived(self.now, known);
+                self.requests[request].reply = Some(reply);
+            }
+        }
+    }
+
+    /// Sends a reply: from now on, a client may know it.
+    pub(super) fn send(&mut self, request: usize, reply: Reply) -> Result<(), Violation> {
+        self.note(|| format!("reply to {request}: {reply:?}"));
+        let SentRequest { ref ask, sent, shard_index, .. } = self.requests[request];
+        let shard_count = self.shards.len();
+        let owns = |slot| shard_of_slot(slot, shard_count) == shard_index;
+        let known = self.oracle.check(Exchange { sent, ask, reply: &reply }, owns)?;
+        self.wire.push(Message::Reply { request, reply, known });
+        Ok(())
+    }
+}

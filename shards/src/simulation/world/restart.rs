@@ -1,0 +1,134 @@
+//! The end of a process, and the start of the next one.
+
+use std::time::Duration;
+
+use super::checks::compare;
+use super::log_work::LogWork;
+use super::network::Message;
+use super::shard::SimulatedShard;
+use super::{Progress, World};
+use crate::clock::Clock;
+use crate::driver::{Driver, Pace};
+use crate::ids::Timestamp;
+use crate::shard::Shard;
+use crate::simulation::disk::{Damage, Replayed};
+use crate::simulation::oracle::Violation;
+use crate::simulation::plant::Plant;
+use crate::simulation::workload::Ids;
+
+const SHARDS_MAX: u64 = 5;
+
+impl World {
+    /// Kills the process and starts the next one, sometimes after a power cut.
+    pub(super) fn crash(&mut self) -> Result<Progress, Violation> {
+        self.count("crashes");
+        self.note(|| "the process is killed".to_owned());
+        let mut under_way = Vec::new();
+        let mut ended = Vec::new();
+        for (index, SimulatedShard { driver, log_work, .. }) in self.shards.drain(..).enumerate() {
+            let mut shard = driver.into_shard();
+            // Rolling back, as for a full log, leads to the committed state.
+            let batch = match log_work {
+                Some((LogWork::Append(batch), _)) => {
+                    under_way.push((index, batch.entries.clone()));
+                    Some(batch)
+                }
+                Some((LogWork::Maintain | LogWork::Probe, _)) | None => shard.begin_commit(),
+            };
+            if let Some(batch) = batch {
+                shard.roll_back(batch);
+            }
+            ended.push(shard);
+        }
+        let replayed = self.replay(ended.len())?;
+        for (index, shard) in ended.iter().enumerate() {
+            compare(index, shard.state(), &replayed.states[index])?;
+        }
+        for (index, entries) in under_way {
+            match self.random.within(0, 2) {
+                _ if self.plant == Some(Plant::OldEpochWrites) => self.late_writes.push((index, entries)),
+                0 => {
+                    self.count("crashes in a commit: all of it is on disk");
+                    self.store(index, &entries, false)?;
+                    if self.random.within(0, 1) == 1 {
+                        self.disk.mark(index);
+                    }
+                }
+                1 => self.count("crashes in a commit: nothing of it is"),
+                // Cut off when the file is opened.
+                _ => self.count("crashes in a commit: torn"),
+            }
+        }
+        let random = &mut self.random;
+        self.wire.retain(|message| matches!(message, Message::Reply { .. }) && random.within(0, 1) == 1);
+        if self.random.within(0, 1) == 0 {
+            return self.start(&Damage::None);
+        }
+        self.count("power cuts");
+        self.note(|| "the machine loses power".to_owned());
+        let damage = self.disk.lose_power(&mut self.random);
+        self.start(&damage)
+    }
+
+    /// Starts a process: recovers, checks the result, and continues with it.
+    pub(super) fn start(&mut self, damage: &Damage) -> Result<Progress, Violation> {
+        let shard_count = self.random.within(1, SHARDS_MAX) as usize;
+        self.note(|| format!("the server starts with {shard_count} shards on a disk with damage {damage:?}"));
+        let replayed = self.disk.replay(shard_count, self.plant);
+        if !damage.fits(&replayed) {
+            let result = replayed.map(|_| "accepted").map_err(|refusal| refusal.to_string());
+            return Err(format!("recovery of a disk with damage {damage:?}: {result:?}"));
+        }
+        let (Ok(replayed), Damage::None) = (replayed, damage) else {
+            self.count(match damage {
+                Damage::None => unreachable!("a disk without damage is accepted"),
+                Damage::LostTail => "damage: lost tail",
+                Damage::Lost(_) => "damage: lost",
+                Damage::Checksum(..) => "damage: checksum",
+                Damage::Rewritten(_) => "damage: rewritten",
+                Damage::Refused => "damage: other",
+            });
+            return Ok(Progress::Ends);
+        };
+        if self.has_chance(50) {
+            self.count("interrupted starts");
+            return self.start(damage);
+        }
+        self.count("starts");
+        if self.disk.last_shard_count().is_some_and(|before| before != shard_count) {
+            self.count("starts with another shard count");
+        }
+        let last = self.disk.last_epoch();
+        let epoch = self.disk.start_epoch(shard_count, &replayed);
+        if epoch <= last {
+            return Err(format!("epoch {epoch:?} follows {last:?}"));
+        }
+        if self.has_chance(50) {
+            self.count("interrupted starts");
+            return self.start(damage);
+        }
+        let Replayed { states, mut heads, .. } = replayed;
+        self.ids.event = states.iter().map(|state| state.highest_ids().0.0).max().unwrap_or(0);
+        self.ids.user = states.iter().map(|state| state.highest_ids().1.0).max().unwrap_or(0);
+        match self.plant {
+            Some(Plant::ForgetIds) => self.ids = Ids::default(),
+            Some(Plant::ForgetTimes) => heads.iter_mut().for_each(|head| head.at = Timestamp(0)),
+            _ => {}
+        }
+        self.elapsed = Duration::ZERO;
+        let mut pace = Pace::USUAL;
+        pace.commits_alone_max = self.rates.commits_alone_max;
+        let shards = states.into_iter().map(|state| {
+            let driver = Driver::new(Shard::new(state, &heads, epoch), self.rates.batch_max, pace);
+            SimulatedShard::new(driver, Clock::new(self.wall))
+        });
+        self.shards = shards.collect();
+        for (index, entries) in std::mem::take(&mut self.late_writes) {
+            if index < shard_count {
+                self.disk.append(index, &entries, false);
+            }
+        }
+        self.check_shards()?;
+        Ok(Progress::Continues)
+    }
+}

@@ -1,0 +1,26 @@
+//! Tests of the rules, and of slots apart from each other.
+
+mod slots;
+mod table;
+
+use super::ShardState;
+use crate::command::Actor;
+use crate::ids::{Role, UserId};
+use crate::slots::SlotSet;
+
+/// Customers 1 (a) and 2 (b), organizers 8 (o) and 9 (p), admin 99 (z).
+fn actor(name: &str) -> Actor {
+    let (user, role) = match name {
+        "a" => (1, Role::Customer),
+        "b" => (2, Role::Customer),
+        "o" => (8, Role::Organizer),
+        "p" => (9, Role::Organizer),
+        "z" => (99, Role::Admin),
+        other => panic!("nobody is called {other}"),
+    };
+    Actor { user: UserId(user), role }
+}
+
+fn all_slots() -> ShardState {
+    ShardState::owning(SlotSet::all())
+}

@@ -1,0 +1,149 @@
+//! Slots apart from each other: replayed, adopted, released and taken back one by one.
+
+use super::{actor, all_slots};
+use crate::clock::Now;
+use crate::command::{Actor, Buyer, Command, CreateEvent, CreateUser, EditEvent, EventName};
+use crate::details::{DetailsPatch, NewDetails};
+use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Slot, Timestamp, UserId, Username};
+use crate::record::Record;
+use crate::slots::{SlotSet, slot_of_event};
+use crate::state::{ShardState, Undo};
+
+/// Draws without a crate: what a test needs is variety that is the same at each run.
+struct Draws(u64);
+
+impl Draws {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % bound
+    }
+}
+
+/// Records of many events and accounts with what takes each back, by slot, and the state that they led to.
+struct History {
+    /// By slot.
+    records: Vec<Vec<(Lsn, Record)>>,
+    state: ShardState,
+    way_back: Vec<(Slot, Lsn, Record, Undo)>,
+}
+
+fn history(draws: &mut Draws) -> History {
+    let mut state = all_slots();
+    let mut records_of: Vec<Vec<(Lsn, Record)>> = vec![Vec::new(); 256];
+    let mut way_back = Vec::new();
+    for step in 0..600 {
+        let event = EventId(1 + draws.below(12) as u32);
+        let customer = UserId(1 + draws.below(3) as u32);
+        let by = Actor { user: customer, role: Role::Customer };
+        let number = 1 + draws.below(30) as u32;
+        let command = match draws.below(12) {
+            _ if step < 12 => Command::CreateEvent(Box::new(CreateEvent {
+                id: EventId(step + 1),
+                organizer: actor("o").user,
+                details: NewDetails::new(EventName::new("Concert").unwrap(), Quota::new(60).unwrap()),
+            })),
+            0 => Command::CreateUser(Box::new(CreateUser {
+                id: UserId(step + 1),
+                username: Username::new(&format!("user{step}")).unwrap(),
+                password_hash: "hash".into(),
+                role: Role::Customer,
+                token_version: 7,
+            })),
+            1 => Command::EditEvent(Box::new(EditEvent {
+                event,
+                actor: actor("o"),
+                changes: DetailsPatch {
+                    quota: Quota::new(40 + draws.below(60) as u64),
+                    ..DetailsPatch::default()
+                },
+            })),
+            2 if draws.below(8) == 0 => Command::DeleteEvent { event, actor: actor("o"), force: true },
+            2 | 3 => Command::Cancel { reservation: ReservationId { event, number }, actor: by },
+            _ => Command::Reserve {
+                event,
+                actor: by,
+                buyer: Buyer::Account(customer),
+                quantity: Quantity::new(1 + draws.below(3) as u64).unwrap(),
+            },
+        };
+        let slot = command.slot();
+        for record in state.decide(Now::at(Timestamp(1)), slot, command).records {
+            let records = &mut records_of[slot.index()];
+            let lsn = Lsn(1 + records.len() as u64);
+            let undo = state.slot(slot).expect("all slots are owned").undo_of(&record);
+            let previous = state.apply(slot, Timestamp(lsn.0), lsn, &record);
+            let last = records.iter().rev().find(|(_, other)| other.event() == record.event());
+            let expected = last.filter(|_| record.event().is_some()).map_or(Lsn(0), |(lsn, _)| *lsn);
+            assert_eq!(previous, expected, "the event's record before {record:?}");
+            way_back.push((slot, previous, record.clone(), undo));
+            records.push((lsn, record));
+        }
+    }
+    History { records: records_of, state, way_back }
+}
+
+/// A slot needs no other: its records lead to the same state whatever is applied to other slots between
+/// them, and alone; and slots that are adopted one by one make the same shard.
+#[test]
+fn a_slot_replayed_alone_or_interleaved_is_the_same() {
+    let mut draws = Draws(7);
+    for _ in 0..20 {
+        let History { records, state, .. } = history(&mut draws);
+        let mut interleaved = all_slots();
+        let mut next = [0; 256];
+        let mut left: Vec<usize> = (0..256).filter(|&slot| !records[slot].is_empty()).collect();
+        assert!(left.len() > 12);
+        while !left.is_empty() {
+            let place = draws.below(left.len());
+            let slot = left[place];
+            let (lsn, record) = &records[slot][next[slot]];
+            interleaved.apply(Slot(slot as u8), Timestamp(lsn.0), *lsn, record);
+            next[slot] += 1;
+            if next[slot] == records[slot].len() {
+                left.swap_remove(place);
+            }
+        }
+        assert_eq!(interleaved, state);
+
+        let mut adopted = ShardState::default();
+        for slot in (0..=u8::MAX).rev().map(Slot) {
+            let mut alone = ShardState::owning([slot].into_iter().collect());
+            for (lsn, record) in &records[slot.index()] {
+                alone.apply(slot, Timestamp(lsn.0), *lsn, record);
+            }
+            adopted.adopt(slot, alone.release(slot).expect("it was adopted"));
+            assert_eq!(alone, ShardState::default(), "nothing of slot {slot} is left");
+        }
+        assert_eq!(adopted, state);
+
+        // Given up again, nothing is left of it, and the rest is untouched.
+        let mut others: SlotSet = adopted.owned();
+        let slot = slot_of_event(EventId(1 + draws.below(12) as u32));
+        others.remove(slot);
+        let released = adopted.release(slot).expect("it was adopted");
+        assert_eq!(adopted.owned(), others);
+        assert!(adopted.release(slot).is_none());
+        adopted.adopt(slot, released);
+        assert_eq!(adopted, state);
+    }
+}
+
+/// Slots are taken back in any interleaving: within each, last in first out.
+#[test]
+fn undo_goes_slot_by_slot() {
+    let mut draws = Draws(11);
+    for _ in 0..20 {
+        let History { mut state, way_back, .. } = history(&mut draws);
+        let mut of_slot: Vec<Vec<_>> = (0..256).map(|_| Vec::new()).collect();
+        way_back.into_iter().for_each(|entry| of_slot[entry.0.index()].push(entry));
+        while !of_slot.iter().all(Vec::is_empty) {
+            let candidates: Vec<_> = (0..256).filter(|&slot| !of_slot[slot].is_empty()).collect();
+            let slot = candidates[draws.below(candidates.len())];
+            for _ in 0..=draws.below(5) {
+                let Some((slot, previous, record, undo)) = of_slot[slot].pop() else { break };
+                state.undo(slot, previous, &record, undo);
+            }
+        }
+        assert_eq!(state, all_slots());
+    }
+}

@@ -1,0 +1,308 @@
+//! The rules of the domain as a table: what is done, and what comes of it.
+
+use super::{actor, all_slots};
+use crate::clock::Now;
+use crate::command::{
+    Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName, Query,
+    RemoveUser, Venue,
+};
+use crate::details::{DetailsPatch, NewDetails};
+use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
+use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus};
+
+fn command(words: &[&str]) -> Command {
+    let event = EventId(1);
+    let tickets = |text: &str| text.parse().unwrap();
+    match *words {
+        ["user", name] => Command::CreateUser(Box::new(CreateUser {
+            id: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            password_hash: "hash".into(),
+            role: Role::Customer,
+            token_version: 7,
+        })),
+        ["password", name, version] => Command::ChangePassword(Box::new(ChangePassword {
+            user: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            token_version: version.parse().unwrap(),
+            password_hash: "another hash".into(),
+            next_token_version: version.parse::<u64>().unwrap() + 1,
+        })),
+        ["role", name, role] => Command::ChangeRole(Box::new(ChangeRole {
+            user: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            by: actor("z").user,
+            role: serde_json::from_value(role.into()).unwrap(),
+            next_token_version: 70,
+        })),
+        ["remove", name] => Command::RemoveUser(Box::new(RemoveUser {
+            user: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            by: actor("z").user,
+        })),
+        // Another account's id with this name.
+        ["remove", name, user] => Command::RemoveUser(Box::new(RemoveUser {
+            user: UserId(user.parse().unwrap()),
+            username: Username::new(name).unwrap(),
+            by: actor("z").user,
+        })),
+        ["event", quota] => Command::CreateEvent(Box::new(CreateEvent {
+            id: event,
+            organizer: actor("o").user,
+            details: NewDetails::new(EventName::new("Concert").unwrap(), Quota::new(tickets(quota)).unwrap()),
+        })),
+        [who, "quota", quota] => Command::EditEvent(Box::new(EditEvent {
+            event,
+            actor: actor(who),
+            changes: DetailsPatch {
+                quota: Some(Quota::new(tickets(quota)).unwrap()),
+                ..DetailsPatch::default()
+            },
+        })),
+        [who, "venue", venue] => Command::EditEvent(Box::new(EditEvent {
+            event,
+            actor: actor(who),
+            changes: DetailsPatch {
+                venue: Some(Venue::new(venue).filter(|_| venue != "none")),
+                ..DetailsPatch::default()
+            },
+        })),
+        [who, "name", name] => Command::EditEvent(Box::new(EditEvent {
+            event,
+            actor: actor(who),
+            changes: DetailsPatch { name: EventName::new(name), ..DetailsPatch::default() },
+        })),
+        [who, "delete"] => Command::DeleteEvent { event, actor: actor(who), force: false },
+        [who, "delete", "force"] => Command::DeleteEvent { event, actor: actor(who), force: true },
+        [who, "reserve", quantity] => Command::Reserve {
+            event,
+            actor: actor(who),
+            buyer: Buyer::Account(actor(who).user),
+            quantity: Quantity::new(tickets(quantity)).unwrap(),
+        },
+        [who, "cancel", number] => Command::Cancel {
+            reservation: ReservationId { event, number: number.parse().unwrap() },
+            actor: actor(who),
+        },
+        _ => panic!("no such command: {words:?}"),
+    }
+}
+
+fn query(words: &[&str]) -> Option<Query> {
+    let event = EventId(1);
+    Some(match *words {
+        ["token", name, version] => Query::TokenStands {
+            user: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            token_version: version.parse().unwrap(),
+        },
+        ["users"] => Query::Users { after: None, limit: 10 },
+        ["user-of", id] => Query::AccountOf { user: UserId(id.parse().unwrap()) },
+        ["view"] => Query::Event { event },
+        ["list"] => Query::Events { after: None, limit: 10, organizer: None },
+        [who, "list"] => Query::Events { after: None, limit: 10, organizer: Some(actor(who).user) },
+        ["totals"] => Query::Totals,
+        [who, "see", number] => {
+            let reservation = ReservationId { event, number: number.parse().unwrap() };
+            Query::Reservation { reservation, actor: actor(who) }
+        }
+        [who, "mine"] => Query::CustomerReservations { customer: actor(who).user, after: None, limit: 10 },
+        [who, "reservations"] => {
+            Query::EventReservations { event, actor: actor(who), after: None, limit: 10 }
+        }
+        _ => return None,
+    })
+}
+
+/// A reply in a word or two: `ok` for a change, `same` where nothing changed.
+fn describe(reply: &Reply, changed: bool) -> String {
+    let outcome = match reply {
+        Ok(outcome) => outcome,
+        Err(rejection) => {
+            return match rejection {
+                Rejection::SoldOut { remaining } => format!("sold-out {remaining}"),
+                Rejection::QuotaBelowCommitted { committed } => format!("below {committed}"),
+                Rejection::HasReservations { reserved } => format!("has {reserved}"),
+                Rejection::UsernameTaken => "taken".to_owned(),
+                Rejection::UserNotFound => "no-user".to_owned(),
+                Rejection::TokenEnded => "ended".to_owned(),
+                Rejection::EventExists => "exists".to_owned(),
+                Rejection::EventNotFound => "no-event".to_owned(),
+                Rejection::EventDeleted => "deleted".to_owned(),
+                Rejection::NotYourEvent => "not-yours".to_owned(),
+                Rejection::ReservationNotFound => "no-reservation".to_owned(),
+                Rejection::LogFull | Rejection::Elsewhere => unreachable!("all slots are here, and no log"),
+            };
+        }
+    };
+    match outcome {
+        _ if changed => "ok".to_owned(),
+        Outcome::Event(event) => {
+            let quota = event.details.quota;
+            assert_eq!(quota, event.reserved + event.held + event.remaining);
+            let at = event.details.venue.as_ref().map_or(String::new(), |venue| format!(" at {venue}"));
+            format!("{}/{quota} v{}{at}", event.reserved, event.version)
+        }
+        Outcome::Events(events) => format!("{} events", events.len()),
+        Outcome::Reservation(reservation) => match reservation.status {
+            ReservationStatus::Confirmed => format!("confirmed {}", reservation.quantity),
+            ReservationStatus::Cancelled => format!("cancelled {}", reservation.quantity),
+        },
+        Outcome::Reservations(list) => {
+            let live = list.iter().filter(|one| one.status == ReservationStatus::Confirmed);
+            format!("{} of {}", live.count(), list.len())
+        }
+        Outcome::Account(account) => account.as_ref().map_or("none".to_owned(), |account| {
+            format!(
+                "{} {}",
+                account.username,
+                if account.removed { "removed" } else { &account.password_hash }
+            )
+        }),
+        Outcome::TokenStands(stands) => stands.to_string(),
+        Outcome::Users(users) => {
+            let names = users.iter().map(|user| format!("{} {}", user.username, user.role.as_str()));
+            names.collect::<Vec<_>>().join(", ")
+        }
+        Outcome::Totals(totals) if totals.accounts > 0 => {
+            format!("{} with {} admins", totals.accounts, totals.admins)
+        }
+        Outcome::Totals(totals) => format!("{} of {}", totals.reserved, totals.quota),
+        Outcome::AccountChanged(_) | Outcome::EventDeleted | Outcome::Cancelled => "same".to_owned(),
+    }
+}
+
+/// Runs steps separated by `|`, each `what is done -> what comes of it`. In the end a state made of the
+/// records alone must be the same, and taking them back one by one leads back through every state that
+/// there was.
+fn check(steps: &str) {
+    let mut state = all_slots();
+    let mut records = Vec::new();
+    let mut way_back = Vec::new();
+    for (index, step) in steps.split('|').enumerate() {
+        let (done, expected) = step.split_once("->").expect("a step has an arrow");
+        let words: Vec<&str> = done.split_whitespace().collect();
+        let at = Timestamp(1000 + index as u64);
+        let now = Now::at(at);
+        let (reply, changed) = match query(&words) {
+            Some(query) => (state.query(now, &query), false),
+            None => {
+                let command = command(&words);
+                let slot = command.slot();
+                let decision = state.decide(now, slot, command);
+                let changed = !decision.records.is_empty();
+                for record in decision.records {
+                    let lsn = Lsn(1 + records.len() as u64);
+                    let of_slot = state.slot(slot).expect("all slots are owned");
+                    let (before, undo) = (format!("{state:?}"), of_slot.undo_of(&record));
+                    let previous = state.apply(slot, at, lsn, &record);
+                    way_back.push((before, slot, previous, record.clone(), undo));
+                    records.push((slot, at, lsn, record));
+                }
+                let of_slot = state.slot(slot).expect("all slots are owned");
+                (decision.reply.map(|shown| of_slot.outcome(&shown)), changed)
+            }
+        };
+        assert_eq!(describe(&reply, changed), expected.trim(), "step {index} of {steps}");
+    }
+    let mut replayed = all_slots();
+    for (slot, at, lsn, record) in &records {
+        replayed.apply(*slot, *at, *lsn, record);
+    }
+    assert_eq!(format!("{replayed:?}"), format!("{state:?}"), "replay of {steps}");
+    while let Some((before, slot, previous, record, undo)) = way_back.pop() {
+        state.undo(slot, previous, &record, undo);
+        assert_eq!(format!("{state:?}"), before, "{record:?} taken back in {steps}");
+    }
+}
+
+#[test]
+fn reservations_stay_within_the_quota() {
+    check("event 2 -> ok | a reserve 2 -> ok");
+    check(
+        "event 2 -> ok | a reserve 1 -> ok | b reserve 2 -> sold-out 1 | b reserve 1 -> ok | a reserve 1 -> sold-out 0 | view -> 2/2 v1",
+    );
+    check("event 0 -> ok | a reserve 1 -> sold-out 0");
+    check("a reserve 1 -> no-event");
+    check("event 10000000 -> ok | a reserve 10000000 -> ok | view -> 10000000/10000000 v1");
+}
+
+#[test]
+fn a_cancel_gives_the_tickets_back_once() {
+    check(
+        "event 2 -> ok | a reserve 2 -> ok | a cancel 1 -> ok | a cancel 1 -> same | view -> 0/2 v1 | b reserve 2 -> ok | a cancel 1 -> same | view -> 2/2 v1",
+    );
+    check(
+        "event 2 -> ok | a reserve 2 -> ok | b cancel 1 -> no-reservation | z cancel 1 -> ok | a see 1 -> cancelled 2",
+    );
+    check("event 2 -> ok | a cancel 1 -> no-reservation | a cancel 0 -> no-reservation");
+}
+
+#[test]
+fn a_reservation_is_seen_by_its_customer_the_organizer_and_admins() {
+    check(
+        "event 2 -> ok | a reserve 1 -> ok | a see 1 -> confirmed 1 | b see 1 -> no-reservation | o see 1 -> confirmed 1 | p see 1 -> no-reservation | z see 1 -> confirmed 1",
+    );
+    check(
+        "event 2 -> ok | a reserve 1 -> ok | b reserve 1 -> ok | a mine -> 1 of 1 | o reservations -> 2 of 2 | p reservations -> not-yours | z reservations -> 2 of 2",
+    );
+}
+
+#[test]
+fn events_are_edited_by_their_organizer() {
+    check(
+        "event 2 -> ok | p quota 3 -> not-yours | o quota 3 -> ok | view -> 0/3 v2 | o name New -> ok | view -> 0/3 v3",
+    );
+    check(
+        "event 2 -> ok | a reserve 2 -> ok | o quota 1 -> below 2 | o quota 2 -> 2/2 v1 | o quota 5 -> ok | b reserve 3 -> ok",
+    );
+    check("o quota 1 -> no-event");
+    check(
+        "event 2 -> ok | o venue Hall -> ok | view -> 0/2 v2 at Hall | o venue Hall -> 0/2 v2 at Hall | o quota 3 -> ok | view -> 0/3 v3 at Hall | o venue none -> ok | view -> 0/3 v4 | p venue Hall -> not-yours",
+    );
+}
+
+#[test]
+fn a_deleted_event_takes_its_reservations_along() {
+    check(
+        "event 2 -> ok | a reserve 1 -> ok | o delete -> has 1 | o delete force -> ok | view -> deleted | list -> 0 events | a see 1 -> cancelled 1 | a cancel 1 -> same | a mine -> 0 of 1 | a reserve 1 -> deleted | o quota 5 -> deleted | o delete -> deleted | o reservations -> deleted",
+    );
+    check("event 2 -> ok | p delete -> not-yours | z delete -> ok | event 2 -> exists");
+    check("event 2 -> ok | a reserve 1 -> ok | a cancel 1 -> ok | o delete -> ok | a see 1 -> cancelled 1");
+}
+
+#[test]
+fn totals_and_organizers_lists_are_of_what_is_not_deleted() {
+    check(
+        "totals -> 0 of 0 | event 9 -> ok | a reserve 2 -> ok | totals -> 2 of 9 | o quota 5 -> ok | totals -> 2 of 5 | b reserve 1 -> ok | a cancel 1 -> ok | totals -> 1 of 5 | o delete force -> ok | totals -> 0 of 0",
+    );
+    check(
+        "o list -> 0 events | event 9 -> ok | o list -> 1 events | p list -> 0 events | o delete -> ok | o list -> 0 events",
+    );
+}
+
+#[test]
+fn usernames_are_unique_whatever_their_case() {
+    check("user ada -> ok | user ADA -> taken | user adam -> ok");
+}
+
+#[test]
+fn a_change_of_an_account_ends_its_tokens() {
+    check(
+        "user ada -> ok | token ada 7 -> true | token ada 8 -> false | token eve 7 -> false | password ada 7 -> ok | user-of 3 -> ada another hash | token ada 7 -> false | token ada 8 -> true | password ada 7 -> ended | password ada 8 -> ok",
+    );
+    check(
+        "user ada -> ok | role ada organizer -> ok | token ada 7 -> false | token ada 70 -> true | role ada organizer -> same | token ada 70 -> true | users -> ada organizer",
+    );
+    check("password ada 7 -> ended | role ada admin -> no-user | remove ada -> no-user | user-of 3 -> none");
+}
+
+#[test]
+fn a_removed_account_keeps_its_name_and_nothing_else() {
+    check(
+        "user ada -> ok | user adam -> ok | users -> ada customer, adam customer | remove ada 4 -> no-user | remove ada -> ok | users -> adam customer | user-of 3 -> ada removed | token ada 7 -> false | user ada -> taken | password ada 7 -> ended | role ada admin -> no-user | remove ada -> same",
+    );
+    check(
+        "user ada -> ok | user adam -> ok | totals -> 2 with 0 admins | role ada admin -> ok | totals -> 2 with 1 admins | remove ada -> ok | totals -> 1 with 0 admins",
+    );
+}

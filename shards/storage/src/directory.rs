@@ -1,0 +1,109 @@
+//! A data directory: its lock, syncs of directories, and debris, the empty files of a start that crashed.
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::Path;
+
+use crate::error::{RecoveryError, io_error};
+use crate::file::{Identity, LogFile, Synchronous};
+use crate::journal::journal_of;
+use crate::mark::MarkFile;
+use crate::named_file::check_journal;
+
+/// An exclusive lock on a data directory; the kernel gives it back when the process ends.
+#[derive(Debug)]
+pub struct DirectoryLock(#[expect(dead_code, reason = "held for its lock")] File);
+
+/// Makes the directory, for its owner's eyes only, and locks it.
+///
+/// # Errors
+///
+/// When it cannot be made or written, or another process has it.
+pub(crate) fn lock_directory(directory: &Path) -> Result<DirectoryLock, RecoveryError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made: Vec<&Path> = directory
+        .ancestors()
+        .take_while(|level| !level.as_os_str().is_empty() && !level.exists())
+        .chain([directory])
+        .collect();
+    let create = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    create.map_err(io_error("create data directory", directory))?;
+    for level in made {
+        sync_parent(level)?;
+    }
+    let path = directory.join("lock");
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = file.map_err(io_error("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(DirectoryLock(file)),
+        Err(TryLockError::WouldBlock) => Err(RecoveryError::Locked { path: directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+    }
+}
+
+/// Finds log files that the manifest does not name. A crash before the manifest was written leaves
+/// such files, all empty; one with records is refused.
+pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<String>, RecoveryError> {
+    let mut debris = Vec::new();
+    for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
+        let entry = entry.map_err(io_error("list", directory))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        let is_log = name.starts_with("shard-") && name.ends_with(".sqlite");
+        if is_log && !names.contains(&name) {
+            debris.push(name);
+        }
+    }
+    debris.sort();
+    for name in &debris {
+        let path = directory.join(name);
+        let log = LogFile::open(&path, Synchronous::Full)?;
+        match log.identity()? {
+            Identity::Log(_) if log.row_count()? > 0 => return Err(RecoveryError::Unnamed { path }),
+            Identity::Log(header) => {
+                // A crash leaves no more than half a mark. A whole one proves records that a damaged journal hides.
+                let mark = MarkFile::open(&path, header.cluster);
+                if matches!(mark, Ok(Some((_, mark))) if mark.row > 0) {
+                    return Err(RecoveryError::Unnamed { path });
+                }
+            }
+            Identity::OtherFormat(format) => return Err(RecoveryError::of_format(path, format.into())),
+            Identity::NotALog if !log.is_blank()? => return Err(RecoveryError::NotALog { path }),
+            Identity::NotALog => {}
+        }
+        check_journal(&path, 0)?;
+    }
+    Ok(debris)
+}
+
+/// Removes empty files with all that belongs to them, so that new files of these names start clean.
+pub(crate) fn remove_debris(directory: &Path, names: &[String]) -> Result<(), RecoveryError> {
+    for name in names {
+        let log = directory.join(name);
+        let shared_memory = directory.join(format!("{name}-shm"));
+        for path in [MarkFile::path_for(&log), journal_of(&log), shared_memory, log] {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(io_error("remove", &path)(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn sync_directory(directory: &Path) -> Result<(), RecoveryError> {
+    let sync = File::open(directory).and_then(|directory| directory.sync_all());
+    sync.map_err(io_error("sync", directory))
+}
+
+/// Syncs the parent directory. Without this a power cut soon after the first start could lose the
+/// whole directory.
+fn sync_parent(directory: &Path) -> Result<(), RecoveryError> {
+    let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+    match sync_directory(parent.unwrap_or(Path::new("."))) {
+        // The parent cannot be read: an administrator made the directory, and its durability is his concern.
+        Err(RecoveryError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,111 @@
+//! Why a data directory was refused: which file, and what is wrong with it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use shards::log::LogError;
+use shards::replay::ReplayError;
+
+use crate::journal::journal_of;
+use crate::schema::FORMAT;
+
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    #[error("{action} {}: {source}", path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("data directory {} is in use by another boxoffice process", path.display())]
+    Locked { path: PathBuf },
+    #[error("{}: not a manifest that this version can read: {reason}", path.display())]
+    Manifest { path: PathBuf, reason: String },
+    #[error(
+        "{}: format {format} of a boxoffice before the first release, which no later version reads", path.display()
+    )]
+    OldFormat { path: PathBuf, format: i64 },
+    #[error(
+        "{}: format {format}, written by a newer boxoffice: start that one; restore or move nothing", path.display()
+    )]
+    NewFormat { path: PathBuf, format: i64 },
+    #[error("{}: named by the manifest, but missing", path.display())]
+    Missing { path: PathBuf },
+    #[error("{}: has records, but the manifest does not name it", path.display())]
+    Unnamed { path: PathBuf },
+    #[error("{}: not a log file", path.display())]
+    NotALog { path: PathBuf },
+    #[error("{}: belongs to another data directory", path.display())]
+    Foreign { path: PathBuf },
+    #[error("{}: is the file {found}, swapped or renamed", path.display())]
+    Swapped { path: PathBuf, found: String },
+    #[error("{}: {source}{}", path.display(), advice(path, source))]
+    Replay { path: PathBuf, source: ReplayError },
+    #[error("{}: {reason}", path.display())]
+    Mark { path: PathBuf, reason: String },
+    #[error("{}: its header is damaged, and what was committed cannot be read. Restore the file", path.display())]
+    JournalHeader { path: PathBuf },
+    #[error(
+        "{}: frame {frame} is damaged, and there are committed ones behind it: records after row {rows} of its log \
+         are missing. Restore the file", path.display()
+    )]
+    JournalFrame { path: PathBuf, frame: u64, rows: u64 },
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl RecoveryError {
+    /// A file of another format than this version writes.
+    pub(crate) fn of_format(path: PathBuf, format: i64) -> RecoveryError {
+        match format < FORMAT.into() {
+            true => RecoveryError::OldFormat { path, format },
+            false => RecoveryError::NewFormat { path, format },
+        }
+    }
+
+    /// Whether a newer version wrote the directory: only that one can go on with it.
+    pub fn is_newer(&self) -> bool {
+        if let RecoveryError::Replay { source: ReplayError::Decode { source, .. }, .. } = self {
+            return source.is_newer();
+        }
+        matches!(self, RecoveryError::NewFormat { .. })
+    }
+
+    /// Whether SQLite or the disk failed, as far as is known without any damage to the data:
+    /// a later start may succeed.
+    pub fn is_transient(&self) -> bool {
+        use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        let RecoveryError::Log(LogError { source, .. }) = self else { return false };
+        let Some(error) = source.downcast_ref::<rusqlite::Error>() else { return true };
+        let is_damage = matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+            || matches!(
+                error,
+                FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
+            );
+        !is_damage
+    }
+}
+
+fn advice(path: &Path, error: &ReplayError) -> String {
+    match error {
+        ReplayError::Lost { .. } => format!(
+            ". Its journal, {}, was removed or damaged, or the file is an older copy; restore the whole directory",
+            journal_of(path).display()
+        ),
+        ReplayError::WrongFile { .. }
+        | ReplayError::UnknownEpoch { .. }
+        | ReplayError::OldEpoch { .. }
+        | ReplayError::Gap { .. }
+        | ReplayError::Checksum { .. }
+        | ReplayError::Position { .. }
+        | ReplayError::Rewritten { .. }
+        | ReplayError::Decode { .. } => String::new(),
+    }
+}
+
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecoveryError + use<> {
+    let path = path.to_owned();
+    move |source| RecoveryError::Io { action, path, source }
+}
+
+/// Names the file in which a row was refused.
+pub(crate) fn in_file(path: &Path) -> impl Fn(ReplayError) -> RecoveryError + use<'_> {
+    move |source| RecoveryError::Replay { path: path.to_owned(), source }
+}

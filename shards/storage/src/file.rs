@@ -1,0 +1,303 @@
+//! A log file: one SQLite database, one row a record.
+//!
+//! Checkpoints are run here: SQLite's default hook discards the result of a
+//! failed one (`sqlite3WalDefaultHook`), and with it the news of a bad disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use shards::ids::Epoch;
+use shards::log::{AppendError, LogError};
+use shards::replay::Row;
+
+use crate::index::FileIndex;
+use crate::rows::{SELECT, decode_row};
+use crate::schema::{APPLICATION_ID, FORMAT, history_view, schema};
+
+/// Older ones can lose a commit when a checkpoint races with a writer
+/// (<https://sqlite.org/wal.html#walresetbug>).
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+/// How long a commit waits for another process that has the write lock (a shell, a backup). After
+/// this it fails.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How much a commit waits for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synchronous {
+    /// Survives a power cut. The only one that the server uses.
+    Full,
+    /// Loses the last commits in a power cut: for measuring what `Full` costs.
+    Normal,
+}
+
+/// The identity of a file, stored inside it, so that a swapped or foreign file is noticed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileHeader {
+    pub cluster: u64,
+    pub name: String,
+}
+
+/// What a file is, by its content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    Log(FileHeader),
+    /// A log file of an earlier or a later format.
+    OtherFormat(i32),
+    /// Not a whole log file.
+    NotALog,
+}
+
+/// An open log file. Nothing is written to it before [`LogFile::make_durable`].
+#[derive(Debug)]
+pub struct LogFile {
+    connection: Connection,
+    path: PathBuf,
+    index: Arc<FileIndex>,
+}
+
+impl LogFile {
+    /// Makes a new, empty file. The directory's entry is the caller's to sync.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be written.
+    pub fn create(path: &Path, header: &FileHeader, synchronous: Synchronous) -> Result<LogFile, LogError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let file = LogFile::connect(path, flags, synchronous)?;
+        file.take_over()?;
+        file.connection.execute_batch(&schema(header)).map_err(file.failed("create"))?;
+        file.checkpoint()?;
+        Ok(file)
+    }
+
+    /// Opens a file that must be there. Until [`LogFile::make_durable`] nothing is
+    /// written, so that a file that turns out to be the wrong one stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it is no SQLite database, or not readable.
+    pub fn open(path: &Path, synchronous: Synchronous) -> Result<LogFile, LogError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        LogFile::connect(path, flags, synchronous)
+    }
+
+    /// Opens a file beside the log that writes it, for pages of a few rows.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub(crate) fn open_beside(path: &Path) -> Result<LogFile, LogError> {
+        let file = LogFile::open(path, Synchronous::Full)?;
+        let settings = "PRAGMA query_only = ON; PRAGMA cache_size = -512;";
+        file.connection.execute_batch(settings).map_err(file.failed("open"))?;
+        Ok(file)
+    }
+
+    fn connect(path: &Path, flags: OpenFlags, synchronous: Synchronous) -> Result<LogFile, LogError> {
+        assert!(
+            rusqlite::version_number() >= SQLITE_VERSION_MIN,
+            "this build's SQLite {} can lose commits",
+            rusqlite::version()
+        );
+        let failed = failed(path, "open");
+        let connection = Connection::open_with_flags(path, flags).map_err(&failed)?;
+        let level = match synchronous {
+            Synchronous::Full => "FULL",
+            Synchronous::Normal => "NORMAL",
+        };
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(&failed)?;
+        connection
+            .execute_batch(&format!(
+                "PRAGMA synchronous = {level};
+                 PRAGMA wal_autocheckpoint = 0;
+                 PRAGMA cache_size = -8192;
+                 PRAGMA trusted_schema = OFF;"
+            ))
+            .map_err(&failed)?;
+        // Without this a close would checkpoint the journal, even into a file that it does not belong to.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+        Ok(LogFile { connection, path: path.to_owned(), index: Arc::default() })
+    }
+
+    /// Prepares the file for writing, once it is known to be the right one.
+    fn take_over(&self) -> Result<(), LogError> {
+        let failed = self.failed("set up");
+        let mode: String = self
+            .connection
+            .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
+            .map_err(&failed)?;
+        if mode != "wal" {
+            // Without shared memory (some network file systems) SQLite keeps the mode that it had.
+            let cannot = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+            let reason = format!("this file system has no WAL for SQLite, it stays at {mode}");
+            return Err(failed(rusqlite::Error::SqliteFailure(cannot, Some(reason))));
+        }
+        let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        self.connection.set_db_config(no_checkpoint, false).map(drop).map_err(&failed)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The index of the rows that were replayed or appended so far.
+    pub(crate) fn index(&self) -> &Arc<FileIndex> {
+        &self.index
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// What the file is, by its header.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn identity(&self) -> Result<Identity, LogError> {
+        let read = || -> rusqlite::Result<Identity> {
+            let pragma = |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+            if pragma("application_id")? != APPLICATION_ID {
+                return Ok(Identity::NotALog);
+            }
+            let format = pragma("user_version")?;
+            if format != FORMAT {
+                return Ok(Identity::OtherFormat(format));
+            }
+            let header = self.connection.query_row("SELECT cluster, name FROM header", [], |row| {
+                Ok(FileHeader { cluster: row.get::<_, i64>(0)?.cast_unsigned(), name: row.get(1)? })
+            });
+            Ok(header.optional()?.map_or(Identity::NotALog, Identity::Log))
+        };
+        read().map_err(self.failed("read the header of"))
+    }
+
+    /// Whether nothing was ever written to it, not even its tables.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn is_blank(&self) -> Result<bool, LogError> {
+        let tables = "SELECT count(*) FROM sqlite_schema";
+        let count = self.connection.query_row(tables, [], |row| row.get::<_, i64>(0));
+        count.map(|count| count == 0).map_err(self.failed("read"))
+    }
+
+    /// Position of the last row, which is also their count: rows are only ever appended.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read.
+    pub fn row_count(&self) -> Result<u64, LogError> {
+        let count = self.connection.query_row("SELECT coalesce(max(position), 0) FROM record", [], |row| {
+            row.get::<_, i64>(0).map(i64::cast_unsigned)
+        });
+        count.map_err(self.failed("read"))
+    }
+
+    /// Gives every row after `position` to `visit`, in the order written, until it
+    /// returns false. Returns the position of the last row that it took.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or what `visit` returned.
+    pub fn rows_after<E: From<LogError>>(
+        &self,
+        mut position: u64,
+        mut visit: impl FnMut(&Row<'_>) -> Result<bool, E>,
+    ) -> Result<u64, E> {
+        let failed = |source| E::from(self.failed("read")(source));
+        let mut statement = self.connection.prepare_cached(SELECT).map_err(failed)?;
+        let mut rows = statement.query([position.cast_signed()]).map_err(failed)?;
+        while let Some(row) = rows.next().map_err(failed)? {
+            let row = decode_row(row).map_err(failed)?;
+            if !visit(&row)? {
+                break;
+            }
+            position = row.position;
+        }
+        Ok(position)
+    }
+
+    /// Makes everything read so far durable, so that answers may rest on it: what a
+    /// killed process left behind may be in the page cache alone.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn make_durable(&self, epoch: Epoch) -> Result<(), LogError> {
+        self.take_over()?;
+        // First of all removes the frames of a commit that was cut off. A new commit over some of them, torn
+        // by a power cut, would look like damage with committed frames behind it.
+        self.checkpoint()?;
+        self.renew_history_view().map_err(self.failed("renew the view in"))?;
+        let update = self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()]);
+        update.map_err(self.failed("commit to"))?;
+        self.checkpoint()
+    }
+
+    fn renew_history_view(&self) -> rusqlite::Result<()> {
+        let view = history_view();
+        let existing = "SELECT sql FROM sqlite_schema WHERE type = 'view' AND name = 'history'";
+        let existing = self.connection.query_row(existing, [], |row| row.get::<_, String>(0)).optional()?;
+        if existing.as_ref() == Some(&view) {
+            return Ok(());
+        }
+        self.connection.execute_batch(&format!("BEGIN; DROP VIEW IF EXISTS history; {view}; COMMIT;"))
+    }
+
+    /// Checkpoints all of SQLite's journal into the file and empties it.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses, or a reader of another process prevents it.
+    pub fn checkpoint(&self) -> Result<(), LogError> {
+        if !self.empty_journal().map_err(self.failed("checkpoint"))? {
+            let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+            return Err(self.failed("checkpoint")(rusqlite::Error::SqliteFailure(busy, None)));
+        }
+        Ok(())
+    }
+
+    /// Like [`LogFile::empty_journal`], but does not wait for readers.
+    pub(crate) fn try_to_empty_journal(&self) -> rusqlite::Result<bool> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let emptied = self.empty_journal();
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        emptied
+    }
+
+    /// Checkpoints and empties the journal; false when a reader of another process prevents it.
+    fn empty_journal(&self) -> rusqlite::Result<bool> {
+        let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+        self.connection.query_row(checkpoint, [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
+    }
+
+    /// Classifies a failed commit. Only `SQLITE_FULL` is known to be rolled back: it comes from a write that found
+    /// no room, before the frame that completes a commit, and the transaction was undone.
+    pub(crate) fn commit_failed(&self, error: rusqlite::Error) -> AppendError {
+        let is_undone =
+            || self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
+        let rolled_back = is_full(&error) && is_undone();
+        let error = self.failed("commit to")(error);
+        if rolled_back { AppendError::RolledBack(error) } else { AppendError::Unknown(error) }
+    }
+
+    pub(crate) fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> LogError + use<'_> {
+        failed(&self.path, action)
+    }
+}
+
+/// Whether a write found no room on the disk. SQLite reports a sync that failed so as an I/O error.
+pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+}
+
+fn failed(path: &Path, action: &'static str) -> impl Fn(rusqlite::Error) -> LogError {
+    move |source| LogError { action, place: path.display().to_string(), source: source.into() }
+}

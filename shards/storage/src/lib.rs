@@ -1,0 +1,29 @@
+//! Where boxoffice keeps its logs: a data directory of SQLite files, one a shard.
+//!
+//! [`open`] recovers what the last start left, and returns shards with their logs.
+//! The domain (`shards`) says what a record is and which rows count; files, paths
+//! and SQLite are known here alone.
+
+mod directory;
+mod error;
+mod file;
+mod index;
+mod journal;
+mod log;
+mod manifest;
+mod mark;
+mod named_file;
+mod reader;
+mod recovery;
+mod replay;
+mod rows;
+mod schema;
+mod store;
+
+pub use directory::DirectoryLock;
+pub use error::RecoveryError;
+pub use file::{FileHeader, Identity, LogFile, Synchronous};
+pub use log::SqliteLog;
+pub use mark::MarkFile;
+pub use reader::{RecordReader, Records};
+pub use recovery::{Progress, Recovered, last_shard_count, open};

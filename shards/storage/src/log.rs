@@ -1,0 +1,131 @@
+//! The log of a running shard, in one SQLite file.
+//!
+//! SQLite's own write-ahead journal makes a batch durable with one sync.
+
+use shards::ids::EventId;
+use shards::limits::CHECKPOINT_PAGES;
+use shards::log::{AppendError, Appended, Log, LogError, Upkeep};
+use shards::record::Entry;
+use shards::replay::Mark;
+
+use crate::file::{LogFile, is_full};
+use crate::mark::{MarkFile, advanced};
+use crate::rows::{ROWS_TOGETHER, insert_of_rows, insert_rows};
+
+/// The log of a running shard.
+#[derive(Debug)]
+pub struct SqliteLog {
+    file: LogFile,
+    mark_file: MarkFile,
+    /// The last mark that was written.
+    mark: Mark,
+    /// Estimate of the pages in SQLite's journal.
+    journal_pages: u64,
+    /// The statements for one row and for [`ROWS_TOGETHER`].
+    insert_one: String,
+    insert_together: String,
+}
+
+impl SqliteLog {
+    /// The log that goes on in `file`. `mark` is the last row of the file, and the content of `mark_file`.
+    pub fn new(file: LogFile, mark_file: MarkFile, mark: Mark) -> SqliteLog {
+        SqliteLog {
+            file,
+            mark_file,
+            mark,
+            journal_pages: 0,
+            insert_one: insert_of_rows(1),
+            insert_together: insert_of_rows(ROWS_TOGETHER),
+        }
+    }
+
+    fn mark_failed(&self, action: &'static str) -> impl Fn(std::io::Error) -> LogError + use<'_> {
+        let place = self.mark_file.path();
+        move |source| LogError { action, place: place.display().to_string(), source: source.into() }
+    }
+
+    fn insert_all(&self, batch: &[Entry]) -> rusqlite::Result<()> {
+        let connection = self.file.connection();
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let (together, alone) = batch.as_chunks::<ROWS_TOGETHER>();
+        if !together.is_empty() {
+            let mut insert = connection.prepare_cached(&self.insert_together)?;
+            together.iter().try_for_each(|entries| insert_rows(&mut insert, entries))?;
+        }
+        if !alone.is_empty() {
+            let mut insert = connection.prepare_cached(&self.insert_one)?;
+            alone.chunks(1).try_for_each(|entry| insert_rows(&mut insert, entry))?;
+        }
+        connection.prepare_cached("COMMIT")?.execute([])?;
+        Ok(())
+    }
+}
+
+/// A commit that changes nothing and still writes a page, which an update without a change would not.
+const PROBE: &str = "BEGIN IMMEDIATE;
+     INSERT INTO header SELECT * FROM header;
+     DELETE FROM header WHERE rowid > 1;
+     COMMIT;";
+
+impl Log for SqliteLog {
+    fn append(&mut self, batch: &[Entry]) -> Result<Appended, AppendError> {
+        self.insert_all(batch).map_err(|error| self.file.commit_failed(error))?;
+        let first_row = self.mark.row + 1;
+        self.mark = advanced(self.mark, batch);
+        let marked = self.mark_file.write(&self.mark).map_err(self.mark_failed("write"));
+        marked.map_err(AppendError::Unknown)?;
+        let mut rows = self.file.index().lock();
+        for (row, entry) in (first_row..).zip(batch) {
+            rows.add(row, entry.slot, entry.lsn, entry.record.event().unwrap_or(EventId(0)));
+        }
+        // A commit writes the tail page of the table, and one more for each
+        // hundred rows or so; a rough count is enough to know when it is time.
+        self.journal_pages += 2 + batch.len() as u64 / 64;
+        Ok(Appended::default())
+    }
+
+    /// Empties the journal first. That may make room, and it removes the frames of the failed commit,
+    /// which recovery would have to tell from damage.
+    fn probe(&mut self) -> Result<(), AppendError> {
+        let failed = |error| self.file.commit_failed(error);
+        if self.file.try_to_empty_journal().map_err(failed)? {
+            self.journal_pages = 0;
+        }
+        self.file.connection().execute_batch(PROBE).map_err(failed)
+    }
+
+    fn maintenance_is_due(&self) -> bool {
+        self.journal_pages >= CHECKPOINT_PAGES
+    }
+
+    /// Checkpoints as far as readers of other processes allow, and syncs the mark, so that a power cut
+    /// leaves at worst the mark of the checkpoint before.
+    fn maintain(&mut self) -> Result<Upkeep, LogError> {
+        self.journal_pages = 0;
+        self.mark_file.sync().map_err(self.mark_failed("sync"))?;
+        let connection = self.file.connection();
+        // busy, pages in the journal, pages of these written back.
+        let checkpoint = || {
+            let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
+            statement.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
+        };
+        match checkpoint() {
+            Ok((pages, written_back)) => {
+                let pages_pinned = u64::try_from(pages - written_back).unwrap_or(0);
+                Ok(Upkeep { pages_pinned, no_room: false })
+            }
+            Err(error) if is_full(&error) => Ok(Upkeep { pages_pinned: 0, no_room: true }),
+            Err(error) => Err(self.file.failed("checkpoint")(error)),
+        }
+    }
+
+    fn close(self: Box<Self>) -> Result<(), LogError> {
+        match self.file.try_to_empty_journal() {
+            // With a reader or a full disk in the way the journal stays, and the next start reads it.
+            Ok(_) => {}
+            Err(error) if is_full(&error) => {}
+            Err(error) => return Err(self.file.failed("checkpoint")(error)),
+        }
+        self.mark_file.sync().map_err(self.mark_failed("sync"))
+    }
+}

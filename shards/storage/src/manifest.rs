@@ -1,0 +1,91 @@
+//! The manifest: which epochs there were, and which files hold each.
+//!
+//! Written whole and renamed into place, so that it is always the old one or
+//! the new one. Everything else in the directory is checked against it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use shards::replay::Epochs;
+
+use crate::directory::sync_directory;
+use crate::error::{RecoveryError, io_error};
+use crate::schema::FORMAT;
+
+const FILE_NAME: &str = "manifest.json";
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    format: i32,
+    #[serde(with = "hex")]
+    pub(crate) cluster: u64,
+    pub(crate) epochs: Epochs,
+}
+
+/// What a manifest of any format has.
+#[derive(Deserialize)]
+struct AnyFormat {
+    format: i64,
+}
+
+impl Manifest {
+    pub(crate) fn new(cluster: u64) -> Manifest {
+        Manifest { format: FORMAT, cluster, epochs: Epochs::default() }
+    }
+
+    /// `None` when there is none: nothing was ever written here.
+    pub(crate) fn read(directory: &Path) -> Result<Option<Manifest>, RecoveryError> {
+        let path = directory.join(FILE_NAME);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(io_error("read", &path)(error)),
+        };
+        // What else is in a manifest of another format is for the version that wrote it to say.
+        if let Ok(AnyFormat { format }) = serde_json::from_slice(&text)
+            && format != i64::from(FORMAT)
+        {
+            return Err(RecoveryError::of_format(path, format));
+        }
+        let parsed = serde_json::from_slice(&text).map_err(|error| error.to_string());
+        match parsed.and_then(Manifest::checked) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(reason) => Err(RecoveryError::Manifest { path, reason }),
+        }
+    }
+
+    fn checked(self) -> Result<Manifest, String> {
+        self.epochs.check()?;
+        Ok(self)
+    }
+
+    pub(crate) fn write(&self, directory: &Path) -> Result<(), RecoveryError> {
+        let path = directory.join(FILE_NAME);
+        let temporary = directory.join("manifest.json.new");
+        let write = || {
+            let mut file = File::create(&temporary)?;
+            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)
+        };
+        write().map_err(io_error("write", &path))?;
+        sync_directory(directory)
+    }
+}
+
+/// A cluster id as text, since JSON's numbers are not safe above 2^53.
+mod hex {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(cluster: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{cluster:016x}"))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        u64::from_str_radix(&text, 16).map_err(serde::de::Error::custom)
+    }
+}

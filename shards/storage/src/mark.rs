@@ -1,0 +1,146 @@
+//! A mark beside a log file: how far it was committed.
+//!
+//! SQLite drops what comes after damage in its journal, and takes a missing
+//! journal for an empty one; a file alone cannot say that there was more. The
+//! mark can. It is written after each commit and before anyone is answered, so
+//! that after a kill it covers all that was acknowledged. It is not synced with
+//! each commit: a power cut may leave an older one, never one ahead of the log.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use shards::ids::{Lsn, Slot};
+use shards::record::Entry;
+use shards::replay::Mark;
+use twox_hash::XxHash3_64;
+
+/// Size of the file: it is always overwritten in place, and one sector is written whole by a disk.
+const FILE_BYTES: usize = 256;
+
+/// The mark after a batch was appended.
+pub(crate) fn advanced(mark: Mark, batch: &[Entry]) -> Mark {
+    let row = mark.row + batch.len() as u64;
+    batch.last().map_or(mark, |last| Mark { row, slot: last.slot, lsn: last.lsn, chain: last.chain })
+}
+
+/// The file's content: one line of JSON, padded with spaces.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<'a> {
+    log: &'a str,
+    row: u64,
+    slot: u8,
+    lsn: u64,
+    /// Numbers of JSON are not safe above 2^53.
+    chain: &'a str,
+    /// Checksum of the members above, seeded with the cluster's id.
+    checksum: &'a str,
+}
+
+/// The open file that a mark is written to.
+#[derive(Debug)]
+pub struct MarkFile {
+    file: File,
+    path: PathBuf,
+    /// Name of the log file, without directory.
+    log: String,
+    cluster: u64,
+}
+
+impl MarkFile {
+    /// Path of the mark of a log file.
+    pub fn path_for(log: &Path) -> PathBuf {
+        log.with_extension("mark")
+    }
+
+    /// Makes a mark of an empty log and syncs it. The directory's entry is the caller's to sync.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn create(log: &Path, cluster: u64) -> io::Result<MarkFile> {
+        let path = MarkFile::path_for(log);
+        let file = File::options().create(true).truncate(true).write(true).open(&path)?;
+        let mark = MarkFile { file, path, log: file_name(log), cluster };
+        mark.write(&Mark::EMPTY)?;
+        mark.sync()?;
+        Ok(mark)
+    }
+
+    /// Opens the mark of a log file and reads it, without changing it. `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::InvalidData`] when it is not what was written for this log file.
+    pub fn open(log: &Path, cluster: u64) -> io::Result<Option<(MarkFile, Mark)>> {
+        let path = MarkFile::path_for(log);
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            text => text?,
+        };
+        let file = File::options().write(true).open(&path)?;
+        let mark_file = MarkFile { file, path, log: file_name(log), cluster };
+        let mark =
+            mark_file.parse(&text).map_err(|reason| io::Error::new(io::ErrorKind::InvalidData, reason))?;
+        Ok(Some((mark_file, mark)))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn write(&self, mark: &Mark) -> io::Result<()> {
+        let mut text = [b' '; FILE_BYTES];
+        let chain = format!("{:016x}", mark.chain);
+        let checksum = self.checksum(mark);
+        let line = Line {
+            log: &self.log,
+            row: mark.row,
+            slot: mark.slot.0,
+            lsn: mark.lsn.0,
+            chain: &chain,
+            checksum: &checksum,
+        };
+        let mut rest = &mut text[..FILE_BYTES - 1];
+        serde_json::to_writer(&mut rest, &line)?;
+        text[FILE_BYTES - 1] = b'\n';
+        self.file.write_all_at(&text, 0)
+    }
+
+    /// # Errors
+    ///
+    /// When the disk refuses.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn parse(&self, text: &[u8]) -> Result<Mark, String> {
+        let line: Line<'_> = serde_json::from_slice(text).map_err(|error| format!("not a mark: {error}"))?;
+        if line.log != self.log {
+            return Err(format!("is the mark of {}, swapped or renamed", line.log));
+        }
+        let chain = u64::from_str_radix(line.chain, 16).map_err(|error| format!("chain: {error}"))?;
+        let mark = Mark { row: line.row, slot: Slot(line.slot), lsn: Lsn(line.lsn), chain };
+        if line.checksum != self.checksum(&mark) {
+            return Err("wrong checksum".to_owned());
+        }
+        Ok(mark)
+    }
+
+    fn checksum(&self, mark: &Mark) -> String {
+        let Mark { row, slot, lsn, chain } = mark;
+        let mut text = Vec::with_capacity(FILE_BYTES);
+        write!(text, "{} {row} {slot} {lsn} {chain}", self.log).expect("memory takes everything");
+        format!("{:016x}", XxHash3_64::oneshot_with_seed(self.cluster, &text))
+    }
+}
+
+fn file_name(log: &Path) -> String {
+    log.file_name().expect("a log file has a name").to_string_lossy().into_owned()
+}

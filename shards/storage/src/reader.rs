@@ -1,0 +1,184 @@
+//! Reads committed records of a data directory beside its running logs.
+//!
+//! Each reader has its own connections, which only read, so that no commit waits for it. It looks no
+//! further than the index, into which a log enters what it has committed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::named_params;
+use shards::ids::{EventId, Lsn, Slot};
+use shards::log::{LogError, ReadRecords, RecordPage};
+use shards::record::{Entry, Record};
+use shards::replay::{ReplayError, Row};
+
+use crate::file::LogFile;
+use crate::index::{FileIndex, RowRange, Rows};
+use crate::rows::{SELECT_OF_SLOT, decode_row};
+
+/// Blocks that one page looks into at most: some 10 ms. More than two steps of the index, so that
+/// each page comes further than the one before.
+const PAGE_BLOCKS_MAX: usize = 256;
+
+/// The files of a directory, whoever writes them today.
+#[derive(Debug, Clone)]
+pub struct Records(Vec<(PathBuf, Arc<FileIndex>)>);
+
+impl Records {
+    pub(crate) fn of<'a>(files: impl Iterator<Item = &'a LogFile>) -> Records {
+        Records(files.map(|file| (file.path().to_owned(), Arc::clone(file.index()))).collect())
+    }
+
+    /// A reader with connections of its own, for any thread.
+    pub fn reader(&self) -> RecordReader {
+        let file = |(path, index): &(PathBuf, Arc<FileIndex>)| ReadFile {
+            path: path.clone(),
+            index: Arc::clone(index),
+            log: None,
+        };
+        RecordReader { files: self.0.iter().map(file).collect() }
+    }
+}
+
+#[derive(Debug)]
+pub struct RecordReader {
+    files: Vec<ReadFile>,
+}
+
+#[derive(Debug)]
+struct ReadFile {
+    path: PathBuf,
+    index: Arc<FileIndex>,
+    /// Opened when it is first needed.
+    log: Option<LogFile>,
+}
+
+/// Consecutive records of a slot that lie in one file.
+struct Stretch {
+    file: usize,
+    lsns: (Lsn, Lsn),
+    ranges: Vec<RowRange>,
+    /// A record up to which these ranges are known to have all.
+    searched: Lsn,
+}
+
+impl ReadRecords for RecordReader {
+    fn read_after(
+        &mut self,
+        slot: Slot,
+        event: Option<EventId>,
+        after: Lsn,
+        limit: usize,
+    ) -> Result<RecordPage, LogError> {
+        let mut page = RecordPage { entries: Vec::new(), searched: after, is_last: false };
+        let mut blocks_left = PAGE_BLOCKS_MAX;
+        while page.entries.len() < limit && blocks_left > 0 {
+            // `after` may be any number that a client made up.
+            let next = Lsn(page.searched.0.saturating_add(1));
+            let Some(stretch) = self.stretch(slot, event, next, blocks_left) else {
+                page.is_last = true;
+                break;
+            };
+            let file = &mut self.files[stretch.file];
+            for &range in &stretch.ranges {
+                blocks_left = blocks_left.saturating_sub(range.blocks());
+                file.read(slot, event, &stretch, range, limit, &mut page.entries)?;
+                if page.entries.len() == limit {
+                    break;
+                }
+            }
+            let last = page.entries.last().map_or(after, |entry| entry.lsn);
+            let searched = if page.entries.len() == limit { last } else { stretch.searched.max(last) };
+            page.searched = page.searched.max(searched);
+        }
+        Ok(page)
+    }
+}
+
+impl RecordReader {
+    /// Where the record `next` of a slot is, and what follows it in the same file. `None` when it is
+    /// not committed yet.
+    fn stretch(&self, slot: Slot, event: Option<EventId>, next: Lsn, blocks_max: usize) -> Option<Stretch> {
+        // The file whose stretch begins last before the record has it.
+        let begins = |file: &ReadFile| file.index.lock().step_before(slot, next).map(|step| step.lsn);
+        let (file, _) = self.files.iter().map(begins).enumerate().max_by_key(|&(_, begin)| begin)?;
+        let others = self.files.iter().enumerate().filter(|&(other, _)| other != file);
+        let ends = others.filter_map(|(_, other)| other.index.lock().first_after(slot, next));
+        let end = ends.min().map_or(Lsn(u64::MAX), |first| Lsn(first.0 - 1));
+        let rows = self.files[file].index.lock();
+        let last = rows.last(slot).min(end);
+        (next <= last).then(|| Stretch::new(&rows, file, slot, event, (next, last), blocks_max))
+    }
+}
+
+impl Stretch {
+    fn new(
+        rows: &Rows,
+        file: usize,
+        slot: Slot,
+        event: Option<EventId>,
+        lsns: (Lsn, Lsn),
+        blocks_max: usize,
+    ) -> Stretch {
+        let (next, last) = lsns;
+        let first = rows.step_before(slot, next).expect("the file has the record").row;
+        let ranges = rows.candidates(slot, event, first, blocks_max);
+        let blocks: usize = ranges.iter().map(|range| range.blocks()).sum();
+        let searched = match ranges.last() {
+            Some(range) if blocks >= blocks_max => {
+                rows.step_before_row(slot, range.last).map_or(Lsn(0), |step| step.lsn).min(last)
+            }
+            Some(_) | None => last,
+        };
+        Stretch { file, lsns, ranges, searched }
+    }
+}
+
+impl ReadFile {
+    fn read(
+        &mut self,
+        slot: Slot,
+        event: Option<EventId>,
+        stretch: &Stretch,
+        range: RowRange,
+        limit: usize,
+        entries: &mut Vec<Entry>,
+    ) -> Result<(), LogError> {
+        let log = match &mut self.log {
+            Some(log) => log,
+            none => none.insert(LogFile::open_beside(&self.path)?),
+        };
+        let failed = log.failed("read");
+        let mut statement = log.connection().prepare_cached(SELECT_OF_SLOT).map_err(&failed)?;
+        let parameters = named_params! {
+            ":first": range.first.cast_signed(),
+            ":last": range.last.cast_signed(),
+            ":slot": slot.0,
+            ":event": event.map_or(0, |event| event.0),
+            ":lsn_first": stretch.lsns.0.0.cast_signed(),
+            ":lsn_last": stretch.lsns.1.0.cast_signed(),
+            ":limit": i64::try_from(limit - entries.len()).unwrap_or(i64::MAX),
+        };
+        let mut rows = statement.query(parameters).map_err(&failed)?;
+        while let Some(row) = rows.next().map_err(&failed)? {
+            let row = decode_row(row).map_err(&failed)?;
+            let refused = |source: ReplayError| LogError {
+                action: "read",
+                place: self.path.display().to_string(),
+                source: source.into(),
+            };
+            let expected = entries.last().map_or(stretch.lsns.0, |entry| entry.lsn.next());
+            if event.is_none() && row.lsn != expected {
+                return Err(refused(ReplayError::Gap { slot, expected, found: row.lsn }));
+            }
+            entries.push(entry_of(&row).map_err(refused)?);
+        }
+        Ok(())
+    }
+}
+
+fn entry_of(row: &Row<'_>) -> Result<Entry, ReplayError> {
+    let &Row { position: _, slot, epoch, lsn, at, previous, continues, ref columns, chain } = row;
+    let record = Record::decode(columns).map_err(|source| ReplayError::Decode { slot, lsn, source })?;
+    Ok(Entry { slot, epoch, lsn, at, previous, continues, record, chain })
+}

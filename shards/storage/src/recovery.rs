@@ -1,0 +1,86 @@
+//! Opens a data directory: checks every record against its chain, folds them
+//! into shards, and makes durable what it read before an answer may rest on it.
+//!
+//! A file that does not fit is refused by name, and never replaced by an empty one.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use shards::ids::{Epoch, EventId, UserId};
+use shards::limits::SHARD_COUNT_MAX;
+use shards::log::LogStore;
+use shards::shard::SlotHeads;
+use shards::slots::SlotSet;
+use shards::state::ShardState;
+
+use crate::directory::DirectoryLock;
+use crate::error::RecoveryError;
+use crate::log::SqliteLog;
+use crate::manifest::Manifest;
+use crate::reader::Records;
+use crate::replay::into_shards;
+use crate::store::Directory;
+
+/// Everything that a server needs to go on where the last one ended.
+#[derive(Debug)]
+pub struct Recovered {
+    /// The state of each shard, with its log.
+    pub shards: Vec<(ShardState, SqliteLog)>,
+    /// Where the records of each slot end.
+    pub heads: SlotHeads,
+    /// Gives readers of what the logs have committed, now and from earlier epochs.
+    pub records: Records,
+    /// Names this data directory among all others.
+    pub cluster: u64,
+    pub epoch: Epoch,
+    pub record_count: u64,
+    /// The highest ids in use, 0 for none.
+    pub highest_event: EventId,
+    pub highest_user: UserId,
+    /// Keeps other processes out of the directory until it is dropped.
+    pub lock: DirectoryLock,
+}
+
+/// How far recovery has come. It can be read from another thread.
+#[derive(Debug, Default)]
+pub struct Progress {
+    pub records_total: AtomicU64,
+    pub records_done: AtomicU64,
+}
+
+/// Opens `directory` as a new epoch of `shard_count` shards; makes the directory if there is none.
+///
+/// # Errors
+///
+/// When another process has it, when it cannot be written, or when anything in
+/// it is not as it was left: see [`RecoveryError`].
+pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result<Recovered, RecoveryError> {
+    assert!((1..=SHARD_COUNT_MAX).contains(&shard_count), "shard count {shard_count}");
+    let mut directory = Directory::open(directory, shard_count, progress)?;
+    let (states, claim) =
+        into_shards(shard_count, progress, |replay| directory.claim(&SlotSet::all(), replay))?;
+    let highest_event = states.iter().map(|state| state.highest_ids().0).max();
+    let highest_user = states.iter().map(|state| state.highest_ids().1).max();
+    let cluster = directory.cluster();
+    let (logs, records, lock) = directory.into_logs();
+    Ok(Recovered {
+        shards: states.into_iter().zip(logs).collect(),
+        heads: claim.heads,
+        records,
+        cluster,
+        epoch: claim.epoch,
+        record_count: progress.records_done.load(Ordering::Relaxed),
+        highest_event: highest_event.unwrap_or(EventId(0)),
+        highest_user: highest_user.unwrap_or(UserId(0)),
+        lock,
+    })
+}
+
+/// The shard count of the last start in `directory`; `None` before the first.
+///
+/// # Errors
+///
+/// When the manifest is there but cannot be read.
+pub fn last_shard_count(directory: &Path) -> Result<Option<usize>, RecoveryError> {
+    Ok(Manifest::read(directory)?.and_then(|manifest| manifest.epochs.last_shard_count()))
+}

@@ -1,0 +1,152 @@
+//! A data directory as a store of logs: claiming it is checking every row and starting an epoch.
+//!
+//! Epoch by epoch, the files of an epoch in parallel. Nothing is written before all is checked.
+
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use shards::ids::EventId;
+use shards::log::{Claim, LogStore, Replay};
+use shards::replay::{RangeCheck, Row, check_ranges, left_over};
+use shards::shard::SlotHeads;
+use shards::slots::SlotSet;
+
+use crate::directory::{DirectoryLock, find_debris, lock_directory, remove_debris, sync_directory};
+use crate::error::{RecoveryError, in_file};
+use crate::log::SqliteLog;
+use crate::manifest::Manifest;
+use crate::named_file::{NamedFile, create_file, open_named_files};
+use crate::reader::Records;
+use crate::recovery::Progress;
+use crate::replay::join_thread;
+
+/// A locked data directory with its files open.
+pub(crate) struct Directory {
+    path: PathBuf,
+    pub(crate) lock: DirectoryLock,
+    manifest: Manifest,
+    debris: Vec<String>,
+    files: Vec<NamedFile>,
+    /// The files of the epoch that a claim starts.
+    shard_count: usize,
+}
+
+impl Directory {
+    /// # Errors
+    ///
+    /// When another process has it, when it cannot be written, or when a file is not the one that
+    /// the manifest names.
+    pub(crate) fn open(
+        path: &Path,
+        shard_count: usize,
+        progress: &Progress,
+    ) -> Result<Directory, RecoveryError> {
+        let lock = lock_directory(path)?;
+        let manifest = match Manifest::read(path)? {
+            Some(manifest) => manifest,
+            None => Manifest::new(random_cluster()),
+        };
+        let debris = find_debris(path, &manifest.epochs.file_names())?;
+        let files = open_named_files(path, &manifest, progress)?;
+        Ok(Directory { path: path.to_owned(), lock, manifest, debris, files, shard_count })
+    }
+
+    pub(crate) fn cluster(&self) -> u64 {
+        self.manifest.cluster
+    }
+
+    /// The log of each shard in the order of their indices, and the records of all files, once all is claimed.
+    pub(crate) fn into_logs(mut self) -> (Vec<SqliteLog>, Records, DirectoryLock) {
+        let records = Records::of(self.files.iter().map(|file| &file.log));
+        let log = |index| {
+            let name = file_name(index);
+            let file = self.files.iter().position(|file| file.name == name).expect("made by the claim");
+            let NamedFile { log, mark_file, extent, .. } = self.files.swap_remove(file);
+            SqliteLog::new(log, mark_file, extent.end)
+        };
+        let logs = (0..self.shard_count).map(log).collect();
+        (logs, records, self.lock)
+    }
+
+    /// Checks every row of every file, and gives the records to `replay`.
+    fn check(&mut self, replay: &dyn Replay) -> Result<SlotHeads, RecoveryError> {
+        let Directory { manifest, files, .. } = self;
+        let heads = check_ranges(
+            manifest.cluster,
+            &manifest.epochs,
+            files,
+            |file| &file.name,
+            |readings| {
+                thread::scope(|scope| {
+                    let reading = |(file, check)| scope.spawn(|| read_file(file, check, replay));
+                    let threads: Vec<_> = readings.into_iter().map(reading).collect();
+                    // All are waited for, whatever the first says.
+                    let checks: Vec<_> = threads.into_iter().map(join_thread).collect();
+                    checks.into_iter().collect()
+                })
+            },
+        )?;
+        for file in files {
+            let path = file.log.path();
+            let refuse = |row: &Row<'_>| Err(in_file(path)(left_over(&manifest.epochs, row)));
+            file.log.rows_after(file.extent.end.row, refuse)?;
+        }
+        Ok(heads)
+    }
+
+    /// Makes what was read durable, and the directory this epoch's.
+    fn start_epoch(&mut self) -> Result<(), RecoveryError> {
+        remove_debris(&self.path, &self.debris)?;
+        let names: Vec<String> = (0..self.shard_count).map(file_name).collect();
+        for name in &names {
+            if !self.files.iter().any(|file| &file.name == name) {
+                self.files.push(create_file(&self.path, name, self.manifest.cluster)?);
+            }
+        }
+        sync_directory(&self.path)?;
+        self.manifest.epochs.add(names);
+        self.manifest.write(&self.path)?;
+        for file in &self.files {
+            file.log.make_durable(self.manifest.epochs.last())?;
+            file.write_mark()?;
+        }
+        Ok(())
+    }
+}
+
+impl LogStore for Directory {
+    type Error = RecoveryError;
+
+    fn claim(&mut self, slots: &SlotSet, replay: &dyn Replay) -> Result<Claim, RecoveryError> {
+        assert!(slots.is_full(), "a locked directory is claimed as a whole");
+        let heads = self.check(replay)?;
+        self.start_epoch()?;
+        Ok(Claim { epoch: self.manifest.epochs.last(), heads })
+    }
+}
+
+/// Checks the file's rows of one range, and gives their records to `replay`.
+fn read_file<'a>(
+    file: &mut NamedFile,
+    mut check: RangeCheck<'a>,
+    replay: &dyn Replay,
+) -> Result<RangeCheck<'a>, RecoveryError> {
+    let mut receive = replay.receiver();
+    let NamedFile { log, extent, .. } = file;
+    let mut index = log.index().lock();
+    log.rows_after(extent.end.row, |row| -> Result<bool, RecoveryError> {
+        let Some(record) = check.take(extent, row).map_err(in_file(log.path()))? else { return Ok(false) };
+        index.add(row.position, row.slot, row.lsn, EventId(row.columns.event));
+        receive(row.slot, row.lsn, row.at, record);
+        Ok(true)
+    })?;
+    Ok(check)
+}
+
+fn file_name(shard_index: usize) -> String {
+    format!("shard-{shard_index:02}.sqlite")
+}
+
+fn random_cluster() -> u64 {
+    getrandom::u64().expect("the kernel has random bytes")
+}

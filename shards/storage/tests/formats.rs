@@ -1,0 +1,162 @@
+//! Directories of each format since 3, as an earlier build left them: `format_3` beside this file. What
+//! is in them has to be read for ever, to the same state.
+//!
+//! Format 3 is final with the first release. Until then a change of it makes its directory anew:
+//! `BOXOFFICE_WRITE_FORMAT=1 cargo test -p storage --test formats`.
+
+#![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion, in its helpers too")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use shards::command::{Buyer, Query};
+use shards::ids::{EventId, Lsn, Slot, Timestamp, Username};
+use shards::log::{Log, ReadRecords};
+use shards::outcome::Outcome;
+use shards::record::{Entry, Kind, Record, SlotHead};
+use shards::slots::{slot_of_event, slot_of_username};
+use support::{ADMIN, Office, copy_directory};
+
+/// What was done, in two starts of two shards. Events 1 and 19 are in one slot.
+const SCRIPTS: [&str; 2] = [
+    "user ada 7 | user bob 8 | user user1 9 | event 1 quota 100 | event 2 quota 10 | event 3 quota 5 | event 19 quota 7
+     | reserve 1 for 7 2 | reserve 2 for 8 3 | reserve 1 for 8 1 | reserve 3 for 7 5 | cancel 1-1",
+    "reserve 1 for 7 4 by 50 | reserve 2 for 7 1 | edit 1 quota 90 | delete 3 | password ada 7 | organizer bob 8
+     | remove user1 9 | cancel 2-1 | reserve 19 for 8 1",
+];
+
+/// What has to come of it.
+const STATE: [&str; 12] = [
+    "event 1: Event 1 ☂, organizer 50, quota 90, reserved 5, version 2",
+    "1-1: 2 for 7, Cancelled",
+    "1-2: 1 for 8, Confirmed",
+    "1-3: 4 for 7, Confirmed",
+    "event 2: Event 2 ☂, organizer 50, quota 10, reserved 1, version 1",
+    "2-1: 3 for 8, Cancelled",
+    "2-2: 1 for 7, Confirmed",
+    "event 19: Event 19 ☂, organizer 50, quota 7, reserved 1, version 1",
+    "19-1: 1 for 8, Confirmed",
+    "ada: 7, Customer, $argon2id$new-of-ada, 1, removed false",
+    "bob: 8, Organizer, $argon2id$of-bob, 4294967296, removed false",
+    "user1: 9, Customer, , 18446744073709551606, removed true",
+];
+
+fn format_3() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format_3")
+}
+
+fn write(directory: &Path) {
+    for script in SCRIPTS {
+        let mut office = Office::open(directory, 2);
+        for line in script.split('|') {
+            office.run(line);
+        }
+        for (_, log) in office.shards {
+            Box::new(log).close().unwrap();
+        }
+    }
+}
+
+fn state(office: &Office) -> Vec<String> {
+    let mut lines = Vec::new();
+    for event in [1, 2, 3, 19].map(EventId) {
+        let slot = slot_of_event(event);
+        let Ok(Outcome::Event(view)) = office.answer(slot, &Query::Event { event }) else {
+            assert_eq!(event, EventId(3), "the deleted one");
+            continue;
+        };
+        lines.push(format!(
+            "event {event}: {}, organizer {}, quota {}, reserved {}, version {}",
+            view.details.name, view.organizer, view.details.quota, view.reserved, view.version
+        ));
+        let query = Query::EventReservations { event, actor: ADMIN, after: None, limit: usize::MAX };
+        let Ok(Outcome::Reservations(views)) = office.answer(slot, &query) else { panic!("{event}") };
+        lines.extend(views.iter().map(|view| {
+            let Buyer::Account(buyer) = view.buyer;
+            format!("{}: {} for {buyer}, {:?}", view.id, view.quantity, view.status)
+        }));
+    }
+    for username in ["ada", "bob", "user1"].map(|name| Username::new(name).unwrap()) {
+        let slot = slot_of_username(&username);
+        let reply = office.answer(slot, &Query::Account { username });
+        let Ok(Outcome::Account(Some(view))) = reply else { panic!("{reply:?}") };
+        lines.push(format!(
+            "{}: {}, {:?}, {}, {}, removed {}",
+            view.username, view.id, view.role, view.password_hash, view.token_version, view.removed
+        ));
+    }
+    lines
+}
+
+fn entries(office: &Office) -> Vec<Entry> {
+    let mut reader = office.recovered.records.reader();
+    let slots = (0..=u8::MAX).map(Slot);
+    slots.flat_map(|slot| reader.read_after(slot, None, Lsn(0), usize::MAX).unwrap().entries).collect()
+}
+
+#[test]
+fn a_directory_of_format_3_is_read_as_it_was_written() {
+    if std::env::var_os("BOXOFFICE_WRITE_FORMAT").is_some() {
+        let _ = fs::remove_dir_all(format_3());
+        write(&format_3());
+        fs::remove_file(format_3().join("lock")).unwrap();
+    }
+    for shard_count in [2, 3] {
+        let directory = tempfile::tempdir().unwrap();
+        copy_directory(&format_3(), directory.path());
+        let office = Office::open(directory.path(), shard_count);
+        assert_eq!(state(&office), STATE, "{shard_count} shards");
+
+        // This version would write the same bytes: the checksums go over all of them.
+        let entries = entries(&office);
+        let mut head = SlotHead::empty(office.recovered.cluster);
+        for entry in &entries {
+            if entry.lsn == Lsn(1) {
+                head = SlotHead::empty(office.recovered.cluster);
+            }
+            let chain = head.chain_next(&entry.stamp(), &entry.record.encode());
+            assert_eq!(chain, entry.chain, "{entry:?}");
+            head = SlotHead { lsn: entry.lsn, chain, at: entry.at };
+        }
+        let kinds: BTreeSet<u8> = entries.iter().map(|entry| entry.record.encode().kind).collect();
+        let all: BTreeSet<u8> = Kind::ALL.into_iter().map(|kind| kind as u8).collect();
+        assert_eq!(kinds, all, "a kind is missing in the directory");
+        assert!(entries.iter().any(|entry| entry.lsn.0 > entry.previous.0 + 1 && entry.previous > Lsn(0)));
+        let is_for_another = |entry: &Entry| matches!(entry.record, Record::Reserved { by, buyer: Buyer::Account(buyer), .. } if by != buyer);
+        assert!(entries.iter().any(is_for_another));
+    }
+}
+
+/// What the form has and no command makes yet.
+#[test]
+fn records_of_one_command_are_marked_as_such() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut office = Office::open(directory.path(), 1);
+    office.run("event 1 quota 10 | reserve 1 for 1 1");
+    let mut written = std::mem::take(&mut office.committed);
+    let reserved = written.last().unwrap().clone();
+    let mut head = SlotHead { lsn: reserved.lsn, chain: reserved.chain, at: reserved.at };
+    let mut batch = Vec::new();
+    for (number, continues) in [(2, true), (3, true), (4, false)] {
+        let Record::Reserved { mut id, by, buyer, quantity } = reserved.record else {
+            panic!("{reserved:?}")
+        };
+        id.number = number;
+        let record = Record::Reserved { id, by, buyer, quantity };
+        let (previous, at) = (head.lsn, Timestamp(head.at.0 + 1));
+        let mut entry = Entry { lsn: head.lsn.next(), at, previous, continues, record, ..reserved.clone() };
+        entry.chain = head.chain_next(&entry.stamp(), &entry.record.encode());
+        head = SlotHead { lsn: entry.lsn, chain: entry.chain, at };
+        batch.push(entry);
+    }
+    office.shards[0].1.append(&batch).unwrap();
+    written.extend(batch);
+    drop(office);
+    let office = Office::open(directory.path(), 1);
+    let slot = slot_of_event(EventId(1));
+    written.retain(|entry| entry.slot == slot);
+    assert_eq!(entries(&office).into_iter().filter(|entry| entry.slot == slot).collect::<Vec<_>>(), written);
+}

@@ -1,0 +1,243 @@
+//! A data directory driven by short scripts, and looked at from outside.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use shards::clock::Now;
+use shards::command::{
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName,
+    Query, RemoveUser,
+};
+use shards::details::{DetailsPatch, NewDetails};
+use shards::ids::{EventId, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
+use shards::log::Log;
+use shards::outcome::{Outcome, Reply, Totals};
+use shards::record::Entry;
+use shards::shard::{Release, Shard};
+use shards::slots::shard_of_slot;
+use storage::{Progress, Recovered, RecoveryError, SqliteLog};
+
+/// Ids that scripts use and snapshots look at.
+const EVENT_IDS: u32 = 100;
+const CUSTOMER_IDS: u32 = 10;
+const USERNAMES: [&str; 8] = ["ada", "bob", "user1", "user2", "user3", "user4", "user5", "user6"];
+pub(crate) const ADMIN: Actor = Actor { user: UserId(99), role: Role::Admin };
+const ORGANIZER: UserId = UserId(50);
+/// 2023-11-14T22:13:20.045Z.
+const FIRST_MS: u64 = 1_700_000_000_045;
+
+/// A recovered data directory with its shards, each command a millisecond after the one before.
+pub(crate) struct Office {
+    pub(crate) recovered: Recovered,
+    pub(crate) shards: Vec<(Shard<()>, SqliteLog)>,
+    /// Everything that was committed since it was opened.
+    pub(crate) committed: Vec<Entry>,
+    now: Timestamp,
+}
+
+/// What every query about everything answers.
+pub(crate) type Snapshot = BTreeMap<String, String>;
+
+impl Office {
+    pub(crate) fn try_open(directory: &Path, shard_count: usize) -> Result<Office, RecoveryError> {
+        let mut recovered = storage::open(directory, shard_count, &Progress::default())?;
+        assert_eq!(recovered.shards.len(), shard_count);
+        let shards = std::mem::take(&mut recovered.shards).into_iter();
+        let shards = shards.map(|(state, log)| (Shard::new(state, &recovered.heads, recovered.epoch), log));
+        let shards = shards.collect();
+        let now = Timestamp(FIRST_MS + recovered.epoch.0 * 1000);
+        Ok(Office { recovered, shards, committed: Vec::new(), now })
+    }
+
+    pub(crate) fn open(directory: &Path, shard_count: usize) -> Office {
+        Office::try_open(directory, shard_count).unwrap()
+    }
+
+    /// Commands separated by `|`, all of which have to succeed; then a commit of each shard.
+    pub(crate) fn run(&mut self, script: &str) {
+        self.apply(script);
+        self.commit();
+    }
+
+    /// The same without the commit: in memory alone.
+    pub(crate) fn apply(&mut self, script: &str) {
+        for line in script.split('|') {
+            let command = command(line);
+            let shard_index = shard_of_slot(command.slot(), self.shards.len());
+            let (shard, _) = &mut self.shards[shard_index];
+            self.now = Timestamp(self.now.0 + 1);
+            shard.take_in(Now::at(self.now), Ask::Command(command), ());
+            // A success waits for its commit.
+            let refused = shard.next_release();
+            assert!(refused.is_none(), "{line}: {refused:?}");
+        }
+    }
+
+    pub(crate) fn commit(&mut self) {
+        for (shard, log) in &mut self.shards {
+            if let Some(batch) = shard.begin_commit() {
+                log.append(&batch.entries).unwrap();
+                self.committed.extend(batch.entries.iter().cloned());
+                shard.finish_commit(batch);
+                while let Some(release) = shard.next_release() {
+                    assert!(matches!(release, Release::Answer((), Ok(_))), "{release:?}");
+                }
+            }
+        }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot::new();
+        let mut note = |query: &Query, answer: String| {
+            snapshot.insert(format!("{query:?}"), answer);
+        };
+        for event in (1..=EVENT_IDS).map(EventId) {
+            let slot = shards::slots::slot_of_event(event);
+            let shard_index = shard_of_slot(slot, self.shards.len());
+            for query in [
+                Query::Event { event },
+                Query::EventReservations { event, actor: ADMIN, after: None, limit: usize::MAX },
+            ] {
+                note(&query, format!("{:?}", self.ask(shard_index, &query)));
+            }
+        }
+        for username in USERNAMES.map(|name| Username::new(name).unwrap()) {
+            let shard_index = shard_of_slot(shards::slots::slot_of_username(&username), self.shards.len());
+            let query = Query::Account { username };
+            note(&query, format!("{:?}", self.ask(shard_index, &query)));
+        }
+        for customer in (1..=CUSTOMER_IDS).map(UserId) {
+            let query = Query::CustomerReservations { customer, after: None, limit: usize::MAX };
+            let mut reservations = Vec::new();
+            for reply in self.ask_all(&query) {
+                let Ok(Outcome::Reservations(part)) = reply else { panic!("{reply:?}") };
+                reservations.extend(part);
+            }
+            reservations.sort_by_key(|reservation| reservation.id);
+            note(&query, format!("{reservations:?}"));
+        }
+        note(&Query::Totals, format!("{:?}", self.totals()));
+        snapshot
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        let mut sum = Totals::default();
+        for reply in self.ask_all(&Query::Totals) {
+            let Ok(Outcome::Totals(part)) = reply else { panic!("{reply:?}") };
+            sum.events += part.events;
+            sum.accounts += part.accounts;
+            sum.admins += part.admins;
+            sum.quota += part.quota;
+            sum.reserved += part.reserved;
+        }
+        sum
+    }
+
+    /// The answer of the shard that owns a slot.
+    pub(crate) fn answer(&self, slot: Slot, query: &Query) -> Reply {
+        self.ask(shard_of_slot(slot, self.shards.len()), query)
+    }
+
+    fn ask(&self, shard_index: usize, query: &Query) -> Reply {
+        self.shards[shard_index].0.state().query(Now::at(self.now), query)
+    }
+
+    fn ask_all(&self, query: &Query) -> Vec<Reply> {
+        (0..self.shards.len()).map(|shard_index| self.ask(shard_index, query)).collect()
+    }
+}
+
+/// Names what differs, where a plain comparison would print both in full.
+pub(crate) fn assert_same(before: &Snapshot, after: &Snapshot, context: &str) {
+    for (query, answer) in before {
+        assert_eq!(after.get(query), Some(answer), "{context}: {query}");
+    }
+    assert_eq!(before.len(), after.len(), "{context}");
+}
+
+/// Every file's bytes, but those that SQLite alone reads and writes.
+pub(crate) fn files_in(directory: &Path) -> BTreeMap<String, Vec<u8>> {
+    if directory.is_file() {
+        return [(String::new(), fs::read(directory).unwrap())].into();
+    }
+    let names =
+        fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let names = names.filter(|name| !name.ends_with("-wal") && !name.ends_with("-shm"));
+    names.map(|name| (name.clone(), fs::read(directory.join(&name)).unwrap_or_default())).collect()
+}
+
+/// With SQLite's journals: of a living directory, what a kill at this moment would leave.
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+fn command(line: &str) -> Command {
+    let number = |text: &str| text.parse::<u32>().unwrap();
+    let event = |text: &str| EventId(number(text));
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match *words {
+        ["user", name, id] => Command::CreateUser(Box::new(CreateUser {
+            id: UserId(number(id)),
+            username: Username::new(name).unwrap(),
+            password_hash: format!("$argon2id$of-{name}").into(),
+            role: Role::Customer,
+            token_version: u64::MAX - u64::from(number(id)),
+        })),
+        ["event", id, "quota", quota] => Command::CreateEvent(Box::new(CreateEvent {
+            id: event(id),
+            organizer: ORGANIZER,
+            details: NewDetails::new(
+                EventName::new(&format!("Event {id} ☂")).unwrap(),
+                Quota::new(u64::from(number(quota))).unwrap(),
+            ),
+        })),
+        ["edit", id, "quota", quota] => Command::EditEvent(Box::new(EditEvent {
+            event: event(id),
+            actor: ADMIN,
+            changes: DetailsPatch {
+                quota: Some(Quota::new(u64::from(number(quota))).unwrap()),
+                ..DetailsPatch::default()
+            },
+        })),
+        ["delete", id] => Command::DeleteEvent { event: event(id), actor: ADMIN, force: true },
+        ["reserve", id, "for", customer, quantity] => Command::Reserve {
+            event: event(id),
+            actor: Actor { user: UserId(number(customer)), role: Role::Customer },
+            buyer: Buyer::Account(UserId(number(customer))),
+            quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
+        },
+        ["reserve", id, "for", customer, quantity, "by", actor] => Command::Reserve {
+            event: event(id),
+            actor: Actor { user: UserId(number(actor)), role: Role::Organizer },
+            buyer: Buyer::Account(UserId(number(customer))),
+            quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
+        },
+        ["cancel", id] => Command::Cancel { reservation: id.parse().unwrap(), actor: ADMIN },
+        ["password", name, id] => Command::ChangePassword(Box::new(ChangePassword {
+            user: UserId(number(id)),
+            username: Username::new(name).unwrap(),
+            token_version: u64::MAX - u64::from(number(id)),
+            password_hash: format!("$argon2id$new-of-{name}").into(),
+            next_token_version: 1,
+        })),
+        ["organizer", name, id] => Command::ChangeRole(Box::new(ChangeRole {
+            user: UserId(number(id)),
+            username: Username::new(name).unwrap(),
+            by: ADMIN.user,
+            role: Role::Organizer,
+            next_token_version: u64::from(u32::MAX) + 1,
+        })),
+        ["remove", name, id] => Command::RemoveUser(Box::new(RemoveUser {
+            user: UserId(number(id)),
+            username: Username::new(name).unwrap(),
+            by: ADMIN.user,
+        })),
+        _ => panic!("no such command: {line}"),
+    }
+}
