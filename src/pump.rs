@@ -28,32 +28,32 @@ pub(crate) struct Pump {
     revocations: Rc<Revocations>,
     reactor: Rc<Reactor>,
     log_worker: Workers,
-    /// When the inbox's signal is raised for the driver's sake.
+    /// When a timer raises the inbox's signal for the driver.
     wake_at: Option<Duration>,
     metrics: &'static CoreMetrics,
 }
 
-/// The log is either here or with its thread.
+/// Where the log is: with the pump or on the worker.
 enum LogPlace {
     Here(Box<dyn Log>),
-    /// It comes back through this, and raises the inbox's signal.
+    /// The log comes back through this, and the inbox's signal is raised.
     Away(Rc<RefCell<Option<Returned>>>),
 }
 
-/// What the log does on its thread.
+/// What the log does on the worker.
 enum LogWork {
     Append(Batch),
     Maintain,
     Probe,
 }
 
-/// What comes back from there.
+/// The log on its way back, with the result.
 struct Returned {
     log: Box<dyn Log>,
     done: LogDone,
 }
 
-/// What a core's shard is driven with.
+/// What a pump is made of.
 pub(crate) struct PumpParts {
     pub(crate) shard: Shard<Asker>,
     pub(crate) log: Box<dyn Log>,
@@ -153,7 +153,7 @@ impl Pump {
         self.driver.gathered(news);
     }
 
-    /// On this core: the disk is fast.
+    /// Appends on this core: the disk is fast.
     fn append(&mut self, batch: Batch) {
         let LogPlace::Here(log) = &mut self.log else {
             unreachable!("the driver knows that the log is away")
@@ -192,8 +192,8 @@ impl Pump {
         self.log_is_done(done);
     }
 
-    /// Tells the driver. A commit of which nobody knows what is on disk ends the process: memory is ahead
-    /// of the disk then, and a restart recovers what is certain.
+    /// Reports to the driver. Ends the process after a commit whose outcome is unknown: memory is ahead of the
+    /// disk then, and a restart recovers what is durable.
     fn log_is_done(&mut self, done: LogDone) {
         match self.driver.log_is_done(done) {
             Ok(Notice::Committed { records }) => {
@@ -223,7 +223,7 @@ impl Pump {
         }
     }
 
-    /// Raises the inbox's signal at a time of the clock, if that is not on its way already.
+    /// Raises the inbox's signal at a time of the clock, unless a timer does so already.
     fn wake_up_at(&mut self, until: Option<Duration>) {
         let Some(until) = until else { return };
         let elapsed = self.clock.elapsed();

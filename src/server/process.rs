@@ -8,7 +8,7 @@ use shards::limits::SHARD_COUNT_MAX;
 
 use super::error::ServeError;
 
-/// Descriptors of a core: its rings, epoll instance, waker, listener and log, some fifteen. The rest is a
+/// Descriptors of a core: its rings, epoll instance, waker, listener and log. An idle core has 11; the rest is a
 /// margin, since the runtime panics when there are too few.
 const DESCRIPTORS_PER_CORE: usize = 22;
 
