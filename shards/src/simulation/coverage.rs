@@ -33,7 +33,7 @@ pub(super) const EXPECTED: [&str; 47] = [
     "rejections: log full",
     "reservations made by another account",
     "commits",
-    "commits on another thread",
+    "commits on a worker",
     "gathers of one turn",
     "gathers until a time",
     "stops",

@@ -56,7 +56,7 @@ impl World {
         }
         // An owner may use another thread where it could also commit in place.
         if on_worker || self.random.within(0, 1) < self.rates.slowness {
-            self.count("commits on another thread");
+            self.count("commits on a worker");
             return self.start_log_work(index, LogWork::Append(batch)).map(|()| Progress::Continues);
         }
         self.append(index, batch)
