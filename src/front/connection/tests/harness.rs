@@ -39,7 +39,7 @@ pub(super) const SOON: Duration = Duration::from_secs(5);
 /// How long a silence has to last to be one.
 const SILENCE: Duration = Duration::from_millis(150);
 
-pub(super) const STALLED: Duration = Duration::from_millis(500);
+pub(super) const STALLED: Duration = Duration::from_millis(1500);
 
 pub(super) const LIVEZ: &str = "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n";
 

@@ -207,7 +207,7 @@ fn a_drain_does_not_wait_for_streams_that_go_on() {
     });
     let fate = server.fate("/flood");
     let took = server.drain();
-    assert!(took < Duration::from_secs(3), "streams held the drain for {took:?}");
+    assert!(took < Duration::from_secs(6), "streams held the drain for {took:?}");
     assert!(fate.drained.load(Ordering::SeqCst), "a stream was not told");
     let heard = reader.join().expect("no panic");
     assert!(!heard.ends_with("0\r\n\r\n"), "a stream that was cut off looks complete");
