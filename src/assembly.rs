@@ -11,6 +11,7 @@ use shards::shard::Shard;
 use shards::slots::Owners;
 
 use crate::client::Shards;
+use crate::clock::CoreClock;
 use crate::front::api::{Api, Common};
 use crate::front::auth::Tokens;
 use crate::front::connection::Front;
@@ -46,6 +47,7 @@ pub(crate) struct Assembled {
     pub inbox: Rc<Inbox>,
     pub sockets: Rc<Sockets>,
     pub reactor: Rc<Reactor>,
+    pub clock: Rc<CoreClock>,
 }
 
 impl Parts {
@@ -74,6 +76,7 @@ impl Parts {
         let reactor = Reactor::new(Rc::clone(&sockets), waker, take_in);
         // The pump sends its log away whole, so there is one job at a time.
         let log_worker = Workers::start(["log".to_owned()], 1, Priority::Normal)?;
+        let clock = CoreClock::new(metrics);
         let pump = Pump::new(PumpParts {
             shard: self.shard,
             log: self.log,
@@ -81,6 +84,7 @@ impl Parts {
             revocations,
             reactor: Rc::clone(&reactor),
             log_worker,
+            clock: Rc::clone(&clock),
             batch_max: self.batch_max,
             pace: self.pace,
             metrics,
@@ -93,6 +97,6 @@ impl Parts {
             closed: Cell::new(false),
         };
         let front = Rc::new(Front::new(api, metrics, self.limits, self.timeouts));
-        Ok(Assembled { front, pump, inbox, sockets, reactor })
+        Ok(Assembled { front, pump, inbox, sockets, reactor, clock })
     }
 }

@@ -1,5 +1,7 @@
 //! Reads the machine's two clocks for the domain's one.
 
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
@@ -7,38 +9,54 @@ use shards::clock::{Clock, DIFFERENCE_MAX_MS, Now};
 use shards::ids::Timestamp;
 
 use crate::metrics::CoreMetrics;
+use crate::rt;
+
+/// The interval at which an idle core reads its clock, so that it notices a jump and takes a correction
+/// before the next request comes.
+const TICK: Duration = Duration::from_secs(1);
 
 /// A core's clock. Elapsed time is `CLOCK_BOOTTIME`, which goes on while the machine is suspended.
 pub(crate) struct CoreClock {
-    clock: Clock,
+    clock: RefCell<Clock>,
     start: Duration,
     metrics: &'static CoreMetrics,
-    is_off: bool,
+    /// The wall clock differs from the wall time by more than [`DIFFERENCE_MAX_MS`].
+    is_off: Cell<bool>,
 }
 
 impl CoreClock {
-    pub(crate) fn new(metrics: &'static CoreMetrics) -> CoreClock {
-        CoreClock { clock: Clock::new(wall()), start: boot_time(), metrics, is_off: false }
+    pub(crate) fn new(metrics: &'static CoreMetrics) -> Rc<CoreClock> {
+        let clock = RefCell::new(Clock::new(wall()));
+        Rc::new(CoreClock { clock, start: boot_time(), metrics, is_off: Cell::new(false) })
     }
 
-    /// Time since this clock was made.
+    /// Returns the time since this clock was made.
     pub(crate) fn elapsed(&self) -> Duration {
         boot_time().saturating_sub(self.start)
     }
 
-    pub(crate) fn now(&mut self) -> Now {
-        let now = self.clock.read(self.elapsed(), wall());
-        let difference_ms = self.clock.difference_ms();
+    pub(crate) fn now(&self) -> Now {
+        let mut clock = self.clock.borrow_mut();
+        let now = clock.read(self.elapsed(), wall());
+        let difference_ms = clock.difference_ms();
         self.metrics.clock_difference_ms.set(difference_ms);
-        if self.is_off != (difference_ms > DIFFERENCE_MAX_MS) {
-            self.is_off = !self.is_off;
-            if self.is_off {
+        let is_off = difference_ms > DIFFERENCE_MAX_MS;
+        if self.is_off.replace(is_off) != is_off {
+            if is_off {
                 tracing::warn!(difference_ms, "the wall clock jumped: times of sales follow it slowly");
             } else {
                 tracing::info!("times of sales are those of the wall clock again");
             }
         }
         now
+    }
+
+    /// Reads the clock once a second, for as long as the core runs.
+    pub(crate) async fn tick(self: Rc<Self>) {
+        loop {
+            rt::sleep(TICK).await;
+            self.now();
+        }
     }
 }
 

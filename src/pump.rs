@@ -23,7 +23,7 @@ use crate::rt::workers::Workers;
 pub(crate) struct Pump {
     driver: Driver<Asker>,
     log: LogPlace,
-    clock: CoreClock,
+    clock: Rc<CoreClock>,
     inbox: Rc<Inbox>,
     revocations: Rc<Revocations>,
     reactor: Rc<Reactor>,
@@ -61,6 +61,7 @@ pub(crate) struct PumpParts {
     pub(crate) revocations: Rc<Revocations>,
     pub(crate) reactor: Rc<Reactor>,
     pub(crate) log_worker: Workers,
+    pub(crate) clock: Rc<CoreClock>,
     pub(crate) batch_max: usize,
     pub(crate) pace: Pace,
     pub(crate) metrics: &'static CoreMetrics,
@@ -68,12 +69,22 @@ pub(crate) struct PumpParts {
 
 impl Pump {
     pub(crate) fn new(parts: PumpParts) -> Pump {
-        let PumpParts { shard, log, inbox, revocations, reactor, log_worker, batch_max, pace, metrics } =
-            parts;
+        let PumpParts {
+            shard,
+            log,
+            inbox,
+            revocations,
+            reactor,
+            log_worker,
+            clock,
+            batch_max,
+            pace,
+            metrics,
+        } = parts;
         Pump {
             driver: Driver::new(shard, batch_max, pace),
             log: LogPlace::Here(log),
-            clock: CoreClock::new(metrics),
+            clock,
             inbox,
             revocations,
             reactor,
@@ -129,6 +140,9 @@ impl Pump {
     fn take_in(&mut self, most: usize) {
         let now = self.clock.now();
         for _ in 0..most {
+            if !self.driver.has_room() {
+                break;
+            }
             let Some(ShardRequest { ask, reply_to }) = self.inbox.pop() else { break };
             self.driver.take_in(now, ask, reply_to);
         }

@@ -73,12 +73,19 @@ impl Clock {
         let elapsed = elapsed.max(self.elapsed);
         let steady_us = microseconds(self.origin).saturating_add(elapsed.as_micros() as i64);
         let wall_offset = microseconds(wall) - steady_us;
-        let step = (elapsed - self.slewed).as_micros() as u64 / SLEW_DIVISOR;
-        self.slewed += Duration::from_micros(step * SLEW_DIVISOR);
+        let unread = elapsed - self.elapsed;
         self.elapsed = elapsed;
-        let step = step.cast_signed();
-        self.offset += (wall_offset - self.offset).clamp(-step, step);
-        self.watch_for_jump(wall_offset);
+        if unread >= JUMP_ACCEPTED_AFTER {
+            // The machine was suspended, or nothing read the clock: as at a start, there is only the wall
+            // clock to go by.
+            (self.offset, self.slewed, self.jump) = (wall_offset, elapsed, None);
+        } else {
+            let step = (elapsed - self.slewed).as_micros() as u64 / SLEW_DIVISOR;
+            self.slewed += Duration::from_micros(step * SLEW_DIVISOR);
+            let step = step.cast_signed();
+            self.offset += (wall_offset - self.offset).clamp(-step, step);
+            self.watch_for_jump(wall_offset);
+        }
         self.difference = wall_offset - self.offset;
         let wall_us = (steady_us + self.offset).max(0);
         Now { elapsed, steady: milliseconds(steady_us), wall: milliseconds(wall_us) }
@@ -174,6 +181,16 @@ mod tests {
             }
             let moved = now.wall.0 - now.steady.0;
             assert!((99..=100).contains(&moved), "{moved} ms, read every {interval_us} us");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_not_read_for_long_follows_at_once() {
+        for off in [HOUR, -HOUR, TEN_YEARS, -TEN_YEARS] {
+            let mut clock = Clock::new(Timestamp(START));
+            read(&mut clock, 0..=10, 0);
+            assert_eq!(read(&mut clock, 7200..=7200, off), off);
+            assert_eq!(clock.difference_ms(), 0);
         }
     }
 

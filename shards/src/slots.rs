@@ -25,8 +25,8 @@ pub fn slot_of_username(username: &Username) -> Slot {
     slot_of_bytes(username.as_str().as_bytes())
 }
 
-/// The shard that owns a slot after a start with `shard_count` shards. Only recovery and [`Owners`] use it;
-/// afterwards that table says who owns a slot.
+/// The shard that owns a slot after a start with `shard_count` shards. Used where files are recovered, where
+/// a directory is opened without a server, and to make [`Owners`], which says who owns a slot afterwards.
 pub fn shard_of_slot(slot: Slot, shard_count: usize) -> usize {
     slot.index() % shard_count
 }

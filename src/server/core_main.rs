@@ -44,7 +44,7 @@ impl CoreMain {
             let listener = self.listener.listen(&core.sockets).map_err(Report::DoesNotListen)?;
             Ok((core, listener))
         });
-        let (Assembled { front, pump, inbox, reactor, .. }, listener) = match opened {
+        let (Assembled { front, pump, inbox, reactor, clock, .. }, listener) = match opened {
             Ok(opened) => opened,
             Err(failed) => {
                 let _ = self.report.send(failed);
@@ -61,6 +61,7 @@ impl CoreMain {
             }
         });
         rt::spawn(Rc::clone(&front.deadlines).sweep());
+        rt::spawn(clock.tick());
         reactor.start();
         let _ = self.report.send(Report::Listens);
         acceptor::run(Rc::clone(&front), listener).await;

@@ -60,7 +60,7 @@ pub enum Step<A> {
     Answer(A, Reply),
     /// Send a command to the owner of its slot. It needs no answer.
     Send(Slot, Command),
-    /// Give at most this many of the waiting requests to [`Driver::take_in`].
+    /// Give at most this many of the waiting requests to [`Driver::take_in`], while [`Driver::has_room`].
     TakeIn(usize),
     /// Let clients and other tasks run, so that more requests can join the batch, then call
     /// [`Driver::gathered`].
@@ -134,6 +134,12 @@ impl<A> Driver<A> {
         self.shard
     }
 
+    /// Whether the open batch has room. Only changes take some of it, so that this is asked before each
+    /// request.
+    pub fn has_room(&self) -> bool {
+        self.shard.open_records() < self.batch_max
+    }
+
     /// Takes in a request, in answer to [`Step::TakeIn`].
     pub fn take_in(&mut self, now: Now, ask: Ask, asker: A) {
         self.batching.count_request();
@@ -164,26 +170,26 @@ impl<A> Driver<A> {
             self.log = LogUse::Busy;
             return Step::Maintain;
         }
-        let room = self.batch_max.saturating_sub(self.shard.open_records());
+        let has_room = self.has_room();
         loop {
             match self.phase {
                 Phase::TakeIn => {
                     self.phase = Phase::Commit;
-                    if requests_wait && room > 0 {
-                        return Step::TakeIn(room.min(BATCH_MAX));
+                    if requests_wait && has_room {
+                        return Step::TakeIn(BATCH_MAX);
                     }
                 }
                 Phase::Commit => {
                     self.phase = Phase::Rest;
                     if self.log == LogUse::Idle
-                        && let Some(step) = self.use_log(&elapsed, room == 0)
+                        && let Some(step) = self.use_log(&elapsed, !has_room)
                     {
                         return step;
                     }
                 }
                 Phase::Rest => {
                     self.phase = Phase::TakeIn;
-                    return if requests_wait && (room > 0 || self.log == LogUse::Idle) {
+                    return if requests_wait && (has_room || self.log == LogUse::Idle) {
                         Step::Yield
                     } else if self.stopping && self.log == LogUse::Idle {
                         assert!(self.shard.is_at_rest(), "an answer was not released");

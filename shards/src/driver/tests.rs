@@ -42,6 +42,7 @@ fn step(driver: &mut Driver<u32>, elapsed: Duration, requests_wait: bool) -> (St
         Step::Answer(asker, Err(Rejection::LogFull)) => format!("full for {asker}"),
         Step::Answer(asker, reply) => format!("answer {asker} {reply:?}"),
         Step::Send(slot, _) => format!("send {slot}"),
+        Step::TakeIn(BATCH_MAX) => "take in".to_owned(),
         Step::TakeIn(count) => format!("take in {count}"),
         Step::Gather(Gather::Once) => "gather once".to_owned(),
         Step::Gather(Gather::Until(until)) => format!("gather until {} us", until.as_micros()),
@@ -84,14 +85,14 @@ fn error() -> LogError {
 fn a_round_takes_in_commits_and_answers() {
     let mut driver = driver(2, Pace::AT_ONCE);
     expect(&mut driver, MS, false, &["wait"]);
-    expect(&mut driver, MS, true, &["take in 2"]);
+    expect(&mut driver, MS, true, &["take in"]);
     take_in(&mut driver, 1);
     take_in(&mut driver, 2);
     let batch = expect(&mut driver, MS, true, &["append 2"]).unwrap();
     let notice = driver.log_is_done(appended(batch, MS, true)).unwrap();
     assert!(matches!(notice, Notice::Committed { records: 2 }));
     // Maintenance comes before the next batch, which fills meanwhile.
-    expect(&mut driver, MS, true, &["answer 1", "answer 2", "maintain", "yield", "take in 2"]);
+    expect(&mut driver, MS, true, &["answer 1", "answer 2", "maintain", "yield", "take in"]);
     take_in(&mut driver, 3);
     take_in(&mut driver, 4);
     expect(&mut driver, MS, true, &["wait"]);
@@ -102,7 +103,7 @@ fn a_round_takes_in_commits_and_answers() {
 #[test]
 fn nothing_is_left_when_it_stops() {
     let mut driver = driver(10, Pace::AT_ONCE);
-    expect(&mut driver, MS, true, &["take in 10"]);
+    expect(&mut driver, MS, true, &["take in"]);
     take_in(&mut driver, 1);
     driver.stop();
     let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
@@ -114,14 +115,14 @@ fn nothing_is_left_when_it_stops() {
 #[test]
 fn a_full_log_is_probed_once_a_second_until_it_has_room() {
     let mut driver = driver(10, Pace::AT_ONCE);
-    expect(&mut driver, MS, true, &["take in 10"]);
+    expect(&mut driver, MS, true, &["take in"]);
     take_in(&mut driver, 1);
     let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
     let full = AppendError::RolledBack(error());
     let done = LogDone::Append { batch, result: Err(full), waited: MS, maintenance_is_due: false };
     assert!(matches!(driver.log_is_done(done), Ok(Notice::LogIsFull(_))));
     expect(&mut driver, MS, false, &["full for 1", "wait until 1001 ms"]);
-    expect(&mut driver, 2 * MS, true, &["take in 10"]);
+    expect(&mut driver, 2 * MS, true, &["take in"]);
     take_in(&mut driver, 2);
     driver.take_in(Now::at(Timestamp(1)), Ask::Query(Query::Totals), 3);
     expect(&mut driver, 2 * MS, false, &["full for 2"]);
@@ -133,7 +134,7 @@ fn a_full_log_is_probed_once_a_second_until_it_has_room() {
     expect(&mut driver, 1002 * MS, false, &["wait until 2002 ms"]);
     expect(&mut driver, 2002 * MS, false, &["probe"]);
     assert!(matches!(driver.log_is_done(LogDone::Probe(Ok(()))), Ok(Notice::LogHasRoom)));
-    expect(&mut driver, 2003 * MS, true, &["yield", "take in 10"]);
+    expect(&mut driver, 2003 * MS, true, &["yield", "take in"]);
     take_in(&mut driver, 4);
     expect(&mut driver, 2003 * MS, false, &["append 1"]);
 }
@@ -142,7 +143,7 @@ fn a_full_log_is_probed_once_a_second_until_it_has_room() {
 fn an_unknown_result_ends_the_process() {
     for probe in [false, true] {
         let mut driver = driver(10, Pace::AT_ONCE);
-        expect(&mut driver, MS, true, &["take in 10"]);
+        expect(&mut driver, MS, true, &["take in"]);
         take_in(&mut driver, 1);
         let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
         let unknown = AppendError::Unknown(error());
@@ -163,17 +164,17 @@ fn an_unknown_result_ends_the_process() {
 #[test]
 fn a_commit_on_a_fast_disk_gathers_while_there_is_news() {
     let mut driver = driver(10, Pace::USUAL);
-    expect(&mut driver, MS, true, &["take in 10"]);
+    expect(&mut driver, MS, true, &["take in"]);
     take_in(&mut driver, 1);
     // Nothing is known of the disk before the first commit.
     let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
     driver.log_is_done(appended(batch, Duration::from_micros(800), false)).unwrap();
     expect(&mut driver, MS, false, &["answer 1", "wait"]);
-    expect(&mut driver, MS, true, &["take in 10"]);
+    expect(&mut driver, MS, true, &["take in"]);
     take_in(&mut driver, 2);
     expect(&mut driver, MS, true, &["gather once"]);
     driver.gathered(true);
-    expect(&mut driver, MS, true, &["take in 9"]);
+    expect(&mut driver, MS, true, &["take in"]);
     take_in(&mut driver, 3);
     expect(&mut driver, MS, false, &["gather once"]);
     driver.gathered(false);
@@ -182,7 +183,7 @@ fn a_commit_on_a_fast_disk_gathers_while_there_is_news() {
 
 /// Takes in requests that change something and commits them. Returns the step before the commit.
 fn commit(driver: &mut Driver<u32>, requests: std::ops::Range<u32>, waited: Duration) -> String {
-    expect(driver, MS, true, &["take in 10"]);
+    expect(driver, MS, true, &["take in"]);
     requests.for_each(|number| take_in(driver, number));
     let (word, batch) = step(driver, MS, false);
     finish(driver, batch.expect("it commits at once"), waited);
@@ -209,16 +210,16 @@ fn a_commit_on_a_slow_disk_waits_for_clients_that_come_back() {
         assert_eq!(commit(&mut driver, requests, 10 * MS), "append 4 on worker");
     }
     // The next one tests whether clients come back: one has sent a request, three are missing.
-    expect(&mut driver, MS, true, &["take in 10"]);
+    expect(&mut driver, MS, true, &["take in"]);
     take_in(&mut driver, 100);
     expect(&mut driver, MS, false, &["gather until 6000 us"]);
     driver.gathered(true);
-    expect(&mut driver, 2 * MS, true, &["take in 9"]);
+    expect(&mut driver, 2 * MS, true, &["take in"]);
     (101..104).for_each(|number| take_in(&mut driver, number));
     let batch = expect(&mut driver, 3 * MS, false, &["append 4 on worker"]).expect("a batch");
     finish(&mut driver, batch, 10 * MS);
     // They did, so the next commit waits too. This time they do not come.
-    expect(&mut driver, MS, true, &["take in 10"]);
+    expect(&mut driver, MS, true, &["take in"]);
     take_in(&mut driver, 104);
     expect(&mut driver, MS, false, &["gather until 6000 us", "gather until 6000 us"]);
     let batch = expect(&mut driver, 6 * MS, false, &["append 1 on worker"]).expect("a batch");

@@ -17,6 +17,8 @@ use shards::slots::SlotSet;
 const STEP_RECORDS: u64 = 64;
 /// Rows of a block, with 64 bytes for each block.
 const BLOCK_ROWS: u64 = 512;
+/// Blocks that are looked at under the lock at a time: some 10 us.
+const LOOK_BLOCKS: usize = 4096;
 
 /// The index of one file, shared by the log that appends to it and those who read.
 #[derive(Debug, Default)]
@@ -124,14 +126,17 @@ impl Rows {
         self.slots[slot.index()].last
     }
 
-    /// Rows from `first` on that may be of `slot` and `event`, in order and at most so many blocks.
+    /// Adds rows from `first` on that may be of `slot` and `event` to `ranges`, in order and at most so many
+    /// blocks. Looks at [`LOOK_BLOCKS`] blocks at most, so that the log does not wait long for the lock.
+    /// Returns the row at which to go on looking; `None` at the end, or when it has all it wants.
     pub(crate) fn candidates(
         &self,
         slot: Slot,
         event: Option<EventId>,
         first: u64,
         blocks_max: usize,
-    ) -> Vec<RowRange> {
+        ranges: &mut Vec<RowRange>,
+    ) -> Option<u64> {
         let has = |block: &Block| {
             let has_event = event.is_none_or(|event| {
                 let (word, bit) = place_of_event(event);
@@ -140,16 +145,21 @@ impl Rows {
             has_event && block.slots.contains(slot)
         };
         let start = (first - 1) / BLOCK_ROWS;
-        let mut ranges: Vec<RowRange> = Vec::new();
+        let mut wanted = blocks_max - ranges.iter().map(|range| range.blocks()).sum::<usize>();
         let blocks = (start..).zip(self.blocks.get(start as usize..).unwrap_or_default());
-        for (index, _) in blocks.filter(|(_, block)| has(block)).take(blocks_max) {
+        for (index, _) in blocks.take(LOOK_BLOCKS).filter(|(_, block)| has(block)) {
+            if wanted == 0 {
+                return None;
+            }
+            wanted -= 1;
             let range = RowRange { first: first.max(index * BLOCK_ROWS + 1), last: (index + 1) * BLOCK_ROWS };
             match ranges.last_mut() {
                 Some(before) if before.last + 1 == range.first => before.last = range.last,
                 Some(_) | None => ranges.push(range),
             }
         }
-        ranges
+        let next = start as usize + LOOK_BLOCKS;
+        (wanted > 0 && next < self.blocks.len()).then(|| next as u64 * BLOCK_ROWS + 1)
     }
 }
 

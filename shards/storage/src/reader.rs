@@ -1,7 +1,8 @@
 //! Reads committed records of a data directory beside its running logs.
 //!
-//! Each reader has its own connections, which only read, so that no commit waits for it. It looks no
-//! further than the index, into which a log enters what it has committed.
+//! Each reader has its own connections, which only read, so that no commit waits for them; a commit waits
+//! for a look into the index, some 10 us at most. A reader looks no further than the index, into which a
+//! log enters what it has committed.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,11 +10,11 @@ use std::sync::Arc;
 use rusqlite::named_params;
 use shards::ids::{EventId, Lsn, Slot};
 use shards::log::{LogError, ReadRecords, RecordPage};
-use shards::record::{Entry, Record};
+use shards::record::{Entry, Record, SlotHead};
 use shards::replay::{ReplayError, Row};
 
 use crate::file::LogFile;
-use crate::index::{FileIndex, RowRange, Rows};
+use crate::index::{FileIndex, RowRange};
 use crate::rows::{SELECT_OF_SLOT, decode_row};
 
 /// Blocks that one page looks into at most: some 10 ms. More than two steps of the index, so that
@@ -105,15 +106,15 @@ impl RecordReader {
         let others = self.files.iter().enumerate().filter(|&(other, _)| other != file);
         let ends = others.filter_map(|(_, other)| other.index.lock().first_after(slot, next));
         let end = ends.min().map_or(Lsn(u64::MAX), |first| Lsn(first.0 - 1));
-        let rows = self.files[file].index.lock();
-        let last = rows.last(slot).min(end);
-        (next <= last).then(|| Stretch::new(&rows, file, slot, event, (next, last), blocks_max))
+        let index = &self.files[file].index;
+        let last = index.lock().last(slot).min(end);
+        (next <= last).then(|| Stretch::new(index, file, slot, event, (next, last), blocks_max))
     }
 }
 
 impl Stretch {
     fn new(
-        rows: &Rows,
+        index: &FileIndex,
         file: usize,
         slot: Slot,
         event: Option<EventId>,
@@ -121,12 +122,16 @@ impl Stretch {
         blocks_max: usize,
     ) -> Stretch {
         let (next, last) = lsns;
-        let first = rows.step_before(slot, next).expect("the file has the record").row;
-        let ranges = rows.candidates(slot, event, first, blocks_max);
-        let blocks: usize = ranges.iter().map(|range| range.blocks()).sum();
+        let mut ranges = Vec::new();
+        let mut look_from = Some(index.lock().step_before(slot, next).expect("the file has the record").row);
+        while let Some(first) = look_from {
+            look_from = index.lock().candidates(slot, event, first, blocks_max, &mut ranges);
+        }
+        let blocks: usize = ranges.iter().map(|range: &RowRange| range.blocks()).sum();
         let searched = match ranges.last() {
             Some(range) if blocks >= blocks_max => {
-                rows.step_before_row(slot, range.last).map_or(Lsn(0), |step| step.lsn).min(last)
+                let step = index.lock().step_before_row(slot, range.last);
+                step.map_or(Lsn(0), |step| step.lsn).min(last)
             }
             Some(_) | None => last,
         };
@@ -167,13 +172,35 @@ impl ReadFile {
                 place: self.path.display().to_string(),
                 source: source.into(),
             };
-            let expected = entries.last().map_or(stretch.lsns.0, |entry| entry.lsn.next());
-            if event.is_none() && row.lsn != expected {
-                return Err(refused(ReplayError::Gap { slot, expected, found: row.lsn }));
-            }
+            check(&row, event, entries.last(), stretch.lsns.0).map_err(refused)?;
             entries.push(entry_of(&row).map_err(refused)?);
         }
         Ok(())
+    }
+}
+
+/// Checks that a row follows the page's entry before it: of a slot by lsn and checksum, of an event by the
+/// position that the row names. The first entry of a page has none to be checked against.
+fn check(
+    row: &Row<'_>,
+    event: Option<EventId>,
+    before: Option<&Entry>,
+    first: Lsn,
+) -> Result<(), ReplayError> {
+    let (slot, found) = (row.slot, row.lsn);
+    let gap = |expected| Err(ReplayError::Gap { slot, expected, found });
+    match (event, before) {
+        (Some(_), None) => Ok(()),
+        (Some(_), Some(before)) if row.previous == before.lsn => Ok(()),
+        (Some(_), Some(_)) => gap(row.previous),
+        (None, None) if found == first => Ok(()),
+        (None, None) => gap(first),
+        (None, Some(before)) if found != before.lsn.next() => gap(before.lsn.next()),
+        (None, Some(before)) => {
+            let head = SlotHead { lsn: before.lsn, chain: before.chain, at: before.at };
+            let is_chained = head.chain_next(&row.stamp(), &row.columns) == row.chain;
+            if is_chained { Ok(()) } else { Err(ReplayError::Checksum { slot, lsn: found }) }
+        }
     }
 }
 

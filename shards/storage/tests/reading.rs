@@ -138,3 +138,30 @@ fn long_logs_are_read_in_bounded_pages() {
         assert!(found.iter().eq(expected), "pages that end at the bound, {event:?}");
     }
 }
+
+/// A reader notices what was changed or removed under a running server, but for a page's first record.
+#[test]
+fn what_is_not_as_it_was_written_is_an_error() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut office = Office::open(directory.path(), 1);
+    office.run("event 1 quota 100 | reserve 1 for 1 2 | reserve 1 for 2 3 | reserve 1 for 3 1");
+    let slot = slot_of_event(EventId(1));
+    let shell = rusqlite::Connection::open(directory.path().join("shard-00.sqlite")).unwrap();
+    let mut reader = office.recovered.records.reader();
+    let mut read = |event, limit| {
+        let page = reader.read_after(slot, event, Lsn(0), limit);
+        page.map(|page| page.entries.len()).map_err(|error| error.to_string())
+    };
+    assert_eq!((read(None, 10), read(Some(EventId(1)), 10)), (Ok(4), Ok(4)));
+    shell.execute("UPDATE record SET quantity = 99 WHERE lsn = 2", []).unwrap();
+    let error = read(None, 10).unwrap_err();
+    assert!(error.contains("wrong checksum at slot 46, lsn 2"), "{error}");
+    shell.execute("UPDATE record SET quantity = 2 WHERE lsn = 2", []).unwrap();
+    assert_eq!(read(None, 10), Ok(4));
+    shell.execute("DELETE FROM record WHERE lsn = 3", []).unwrap();
+    for event in [None, Some(EventId(1))] {
+        let error = read(event, 10).unwrap_err();
+        assert!(error.contains("records are missing"), "{error}");
+        assert_eq!(read(event, 2), Ok(2), "up to the damage");
+    }
+}

@@ -1,6 +1,7 @@
 //! Changes: what a command asks for and its record makes, in a form common to both.
 
-use crate::command::{Buyer, Command};
+use crate::command::{Buyer, Command, Venue};
+use crate::details::{EventDetails, NewDetails};
 use crate::ids::UserId;
 use crate::record::{Kind, Record};
 
@@ -18,7 +19,9 @@ pub(super) fn change_of_command(command: &Command) -> Change {
         }
         Command::RemoveUser(remove) => (Kind::UserRemoved, remove.user.0, remove.by.0, 0),
         Command::CreateEvent(create) => {
-            (Kind::EventCreated, create.id.0, create.organizer.0, create.details.quota.get())
+            let NewDetails { name, quota, venue } = &create.details;
+            let digest = digest_of_details(name.as_str(), quota.get(), venue.as_ref().map(Venue::as_str));
+            (Kind::EventCreated, create.id.0, create.organizer.0, digest)
         }
         Command::EditEvent(edit) => (Kind::EventEdited, edit.event.0, edit.actor.user.0, 0),
         Command::DeleteEvent { event, actor, .. } => (Kind::EventDeleted, event.0, actor.user.0, 0),
@@ -29,6 +32,12 @@ pub(super) fn change_of_command(command: &Command) -> Change {
             (Kind::Cancelled, reservation.event.0, reservation.number, actor.user.0)
         }
     }
+}
+
+/// A number that differs where the details of an event do.
+fn digest_of_details(name: &str, quota: u32, venue: Option<&str>) -> u32 {
+    let texts = format!("{name:?} {venue:?}");
+    texts.bytes().fold(quota, |digest, byte| digest.wrapping_mul(31).wrapping_add(byte.into()))
 }
 
 /// The account that acted and the buyer, in one number.
@@ -52,7 +61,9 @@ pub(super) fn change_of_record(record: &Record) -> Change {
         }
         Record::UserRemoved(removed) => (Kind::UserRemoved, removed.id.0, removed.by.0, 0),
         Record::EventCreated(event) => {
-            (Kind::EventCreated, event.id.0, event.organizer.0, event.details.quota)
+            let EventDetails { name, quota, venue } = &event.details;
+            let digest = digest_of_details(name, *quota, venue.as_deref());
+            (Kind::EventCreated, event.id.0, event.organizer.0, digest)
         }
         Record::EventEdited(event) => (Kind::EventEdited, event.id.0, event.by.0, 0),
         Record::EventDeleted { event, by, .. } => (Kind::EventDeleted, event.0, by.0, 0),

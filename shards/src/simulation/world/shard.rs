@@ -150,8 +150,10 @@ impl World {
     }
 
     fn take_in(&mut self, index: usize, most: usize) -> Result<(), Violation> {
-        let most = if self.plant == Some(Plant::TakeInTooMany) { TAKE_IN_MAX } else { most as u64 };
-        for _ in 0..self.random.within(0, TAKE_IN_MAX.min(most)) {
+        for _ in 0..self.random.within(0, TAKE_IN_MAX.min(most as u64)) {
+            if !self.shards[index].driver.has_room() && self.plant != Some(Plant::TakeInTooMany) {
+                break;
+            }
             let Some(request) = self.shards[index].inbox.pop_front() else { break };
             let ask = self.requests[request].ask.clone();
             let SimulatedShard { driver, clock, .. } = &mut self.shards[index];
