@@ -11,7 +11,7 @@ use shards::shard::Shard;
 use shards::slots::Owners;
 
 use crate::client::Shards;
-use crate::clock::CoreClock;
+use crate::clock::{CoreClock, Origin};
 use crate::front::api::{Api, Common};
 use crate::front::auth::Tokens;
 use crate::front::connection::Front;
@@ -30,6 +30,7 @@ pub(crate) struct Parts {
     pub index: usize,
     pub shard: Shard<Asker>,
     pub pace: Pace,
+    pub origin: Origin,
     pub log: Box<dyn Log>,
     pub ends: MeshEnds,
     pub common: Arc<Common>,
@@ -76,7 +77,7 @@ impl Parts {
         let reactor = Reactor::new(Rc::clone(&sockets), waker, take_in);
         // The pump sends its log away whole, so there is one job at a time.
         let log_worker = Workers::start(["log".to_owned()], 1, Priority::Normal)?;
-        let clock = CoreClock::new(metrics);
+        let clock = CoreClock::new(self.origin, metrics);
         let pump = Pump::new(PumpParts {
             shard: self.shard,
             log: self.log,

@@ -24,6 +24,7 @@ use shards::shard::Shard;
 
 use crate::assembly::{Assembled, Parts};
 use crate::client::Question;
+use crate::clock::Origin;
 use crate::front::api::{Api, Common, ConnectionPermit, Ids};
 use crate::front::auth::Tokens;
 use crate::front::connection;
@@ -233,6 +234,7 @@ pub(crate) fn parts(
         calls_in_flight_max: CALLS_IN_FLIGHT_DEFAULT,
         batch_max: COMMIT_RECORDS_MAX,
         pace: Pace::USUAL,
+        origin: Origin::now(),
     }
 }
 

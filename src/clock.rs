@@ -15,24 +15,37 @@ use crate::rt;
 /// before the next request comes.
 const TICK: Duration = Duration::from_secs(1);
 
+/// The start of the process's time, one for all cores.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Origin {
+    wall: Timestamp,
+    boot_time: Duration,
+}
+
+impl Origin {
+    pub(crate) fn now() -> Origin {
+        Origin { wall: wall(), boot_time: boot_time() }
+    }
+}
+
 /// A core's clock. Elapsed time is `CLOCK_BOOTTIME`, which goes on while the machine is suspended.
 pub(crate) struct CoreClock {
     clock: RefCell<Clock>,
-    start: Duration,
+    origin: Origin,
     metrics: &'static CoreMetrics,
     /// The wall clock differs from the wall time by more than [`DIFFERENCE_MAX_MS`].
     is_off: Cell<bool>,
 }
 
 impl CoreClock {
-    pub(crate) fn new(metrics: &'static CoreMetrics) -> Rc<CoreClock> {
-        let clock = RefCell::new(Clock::new(wall()));
-        Rc::new(CoreClock { clock, start: boot_time(), metrics, is_off: Cell::new(false) })
+    pub(crate) fn new(origin: Origin, metrics: &'static CoreMetrics) -> Rc<CoreClock> {
+        let clock = RefCell::new(Clock::new(origin.wall));
+        Rc::new(CoreClock { clock, origin, metrics, is_off: Cell::new(false) })
     }
 
-    /// Returns the time since this clock was made.
+    /// Returns the time since the origin.
     pub(crate) fn elapsed(&self) -> Duration {
-        boot_time().saturating_sub(self.start)
+        boot_time().saturating_sub(self.origin.boot_time)
     }
 
     pub(crate) fn now(&self) -> Now {

@@ -20,6 +20,9 @@ use crate::rt::off_cpu::OffCpu;
 use crate::rt::reactor::Reactor;
 use crate::rt::workers::Workers;
 
+/// The longest timer for a driver's deadline.
+const WAKE_UP_MAX: Duration = Duration::from_secs(1);
+
 pub(crate) struct Pump {
     driver: Driver<Asker>,
     log: LogPlace,
@@ -130,9 +133,7 @@ impl Pump {
 
     fn release(&self, release: Release<Asker>) {
         match release {
-            Release::Answer(Some(reply_to), reply) => self.revocations.reply(reply_to, reply),
-            // Nobody asked: what became of the command shows in the slot's state.
-            Release::Answer(None, _) => {}
+            Release::Answer(asker, reply) => self.revocations.reply(asker, reply),
             Release::Message(slot, command) => self.revocations.mesh().send(slot, command),
         }
     }
@@ -244,6 +245,8 @@ impl Pump {
         if self.wake_at.is_some_and(|at| at > elapsed && at <= until) {
             return;
         }
+        // Timers stand still while the machine is suspended, unlike this clock: so none is long.
+        let until = until.min(elapsed + WAKE_UP_MAX);
         self.wake_at = Some(until);
         let inbox = Rc::clone(&self.inbox);
         rt::spawn(async move {

@@ -12,7 +12,7 @@ use shards::ids::UserId;
 use shards::outcome::{Outcome, Reply};
 use slab::Slab;
 
-use crate::mesh::{Mesh, Notice, ReplyTo};
+use crate::mesh::{Asker, Mesh, Notice};
 
 /// One core's part of the protocol.
 pub(crate) struct Revocations {
@@ -26,7 +26,7 @@ pub(crate) struct Revocations {
 /// An answer that waits.
 struct Pending {
     cores_left: usize,
-    reply_to: ReplyTo,
+    asker: Asker,
     reply: Reply,
 }
 
@@ -39,23 +39,29 @@ impl Revocations {
         &self.mesh
     }
 
-    /// Sends a committed reply to its caller; one that ends tokens only after every core has
-    /// forgotten them.
-    pub(crate) fn reply(&self, reply_to: ReplyTo, reply: Reply) {
+    /// Sends a committed reply to its caller, if there is one; a reply that ends tokens only after every
+    /// core has dropped them. The tokens end also if nobody asked.
+    pub(crate) fn reply(&self, asker: Asker, reply: Reply) {
         if let Ok(Outcome::AccountChanged(user)) = &reply {
-            self.revoke(user.id, reply_to, reply);
+            self.revoke(user.id, asker, reply);
         } else {
+            self.send(asker, reply);
+        }
+    }
+
+    fn send(&self, asker: Asker, reply: Reply) {
+        if let Some(reply_to) = asker {
             self.mesh.reply(reply_to, reply);
         }
     }
 
-    fn revoke(&self, user: UserId, reply_to: ReplyTo, reply: Reply) {
+    fn revoke(&self, user: UserId, asker: Asker, reply: Reply) {
         (self.forget)(user);
         let cores_left = self.mesh.peers().count();
         if cores_left == 0 {
-            return self.mesh.reply(reply_to, reply);
+            return self.send(asker, reply);
         }
-        let revocation = self.pending.borrow_mut().insert(Pending { cores_left, reply_to, reply }) as u32;
+        let revocation = self.pending.borrow_mut().insert(Pending { cores_left, asker, reply }) as u32;
         for peer in self.mesh.peers() {
             self.mesh.notify(peer, Notice::ForgetTokens { user, revocation });
         }
@@ -77,9 +83,9 @@ impl Revocations {
         let waiting = pending.get_mut(revocation).expect("it is kept until all cores have answered");
         waiting.cores_left -= 1;
         if waiting.cores_left == 0 {
-            let Pending { reply_to, reply, .. } = pending.remove(revocation);
+            let Pending { asker, reply, .. } = pending.remove(revocation);
             drop(pending);
-            self.mesh.reply(reply_to, reply);
+            self.send(asker, reply);
         }
     }
 }
@@ -122,7 +128,7 @@ mod tests {
     async fn change_account(revocations: &Revocations, inbox: &Inbox, user: UserId) {
         let call = revocations.mesh.call(Slot(0), Ask::Query(Query::Totals)).expect("there is room");
         let reply_to = inbox.pop().expect("it was just sent").reply_to;
-        revocations.reply(reply_to.expect("it was called"), Ok(changed(user)));
+        revocations.reply(reply_to, Ok(changed(user)));
         assert_eq!(call.await, Ok(changed(user)));
     }
 
@@ -130,7 +136,7 @@ mod tests {
     async fn change_account_of_nobody(revocations: &Revocations, inbox: &Inbox, user: UserId) {
         drop(revocations.mesh.call(Slot(0), Ask::Query(Query::Totals)).expect("there is room"));
         let reply_to = inbox.pop().expect("it was just sent").reply_to;
-        revocations.reply(reply_to.expect("it was called"), Ok(changed(user)));
+        revocations.reply(reply_to, Ok(changed(user)));
         while !revocations.pending.borrow().is_empty() {
             rt::sleep(Duration::from_millis(1)).await;
         }

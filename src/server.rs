@@ -17,6 +17,7 @@ use shards::driver::Pace;
 use shards::ids::EventId;
 
 use crate::assembly::Parts;
+use crate::clock::Origin;
 use crate::config::{Config, Storage};
 use crate::front::api::{Common, HIGHEST_DEMO_EVENT, Ids};
 use crate::front::auth::Tokens;
@@ -78,6 +79,7 @@ fn start_cores(
     let ends = mesh_ends(config.shard_count).map_err(ServeError::Mesh)?;
     let mut cores = Vec::with_capacity(config.shard_count);
     let mut reports = Vec::with_capacity(config.shard_count);
+    let origin = Origin::now();
     for (index, (((shard, log), ends), listener)) in shards.into_iter().zip(ends).zip(listeners).enumerate() {
         let (report, received) = mpsc::channel();
         reports.push(received);
@@ -93,6 +95,7 @@ fn start_cores(
             calls_in_flight_max: config.calls_in_flight_max,
             batch_max: config.batch_max,
             pace: Pace::USUAL,
+            origin,
         };
         let main = CoreMain { parts, listener, fronts_open: Arc::clone(&fronts_open), report };
         let core = Core::spawn("core", move || main.run());

@@ -126,8 +126,11 @@ fn timed_start(data: &Path, shards: usize) -> (Duration, Server) {
 }
 
 /// Starts that were killed. The time within which they are killed shrinks with each kill that came after
-/// readiness, so that most come before it, however loaded the machine was when it was measured.
+/// readiness and grows with each that came before, so that kills reach every part of a start, however loaded
+/// the machine was when one was measured.
 struct KilledStarts {
+    /// How long a start took that was not killed.
+    most: Duration,
     within: Duration,
     kills: usize,
     /// Kills before the server was ready.
@@ -135,9 +138,8 @@ struct KilledStarts {
 }
 
 impl KilledStarts {
-    /// `within` is how long a start takes that is not killed.
-    fn new(within: Duration) -> KilledStarts {
-        KilledStarts { within, kills: 0, unready: 0 }
+    fn new(most: Duration) -> KilledStarts {
+        KilledStarts { most, within: most, kills: 0, unready: 0 }
     }
 
     /// Kills one to three starts on `data`.
@@ -149,6 +151,7 @@ impl KilledStarts {
             if kill_start(command, random.duration(self.within)) {
                 self.within = self.within * 3 / 4;
             } else {
+                self.within = (self.within * 9 / 8).min(self.most * 2);
                 self.unready += 1;
             }
         }

@@ -82,7 +82,7 @@ impl Clock {
         } else {
             let step = (elapsed - self.slewed).as_micros() as u64 / SLEW_DIVISOR;
             self.slewed += Duration::from_micros(step * SLEW_DIVISOR);
-            let step = step.cast_signed();
+            let step = step.min(DIFFERENCE_MAX_MS * 1000).cast_signed();
             self.offset += (wall_offset - self.offset).clamp(-step, step);
             self.watch_for_jump(wall_offset);
         }

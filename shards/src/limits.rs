@@ -22,7 +22,7 @@ pub const USERNAME_BYTES_MIN: usize = 3;
 /// The most bytes of a username, so that it fits a table's column and a token's claim.
 pub const USERNAME_BYTES_MAX: usize = 64;
 
-/// The most items of a list's page: a response has at most some 20 KiB.
+/// The most items of a list's page: a response usually has some 20 KiB, with the longest texts 200.
 pub const PAGE_LIMIT_MAX: usize = 100;
 /// The items of a list's page if the client names no limit.
 pub const PAGE_LIMIT_DEFAULT: usize = 50;

@@ -107,6 +107,7 @@ mod tests {
         parts.push(Part { slots: SlotSet::default(), outcome: outcome(3) });
         assert_eq!(merged(parts).map(|outcomes| outcomes.len()), Some(4));
     }
+
     const CORES: usize = 2;
 
     /// A core whose shard answers every question with 1 event, and counts the questions.

@@ -220,6 +220,53 @@ mod tests {
         assert_eq!((sent.ask, sent.reply_to.is_none()), (Ask::Command(command), true));
     }
 
+    /// The second of two cores owns the slot, and gets the command without a reply's place.
+    #[test]
+    fn a_command_reaches_the_owner_on_another_core() {
+        use std::sync::mpsc::channel;
+
+        use shards::command::Actor;
+        use shards::ids::{EventId, ReservationId, Role, UserId};
+        use shards::slots::slot_of_event;
+
+        use crate::rt::Core;
+        use crate::rt::net::Sockets;
+        use crate::rt::reactor::Reactor;
+
+        let owners = Owners::by_modulo(2);
+        let event = (1..).map(EventId).find(|&event| owners.of(slot_of_event(event)) == 1);
+        let reservation = ReservationId { event: event.expect("half of the slots"), number: 1 };
+        let command = Command::Cancel { reservation, actor: Actor { user: UserId(1), role: Role::Admin } };
+        let (arrived, received) = channel();
+        let cores =
+            mesh_ends(2).expect("descriptors are left").into_iter().enumerate().map(|(index, ends)| {
+                let (owners, command, arrived) = (owners.clone(), command.clone(), arrived.clone());
+                Core::spawn("test", move || async move {
+                    let (waker, inbox) = (ends.waker.clone(), Rc::new(Inbox::default()));
+                    let mesh = Mesh::new(ends, owners, Rc::clone(&inbox), 1);
+                    let sockets = Sockets::new(&waker).expect("descriptors are left");
+                    let take_in = {
+                        let mesh = Rc::clone(&mesh);
+                        move || mesh.take_in(|_, notice| panic!("{notice:?}"))
+                    };
+                    Reactor::new(sockets, waker, take_in).start();
+                    if index == 0 {
+                        mesh.send(command.slot(), command);
+                        // The courier has its turn before the core ends.
+                        rt::sleep(std::time::Duration::from_millis(50)).await;
+                    } else {
+                        inbox.signal.wait().await;
+                        let ShardRequest { ask, reply_to } = inbox.pop().expect("the signal says so");
+                        arrived.send((ask, reply_to.is_none())).expect("the test waits for it");
+                    }
+                })
+            });
+        let cores: Vec<Core> = cores.map(|core| core.expect("a thread")).collect();
+        let arrived = received.recv_timeout(std::time::Duration::from_secs(10));
+        assert_eq!(arrived, Ok((Ask::Command(command), true)));
+        cores.into_iter().for_each(|core| core.join().expect("the core ends in peace"));
+    }
+
     #[test]
     fn the_parts_of_all_owners_cover_every_slot() {
         let inbox = Rc::new(Inbox::default());

@@ -226,3 +226,15 @@ fn a_commit_on_a_slow_disk_waits_for_clients_that_come_back() {
     finish(&mut driver, batch, 10 * MS);
     assert_eq!(commit(&mut driver, 105..106, 10 * MS), "append 1 on worker");
 }
+
+#[test]
+fn reads_beside_a_full_batch_need_one_step() {
+    let mut driver = driver(1, Pace::AT_ONCE);
+    expect(&mut driver, MS, true, &["take in"]);
+    for reader in 0..100 {
+        assert!(driver.has_room(), "a read takes none");
+        driver.take_in(Now::at(Timestamp(1)), Ask::Query(Query::Totals), reader);
+    }
+    take_in(&mut driver, 100);
+    assert!(!driver.has_room());
+}
