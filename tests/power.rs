@@ -19,8 +19,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shards::clock::Now;
-use shards::command::{Actor, Ask, Buyer, Command as Change, CreateEvent, EventName, Query};
-use shards::details::NewDetails;
+use shards::command::{Actor, Ask, Buyer, Command as Change, CreateEvent, Query};
+use shards::details::{EventName, NewDetails};
 use shards::ids::{EventId, Quantity, Quota, Role, Timestamp, UserId};
 use shards::log::Log;
 use shards::outcome::Outcome;

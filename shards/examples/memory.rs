@@ -7,8 +7,8 @@
 use std::time::{Duration, Instant};
 
 use shards::clock::Now;
-use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, EventName};
-use shards::details::NewDetails;
+use shards::command::{Actor, Ask, Buyer, Command, CreateEvent};
+use shards::details::{EventName, NewDetails};
 use shards::ids::{Epoch, EventId, Quantity, Quota, Role, Timestamp, UserId};
 use shards::limits::{QUOTA_MAX, SLOT_COUNT};
 use shards::record::SlotHead;

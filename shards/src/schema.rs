@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::command::{EventName, Venue};
+use crate::details::{EventName, Venue};
 use crate::ids::{EventId, Quantity, Quota, ReservationId, ReservationNumber, UserId, Username};
 use crate::limits::{
     EVENT_NAME_CHARS_MAX, QUOTA_MAX, USERNAME_BYTES_MAX, USERNAME_BYTES_MIN, VENUE_CHARS_MAX,

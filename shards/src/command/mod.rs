@@ -3,16 +3,12 @@
 //! Requests are parsed and authenticated before, and the actor's role is checked. What depends on the owner
 //! of an event or reservation is checked by the shard that has it.
 
-mod event_name;
 mod query;
-mod venue;
 
 use crate::details::{DetailsPatch, NewDetails};
 use crate::ids::{EventId, Quantity, ReservationId, Role, Slot, UserId, Username};
 use crate::slots::{slot_of_event, slot_of_username};
-pub use event_name::EventName;
 pub use query::Query;
-pub use venue::Venue;
 
 /// A request to a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 use smallvec::smallvec;
 
 use super::*;
-use crate::command::{Actor, Buyer, CreateEvent, EventName};
-use crate::details::NewDetails;
+use crate::command::{Actor, Buyer, CreateEvent};
+use crate::details::{EventName, NewDetails};
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, UserId};
 use crate::outcome::Outcome;
 use crate::slots::slot_of_event;

@@ -3,10 +3,10 @@
 
 use super::random::Random;
 use crate::command::{
-    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName,
-    Query, RemoveUser, Venue,
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query,
+    RemoveUser,
 };
-use crate::details::{DetailsPatch, NewDetails};
+use crate::details::{DetailsPatch, EventName, NewDetails, Venue};
 use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
 
 const CUSTOMERS: u64 = 4;

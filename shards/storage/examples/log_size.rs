@@ -9,8 +9,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use shards::clock::Now;
-use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, EventName};
-use shards::details::NewDetails;
+use shards::command::{Actor, Ask, Buyer, Command, CreateEvent};
+use shards::details::{EventName, NewDetails};
 use shards::ids::{EventId, Lsn, Quantity, Quota, Role, Slot, Timestamp, UserId};
 use shards::limits::QUOTA_MAX;
 use shards::log::{Log, ReadRecords};

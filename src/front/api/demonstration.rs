@@ -5,8 +5,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use shards::command::{CreateEvent, CreateUser, EventName};
-use shards::details::NewDetails;
+use shards::command::{CreateEvent, CreateUser};
+use shards::details::{EventName, NewDetails};
 use shards::ids::{EventId, Quota, Role, UserId, Username};
 use shards::outcome::Rejection;
 

@@ -3,8 +3,8 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use shards::command::{Command, CreateEvent, EditEvent, EventName, Query, Venue};
-use shards::details::{DetailsPatch, EventDetails, NewDetails};
+use shards::command::{Command, CreateEvent, EditEvent, Query};
+use shards::details::{DetailsPatch, EventDetails, EventName, NewDetails, Venue};
 use shards::ids::{EventId, Quota, Role, UserId};
 use shards::outcome::{EventView, Outcome};
 

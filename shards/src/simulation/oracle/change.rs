@@ -1,7 +1,7 @@
 //! Changes: what a command asks for and its record makes, in a form common to both.
 
-use crate::command::{Buyer, Command, Venue};
-use crate::details::{EventDetails, NewDetails};
+use crate::command::{Buyer, Command};
+use crate::details::{EventDetails, NewDetails, Venue};
 use crate::ids::UserId;
 use crate::record::{Kind, Record};
 

@@ -2,8 +2,8 @@
 
 use super::{actor, all_slots};
 use crate::clock::Now;
-use crate::command::{Actor, Buyer, Command, CreateEvent, CreateUser, EditEvent, EventName};
-use crate::details::{DetailsPatch, NewDetails};
+use crate::command::{Actor, Buyer, Command, CreateEvent, CreateUser, EditEvent};
+use crate::details::{DetailsPatch, EventName, NewDetails};
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Slot, Timestamp, UserId, Username};
 use crate::record::Record;
 use crate::slots::{SlotSet, slot_of_event};

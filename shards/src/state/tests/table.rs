@@ -3,10 +3,9 @@
 use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{
-    Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName, Query,
-    RemoveUser, Venue,
+    Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query, RemoveUser,
 };
-use crate::details::{DetailsPatch, NewDetails};
+use crate::details::{DetailsPatch, EventName, NewDetails, Venue};
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus};
 

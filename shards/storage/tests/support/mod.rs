@@ -7,10 +7,10 @@ use std::path::Path;
 
 use shards::clock::Now;
 use shards::command::{
-    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EventName,
-    Query, RemoveUser,
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query,
+    RemoveUser,
 };
-use shards::details::{DetailsPatch, NewDetails};
+use shards::details::{DetailsPatch, EventName, NewDetails};
 use shards::ids::{EventId, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
 use shards::log::Log;
 use shards::outcome::{Outcome, Reply, Totals};

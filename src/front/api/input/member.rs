@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
-use shards::command::{EventName, Venue};
+use shards::details::{EventName, Venue};
 use shards::ids::{Quantity, Quota, Username};
 use shards::limits::{EVENT_NAME_CHARS_MAX, QUOTA_MAX, VENUE_CHARS_MAX};
 

@@ -3,8 +3,12 @@
 //! Conversions take these structs apart member by member, so that a new member that one of them forgets
 //! does not compile.
 
-use crate::command::{EventName, Venue};
+mod event_name;
+mod venue;
+
 use crate::ids::Quota;
+pub use event_name::EventName;
+pub use venue::Venue;
 
 /// Details as records, state and views have them. They are not checked again: the rules for new names may
 /// become stricter than those under which a name was stored.
