@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::command::Buyer;
 use crate::details::EventDetails;
 use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
+use crate::slots::SlotSet;
 
 pub type Reply = Result<Outcome, Rejection>;
 
@@ -26,6 +27,15 @@ pub enum Outcome {
     Reservations(Vec<ReservationView>),
     Cancelled,
     Totals(Totals),
+    /// One shard's answer to a query over all slots.
+    Part(Box<Part>),
+}
+
+/// What a shard knows of the slots that it owned when it was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    pub slots: SlotSet,
+    pub outcome: Outcome,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

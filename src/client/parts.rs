@@ -1,11 +1,11 @@
 //! Questions to the owners of all slots, whose parts are joined into one answer.
 
 use shards::command::Query;
-use shards::outcome::Outcome;
+use shards::outcome::{Outcome, Part};
 use shards::slots::SlotSet;
 
-use super::Refused;
-use crate::mesh::{Mesh, Part};
+use super::{Refused, view};
+use crate::mesh::Mesh;
 
 /// Asks all owners at once, and a second time when their parts do not cover every slot exactly
 /// once: a slot has moved from one to another meanwhile.
@@ -13,7 +13,8 @@ pub(super) async fn ask_all(mesh: &Mesh, query: &Query) -> Result<Vec<Outcome>, 
     for _ in 0..2 {
         let mut parts = Vec::new();
         for call in mesh.call_all(query)? {
-            parts.push(call.await.map_err(Refused::Rejected)?);
+            let outcome = call.await.map_err(Refused::Rejected)?;
+            parts.push(*view!(Outcome::Part, outcome));
         }
         if let Some(outcomes) = merged(parts) {
             return Ok(outcomes);
@@ -110,8 +111,8 @@ mod tests {
 
     const CORES: usize = 2;
 
-    /// A core whose shard answers every question with 1 event, and counts the questions.
-    fn start(ends: MeshEnds, owners: Owners, asked: Arc<AtomicUsize>) -> Rc<Mesh> {
+    /// A core whose shard answers every question for `slots`, with 1 event, and counts the questions.
+    fn start(ends: MeshEnds, owners: Owners, slots: SlotSet, asked: Arc<AtomicUsize>) -> Rc<Mesh> {
         let waker = ends.waker.clone();
         let inbox = Rc::new(Inbox::default());
         let mesh = Mesh::new(ends, owners, Rc::clone(&inbox), CORES);
@@ -122,12 +123,13 @@ mod tests {
         };
         Reactor::new(sockets, waker, take_in).start();
         let shard = Rc::clone(&mesh);
+        let part = Part { slots, outcome: outcome(1) };
         rt::spawn(async move {
             loop {
                 inbox.signal.wait().await;
                 while let Some(ShardRequest { reply_to, .. }) = inbox.pop() {
                     asked.fetch_add(1, Ordering::SeqCst);
-                    shard.reply(reply_to.expect("it was called"), Ok(outcome(1)));
+                    shard.reply(reply_to.expect("it was called"), Ok(Outcome::Part(Box::new(part.clone()))));
                 }
             }
         });
@@ -144,7 +146,8 @@ mod tests {
             let (asked, over, answer) = (Arc::clone(&asked), Arc::clone(&over), answer.clone());
             let asked = if index == 0 { Arc::default() } else { asked };
             rt::Core::spawn("test", move || async move {
-                let mesh = start(ends, owners, asked);
+                let slots = owners.slots_of(index);
+                let mesh = start(ends, owners, slots, asked);
                 if index == 0 {
                     let outcomes = ask_all(&mesh, &Query::Totals).await;
                     answer.send(outcomes.map(|outcomes| outcomes.len())).expect("it is waited for");

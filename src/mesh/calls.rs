@@ -4,14 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use shards::limits::SHARD_COUNT_MAX;
-use shards::outcome::{Outcome, Rejection, Reply};
-use shards::slots::SlotSet;
+use shards::outcome::Reply;
 use slab::Slab;
-
-use super::message::Answer;
 
 /// The default limit of calls that one core may have in flight: some 20 ms of work for one
 /// shard, so that what is accepted is also answered soon.
@@ -38,7 +35,7 @@ pub(super) struct Calls {
 
 enum Place {
     Waiting(Option<Waker>),
-    Replied(Answer),
+    Replied(Reply),
     /// The caller is gone; the reply will be dropped.
     Abandoned,
 }
@@ -62,13 +59,13 @@ impl Calls {
         Ok(Call { calls: Rc::clone(self), place })
     }
 
-    /// Puts an answer into the place that was taken for it.
-    pub(super) fn settle(&self, place: u32, answer: Answer) {
+    /// Puts a reply into the place that was taken for it.
+    pub(super) fn settle(&self, place: u32, reply: Reply) {
         self.in_flight.update(|calls| calls - 1);
         let mut places = self.places.borrow_mut();
         let place = place as usize;
         let waiting = places.get_mut(place).expect("a place is kept until its reply has come");
-        match std::mem::replace(waiting, Place::Replied(answer)) {
+        match std::mem::replace(waiting, Place::Replied(reply)) {
             Place::Waiting(waker) => {
                 drop(places);
                 if let Some(waker) = waker {
@@ -93,8 +90,12 @@ impl Call {
     pub(super) fn place(&self) -> u32 {
         self.place as u32
     }
+}
 
-    fn poll_answer(&mut self, context: &Context<'_>) -> Poll<Answer> {
+impl Future for Call {
+    type Output = Reply;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
         let mut places = self.calls.places.borrow_mut();
         match &mut places[self.place] {
             waiting @ Place::Waiting(_) => {
@@ -102,21 +103,13 @@ impl Call {
                 Poll::Pending
             }
             replied @ Place::Replied(_) => {
-                let Place::Replied(answer) = std::mem::replace(replied, Place::Abandoned) else {
+                let Place::Replied(reply) = std::mem::replace(replied, Place::Abandoned) else {
                     unreachable!("matched above")
                 };
-                Poll::Ready(answer)
+                Poll::Ready(reply)
             }
             Place::Abandoned => unreachable!("a call is not polled after its reply"),
         }
-    }
-}
-
-impl Future for Call {
-    type Output = Reply;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
-        self.poll_answer(context).map(|answer| answer.reply)
     }
 }
 
@@ -127,27 +120,5 @@ impl Drop for Call {
             waiting @ Place::Waiting(_) => *waiting = Place::Abandoned,
             Place::Replied(_) | Place::Abandoned => drop(places.remove(self.place)),
         }
-    }
-}
-
-/// One owner's answer to a question that was put to all of them.
-#[derive(Debug)]
-pub struct Part {
-    /// The slots that it speaks for.
-    pub slots: SlotSet,
-    pub outcome: Outcome,
-}
-
-/// A part that is on its way.
-#[must_use]
-pub struct PartCall(pub(super) Call);
-
-impl Future for PartCall {
-    type Output = Result<Part, Rejection>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<Part, Rejection>> {
-        let Answer { reply, slots } = ready!(self.0.poll_answer(context));
-        let slots = *slots.expect("the reply to a question for all owners says for which slots it speaks");
-        Poll::Ready(reply.map(|outcome| Part { slots, outcome }))
     }
 }

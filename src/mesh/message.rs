@@ -3,7 +3,6 @@
 use shards::command::{Ask, Command};
 use shards::ids::UserId;
 use shards::outcome::Reply;
-use shards::slots::SlotSet;
 
 #[derive(Debug)]
 pub(super) enum Message {
@@ -29,9 +28,6 @@ pub(crate) type Asker = Option<ReplyTo>;
 #[derive(Debug, Clone, Copy)]
 pub struct ReplyTo {
     pub(super) core: u16,
-    /// The caller asked every owner of slots and merges the replies, so each reply has to say
-    /// for which slots it speaks.
-    pub(super) is_part: bool,
     pub(super) place: u32,
 }
 
@@ -42,7 +38,7 @@ pub struct ReplyTo {
 pub(super) enum Finishing {
     Reply {
         place: u32,
-        answer: Answer,
+        reply: Reply,
     },
     /// For the owner of its slot.
     Command(Command),
@@ -57,12 +53,4 @@ pub enum Notice {
     ForgetTokens { user: UserId, revocation: u32 },
     /// The sending core has forgotten the tokens of that revocation.
     TokensForgotten { revocation: u32 },
-}
-
-/// A reply as it reaches its caller.
-#[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) reply: Reply,
-    /// The slots that the reply speaks for, when it is a part.
-    pub(super) slots: Option<Box<SlotSet>>,
 }

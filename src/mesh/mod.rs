@@ -23,9 +23,7 @@ use shards::ids::Slot;
 use shards::outcome::Reply;
 use shards::slots::Owners;
 
-pub(crate) use calls::{
-    CALLS_IN_FLIGHT_DEFAULT, CALLS_IN_FLIGHT_MAX, CALLS_IN_FLIGHT_MIN, Call, Overloaded, Part, PartCall,
-};
+pub(crate) use calls::{CALLS_IN_FLIGHT_DEFAULT, CALLS_IN_FLIGHT_MAX, CALLS_IN_FLIGHT_MIN, Call, Overloaded};
 pub(crate) use channels::{MeshEnds, mesh_ends};
 pub(crate) use inbox::Inbox;
 pub(crate) use message::{Asker, Notice, ReplyTo, ShardRequest};
@@ -35,7 +33,7 @@ use crate::rt;
 use crate::rt::channel::Receiver;
 use calls::Calls;
 use channels::{Outbox, Parcel};
-use message::{Answer, Finishing, Message};
+use message::{Finishing, Message};
 
 /// One core's part of the transport.
 pub struct Mesh {
@@ -89,7 +87,7 @@ impl Mesh {
     ///
     /// [`Overloaded`], and nothing was sent.
     pub fn call(&self, slot: Slot, ask: Ask) -> Result<Call, Overloaded> {
-        self.request(self.owners.of(slot), ask, false)
+        self.request(self.owners.of(slot), ask)
     }
 
     /// Sends a question to every owner of slots. The caller checks that the parts cover all slots.
@@ -97,14 +95,14 @@ impl Mesh {
     /// # Errors
     ///
     /// [`Overloaded`]: some owners may have been asked, and their replies will be dropped.
-    pub fn call_all(&self, query: &Query) -> Result<Vec<PartCall>, Overloaded> {
+    pub fn call_all(&self, query: &Query) -> Result<Vec<Call>, Overloaded> {
         let owners = self.owners.distinct();
-        owners.map(|owner| self.request(owner, Ask::Query(query.clone()), true).map(PartCall)).collect()
+        owners.map(|owner| self.request(owner, Ask::Query(query.clone()))).collect()
     }
 
-    fn request(&self, owner: usize, ask: Ask, is_part: bool) -> Result<Call, Overloaded> {
+    fn request(&self, owner: usize, ask: Ask) -> Result<Call, Overloaded> {
         let call = self.calls.begin()?;
-        let reply_to = ReplyTo { core: self.core as u16, is_part, place: call.place() };
+        let reply_to = ReplyTo { core: self.core as u16, place: call.place() };
         let request = ShardRequest { ask, reply_to: Some(reply_to) };
         if owner == self.core {
             self.inbox.push(request);
@@ -116,15 +114,12 @@ impl Mesh {
 
     /// Sends a reply to its caller, on whatever core.
     pub fn reply(&self, reply_to: ReplyTo, reply: Reply) {
-        let ReplyTo { core, is_part, place } = reply_to;
-        // A shard that can gain and lose slots has to say itself which it answered for.
-        let slots = is_part.then(|| Box::new(self.owners.slots_of(self.core)));
-        let answer = Answer { reply, slots };
+        let ReplyTo { core, place } = reply_to;
         let core = usize::from(core);
         if core == self.core {
-            self.calls.settle(place, answer);
+            self.calls.settle(place, reply);
         } else {
-            self.outboxes[core].push(Message::Finishing(Finishing::Reply { place, answer }));
+            self.outboxes[core].push(Message::Finishing(Finishing::Reply { place, reply }));
         }
     }
 
@@ -159,8 +154,8 @@ impl Mesh {
                         Message::Finishing(Finishing::Command(command)) => {
                             self.inbox.push(ShardRequest { ask: Ask::Command(command), reply_to: None });
                         }
-                        Message::Finishing(Finishing::Reply { place, answer }) => {
-                            self.calls.settle(place, answer);
+                        Message::Finishing(Finishing::Reply { place, reply }) => {
+                            self.calls.settle(place, reply);
                         }
                         Message::Finishing(Finishing::Notice(notice)) => hear(*peer, notice),
                     }
@@ -268,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_all_owners_cover_every_slot() {
+    fn every_owner_is_asked() {
         let inbox = Rc::new(Inbox::default());
         let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one core");
         let mesh = Mesh::new(ends, Owners::by_modulo(1), Rc::clone(&inbox), 1);
@@ -277,7 +272,6 @@ mod tests {
         let request = inbox.pop().expect("it was sent");
         assert!(inbox.is_empty(), "there is one owner");
         mesh.reply(request.reply_to.expect("it was called"), Ok(Outcome::Totals(Totals::default())));
-        let part = block_on(calls.pop().expect("one call")).expect("totals are never refused");
-        assert!(part.slots.is_full());
+        assert!(block_on(calls.pop().expect("one call")).is_ok());
     }
 }

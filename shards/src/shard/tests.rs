@@ -214,8 +214,10 @@ fn a_slot_moves_with_its_state() {
     let customer = UserId(2);
     let mine = Query::CustomerReservations { customer, after: None, limit: 10 };
     let reply = other.state().query(Now::at(Timestamp(1003)), &mine);
+    let Ok(Outcome::Part(part)) = reply else { panic!("{reply:?}") };
+    assert_eq!(part.slots, [slot].into_iter().collect(), "it speaks for what it owns now");
     assert!(
-        matches!(reply, Ok(Outcome::Reservations(list)) if list.len() == 2),
+        matches!(part.outcome, Outcome::Reservations(list) if list.len() == 2),
         "the index has the slot's reservations"
     );
 }

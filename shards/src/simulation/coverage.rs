@@ -66,17 +66,7 @@ pub(super) fn merge(counts: &mut Counts, more: Counts) {
 
 pub(super) fn name_of(reply: &Reply) -> &'static str {
     match reply {
-        Ok(Outcome::Account(_)) => "replies: account",
-        Ok(Outcome::AccountChanged(_)) => "replies: account changed",
-        Ok(Outcome::TokenStands(_)) => "replies: token stands",
-        Ok(Outcome::Users(_)) => "replies: users",
-        Ok(Outcome::Event(_)) => "replies: event",
-        Ok(Outcome::Events(_)) => "replies: events",
-        Ok(Outcome::EventDeleted) => "replies: event deleted",
-        Ok(Outcome::Reservation(_)) => "replies: reservation",
-        Ok(Outcome::Reservations(_)) => "replies: reservations",
-        Ok(Outcome::Cancelled) => "replies: cancelled",
-        Ok(Outcome::Totals(_)) => "replies: totals",
+        Ok(outcome) => name_of_outcome(outcome),
         Err(Rejection::SoldOut { .. }) => "rejections: sold out",
         Err(Rejection::QuotaBelowCommitted { .. }) => "rejections: quota below committed",
         Err(Rejection::HasReservations { .. }) => "rejections: has reservations",
@@ -90,5 +80,22 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::ReservationNotFound) => "rejections: reservation not found",
         Err(Rejection::LogFull) => "rejections: log full",
         Err(Rejection::Elsewhere) => "rejections: elsewhere",
+    }
+}
+
+fn name_of_outcome(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Account(_) => "replies: account",
+        Outcome::AccountChanged(_) => "replies: account changed",
+        Outcome::TokenStands(_) => "replies: token stands",
+        Outcome::Users(_) => "replies: users",
+        Outcome::Event(_) => "replies: event",
+        Outcome::Events(_) => "replies: events",
+        Outcome::EventDeleted => "replies: event deleted",
+        Outcome::Reservation(_) => "replies: reservation",
+        Outcome::Reservations(_) => "replies: reservations",
+        Outcome::Cancelled => "replies: cancelled",
+        Outcome::Totals(_) => "replies: totals",
+        Outcome::Part(part) => name_of_outcome(&part.outcome),
     }
 }

@@ -13,6 +13,8 @@ pub(super) enum Plant {
     SwapAnswers,
     /// The mesh delivers a request twice.
     DeliverTwice,
+    /// The mesh delivers a query over all slots to another shard than the one that was asked.
+    AskAnotherShard,
     /// A batch that had no room counts as committed.
     TakeFullForDone,
     /// A commit with an unknown result is rolled back, as if nothing of it were on disk.
@@ -50,12 +52,13 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 22] = [
+    pub(super) const ALL: [Plant; 23] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
         Plant::SwapAnswers,
         Plant::DeliverTwice,
+        Plant::AskAnotherShard,
         Plant::TakeFullForDone,
         Plant::TakeUnknownForFull,
         Plant::FullLogKeepsBatch,

@@ -9,7 +9,7 @@ use crate::clock::Now;
 use crate::command::{Buyer, Command, Query};
 use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId};
 use crate::limits::SLOT_COUNT;
-use crate::outcome::{Outcome, Rejection, Reply, ReservationView, Totals};
+use crate::outcome::{Outcome, Part, Rejection, Reply, ReservationView, Totals};
 use crate::record::Record;
 use crate::slots::{SlotSet, slot_of_event};
 
@@ -98,7 +98,7 @@ impl ShardState {
         self.slots.iter().flatten().map(|state| &**state)
     }
 
-    /// Answers a query.
+    /// Answers a query. The answer to a query over all slots is an [`Outcome::Part`] for the owned ones.
     ///
     /// # Errors
     ///
@@ -109,7 +109,7 @@ impl ShardState {
         if let Some(slot) = query.slot() {
             return self.slot(slot).ok_or(Rejection::Elsewhere)?.query(query);
         }
-        Ok(match *query {
+        let outcome = match *query {
             Query::AccountOf { user } => {
                 Outcome::Account(self.states().find_map(|state| state.account_of(user)))
             }
@@ -134,7 +134,8 @@ impl ShardState {
             | Query::Event { .. }
             | Query::Reservation { .. }
             | Query::EventReservations { .. } => unreachable!("{query:?} is about one slot"),
-        })
+        };
+        Ok(Outcome::Part(Box::new(Part { slots: self.owned(), outcome })))
     }
 
     /// The highest event id and user id in use, after which new ones are given; 0 for none.

@@ -6,9 +6,9 @@ use super::rules::{expected_of_account, expected_of_event};
 use super::{Exchange, Known, Oracle, Violation};
 use crate::command::{Ask, Buyer, Query};
 use crate::ids::{EventId, ReservationId, Role, Slot, UserId};
-use crate::outcome::{EventView, Outcome, Rejection, Reply, ReservationView, Totals};
+use crate::outcome::{EventView, Outcome, Part, Rejection, Reply, ReservationView, Totals};
 use crate::simulation::workload::ADMIN;
-use crate::slots::{slot_of_event, slot_of_username};
+use crate::slots::{SlotSet, slot_of_event, slot_of_username};
 
 impl Oracle {
     pub(super) fn check_query(
@@ -31,15 +31,31 @@ impl Oracle {
             (Query::Reservation { reservation, .. }, _) => {
                 self.check_event_query(reservation.event, exchange)
             }
-            (Query::Events { after, limit, organizer }, Ok(Outcome::Events(list))) => {
-                let owns = |id| owns(slot_of_event(id));
+            (_, Ok(Outcome::Part(part))) => self.check_part(query, part, exchange, owns),
+            _ => Err(format!("{exchange:?}")),
+        }
+    }
+
+    /// Checks one shard's answer to a query over all slots.
+    fn check_part(
+        &self,
+        query: &Query,
+        part: &Part,
+        exchange: Exchange<'_>,
+        owns: impl Fn(Slot) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        if part.slots != SlotSet::all().iter().filter(|&slot| owns(slot)).collect() {
+            return Err(format!("the part is not that of the owned slots: {exchange:?}"));
+        }
+        let owns = |id| owns(slot_of_event(id));
+        match (query, &part.outcome) {
+            (Query::Events { after, limit, organizer }, Outcome::Events(list)) => {
                 self.check_events(*after, *limit, *organizer, list, exchange, owns)
             }
-            (Query::CustomerReservations { customer, after, limit }, Ok(Outcome::Reservations(list))) => {
-                let owns = |id| owns(slot_of_event(id));
+            (Query::CustomerReservations { customer, after, limit }, Outcome::Reservations(list)) => {
                 self.check_reservations(*customer, *after, *limit, list, exchange, owns)
             }
-            (Query::Totals, Ok(Outcome::Totals(totals))) if totals.reserved <= totals.quota => Ok(Vec::new()),
+            (Query::Totals, Outcome::Totals(totals)) if totals.reserved <= totals.quota => Ok(Vec::new()),
             _ => Err(format!("{exchange:?}")),
         }
     }

@@ -23,8 +23,11 @@ impl World {
     pub(super) fn check_shards(&self) -> Result<(), Violation> {
         let mut sum = Totals::default();
         for index in 0..self.shards.len() {
-            let Ok(Outcome::Totals(part)) = self.query(index, &Query::Totals) else {
+            let Ok(Outcome::Part(part)) = self.query(index, &Query::Totals) else {
                 return Err("totals were refused".to_owned());
+            };
+            let Outcome::Totals(part) = part.outcome else {
+                return Err(format!("these are no totals: {:?}", part.outcome));
             };
             sum.events += part.events;
             sum.accounts += part.accounts;

@@ -45,7 +45,10 @@ impl World {
     pub(super) fn deliver(&mut self, index: usize) {
         match self.wire.swap_remove(index) {
             Message::Request(request) => {
-                let shard_index = self.requests[request].shard_index;
+                let mut shard_index = self.requests[request].shard_index;
+                if self.plant == Some(Plant::AskAnotherShard) && self.requests[request].ask.slot().is_none() {
+                    shard_index = (shard_index + 1) % self.shards.len();
+                }
                 self.note(|| format!("request {request} arrives"));
                 self.shards[shard_index].inbox.push_back(request);
                 self.shards[shard_index].signal = true;

@@ -136,6 +136,10 @@ fn describe(reply: &Reply, changed: bool) -> String {
             };
         }
     };
+    let outcome = match outcome {
+        Outcome::Part(part) => &part.outcome,
+        outcome => outcome,
+    };
     match outcome {
         _ if changed => "ok".to_owned(),
         Outcome::Event(event) => {
@@ -169,6 +173,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
             format!("{} with {} admins", totals.accounts, totals.admins)
         }
         Outcome::Totals(totals) => format!("{} of {}", totals.reserved, totals.quota),
+        Outcome::Part(_) => unreachable!("a part of a part"),
         Outcome::AccountChanged(_) | Outcome::EventDeleted | Outcome::Cancelled => "same".to_owned(),
     }
 }

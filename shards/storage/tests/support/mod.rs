@@ -111,8 +111,8 @@ impl Office {
         for customer in (1..=CUSTOMER_IDS).map(UserId) {
             let query = Query::CustomerReservations { customer, after: None, limit: usize::MAX };
             let mut reservations = Vec::new();
-            for reply in self.ask_all(&query) {
-                let Ok(Outcome::Reservations(part)) = reply else { panic!("{reply:?}") };
+            for outcome in self.ask_all(&query) {
+                let Outcome::Reservations(part) = outcome else { panic!("{outcome:?}") };
                 reservations.extend(part);
             }
             reservations.sort_by_key(|reservation| reservation.id);
@@ -124,8 +124,8 @@ impl Office {
 
     pub(crate) fn totals(&self) -> Totals {
         let mut sum = Totals::default();
-        for reply in self.ask_all(&Query::Totals) {
-            let Ok(Outcome::Totals(part)) = reply else { panic!("{reply:?}") };
+        for outcome in self.ask_all(&Query::Totals) {
+            let Outcome::Totals(part) = outcome else { panic!("{outcome:?}") };
             sum.events += part.events;
             sum.accounts += part.accounts;
             sum.admins += part.admins;
@@ -144,8 +144,12 @@ impl Office {
         self.shards[shard_index].0.state().query(Now::at(self.now), query)
     }
 
-    fn ask_all(&self, query: &Query) -> Vec<Reply> {
-        (0..self.shards.len()).map(|shard_index| self.ask(shard_index, query)).collect()
+    fn ask_all(&self, query: &Query) -> Vec<Outcome> {
+        let part = |shard_index| match self.ask(shard_index, query) {
+            Ok(Outcome::Part(part)) => part.outcome,
+            reply => panic!("{reply:?}"),
+        };
+        (0..self.shards.len()).map(part).collect()
     }
 }
 
