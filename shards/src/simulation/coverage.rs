@@ -8,10 +8,11 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 47] = [
+pub(super) const EXPECTED: [&str; 48] = [
     "replies: account",
     "replies: account changed",
     "replies: token stands",
+    "replies: users",
     "replies: event",
     "replies: events",
     "replies: event deleted",

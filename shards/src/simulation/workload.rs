@@ -69,8 +69,13 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
                 organizer: (random.within(0, 1) == 0).then(|| organizer(random)),
             },
         },
-        _ => match random.within(0, 1) {
+        _ => match random.within(0, 3) {
             0 => Query::Account { username: username(random) },
+            1 => Query::AccountOf { user: user(random, ids) },
+            2 => Query::Users {
+                after: (random.within(0, 1) == 0).then(|| user(random, ids)),
+                limit: random.within(1, 6) as usize,
+            },
             _ => Query::TokenStands {
                 user: user(random, ids),
                 username: username(random),

@@ -1,12 +1,17 @@
 //! Checks of the replies to queries.
 
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
 use super::event::EventState;
 use super::history::History;
-use super::rules::{expected_of_account, expected_of_event};
+use super::rules::{expected_of_account, expected_of_event, user_view};
 use super::{Exchange, Known, Oracle, Violation};
 use crate::command::{Ask, Buyer, Query};
-use crate::ids::{EventId, ReservationId, Role, Slot, UserId};
-use crate::outcome::{EventView, Outcome, Part, Rejection, Reply, ReservationView, Totals};
+use crate::ids::{EventId, ReservationId, Role, Slot, UserId, Username};
+use crate::outcome::{
+    AccountView, EventView, Outcome, Part, Rejection, Reply, ReservationView, Totals, UserView,
+};
 use crate::simulation::workload::ADMIN;
 use crate::slots::{SlotSet, slot_of_event, slot_of_username};
 
@@ -47,6 +52,7 @@ impl Oracle {
         if part.slots != SlotSet::all().iter().filter(|&slot| owns(slot)).collect() {
             return Err(format!("the part is not that of the owned slots: {exchange:?}"));
         }
+        let owns_account = |username: &Username| owns(slot_of_username(username));
         let owns = |id| owns(slot_of_event(id));
         match (query, &part.outcome) {
             (Query::Events { after, limit, organizer }, Outcome::Events(list)) => {
@@ -54,6 +60,17 @@ impl Oracle {
             }
             (Query::CustomerReservations { customer, after, limit }, Outcome::Reservations(list)) => {
                 self.check_reservations(*customer, *after, *limit, list, exchange, owns)
+            }
+            (Query::Users { after, limit }, Outcome::Users(list)) => {
+                self.check_users(*after, *limit, list, exchange, owns_account)
+            }
+            (Query::AccountOf { user }, Outcome::Account(account)) => {
+                let found = account.as_deref();
+                let is_right = |username: &Username, state: Option<&AccountView>| {
+                    state.filter(|account| account.id == *user)
+                        == found.filter(|account| account.username == *username)
+                };
+                self.check_each_account(exchange, found.map(|found| &found.username), owns_account, is_right)
             }
             (Query::Totals, Outcome::Totals(totals)) if totals.reserved <= totals.quota => Ok(Vec::new()),
             _ => Err(format!("{exchange:?}")),
@@ -120,22 +137,54 @@ impl Oracle {
         self.check_each_event(exchange, list.iter().map(|view| view.id.event), owns, is_right)
     }
 
-    /// Checks a list event by event: `is_right` must hold for each one `in_range`, and `ids`, the events
-    /// in the list, must all be among these.
+    /// Checks one shard's part of the accounts.
+    fn check_users(
+        &self,
+        after: Option<UserId>,
+        limit: usize,
+        list: &[UserView],
+        exchange: Exchange<'_>,
+        owns: impl Fn(&Username) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        if !list.is_sorted_by(|one, next| one.id < next.id) || list.len() > limit {
+            return Err(format!("{exchange:?}"));
+        }
+        let end = list.last().map(|last| last.id).filter(|_| list.len() == limit);
+        let is_listed = |account: &&AccountView| {
+            !account.removed
+                && after.is_none_or(|after| account.id > after)
+                && end.is_none_or(|end| account.id <= end)
+        };
+        let is_right = |username: &Username, state: Option<&AccountView>| {
+            let expected = state.filter(is_listed).map(user_view);
+            list.iter().find(|view| view.username == *username) == expected.as_ref()
+        };
+        self.check_each_account(exchange, list.iter().map(|view| &view.username), owns, is_right)
+    }
+
+    /// Checks a reply account by account, as [`check_each`] does.
+    fn check_each_account<'a>(
+        &self,
+        exchange: Exchange<'_>,
+        listed: impl IntoIterator<Item = &'a Username>,
+        owns: impl Fn(&Username) -> bool,
+        is_right: impl Fn(&Username, Option<&AccountView>) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        let listed = listed.into_iter().cloned();
+        check_each(&self.accounts, exchange, listed, owns, is_right, Known::Account)
+    }
+
+    /// Checks a reply event by event, as [`check_each`] does.
     fn check_each_event(
         &self,
         exchange: Exchange<'_>,
-        mut ids: impl Iterator<Item = EventId>,
+        listed: impl Iterator<Item = EventId>,
         in_range: impl Fn(EventId) -> bool,
         is_right: impl Fn(EventId, Option<&EventState>) -> bool,
     ) -> Result<Vec<Known>, Violation> {
-        if !ids.all(|id| in_range(id) && self.events.contains_key(&id)) {
-            return Err(format!("{exchange:?}"));
-        }
-        let events = self.events.iter().filter(|(id, _)| in_range(**id));
-        events
-            .map(|(&id, history)| Ok(Known::Event(id, history.find(exchange, |state| is_right(id, state))?)))
-            .collect()
+        let in_range = |id: &EventId| in_range(*id);
+        let is_right = |id: &EventId, state: Option<&_>| is_right(*id, state);
+        check_each(&self.events, exchange, listed, in_range, is_right, Known::Event)
     }
 
     /// Checks that idle shards have the state that is on disk. `query` asks the owner of a slot; `totals` is
@@ -182,4 +231,23 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// Checks a reply history by history: `is_right` must hold for each one `in_range`, and those that the
+/// reply lists must all be among these.
+fn check_each<K: Ord + Clone, T: Debug>(
+    histories: &BTreeMap<K, History<T>>,
+    exchange: Exchange<'_>,
+    mut listed: impl Iterator<Item = K>,
+    in_range: impl Fn(&K) -> bool,
+    is_right: impl Fn(&K, Option<&T>) -> bool,
+    known: impl Fn(K, usize) -> Known,
+) -> Result<Vec<Known>, Violation> {
+    if !listed.all(|key| in_range(&key) && histories.contains_key(&key)) {
+        return Err(format!("{exchange:?}"));
+    }
+    let in_range = histories.iter().filter(|(key, _)| in_range(key));
+    in_range
+        .map(|(key, history)| Ok(known(key.clone(), history.find(exchange, |state| is_right(key, state))?)))
+        .collect()
 }
