@@ -1,13 +1,13 @@
 //! The details of an event: what its organizer decides, at its creation and by edits.
 //!
-//! Conversions take these structs apart member by member, so that a new member that one of them forgets
-//! does not compile.
+//! Conversions destructure these structs member by member, so that the compiler reports a conversion that
+//! forgets a new member.
 
 use crate::command::{EventName, Venue};
 use crate::ids::Quota;
 
-/// Details as records, state and views have them. They are not checked again: the rules for new names may
-/// become stricter than those under which a name was stored.
+/// Details in records, state and views. They are not checked again, since the rules for new names may be
+/// stricter than those under which a name was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventDetails {
     pub name: Box<str>,
@@ -23,7 +23,7 @@ pub struct NewDetails {
     pub venue: Option<Venue>,
 }
 
-/// Changes of details. What is `None` stays as it is; an inner `None` removes what may be removed.
+/// Changes of details. A member that is `None` stays as it is; an inner `None` removes an optional detail.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DetailsPatch {
     pub name: Option<EventName>,
@@ -32,7 +32,7 @@ pub struct DetailsPatch {
 }
 
 impl NewDetails {
-    /// Details without anything optional.
+    /// Details without any optional ones.
     pub fn new(name: EventName, quota: Quota) -> NewDetails {
         NewDetails { name, quota, venue: None }
     }
