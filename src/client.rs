@@ -1,5 +1,5 @@
-//! The one object through which the API asks shards: typed questions and typed answers.
-//! Channels do not show.
+//! The one object through which the API asks shards. Questions and answers have types, and callers
+//! see no channels.
 
 mod parts;
 
@@ -15,13 +15,13 @@ pub(crate) use crate::mesh::Call;
 use crate::mesh::{Mesh, Overloaded};
 use crate::rt;
 
-/// Why there is no outcome.
+/// The reason why a question has no outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
-    /// By the rules of the domain.
+    /// The rules of the domain do not allow it.
     Rejected(Rejection),
-    /// There was no room to ask, or owners of slots changed while they were asked: nothing was
-    /// done.
+    /// No place for a reply was left, or the owners of slots changed while they were asked. Nothing
+    /// was done.
     Overloaded,
 }
 
@@ -31,7 +31,7 @@ impl From<Overloaded> for Refused {
     }
 }
 
-/// Runs `work` to its end, even when its caller is dropped.
+/// Runs `work` to its end, even if the caller is dropped while it waits.
 pub(crate) async fn to_the_end<T: 'static>(work: impl Future<Output = T> + 'static) -> T {
     let (sender, receiver) = oneshot::channel();
     rt::spawn(async move {
@@ -56,7 +56,7 @@ impl Question {
         Question { slot: ask.slot().expect("the question is for one slot"), ask }
     }
 
-    /// Whether it changes nothing.
+    /// Whether it only reads.
     pub fn is_safe(&self) -> bool {
         matches!(self.ask, Ask::Query(_))
     }
@@ -68,7 +68,7 @@ pub struct Shards {
     mesh: Rc<Mesh>,
 }
 
-/// The view in an outcome: a question has one variant of outcome.
+/// Takes the view out of an outcome. Each question has one variant of outcome.
 macro_rules! view {
     ($variant:path, $outcome:expr) => {
         match $outcome {
@@ -84,12 +84,12 @@ impl Shards {
         Shards { mesh }
     }
 
-    /// The shard that a question goes to.
+    /// The shard that a question is sent to.
     pub fn owner(&self, question: &Question) -> usize {
         self.mesh.owner(question.slot)
     }
 
-    /// Sends a question; its reply comes by awaiting the call.
+    /// Sends a question. Awaiting the call gives the reply.
     ///
     /// # Errors
     ///
@@ -109,13 +109,13 @@ impl Shards {
         Ok(view!(Outcome::Account, outcome))
     }
 
-    /// Over all shards: an id does not say where its account is.
+    /// Asks all shards, since the slot of an account follows from its username and not from its id.
     pub async fn account_of(&self, user: UserId) -> Result<Option<Box<AccountView>>, Refused> {
         let parts = self.query_all(Query::AccountOf { user }).await?;
         Ok(parts.into_iter().find_map(|part| view!(Outcome::Account, part)))
     }
 
-    /// Whether a token of that account and version is still good.
+    /// Whether a token with this account and token version is still valid.
     pub async fn token_stands(
         &self,
         user: UserId,
@@ -126,7 +126,8 @@ impl Shards {
         Ok(view!(Outcome::TokenStands, outcome))
     }
 
-    /// Answered when no core takes the account's earlier tokens any more, as are the next two.
+    /// Returns when no core accepts the account's earlier tokens any more. So do `change_role` and
+    /// `remove_user`.
     pub async fn change_password(&self, change: ChangePassword) -> Result<(), Refused> {
         self.command(Command::ChangePassword(Box::new(change))).await?;
         Ok(())
@@ -142,7 +143,7 @@ impl Shards {
         Ok(())
     }
 
-    /// By id, over all shards: no snapshot, each shard answers in its own time.
+    /// Users of all shards, ordered by id. No snapshot: each shard answers at its own time.
     pub async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserView>, Refused> {
         let parts = self.query_all(Query::Users { after, limit }).await?;
         let mut users: Vec<UserView> =
@@ -162,7 +163,7 @@ impl Shards {
         Ok(view!(Outcome::Event, outcome))
     }
 
-    /// By id, over all shards: no snapshot, each shard answers in its own time.
+    /// Events of all shards, ordered by id. No snapshot: each shard answers at its own time.
     pub async fn events(
         &self,
         after: Option<EventId>,
@@ -177,7 +178,7 @@ impl Shards {
         Ok(events)
     }
 
-    /// By event, then number, over all shards.
+    /// Reservations from all shards, ordered by event and then by number.
     pub async fn customer_reservations(
         &self,
         customer: UserId,

@@ -1,7 +1,7 @@
 //! A shard's loop: does what the shard's driver says, with a real log, a real clock and real clients.
 //!
-//! The order of the steps is the driver's alone. Here is only what a pure state machine cannot do: read the
-//! clock, call the log or send it to its thread, send answers, and wait.
+//! The driver alone decides the order of the steps. The pump does what a pure state machine cannot do: it
+//! reads the clock, calls the log or sends it to its thread, sends answers, and waits.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -20,7 +20,7 @@ use crate::rt::off_cpu::OffCpu;
 use crate::rt::reactor::Reactor;
 use crate::rt::workers::Workers;
 
-/// The longest timer for a driver's deadline.
+/// The longest timer that is set for a driver's deadline. A later deadline takes several.
 const WAKE_UP_MAX: Duration = Duration::from_secs(1);
 
 pub(crate) struct Pump {
@@ -31,26 +31,26 @@ pub(crate) struct Pump {
     revocations: Rc<Revocations>,
     reactor: Rc<Reactor>,
     log_worker: Workers,
-    /// When a timer raises the inbox's signal for the driver.
+    /// The time at which a timer raises the inbox's signal, so that the driver takes its next step.
     wake_at: Option<Duration>,
     metrics: &'static CoreMetrics,
 }
 
-/// Where the log is: with the pump or on the worker.
+/// Where the log is: with the pump, or on the worker thread.
 enum LogPlace {
     Here(Box<dyn Log>),
-    /// The log comes back through this, and the inbox's signal is raised.
+    /// The worker's result is put here, and then the inbox's signal is raised.
     Away(Rc<RefCell<Option<Returned>>>),
 }
 
-/// What the log does on the worker.
+/// Work that the log does on the worker thread.
 enum LogWork {
     Append(Batch),
     Maintain,
     Probe,
 }
 
-/// The log on its way back, with the result.
+/// The log after its work on the worker thread, with the result.
 struct Returned {
     log: Box<dyn Log>,
     done: LogDone,
@@ -97,7 +97,7 @@ impl Pump {
         }
     }
 
-    /// Runs for as long as the core does, or until `stop` is set and nothing is left to do.
+    /// Runs until `stop` is set and no work is left.
     pub(crate) async fn run(mut self, stop: Rc<Cell<bool>>) {
         loop {
             self.take_log_back();
@@ -168,7 +168,7 @@ impl Pump {
         self.driver.gathered(news);
     }
 
-    /// Appends on this core: the disk is fast.
+    /// Appends on this core, since the disk is fast.
     fn append(&mut self, batch: Batch) {
         let LogPlace::Here(log) = &mut self.log else {
             unreachable!("the driver knows that the log is away")
@@ -207,8 +207,8 @@ impl Pump {
         self.log_is_done(done);
     }
 
-    /// Reports to the driver. Ends the process after a commit whose outcome is unknown: memory is ahead of the
-    /// disk then, and a restart recovers what is durable.
+    /// Reports to the driver. Ends the process if the outcome of a commit is unknown: memory is then ahead of
+    /// the disk, and a restart recovers what is durable.
     fn log_is_done(&mut self, done: LogDone) {
         match self.driver.log_is_done(done) {
             Ok(Notice::Committed { records }) => {
@@ -238,14 +238,15 @@ impl Pump {
         }
     }
 
-    /// Raises the inbox's signal at a time of the clock, unless a timer does so already.
+    /// Raises the inbox's signal when the clock's elapsed time reaches `until`, unless a timer is already set
+    /// for that time or earlier.
     fn wake_up_at(&mut self, until: Option<Duration>) {
         let Some(until) = until else { return };
         let elapsed = self.clock.elapsed();
         if self.wake_at.is_some_and(|at| at > elapsed && at <= until) {
             return;
         }
-        // Timers stand still while the machine is suspended, unlike this clock: so none is long.
+        // Timers stop while the machine is suspended, and this clock does not. So no timer is long.
         let until = until.min(elapsed + WAKE_UP_MAX);
         self.wake_at = Some(until);
         let inbox = Rc::clone(&self.inbox);

@@ -1,9 +1,9 @@
-//! The end of an account's tokens on every core, before the change that ended them is answered.
+//! Drops an account's tokens on every core before the change that ended them is answered.
 //!
-//! The answer to a change of an account waits here, at the core of the shard that decided it and
-//! behind the commit, until every core has forgotten the account's tokens. The client that asked
-//! may be gone by then: the tokens are forgotten all the same. The messages that this takes are
-//! finishing messages of the change's request, so they are never refused.
+//! After the commit of the change, its answer waits here, on the core of the shard that decided it,
+//! until every core has dropped the account's tokens. This does not depend on the client, which may
+//! have disconnected. The messages are finishing messages of the request for the change, so they
+//! are never refused.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -17,13 +17,13 @@ use crate::mesh::{Asker, Mesh, Notice};
 /// One core's part of the protocol.
 pub(crate) struct Revocations {
     mesh: Rc<Mesh>,
-    /// Makes this core forget an account's tokens.
+    /// Drops an account's tokens on this core.
     forget: Box<dyn Fn(UserId)>,
-    /// Those that this core's shard began, by the number that other cores answer with.
+    /// Revocations that this core's shard began. Messages carry the index of an entry.
     pending: RefCell<Slab<Pending>>,
 }
 
-/// An answer that waits.
+/// An answer that waits for other cores.
 struct Pending {
     cores_left: usize,
     asker: Asker,
@@ -39,8 +39,8 @@ impl Revocations {
         &self.mesh
     }
 
-    /// Sends a committed reply to its caller, if there is one; a reply that ends tokens only after every
-    /// core has dropped them. The tokens end also if nobody asked.
+    /// Sends a committed reply to its caller, if there is one. If the change ends tokens, every core drops
+    /// them first, also if no caller waits.
     pub(crate) fn reply(&self, asker: Asker, reply: Reply) {
         if let Ok(Outcome::AccountChanged(user)) = &reply {
             self.revoke(user.id, asker, reply);
@@ -148,7 +148,7 @@ mod tests {
         Outcome::AccountChanged(UserView { id, username, role: Role::Customer })
     }
 
-    /// However long a core takes to forget them.
+    /// The answer waits, however long a core takes to drop the tokens.
     #[test]
     fn a_change_is_answered_when_every_core_has_forgotten_the_tokens() {
         let forgotten = Arc::new(AtomicUsize::new(0));

@@ -20,14 +20,14 @@ pub const DIFFERENCE_MAX_MS: u64 = 1000;
 /// wrong clock within the first minute after boot.
 const JUMP_ACCEPTED_AFTER: Duration = Duration::from_secs(60);
 
-/// A moment.
+/// A moment, as three times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Now {
     /// Time since the process started; never jumps.
     pub elapsed: Duration,
-    /// The wall clock at the start of the process, plus `elapsed`: the time in which deadlines are recorded.
+    /// The wall clock at the start of the process, plus `elapsed`. Deadlines are recorded in this time.
     pub steady: Timestamp,
-    /// The wall clock, followed slowly: the time of records and of sales windows. It may go back.
+    /// A time that follows the wall clock slowly, for records and sales windows. It may go back.
     pub wall: Timestamp,
 }
 
@@ -44,14 +44,16 @@ pub struct Clock {
     origin: Timestamp,
     /// The elapsed time of the latest reading.
     elapsed: Duration,
-    /// The elapsed time that the slew has used up: less than `elapsed` by a remainder, without which a clock
-    /// that is read every few microseconds would not move.
+    /// The elapsed time for which the slew is done. The rest up to `elapsed` is too short for a whole
+    /// microsecond of slew, and is kept for the next reading. Otherwise a clock that is read every few
+    /// microseconds would never be slewed.
     slewed: Duration,
     /// The wall time minus the steady time, in microseconds.
     offset: i64,
     /// The wall clock minus the wall time, in microseconds.
     difference: i64,
-    /// A jump that is not accepted yet: the elapsed time when it was first seen, and the wall clock's offset.
+    /// A jump that is not accepted yet: the elapsed time when it was first seen, and the offset of the wall
+    /// clock from the steady time then.
     jump: Option<(Duration, i64)>,
 }
 
@@ -68,7 +70,7 @@ impl Clock {
         }
     }
 
-    /// Makes a moment of the time since the clock was made and the reading of the wall clock.
+    /// Makes a moment from the time since the clock was made and a reading of the wall clock.
     pub fn read(&mut self, elapsed: Duration, wall: Timestamp) -> Now {
         let elapsed = elapsed.max(self.elapsed);
         let steady_us = microseconds(self.origin).saturating_add(elapsed.as_micros() as i64);
@@ -76,8 +78,8 @@ impl Clock {
         let unread = elapsed - self.elapsed;
         self.elapsed = elapsed;
         if unread >= JUMP_ACCEPTED_AFTER {
-            // The machine was suspended, or nothing read the clock: as at a start, there is only the wall
-            // clock to go by.
+            // The machine was suspended, or nothing read the clock. As at a start, only the wall clock gives
+            // the time.
             (self.offset, self.slewed, self.jump) = (wall_offset, elapsed, None);
         } else {
             let step = (elapsed - self.slewed).as_micros() as u64 / SLEW_DIVISOR;

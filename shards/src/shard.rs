@@ -1,5 +1,5 @@
-//! A shard: the single-threaded owner of some slots. It joins state and log: batches, watermarks, and when
-//! an answer or message may leave.
+//! A shard: the single-threaded owner of some slots. It connects state and log: it makes batches, keeps the
+//! watermarks, and decides when an answer or message may leave.
 //!
 //! Memory is ahead of the disk by at most the open batch and the one being written. The watermarks are the
 //! batch numbers `applied` and `committed`. Nothing leaves the shard (the answer to a change, a rejection, a
@@ -17,7 +17,7 @@ use crate::record::{Entry, Record, SlotHead, Stamp};
 use crate::slots::SlotSet;
 use crate::state::{Decision, ShardState, SlotState, Undo};
 
-/// The end of each slot's records.
+/// The head of each slot: its last record.
 pub type SlotHeads = Box<[SlotHead; SLOT_COUNT]>;
 
 /// The number of a shard's batch, from 1 at the start of the process.
@@ -33,7 +33,7 @@ pub struct Batch {
     undos: Vec<UndoEntry>,
 }
 
-/// What an entry replaced.
+/// The data to undo an entry.
 #[derive(Debug)]
 struct UndoEntry {
     /// The slot's head before the entry.
@@ -41,7 +41,7 @@ struct UndoEntry {
     undo: Undo,
 }
 
-/// The ownership of a slot: since which epoch, and where its records end.
+/// The ownership of a slot: the epoch since which it is owned, and its last record.
 #[derive(Debug, Clone, Copy)]
 struct Ownership {
     epoch: Epoch,
@@ -61,7 +61,7 @@ pub struct Shard<A> {
     applied: BatchNumber,
     writing: Option<BatchNumber>,
     committed: BatchNumber,
-    /// What waits for a commit, in order of batch numbers.
+    /// Answers and messages that wait for a commit, in order of batch numbers.
     pending: VecDeque<Pending<A>>,
     /// The log is full: commands are refused until it has room.
     read_only: bool,
@@ -84,7 +84,7 @@ pub enum Release<A> {
 }
 
 impl<A> Shard<A> {
-    /// Makes the owner of the slots of `state`, all under one epoch. `heads` are the ends of their records.
+    /// Makes the shard that owns the slots of `state`, all since the same epoch. `heads` are their heads.
     pub fn new(state: ShardState, heads: &SlotHeads, epoch: Epoch) -> Shard<A> {
         let mut owned = Box::new([None; SLOT_COUNT]);
         for slot in state.owned().iter() {
@@ -103,7 +103,7 @@ impl<A> Shard<A> {
         }
     }
 
-    /// Takes over a slot with its state and the end of its records. Its next records carry `epoch`.
+    /// Takes over a slot with its state and its head. Its next records carry `epoch`.
     pub fn adopt(&mut self, slot: Slot, state: SlotState, head: SlotHead, epoch: Epoch) {
         self.state.adopt(slot, state);
         self.owned[slot.index()] = Some(Ownership { epoch, head });
@@ -113,7 +113,8 @@ impl<A> Shard<A> {
     ///
     /// # Panics
     ///
-    /// If anything waits for a commit: an answer that was given after the slot is gone would miss it.
+    /// If anything waits for a commit. After a rollback, a waiting query would be answered again, without the
+    /// slot.
     pub fn release_slot(&mut self, slot: Slot) -> Option<(SlotState, SlotHead)> {
         let Ownership { head, .. } = self.owned[slot.index()]?;
         assert!(self.is_at_rest(), "slot {slot} is given up while answers wait for a commit");
@@ -129,7 +130,7 @@ impl<A> Shard<A> {
         &self.state
     }
 
-    /// Decides a request and applies its records. [`Shard::next_release`] returns the answer.
+    /// Decides a request and applies its records. [`Shard::next_release`] returns the answer later.
     pub fn take_in(&mut self, now: Now, ask: Ask, asker: A) {
         let (reply, query) = match ask {
             Ask::Command(command) => (self.command(now, command), None),
@@ -207,7 +208,7 @@ impl<A> Shard<A> {
         Some(Batch { number: self.applied, entries, undos: std::mem::take(&mut self.undos) })
     }
 
-    /// Takes back the batch that [`Shard::begin_commit`] returned: it is durable.
+    /// Takes back the batch that [`Shard::begin_commit`] returned, once it is durable.
     pub fn finish_commit(&mut self, batch: Batch) {
         assert_eq!(self.writing.take(), Some(batch.number), "this batch was not being written");
         self.committed = batch.number;
@@ -221,10 +222,10 @@ impl<A> Shard<A> {
         }
     }
 
-    /// Takes back the batch that [`Shard::begin_commit`] returned: there was no room, and nothing of it is on
-    /// disk. Undoes all records that are not committed: the batch, and what came after it. Queries that saw
-    /// any of them are answered again, and commands are refused with `LogFull`, now and until
-    /// [`Shard::resume`].
+    /// Takes back the batch that [`Shard::begin_commit`] returned, if the log had no room for it and stored
+    /// nothing of it. Undoes all records that are not committed: those of the batch and of the open batch.
+    /// Answers that wait for these records are replaced: a query is answered again, and a command is refused
+    /// with `LogFull`. Until [`Shard::resume`], further commands are refused in the same way.
     pub fn roll_back(&mut self, batch: Batch) {
         assert_eq!(self.writing.take(), Some(batch.number), "this batch was not being written");
         let later = self.open.drain(..).zip(self.undos.drain(..)).rev();
@@ -249,7 +250,7 @@ impl<A> Shard<A> {
             match (&mut pending.release, &pending.query) {
                 (Release::Answer(_, reply), Some((now, query))) => *reply = state.query(*now, query),
                 (Release::Answer(_, reply), None) => *reply = Err(Rejection::LogFull),
-                // The records that it followed from are undone.
+                // The records that led to it are undone.
                 (Release::Message(..), _) => return false,
             }
             true
@@ -261,7 +262,7 @@ impl<A> Shard<A> {
         self.read_only = false;
     }
 
-    /// Whether commands are refused, since the log is full.
+    /// Whether commands are refused because the log is full.
     pub fn is_read_only(&self) -> bool {
         self.read_only
     }

@@ -14,8 +14,8 @@ pub fn slot_of_event(event: EventId) -> Slot {
     slot_of_bytes(&u64::from(event.0).to_le_bytes())
 }
 
-/// The slot of what a user has in addition to an account and events: idempotency keys, orders. The account
-/// itself is on the slot of its username, which the id does not give.
+/// The slot for the data of a user beside account and events: idempotency keys, orders. The account itself is
+/// in the slot of its username, which does not follow from the id.
 pub fn slot_of_user(user: UserId) -> Slot {
     slot_of_bytes(&u64::from(user.0).to_le_bytes())
 }
@@ -25,8 +25,8 @@ pub fn slot_of_username(username: &Username) -> Slot {
     slot_of_bytes(username.as_str().as_bytes())
 }
 
-/// The shard that owns a slot after a start with `shard_count` shards. Used where files are recovered, where
-/// a directory is opened without a server, and to make [`Owners`], which says who owns a slot afterwards.
+/// The shard that owns a slot after a start with `shard_count` shards. Used in recovery, where a directory is
+/// opened without a server, and to make [`Owners`]. All other code asks `Owners`.
 pub fn shard_of_slot(slot: Slot, shard_count: usize) -> usize {
     slot.index() % shard_count
 }

@@ -1,4 +1,4 @@
-//! Questions to the owners of all slots, whose parts are joined into one answer.
+//! Questions to the owners of all slots. The parts that they answer are merged into one answer.
 
 use shards::command::Query;
 use shards::outcome::{Outcome, Part};
@@ -7,8 +7,8 @@ use shards::slots::SlotSet;
 use super::{Refused, view};
 use crate::mesh::Mesh;
 
-/// Asks all owners at once, and a second time when their parts do not cover every slot exactly
-/// once: a slot has moved from one to another meanwhile.
+/// Asks all owners at once. If their parts do not cover every slot exactly once, a slot has moved
+/// from one owner to another meanwhile; then it asks all of them once more.
 pub(super) async fn ask_all(mesh: &Mesh, query: &Query) -> Result<Vec<Outcome>, Refused> {
     for _ in 0..2 {
         let mut parts = Vec::new();
@@ -23,8 +23,8 @@ pub(super) async fn ask_all(mesh: &Mesh, query: &Query) -> Result<Vec<Outcome>, 
     Err(Refused::Overloaded)
 }
 
-/// The outcomes of parts that speak for every slot exactly once; `None` when a slot is missing
-/// or was answered for twice.
+/// The outcomes of parts that cover every slot exactly once; `None` if a slot is missing or covered
+/// twice.
 fn merged(parts: Vec<Part>) -> Option<Vec<Outcome>> {
     let mut covered = SlotSet::default();
     for part in &parts {
@@ -95,7 +95,7 @@ mod tests {
             }
             assert_eq!(merged(parts), None, "slot {doubled} twice");
         }
-        // Also where one slot is missing for it, so that the number of slots is right.
+        // One slot is covered twice and another one is missing, so that only their number is right.
         let mut parts = parts();
         parts[0].slots = without(parts[0].slots, Slot(0));
         parts[0].slots.insert(Slot(1));
@@ -136,8 +136,8 @@ mod tests {
         mesh
     }
 
-    /// What the first core gets when the second one has another table of owners than it, and how
-    /// often the second one was asked.
+    /// Asks from the first of two cores, each with its own table of owners. Returns the number of
+    /// outcomes, and how often the second core was asked.
     fn ask_with(tables: [Owners; CORES]) -> (Result<usize, Refused>, usize) {
         let (asked, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let (answer, answered) = std::sync::mpsc::channel();

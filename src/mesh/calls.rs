@@ -1,4 +1,4 @@
-//! Places for replies: one for each call in flight, up to a limit.
+//! Places for replies: each call in flight has one, up to a limit.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -10,25 +10,26 @@ use shards::limits::SHARD_COUNT_MAX;
 use shards::outcome::Reply;
 use slab::Slab;
 
-/// The default limit of calls that one core may have in flight: some 20 ms of work for one
-/// shard, so that what is accepted is also answered soon.
+/// The default limit of calls that one core may have in flight: some 50 ms of work for one
+/// core, so that what is accepted is also answered soon.
 pub(crate) const CALLS_IN_FLIGHT_DEFAULT: usize = 4096;
 
-/// A list over all events takes a place for each shard.
+/// The minimum of the limit: a list over all events takes a place for each shard.
 pub(crate) const CALLS_IN_FLIGHT_MIN: usize = SHARD_COUNT_MAX;
 
-/// A second of work for one shard: a client that waited longer has long asked again.
+/// The maximum of the limit: almost a second of work for one core. A client that waits longer has
+/// long asked again.
 pub(crate) const CALLS_IN_FLIGHT_MAX: usize = 65_536;
 
-/// The error of a call when as many are in flight as may be. Nothing was sent.
+/// The error of a call that would exceed the limit of calls in flight. Nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overloaded;
 
 /// The places of one core.
 pub(super) struct Calls {
     max: usize,
-    /// Places whose reply has not come. A reply that has come and was not taken yet does not
-    /// count: a client that does not read its answers may not keep others from asking.
+    /// Places whose reply has not arrived. A reply that has arrived and was not read yet does not
+    /// count, so a client that does not read its answers cannot make the server refuse others.
     in_flight: Cell<usize>,
     places: RefCell<Slab<Place>>,
 }
@@ -78,8 +79,7 @@ impl Calls {
     }
 }
 
-/// A reply that is on its way. Dropping it gives up the reply, not the request: that one has
-/// been sent.
+/// A future of a reply. Dropping it discards the reply; the request has been sent and is carried out.
 #[must_use]
 pub struct Call {
     calls: Rc<Calls>,

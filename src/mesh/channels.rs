@@ -1,7 +1,7 @@
-//! The channels between cores, and the outboxes before them.
+//! The channels between cores, and the outbox of each channel.
 //!
-//! Handlers never wait for a channel: messages gather in an outbox, and one courier task for
-//! each other core sends all of them in one piece, with one wake-up.
+//! No handler waits for a channel: it puts its message into an outbox. One courier task for each
+//! other core sends all messages of an outbox at once, with one wake-up.
 
 use std::cell::RefCell;
 use std::io;
@@ -12,7 +12,7 @@ use super::signal::Signal;
 use crate::rt::channel::{Receiver, Sender, channel};
 use crate::rt::waker::CoreWaker;
 
-/// Messages that are sent in one piece.
+/// Messages that are sent together.
 pub(super) type Parcel = Vec<Message>;
 
 /// A core's ends of all channels.
@@ -59,8 +59,8 @@ pub(crate) fn mesh_ends(core_count: usize) -> io::Result<Vec<MeshEnds>> {
     Ok(ends.collect())
 }
 
-/// The messages that are to go to one other core. Bounded by the calls in flight, see
-/// [`super::message`].
+/// The messages that wait to be sent to one other core. Their number is bounded by the calls in
+/// flight, see [`super::message`].
 #[derive(Default)]
 pub(super) struct Outbox {
     messages: RefCell<Parcel>,
@@ -73,7 +73,7 @@ impl Outbox {
         self.filled.raise();
     }
 
-    /// Sends what gathers in this outbox, for as long as the core runs.
+    /// Sends the messages of this outbox until the core ends.
     pub(super) async fn courier(self: Rc<Self>, sender: Sender<Parcel>) {
         loop {
             self.filled.wait().await;

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use super::message::ShardRequest;
 use super::signal::Signal;
 
-/// Bounded by the calls that all cores may have in flight.
+/// A queue. Its length is bounded by the calls that all cores may have in flight.
 #[derive(Default)]
 pub struct Inbox {
     requests: RefCell<VecDeque<ShardRequest>>,

@@ -1,4 +1,4 @@
-//! What travels between cores: two classes of messages, told apart by their types.
+//! The messages between cores. There are two classes, with a type for each.
 
 use shards::command::{Ask, Command};
 use shards::ids::UserId;
@@ -14,26 +14,26 @@ pub(super) enum Message {
 #[derive(Debug)]
 pub struct ShardRequest {
     pub ask: Ask,
-    /// The place that was taken for its reply before it was sent; `None` for a command that another
-    /// slot's command led to, which is never refused and gets no reply.
+    /// The place that was reserved for its reply. `None` for a command that another slot's command
+    /// led to: it is never refused and gets no reply.
     pub reply_to: Asker,
 }
 
 const _: () = assert!(size_of::<ShardRequest>() <= 128, "requests are moved about by value");
 
-/// Where a shard's answer goes; `None`: nobody waits for it.
+/// The place that a shard's answer is sent to; `None` if no caller waits for it.
 pub(crate) type Asker = Option<ReplyTo>;
 
-/// The place that a request took for its reply.
+/// The place that a request reserved for its reply.
 #[derive(Debug, Clone, Copy)]
 pub struct ReplyTo {
     pub(super) core: u16,
     pub(super) place: u32,
 }
 
-/// A message that completes what a request began. It is sent on behalf of a request whose place
-/// is still taken, and only a bounded number of times for each, so it needs no place of its own
-/// and is never refused.
+/// A message that completes what a request began. It is sent on behalf of a request that still
+/// has its place, and each request leads to a bounded number of them. So it needs no place of its
+/// own and is never refused.
 #[derive(Debug)]
 pub(super) enum Finishing {
     Reply {
@@ -45,8 +45,8 @@ pub(super) enum Finishing {
     Notice(Notice),
 }
 
-/// A finishing message of a protocol that uses this transport. The transport carries it and
-/// hands it over, see [`super::Mesh::take_in`].
+/// A finishing message of another protocol that uses this transport. The transport does not
+/// interpret it, and passes it to the callback of [`super::Mesh::take_in`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice {
     /// The account's tokens have ended: the receiving core has to forget them.

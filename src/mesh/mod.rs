@@ -2,13 +2,13 @@
 //!
 //! There are two classes of messages ([`message`]):
 //!
-//! - A *request* takes a place for its reply before anything is sent. When no place is left it is
-//!   refused ([`Overloaded`]), and nothing has happened. So everything in flight is bounded.
+//! - A *request* reserves a place for its reply before anything is sent. When no place is left it
+//!   is refused ([`Overloaded`]), and nothing was sent. So the number of messages is bounded.
 //! - A *finishing* message completes what a request began: a reply, or a step of a protocol that
 //!   a request caused ([`Notice`]). It is never refused.
 //!
-//! Requests are addressed to slots. Which core owns a slot is asked of one table ([`Owners`]).
-//! What a core has sent is taken in by the other one when it next polls, see [`Mesh::take_in`].
+//! Requests are addressed to slots. One table ([`Owners`]) says which core owns a slot. A core
+//! receives messages when it polls, see [`Mesh::take_in`].
 
 mod calls;
 mod channels;
@@ -41,9 +41,9 @@ pub struct Mesh {
     owners: Owners,
     calls: Rc<Calls>,
     inbox: Rc<Inbox>,
-    /// By core; the one at this core's own index stays empty.
+    /// By core; the outbox at this core's own index stays empty.
     outboxes: Vec<Rc<Outbox>>,
-    /// With the core that each is from.
+    /// Each with the core that sends to it.
     receivers: Vec<(usize, Receiver<Parcel>)>,
 }
 
@@ -76,12 +76,12 @@ impl Mesh {
         self.owners.of(slot)
     }
 
-    /// The cores but this one.
+    /// All other cores.
     pub fn peers(&self) -> impl Iterator<Item = usize> {
         self.receivers.iter().map(|(peer, _)| *peer)
     }
 
-    /// Sends a question to the owner of a slot, at once; the reply comes by awaiting the call.
+    /// Sends a question to the owner of a slot, at once. Awaiting the call gives the reply.
     ///
     /// # Errors
     ///
@@ -123,8 +123,8 @@ impl Mesh {
         }
     }
 
-    /// Sends a command that another slot's command led to. Its sender repeats it until the state of the
-    /// other slot shows that it arrived, so it gets no reply.
+    /// Sends a command that another slot's command led to. It gets no reply: the sender repeats it until the
+    /// state of the other slot shows that it arrived.
     pub fn send(&self, slot: Slot, command: Command) {
         let owner = self.owners.of(slot);
         if owner == self.core {
@@ -139,8 +139,8 @@ impl Mesh {
         self.outboxes[peer].push(Message::Finishing(Finishing::Notice(notice)));
     }
 
-    /// Takes in what other cores have sent, and calls `hear` with each notice and the core that
-    /// it is from. Returns whether there was anything.
+    /// Receives what other cores have sent, and calls `hear` with each notice and the core that
+    /// sent it. Returns whether there were any messages.
     pub fn take_in(&self, hear: impl Fn(usize, Notice)) -> bool {
         let mut came = false;
         for (peer, receiver) in &self.receivers {
@@ -148,8 +148,7 @@ impl Mesh {
                 came = true;
                 for message in parcel {
                     match message {
-                        // Once slots can move, whether this core still owns the slot that was
-                        // asked for is to be checked here.
+                        // Once slots can move, check here that this core still owns the slot.
                         Message::Request(request) => self.inbox.push(request),
                         Message::Finishing(Finishing::Command(command)) => {
                             self.inbox.push(ShardRequest { ask: Ask::Command(command), reply_to: None });
@@ -173,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection whose client does not read its answers takes no reply either.
+    /// A connection whose client does not read its answers does not read its replies, either.
     #[test]
     fn a_reply_that_nobody_takes_keeps_nobody_from_asking() {
         let inbox = Rc::new(Inbox::default());
@@ -247,7 +246,7 @@ mod tests {
                     Reactor::new(sockets, waker, take_in).start();
                     if index == 0 {
                         mesh.send(command.slot(), command);
-                        // The courier has its turn before the core ends.
+                        // Lets the courier run before the core ends.
                         rt::sleep(std::time::Duration::from_millis(50)).await;
                     } else {
                         inbox.signal.wait().await;

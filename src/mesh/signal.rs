@@ -1,10 +1,10 @@
-//! A flag that one task of a core waits for and others raise.
+//! A flag that tasks of a core raise and one task waits for.
 
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::{Poll, Waker};
 
-/// For one waiting task at a time.
+/// At most one task may wait for it at a time.
 #[derive(Default)]
 pub struct Signal {
     raised: Cell<bool>,
@@ -19,7 +19,7 @@ impl Signal {
         }
     }
 
-    /// Returns once the signal has been raised since the last time.
+    /// Returns once the signal is raised, at once if it was raised since the last return, and lowers it.
     pub async fn wait(&self) {
         poll_fn(|context| {
             if self.raised.replace(false) {

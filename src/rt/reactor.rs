@@ -3,11 +3,11 @@
 //! Events reach a core through one epoll instance: those of its sockets, and of the [`CoreWaker`] by which
 //! other threads wake it. While there is work, the core polls that instance between tasks. When no task has
 //! run since the last poll, it blocks there for up to [`SLEEP_MAX`], and then hands over to the runtime. The
-//! runtime's own sleep costs some ten times as much (timers that are set and cancelled in its rings, a barrier
-//! on all CPUs), so only an idle core uses it.
+//! runtime's own sleep costs some ten times as much (timers that are set and cancelled in its rings, a
+//! barrier on all CPUs), so only an idle core uses it.
 //!
-//! While a core blocks in epoll, the runtime is not polled: a wake-up that another thread sends through
-//! the runtime is late by up to [`SLEEP_MAX`]. The runtime checks its timers every 10 ms while the core is awake.
+//! While a core blocks in epoll, the runtime is not polled: a wake-up that another thread sends through the
+//! runtime is late by up to [`SLEEP_MAX`]. The runtime checks its timers every 10 ms while the core is awake.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -18,17 +18,18 @@ use super::waker::CoreWaker;
 use super::workers::{self, Completion};
 use super::{ACTIVITY, PARKED, count_activity, yield_now};
 
-/// Longer than a round trip on a nearby network, after which a client that was answered asks again; short
-/// enough that no timer of the server minds the delay.
+/// The longest sleep in epoll. It is longer than a round trip on a nearby network, so the next request of a
+/// client that was answered usually arrives during the sleep. It is short enough that the delay does not
+/// matter to any timer of the server.
 const SLEEP_MAX: Duration = Duration::from_millis(2);
 
 /// The event loop of one core.
 pub(crate) struct Reactor {
     sockets: Rc<Sockets>,
     waker: CoreWaker,
-    /// Takes in messages of other cores, and returns whether there were any.
+    /// Receives messages of other cores, and returns whether there were any.
     take_in: Box<dyn Fn() -> bool>,
-    /// Results for tasks of this core.
+    /// Results of worker threads for tasks of this core.
     completions: Receiver<Completion>,
 }
 
@@ -43,7 +44,7 @@ impl Reactor {
         Rc::new(Reactor { sockets, waker, take_in: Box::new(take_in), completions })
     }
 
-    /// Starts the task that polls for as long as the core runs. Its turns do not count as activity.
+    /// Starts the task that polls until the core ends. Its turns do not count as activity.
     pub(crate) fn start(self: Rc<Self>) {
         glommio::spawn_local(async move {
             loop {
@@ -58,12 +59,12 @@ impl Reactor {
         .detach();
     }
 
-    /// Lets all other tasks run once, and polls. Returns whether none of them ran and nothing was new, so that
-    /// the calling task may put the core to sleep.
+    /// Lets all other tasks run once, and polls. Returns whether none of them ran and nothing was new, so
+    /// that the calling task may put the core to sleep.
     pub(crate) async fn is_idle(&self) -> bool {
         let before = ACTIVITY.get();
         yield_now().await;
-        // One turn is that of the calling task.
+        // The turn of the calling task counts once.
         !self.poll() && ACTIVITY.get() == before + 1
     }
 
@@ -97,8 +98,8 @@ impl Reactor {
         if !was_new {
             self.sockets.block_until(until.min(Instant::now() + SLEEP_MAX));
         }
-        // A parked core is woken by its waker alone, which therefore stays armed: another task may poll or
-        // sleep here meanwhile, and consume the events that would have woken the core.
+        // While `park` waits, another task may poll or sleep here, and consume the events that would have
+        // ended the wait. Then only the waker can end it, so the waker stays armed.
         if !PARKED.get() {
             self.waker.set_awake();
         }

@@ -9,13 +9,14 @@ use rustix::event::{EventfdFlags, eventfd};
 
 /// An eventfd that is written only while the core is asleep, so that waking a busy core costs no system call.
 ///
-/// The waking thread first makes its message available, then reads `asleep`. The core first sets `asleep`,
-/// then looks for messages once more. With a fence on both sides at least one of them sees what the other wrote.
+/// The waking thread makes its message available, and then reads `asleep`. The core sets `asleep`, and then
+/// looks for messages once more. With a fence between the two steps on both sides, either the thread sees
+/// `asleep` or the core sees the message, so no wake-up is lost.
 #[derive(Clone)]
 pub(crate) struct CoreWaker(Arc<Inner>);
 
 struct Inner {
-    /// Never read: epoll reports each write as an edge.
+    /// Never read: epoll is edge-triggered, so each write is an event.
     event: OwnedFd,
     asleep: AtomicBool,
 }

@@ -1,7 +1,7 @@
 //! Threads for work that blocks: a queue of jobs, and results that tasks of a core await.
 //!
-//! A worker sends what it has finished to the core that asked, which delivers the result when it next polls
-//! (see [`super::reactor`]). So a task is always woken on its own core, and a sleeping core at once.
+//! A worker sends its result to the core that asked, and wakes that core if it sleeps. The core delivers the
+//! result when it next polls (see [`super::reactor`]), so a task is always woken on its own core.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -37,7 +37,7 @@ pub(crate) struct Workers {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Priority {
     Normal,
-    /// Yields the CPU to the cores.
+    /// Runs at a higher niceness, so that the cores get the CPU first.
     Low,
 }
 

@@ -1,7 +1,7 @@
 //! The details of an event: what its organizer decides, at its creation and by edits.
 //!
-//! Conversions take these structs apart member by member, so that a new member that one of them forgets
-//! does not compile.
+//! Conversions destructure these structs member by member, so that the compiler reports a conversion that
+//! forgets a new member.
 
 mod event_name;
 mod venue;
@@ -10,8 +10,8 @@ use crate::ids::Quota;
 pub use event_name::EventName;
 pub use venue::Venue;
 
-/// Details as records, state and views have them. They are not checked again: the rules for new names may
-/// become stricter than those under which a name was stored.
+/// Details in records, state and views. They are not checked again, since the rules for new names may be
+/// stricter than those under which a name was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventDetails {
     pub name: Box<str>,
@@ -27,7 +27,7 @@ pub struct NewDetails {
     pub venue: Option<Venue>,
 }
 
-/// Changes of details. What is `None` stays as it is; an inner `None` removes what may be removed.
+/// Changes of details. A member that is `None` stays as it is; an inner `None` removes an optional detail.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DetailsPatch {
     pub name: Option<EventName>,
@@ -36,7 +36,7 @@ pub struct DetailsPatch {
 }
 
 impl NewDetails {
-    /// Details without anything optional.
+    /// Details without any optional ones.
     pub fn new(name: EventName, quota: Quota) -> NewDetails {
         NewDetails { name, quota, venue: None }
     }

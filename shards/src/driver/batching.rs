@@ -6,11 +6,13 @@
 
 use std::time::Duration;
 
-/// The longest disk wait for which the shard's own thread commits. Below it, another thread would cost as
-/// much CPU as the wait, and the core would sleep and wake in between. `benches/README.md` has the figures.
+/// The longest disk wait for which the shard's own thread commits. For a shorter wait, another thread would
+/// cost as much CPU time as the wait takes, and the core would sleep and wake in between.
+/// `benches/README.md` has the figures.
 const INLINE_COMMIT_MAX: Duration = Duration::from_micros(400);
 
-/// The longest wait for requests, however slow the disk is: one stall must not make the next clients wait.
+/// The longest wait for requests, however slow the disk is, so that one stall of the disk does not make the
+/// next commits wait long.
 const GATHER_MAX: Duration = Duration::from_millis(5);
 
 /// The most commits in a row that do not wait for requests. The next one waits, to test whether that pays.
@@ -33,7 +35,7 @@ impl Pace {
         gather_max: GATHER_MAX,
         commits_alone_max: COMMITS_ALONE_MAX,
     };
-    /// Commits at once and in place, however slow the disk is: for an owner that does nothing else.
+    /// Commits at once and on the owner's thread, however slow the disk is: for an owner without other work.
     pub const AT_ONCE: Pace =
         Pace { inline_commit_max: Duration::MAX, gather_max: Duration::ZERO, ..Pace::USUAL };
 }
@@ -41,9 +43,9 @@ impl Pace {
 /// How a commit waits for more requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gather {
-    /// Let every task run once, and poll once for network events: the disk is fast.
+    /// Let every task run once, and poll once for network events. Used if the disk is fast.
     Once,
-    /// Sleep until a request or a network event comes, at most until this time: the disk is slow.
+    /// Sleep until a request or a network event comes, at most until this time. Used if the disk is slow.
     Until(Duration),
 }
 
@@ -53,13 +55,13 @@ pub(super) struct Batching {
     /// Moving average of the time that a commit waits for its disk.
     disk_wait: Duration,
     gathering: Gathering,
-    /// The records of the latest commit: about as many requests were answered.
+    /// The records of the latest commit, which is about the number of requests that it answered.
     answered: usize,
-    /// The requests taken in since then.
+    /// The requests taken in since the latest commit.
     came: usize,
     /// Whether clients sent their next requests in time when a commit last waited for them.
     come_back: bool,
-    /// The commits since then.
+    /// The commits since a commit last waited.
     commits_alone: u32,
 }
 
@@ -67,12 +69,12 @@ pub(super) struct Batching {
 #[derive(Debug, Clone, Copy)]
 enum Gathering {
     NotBegun,
-    /// While each turn brings news: a request or a network event.
+    /// Gathers for as long as each turn brings news: a request or a network event.
     WhileNews {
         until: Duration,
         news: bool,
     },
-    /// Until as many requests have come as were answered.
+    /// Gathers until as many requests have come as the latest commit answered.
     ForAnswered {
         until: Duration,
     },

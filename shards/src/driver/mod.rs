@@ -39,7 +39,7 @@ pub struct Driver<A> {
     stopping: bool,
 }
 
-/// Whether the log works. It does one thing at a time.
+/// Whether the log is at work. It does one thing at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LogUse {
     Idle,
@@ -68,7 +68,7 @@ pub enum Step<A> {
     /// Append the batch to the log, and report the result to [`Driver::log_is_done`].
     Append {
         batch: Batch,
-        /// Whether to append on another thread, since the disk is slow, or where the owner runs.
+        /// Whether to append on another thread, because the disk is slow, and not on the owner's thread.
         on_worker: bool,
     },
     /// Run the log's maintenance on another thread, and report the result to [`Driver::log_is_done`].
@@ -134,7 +134,7 @@ impl<A> Driver<A> {
         self.shard
     }
 
-    /// Whether the open batch has room. Only changes take some of it, so that this is asked before each
+    /// Whether the open batch has room. A read takes no room and a change may, so ask this before each
     /// request.
     pub fn has_room(&self) -> bool {
         self.shard.open_records() < self.batch_max
@@ -156,8 +156,8 @@ impl<A> Driver<A> {
         self.stopping = true;
     }
 
-    /// Returns the next step. `elapsed` gives the time since the process started, and is called only where
-    /// that matters; `requests_wait` says whether requests wait to be taken in.
+    /// Returns the next step. `elapsed` returns the time since the process started, and is called only if it
+    /// is needed. `requests_wait` says whether requests wait to be taken in.
     pub fn step(&mut self, elapsed: impl Fn() -> Duration, requests_wait: bool) -> Step<A> {
         if let Some(release) = self.next_release() {
             return match release {
@@ -207,7 +207,7 @@ impl<A> Driver<A> {
         self.shard.next_release()
     }
 
-    /// Returns the step for which the idle log is needed now, if any.
+    /// Returns the next step that uses the log, if one is due. The log is idle.
     fn use_log(&mut self, elapsed: &impl Fn() -> Duration, batch_is_full: bool) -> Option<Step<A>> {
         if self.shard.is_read_only() {
             let elapsed = elapsed();
@@ -234,8 +234,8 @@ impl<A> Driver<A> {
     ///
     /// # Errors
     ///
-    /// When it is unknown which records are on disk. The process must end: memory is ahead of the disk, and
-    /// a restart recovers what is certain.
+    /// If it is unknown which records are on disk. The process must end: memory is ahead of the disk, and a
+    /// restart recovers the records that are stored.
     pub fn log_is_done(&mut self, done: LogDone) -> Result<Notice, LogError> {
         assert_eq!(self.log, LogUse::Busy, "the log had no work");
         self.log = LogUse::Idle;

@@ -1,4 +1,4 @@
-//! The order of steps, as a real owner does them.
+//! Tests of the order of steps, with an owner that does them as the pump does.
 
 use super::batching::COMMITS_ALONE_MAX;
 use super::*;

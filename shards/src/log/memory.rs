@@ -1,4 +1,4 @@
-//! A log that forgets: for measuring what durability costs, and for trying out.
+//! A log that stores nothing, for measuring the cost of durability and for experiments.
 
 use super::{AppendError, Appended, Log, LogError, Upkeep};
 use crate::record::Entry;

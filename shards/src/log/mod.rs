@@ -1,6 +1,6 @@
-//! A shard's write-ahead log: what is in it survives, what is not never happened.
+//! A shard's write-ahead log. After a restart, state is what the records in the log say, and nothing else.
 //!
-//! Says nothing of where a log is kept: an implementation may write files, or ask a database.
+//! The traits do not depend on where a log is kept: an implementation may write files, or use a database.
 
 mod memory;
 mod store;
@@ -12,18 +12,17 @@ use crate::slots::SlotSet;
 pub use memory::MemoryLog;
 pub use store::{Claim, LogStore, ReadRecords, RecordPage, Replay};
 
-/// Synchronous on purpose: an implementation may block, and is called where
-/// blocking is allowed, never inside the runtime.
+/// A log. Its methods are synchronous and may block. The caller decides on which thread they run.
 pub trait Log: Send {
-    /// Makes the entries durable, those of each slot together, except those of slots that another
-    /// process has claimed: of these it stores nothing, and says which they are.
+    /// Makes the entries durable. Those of one slot are stored together or not at all. Entries of slots
+    /// that another process has claimed are not stored; [`Appended::fenced`] names these slots.
     ///
     /// # Errors
     ///
-    /// See [`AppendError`], which says what may be done after one.
+    /// See [`AppendError`], which says whether the log may be used afterwards.
     fn append(&mut self, batch: &[Entry]) -> Result<Appended, AppendError>;
 
-    /// Tries whether there is room again, after [`AppendError::RolledBack`].
+    /// Tests whether there is room again, after [`AppendError::RolledBack`].
     ///
     /// # Errors
     ///
@@ -33,48 +32,49 @@ pub trait Log: Send {
     /// Whether [`Log::maintain`] has something to do.
     fn maintenance_is_due(&self) -> bool;
 
-    /// Upkeep that can wait until the batch's answers are on their way.
+    /// Does the upkeep that can wait until the batch's answers are sent.
     ///
     /// # Errors
     ///
-    /// As serious as [`AppendError::Unknown`], and to be treated as one.
+    /// After an error the process has to end, as after [`AppendError::Unknown`].
     fn maintain(&mut self) -> Result<Upkeep, LogError>;
 
-    /// Leaves everything in order. Nothing is appended any more.
+    /// Closes the log. Nothing is appended afterwards.
     ///
     /// # Errors
     ///
-    /// When the disk refuses: what was committed is safe all the same, as after a kill.
+    /// If the disk fails. What was committed is stored nevertheless, as after a kill.
     fn close(self: Box<Self>) -> Result<(), LogError>;
 }
 
-/// The verdict on a batch, slot by slot.
+/// The result of an append, by slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Appended {
-    /// Slots that another process has claimed: nothing of theirs was stored, and nothing will be.
-    /// The batch's other entries are durable. Always empty for files, which have one owner.
+    /// Slots that another process has claimed. Their entries were not stored, and never will be. The
+    /// batch's other entries are durable. Always empty for files, which have one owner.
     pub fenced: SlotSet,
 }
 
-/// What a failed commit leaves behind.
+/// The error of an append: whether the batch is stored.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// There was no room, and nothing of the batch is stored. Later calls may be made.
+    /// There was no room, and nothing of the batch is stored. The log may be used again.
     #[error(transparent)]
     RolledBack(LogError),
-    /// It is not known which of the entries are stored (a sync that is tried again can lie), and
-    /// no later call may be made: the process has to end and recover.
+    /// It is unknown which of the entries are stored, and trying again does not help, since a repeated
+    /// sync may report success for data that is lost. The log may not be used again: the process has
+    /// to end, and a restart recovers.
     #[error(transparent)]
     Unknown(LogError),
 }
 
-/// What upkeep found.
+/// The result of upkeep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Upkeep {
-    /// Pages that could not be written back, because a reader beside the server needs them
-    /// as they were: the journal grows for as long as it does.
+    /// Pages of the journal that could not be written back, because another process reads an older
+    /// state of the file. The journal grows until that reader has finished.
     pub pages_pinned: u64,
-    /// There was no room to write pages back to. They are safe where they are.
+    /// Whether there was no room to write pages back. They are safe in the journal.
     pub no_room: bool,
 }
 
@@ -82,7 +82,7 @@ pub struct Upkeep {
 #[derive(Debug, thiserror::Error)]
 #[error("{action} {place}: {source}")]
 pub struct LogError {
-    /// What was tried, as verb and object: "commit to", "checkpoint".
+    /// What was tried, as a verb that fits before `place`: "commit to", "checkpoint".
     pub action: &'static str,
     /// Where: a file, a database.
     pub place: String,

@@ -1,7 +1,7 @@
-//! Where records are kept: claiming slots, replaying and reading their records.
+//! The interface to a store of records: claiming slots, replaying and reading their records.
 //!
-//! The seam is by slot, so that it fits files that hold many slots and a database that is asked
-//! slot by slot.
+//! The interface is by slot, so that it fits both files that hold many slots and a database that is
+//! queried slot by slot.
 
 use super::LogError;
 use crate::ids::{Epoch, EventId, Lsn, Slot, Timestamp};
@@ -13,35 +13,36 @@ use crate::slots::SlotSet;
 pub trait LogStore {
     type Error;
 
-    /// Makes `slots` this process's to append to, as of a new epoch; appends of earlier owners
-    /// fail from then on. Gives every record of these slots to `replay`. Nothing may be answered
-    /// from the records before this has returned.
+    /// Starts a new epoch, in which only this process may append to `slots`; appends of earlier owners
+    /// fail from then on. Gives every record of these slots to `replay`. No answer may depend on the
+    /// records before this has returned.
     ///
     /// # Errors
     ///
-    /// When the slots cannot be had, or any of their records is not as it was written.
+    /// If the slots cannot be claimed, or any of their records is not as it was written.
     fn claim(&mut self, slots: &SlotSet, replay: &dyn Replay) -> Result<Claim, Self::Error>;
 }
 
-/// What a claim gave.
+/// The result of a claim.
 #[derive(Debug)]
 pub struct Claim {
     pub epoch: Epoch,
-    /// Where the records of each claimed slot end.
+    /// The head of each claimed slot.
     pub heads: SlotHeads,
 }
 
 /// Takes the records of claimed slots.
 pub trait Replay: Sync {
-    /// A receiver for one thread. The records of a slot come in the order of their lsns, and a
-    /// receiver is dropped before a later record of one of its slots goes to another.
+    /// Makes a receiver for one thread. The records of a slot come in the order of their lsns. If
+    /// later records of a slot go to another receiver, the first receiver is dropped before.
     fn receiver(&self) -> Box<dyn FnMut(Slot, Lsn, Timestamp, Record) + '_>;
 }
 
-/// Reads committed records beside the appends of running logs.
+/// Reads committed records while logs append.
 pub trait ReadRecords: Send {
-    /// Returns records of `slot` with an lsn above `after`, in order, at most `limit`; of one event
-    /// only if `event` says so. The work of a call is bounded, so it may return fewer than there are.
+    /// Returns at most `limit` records of `slot` with an lsn above `after`, in order; if `event` is
+    /// given, only those of this event. The work of a call is bounded, so it may return fewer records
+    /// than there are, even none.
     ///
     /// # Errors
     ///
@@ -59,8 +60,8 @@ pub trait ReadRecords: Send {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecordPage {
     pub entries: Vec<Entry>,
-    /// Every record up to here was looked at: where the next page begins.
+    /// The records up to this lsn were searched. The next page begins after it.
     pub searched: Lsn,
-    /// There was no committed record behind `searched` when this page was read.
+    /// Whether there was no committed record after `searched` when this page was read.
     pub is_last: bool,
 }

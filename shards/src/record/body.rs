@@ -1,8 +1,8 @@
 //! The body of a record: what does not fit columns, as a CBOR map (RFC 8949) from small numbers to values.
 //!
-//! One struct has the members of all kinds, so that a number means the same wherever it stands. A
-//! member that is not there takes no byte. `docs/decisions/record-form.md` has the numbers that later
-//! members will have; a number is never given again.
+//! One struct has the members of all kinds, so that a number means the same in every kind. An absent
+//! member takes no byte. `docs/decisions/record-form.md` lists the numbers that are reserved for later
+//! members. A number is never reused.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use crate::ids::Role;
 #[derive(Debug, Default, Encode, Decode)]
 #[cbor(map)]
 pub(super) struct Body<'a> {
-    /// Who acted, where the column `user` says whom it is about.
+    /// The account that acted, if the column `user` is another one.
     #[n(0)]
     pub(super) by: Option<u32>,
     #[n(1)]
@@ -37,7 +37,8 @@ impl Body<'_> {
 }
 
 impl<'a> Body<'a> {
-    /// Members that are not known are skipped: whoever decodes compares with what would be encoded.
+    /// Decodes a body, and skips unknown members. The caller encodes the result again and compares, to notice
+    /// them.
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Body<'a>, minicbor::decode::Error> {
         if bytes.is_empty() { Ok(Body::default()) } else { minicbor::decode(bytes) }
     }

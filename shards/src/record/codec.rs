@@ -10,22 +10,22 @@ use crate::command::Buyer;
 use crate::details::EventDetails;
 use crate::ids::{EventId, ReservationId, Role, UserId, Username, UsernameError};
 
-/// A record's columns. What a kind has no use for is 0 or empty.
+/// A record's columns. A column that a kind does not use is 0 or empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Columns<'a> {
     pub kind: u8,
     pub event: u32,
     /// Number of the reservation within its event.
     pub number: u32,
-    /// The user that it is about or who did it, as the kind says.
+    /// The account that the record is about, or the account that acted, depending on the kind.
     pub user: u32,
-    /// Tickets; the quota, for the kinds about an event.
+    /// A number of tickets; in `event_created` and `event_edited`, the quota.
     pub quantity: u32,
     /// CBOR, or empty.
     pub body: Cow<'a, [u8]>,
 }
 
-/// A row holds what this version does not write.
+/// The error of a row that holds something that this version does not write.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     #[error("record kind {0} is not known to this version. {NEWER}")]
@@ -40,11 +40,11 @@ pub enum DecodeError {
     Username(#[from] UsernameError),
 }
 
-/// What to do about a record that only a later version can have written: its checksum is right.
+/// Advice about a record with a right checksum that this version cannot have written.
 const NEWER: &str = "It was written by a newer boxoffice: start that one; restore or move nothing";
 
 impl DecodeError {
-    /// Whether a newer version wrote the record, as far as can be known.
+    /// Whether a newer version probably wrote the record.
     pub fn is_newer(&self) -> bool {
         match self {
             DecodeError::UnknownKind(_) | DecodeError::UnknownMember { .. } => true,
@@ -129,14 +129,15 @@ impl Record {
     pub fn decode(columns: &Columns<'_>) -> Result<Record, DecodeError> {
         let kind = Kind::from_number(columns.kind).ok_or(DecodeError::UnknownKind(columns.kind))?;
         if kind == Kind::Reserved && columns.body.is_empty() {
-            // By far the most frequent, and it has a use for every column.
+            // By far the most frequent kind. It uses every column, so there is nothing to compare.
             let &Columns { kind: _, event, number, user, quantity, body: _ } = columns;
             let id = ReservationId { event: EventId(event), number };
             let user = UserId(user);
             return Ok(Record::Reserved { id, by: user, buyer: Buyer::Account(user), quantity });
         }
         let record = Record::decode_known(kind, columns)?;
-        // What this version does not know it would drop: members of the body, and columns that it has no use for.
+        // Refuses members of the body that this version does not know, and values in columns that the kind
+        // does not use. Otherwise they would be lost.
         if record.encode() != *columns {
             return Err(DecodeError::UnknownMember { kind: kind.name() });
         }
@@ -201,7 +202,7 @@ fn columns_of_details(kind: Kind, event: EventId, user: UserId, details: &EventD
     Columns { event: event.0, user: user.0, quantity: *quota, body: body.encode(), ..Columns::of(kind) }
 }
 
-/// Empty in the usual case: a buyer acts alone.
+/// The body of a reservation. It is empty in the usual case, in which the buyer's own account acts.
 fn body_of_actor(by: UserId, buyer: UserId) -> Cow<'static, [u8]> {
     match by == buyer {
         true => Cow::Borrowed(&[]),
@@ -215,7 +216,7 @@ impl Columns<'_> {
     }
 }
 
-/// The members of a body that a kind cannot do without.
+/// A body, with access to the members that its kind requires.
 struct Members<'a> {
     kind: Kind,
     body: Body<'a>,

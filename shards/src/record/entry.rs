@@ -1,20 +1,20 @@
-//! A record in its place, and the chain of checksums through a slot.
+//! Entries, which are records with their place in a slot, and the chain of checksums through a slot.
 
 use twox_hash::XxHash3_64;
 
 use super::{Columns, Record};
 use crate::ids::{Epoch, Lsn, Slot, Timestamp};
 
-/// A record in its place: which slot, which position, when.
+/// A record with its place: its slot, epoch, lsn and time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     pub slot: Slot,
     pub epoch: Epoch,
     pub lsn: Lsn,
     pub at: Timestamp,
-    /// The position of the event's record before this one; 0 for its first, and for a record of no event.
+    /// The lsn of the event's previous record; 0 for an event's first record, and for a record of no event.
     pub previous: Lsn,
-    /// The command that made this record made the slot's next one too.
+    /// Whether the same command also made the slot's next record.
     pub continues: bool,
     pub record: Record,
     /// See [`SlotHead::chain`].
@@ -28,7 +28,7 @@ impl Entry {
     }
 }
 
-/// What a record's place adds to it: the members of an [`Entry`] beside the record and its checksum.
+/// The place of a record: the members of an [`Entry`] without the record and its checksum.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     pub slot: Slot,
@@ -39,19 +39,19 @@ pub struct Stamp {
     pub continues: bool,
 }
 
-/// Where a slot's records end.
+/// The end of a slot's records: the lsn, checksum and time of the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotHead {
     pub lsn: Lsn,
-    /// Checksum over every record of the slot so far: each is hashed with the
-    /// one before as seed, so that none can be changed, lost or moved unseen.
+    /// Checksum over every record of the slot so far. Each record is hashed with the checksum of the
+    /// previous one as seed, so that a changed, lost or moved record is noticed.
     pub chain: u64,
     pub at: Timestamp,
 }
 
 impl SlotHead {
-    /// A slot without records. The cluster's id is the seed of every chain, so
-    /// that a file of another cluster cannot fit.
+    /// The head of a slot without records. The id of the data directory seeds every chain, so a file of
+    /// another directory does not fit.
     pub fn empty(cluster: u64) -> SlotHead {
         SlotHead { lsn: Lsn(0), chain: cluster, at: Timestamp(0) }
     }

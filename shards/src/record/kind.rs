@@ -2,8 +2,8 @@
 
 /// The number of a record's kind on disk, for ever, and its name in the `history` view.
 ///
-/// 0 and 1 take no byte of a row, all others below 64 take one. Numbers that are reserved for later
-/// kinds stand in `docs/decisions/record-form.md`; a number is never given again.
+/// In a row, 0 and 1 usually take no byte, and all others below 64 take one. The numbers that are reserved
+/// for later kinds are listed in `docs/decisions/record-form.md`. A number is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {

@@ -1,4 +1,4 @@
-//! Records: the durable facts that state is a fold over.
+//! Records: the durable facts. State results from applying them in order.
 //!
 //! `kind.rs` numbers them, `codec.rs` turns them into the columns of a row and back, `body.rs` holds what
 //! does not fit columns, and `entry.rs` gives a record its place in a slot. The form is described in
@@ -22,12 +22,12 @@ pub use kind::Kind;
 pub enum Record {
     UserCreated(Box<UserCreated>),
     EventCreated(Box<EventCreated>),
-    /// Carries the whole editable part as it is afterwards.
+    /// Has all details of the event as they are after the edit.
     EventEdited(Box<EventEdited>),
     EventDeleted {
         event: EventId,
         by: UserId,
-        /// Tickets of live reservations, which this cancels.
+        /// The number of tickets of the confirmed reservations, which this record cancels.
         tickets: u32,
     },
     Reserved {
@@ -41,7 +41,7 @@ pub enum Record {
     Cancelled {
         id: ReservationId,
         by: UserId,
-        /// Tickets given back.
+        /// The number of tickets that are given back.
         quantity: u32,
     },
     PasswordChanged(Box<PasswordChanged>),
@@ -95,7 +95,7 @@ pub struct EventCreated {
 pub struct EventEdited {
     pub id: EventId,
     pub by: UserId,
-    /// All of them as they are after the edit.
+    /// All details as they are after the edit.
     pub details: EventDetails,
 }
 

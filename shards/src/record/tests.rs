@@ -77,7 +77,8 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
             body.extend([22, 0x61, b'x']);
         });
     }
-    // A member that this version knows, of a kind that has no use for it; and a column of that sort.
+    // A member that this version knows, in a kind that does not use it; and a column that a kind does not
+    // use.
     newer(&Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 }, |columns| {
         columns.body.to_mut().extend([0xa1, 0, 7]);
     });
@@ -164,7 +165,8 @@ fn the_chain_sees_every_column() {
     assert_ne!(SlotHead::empty(2).chain_next(&stamp, &columns), right);
 }
 
-/// The table of members in `docs/decisions/record-form.md`: their bytes in a body, with the values that it names.
+/// The table of members in `docs/decisions/record-form.md`: their bytes in a body, with the values that it
+/// names.
 #[test]
 fn members_cost_what_the_document_says() {
     fn price(number: u8, value: impl minicbor::Encode<()>) -> usize {

@@ -1,4 +1,5 @@
-//! Every row of every file is checked against the end of its slot, range by range of epochs.
+//! Checks that every row of every file follows the last row of its slot. It goes through the ranges of epochs
+//! in order.
 
 use super::{EpochRange, Epochs, Mark, ReplayError, Row};
 use crate::ids::Epoch;
@@ -6,10 +7,10 @@ use crate::limits::SLOT_COUNT;
 use crate::record::{Record, SlotHead};
 use crate::shard::SlotHeads;
 
-/// How far a file goes.
+/// The rows of a file: how far they were committed, and how far they are checked.
 #[derive(Debug, Clone, Copy)]
 pub struct Extent {
-    /// The last row that is known to be committed: it has to be there.
+    /// The last row that is known to be committed. The file must have it.
     committed: Mark,
     /// The last row that was checked.
     pub end: Mark,
@@ -23,7 +24,7 @@ impl Extent {
 
     /// # Errors
     ///
-    /// [`ReplayError::Lost`] when committed rows are not there.
+    /// [`ReplayError::Lost`] if committed rows are missing.
     pub fn check_row_count(&self, found: u64) -> Result<(), ReplayError> {
         match self.committed {
             mark if found < mark.row => Err(ReplayError::Lost { found, mark }),
@@ -39,7 +40,7 @@ impl Extent {
         Ok(())
     }
 
-    /// Advances to a row, which has to be as it was committed.
+    /// Advances to a row. If it is the last committed one, it has to match the mark.
     fn advance(&mut self, row: &Row<'_>) -> Result<(), ReplayError> {
         let &Row { position, slot, lsn, chain, .. } = row;
         self.end = Mark { row: position, slot, lsn, chain };
@@ -56,17 +57,17 @@ pub struct RangeCheck<'a> {
     range: &'a EpochRange,
     pub(crate) file_index: usize,
     pub(crate) heads: SlotHeads,
-    /// The epoch of the row before: a file is written by one start after the other.
+    /// The epoch of the previous row. Epochs never decrease within a file.
     epoch: Epoch,
 }
 
 impl RangeCheck<'_> {
-    /// Returns the record of a row that is the next of its slot; `None` for a row of a later
-    /// range, at which this one ends. `extent` is the file's.
+    /// Returns the record of a row that is the next of its slot; `None` for a row of a later range, at
+    /// which the rows of this range end. `extent` is that of the file.
     ///
     /// # Errors
     ///
-    /// When it is any other row.
+    /// If it is any other row.
     pub fn take(&mut self, extent: &mut Extent, row: &Row<'_>) -> Result<Option<Record>, ReplayError> {
         let &Row { slot, epoch, lsn, .. } = row;
         if epoch > self.range.last {
@@ -89,9 +90,9 @@ impl RangeCheck<'_> {
     }
 }
 
-/// Goes through the ranges of epochs. `read` is called once a range with the range's files and
-/// their checks, and returns the checks after each has seen its file's rows up to a later range.
-/// `name` is the name of a file. Returns where every slot ends.
+/// Goes through the ranges of epochs. `read` is called once for each range, with the files of the range
+/// and a check for each. It passes the rows of each file to the file's check until the check returns
+/// `None`, and returns the checks. `name` returns the name of a file. Returns the head of every slot.
 ///
 /// # Errors
 ///
@@ -120,7 +121,7 @@ pub fn check_ranges<F, E>(
     Ok(heads)
 }
 
-/// What is wrong with a row that is left when all ranges have been read.
+/// The error of a row that is left after all ranges have been read.
 pub fn left_over(epochs: &Epochs, row: &Row<'_>) -> ReplayError {
     let &Row { slot, epoch, .. } = row;
     match epoch > epochs.last() {

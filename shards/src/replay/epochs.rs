@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::ids::Epoch;
 use crate::limits::SHARD_COUNT_MAX;
 
-/// In order, without gaps, from epoch 1.
+/// All epochs of a directory: ranges in order, without gaps, from epoch 1.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Epochs {
@@ -32,7 +32,7 @@ impl EpochRange {
 impl Epochs {
     /// # Errors
     ///
-    /// When no starts of a server can have left these ranges: what is wrong with them.
+    /// If starts of a server cannot have written these ranges: what is wrong with them.
     pub fn check(&self) -> Result<(), String> {
         let mut due = Epoch(1);
         for range in &self.ranges {
@@ -69,7 +69,7 @@ impl Epochs {
         &self.ranges
     }
 
-    /// 0 before the first.
+    /// The last epoch; 0 before the first.
     pub fn last(&self) -> Epoch {
         self.ranges.last().map_or(Epoch(0), |range| range.last)
     }
@@ -78,7 +78,7 @@ impl Epochs {
         self.ranges.last().map(|range| range.files.len())
     }
 
-    /// The name of each file once.
+    /// The names of all files, each once.
     pub fn file_names(&self) -> Vec<String> {
         let mut names: Vec<String> = self.ranges.iter().flat_map(|range| range.files.clone()).collect();
         names.sort();

@@ -1,8 +1,7 @@
-//! The replay check: which of the rows that were read back are records of the log.
+//! The replay check decides which rows that were read back are records of the log.
 //!
-//! Opens nothing and waits for nothing: the caller gives the rows, be they read from
-//! files or simulated. Errors say what is wrong with the rows; the caller knows where
-//! they came from.
+//! It does no I/O: the caller passes the rows, which may be read from files or simulated. Errors say what is
+//! wrong with a row; the caller adds the file that it came from.
 
 mod check;
 mod epochs;
@@ -15,7 +14,7 @@ pub use epochs::{EpochRange, Epochs};
 /// One row as read back, still unchecked.
 #[derive(Debug, Clone)]
 pub struct Row<'a> {
-    /// From 1, without gaps: rows are only ever appended.
+    /// The row's number in its file: from 1, without gaps, since rows are only appended.
     pub position: u64,
     pub slot: Slot,
     pub epoch: Epoch,

@@ -1,8 +1,8 @@
 //! The index of reservations by customer.
 //!
-//! One ordered set of all reservations would be simpler, but took half the time of a recovery: it grows with
-//! all history, and each insertion misses the CPU's caches at every level. Here the search depends only on
-//! the number of customers, and most lists are short.
+//! One ordered set of all reservations would be simpler, but took half the time of a recovery. The set grows
+//! with each reservation ever made, and an insertion misses the CPU's caches at each level of the tree. Here
+//! the time of a search depends only on the number of customers, and most lists are short.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -12,7 +12,7 @@ use super::chunks::Chunks;
 use crate::ids::{EventId, ReservationId, UserId};
 
 pub(super) struct ByCustomer {
-    /// Blocks by customer id / [`BLOCK_IDS`]. None is empty.
+    /// Blocks by customer id / [`BLOCK_IDS`]. No block is empty.
     blocks: BTreeMap<u32, Block>,
     /// The lists of customers with two or more reservations.
     lists: Chunks<List>,
@@ -20,8 +20,8 @@ pub(super) struct ByCustomer {
     free_lists: Vec<u32>,
 }
 
-/// Customer ids of a block. Ids are given in sequence, so that customers are dense; but most of those in a
-/// block may have their reservations in other shards.
+/// The number of customer ids in a block. Ids are given in sequence, so most ids are in use; but many of the
+/// customers may have their reservations in other shards.
 const BLOCK_IDS: u32 = 256;
 
 /// The customers with reservations, among [`BLOCK_IDS`] consecutive ids.
@@ -44,7 +44,7 @@ const _: () = assert!(size_of::<Customer>() <= 12);
 
 /// A customer's reservations.
 enum List {
-    /// At most [`FEW_MAX`] in order of insertion, and sorted on read: an insertion only appends.
+    /// At most [`FEW_MAX`], in order of insertion. An insertion only appends; a read sorts.
     Few(Vec<ReservationId>),
     #[expect(clippy::box_collection, reason = "a set in place would make every list a third larger")]
     Many(Box<BTreeSet<ReservationId>>),
@@ -52,7 +52,7 @@ enum List {
 
 const _: () = assert!(size_of::<List>() <= 24);
 
-/// The most ids that are sorted on read, which takes some microseconds.
+/// The most ids of a list that is sorted on read. Sorting them takes some microseconds.
 const FEW_MAX: usize = 256;
 
 impl ByCustomer {
@@ -150,7 +150,8 @@ impl Default for ByCustomer {
     }
 }
 
-/// Compares contents. The form depends on the order of insertions, and recovery reads files in parallel.
+/// Compares contents. The internal form depends on the order of insertions, which differs between recoveries,
+/// since they read files in parallel.
 impl PartialEq for ByCustomer {
     fn eq(&self, other: &ByCustomer) -> bool {
         self.contents().eq(other.contents())

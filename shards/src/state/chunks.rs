@@ -1,12 +1,12 @@
 //! A list in chunks, which grows and shrinks at its end.
 //!
-//! A `Vec` copies all its items when it grows. At ten million reservations that would be a quarter of a
-//! gigabyte, while all clients of the core wait.
+//! A `Vec` may copy all its items when it grows. With ten million reservations that is a quarter of a
+//! gigabyte, and all clients of the core would wait for it.
 
 use std::ops::{Index, IndexMut};
 
-/// Items of a chunk: 12 KiB at 24 bytes an item. That is copied within a microsecond, and is the most memory
-/// that is reserved and not used.
+/// The number of items of a chunk: 12 KiB at 24 bytes an item. Copying a chunk takes less than a microsecond,
+/// and a list reserves at most one chunk that it does not use.
 const CHUNK_ITEMS: usize = 512;
 
 #[derive(Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@
 //! [`ShardState`] holds the slots that a shard owns, and what is derived from all of them.
 //!
 //! [`SlotState::decide`] returns the records of a command, and [`SlotState::apply`] applies them. `apply`
-//! cannot fail, and is the same code live and in recovery. State depends on no clock, randomness, I/O, thread,
-//! log, or order of a hash map.
+//! cannot fail, and is the same code live and in recovery. State depends on no clock, randomness, I/O,
+//! thread, log, or order of a hash map.
 
 mod accounts;
 mod by_customer;
@@ -35,13 +35,13 @@ pub struct SlotState {
     /// The usernames of all accounts, by id.
     usernames: BTreeMap<UserId, Username>,
     account_totals: AccountTotals,
-    /// All events. Deleted ones stay, to tell their ids from unknown ones.
+    /// All events. Deleted ones stay, so that they can be told from unknown ones.
     events: BTreeMap<EventId, Event>,
     /// The events that are not deleted, so that a list of them does not visit the others.
     live_events: BTreeSet<EventId>,
-    /// The same events by organizer.
+    /// The events that are not deleted, by organizer.
     events_of: BTreeSet<(UserId, EventId)>,
-    /// Sums over these events.
+    /// Sums over the events that are not deleted.
     totals: EventTotals,
 }
 
@@ -50,11 +50,11 @@ pub struct SlotState {
 pub struct Decision {
     /// Records that are applied and logged in this order, and committed together; none if nothing changes.
     pub records: SmallVec<[Record; 1]>,
-    /// The answer: [`SlotState::outcome`] makes it of the state after the records.
+    /// The answer. [`SlotState::outcome`] makes it from the state after the records.
     pub reply: Result<OutcomeRef, Rejection>,
     /// Commands for the owners of other slots, sent once the records are durable. Each can be derived from
-    /// the state after the records, so that it can be sent again after a crash. A repetition must change
-    /// nothing.
+    /// the state after the records, so that it can be sent again after a crash. If it arrives twice, the
+    /// second time must change nothing.
     pub messages: Vec<(Slot, Command)>,
 }
 
@@ -70,7 +70,7 @@ pub enum OutcomeRef {
     Cancelled,
 }
 
-/// What a record replaced: what [`SlotState::undo`] needs in addition to the record.
+/// The data that a record replaced. [`SlotState::undo`] needs it in addition to the record.
 #[derive(Debug)]
 pub enum Undo {
     Nothing,
@@ -118,9 +118,9 @@ impl SlotState {
         decided.unwrap_or_else(Decision::from)
     }
 
-    /// Applies a record that [`SlotState::decide`] made, now or before a restart. `lsn` is its position in
-    /// the slot. Returns the position of the event's previous record; 0 for an event's first record, and for
-    /// a record of no event.
+    /// Applies a record that [`SlotState::decide`] made, now or before a restart. `lsn` is the record's.
+    /// Returns the lsn of the event's previous record; 0 for an event's first record, and for a record of no
+    /// event.
     pub fn apply(&mut self, at: Timestamp, lsn: Lsn, record: &Record) -> Lsn {
         match record {
             Record::UserCreated(user) => self.apply_user_created(user),
@@ -154,8 +154,8 @@ impl SlotState {
         }
     }
 
-    /// Undoes [`SlotState::apply`] of the slot's last record. `previous` is what `apply` returned, `undo` what
-    /// [`SlotState::undo_of`] returned.
+    /// Undoes [`SlotState::apply`] of the slot's last record. `previous` is what `apply` returned, `undo`
+    /// what [`SlotState::undo_of`] returned.
     pub fn undo(&mut self, previous: Lsn, record: &Record, undo: Undo) {
         match (record, undo) {
             (Record::UserCreated(user), Undo::Nothing) => self.undo_user_created(user),

@@ -18,9 +18,9 @@ use crate::slots::{SlotSet, slot_of_event};
 pub struct ShardState {
     /// The state of each slot; `None` where another shard owns it.
     slots: Box<[Option<Box<SlotState>>; SLOT_COUNT]>,
-    /// The reservations in these slots, by customer. Derived: not part of any slot's state, and extended
-    /// when a slot is adopted. An index for each slot would cost more memory, and double the time of a
-    /// reservation.
+    /// The reservations in these slots, by customer. It is derived from the states of the slots and is not a
+    /// part of them. It is extended when a slot is adopted. An index for each slot would cost more memory,
+    /// and double the time of a reservation.
     reservations_of: ByCustomer,
 }
 
@@ -82,7 +82,7 @@ impl ShardState {
         self.slot_mut(slot).apply(at, lsn, record)
     }
 
-    /// Calls [`SlotState::undo`]. The undos of different slots may interleave.
+    /// Calls [`SlotState::undo`]. Different slots may be undone in any order.
     pub fn undo(&mut self, slot: Slot, previous: Lsn, record: &Record, undo: Undo) {
         self.slot_mut(slot).undo(previous, record, undo);
         if let &Record::Reserved { id, buyer: Buyer::Account(customer), .. } = record {
@@ -138,7 +138,7 @@ impl ShardState {
         Ok(Outcome::Part(Box::new(Part { slots: self.owned(), outcome })))
     }
 
-    /// The highest event id and user id in use, after which new ones are given; 0 for none.
+    /// The highest event id and user id in use; 0 for none. New ids continue after them.
     pub fn highest_ids(&self) -> (EventId, UserId) {
         self.states()
             .map(SlotState::highest_ids)
@@ -160,8 +160,8 @@ impl ShardState {
         state.reservation_view(id)
     }
 
-    /// Merges the keys of all slots: the smallest `limit` of them in order, each with its slot's state. `list`
-    /// returns a slot's keys in order.
+    /// Merges the keys of all slots: the smallest `limit` of them in order, each with its slot's state.
+    /// `list` returns a slot's keys in order.
     fn merged<'s, K: Ord, L: Iterator<Item = K>>(
         &'s self,
         limit: usize,

@@ -1,4 +1,4 @@
-//! A data directory: its lock, syncs of directories, and debris, the empty files of a start that crashed.
+//! A data directory: its lock, its syncs, and debris, which are the empty files of a start that crashed.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -10,11 +10,11 @@ use crate::journal::journal_of;
 use crate::mark::MarkFile;
 use crate::named_file::check_journal;
 
-/// An exclusive lock on a data directory; the kernel gives it back when the process ends.
+/// An exclusive lock on a data directory. The kernel releases it when the process ends.
 #[derive(Debug)]
 pub struct DirectoryLock(#[expect(dead_code, reason = "held for its lock")] File);
 
-/// Makes the directory, for its owner's eyes only, and locks it.
+/// Makes the directory, if it is missing, with access for its owner only, and locks it.
 ///
 /// # Errors
 ///
@@ -60,7 +60,8 @@ pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<Stri
         match log.identity()? {
             Identity::Log(_) if log.row_count()? > 0 => return Err(RecoveryError::Unnamed { path }),
             Identity::Log(header) => {
-                // A crash leaves no more than half a mark. A whole one proves records that a damaged journal hides.
+                // A crash leaves no mark, an incomplete one, or one without rows. A mark with rows shows that
+                // there are records, which a damaged journal hides.
                 let mark = MarkFile::open(&path, header.cluster);
                 if matches!(mark, Ok(Some((_, mark))) if mark.row > 0) {
                     return Err(RecoveryError::Unnamed { path });
@@ -75,7 +76,8 @@ pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<Stri
     Ok(debris)
 }
 
-/// Removes empty files with all that belongs to them, so that new files of these names start clean.
+/// Removes empty log files with their marks and journals, so that nothing of them is left for new files of
+/// the same names.
 pub(crate) fn remove_debris(directory: &Path, names: &[String]) -> Result<(), RecoveryError> {
     for name in names {
         let log = directory.join(name);
@@ -102,7 +104,8 @@ pub(crate) fn sync_directory(directory: &Path) -> Result<(), RecoveryError> {
 fn sync_parent(directory: &Path) -> Result<(), RecoveryError> {
     let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
     match sync_directory(parent.unwrap_or(Path::new("."))) {
-        // The parent cannot be read: an administrator made the directory, and its durability is his concern.
+        // The parent cannot be read, so it cannot be synced. Then an administrator made the directory, and is
+        // responsible for its durability.
         Err(RecoveryError::Io { source, .. }) if source.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         result => result,
     }

@@ -51,7 +51,7 @@ pub enum RecoveryError {
 }
 
 impl RecoveryError {
-    /// A file of another format than this version writes.
+    /// The error of a file in another format than this version writes.
     pub(crate) fn of_format(path: PathBuf, format: i64) -> RecoveryError {
         match format < FORMAT.into() {
             true => RecoveryError::OldFormat { path, format },
@@ -59,7 +59,7 @@ impl RecoveryError {
         }
     }
 
-    /// Whether a newer version wrote the directory: only that one can go on with it.
+    /// Whether a newer version wrote the directory. Then only that version can open it.
     pub fn is_newer(&self) -> bool {
         if let RecoveryError::Replay { source: ReplayError::Decode { source, .. }, .. } = self {
             return source.is_newer();
@@ -67,8 +67,8 @@ impl RecoveryError {
         matches!(self, RecoveryError::NewFormat { .. })
     }
 
-    /// Whether SQLite or the disk failed, as far as is known without any damage to the data:
-    /// a later start may succeed.
+    /// Whether SQLite or the disk failed without any known damage to the data, so that a later start may
+    /// succeed.
     pub fn is_transient(&self) -> bool {
         use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
@@ -105,7 +105,7 @@ pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Err
     move |source| RecoveryError::Io { action, path, source }
 }
 
-/// Names the file in which a row was refused.
+/// Adds the path of the file in which a row was refused.
 pub(crate) fn in_file(path: &Path) -> impl Fn(ReplayError) -> RecoveryError + use<'_> {
     move |source| RecoveryError::Replay { path: path.to_owned(), source }
 }

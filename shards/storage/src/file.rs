@@ -1,7 +1,7 @@
-//! A log file: one SQLite database, one row a record.
+//! A log file: an SQLite database with one row for each record.
 //!
-//! Checkpoints are run here: SQLite's default hook discards the result of a
-//! failed one (`sqlite3WalDefaultHook`), and with it the news of a bad disk.
+//! The server runs its own checkpoints. SQLite's default hook (`sqlite3WalDefaultHook`) ignores the
+//! error of a failed checkpoint, and so could hide that a disk fails.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,19 +17,19 @@ use crate::index::FileIndex;
 use crate::rows::{SELECT, decode_row};
 use crate::schema::{APPLICATION_ID, FORMAT, history_view, schema};
 
-/// Older ones can lose a commit when a checkpoint races with a writer
+/// The oldest SQLite that is safe. Older ones can lose a commit when a checkpoint races with a writer
 /// (<https://sqlite.org/wal.html#walresetbug>).
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// How long a commit waits for another process that has the write lock (a shell, a backup). After
 /// this it fails.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How much a commit waits for the disk.
+/// Whether a commit waits until it is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Synchronous {
-    /// Survives a power cut. The only one that the server uses.
+    /// Commits survive a power cut. The server uses only this.
     Full,
-    /// Loses the last commits in a power cut: for measuring what `Full` costs.
+    /// A power cut loses the last commits. For measuring the cost of `Full`.
     Normal,
 }
 
@@ -40,13 +40,13 @@ pub struct FileHeader {
     pub name: String,
 }
 
-/// What a file is, by its content.
+/// The type of a file, by its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     Log(FileHeader),
     /// A log file of an earlier or a later format.
     OtherFormat(i32),
-    /// Not a whole log file.
+    /// Not a complete log file.
     NotALog,
 }
 
@@ -59,7 +59,7 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Makes a new, empty file. The directory's entry is the caller's to sync.
+    /// Makes a new, empty file. The caller has to sync the directory.
     ///
     /// # Errors
     ///
@@ -80,13 +80,13 @@ impl LogFile {
     ///
     /// # Errors
     ///
-    /// When there is none, or it is no SQLite database, or not readable.
+    /// If the file is missing, unreadable, or no SQLite database.
     pub fn open(path: &Path, synchronous: Synchronous) -> Result<LogFile, LogError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         LogFile::connect(path, flags, synchronous)
     }
 
-    /// Opens a file beside the log that writes it, for pages of a few rows.
+    /// Opens a second connection to the file of a running log, for reading a few rows at a time.
     ///
     /// # Errors
     ///
@@ -119,7 +119,8 @@ impl LogFile {
                  PRAGMA trusted_schema = OFF;"
             ))
             .map_err(&failed)?;
-        // Without this a close would checkpoint the journal, even into a file that it does not belong to.
+        // Otherwise closing the connection would checkpoint the journal, even if the journal belongs to
+        // another file.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
         Ok(LogFile { connection, path: path.to_owned(), index: Arc::default() })
     }
@@ -132,7 +133,7 @@ impl LogFile {
             .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))
             .map_err(&failed)?;
         if mode != "wal" {
-            // Without shared memory (some network file systems) SQLite keeps the mode that it had.
+            // Without shared memory, as on some network file systems, SQLite keeps its previous mode.
             let cannot = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
             let reason = format!("this file system has no WAL for SQLite, it stays at {mode}");
             return Err(failed(rusqlite::Error::SqliteFailure(cannot, Some(reason))));
@@ -154,7 +155,7 @@ impl LogFile {
         &self.connection
     }
 
-    /// What the file is, by its header.
+    /// Reads the header, and returns the type of the file.
     ///
     /// # Errors
     ///
@@ -177,7 +178,7 @@ impl LogFile {
         read().map_err(self.failed("read the header of"))
     }
 
-    /// Whether nothing was ever written to it, not even its tables.
+    /// Whether the file has nothing in it, not even its tables.
     ///
     /// # Errors
     ///
@@ -188,7 +189,7 @@ impl LogFile {
         count.map(|count| count == 0).map_err(self.failed("read"))
     }
 
-    /// Position of the last row, which is also their count: rows are only ever appended.
+    /// The position of the last row, which is also the number of rows, since rows are only appended.
     ///
     /// # Errors
     ///
@@ -200,12 +201,12 @@ impl LogFile {
         count.map_err(self.failed("read"))
     }
 
-    /// Gives every row after `position` to `visit`, in the order written, until it
-    /// returns false. Returns the position of the last row that it took.
+    /// Calls `visit` with every row after `position`, in the order written, until it returns false.
+    /// Returns the position of the last row for which it returned true.
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or what `visit` returned.
+    /// If the file cannot be read, or if `visit` returns an error.
     pub fn rows_after<E: From<LogError>>(
         &self,
         mut position: u64,
@@ -224,16 +225,17 @@ impl LogFile {
         Ok(position)
     }
 
-    /// Makes everything read so far durable, so that answers may rest on it: what a
-    /// killed process left behind may be in the page cache alone.
+    /// Makes everything that was read durable, so that answers may depend on it. What a killed process
+    /// wrote may still be only in the kernel's page cache.
     ///
     /// # Errors
     ///
     /// When the disk refuses.
     pub fn make_durable(&self, epoch: Epoch) -> Result<(), LogError> {
         self.take_over()?;
-        // First of all removes the frames of a commit that was cut off. A new commit over some of them, torn
-        // by a power cut, would look like damage with committed frames behind it.
+        // First removes the frames of a commit that was cut off. Otherwise a new commit could overwrite only
+        // a part of them before a power cut. The frames that are left after it would look like commits that
+        // followed a damaged frame.
         self.checkpoint()?;
         self.renew_history_view().map_err(self.failed("renew the view in"))?;
         let update = self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()]);
@@ -251,7 +253,7 @@ impl LogFile {
         self.connection.execute_batch(&format!("BEGIN; DROP VIEW IF EXISTS history; {view}; COMMIT;"))
     }
 
-    /// Checkpoints all of SQLite's journal into the file and empties it.
+    /// Copies all of SQLite's journal into the file and empties the journal.
     ///
     /// # Errors
     ///
@@ -278,8 +280,8 @@ impl LogFile {
         self.connection.query_row(checkpoint, [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
     }
 
-    /// Classifies a failed commit. Only `SQLITE_FULL` is known to be rolled back: it comes from a write that found
-    /// no room, before the frame that completes a commit, and the transaction was undone.
+    /// Classifies a failed commit. It is known to be rolled back only after `SQLITE_FULL`: a write found no
+    /// room before the frame that completes the commit was written, and SQLite undid the transaction.
     pub(crate) fn commit_failed(&self, error: rusqlite::Error) -> AppendError {
         let is_undone =
             || self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
@@ -293,7 +295,7 @@ impl LogFile {
     }
 }
 
-/// Whether a write found no room on the disk. SQLite reports a sync that failed so as an I/O error.
+/// Whether a write found no room on the disk. If a sync finds no room, SQLite reports an I/O error instead.
 pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }

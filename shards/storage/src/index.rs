@@ -1,11 +1,13 @@
-//! Where the records of a slot lie in a log file: a sparse index in memory, without which a page of
-//! records would cost a scan of the file.
+//! A sparse index in memory of where the records of a slot are in a log file. Without it, reading a page
+//! of records would scan the file.
 //!
-//! It is made while a file is replayed and extended with each append. For each slot it has the row
-//! of every [`STEP_RECORDS`]th record. Between these, the file is divided into blocks of rows, and each
-//! block has the set of its slots and of its events (by hash), so that a search skips the blocks that
-//! have nothing for it. Together that is 0.4 bytes a record, and at most twice as much while the
-//! vectors have room to grow.
+//! It is built while a file is replayed and extended with each append. It has two parts:
+//!
+//! - For each slot, the steps: the row of every [`STEP_RECORDS`]th record.
+//! - For each block of [`BLOCK_ROWS`] rows, the set of the slots and of the hashes of the events that have
+//!   rows in it. A search skips the blocks without the slot or event.
+//!
+//! Together they take 0.4 bytes for each record, and up to twice that while the vectors have room to grow.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -13,19 +15,19 @@ use shards::ids::{EventId, Lsn, Slot};
 use shards::limits::SLOT_COUNT;
 use shards::slots::SlotSet;
 
-/// 16 bytes for each so many records of a slot.
+/// The number of records of a slot from one step to the next. A step takes 16 bytes.
 const STEP_RECORDS: u64 = 64;
-/// Rows of a block, with 64 bytes for each block.
+/// The number of rows of a block. A block takes 64 bytes.
 const BLOCK_ROWS: u64 = 512;
-/// Blocks that are looked at under the lock at a time: some 10 us.
+/// The most blocks that are searched while the lock is held, which takes some 10 us.
 const LOOK_BLOCKS: usize = 4096;
 
-/// The index of one file, shared by the log that appends to it and those who read.
+/// The index of one file, shared by the log that appends to it and its readers.
 #[derive(Debug, Default)]
 pub(crate) struct FileIndex(Mutex<Rows>);
 
 impl FileIndex {
-    /// Held for the time of a look, or of an append's pushes.
+    /// Locks the index. Hold the lock only for one search, or to add the rows of one append.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Rows> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -39,10 +41,10 @@ pub(crate) struct Rows {
 
 #[derive(Debug, Clone, Default)]
 struct SlotRows {
-    /// In the order of both. A slot's records may be in several files by turns; the first record of
-    /// each stretch in this file is a step.
+    /// Steps, ordered by lsn and by row. If a slot's records alternate between files, the first record
+    /// of each stretch in this file is a step, too.
     steps: Vec<Step>,
-    /// The last record in this file.
+    /// The lsn of the slot's last record in this file.
     last: Lsn,
 }
 
@@ -55,7 +57,7 @@ pub(crate) struct Step {
 #[derive(Debug, Clone, Copy, Default)]
 struct Block {
     slots: SlotSet,
-    /// Bit `hash_of_event`.
+    /// A bitmap of the hashes of events.
     events: [u64; 4],
 }
 
@@ -101,34 +103,35 @@ impl Rows {
         block.events[word] |= bit;
     }
 
-    /// The last step of a slot that is not behind `lsn`.
+    /// The last step of a slot at or before `lsn`.
     pub(crate) fn step_before(&self, slot: Slot, lsn: Lsn) -> Option<Step> {
         let steps = &self.slots[slot.index()].steps;
         let behind = steps.partition_point(|step| step.lsn <= lsn);
         behind.checked_sub(1).map(|index| steps[index])
     }
 
-    /// The last step of a slot that is not behind `row`.
+    /// The last step of a slot at or before `row`.
     pub(crate) fn step_before_row(&self, slot: Slot, row: u64) -> Option<Step> {
         let steps = &self.slots[slot.index()].steps;
         let behind = steps.partition_point(|step| step.row <= row);
         behind.checked_sub(1).map(|index| steps[index])
     }
 
-    /// The first step of a slot behind `lsn`.
+    /// The lsn of the first step of a slot after `lsn`.
     pub(crate) fn first_after(&self, slot: Slot, lsn: Lsn) -> Option<Lsn> {
         let steps = &self.slots[slot.index()].steps;
         steps.get(steps.partition_point(|step| step.lsn <= lsn)).map(|step| step.lsn)
     }
 
-    /// The last record of a slot in this file; 0 when it has none.
+    /// The lsn of the last record of a slot in this file; 0 if it has none.
     pub(crate) fn last(&self, slot: Slot) -> Lsn {
         self.slots[slot.index()].last
     }
 
-    /// Adds rows from `first` on that may be of `slot` and `event` to `ranges`, in order and at most so many
-    /// blocks. Looks at [`LOOK_BLOCKS`] blocks at most, so that the log does not wait long for the lock.
-    /// Returns the row at which to go on looking; `None` at the end, or when it has all it wants.
+    /// Adds to `ranges`, in order, the rows from `first` on that may be of `slot` and `event`, until the
+    /// ranges have `blocks_max` blocks. Searches at most [`LOOK_BLOCKS`] blocks, so that the log does not
+    /// wait long for the lock. Returns the row at which to continue the search; `None` at the end of the
+    /// file, or if the ranges are full.
     pub(crate) fn candidates(
         &self,
         slot: Slot,

@@ -1,13 +1,14 @@
-//! SQLite's journal (its WAL), read without SQLite: is there anything behind the
-//! point where SQLite stops reading that shows that it stops too early?
+//! Finds damage in SQLite's journal (its WAL) that SQLite does not notice. It reads the journal without
+//! SQLite.
 //!
-//! SQLite takes frames up to the first whose checksum is wrong, which is what a
-//! commit that was cut off leaves. One flipped bit in the middle looks the same
-//! to it. But a commit starts only when the one before is synced: where there are
-//! frames of two commits behind that point, the first of them was durable, and
-//! the wrong frame is damage. They are two where one ends and more follows, and
-//! where a page is there twice: a commit writes each page once. For that to hold,
-//! no commit may go over the frames of one that was cut off or found no room: a
+//! SQLite reads frames up to the first one with a wrong checksum. A commit that was cut off leaves such a
+//! frame, but so does one flipped bit in the middle of the journal, and SQLite cannot tell the two apart. The
+//! frames after the wrong one show the difference. A commit starts only after the previous one is synced, so
+//! if frames of two commits follow, the first of the two was durable, and the wrong frame is damage. There
+//! are two commits if one ends and a frame follows it, or if a page occurs twice, since a commit writes each
+//! page once.
+//!
+//! This requires that no commit overwrites the frames of a commit that was cut off or found no room. So a
 //! start, and the probe of a full log, empty the journal before they write.
 //!
 //! The format: <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
@@ -22,12 +23,12 @@ const FRAME_HEADER_BYTES: usize = 24;
 const MAGIC_LITTLE_ENDIAN: u32 = 0x377f_0682;
 const MAGIC_BIG_ENDIAN: u32 = 0x377f_0683;
 
-/// What shows that a journal lost commits that were durable.
+/// Damage by which a journal has lost commits that were durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Damage {
-    /// The header is wrong, so that SQLite would take the journal for an empty one.
+    /// The header is wrong, so SQLite would treat the journal as empty.
     Header,
-    /// This frame is wrong, counted from 1, and there is more behind it.
+    /// The frame of this number, from 1, is wrong, and the frames after it show that it was durable.
     Frame(u64),
 }
 
@@ -56,7 +57,8 @@ fn read_journal(mut journal: impl Read) -> io::Result<Option<Damage>> {
         return Ok(None);
     }
     let Some(mut checksum) = Checksum::of_header(&header) else {
-        // A header is synced before the first frame, so without a sound header nothing may follow.
+        // SQLite syncs the header before it writes the first frame. So if the header is not valid, there must
+        // be no frames.
         let mut rest = Vec::new();
         journal.read_to_end(&mut rest)?;
         let nothing = header.iter().chain(&rest).all(|&byte| byte == 0);
@@ -71,7 +73,8 @@ fn read_journal(mut journal: impl Read) -> io::Result<Option<Damage>> {
         if !read_whole(&mut journal, &mut frame)? {
             break;
         }
-        // Either salt identifies the generation, so that damage to one of them is noticed by the other.
+        // One matching salt is enough to assign a frame to this generation, so damage to the other one does
+        // not hide the frame.
         let (salt_is_ours, other_is_ours) = (frame[8..12] == *salt, frame[12..16] == *other_salt);
         let of_this_generation = salt_is_ours || other_is_ours;
         let ends_commit = word(&frame, 4) != 0;
@@ -96,7 +99,7 @@ fn read_journal(mut journal: impl Read) -> io::Result<Option<Damage>> {
     Ok(None)
 }
 
-/// Fills the buffer; false at the end of the journal, also when only a part is left.
+/// Fills the buffer; false if the rest of the journal is too short for that.
 fn read_whole(journal: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match journal.read_exact(buffer) {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),

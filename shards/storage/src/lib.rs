@@ -1,8 +1,8 @@
-//! Where boxoffice keeps its logs: a data directory of SQLite files, one a shard.
+//! The store of boxoffice's logs: a data directory with one SQLite file for each shard.
 //!
-//! [`open`] recovers what the last start left, and returns shards with their logs.
-//! The domain (`shards`) says what a record is and which rows count; files, paths
-//! and SQLite are known here alone.
+//! [`open`] recovers the state that the last start left, and returns shards with their logs. The domain
+//! (`shards`) defines what a record is and which rows are valid. Only this crate knows files, paths and
+//! SQLite.
 
 mod directory;
 mod error;

@@ -21,13 +21,14 @@ pub struct SqliteLog {
     mark: Mark,
     /// Estimate of the pages in SQLite's journal.
     journal_pages: u64,
-    /// The statements for one row and for [`ROWS_TOGETHER`].
+    /// The statement that inserts one row; `insert_together` inserts [`ROWS_TOGETHER`].
     insert_one: String,
     insert_together: String,
 }
 
 impl SqliteLog {
-    /// The log that goes on in `file`. `mark` is the last row of the file, and the content of `mark_file`.
+    /// Makes a log that appends to `file`. `mark` describes the last row of the file, and `mark_file` has the
+    /// same content.
     pub fn new(file: LogFile, mark_file: MarkFile, mark: Mark) -> SqliteLog {
         SqliteLog {
             file,
@@ -61,7 +62,8 @@ impl SqliteLog {
     }
 }
 
-/// A commit that changes nothing and still writes a page, which an update without a change would not.
+/// A commit that leaves the data as it is and still writes a page. An update to the same value would write
+/// none.
 const PROBE: &str = "BEGIN IMMEDIATE;
      INSERT INTO header SELECT * FROM header;
      DELETE FROM header WHERE rowid > 1;
@@ -78,14 +80,14 @@ impl Log for SqliteLog {
         for (row, entry) in (first_row..).zip(batch) {
             rows.add(row, entry.slot, entry.lsn, entry.record.event().unwrap_or(EventId(0)));
         }
-        // A commit writes the tail page of the table, and one more for each
-        // hundred rows or so; a rough count is enough to know when it is time.
+        // A commit writes the last page of the table, and one more page for about each hundred rows. A rough
+        // count is enough to decide when a checkpoint is due.
         self.journal_pages += 2 + batch.len() as u64 / 64;
         Ok(Appended::default())
     }
 
-    /// Empties the journal first. That may make room, and it removes the frames of the failed commit,
-    /// which recovery would have to tell from damage.
+    /// Empties the journal first. That may make room. It also removes the frames of the failed commit, which
+    /// recovery could otherwise take for damage.
     fn probe(&mut self) -> Result<(), AppendError> {
         let failed = |error| self.file.commit_failed(error);
         if self.file.try_to_empty_journal().map_err(failed)? {
@@ -98,13 +100,13 @@ impl Log for SqliteLog {
         self.journal_pages >= CHECKPOINT_PAGES
     }
 
-    /// Checkpoints as far as readers of other processes allow, and syncs the mark, so that a power cut
-    /// leaves at worst the mark of the checkpoint before.
+    /// Syncs the mark, and checkpoints as far as readers of other processes allow. So a power cut leaves at
+    /// worst the mark of the previous checkpoint.
     fn maintain(&mut self) -> Result<Upkeep, LogError> {
         self.journal_pages = 0;
         self.mark_file.sync().map_err(self.mark_failed("sync"))?;
         let connection = self.file.connection();
-        // busy, pages in the journal, pages of these written back.
+        // Its columns: whether it was busy, pages in the journal, pages of these that were written back.
         let checkpoint = || {
             let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
             statement.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
@@ -121,7 +123,7 @@ impl Log for SqliteLog {
 
     fn close(self: Box<Self>) -> Result<(), LogError> {
         match self.file.try_to_empty_journal() {
-            // With a reader or a full disk in the way the journal stays, and the next start reads it.
+            // If a reader or a full disk prevents it, the journal stays, and the next start reads it.
             Ok(_) => {}
             Err(error) if is_full(&error) => {}
             Err(error) => return Err(self.file.failed("checkpoint")(error)),

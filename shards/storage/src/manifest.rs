@@ -1,6 +1,6 @@
-//! The manifest: which epochs there were, and which files hold each.
+//! The manifest: the epochs so far, and the files of each.
 //!
-//! Written whole and renamed into place, so that it is always the old one or
+//! It is written to a new file, which is renamed into place, so it is always either the old manifest or
 //! the new one. Everything else in the directory is checked against it.
 
 use std::fs::{self, File};
@@ -25,7 +25,7 @@ pub(crate) struct Manifest {
     pub(crate) epochs: Epochs,
 }
 
-/// What a manifest of any format has.
+/// The member that a manifest of any format has.
 #[derive(Deserialize)]
 struct AnyFormat {
     format: i64,
@@ -36,7 +36,7 @@ impl Manifest {
         Manifest { format: FORMAT, cluster, epochs: Epochs::default() }
     }
 
-    /// `None` when there is none: nothing was ever written here.
+    /// Reads the manifest; `None` if there is none, as in a new directory.
     pub(crate) fn read(directory: &Path) -> Result<Option<Manifest>, RecoveryError> {
         let path = directory.join(FILE_NAME);
         let text = match fs::read(&path) {
@@ -44,7 +44,7 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
-        // What else is in a manifest of another format is for the version that wrote it to say.
+        // The format is read first, since a manifest of another format may have other members.
         if let Ok(AnyFormat { format }) = serde_json::from_slice(&text)
             && format != i64::from(FORMAT)
         {

@@ -1,10 +1,9 @@
-//! A mark beside a log file: how far it was committed.
+//! A mark beside a log file says how far the log was committed.
 //!
-//! SQLite drops what comes after damage in its journal, and takes a missing
-//! journal for an empty one; a file alone cannot say that there was more. The
-//! mark can. It is written after each commit and before anyone is answered, so
-//! that after a kill it covers all that was acknowledged. It is not synced with
-//! each commit: a power cut may leave an older one, never one ahead of the log.
+//! SQLite drops what follows damage in its journal, and treats a missing journal as an empty one, so a log
+//! file alone cannot show that its end is missing. The mark is written after each commit and before any
+//! answer, so after a kill it covers everything that was acknowledged. It is not synced with each commit: a
+//! power cut may leave an older mark, but never one that is ahead of the log.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -17,10 +16,11 @@ use shards::record::Entry;
 use shards::replay::Mark;
 use twox_hash::XxHash3_64;
 
-/// Size of the file: it is always overwritten in place, and one sector is written whole by a disk.
+/// The size of the file. It is overwritten in place, and fits into one sector, which a disk writes as a
+/// whole.
 const FILE_BYTES: usize = 256;
 
-/// The mark after a batch was appended.
+/// Returns the mark after a batch was appended.
 pub(crate) fn advanced(mark: Mark, batch: &[Entry]) -> Mark {
     let row = mark.row + batch.len() as u64;
     batch.last().map_or(mark, |last| Mark { row, slot: last.slot, lsn: last.lsn, chain: last.chain })
@@ -34,7 +34,7 @@ struct Line<'a> {
     row: u64,
     slot: u8,
     lsn: u64,
-    /// Numbers of JSON are not safe above 2^53.
+    /// A text, since numbers of JSON are not safe above 2^53.
     chain: &'a str,
     /// Checksum of the members above, seeded with the cluster's id.
     checksum: &'a str,
@@ -56,7 +56,7 @@ impl MarkFile {
         log.with_extension("mark")
     }
 
-    /// Makes a mark of an empty log and syncs it. The directory's entry is the caller's to sync.
+    /// Makes a mark of an empty log and syncs it. The caller has to sync the directory.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The files that a manifest names: each log with its mark, checked to be what it is said to be.
+//! The files that a manifest names: each log and its mark, which are checked against the manifest.
 
 use std::io;
 use std::path::Path;
@@ -23,14 +23,16 @@ pub(crate) struct NamedFile {
 }
 
 impl NamedFile {
-    /// Writes and syncs the mark. Call it after [`LogFile::make_durable`]: a mark is never ahead of its log.
+    /// Writes and syncs the mark. Call it after [`LogFile::make_durable`], since a mark must never be ahead
+    /// of its log.
     pub(crate) fn write_mark(&self) -> Result<(), RecoveryError> {
         let written = self.mark_file.write(&self.extent.end).and_then(|()| self.mark_file.sync());
         written.map_err(io_error("write", self.mark_file.path()))
     }
 }
 
-/// Opens every file that the manifest names, and checks that each is what it is said to be.
+/// Opens every file that the manifest names, and checks that it is the log of that name and directory, that
+/// it has all rows up to its mark, and that its journal is not damaged.
 pub(crate) fn open_named_files(
     directory: &Path,
     manifest: &Manifest,

@@ -1,8 +1,8 @@
-//! Reads committed records of a data directory beside its running logs.
+//! Reads committed records of a data directory while its logs run.
 //!
-//! Each reader has its own connections, which only read, so that no commit waits for them; a commit waits
-//! for a look into the index, some 10 us at most. A reader looks no further than the index, into which a
-//! log enters what it has committed.
+//! Each reader has its own connections. They only read, so no commit waits for them. A commit may wait for a
+//! reader's search in the index, which takes some 10 us at most. A log adds records to the index after it has
+//! committed them, and a reader reads only records that are in the index.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,11 +17,11 @@ use crate::file::LogFile;
 use crate::index::{FileIndex, RowRange};
 use crate::rows::{SELECT_OF_SLOT, decode_row};
 
-/// Blocks that one page looks into at most: some 10 ms. More than two steps of the index, so that
-/// each page comes further than the one before.
+/// The most blocks that are read for one page, which takes some 10 ms. There are more than between two steps
+/// of the index, so that each page gets further than the previous one.
 const PAGE_BLOCKS_MAX: usize = 256;
 
-/// The files of a directory, whoever writes them today.
+/// All log files of a directory, also those that no log writes any more.
 #[derive(Debug, Clone)]
 pub struct Records(Vec<(PathBuf, Arc<FileIndex>)>);
 
@@ -30,7 +30,7 @@ impl Records {
         Records(files.map(|file| (file.path().to_owned(), Arc::clone(file.index()))).collect())
     }
 
-    /// A reader with connections of its own, for any thread.
+    /// Makes a reader with its own connections, which any thread may use.
     pub fn reader(&self) -> RecordReader {
         let file = |(path, index): &(PathBuf, Arc<FileIndex>)| ReadFile {
             path: path.clone(),
@@ -59,7 +59,7 @@ struct Stretch {
     file: usize,
     lsns: (Lsn, Lsn),
     ranges: Vec<RowRange>,
-    /// A record up to which these ranges are known to have all.
+    /// The lsn up to which these ranges are known to have all matching records.
     searched: Lsn,
 }
 
@@ -74,7 +74,7 @@ impl ReadRecords for RecordReader {
         let mut page = RecordPage { entries: Vec::new(), searched: after, is_last: false };
         let mut blocks_left = PAGE_BLOCKS_MAX;
         while page.entries.len() < limit && blocks_left > 0 {
-            // `after` may be any number that a client made up.
+            // `after` comes from a client and may be any number.
             let next = Lsn(page.searched.0.saturating_add(1));
             let Some(stretch) = self.stretch(slot, event, next, blocks_left) else {
                 page.is_last = true;
@@ -97,10 +97,10 @@ impl ReadRecords for RecordReader {
 }
 
 impl RecordReader {
-    /// Where the record `next` of a slot is, and what follows it in the same file. `None` when it is
+    /// Finds the record `next` of a slot and the records that follow it in the same file. `None` if it is
     /// not committed yet.
     fn stretch(&self, slot: Slot, event: Option<EventId>, next: Lsn, blocks_max: usize) -> Option<Stretch> {
-        // The file whose stretch begins last before the record has it.
+        // The record is in the file that has the last step at or before it.
         let begins = |file: &ReadFile| file.index.lock().step_before(slot, next).map(|step| step.lsn);
         let (file, _) = self.files.iter().map(begins).enumerate().max_by_key(|&(_, begin)| begin)?;
         let others = self.files.iter().enumerate().filter(|&(other, _)| other != file);
@@ -179,8 +179,9 @@ impl ReadFile {
     }
 }
 
-/// Checks that a row follows the page's entry before it: of a slot by lsn and checksum, of an event by the
-/// position that the row names. The first entry of a page has none to be checked against.
+/// Checks that a row follows the previous entry of the page. Records of a slot are checked by lsn and
+/// checksum, records of one event by the lsn of the event's previous record, which each row has. The checksum
+/// of a page's first row is not checked, nor is anything of it in a page of one event.
 fn check(
     row: &Row<'_>,
     event: Option<EventId>,

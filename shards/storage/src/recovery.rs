@@ -1,7 +1,7 @@
-//! Opens a data directory: checks every record against its chain, folds them
-//! into shards, and makes durable what it read before an answer may rest on it.
+//! Opens a data directory: checks every record against the chain of its slot, applies the records to the
+//! shards' states, and makes what it read durable before any answer may depend on it.
 //!
-//! A file that does not fit is refused by name, and never replaced by an empty one.
+//! If a file does not fit, the error names it, and it is never replaced by an empty one.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,20 +21,20 @@ use crate::reader::Records;
 use crate::replay::into_shards;
 use crate::store::Directory;
 
-/// Everything that a server needs to go on where the last one ended.
+/// Everything that a server needs to continue from the last start.
 #[derive(Debug)]
 pub struct Recovered {
     /// The state of each shard, with its log.
     pub shards: Vec<(ShardState, SqliteLog)>,
-    /// Where the records of each slot end.
+    /// The head of each slot.
     pub heads: SlotHeads,
-    /// Gives readers of what the logs have committed, now and from earlier epochs.
+    /// Makes readers of all committed records, also those of earlier epochs.
     pub records: Records,
-    /// Names this data directory among all others.
+    /// The random id of this data directory.
     pub cluster: u64,
     pub epoch: Epoch,
     pub record_count: u64,
-    /// The highest ids in use, 0 for none.
+    /// The highest id of an event, 0 for none. `highest_user` is that of a user.
     pub highest_event: EventId,
     pub highest_user: UserId,
     /// Keeps other processes out of the directory until it is dropped.
@@ -52,8 +52,8 @@ pub struct Progress {
 ///
 /// # Errors
 ///
-/// When another process has it, when it cannot be written, or when anything in
-/// it is not as it was left: see [`RecoveryError`].
+/// If another process has it, if it cannot be written, or if anything in it is not as it was left: see
+/// [`RecoveryError`].
 pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result<Recovered, RecoveryError> {
     assert!((1..=SHARD_COUNT_MAX).contains(&shard_count), "shard count {shard_count}");
     let mut directory = Directory::open(directory, shard_count, progress)?;

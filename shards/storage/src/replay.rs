@@ -1,7 +1,7 @@
-//! Folds the records of claimed slots into shards, one thread for each shard.
+//! Applies the records of claimed slots to the states of shards, with one thread for each shard.
 //!
-//! Each record goes to the shard that owns its slot today, so that the shard count may change
-//! between starts.
+//! Each record goes to the shard that owns its slot in this start, so the shard count may change between
+//! starts.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,15 +15,16 @@ use shards::state::ShardState;
 
 use crate::recovery::Progress;
 
-/// Records on their way to a shard: one channel message for many.
+/// Records that are sent to a shard in one channel message.
 type Chunk = Vec<(Slot, Lsn, Timestamp, Record)>;
 
-/// So many that the channel's cost does not matter, and so few that a chunk stays in a core's cache.
+/// The number of records of a chunk: large enough that the channel's cost does not matter, and small enough
+/// that a chunk stays in a CPU's cache.
 const CHUNK_RECORDS: usize = 512;
-/// How far a reader may run ahead of a shard, which bounds the memory to some MiB.
+/// The most chunks that wait for a shard. This bounds the memory to some MiB.
 const CHUNKS_IN_FLIGHT: usize = 16;
 
-/// Calls `claim` with a receiver of records, and returns the states that they made.
+/// Calls `claim` with a [`Replay`], and returns the states that result from the records.
 pub(crate) fn into_shards<T, E>(
     shard_count: usize,
     progress: &Progress,
@@ -46,7 +47,7 @@ pub(crate) fn into_shards<T, E>(
     })
 }
 
-/// Joins a thread, and passes its panic on.
+/// Joins a thread, and panics if it panicked.
 pub(crate) fn join_thread<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
     thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
@@ -96,7 +97,7 @@ impl Filling<'_> {
     fn send(&mut self) {
         self.progress.records_done.fetch_add(self.chunk.len() as u64, Ordering::Relaxed);
         let full = std::mem::replace(&mut self.chunk, Chunk::with_capacity(CHUNK_RECORDS));
-        // An applier ends early only by a panic, which is passed on where it is joined.
+        // The receiving thread ends early only if it panics, and its join passes the panic on.
         let _ = self.sender.send(full);
     }
 }

@@ -10,7 +10,8 @@ use shards::replay::Row;
 const INSERT: &str =
     "INSERT INTO record (slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain) VALUES ";
 const ROW_PARAMETERS: usize = 11;
-/// Rows that one statement inserts, when there are as many: they share what a statement costs.
+/// The number of rows that one statement inserts if a batch has as many, so that they share the fixed cost of
+/// a statement.
 pub(crate) const ROWS_TOGETHER: usize = 16;
 pub(crate) const SELECT: &str = "SELECT position, slot, epoch, lsn, at, kind, event, number, user, quantity, body, chain \
      FROM record WHERE position > ?1 ORDER BY position";
@@ -18,10 +19,11 @@ pub(crate) const SELECT_OF_SLOT: &str = "SELECT position, slot, epoch, lsn, at, 
      WHERE position BETWEEN :first AND :last AND slot = :slot AND (:event = 0 OR event = :event) \
      AND lsn BETWEEN :lsn_first AND :lsn_last ORDER BY position LIMIT :limit";
 
-/// What the column `kind` holds beside a record's kind, in one integer, since each column of its own
-/// costs a commit 4 % and a recovery 5 %:
-/// `128 * (distance - 1) + 64 * continues + kind`, where the distance is how many records of the slot ago
-/// the event had one, 0 for never. SQLite stores 0 and 1 without a byte, -128 to 127 in one.
+/// The content of the column `kind`: `128 * (distance - 1) + 64 * continues + kind`.
+///
+/// The distance is the record's lsn minus the lsn of the event's previous record, or 0 if there is none. The
+/// three values share a column, since each column of its own costs a commit 4 % and a recovery 5 %. SQLite
+/// stores 0 and 1 without a byte, and -128 to 127 in one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PackedKind {
     kind: u8,
@@ -41,7 +43,7 @@ impl PackedKind {
         ((distance - 1) << DISTANCE_SHIFT) | continues | i64::from(self.kind)
     }
 
-    /// `None` when no row of this lsn has such a number.
+    /// The inverse of `pack`; `None` if no row with this lsn can have this number.
     fn unpack(packed: i64, lsn: Lsn) -> Option<PackedKind> {
         let distance = u64::try_from((packed >> DISTANCE_SHIFT) + 1).ok()?;
         let previous = match distance {
@@ -53,13 +55,13 @@ impl PackedKind {
     }
 }
 
-/// The statement that inserts so many rows.
+/// The statement that inserts `count` rows.
 pub(crate) fn insert_of_rows(count: usize) -> String {
     let row = format!("({})", ["?"; ROW_PARAMETERS].join(", "));
     format!("{INSERT}{}", vec![row; count].join(", "))
 }
 
-/// Runs a statement for as many rows as there are entries. No body may be bound to it yet.
+/// Runs `insert`, which takes as many rows as there are entries. No body may be bound to it yet.
 pub(crate) fn insert_rows(
     insert: &mut rusqlite::CachedStatement<'_>,
     entries: &[Entry],
@@ -82,7 +84,7 @@ pub(crate) fn insert_rows(
         bind(columns.number.into())?;
         bind(columns.user.into())?;
         bind(columns.quantity.into())?;
-        // What is not bound is NULL, and most records have no body.
+        // An unbound parameter is NULL, and most records have no body.
         if !columns.body.is_empty() {
             insert.raw_bind_parameter(parameter, &*columns.body)?;
             has_body = true;
@@ -124,7 +126,7 @@ pub(crate) fn decode_row<'a>(row: &'a rusqlite::Row<'_>) -> rusqlite::Result<Row
     })
 }
 
-/// In half of the instructions that `Row::get` takes: a recovery reads twelve of them a record.
+/// Reads an integer in half of the instructions of `Row::get`. A recovery reads eleven for each record.
 fn integer(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<i64> {
     match row.get_ref(column)? {
         ValueRef::Integer(integer) => Ok(integer),

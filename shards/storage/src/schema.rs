@@ -5,7 +5,7 @@ use shards::record::Kind;
 use crate::file::FileHeader;
 use crate::rows::KIND_BITS;
 
-/// "boxo", so that `file` and a curious reader can tell whose this is.
+/// "boxo" in ASCII, so that `file` and people can tell that boxoffice wrote the file.
 pub(crate) const APPLICATION_ID: i32 = 0x626f_786f;
 /// The format of a data directory: of its manifest and of its log files. Earlier ones were never released.
 pub(crate) const FORMAT: i32 = 3;
@@ -40,7 +40,8 @@ pub(crate) fn schema(header: &FileHeader) -> String {
     )
 }
 
-/// Says what is in the file in words. Made anew where it lacks the words of this version.
+/// The statement that makes the view `history`, which shows records in words. A file with the view of another
+/// version gets this one at a start.
 pub(crate) fn history_view() -> String {
     let kind_names: String =
         Kind::ALL.into_iter().map(|kind| format!("WHEN {} THEN '{}' ", kind as u8, kind.name())).collect();

@@ -1,6 +1,7 @@
-//! A data directory as a store of logs: claiming it is checking every row and starting an epoch.
+//! A data directory as a store of logs. To claim it is to check every row and to start an epoch.
 //!
-//! Epoch by epoch, the files of an epoch in parallel. Nothing is written before all is checked.
+//! Rows are checked epoch by epoch, with the files of an epoch in parallel. Nothing is written before all
+//! rows are checked.
 
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -27,15 +28,15 @@ pub(crate) struct Directory {
     manifest: Manifest,
     debris: Vec<String>,
     files: Vec<NamedFile>,
-    /// The files of the epoch that a claim starts.
+    /// The number of shards, and of files, of the epoch that a claim starts.
     shard_count: usize,
 }
 
 impl Directory {
     /// # Errors
     ///
-    /// When another process has it, when it cannot be written, or when a file is not the one that
-    /// the manifest names.
+    /// If another process has the directory, if it cannot be written, or if a file is not the one that the
+    /// manifest names.
     pub(crate) fn open(
         path: &Path,
         shard_count: usize,
@@ -55,7 +56,8 @@ impl Directory {
         self.manifest.cluster
     }
 
-    /// The log of each shard in the order of their indices, and the records of all files, once all is claimed.
+    /// Returns the log of each shard in the order of their indices, and the records of all files. Call it
+    /// after the claim.
     pub(crate) fn into_logs(mut self) -> (Vec<SqliteLog>, Records, DirectoryLock) {
         let records = Records::of(self.files.iter().map(|file| &file.log));
         let log = |index| {
@@ -80,7 +82,7 @@ impl Directory {
                 thread::scope(|scope| {
                     let reading = |(file, check)| scope.spawn(|| read_file(file, check, replay));
                     let threads: Vec<_> = readings.into_iter().map(reading).collect();
-                    // All are waited for, whatever the first says.
+                    // Waits for all threads, even if the first one fails.
                     let checks: Vec<_> = threads.into_iter().map(join_thread).collect();
                     checks.into_iter().collect()
                 })
@@ -94,7 +96,7 @@ impl Directory {
         Ok(heads)
     }
 
-    /// Makes what was read durable, and the directory this epoch's.
+    /// Starts the next epoch in the manifest, and makes what was read durable.
     fn start_epoch(&mut self) -> Result<(), RecoveryError> {
         remove_debris(&self.path, &self.debris)?;
         let names: Vec<String> = (0..self.shard_count).map(file_name).collect();

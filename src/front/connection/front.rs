@@ -1,4 +1,4 @@
-//! One core's front: what all of its connections share.
+//! The front of one core: the state that all of its connections share.
 
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
@@ -17,10 +17,10 @@ use crate::metrics::CoreMetrics;
 use crate::random;
 use crate::rt;
 
-/// The longest X-Request-Id of a client that is taken over.
+/// The longest X-Request-Id that is taken over from a client.
 const REQUEST_ID_BYTES_MAX: usize = 64;
 
-/// How long a draining server waits for streams to say their last piece.
+/// The longest time that a draining server waits for the last pieces of streams.
 const STREAMS_END_MAX: Duration = Duration::from_secs(1);
 
 pub(crate) struct Front {
@@ -30,22 +30,22 @@ pub(crate) struct Front {
     pub timeouts: Timeouts,
     pub deadlines: Rc<Deadlines>,
     pub(super) dates: DateClock,
-    /// Connections between a request's whole head and the last byte of its answer, but for those
-    /// that stream. One that has not even sent a head waits for nothing, and nobody waits for it.
+    /// The number of connections that have read the whole head of a request and not written the last
+    /// byte of its answer. Those that write a body of unknown length do not count.
     busy: Cell<usize>,
-    /// For each body of unknown length that is being written: the task that waits for its next
-    /// piece, to be woken when the server drains.
+    /// An entry for each body of unknown length that is being written: the waker of the task that
+    /// waits for its next piece. It is woken when the server drains.
     streams: RefCell<Slab<Option<Waker>>>,
-    /// Rejected connections that linger.
+    /// The number of rejected connections that linger.
     pub(super) lingering: Cell<usize>,
-    /// Begins the ids of this core's requests.
+    /// The first part of the ids of this core's requests.
     core_id: u32,
     pub(super) requests: Cell<u64>,
-    /// Lent to the connection that reads.
+    /// A buffer, lent to the connection that reads.
     pub(super) input: Cell<Vec<u8>>,
-    /// Lent to the connection that writes.
+    /// A buffer, lent to the connection that writes.
     pub(super) output: Cell<Vec<u8>>,
-    /// Answers what it likes of the requests, before the API is asked.
+    /// Answers some requests before the API does.
     #[cfg(test)]
     pub(super) test_endpoint: Option<super::tests::Endpoint>,
 }
@@ -79,7 +79,8 @@ impl Front {
         self.api.prepare(request, peer)
     }
 
-    /// Whether any request is being run or answered, or its body read. Streams do not count.
+    /// Whether any request is being read after its head, run, or answered. Streams of unknown length
+    /// do not count.
     pub(crate) fn is_busy(&self) -> bool {
         self.busy.get() > 0
     }
@@ -88,14 +89,14 @@ impl Front {
         self.api.common.draining.load(Ordering::Relaxed)
     }
 
-    /// Lets all streams notice that the server drains.
+    /// Wakes all streams, so that they notice that the server drains.
     pub(crate) fn wake_streams(&self) {
         let wakers: Vec<Waker> =
             self.streams.borrow_mut().iter_mut().filter_map(|(_, waker)| waker.take()).collect();
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    /// Waits until no request is under way, for `time_max` at most, and no stream, for
+    /// Waits until no request is in progress, for `time_max` at most, and until no stream is, for
     /// [`STREAMS_END_MAX`] at most.
     pub(crate) async fn finish(&self, time_max: Duration) {
         let start = Instant::now();
@@ -109,7 +110,8 @@ impl Front {
         }
     }
 
-    /// The client's own id, if it is a sensible one, so that logs on both sides can be joined.
+    /// The client's own id if it has the allowed form, so that the client can find it in its logs; otherwise
+    /// a new one.
     pub(super) fn request_id(&self, request: Option<&Request<'_>>) -> RequestId {
         let own = request.and_then(|request| request.header("x-request-id")).filter(|id| {
             (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
@@ -122,7 +124,7 @@ impl Front {
     }
 }
 
-/// Counts a connection as busy for as long as it lives.
+/// Counts a connection as busy until the mark is dropped.
 pub(super) struct BusyMark(Rc<Front>);
 
 impl BusyMark {
@@ -138,23 +140,23 @@ impl Drop for BusyMark {
     }
 }
 
-/// Counts a connection as streaming, and not as busy, for as long as it lives.
+/// Counts a connection as streaming, and not as busy, until the mark is dropped.
 pub(super) struct StreamMark {
     front: Rc<Front>,
     key: usize,
-    /// The stream was told that the server drains.
+    /// Whether the stream was told that the server drains.
     told: bool,
 }
 
 impl StreamMark {
-    /// For a connection that has a [`BusyMark`].
+    /// Marks a connection that has a [`BusyMark`].
     pub(super) fn new(front: &Rc<Front>) -> StreamMark {
         front.busy.update(|busy| busy - 1);
         let key = front.streams.borrow_mut().insert(None);
         StreamMark { front: Rc::clone(front), key, told: false }
     }
 
-    /// Ready once, when the server drains.
+    /// Returns `Ready` once, when the server drains.
     pub(super) fn poll_drain(&mut self, context: &Context<'_>) -> Poll<()> {
         if self.told {
             return Poll::Pending;

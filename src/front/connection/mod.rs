@@ -1,4 +1,4 @@
-//! One client's connection: bytes to requests, responses to bytes, in order.
+//! One client's connection: reads requests from bytes, and writes their responses in order.
 
 mod front;
 mod linger;
@@ -46,40 +46,41 @@ pub(crate) async fn serve(front: Rc<Front>, stream: Stream, _permit: ConnectionP
         closing: false,
         busy: None,
     };
-    // The client has gone, or was told to go: either way it is over.
+    // After an error there is no one left to answer.
     let _ = connection.run().await;
     metrics.connections_closed.add(1);
 }
 
-/// The client is not there any more.
+/// The connection is over without a further answer: the client disconnected or was too slow, or a stream
+/// failed.
 struct Gone;
 
 struct Connection {
     front: Rc<Front>,
-    /// Dropped before the stream is, as it has to be.
+    /// Has to be dropped before `stream`, so it is declared first.
     deadline: Deadline,
     stream: Stream,
     peer: IpAddr,
     reading: Reading,
-    /// The head of the request that is half there is whole.
+    /// Whether the head of the incomplete request in `input` is complete.
     in_body: bool,
-    /// When the latest bytes came.
+    /// The time of the latest read.
     read_at: Instant,
-    /// Answers of 503 in the output.
+    /// The number of answers in `output` with status 503.
     refused: u64,
     parser: Parser,
-    /// Read, and not yet run.
+    /// Bytes that were read and not yet run as requests.
     input: Vec<u8>,
-    /// To be written.
+    /// Bytes to be written.
     output: Vec<u8>,
     pipeline: Pipeline,
-    /// No further request will be run.
+    /// Whether the connection closes, so that no further request is run.
     closing: bool,
-    /// Held while the body of a request is only half there.
+    /// Held while the body of a request is incomplete.
     busy: Option<BusyMark>,
 }
 
-/// What the bytes hold next.
+/// The next thing in the input.
 enum Next {
     Request { exchange: Exchange, safe: bool, shard: Option<usize>, consumed: usize },
     Incomplete { send_continue: bool },
@@ -109,7 +110,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Runs every whole request that was read, and writes what came of them.
+    /// Runs every complete request in the input, and writes the answers.
     async fn serve_input(&mut self) -> Result<(), Gone> {
         let mut start = 0;
         let mut owes_continue = false;
@@ -120,8 +121,9 @@ impl Connection {
                         let seen = (self.deadline.now(), self.front.api.verified.asking());
                         self.answer_all().await?;
                         if self.closing || seen != (self.deadline.now(), self.front.api.verified.asking()) {
-                            // Its turn has come. It is read again, since its token may have ended
-                            // meanwhile; on a connection that closes it is not run at all.
+                            // Time has passed, or tokens were revoked, so the request's token may have
+                            // ended: the request is parsed and authenticated again. If the connection
+                            // closes, it is not run at all.
                             continue;
                         }
                     }
@@ -153,8 +155,8 @@ impl Connection {
         self.flush().await
     }
 
-    /// Apart from [`Connection::serve_input`], where each connection that waits would have room
-    /// for a parsed request.
+    /// Parses the next request. A function of its own: in [`Connection::serve_input`], the future of each
+    /// waiting connection would hold memory for a parsed request.
     fn next(&mut self, start: usize) -> Next {
         match self.parser.parse(&self.input[start..]) {
             Ok(Progress::Complete { request, consumed }) => {
@@ -173,7 +175,7 @@ impl Connection {
         }
     }
 
-    /// Gives the last answer on a connection whose bytes cannot be trusted any more, or do not come.
+    /// Gives the last answer on a connection whose further bytes cannot be parsed, or do not arrive in time.
     async fn refuse(&mut self, problem: Problem) -> Result<(), Gone> {
         let exchange = self.front.refusal(problem.into_response());
         self.begin(false, None, exchange).await;

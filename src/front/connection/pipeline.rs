@@ -1,5 +1,5 @@
-//! Requests under way on one connection: run at once where that changes nothing, answered in the
-//! order in which they came.
+//! The requests in progress on one connection. They run at the same time where that does not change
+//! their outcomes, and are answered in the order in which they arrived.
 
 use std::collections::VecDeque;
 
@@ -13,22 +13,22 @@ use crate::front::http::body::{Body, BodyStream, Framing};
 use crate::front::http::parse::{Method, Request, Version};
 use crate::front::http::write::{Envelope, RequestId, Response};
 
-/// Requests of one connection that are read but not yet answered.
+/// The most requests of one connection that are read but not yet answered.
 const PIPELINE_MAX: usize = 128;
 
 /// The requests that were begun and are not answered yet, oldest first.
 #[derive(Default)]
 pub(super) struct Pipeline {
     exchanges: VecDeque<Exchange>,
-    /// All of them are safe.
+    /// Whether all of them are safe.
     all_safe: bool,
-    /// The shard that all of them ask.
+    /// The one shard that all of them ask, if there is one.
     one_shard: Option<usize>,
-    /// The newest of them is answered with a stream that may last for ever.
+    /// Whether the newest of them is answered with a stream of unknown length.
     is_streaming: bool,
 }
 
-/// A request and what is known of its answer.
+/// A request, and its answer as far as it is known.
 pub(super) struct Exchange {
     turn: Turn,
     request_id: RequestId,
@@ -44,12 +44,12 @@ enum Turn {
 }
 
 impl Pipeline {
-    /// Whether a request may be begun while those before it run, so that the outcome is as
-    /// if each had waited for the one before (RFC 9112 section 9.3.2): requests to
-    /// one shard are run by it in order, and the order of safe ones does not matter. A request
-    /// that asks all shards waits for those before it: a client that reads nothing may not hold
-    /// many such answers, and the places in the mesh that they take. What follows a stream waits
-    /// for its end.
+    /// Whether a request may begin while those before it run. The outcomes have to be the same as if
+    /// each had waited for the one before (RFC 9112 section 9.3.2). They are if all of them ask one
+    /// shard, which runs them in order, or if all are safe, since then the order does not matter. A
+    /// request that asks all shards waits for those before it. Otherwise a client that reads nothing
+    /// could hold many such answers, and their places in the mesh. A request after a stream waits for
+    /// the stream's end.
     pub(super) fn takes(&self, safe: bool, shard: Option<usize>) -> bool {
         let concurrent = shard.is_some() && (self.all_safe && safe || self.one_shard == shard);
         let has_room = self.exchanges.len() < PIPELINE_MAX && !self.is_streaming;
@@ -66,7 +66,7 @@ impl Pipeline {
 }
 
 impl Exchange {
-    /// How the body will be framed, once it is known and if there will be one.
+    /// The framing of the body; `None` if the answer is not known yet or has no body.
     fn framing(&self) -> Option<Framing> {
         match &self.turn {
             Turn::Done(response) if !self.omit_body => Some(response.body.framing(self.version)),
@@ -74,7 +74,7 @@ impl Exchange {
         }
     }
 
-    /// Whether it is known to be answered with a body of unknown length.
+    /// Whether the answer is known and its body has no known length.
     fn is_open_ended(&self) -> bool {
         match self.framing() {
             Some(Framing::Chunked | Framing::UntilClose) => true,
@@ -82,7 +82,7 @@ impl Exchange {
         }
     }
 
-    /// The stream that is to follow its head.
+    /// The stream of the body, if it is one, to be written after the head.
     fn into_stream(self) -> Option<(Box<dyn BodyStream>, Framing)> {
         let framing = self.framing()?;
         match self.turn {
@@ -93,7 +93,7 @@ impl Exchange {
 }
 
 impl Connection {
-    /// Starts a request: what it asks of a shard is on its way when this returns.
+    /// Starts a request: its first question to a shard has been sent when this returns.
     pub(super) async fn begin(&mut self, safe: bool, shard: Option<usize>, mut exchange: Exchange) {
         self.front.metrics.requests.add(1);
         if let Turn::Prepared(prepared) = exchange.turn {
@@ -105,14 +105,15 @@ impl Connection {
         self.pipeline.push(safe, shard, exchange);
     }
 
-    /// Waits for everything under way, in order, and puts it into the output; streams are written.
+    /// Waits for all requests in progress, in order, and puts their answers into the output. Streams are
+    /// written to their end.
     pub(super) async fn answer_all(&mut self) -> Result<(), Gone> {
         while let Some(mut exchange) = self.pipeline.exchanges.pop_front() {
             if let Turn::Running(running) = &mut exchange.turn {
                 let response = match poll_once(&mut *running).await {
                     Some(response) => response,
                     None => {
-                        // Answers that are ready do not wait for one that is not.
+                        // The answers before it are ready: they are written now.
                         self.flush().await?;
                         running.await
                     }
@@ -122,7 +123,7 @@ impl Connection {
             if exchange.framing() == Some(Framing::UntilClose) {
                 exchange.close = true;
                 self.closing = true;
-                // The end of the body is the end of the connection, so nothing follows it.
+                // The end of the connection marks the end of the body, so later requests are dropped.
                 self.pipeline = Pipeline::default();
             }
             if self.output.is_empty() {
@@ -133,7 +134,7 @@ impl Connection {
                 self.flush().await?;
             }
             if let Some((stream, framing)) = exchange.into_stream() {
-                // Boxed, since every connection would have room for it.
+                // Boxed, so that not every connection holds memory for this future.
                 Box::pin(self.write_stream(stream, framing)).await?;
             }
         }
@@ -153,7 +154,7 @@ impl Front {
         }
     }
 
-    /// The last answer on a connection whose bytes cannot be trusted any more.
+    /// The last answer on a connection, to no request that could be parsed.
     pub(super) fn refusal(&self, response: Response) -> Exchange {
         self.requests.update(|requests| requests + 1);
         Exchange {
@@ -165,7 +166,7 @@ impl Front {
         }
     }
 
-    /// Returns the status.
+    /// Appends the finished answer to `output`, and returns its status.
     pub(super) fn put(&self, exchange: &Exchange, output: &mut Vec<u8>) -> u16 {
         let Turn::Done(response) = &exchange.turn else { unreachable!("it is put when it is done") };
         self.metrics.responses[usize::from(response.status / 100)].add(1);

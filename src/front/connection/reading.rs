@@ -1,4 +1,4 @@
-//! What a connection reads: into which buffer, and until when.
+//! Reads of a connection: the buffer that they use, and their deadline.
 
 use std::future::poll_fn;
 use std::io;
@@ -9,11 +9,12 @@ use super::Connection;
 use crate::front::deadlines::{BODY_BYTES_PER_SECOND, Deadline, Tick, Timeouts};
 use crate::rt::net::Stream;
 
-/// What one read asks for. A core has one buffer of this size for all its connections, since
-/// most of what comes is run before the next connection has its turn.
+/// The size of a read. A core has one buffer of this size for all its connections, since most
+/// requests are run before the next connection reads.
 const READ_BYTES: usize = 8 * 1024;
 
-/// What a read adds to a request that is half there: little, since thousands may send slowly.
+/// The size of a read that continues an incomplete request. It is small, since thousands of clients
+/// may send slowly.
 pub(super) const READ_ON_BYTES: usize = 4096;
 
 /// What a connection waits to read, and since when.
@@ -25,19 +26,19 @@ pub(super) enum Reading {
     },
     Body {
         since: Tick,
-        /// Bytes of the request that were there when its head was whole.
+        /// The number of bytes of the request that had arrived when its head was complete.
         from: usize,
     },
 }
 
-/// Why nothing was read.
+/// The reason why nothing was read.
 pub(super) enum Unread {
     /// The client took too long.
     Late,
     Gone,
 }
 
-/// Waits until there is something to read; false when the time for that is over.
+/// Waits until there is something to read; false if the deadline has passed.
 pub(super) async fn readable(stream: &Stream, deadline: &Deadline) -> bool {
     poll_fn(|context| match stream.poll_readable(context) {
         Poll::Ready(()) => Poll::Ready(true),
@@ -47,7 +48,7 @@ pub(super) async fn readable(stream: &Stream, deadline: &Deadline) -> bool {
 }
 
 impl Connection {
-    /// By what the client sends: nothing, a head, or a body.
+    /// Sets the deadline of the next read: that of an idle connection, of a head, or of a body.
     pub(super) fn set_read_deadline(&mut self) {
         let Timeouts { head, body_grace, idle, stalled: _ } = self.front.timeouts;
         let now = self.deadline.now();
@@ -89,8 +90,8 @@ impl Connection {
         Err(Unread::Late)
     }
 
-    /// Drops the bytes before `start`, which were run. The rest is kept in a buffer of its own,
-    /// unless it is large, so that the core's buffer goes on to the next connection.
+    /// Drops the bytes before `start`, which were run. A small rest moves to a buffer of its own, so that
+    /// the next connection can use the core's buffer.
     pub(super) fn keep_input(&mut self, start: usize) {
         let rest = self.input.len() - start;
         if self.input.capacity() < READ_BYTES && rest > 0 || rest > READ_ON_BYTES {

@@ -1,8 +1,8 @@
 //! Bodies that are written piece by piece.
 //!
-//! A stream ends when it says so, when it fails, when the client is gone, and when the client has
-//! not read for too long. A server that drains tells it so and gives it a short time. A connection
-//! whose stream waits for its next piece holds no buffer.
+//! A stream ends after its last piece, when it fails, when the client disconnects, or when the
+//! client does not read for too long. When the server drains, it tells the stream, which then has a
+//! short time for a last piece. While a stream waits for its next piece, its connection holds no buffer.
 
 use std::future::poll_fn;
 use std::mem;
@@ -20,8 +20,7 @@ struct Writing {
     framing: Framing,
     /// Bytes written.
     length: u64,
-    /// For a body of unknown length. A known length is an answer like others: the connection
-    /// stays busy.
+    /// Present for a body of unknown length. With a body of known length, the connection stays busy.
     mark: Option<StreamMark>,
 }
 
@@ -47,8 +46,8 @@ impl Connection {
             };
             self.flush().await?;
             match piece {
-                // A stream that always has a piece, and a client that always reads, leave other
-                // connections their turn.
+                // Other connections run, even if the stream always has a piece and the client always
+                // reads.
                 Piece::More => yield_now().await,
                 Piece::Last => break,
                 Piece::Failed => return Err(Gone),

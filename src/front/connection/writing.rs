@@ -1,13 +1,13 @@
-//! What a connection writes, and for how long its client may leave it unread.
+//! Writes of a connection, and how long its client may leave them unread.
 
 use super::{Connection, Gone};
 use crate::front::http::body::WHOLE_BYTES_MAX;
 
-/// Responses are written once this much of them waits, however many more there are.
+/// Responses are written once they have this many bytes, even if more responses are ready.
 pub(super) const WRITE_BYTES: usize = WHOLE_BYTES_MAX;
 
 impl Connection {
-    /// Writes the whole output. A client that reads none of it in time is gone.
+    /// Writes the whole output. Fails if the client reads nothing before the deadline.
     pub(super) async fn flush(&mut self) -> Result<(), Gone> {
         if self.output.is_empty() {
             return Ok(());
