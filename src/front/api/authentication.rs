@@ -46,8 +46,8 @@ pub(super) struct TokenCheck {
 }
 
 impl TokenCheck {
-    /// Does the work once the account stands by the token. Until then no problem of the request is
-    /// answered either.
+    /// Does the work after the account's shard has confirmed the token. If the token has ended, that is
+    /// the answer, and not another problem of the request.
     pub(super) async fn before(self, work: Result<Work, Problem>) -> Result<Response, Problem> {
         let shards = self.shards.clone();
         self.run().await?;

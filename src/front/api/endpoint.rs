@@ -45,7 +45,7 @@ impl Endpoint {
 pub enum Access {
     /// Tokens are not looked at.
     Anyone,
-    /// Works without a token. One that is given has to be good where the handler looks at it.
+    /// A token is not required. If the handler reads a token that was sent, that token has to be valid.
     Optional,
     LoggedIn,
     Only(&'static [Role]),
@@ -78,7 +78,8 @@ pub(in crate::front) trait Handler: Sync {
     fn body(&self) -> Option<BodyDescription>;
 }
 
-/// A handler by its function, whose arguments are what it takes of a path, a query and a body.
+/// A handler made of a function. The types of its arguments say what is read from the path, the query and the
+/// body.
 pub(super) struct Takes<P, Q, B>(pub(super) fn(&RequestContext<'_>, P, Q, B) -> Result<Work, Problem>);
 
 impl<P: FromPath, Q: FromQuery, B: FromBody> Handler for Takes<P, Q, B> {
@@ -136,7 +137,7 @@ impl RequestHeader {
         [RequestHeader::REQUEST_ID, RequestHeader::IF_NONE_MATCH];
 }
 
-/// What belongs together in the document.
+/// The group of an endpoint in the OpenAPI document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::front) enum Tag {
     Accounts,

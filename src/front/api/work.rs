@@ -70,7 +70,7 @@ pub enum Begun {
 }
 
 impl Prepared {
-    /// A request that meets no endpoint.
+    /// A request for which there is no endpoint.
     pub(super) fn refused(problem: Problem) -> Prepared {
         Prepared { endpoint: None, work: Err(problem) }
     }
