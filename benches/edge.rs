@@ -117,6 +117,39 @@ fn whole(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Measures the costliest requests that are refused, which anyone may send, beside a cheap one that is not.
+fn refused(criterion: &mut Criterion) {
+    let post = |body: String| {
+        let head = "POST /api/v1/sessions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+        format!("{head}Content-Length: {}\r\n\r\n{body}", body.len())
+    };
+    let numbered = |count| (0..count).map(|number| format!("\"{number}\":1")).collect::<Vec<_>>().join(",");
+    let rows = [
+        ("livez", 200, "GET /livez HTTP/1.1\r\nHost: x\r\n\r\n".to_owned()),
+        (
+            "a query of unknown names",
+            422,
+            format!("GET /api/v1/events?{} HTTP/1.1\r\nHost: x\r\n\r\n", "a&".repeat(4000)),
+        ),
+        ("a body of unknown members", 422, post(format!("{{{}}}", numbered(7000)))),
+        ("a body with a large object", 422, post(format!("{{\"username\":{{{}}}}}", numbered(7000)))),
+        ("a body with many arrays", 422, post(format!("{{\"username\":[{}0]}}", "[0],".repeat(16_000)))),
+    ];
+    let mut group = criterion.benchmark_group("refused");
+    for (name, status, bytes) in rows {
+        let mut core = OneCore::new(shard_with_events(4), Box::new(MemoryLog), tokens());
+        let mut clients = [core.connect()];
+        core.exchange(&mut clients, bytes.as_bytes());
+        let line = format!("HTTP/1.1 {status} ");
+        assert!(clients[0].answered().starts_with(line.as_bytes()), "{name}: {:?}", clients[0].answered());
+        group.throughput(Throughput::Bytes(bytes.len() as u64));
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| core.exchange(black_box(&mut clients), black_box(bytes.as_bytes())));
+        });
+    }
+    group.finish();
+}
+
 /// Compares httparse alone with our parser on the same bytes, to show the cost of the strict layer.
 fn strictness(criterion: &mut Criterion) {
     let limits = Limits::default();
@@ -174,5 +207,5 @@ fn parse(bencher: &mut Bencher<'_>, bytes: &str) {
     });
 }
 
-criterion_group!(benches, edge, answers, whole, strictness);
+criterion_group!(benches, edge, answers, whole, refused, strictness);
 criterion_main!(benches);

@@ -375,6 +375,71 @@ fn problems_have_a_type_and_their_members() {
     assert_eq!(number(&stage.seen(event), "reserved"), 7, "a refused request changed something");
 }
 
+/// A request with many errors gets the first ones and the number of the others, not a long answer.
+#[test]
+fn lists_of_errors_are_bounded() {
+    let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory", "--shards", "1"]);
+    let client = server.client();
+    let unknown = |count: usize| (0..count).map(|number| format!("x{number}"));
+    let query = |count| format!("/api/v1/events?{}", unknown(count).collect::<Vec<_>>().join("&"));
+    let body = |count| {
+        let members = unknown(count).map(|name| (name, json!([1, 2])));
+        Value::Object(members.collect()).to_string()
+    };
+    // A body without a username and a password breaks two more rules.
+    let rows = [
+        ("GET", query(20), String::new(), 20, json!(null), "20 rules are broken: 'errors' names each."),
+        ("GET", query(21), String::new(), 20, json!(1), "21 rules are broken: 'errors' names the first 20."),
+        (
+            "GET",
+            query(1300),
+            String::new(),
+            20,
+            json!(1280),
+            "1300 rules are broken: 'errors' names the first 20.",
+        ),
+        (
+            "POST",
+            "/api/v1/sessions".to_owned(),
+            body(18),
+            20,
+            json!(null),
+            "20 rules are broken: 'errors' names each.",
+        ),
+        (
+            "POST",
+            "/api/v1/sessions".to_owned(),
+            body(100),
+            20,
+            json!(82),
+            "102 rules are broken: 'errors' names the first 20.",
+        ),
+        (
+            "POST",
+            "/api/v1/sessions".to_owned(),
+            body(101),
+            1,
+            json!(null),
+            "The body has more than 100 members.",
+        ),
+        (
+            "POST",
+            "/api/v1/sessions".to_owned(),
+            body(4000),
+            1,
+            json!(null),
+            "The body has more than 100 members.",
+        ),
+    ];
+    for (method, path, body, count, more, detail) in rows {
+        let answer = client.send(method, &path, &[], &body);
+        assert!(answer.body.len() < 4096, "{} bytes for {detail}", answer.body.len());
+        let problem = answer.problem(422, "invalid");
+        assert_eq!(problem["errors"].as_array().unwrap().len(), count, "{problem}");
+        assert_eq!((&problem["more"], problem["detail"].as_str().unwrap()), (&more, detail));
+    }
+}
+
 /// Valid and invalid texts for a quantity and a quota.
 #[test]
 fn tickets_are_whole_numbers() {

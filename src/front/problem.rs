@@ -2,33 +2,24 @@
 
 mod causes;
 mod examples;
+mod field_errors;
 mod kinds;
 
 use std::borrow::Cow;
 
-use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::{Map, Value, json};
 use shards::ids::Role;
 
 use super::http::parse::Method;
 use super::http::write::Response;
 
+pub use field_errors::FieldErrors;
 pub use kinds::Kind;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// Seconds after which a client may ask an overloaded server again.
 const RETRY_AFTER_SECONDS: u32 = 1;
-
-/// One thing that is wrong with a request's content.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
-pub struct FieldError {
-    /// JSON pointer (RFC 6901) into the body, or `?name` for a query parameter.
-    pub pointer: String,
-    /// What it has to be.
-    pub detail: String,
-}
 
 /// An error response before it is written.
 #[derive(Debug)]
@@ -82,13 +73,12 @@ impl Problem {
         Problem::unavailable(Kind::NotReady).extend("boot_id", json!(boot_id))
     }
 
-    pub fn invalid(errors: &[FieldError]) -> Problem {
-        let detail = match errors {
-            [only] if only.pointer.is_empty() => format!("The body {}.", only.detail),
-            [only] => format!("{}: {}", only.pointer, only.detail),
-            several => format!("{} rules are broken: 'errors' names each.", several.len()),
-        };
-        Problem::new(Kind::Invalid, detail).extend("errors", json!(errors))
+    pub fn invalid(errors: &FieldErrors) -> Problem {
+        let problem = Problem::new(Kind::Invalid, errors.summary()).extend("errors", json!(errors));
+        match errors.more() {
+            0 => problem,
+            more => problem.extend("more", json!(more)),
+        }
     }
 
     /// A problem of a kind after which the client may retry soon.
@@ -110,7 +100,11 @@ impl Problem {
     }
 
     fn extend(mut self, name: &'static str, value: Value) -> Problem {
-        debug_assert_eq!(self.kind.member().map(|member| member.name), Some(name), "{:?}", self.kind);
+        debug_assert!(
+            self.kind.members().iter().any(|member| member.name == name),
+            "{:?}: {name}",
+            self.kind
+        );
         self.extensions.push((name, value));
         self
     }

@@ -34,7 +34,7 @@ pub(super) fn page(kind: Kind) -> String {
     }
     let json = serde_json::to_string_pretty(&example.body()).expect("a problem always has a JSON form");
     put(&mut body, format_args!("\n{}</pre>\n", escape(&json)));
-    if let Some(member) = kind.member() {
+    for member in kind.members() {
         put(&mut body, format_args!("<p><code>{}</code>: {}</p>\n", member.name, escape(member.about)));
     }
     let mut requests = contract::endpoints_with(kind).peekable();

@@ -17,7 +17,7 @@ use super::work::Work;
 use crate::front::auth::Identity;
 use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
-use crate::front::problem::{FieldError, Kind, Problem};
+use crate::front::problem::{FieldErrors, Kind, Problem};
 use crate::passwords::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, rules};
 use crate::random;
 
@@ -100,7 +100,7 @@ impl Member for Password {
 
 impl Password {
     fn of(self, username: &Username, pointer: &str) -> Result<String, Problem> {
-        let wrong = |detail| Problem::invalid(&[FieldError { pointer: pointer.to_owned(), detail }]);
+        let wrong = |detail: String| Problem::invalid(&FieldErrors::of(pointer, detail));
         rules::check(&self.0, Some(username)).map_err(wrong)?;
         Ok(self.0)
     }

@@ -107,11 +107,13 @@ fn schema(kind: Kind, generator: &mut SchemaGenerator) -> Value {
         "status": { "const": kind.status() },
         "detail": { "type": "string", "description": "What is wrong with this request, and what to change." },
     });
-    if let Some(member) = kind.member() {
+    for member in kind.members() {
         let mut schema: Schema = (member.schema)(generator);
         schema.insert("description".to_owned(), member.about.into());
         properties[member.name] = schema.into();
-        required.push(member.name);
+        if member.required {
+            required.push(member.name);
+        }
     }
     json!({ "description": kind.explanation(), "type": "object", "required": required, "properties": properties })
 }

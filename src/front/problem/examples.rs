@@ -4,7 +4,7 @@ use serde_json::Value;
 use shards::ids::Role;
 use shards::outcome::Rejection;
 
-use super::{FieldError, Kind, Problem};
+use super::{FieldErrors, Kind, Problem};
 use crate::front::http::parse::{Limits, Method, Parser};
 use crate::passwords::TooManyAttempts;
 
@@ -35,10 +35,11 @@ impl Kind {
             Kind::UriTooLong => refused(&format!("GET /{} HTTP/1.1\r\n", "a".repeat(16 * 1024))),
             Kind::UnsupportedMediaType => Problem::unsupported_media_type("text/xml"),
             Kind::ExpectationFailed => refused("GET / HTTP/1.1\r\nHost: a\r\nExpect: wonders\r\n\r\n"),
-            Kind::Invalid => Problem::invalid(&[
-                FieldError { pointer: "/quantity".to_owned(), detail: "must be a whole number".to_owned() },
-                FieldError { pointer: "/quantitty".to_owned(), detail: "is not known here".to_owned() },
-            ]),
+            Kind::Invalid => {
+                let mut errors = FieldErrors::of("/quantity", "must be a whole number");
+                errors.add(|| "/quantitty".to_owned(), "is not known here");
+                Problem::invalid(&errors)
+            }
             Kind::HeadersTooLarge => refused(&format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(100))),
             Kind::NotImplemented => refused("BREW / HTTP/1.1\r\n"),
             Kind::VersionNotSupported => refused("GET / HTTP/2.0\r\n"),
@@ -69,7 +70,7 @@ mod tests {
             let example = kind.example();
             assert_eq!(example.kind(), kind);
             let members = example.body();
-            let own = kind.member().map(|member| member.name);
+            let own = kind.members().iter().filter(|member| member.required).map(|member| member.name);
             let wanted = ["type", "title", "status", "detail"].into_iter().chain(own);
             assert_eq!(members.as_object().unwrap().len(), wanted.clone().count(), "{kind:?}");
             assert!(wanted.into_iter().all(|name| !members[name].is_null()), "{kind:?}");

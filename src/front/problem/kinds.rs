@@ -2,11 +2,12 @@
 
 use schemars::{Schema, SchemaGenerator};
 
-use super::FieldError;
+use super::FieldErrors;
 
 macro_rules! kinds {
     ($($kind:ident $slug:literal $status:literal $title:literal
         $([$member:ident: $type:ty, $about:literal])?
+        $({$optional:ident: $optional_type:ty, $optional_about:literal})?
         $explanation:literal)*) => {
         /// The kind of a problem: what `type` points to.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,14 +33,23 @@ macro_rules! kinds {
                 match self { $(Kind::$kind => $explanation),* }
             }
 
-            /// The member that this kind adds to the four of all problems.
-            pub fn member(self) -> Option<ExtensionMember> {
+            /// The members that this kind adds to the four of all problems.
+            pub fn members(self) -> &'static [ExtensionMember] {
                 match self {
-                    $(Kind::$kind => None$(.or(Some(ExtensionMember {
-                        name: stringify!($member),
-                        about: $about,
-                        schema: SchemaGenerator::subschema_for::<$type>,
-                    })))?,)*
+                    $(Kind::$kind => &[
+                        $(ExtensionMember {
+                            name: stringify!($member),
+                            about: $about,
+                            required: true,
+                            schema: SchemaGenerator::subschema_for::<$type>,
+                        },)?
+                        $(ExtensionMember {
+                            name: stringify!($optional),
+                            about: $optional_about,
+                            required: false,
+                            schema: SchemaGenerator::subschema_for::<$optional_type>,
+                        },)?
+                    ],)*
                 }
             }
         }
@@ -50,6 +60,7 @@ macro_rules! kinds {
 pub struct ExtensionMember {
     pub name: &'static str,
     pub about: &'static str,
+    pub required: bool,
     pub schema: fn(&mut SchemaGenerator) -> Schema,
 }
 
@@ -99,7 +110,8 @@ kinds! {
     ExpectationFailed "expectation-failed" 417 "The Expect header asks for something unknown"
         "Expect '100-continue', or leave the header out."
     Invalid "invalid" 422 "The request breaks a rule"
-        [errors: Vec<FieldError>, "Everything that is wrong, at once."]
+        [errors: FieldErrors, "What is wrong: everything at once, up to 20 entries."]
+        {more: u64, "How many more rules are broken than 'errors' has entries, if any."}
         "Each entry of 'errors' names a member of the body by a JSON pointer, or a query parameter by '?name', and says what it has to be."
     TooManyAttempts "too-many-attempts" 429 "Too many failed logins"
         "The password of this account was guessed at too often, from this address or from many. This guess was not looked at; try again after 'Retry-After' seconds. Logging in from an address that succeeded before is not slowed by what others do."

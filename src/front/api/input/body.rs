@@ -5,16 +5,15 @@ use std::borrow::Cow;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 
-use super::error;
-use super::json::{Json, repeated};
+use super::json::{Json, TOO_MANY_MEMBERS, repeated};
 use super::member::Member;
 use crate::front::http::parse::Request;
-use crate::front::problem::{FieldError, Problem};
+use crate::front::problem::{FieldErrors, Problem};
 
 /// Takes the members out of a JSON object, one by one.
 pub(in crate::front) struct BodyReader<'b> {
     members: Vec<(Cow<'b, str>, Value)>,
-    errors: Vec<FieldError>,
+    errors: FieldErrors,
 }
 
 impl<'b> BodyReader<'b> {
@@ -29,19 +28,23 @@ impl<'b> BodyReader<'b> {
             }
         }
         let json: Json<'b> = serde_json::from_slice(&request.body).map_err(|failure| {
+            let text = failure.to_string();
             // Such a number is valid JSON (RFC 8259 section 6), but no member accepts it.
-            if failure.to_string().starts_with("number out of range") {
-                return Problem::invalid(&[error("", "has a number that is too large")]);
+            if text.starts_with("number out of range") {
+                Problem::invalid(&FieldErrors::of("", "has a number that is too large"))
+            } else if text.starts_with(TOO_MANY_MEMBERS) {
+                Problem::invalid(&FieldErrors::of("", TOO_MANY_MEMBERS))
+            } else {
+                Problem::malformed_json(&failure)
             }
-            Problem::malformed_json(&failure)
         })?;
         let Json::Object(members) = json else {
-            return Err(Problem::invalid(&[error("", "must be a JSON object")]));
+            return Err(Problem::invalid(&FieldErrors::of("", "must be a JSON object")));
         };
         // RFC 8259 section 4 does not say which of two members counts, so both are refused.
         match repeated(&members) {
-            Some(name) => Err(Problem::invalid(&[error(&pointer(name), "is there twice")])),
-            None => Ok(BodyReader { members, errors: Vec::new() }),
+            Some(name) => Err(Problem::invalid(&FieldErrors::of(pointer(name), "is there twice"))),
+            None => Ok(BodyReader { members, errors: FieldErrors::default() }),
         }
     }
 
@@ -66,16 +69,16 @@ impl<'b> BodyReader<'b> {
 
     /// # Errors
     ///
-    /// 422 with every error noted, and one for each unknown member.
+    /// 422 with the errors noted, and one for each unknown member.
     pub(in crate::front::api) fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in &self.members {
-            self.errors.push(error(&pointer(name), "is not known here"));
+            self.errors.add(|| pointer(name), "is not known here");
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(&self.errors)) }
     }
 
     fn note<T>(&mut self, name: &str, parsed: Result<T, String>) -> Option<T> {
-        parsed.map_err(|detail| self.errors.push(error(&pointer(name), &detail))).ok()
+        parsed.map_err(|detail| self.errors.add(|| pointer(name), detail)).ok()
     }
 }
 

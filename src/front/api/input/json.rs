@@ -5,8 +5,15 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
+
+/// The most members of an object that are read: far more than any body of the API has.
+const MEMBERS_MAX: usize = 100;
+
+/// The error of an object that has more members.
+pub(super) const TOO_MANY_MEMBERS: &str = "has more than 100 members";
+const _: () = assert!(MEMBERS_MAX == 100, "the error says so");
 
 /// A JSON text, as far as a body is concerned.
 pub(super) enum Json<'b> {
@@ -41,6 +48,9 @@ impl<'de> Visitor<'de> for JsonVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
         let mut members = Vec::new();
         while let Some((Name(name), value)) = map.next_entry()? {
+            if members.len() == MEMBERS_MAX {
+                return Err(A::Error::custom(TOO_MANY_MEMBERS));
+            }
             members.push((name, value));
         }
         Ok(Json::Object(members))

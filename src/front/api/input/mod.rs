@@ -1,6 +1,6 @@
 //! What clients send, read into types: JSON bodies, query parameters, Accept.
 //!
-//! All broken rules of a request are reported at once.
+//! All broken rules of a request are reported at once, up to a bound.
 
 mod accept;
 mod body;
@@ -19,9 +19,3 @@ pub(in crate::front) use path::{FromPath, PathParameter};
 pub(in crate::front) use property::Property;
 pub(in crate::front) use query::FromQuery;
 pub(super) use query::{AnyQuery, Cursor, Limit, NoQuery, NoQueryFirst, Parameter, QueryReader, query};
-
-use crate::front::problem::FieldError;
-
-fn error(pointer: &str, detail: &str) -> FieldError {
-    FieldError { pointer: pointer.to_owned(), detail: detail.to_owned() }
-}

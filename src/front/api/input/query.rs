@@ -9,28 +9,28 @@ use shards::ids::Quota;
 use shards::limits::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, QUOTA_MAX};
 use shards::schema::ID_PATTERN;
 
-use super::error;
 use super::property::Property;
 use crate::front::http::parse::Request;
-use crate::front::problem::{FieldError, Problem};
+use crate::front::problem::{FieldErrors, Problem};
 
 /// Takes the parameters out of a query, one by one.
 pub(in crate::front::api) struct QueryReader<'a> {
     parameters: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// Names of the parameters that were asked for.
     known: Vec<&'static str>,
-    errors: Vec<FieldError>,
+    errors: FieldErrors,
 }
 
 impl<'a> QueryReader<'a> {
     pub(in crate::front::api) fn read(request: &Request<'a>) -> QueryReader<'a> {
-        let mut query = QueryReader { parameters: Vec::new(), known: Vec::new(), errors: Vec::new() };
+        let mut query =
+            QueryReader { parameters: Vec::new(), known: Vec::new(), errors: FieldErrors::default() };
         let pairs = request.query.unwrap_or("").split('&').filter(|pair| !pair.is_empty());
         for pair in pairs {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match (decode(name), decode(value)) {
                 (Some(name), Some(value)) => query.parameters.push((name, value)),
-                _ => query.errors.push(error(&format!("?{name}"), "must be UTF-8, percent-encoded")),
+                _ => query.errors.add(|| format!("?{name}"), "must be UTF-8, percent-encoded"),
             }
         }
         query
@@ -42,17 +42,17 @@ impl<'a> QueryReader<'a> {
         let place = self.parameters.iter().position(|(known, _)| known == name)?;
         let (_, value) = self.parameters.remove(place);
         let parsed = T::from_text(&value);
-        parsed.map_err(|detail| self.errors.push(error(&format!("?{name}"), &detail))).ok()
+        parsed.map_err(|detail| self.errors.add(|| format!("?{name}"), detail)).ok()
     }
 
     /// # Errors
     ///
-    /// 422 with every error noted, and one for each unknown parameter.
+    /// 422 with the errors noted, and one for each unknown parameter.
     pub(in crate::front::api) fn finish(mut self) -> Result<(), Problem> {
         for (name, _) in &self.parameters {
             let twice = self.known.contains(&&**name);
             let detail = if twice { "is given twice" } else { "is not known here" };
-            self.errors.push(error(&format!("?{name}"), detail));
+            self.errors.add(|| format!("?{name}"), detail);
         }
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(&self.errors)) }
     }

@@ -1,0 +1,90 @@
+//! What is wrong with a request's content: a list with a bound.
+
+use std::borrow::Cow;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Serialize, Serializer};
+
+/// The most entries of a list. A client that got this many wrong reads the documentation, and a list without
+/// a bound would be larger than the request that it answers.
+const ENTRIES_MAX: usize = 20;
+
+/// The broken rules of a request: the first [`ENTRIES_MAX`], and the number of others.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct FieldErrors {
+    first: Vec<FieldError>,
+    more: u64,
+}
+
+/// One thing that is wrong with a request's content.
+#[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
+struct FieldError {
+    /// JSON pointer (RFC 6901) into the body, or `?name` for a query parameter.
+    pointer: String,
+    /// What it has to be.
+    detail: String,
+}
+
+impl FieldErrors {
+    /// A list of one entry.
+    pub fn of(pointer: impl Into<String>, detail: impl Into<String>) -> FieldErrors {
+        let mut errors = FieldErrors::default();
+        errors.add(|| pointer.into(), detail);
+        errors
+    }
+
+    /// Adds an entry, or counts it if the list is full. `pointer` is called only in the first case.
+    pub fn add(&mut self, pointer: impl FnOnce() -> String, detail: impl Into<String>) {
+        if self.first.len() < ENTRIES_MAX {
+            self.first.push(FieldError { pointer: pointer(), detail: detail.into() });
+        } else {
+            self.more += 1;
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    /// The number of broken rules without an entry.
+    pub(super) fn more(&self) -> u64 {
+        self.more
+    }
+
+    /// A sentence about the whole list.
+    pub(super) fn summary(&self) -> String {
+        match &*self.first {
+            [only] if only.pointer.is_empty() => format!("The body {}.", only.detail),
+            [only] => format!("{}: {}", only.pointer, only.detail),
+            several if self.more == 0 => {
+                format!("{} rules are broken: 'errors' names each.", several.len())
+            }
+            several => {
+                let all = several.len() as u64 + self.more;
+                format!("{all} rules are broken: 'errors' names the first {}.", several.len())
+            }
+        }
+    }
+}
+
+impl Serialize for FieldErrors {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.first.serialize(serializer)
+    }
+}
+
+impl JsonSchema for FieldErrors {
+    fn schema_name() -> Cow<'static, str> {
+        "FieldErrors".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let mut schema = Vec::<FieldError>::json_schema(generator);
+        schema.insert("maxItems".to_owned(), ENTRIES_MAX.into());
+        schema
+    }
+}
