@@ -431,6 +431,12 @@ fn lists_of_errors_are_bounded() {
             "The body has more than 100 members.",
         ),
     ];
+    let slashes = json!({ "username": "ada", "password": PASSWORD, "/".repeat(60_000): 1 }).to_string();
+    let answer = client.send("POST", "/api/v1/sessions", &[], &slashes);
+    let pointer = format!("/{}~…", "~1".repeat(49));
+    let problem = answer.problem(422, "invalid");
+    assert_eq!(problem["errors"], json!([{ "pointer": pointer, "detail": "is not known here" }]));
+    assert_eq!(problem["detail"], format!("{pointer}: is not known here"));
     for (method, path, body, count, more, detail) in rows {
         let answer = client.send(method, &path, &[], &body);
         assert!(answer.body.len() < 4096, "{} bytes for {detail}", answer.body.len());

@@ -31,7 +31,7 @@ pub enum Outcome {
     Part(Box<Part>),
 }
 
-/// What a shard knows of the slots that it owned when it was asked.
+/// What a shard knows of its slots, and which slots these were when it looked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
     pub slots: SlotSet,

@@ -61,6 +61,7 @@ impl Problem {
     }
 
     pub fn unsupported_media_type(media: &str) -> Problem {
+        let media: String = media.chars().take(100).collect();
         let detail = format!("The body is said to be {media:?}; send application/json.");
         Problem::new(Kind::UnsupportedMediaType, detail)
     }

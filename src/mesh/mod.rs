@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn every_owner_is_asked() {
+    fn a_question_to_all_owners_takes_a_place_for_each() {
         let inbox = Rc::new(Inbox::default());
         let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one core");
         let mesh = Mesh::new(ends, Owners::by_modulo(1), Rc::clone(&inbox), 1);

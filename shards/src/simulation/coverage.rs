@@ -8,8 +8,10 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 48] = [
+pub(super) const EXPECTED: [&str; 50] = [
     "replies: account",
+    "replies: account of an id",
+    "replies: no account of an id",
     "replies: account changed",
     "replies: token stands",
     "replies: users",
@@ -97,6 +99,10 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
         Outcome::Reservations(_) => "replies: reservations",
         Outcome::Cancelled => "replies: cancelled",
         Outcome::Totals(_) => "replies: totals",
-        Outcome::Part(part) => name_of_outcome(&part.outcome),
+        Outcome::Part(part) => match &part.outcome {
+            Outcome::Account(Some(_)) => "replies: account of an id",
+            Outcome::Account(None) => "replies: no account of an id",
+            outcome => name_of_outcome(outcome),
+        },
     }
 }

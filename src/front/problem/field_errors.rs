@@ -9,6 +9,10 @@ use serde::{Serialize, Serializer};
 /// a bound would be larger than the request that it answers.
 const ENTRIES_MAX: usize = 20;
 
+/// The most bytes of a pointer: a client's own name may be as long as its request. The longest name of the API
+/// is far shorter.
+const POINTER_BYTES_MAX: usize = 100;
+
 /// The broken rules of a request: the first [`ENTRIES_MAX`], and the number of others.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct FieldErrors {
@@ -19,7 +23,8 @@ pub struct FieldErrors {
 /// One thing that is wrong with a request's content.
 #[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
 struct FieldError {
-    /// JSON pointer (RFC 6901) into the body, or `?name` for a query parameter.
+    /// JSON pointer (RFC 6901) into the body, empty for the whole body, or `?name` for a query parameter. One
+    /// of more than 100 bytes is cut, and ends with `…`.
     pointer: String,
     /// What it has to be.
     detail: String,
@@ -36,7 +41,7 @@ impl FieldErrors {
     /// Adds an entry, or counts it if the list is full. `pointer` is called only in the first case.
     pub fn add(&mut self, pointer: impl FnOnce() -> String, detail: impl Into<String>) {
         if self.first.len() < ENTRIES_MAX {
-            self.first.push(FieldError { pointer: pointer(), detail: detail.into() });
+            self.first.push(FieldError { pointer: shortened(pointer()), detail: detail.into() });
         } else {
             self.more += 1;
         }
@@ -67,6 +72,14 @@ impl FieldErrors {
     }
 }
 
+fn shortened(mut pointer: String) -> String {
+    if pointer.len() > POINTER_BYTES_MAX {
+        pointer.truncate(pointer.floor_char_boundary(POINTER_BYTES_MAX));
+        pointer.push('…');
+    }
+    pointer
+}
+
 impl Serialize for FieldErrors {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.first.serialize(serializer)
@@ -84,6 +97,7 @@ impl JsonSchema for FieldErrors {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = Vec::<FieldError>::json_schema(generator);
+        schema.insert("minItems".to_owned(), 1.into());
         schema.insert("maxItems".to_owned(), ENTRIES_MAX.into());
         schema
     }

@@ -1,5 +1,7 @@
 //! The table of problems: for each kind its status and texts, and the member that it adds to the body.
 
+use std::num::NonZeroU64;
+
 use schemars::{Schema, SchemaGenerator};
 
 use super::FieldErrors;
@@ -110,8 +112,8 @@ kinds! {
     ExpectationFailed "expectation-failed" 417 "The Expect header asks for something unknown"
         "Expect '100-continue', or leave the header out."
     Invalid "invalid" 422 "The request breaks a rule"
-        [errors: FieldErrors, "What is wrong: everything at once, up to 20 entries."]
-        {more: u64, "How many more rules are broken than 'errors' has entries, if any."}
+        [errors: FieldErrors, "What is wrong: the first 20 broken rules."]
+        {more: NonZeroU64, "How many other rules are broken. Left out if 'errors' names all."}
         "Each entry of 'errors' names a member of the body by a JSON pointer, or a query parameter by '?name', and says what it has to be."
     TooManyAttempts "too-many-attempts" 429 "Too many failed logins"
         "The password of this account was guessed at too often, from this address or from many. This guess was not looked at; try again after 'Retry-After' seconds. Logging in from an address that succeeded before is not slowed by what others do."

@@ -246,8 +246,8 @@ fn check_each<K: Ord + Clone, T: Debug>(
     if !listed.all(|key| in_range(&key) && histories.contains_key(&key)) {
         return Err(format!("{exchange:?}"));
     }
-    let in_range = histories.iter().filter(|(key, _)| in_range(key));
-    in_range
+    let histories_in_range = histories.iter().filter(|(key, _)| in_range(key));
+    histories_in_range
         .map(|(key, history)| Ok(known(key.clone(), history.find(exchange, |state| is_right(key, state))?)))
         .collect()
 }

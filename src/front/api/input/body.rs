@@ -19,7 +19,8 @@ pub(in crate::front) struct BodyReader<'b> {
 impl<'b> BodyReader<'b> {
     /// # Errors
     ///
-    /// 415 when its Content-Type is not JSON, 400 when it is not JSON, 422 when it is not an object.
+    /// 415 when its Content-Type is not JSON, 400 when it is not JSON, 422 when it is not an object, has too
+    /// many members or one twice, or has a number that is too large.
     pub(in crate::front::api) fn read(request: &'b Request<'_>) -> Result<BodyReader<'b>, Problem> {
         if let Some(content_type) = request.header("content-type") {
             let media = content_type.split(';').next().unwrap_or("").trim();

@@ -8,10 +8,11 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
-/// The most members of an object that are read: far more than any body of the API has.
+/// The most members of the object that is a body: far more than any body of the API has. Objects inside of it
+/// are not counted.
 const MEMBERS_MAX: usize = 100;
 
-/// The error of an object that has more members.
+/// The error of a body with more.
 pub(super) const TOO_MANY_MEMBERS: &str = "has more than 100 members";
 const _: () = assert!(MEMBERS_MAX == 100, "the error says so");
 
