@@ -146,11 +146,8 @@ impl Shards {
     /// Users of all shards, ordered by id. No snapshot: each shard answers at its own time.
     pub async fn users(&self, after: Option<UserId>, limit: usize) -> Result<Vec<UserView>, Refused> {
         let parts = self.query_all(Query::Users { after, limit }).await?;
-        let mut users: Vec<UserView> =
-            parts.into_iter().flat_map(|part| view!(Outcome::Users, part)).collect();
-        users.sort_unstable_by_key(|user| user.id);
-        users.truncate(limit);
-        Ok(users)
+        let lists = parts.into_iter().map(|part| view!(Outcome::Users, part));
+        Ok(first_of(lists, limit, |user| user.id))
     }
 
     pub async fn create_event(&self, create: CreateEvent) -> Result<Box<EventView>, Refused> {
@@ -171,11 +168,8 @@ impl Shards {
         organizer: Option<UserId>,
     ) -> Result<Vec<EventView>, Refused> {
         let parts = self.query_all(Query::Events { after, limit, organizer }).await?;
-        let mut events: Vec<EventView> =
-            parts.into_iter().flat_map(|part| view!(Outcome::Events, part)).collect();
-        events.sort_unstable_by_key(|event| event.id);
-        events.truncate(limit);
-        Ok(events)
+        let lists = parts.into_iter().map(|part| view!(Outcome::Events, part));
+        Ok(first_of(lists, limit, |event| event.id))
     }
 
     /// Reservations from all shards, ordered by event and then by number.
@@ -186,22 +180,14 @@ impl Shards {
         limit: usize,
     ) -> Result<Vec<ReservationView>, Refused> {
         let parts = self.query_all(Query::CustomerReservations { customer, after, limit }).await?;
-        let mut reservations: Vec<ReservationView> =
-            parts.into_iter().flat_map(|part| view!(Outcome::Reservations, part)).collect();
-        reservations.sort_unstable_by_key(|reservation| reservation.id);
-        reservations.truncate(limit);
-        Ok(reservations)
+        let lists = parts.into_iter().map(|part| view!(Outcome::Reservations, part));
+        Ok(first_of(lists, limit, |reservation| reservation.id))
     }
 
     pub async fn totals(&self) -> Result<Totals, Refused> {
         let mut sum = Totals::default();
         for part in self.query_all(Query::Totals).await? {
-            let part = view!(Outcome::Totals, part);
-            sum.events += part.events;
-            sum.accounts += part.accounts;
-            sum.admins += part.admins;
-            sum.quota += part.quota;
-            sum.reserved += part.reserved;
+            sum += view!(Outcome::Totals, part);
         }
         Ok(sum)
     }
@@ -218,4 +204,12 @@ impl Shards {
     async fn query_all(&self, query: Query) -> Result<Vec<Outcome>, Refused> {
         parts::ask_all(&self.mesh, &query).await
     }
+}
+
+/// The first `limit` items of all lists, ordered by `key`.
+fn first_of<T, K: Ord>(lists: impl Iterator<Item = Vec<T>>, limit: usize, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut items: Vec<T> = lists.flatten().collect();
+    items.sort_unstable_by_key(key);
+    items.truncate(limit);
+    items
 }

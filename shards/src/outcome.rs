@@ -2,6 +2,8 @@
 //!
 //! A rejection is a result of the domain (sold out, not found...), never a fault of the machine.
 
+use std::ops::AddAssign;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -100,6 +102,17 @@ pub struct Totals {
     pub admins: u64,
     pub quota: u64,
     pub reserved: u64,
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, part: Totals) {
+        let Totals { events, accounts, admins, quota, reserved } = part;
+        self.events += events;
+        self.accounts += accounts;
+        self.admins += admins;
+        self.quota += quota;
+        self.reserved += reserved;
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

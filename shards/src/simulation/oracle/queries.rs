@@ -95,12 +95,8 @@ impl Oracle {
         exchange: Exchange<'_>,
         owns: impl Fn(EventId) -> bool,
     ) -> Result<Vec<Known>, Violation> {
-        if !list.is_sorted_by(|one, next| one.id < next.id) || list.len() > limit {
-            return Err(format!("{exchange:?}"));
-        }
-        let end = list.last().map(|last| last.id).filter(|_| list.len() == limit);
-        let in_range =
-            |id: EventId| owns(id) && after.is_none_or(|after| id > after) && end.is_none_or(|end| id <= end);
+        let is_on_page = range_of_page(list.iter().map(|view| view.id), after, limit, exchange)?;
+        let in_range = |id| owns(id) && is_on_page(id);
         let is_listed = |state: &&EventState| {
             !state.is_deleted && organizer.is_none_or(|organizer| organizer == state.view.organizer)
         };
@@ -121,15 +117,9 @@ impl Oracle {
         exchange: Exchange<'_>,
         owns: impl Fn(EventId) -> bool,
     ) -> Result<Vec<Known>, Violation> {
-        if !list.is_sorted_by(|one, next| one.id < next.id) || list.len() > limit {
-            return Err(format!("{exchange:?}"));
-        }
-        let end = list.last().map(|last| last.id).filter(|_| list.len() == limit);
-        let is_listed = |view: &&ReservationView| {
-            view.buyer == Buyer::Account(customer)
-                && after.is_none_or(|after| view.id > after)
-                && end.is_none_or(|end| view.id <= end)
-        };
+        let is_on_page = range_of_page(list.iter().map(|view| view.id), after, limit, exchange)?;
+        let is_listed =
+            |view: &&ReservationView| view.buyer == Buyer::Account(customer) && is_on_page(view.id);
         let is_right = |id: EventId, state: Option<&EventState>| {
             let reservations = state.map_or(&[][..], |state| &state.reservations);
             list.iter().filter(|view| view.id.event == id).eq(reservations.iter().filter(is_listed))
@@ -146,15 +136,8 @@ impl Oracle {
         exchange: Exchange<'_>,
         owns: impl Fn(&Username) -> bool,
     ) -> Result<Vec<Known>, Violation> {
-        if !list.is_sorted_by(|one, next| one.id < next.id) || list.len() > limit {
-            return Err(format!("{exchange:?}"));
-        }
-        let end = list.last().map(|last| last.id).filter(|_| list.len() == limit);
-        let is_listed = |account: &&AccountView| {
-            !account.removed
-                && after.is_none_or(|after| account.id > after)
-                && end.is_none_or(|end| account.id <= end)
-        };
+        let is_on_page = range_of_page(list.iter().map(|view| view.id), after, limit, exchange)?;
+        let is_listed = |account: &&AccountView| !account.removed && is_on_page(account.id);
         let is_right = |username: &Username, state: Option<&AccountView>| {
             let expected = state.filter(is_listed).map(user_view);
             list.iter().find(|view| view.username == *username) == expected.as_ref()
@@ -231,6 +214,22 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// Checks the length and order of a page of a list. Returns whether an id is in the range that the page is
+/// about: after `after`, and up to the page's last id if the page is full.
+fn range_of_page<I: Copy + Ord>(
+    ids: impl ExactSizeIterator<Item = I> + Clone,
+    after: Option<I>,
+    limit: usize,
+    exchange: Exchange<'_>,
+) -> Result<impl Fn(I) -> bool, Violation> {
+    if !ids.clone().is_sorted_by(|one, next| one < next) || ids.len() > limit {
+        return Err(format!("{exchange:?}"));
+    }
+    let is_full = ids.len() == limit;
+    let end = ids.last().filter(|_| is_full);
+    Ok(move |id| after.is_none_or(|after| id > after) && end.is_none_or(|end| id <= end))
 }
 
 /// Checks a reply history by history: `is_right` must hold for each one `in_range`, and those that the

@@ -29,11 +29,7 @@ impl World {
             let Outcome::Totals(part) = part.outcome else {
                 return Err(format!("these are no totals: {:?}", part.outcome));
             };
-            sum.events += part.events;
-            sum.accounts += part.accounts;
-            sum.admins += part.admins;
-            sum.quota += part.quota;
-            sum.reserved += part.reserved;
+            sum += part;
         }
         self.oracle.check_all(|slot, query| self.query(self.owner(slot), query), sum)
     }

@@ -126,11 +126,7 @@ impl Office {
         let mut sum = Totals::default();
         for outcome in self.ask_all(&Query::Totals) {
             let Outcome::Totals(part) = outcome else { panic!("{outcome:?}") };
-            sum.events += part.events;
-            sum.accounts += part.accounts;
-            sum.admins += part.admins;
-            sum.quota += part.quota;
-            sum.reserved += part.reserved;
+            sum += part;
         }
         sum
     }
