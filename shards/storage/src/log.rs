@@ -2,13 +2,15 @@
 //!
 //! SQLite's own write-ahead journal makes a batch durable with one sync.
 
+use std::time::Duration;
+
 use shards::ids::EventId;
 use shards::limits::CHECKPOINT_PAGES;
 use shards::log::{AppendError, Appended, Log, LogError, Upkeep};
 use shards::record::Entry;
 use shards::replay::Mark;
 
-use crate::file::{LogFile, is_full};
+use crate::file::{LogFile, is_full, is_locked};
 use crate::mark::{MarkFile, advanced};
 use crate::rows::{ROWS_TOGETHER, insert_of_rows, insert_rows};
 
@@ -45,7 +47,8 @@ impl SqliteLog {
         move |source| LogError { action, place: place.display().to_string(), source: source.into() }
     }
 
-    fn insert_all(&self, batch: &[Entry]) -> rusqlite::Result<()> {
+    fn insert_all(&self, batch: &[Entry], lock_wait: Duration) -> rusqlite::Result<()> {
+        self.file.wait_for_locks(lock_wait)?;
         let connection = self.file.connection();
         connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let (together, alone) = batch.as_chunks::<ROWS_TOGETHER>();
@@ -70,8 +73,8 @@ const PROBE: &str = "BEGIN IMMEDIATE;
      COMMIT;";
 
 impl Log for SqliteLog {
-    fn append(&mut self, batch: &[Entry]) -> Result<Appended, AppendError> {
-        self.insert_all(batch).map_err(|error| self.file.commit_failed(error))?;
+    fn append(&mut self, batch: &[Entry], lock_wait: Duration) -> Result<Appended, AppendError> {
+        self.insert_all(batch, lock_wait).map_err(|error| self.file.commit_failed(error))?;
         let first_row = self.mark.row + 1;
         self.mark = advanced(self.mark, batch);
         let marked = self.mark_file.write(&self.mark).map_err(self.mark_failed("write"));
@@ -89,11 +92,10 @@ impl Log for SqliteLog {
     /// Empties the journal first. That may make room. It also removes the frames of the failed commit, which
     /// recovery could otherwise take for damage.
     fn probe(&mut self) -> Result<(), AppendError> {
-        let failed = |error| self.file.commit_failed(error);
-        if self.file.try_to_empty_journal().map_err(failed)? {
+        if self.file.prepare_journal(Duration::ZERO)? {
             self.journal_pages = 0;
         }
-        self.file.connection().execute_batch(PROBE).map_err(failed)
+        self.file.connection().execute_batch(PROBE).map_err(|error| self.file.commit_failed(error))
     }
 
     fn maintenance_is_due(&self) -> bool {
@@ -117,13 +119,15 @@ impl Log for SqliteLog {
                 Ok(Upkeep { pages_pinned, no_room: false })
             }
             Err(error) if is_full(&error) => Ok(Upkeep { pages_pinned: 0, no_room: true }),
+            // The next one does it.
+            Err(error) if is_locked(&error) => Ok(Upkeep::default()),
             Err(error) => Err(self.file.failed("checkpoint")(error)),
         }
     }
 
     fn close(self: Box<Self>) -> Result<(), LogError> {
-        match self.file.try_to_empty_journal() {
-            // If a reader or a full disk prevents it, the journal stays, and the next start reads it.
+        match self.file.empty_journal() {
+            // If another process or a full disk prevents it, the journal stays, and the next start reads it.
             Ok(_) => {}
             Err(error) if is_full(&error) => {}
             Err(error) => return Err(self.file.failed("checkpoint")(error)),

@@ -11,6 +11,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use shards::command::{Buyer, Query};
 use shards::ids::{EventId, Lsn, Slot, Timestamp, Username};
@@ -152,7 +153,7 @@ fn records_of_one_command_are_marked_as_such() {
         head = SlotHead { lsn: entry.lsn, chain: entry.chain, at };
         batch.push(entry);
     }
-    office.shards[0].1.append(&batch).unwrap();
+    office.shards[0].1.append(&batch, Duration::ZERO).unwrap();
     written.extend(batch);
     drop(office);
     let office = Office::open(directory.path(), 1);
