@@ -130,6 +130,14 @@ fn a_second_server_is_refused() {
         "{message}"
     );
 
+    // Neither a server nor `admin` gets in after a lock file is removed, as earlier versions had one.
+    let _ = fs::remove_file(data.path().join("lock"));
+    assert!(refusal(data.path(), None).contains("in use by another boxoffice process"));
+    let mut admin = boxoffice();
+    admin.args(["admin", "create", "--username", "root", "--data"]).arg(data.path());
+    let Ended { code, stderr, .. } = run(admin, &format!("{PASSWORD}\n"));
+    assert!(code == Some(1) && stderr.contains("stop the server first"), "{stderr}");
+
     // A port in use is refused, whether by another boxoffice or by any other program.
     let other_program = TcpListener::bind("127.0.0.1:0").unwrap();
     for address in [server.address, other_program.local_addr().unwrap()] {
