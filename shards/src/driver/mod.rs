@@ -244,8 +244,8 @@ impl<A> Driver<A> {
     ///
     /// # Errors
     ///
-    /// If it is unknown which records are on disk. The process must end: memory is ahead of the disk, and a
-    /// restart recovers the records that are stored.
+    /// If it is unknown which records are on disk, or another process has claimed the log. The process must
+    /// end: memory is ahead of the disk, and a restart recovers the records that are stored.
     pub fn log_is_done(&mut self, done: LogDone) -> Result<Notice, LogError> {
         assert_eq!(self.log, LogUse::Busy, "the log had no work");
         self.log = LogUse::Idle;
@@ -278,8 +278,10 @@ impl<A> Driver<A> {
                 Ok(Notice::ReadOnly { cause, error })
             }
             LogDone::Maintain(Ok(upkeep)) => Ok(Notice::Maintained(upkeep)),
-            LogDone::Append { result: Err(AppendError::Unknown(error)), .. }
-            | LogDone::Probe(Err(AppendError::Unknown(error)))
+            LogDone::Append {
+                result: Err(AppendError::Unknown(error) | AppendError::Fenced(error)), ..
+            }
+            | LogDone::Probe(Err(AppendError::Unknown(error) | AppendError::Fenced(error)))
             | LogDone::Maintain(Err(error)) => Err(error),
         }
     }

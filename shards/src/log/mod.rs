@@ -63,6 +63,10 @@ pub enum AppendError {
     /// Nothing of the batch is stored. The log may be used again.
     #[error("{error}")]
     RolledBack { cause: RollbackCause, error: LogError },
+    /// Another process has claimed the log. Nothing of the batch is stored, and never will be: the process has
+    /// to end.
+    #[error(transparent)]
+    Fenced(LogError),
     /// It is unknown which of the entries are stored, and trying again does not help, since a repeated
     /// sync may report success for data that is lost. The log may not be used again: the process has
     /// to end, and a restart recovers.

@@ -50,7 +50,7 @@ pub enum Identity {
     NotALog,
 }
 
-/// An open log file. Nothing is written to it before [`LogFile::make_durable`].
+/// An open log file. No record is written to it before [`LogFile::make_durable`].
 #[derive(Debug)]
 pub struct LogFile {
     connection: Connection,
@@ -225,20 +225,40 @@ impl LogFile {
         Ok(position)
     }
 
-    /// Makes everything that was read durable, so that answers may depend on it. What a killed process
-    /// wrote may still be only in the kernel's page cache.
+    /// Takes the write lock, which is held until [`LogFile::make_durable`], or until the file is closed. Another
+    /// process that still appends waits, and finds the epoch of this one afterwards.
+    ///
+    /// # Errors
+    ///
+    /// When another process has the lock for too long.
+    pub(crate) fn lock(&self) -> Result<(), LogError> {
+        self.wait_for_locks(LOCK_WAIT_AT_START).map_err(self.failed("lock"))?;
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(self.failed("lock"))
+    }
+
+    /// The last epoch in which a process claimed the file.
+    pub(crate) fn epoch(&self) -> rusqlite::Result<Epoch> {
+        let mut epoch = self.connection.prepare_cached("SELECT epoch FROM header")?;
+        epoch.query_row([], |row| row.get(0).map(i64::cast_unsigned).map(Epoch))
+    }
+
+    /// Claims the file for `epoch`, so that processes of earlier epochs append nothing more. Makes everything
+    /// that was read durable, so that answers may depend on it. What a killed process wrote may still be only
+    /// in the kernel's page cache.
     ///
     /// # Errors
     ///
     /// When the disk refuses, or another process has the write lock.
     pub fn make_durable(&self, epoch: Epoch) -> Result<(), LogError> {
-        self.take_over()?;
-        let prepared = self.prepare_journal(LOCK_WAIT_AT_START);
-        prepared.map_err(|(AppendError::RolledBack { error, .. } | AppendError::Unknown(error))| error)?;
+        if self.connection.is_autocommit() {
+            self.lock()?;
+        }
+        self.cut_journal()?;
         self.renew_history_view().map_err(self.failed("renew the view in"))?;
-        // Its sync is one of the whole journal.
-        let update = self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()]);
-        update.map_err(self.failed("commit to"))?;
+        let claim = self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()]);
+        // The sync of this commit is one of the whole journal.
+        claim.and_then(|_| self.connection.execute_batch("COMMIT")).map_err(self.failed("commit to"))?;
+        self.take_over()?;
         // If a reader prevents it, the next checkpoint does it.
         self.empty_journal().map(drop).map_err(self.failed("checkpoint"))
     }
@@ -250,34 +270,27 @@ impl LogFile {
         if existing.as_ref() == Some(&view) {
             return Ok(());
         }
-        self.connection.execute_batch(&format!("BEGIN; DROP VIEW IF EXISTS history; {view}; COMMIT;"))
+        self.connection.execute_batch(&format!("DROP VIEW IF EXISTS history; {view};"))
     }
 
-    /// Removes the frames of a commit that was cut off or found no room, and returns whether the journal is
-    /// empty. Otherwise a new commit could overwrite only a part of these frames before a power cut. Those
-    /// that are left after it would look like commits that followed a damaged frame.
+    /// Removes the frames of a commit that was cut off or found no room, inside a write transaction that has
+    /// written nothing yet. Otherwise its commit could overwrite only a part of these frames before a power
+    /// cut. Those that are left after it would look like commits that followed a damaged frame.
     ///
     /// # Errors
     ///
-    /// When the disk refuses, or another process has the write lock for longer than `lock_wait`, for which later
-    /// statements wait, too.
-    pub(crate) fn prepare_journal(&self, lock_wait: Duration) -> Result<bool, AppendError> {
-        let failed = |error| self.commit_failed(error);
-        let emptied = self.empty_journal().map_err(failed)?;
-        self.wait_for_locks(lock_wait).map_err(failed)?;
-        if !emptied {
-            // One connection cannot both hold the lock and ask for the journal's length.
-            let other = LogFile::open(&self.path, Synchronous::Full).map_err(AppendError::Unknown)?;
-            other.wait_for_locks(lock_wait).map_err(failed)?;
-            other.connection.execute_batch("BEGIN IMMEDIATE").map_err(failed)?;
-            let frames = self.journal_frames().map_err(failed)?;
-            let cut = journal::cut(&self.path, frames).map_err(|source| {
-                let place = journal::journal_of(&self.path).display().to_string();
-                AppendError::Unknown(LogError { action: "cut", place, source: source.into() })
-            });
-            cut?;
-        }
-        Ok(emptied)
+    /// When the disk refuses.
+    pub(crate) fn cut_journal(&self) -> Result<(), LogError> {
+        assert!(!self.connection.is_autocommit(), "another process could write meanwhile");
+        // A connection with an open transaction cannot ask for the journal's length.
+        let other = LogFile::open(&self.path, Synchronous::Full)?;
+        let Some(frames) = other.journal_frames().map_err(self.failed("read the journal of"))? else {
+            return Ok(());
+        };
+        journal::cut(&self.path, frames).map_err(|source| {
+            let place = journal::journal_of(&self.path).display().to_string();
+            LogError { action: "cut", place, source: source.into() }
+        })
     }
 
     /// Makes later statements wait for locks of other processes for at most this time.
@@ -285,11 +298,11 @@ impl LogFile {
         self.connection.busy_timeout(most)
     }
 
-    /// The frames of the journal that SQLite reads.
-    fn journal_frames(&self) -> rusqlite::Result<u64> {
+    /// The frames of the journal that SQLite reads; `None` if another program has turned the journal off.
+    fn journal_frames(&self) -> rusqlite::Result<Option<u64>> {
         let length = "PRAGMA wal_checkpoint(NOOP)";
         let frames = self.connection.query_row(length, [], |row| row.get::<_, i64>(1))?;
-        u64::try_from(frames).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(1, frames))
+        Ok(u64::try_from(frames).ok())
     }
 
     /// Checkpoints as far as readers and writers of other processes allow. Neither this nor later statements

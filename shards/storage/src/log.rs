@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use shards::ids::EventId;
+use shards::ids::{Epoch, EventId};
 use shards::limits::CHECKPOINT_PAGES;
 use shards::log::{AppendError, Appended, Log, LogError, Upkeep};
 use shards::record::Entry;
@@ -21,6 +21,8 @@ pub struct SqliteLog {
     mark_file: MarkFile,
     /// The last mark that was written.
     mark: Mark,
+    /// The epoch for which the file was claimed.
+    epoch: Epoch,
     /// Estimate of the pages in SQLite's journal.
     journal_pages: u64,
     /// The statement that inserts one row; `insert_together` inserts [`ROWS_TOGETHER`].
@@ -29,13 +31,14 @@ pub struct SqliteLog {
 }
 
 impl SqliteLog {
-    /// Makes a log that appends to `file`. `mark` describes the last row of the file, and `mark_file` has the
-    /// same content.
-    pub fn new(file: LogFile, mark_file: MarkFile, mark: Mark) -> SqliteLog {
+    /// Makes a log that appends to `file`, which was claimed for `epoch`. `mark` describes the last row of the
+    /// file, and `mark_file` has the same content.
+    pub fn new(file: LogFile, mark_file: MarkFile, mark: Mark, epoch: Epoch) -> SqliteLog {
         SqliteLog {
             file,
             mark_file,
             mark,
+            epoch,
             journal_pages: 0,
             insert_one: insert_of_rows(1),
             insert_together: insert_of_rows(ROWS_TOGETHER),
@@ -47,18 +50,52 @@ impl SqliteLog {
         move |source| LogError { action, place: place.display().to_string(), source: source.into() }
     }
 
-    fn insert_all(&self, batch: &[Entry], lock_wait: Duration) -> rusqlite::Result<()> {
-        self.file.wait_for_locks(lock_wait)?;
+    /// Begins a transaction, in which no other process writes.
+    fn begin(&self, lock_wait: Duration) -> Result<(), AppendError> {
+        let begin = || {
+            self.file.wait_for_locks(lock_wait)?;
+            self.file.connection().prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            self.file.epoch()
+        };
+        let epoch = begin().map_err(|error| self.commit_failed(error))?;
+        if epoch == self.epoch {
+            return Ok(());
+        }
+        self.file.connection().execute_batch("ROLLBACK").map_err(|error| self.commit_failed(error))?;
+        Err(self.fenced(epoch))
+    }
+
+    /// The error of a process whose file another one has claimed for `epoch`.
+    fn fenced(&self, epoch: Epoch) -> AppendError {
+        let (ours, theirs) = (self.epoch.0, epoch.0);
+        let source = format!(
+            "another process claimed it in epoch {theirs}, and this one, of epoch {ours}, may not write it any more"
+        );
+        let place = self.file.path().display().to_string();
+        AppendError::Fenced(LogError { action: "commit to", place, source: source.into() })
+    }
+
+    fn commit_failed(&self, error: rusqlite::Error) -> AppendError {
+        self.file.commit_failed(error)
+    }
+
+    fn insert_all(&self, batch: &[Entry]) -> rusqlite::Result<()> {
         let connection = self.file.connection();
-        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut row = self.mark.row + 1;
         let (together, alone) = batch.as_chunks::<ROWS_TOGETHER>();
         if !together.is_empty() {
             let mut insert = connection.prepare_cached(&self.insert_together)?;
-            together.iter().try_for_each(|entries| insert_rows(&mut insert, entries))?;
+            for entries in together {
+                insert_rows(&mut insert, row, entries)?;
+                row += entries.len() as u64;
+            }
         }
         if !alone.is_empty() {
             let mut insert = connection.prepare_cached(&self.insert_one)?;
-            alone.chunks(1).try_for_each(|entry| insert_rows(&mut insert, entry))?;
+            for entry in alone.chunks(1) {
+                insert_rows(&mut insert, row, entry)?;
+                row += 1;
+            }
         }
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
@@ -67,14 +104,14 @@ impl SqliteLog {
 
 /// A commit that leaves the data as it is and still writes a page. An update to the same value would write
 /// none.
-const PROBE: &str = "BEGIN IMMEDIATE;
-     INSERT INTO header SELECT * FROM header;
+const PROBE: &str = "INSERT INTO header SELECT * FROM header;
      DELETE FROM header WHERE rowid > 1;
      COMMIT;";
 
 impl Log for SqliteLog {
     fn append(&mut self, batch: &[Entry], lock_wait: Duration) -> Result<Appended, AppendError> {
-        self.insert_all(batch, lock_wait).map_err(|error| self.file.commit_failed(error))?;
+        self.begin(lock_wait)?;
+        self.insert_all(batch).map_err(|error| self.commit_failed(error))?;
         let first_row = self.mark.row + 1;
         self.mark = advanced(self.mark, batch);
         let marked = self.mark_file.write(&self.mark).map_err(self.mark_failed("write"));
@@ -92,10 +129,14 @@ impl Log for SqliteLog {
     /// Empties the journal first. That may make room. It also removes the frames of the failed commit, which
     /// recovery could otherwise take for damage.
     fn probe(&mut self) -> Result<(), AppendError> {
-        if self.file.prepare_journal(Duration::ZERO)? {
+        let emptied = self.file.empty_journal().map_err(|error| self.commit_failed(error))?;
+        self.begin(Duration::ZERO)?;
+        if emptied {
             self.journal_pages = 0;
+        } else {
+            self.file.cut_journal().map_err(AppendError::Unknown)?;
         }
-        self.file.connection().execute_batch(PROBE).map_err(|error| self.file.commit_failed(error))
+        self.file.connection().execute_batch(PROBE).map_err(|error| self.commit_failed(error))
     }
 
     fn maintenance_is_due(&self) -> bool {

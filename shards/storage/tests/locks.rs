@@ -1,4 +1,4 @@
-//! Other programs that have locks on a log file: a writer, a checkpoint, a reader that outlives the server.
+//! Other programs at a log file: a writer, a checkpoint, a reader that outlives the server, a second server.
 
 #![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion, in its helpers too")]
 
@@ -96,9 +96,12 @@ fn a_checkpoint_that_waits_for_a_reader_locks_the_log() {
             let other = another_program(directory.path());
             other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)).unwrap()
         });
-        while !is_locked(&log.probe()) {
+        let watcher = another_program(directory.path());
+        watcher.busy_timeout(Duration::ZERO).unwrap();
+        while watcher.execute_batch("BEGIN IMMEDIATE; ROLLBACK").is_ok() {
             thread::sleep(Duration::from_millis(1));
         }
+        assert!(is_locked(&log.probe()));
         log.maintain().unwrap();
         reader.execute_batch("COMMIT").unwrap();
         assert_eq!(checkpoint.join().unwrap(), 0, "it is done");
@@ -106,6 +109,76 @@ fn a_checkpoint_that_waits_for_a_reader_locks_the_log() {
     log.probe().unwrap();
     drop(office);
     assert_eq!(reserved(directory.path()), 3);
+}
+
+/// Directories whose files are the same, so that the lock of one does not keep a process out of the other.
+fn linked(directory: &Path) -> tempfile::TempDir {
+    let other = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(directory).unwrap() {
+        let entry = entry.unwrap();
+        fs::hard_link(entry.path(), other.path().join(entry.file_name())).unwrap();
+    }
+    other
+}
+
+#[test]
+fn a_process_whose_files_were_claimed_appends_nothing_more() {
+    for shard_count in [1, 2] {
+        let first = tempfile::tempdir().unwrap();
+        let (mut office, batch) = office_with_batch(first.path());
+        let second = linked(first.path());
+        let mut other = Office::open(second.path(), shard_count);
+        for append in [true, false] {
+            let log = &mut office.shards[0].1;
+            let refused = if append { log.append(&batch, LONG).map(drop) } else { log.probe() };
+            assert!(matches!(&refused, Err(AppendError::Fenced(_))), "{refused:?}");
+            let message = refused.unwrap_err().to_string();
+            assert!(message.contains("claimed it in epoch 2") && message.contains(LOG), "{message}");
+        }
+        other.run("reserve 1 for 1 100 | reserve 2 for 1 7");
+        drop((office, other));
+        assert_eq!(reserved(second.path()), 107);
+    }
+}
+
+/// It waits for the lock of the one that starts, and then it is too late.
+#[test]
+fn a_process_appends_nothing_while_another_one_starts() {
+    let first = tempfile::tempdir().unwrap();
+    let (mut office, batch) = office_with_batch(first.path());
+    let starting = another_program(first.path());
+    starting.execute_batch("BEGIN IMMEDIATE; UPDATE header SET epoch = 2").unwrap();
+    let log = &mut office.shards[0].1;
+    assert!(is_locked(&log.append(&batch, Duration::ZERO)));
+    starting.execute_batch("COMMIT").unwrap();
+    assert!(matches!(log.append(&batch, Duration::ZERO), Err(AppendError::Fenced(_))));
+}
+
+#[test]
+fn rows_of_another_program_are_not_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut office, batch) = office_with_batch(directory.path());
+    let other = another_program(directory.path());
+    other
+        .execute_batch(
+            "INSERT INTO record SELECT position + 1, slot, epoch, lsn, at, kind, event, number, user, quantity, \
+             body, chain FROM record ORDER BY position DESC LIMIT 1",
+        )
+        .unwrap();
+    let refused = office.shards[0].1.append(&batch, Duration::ZERO);
+    assert!(matches!(refused, Err(AppendError::Unknown(_))), "{refused:?}");
+}
+
+/// An older manifest would lead to an epoch that is in use.
+#[test]
+fn a_manifest_that_is_older_than_its_files_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    drop(Office::open(directory.path(), 1));
+    let older = fs::read(directory.path().join("manifest.json")).unwrap();
+    drop(Office::open(directory.path(), 1));
+    fs::write(directory.path().join("manifest.json"), older).unwrap();
+    let refused = Office::try_open(directory.path(), 1).err().unwrap().to_string();
+    assert!(refused.contains("ends with epoch 1, and shard-00.sqlite was used in epoch 2"), "{refused}");
 }
 
 /// A killed process leaves a commit that was cut off, and a reader keeps the journal from being emptied.
