@@ -53,7 +53,8 @@ pub trait Log: Send {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Appended {
     /// Slots that another process has claimed. Their entries were not stored, and never will be. The
-    /// batch's other entries are durable. Always empty for files, which have one owner.
+    /// batch's other entries are durable. Always empty for files, which are claimed as a whole: see
+    /// [`AppendError::Fenced`].
     pub fenced: SlotSet,
 }
 
