@@ -56,7 +56,7 @@ fn run_batches(shard: &mut Shard<u32>, batch_size: u32, event_count: u32) {
             shard.take_in(Now::at(Timestamp(2000)), black_box(ask), index);
         }
         let batch = shard.begin_commit().expect("the batch has records");
-        MemoryLog.append(&batch.entries).expect("append to memory");
+        MemoryLog.append(&batch.entries, Duration::ZERO).expect("append to memory");
         shard.finish_commit(batch);
         while let Some(release) = shard.next_release() {
             black_box(release);
@@ -107,7 +107,7 @@ fn bench_commit(
 ) {
     group.bench_function(id, |bencher| {
         bencher.iter(|| {
-            log.append(black_box(entries)).expect("append to the log");
+            log.append(black_box(entries), Duration::ZERO).expect("append to the log");
             if log.maintenance_is_due() {
                 log.maintain().expect("maintain the log");
             }
@@ -169,7 +169,7 @@ fn fill(directory: &Path, file_count: usize) {
 
 fn write(shard: &mut Shard<()>, log: &mut SqliteLog) {
     if let Some(batch) = shard.begin_commit() {
-        log.append(&batch.entries).expect("append to the log");
+        log.append(&batch.entries, Duration::ZERO).expect("append to the log");
         if log.maintenance_is_due() {
             log.maintain().expect("maintain the log");
         }

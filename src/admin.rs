@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use shards::clock::Now;
 use shards::command::{Ask, Command, CreateUser};
 use shards::ids::{Role, UserId, Username, UsernameError};
+use shards::limits::LOCK_WAIT_MAX;
 use shards::log::{AppendError, Log};
 use shards::outcome::Rejection;
 use shards::shard::{Release, Shard};
@@ -74,7 +75,7 @@ pub(crate) fn create(directory: &Path, username: &str) -> Result<UserId, AdminEr
         Some(other) => unreachable!("creating a user was answered with {other:?}"),
     }
     let batch = shard.begin_commit().expect("the command produced a record");
-    log.append(&batch.entries)?;
+    log.append(&batch.entries, LOCK_WAIT_MAX)?;
     Ok(id)
 }
 

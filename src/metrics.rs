@@ -63,6 +63,8 @@ pub struct CoreMetrics {
     pub records: Counter,
     /// 1 while the disk of the shard's log is full, else 0.
     pub log_full: Counter,
+    /// 1 while another program locks the shard's log, else 0.
+    pub log_locked: Counter,
     /// The difference between the wall clock and the time of this core's records.
     pub clock_difference_ms: Counter,
 }
@@ -132,6 +134,9 @@ impl Metrics {
         text.metric("boxoffice_records_total", "counter", "Records logged.", self.sum(|core| &core.records));
         let full = self.sum(|core| &core.log_full);
         text.metric("boxoffice_logs_full", "gauge", "Shards that change nothing: no room on disk.", full);
+        let locked = self.sum(|core| &core.log_locked);
+        let help = "Shards that change nothing: another program has locked their log.";
+        text.metric("boxoffice_logs_locked", "gauge", help, locked);
         let off_ms = self.cores.iter().map(|core| core.clock_difference_ms.get()).max().unwrap_or(0);
         let name = "boxoffice_clock_difference_seconds";
         text.head(name, "gauge", "Between the wall clock and the times of sales, which follow it slowly.");

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use shards::driver::{Driver, Gather, LogDone, Notice, Pace, Step};
-use shards::log::{Log, LogError, Upkeep};
+use shards::limits::LOCK_WAIT_MAX;
+use shards::log::{AppendError, Log, LogError, RollbackCause, Upkeep};
 use shards::shard::{Batch, Release, Shard};
 
 use crate::clock::CoreClock;
@@ -168,13 +169,21 @@ impl Pump {
         self.driver.gathered(news);
     }
 
-    /// Appends on this core, since the disk is fast.
+    /// Appends on this core, since the disk is fast. If another program has locked the log, nothing is stored
+    /// yet, and the log's thread waits for the lock.
     fn append(&mut self, batch: Batch) {
         let LogPlace::Here(log) = &mut self.log else {
             unreachable!("the driver knows that the log is away")
         };
-        let done = append(&mut **log, batch);
-        self.log_is_done(done);
+        let locked = RollbackCause::Locked;
+        match append(&mut **log, batch, Duration::ZERO) {
+            LogDone::Append { batch, result: Err(AppendError::RolledBack { cause, .. }), .. }
+                if cause == locked =>
+            {
+                self.send_log_away(LogWork::Append(batch));
+            }
+            done => self.log_is_done(done),
+        }
     }
 
     fn send_log_away(&mut self, work: LogWork) {
@@ -185,7 +194,7 @@ impl Pump {
         };
         let work = move || {
             let done = match work {
-                LogWork::Append(batch) => append(&mut *log, batch),
+                LogWork::Append(batch) => append(&mut *log, batch, LOCK_WAIT_MAX),
                 LogWork::Maintain => LogDone::Maintain(log.maintain()),
                 LogWork::Probe => LogDone::Probe(log.probe()),
             };
@@ -215,14 +224,31 @@ impl Pump {
                 self.metrics.commits.add(1);
                 self.metrics.records.add(records as u64);
             }
-            Ok(Notice::LogIsFull(error)) => {
-                tracing::error!(%error, "the disk is full: reading goes on, changes are refused until there is room");
-                self.metrics.log_full.set(1);
+            Ok(Notice::ReadOnly { cause, error }) => {
+                match cause {
+                    RollbackCause::NoRoom => tracing::error!(
+                        %error,
+                        "the disk is full: reading goes on, changes are refused until there is room"
+                    ),
+                    RollbackCause::Locked => tracing::error!(
+                        %error,
+                        "another program has locked the log: reading goes on, changes are refused until it \
+                         ends its transaction or is stopped"
+                    ),
+                }
+                self.metrics.log_full.set((cause == RollbackCause::NoRoom).into());
+                self.metrics.log_locked.set((cause == RollbackCause::Locked).into());
             }
-            Ok(Notice::LogIsStillFull) => {}
-            Ok(Notice::LogHasRoom) => {
-                tracing::info!("the disk has room again: changes are taken");
+            Ok(Notice::StillReadOnly) => {}
+            Ok(Notice::Writable { cause }) => {
+                match cause {
+                    RollbackCause::NoRoom => tracing::info!("the disk has room again: changes are taken"),
+                    RollbackCause::Locked => {
+                        tracing::info!("the log is no longer locked: changes are taken");
+                    }
+                }
                 self.metrics.log_full.set(0);
+                self.metrics.log_locked.set(0);
             }
             Ok(Notice::Maintained(Upkeep { pages_pinned, no_room })) => {
                 if pages_pinned > 0 {
@@ -257,9 +283,9 @@ impl Pump {
     }
 }
 
-fn append(log: &mut dyn Log, batch: Batch) -> LogDone {
+fn append(log: &mut dyn Log, batch: Batch, lock_wait: Duration) -> LogDone {
     let off_cpu = OffCpu::start();
-    let result = log.append(&batch.entries);
+    let result = log.append(&batch.entries, lock_wait);
     LogDone::Append { batch, result, waited: off_cpu.time(), maintenance_is_due: log.maintenance_is_due() }
 }
 

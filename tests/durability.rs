@@ -12,8 +12,8 @@ use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
 
-use serde_json::Value;
-use support::client::{Answer, Wire, request};
+use serde_json::{Value, json};
+use support::client::{Answer, Client, Wire, request};
 use support::server::{Ended, Server, boxoffice, run, serve};
 use support::{PASSWORD, Stage, all_items, create_event, number, reserve, text};
 use tempfile::tempdir;
@@ -130,6 +130,14 @@ fn a_second_server_is_refused() {
         "{message}"
     );
 
+    // Neither a server nor `admin` gets in after a lock file is removed, as earlier versions had one.
+    let _ = fs::remove_file(data.path().join("lock"));
+    assert!(refusal(data.path(), None).contains("in use by another boxoffice process"));
+    let mut admin = boxoffice();
+    admin.args(["admin", "create", "--username", "root", "--data"]).arg(data.path());
+    let Ended { code, stderr, .. } = run(admin, &format!("{PASSWORD}\n"));
+    assert!(code == Some(1) && stderr.contains("stop the server first"), "{stderr}");
+
     // A port in use is refused, whether by another boxoffice or by any other program.
     let other_program = TcpListener::bind("127.0.0.1:0").unwrap();
     for address in [server.address, other_program.local_addr().unwrap()] {
@@ -141,6 +149,67 @@ fn a_second_server_is_refused() {
     }
     assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0, "the refused server wrote to its directory");
     server.wire().ask(PING).expect(200);
+}
+
+/// A second server gets past the lock, since its directory is another one with hard links to the same files.
+/// It starts while the first one sells.
+#[test]
+fn of_two_servers_on_the_same_files_the_first_ends() {
+    const BUYERS: usize = 4;
+    const LEFT: u64 = 10;
+    for shards in ["2", "3"] {
+        let (data, linked) = (tempdir().unwrap(), tempdir().unwrap());
+        let stage = Stage::open(data.path(), 2);
+        let event = stage.event(10_000_000);
+        let first = stage.reservation(event, 1);
+        for entry in fs::read_dir(data.path()).unwrap() {
+            let entry = entry.unwrap();
+            fs::hard_link(entry.path(), linked.path().join(entry.file_name())).unwrap();
+        }
+        let path = format!("/api/v1/events/{event}/reservations");
+        let body = json!({ "quantity": 1 });
+        let buy = |client: &Client| {
+            let mut bought = Vec::new();
+            while let Ok(answer) = client.try_post(&path, &body) {
+                match answer.status {
+                    201 => bought.push(text(&answer.json(), "id").to_owned()),
+                    // The second server has the lock, and reads.
+                    503 => drop(answer.problem(503, "log-locked")),
+                    _ => {
+                        answer.problem(409, "sold-out");
+                        break;
+                    }
+                }
+            }
+            bought
+        };
+        let (mut bought, second) = thread::scope(|scope| {
+            let buyers: Vec<_> = (0..BUYERS).map(|_| scope.spawn(|| buy(&stage.cust1))).collect();
+            let second = Server::start(linked.path(), &["--demo", "--shards", shards]);
+            let bought = buyers.into_iter().flat_map(|buyer| buyer.join().unwrap());
+            (bought.collect::<Vec<_>>(), second)
+        });
+        let [customer, organizer] =
+            [&stage.cust1, &stage.org1].map(|one| second.client().with_token(one.token.as_ref().unwrap()));
+        let (status, log) = stage.server.end();
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains("another process claimed it in epoch 2"), "{log}");
+
+        let address = format!("/api/v1/events/{event}");
+        let quota = number(&customer.get(&address).expect(200).json(), "reserved") + LEFT;
+        organizer.patch(&address, &json!({ "quota": quota })).expect(200);
+        bought.push(first);
+        bought.extend(buy(&customer));
+        let items = all_items(&customer, "/api/v1/reservations", 100);
+        let kept: HashSet<&str> = items.iter().map(|item| text(item, "id")).collect();
+        assert!(bought.iter().all(|id| kept.contains(&**id)), "an acknowledged sale is lost");
+        // Beside these, the last commit of the first server, whose answers it did not send.
+        assert!(kept.len() as u64 == quota && bought.len() <= kept.len(), "{} sold", kept.len());
+        second.kill();
+        let third = Server::start(linked.path(), &["--demo", "--shards", "1"]);
+        let seen = third.client().get(&address).expect(200).json();
+        assert_eq!(number(&seen, "reserved"), quota);
+    }
 }
 
 fn mode(path: &Path) -> u32 {

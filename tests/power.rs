@@ -284,7 +284,7 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     let path = data.join("shard-00.sqlite");
     let file = LogFile::open(&path, synchronous).expect("it was just made");
     let mark_file = MarkFile::create(&path, recovered.cluster).expect("it can be written");
-    let mut log = SqliteLog::new(file, mark_file, Mark::EMPTY);
+    let mut log = SqliteLog::new(file, mark_file, Mark::EMPTY, recovered.epoch);
     let event = EventId(1);
     let create = CreateEvent {
         id: event,
@@ -301,7 +301,7 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     for change in [Change::CreateEvent(Box::new(create))].into_iter().chain(sales) {
         shard.take_in(Now::at(Timestamp(1)), Ask::Command(change), ());
         let batch = shard.begin_commit().expect("there are tickets left");
-        log.append(&batch.entries).expect("the power is on");
+        log.append(&batch.entries, Duration::ZERO).expect("the power is on");
         shard.finish_commit(batch);
     }
     disk.power_cut();

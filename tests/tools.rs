@@ -2,8 +2,13 @@
 
 mod support;
 
-use std::process::Command;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use serde_json::json;
 use support::server::{boxoffice, run};
 use support::{Stage, number, sqlite3};
 
@@ -38,6 +43,61 @@ fn the_sqlite_shell_reads_the_same_totals_as_the_api() {
         sqlite3(&data.path().join("shard-00.sqlite"), "SELECT name FROM pragma_table_info('history')");
     let columns: Vec<&str> = columns.lines().collect();
     assert_eq!(columns, ["slot", "lsn", "epoch", "at", "kind", "event", "reservation", "user", "quantity"]);
+}
+
+/// A `sqlite3` shell that has done some statements, and has its transaction open.
+struct Shell(Child);
+
+impl Shell {
+    fn open(file: &Path, statements: &str) -> Shell {
+        let mut command = Command::new("sqlite3");
+        command.arg("-batch").arg(file).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = command.spawn().expect("sqlite3 is installed");
+        let input = shell.stdin.as_mut().expect("it is piped");
+        writeln!(input, "{statements}; SELECT 'done';").expect("it reads");
+        let lines = BufReader::new(shell.stdout.take().expect("it is piped")).lines();
+        assert!(lines.map_while(Result::ok).any(|line| line == "done"), "{statements} failed");
+        Shell(shell)
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        self.0.kill().expect("it is our child");
+        self.0.wait().expect("it ended");
+    }
+}
+
+/// A shell writes while the server sells, and a shell reads while the server is killed and starts.
+#[test]
+#[ignore = "needs sqlite3"]
+fn transactions_of_a_sqlite_shell_are_survived() {
+    let data = tempfile::tempdir().expect("a directory");
+    let stage = Stage::open(data.path(), 1);
+    let event = stage.event(100);
+    stage.reservation(event, 1);
+    let file = data.path().join("shard-00.sqlite");
+    let writer = Shell::open(&file, "BEGIN IMMEDIATE");
+    let path = format!("/api/v1/events/{event}/reservations");
+    let reserve = || stage.cust1.post(&path, &json!({ "quantity": 1 }));
+    reserve().problem(503, "log-locked");
+    assert_eq!(stage.seen(event)["reserved"], 1);
+    drop(writer);
+    let start = Instant::now();
+    while reserve().status != 201 {
+        assert!(start.elapsed() < Duration::from_secs(60), "the shell has ended, but changes are refused");
+        thread::sleep(Duration::from_millis(50));
+    }
+
+    let reader = Shell::open(&file, "BEGIN; SELECT count(*) FROM record");
+    stage.reservation(event, 1);
+    stage.server.kill();
+    let stage = Stage::open(data.path(), 1);
+    assert_eq!(stage.seen(event)["reserved"], 3);
+    stage.reservation(event, 1);
+    stage.server.kill();
+    drop(reader);
+    assert_eq!(Stage::open(data.path(), 1).seen(event)["reserved"], 4);
 }
 
 /// Simulates kernels where io_uring is disabled, unsupported, or out of memory.

@@ -8,6 +8,7 @@
 
 use std::hint::black_box;
 use std::mem;
+use std::time::Duration;
 
 use boxoffice::front::api::{Api, quantity_asked_for, reservation_created};
 use boxoffice::front::auth::{bearer, now};
@@ -131,7 +132,7 @@ fn full_shard() -> Shard<u32> {
 #[bench::after_commit(full_shard())]
 fn answer(mut shard: Shard<u32>) -> Shard<u32> {
     let batch = shard.begin_commit().expect("the batch has records");
-    MemoryLog.append(black_box(&batch.entries)).expect("append to memory");
+    MemoryLog.append(black_box(&batch.entries), Duration::ZERO).expect("append to memory");
     shard.finish_commit(batch);
     while let Some(answer) = shard.next_release() {
         drop(black_box(answer));
@@ -162,7 +163,7 @@ struct Batches {
 fn batches(size: usize) -> Batches {
     let (mut log, directory) = support::sqlite_log(Synchronous::Full);
     let entries = entries();
-    log.append(&entries[..1]).expect("append to the log");
+    log.append(&entries[..1], Duration::ZERO).expect("append to the log");
     Batches { log: Box::new(log), entries, size, _directory: directory }
 }
 
@@ -171,7 +172,7 @@ fn batches(size: usize) -> Batches {
 #[bench::by_80(batches(80))]
 fn sqlite(mut batches: Batches) -> Batches {
     for batch in batches.entries[..RESERVATIONS].chunks(batches.size) {
-        batches.log.append(black_box(batch)).expect("append to the log");
+        batches.log.append(black_box(batch), Duration::ZERO).expect("append to the log");
     }
     batches
 }

@@ -1,5 +1,7 @@
 //! The limits of the domain, each with its reason.
 
+use std::time::Duration;
+
 /// The number of slots, the unit of ownership and order. With 256, the shares of up to 64 shards differ by at
 /// most one slot in four, and the heads of all slots take little memory. Never changes: logs depend on it.
 pub const SLOT_COUNT: usize = 256;
@@ -33,6 +35,10 @@ pub const COMMIT_RECORDS_MAX: usize = 65_536;
 /// The most requests that are taken in at a time. This keeps the CPU time near 1 ms, so that a read does not
 /// wait longer for it than for a slow sync of the disk.
 pub const BATCH_MAX: usize = 1024;
+
+/// The longest wait of a commit for a log that another program has locked. A statement of a `sqlite3` shell or
+/// a checkpoint takes less, and the answers of the shard, reads among them, do not wait longer.
+pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The pages of SQLite's journal after which it is written back: 4 MiB at 4 KiB a page, which a restart
 /// replays in some 10 ms.

@@ -137,6 +137,8 @@ pub enum Rejection {
     ReservationNotFound,
     /// The log is full: nothing can be changed.
     LogFull,
+    /// Another program has locked the log: nothing can be changed.
+    LogLocked,
     /// The slot has another owner: this shard did nothing.
     Elsewhere,
 }

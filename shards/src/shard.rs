@@ -3,8 +3,8 @@
 //!
 //! Memory is ahead of the disk by at most the open batch and the one being written. The watermarks are the
 //! batch numbers `applied` and `committed`. Nothing leaves the shard (the answer to a change, a rejection, a
-//! read, a message) before `committed` has reached the batch that it depends on. When the log is full,
-//! memory is rolled back to `committed`.
+//! read, a message) before `committed` has reached the batch that it depends on. When the log is full or
+//! locked, memory is rolled back to `committed`.
 
 use std::collections::VecDeque;
 
@@ -12,6 +12,7 @@ use crate::clock::Now;
 use crate::command::{Ask, Command, Query};
 use crate::ids::{Epoch, Slot, Timestamp};
 use crate::limits::SLOT_COUNT;
+use crate::log::RollbackCause;
 use crate::outcome::{Rejection, Reply};
 use crate::record::{Entry, Record, SlotHead, Stamp};
 use crate::slots::SlotSet;
@@ -63,8 +64,8 @@ pub struct Shard<A> {
     committed: BatchNumber,
     /// Answers and messages that wait for a commit, in order of batch numbers.
     pending: VecDeque<Pending<A>>,
-    /// The log is full: commands are refused until it has room.
-    read_only: bool,
+    /// Why commands are refused: the log takes no records at present.
+    read_only: Option<RollbackCause>,
 }
 
 #[derive(Debug)]
@@ -99,7 +100,7 @@ impl<A> Shard<A> {
             writing: None,
             committed: BatchNumber(0),
             pending: VecDeque::new(),
-            read_only: false,
+            read_only: None,
         }
     }
 
@@ -141,8 +142,8 @@ impl<A> Shard<A> {
     }
 
     fn command(&mut self, now: Now, command: Command) -> Reply {
-        if self.read_only {
-            return Err(Rejection::LogFull);
+        if let Some(cause) = self.read_only {
+            return Err(refusal(cause));
         }
         let slot = command.slot();
         let decision = self.state.decide(now, slot, command);
@@ -222,11 +223,11 @@ impl<A> Shard<A> {
         }
     }
 
-    /// Takes back the batch that [`Shard::begin_commit`] returned, if the log had no room for it and stored
-    /// nothing of it. Undoes all records that are not committed: those of the batch and of the open batch.
-    /// Answers that wait for these records are replaced: a query is answered again, and a command is refused
-    /// with `LogFull`. Until [`Shard::resume`], further commands are refused in the same way.
-    pub fn roll_back(&mut self, batch: Batch) {
+    /// Takes back the batch that [`Shard::begin_commit`] returned, if the log stored nothing of it. Undoes all
+    /// records that are not committed: those of the batch and of the open batch. Answers that wait for these
+    /// records are replaced: a query is answered again, and a command is refused with the rejection of
+    /// `cause`. Until [`Shard::resume`], further commands are refused in the same way.
+    pub fn roll_back(&mut self, batch: Batch, cause: RollbackCause) {
         assert_eq!(self.writing.take(), Some(batch.number), "this batch was not being written");
         let later = self.open.drain(..).zip(self.undos.drain(..)).rev();
         let earlier = batch.entries.into_iter().zip(batch.undos).rev();
@@ -236,11 +237,11 @@ impl<A> Shard<A> {
             ownership.expect("a slot with uncommitted records is owned").head = head;
         }
         self.applied = self.committed;
-        self.read_only = true;
-        self.answer_again();
+        self.read_only = Some(cause);
+        self.answer_again(refusal(cause));
     }
 
-    fn answer_again(&mut self) {
+    fn answer_again(&mut self, rejection: Rejection) {
         let (state, committed) = (&self.state, self.committed);
         self.pending.retain_mut(|pending| {
             if pending.after <= committed {
@@ -249,7 +250,7 @@ impl<A> Shard<A> {
             pending.after = committed;
             match (&mut pending.release, &pending.query) {
                 (Release::Answer(_, reply), Some((now, query))) => *reply = state.query(*now, query),
-                (Release::Answer(_, reply), None) => *reply = Err(Rejection::LogFull),
+                (Release::Answer(_, reply), None) => *reply = Err(rejection),
                 // The records that led to it are undone.
                 (Release::Message(..), _) => return false,
             }
@@ -257,14 +258,27 @@ impl<A> Shard<A> {
         });
     }
 
-    /// Takes commands again: the log has room.
-    pub fn resume(&mut self) {
-        self.read_only = false;
+    /// Refuses commands for another cause than before: the log is still read-only.
+    pub fn refuse_because(&mut self, cause: RollbackCause) {
+        assert!(self.read_only.is_some(), "only a rollback makes a shard read-only");
+        self.read_only = Some(cause);
     }
 
-    /// Whether commands are refused because the log is full.
-    pub fn is_read_only(&self) -> bool {
+    /// Takes commands again, since the log does.
+    pub fn resume(&mut self) {
+        self.read_only = None;
+    }
+
+    /// Why commands are refused; `None` while they are taken.
+    pub fn read_only(&self) -> Option<RollbackCause> {
         self.read_only
+    }
+}
+
+fn refusal(cause: RollbackCause) -> Rejection {
+    match cause {
+        RollbackCause::NoRoom => Rejection::LogFull,
+        RollbackCause::Locked => Rejection::LogLocked,
     }
 }
 

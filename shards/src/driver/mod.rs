@@ -14,14 +14,14 @@ use crate::clock::Now;
 use crate::command::{Ask, Command};
 use crate::ids::Slot;
 use crate::limits::BATCH_MAX;
-use crate::log::{AppendError, Appended, LogError, Upkeep};
+use crate::log::{AppendError, Appended, LogError, RollbackCause, Upkeep};
 use crate::outcome::Reply;
 use crate::shard::{Batch, Release, Shard};
 use crate::slots::SlotSet;
 use batching::Batching;
 pub use batching::{Gather, Pace};
 
-/// The time between two probes of a full log.
+/// The time between two probes of a log that is full or locked.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
 /// A shard and the state of its steps. `A` is the asker: where an answer goes.
@@ -34,7 +34,7 @@ pub struct Driver<A> {
     batch_max: usize,
     phase: Phase,
     maintenance_is_due: bool,
-    /// The time of the next probe of a full log.
+    /// The time of the next probe of a log that is full or locked.
     probe_at: Option<Duration>,
     stopping: bool,
 }
@@ -68,12 +68,13 @@ pub enum Step<A> {
     /// Append the batch to the log, and report the result to [`Driver::log_is_done`].
     Append {
         batch: Batch,
-        /// Whether to append on another thread, because the disk is slow, and not on the owner's thread.
+        /// Whether to append on another thread, because the disk is slow. If not, the owner may append on its
+        /// own thread, but not wait there for another program's lock on the log.
         on_worker: bool,
     },
     /// Run the log's maintenance on another thread, and report the result to [`Driver::log_is_done`].
     Maintain,
-    /// Test on another thread whether the log has room again, and report the result to
+    /// Test on another thread whether the log takes entries again, and report the result to
     /// [`Driver::log_is_done`].
     Probe,
     /// Let other tasks run, then call [`Driver::step`] again: requests wait.
@@ -104,10 +105,19 @@ pub enum LogDone {
 /// A change that logs and metrics report.
 #[derive(Debug)]
 pub enum Notice {
-    Committed { records: usize },
-    LogIsFull(LogError),
-    LogIsStillFull,
-    LogHasRoom,
+    Committed {
+        records: usize,
+    },
+    /// The log takes no entries, for this cause, which is a new one. Changes are refused.
+    ReadOnly {
+        cause: RollbackCause,
+        error: LogError,
+    },
+    StillReadOnly,
+    /// The log takes entries again: this cause is over.
+    Writable {
+        cause: RollbackCause,
+    },
     Maintained(Upkeep),
 }
 
@@ -209,7 +219,7 @@ impl<A> Driver<A> {
 
     /// Returns the next step that uses the log, if one is due. The log is idle.
     fn use_log(&mut self, elapsed: &impl Fn() -> Duration, batch_is_full: bool) -> Option<Step<A>> {
-        if self.shard.is_read_only() {
+        if self.shard.read_only().is_some() {
             let elapsed = elapsed();
             if self.stopping || elapsed < *self.probe_at.get_or_insert(elapsed + PROBE_EVERY) {
                 return None;
@@ -234,8 +244,8 @@ impl<A> Driver<A> {
     ///
     /// # Errors
     ///
-    /// If it is unknown which records are on disk. The process must end: memory is ahead of the disk, and a
-    /// restart recovers the records that are stored.
+    /// If it is unknown which records are on disk, or another process has claimed the log. The process must
+    /// end: memory is ahead of the disk, and a restart recovers the records that are stored.
     pub fn log_is_done(&mut self, done: LogDone) -> Result<Notice, LogError> {
         assert_eq!(self.log, LogUse::Busy, "the log had no work");
         self.log = LogUse::Idle;
@@ -248,21 +258,30 @@ impl<A> Driver<A> {
                 self.shard.finish_commit(batch);
                 Ok(Notice::Committed { records })
             }
-            LogDone::Append { batch, result: Err(AppendError::RolledBack(error)), .. } => {
+            LogDone::Append { batch, result: Err(AppendError::RolledBack { cause, error }), .. } => {
                 self.batching.rolled_back();
-                self.shard.roll_back(batch);
+                self.shard.roll_back(batch, cause);
                 // The next step sets the time of the probe, even if no more requests come.
                 self.phase = Phase::Commit;
-                Ok(Notice::LogIsFull(error))
+                Ok(Notice::ReadOnly { cause, error })
             }
             LogDone::Probe(Ok(())) => {
+                let cause = self.shard.read_only().expect("only a read-only log is probed");
                 self.shard.resume();
-                Ok(Notice::LogHasRoom)
+                Ok(Notice::Writable { cause })
             }
-            LogDone::Probe(Err(AppendError::RolledBack(_))) => Ok(Notice::LogIsStillFull),
+            LogDone::Probe(Err(AppendError::RolledBack { cause, error })) => {
+                if self.shard.read_only() == Some(cause) {
+                    return Ok(Notice::StillReadOnly);
+                }
+                self.shard.refuse_because(cause);
+                Ok(Notice::ReadOnly { cause, error })
+            }
             LogDone::Maintain(Ok(upkeep)) => Ok(Notice::Maintained(upkeep)),
-            LogDone::Append { result: Err(AppendError::Unknown(error)), .. }
-            | LogDone::Probe(Err(AppendError::Unknown(error)))
+            LogDone::Append {
+                result: Err(AppendError::Unknown(error) | AppendError::Fenced(error)), ..
+            }
+            | LogDone::Probe(Err(AppendError::Unknown(error) | AppendError::Fenced(error)))
             | LogDone::Maintain(Err(error)) => Err(error),
         }
     }

@@ -40,6 +40,7 @@ fn step(driver: &mut Driver<u32>, elapsed: Duration, requests_wait: bool) -> (St
     let word = match &step {
         Step::Answer(asker, Ok(Outcome::Account(_))) => format!("answer {asker}"),
         Step::Answer(asker, Err(Rejection::LogFull)) => format!("full for {asker}"),
+        Step::Answer(asker, Err(Rejection::LogLocked)) => format!("locked for {asker}"),
         Step::Answer(asker, reply) => format!("answer {asker} {reply:?}"),
         Step::Send(slot, _) => format!("send {slot}"),
         Step::TakeIn(BATCH_MAX) => "take in".to_owned(),
@@ -81,6 +82,10 @@ fn error() -> LogError {
     LogError { action: "commit to", place: "log".to_owned(), source: "broken".into() }
 }
 
+fn rolled_back(cause: RollbackCause) -> AppendError {
+    AppendError::RolledBack { cause, error: error() }
+}
+
 #[test]
 fn a_round_takes_in_commits_and_answers() {
     let mut driver = driver(2, Pace::AT_ONCE);
@@ -118,9 +123,10 @@ fn a_full_log_is_probed_once_a_second_until_it_has_room() {
     expect(&mut driver, MS, true, &["take in"]);
     take_in(&mut driver, 1);
     let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
-    let full = AppendError::RolledBack(error());
+    let full = rolled_back(RollbackCause::NoRoom);
     let done = LogDone::Append { batch, result: Err(full), waited: MS, maintenance_is_due: false };
-    assert!(matches!(driver.log_is_done(done), Ok(Notice::LogIsFull(_))));
+    let notice = driver.log_is_done(done);
+    assert!(matches!(notice, Ok(Notice::ReadOnly { cause: RollbackCause::NoRoom, .. })));
     expect(&mut driver, MS, false, &["full for 1", "wait until 1001 ms"]);
     expect(&mut driver, 2 * MS, true, &["take in"]);
     take_in(&mut driver, 2);
@@ -129,14 +135,38 @@ fn a_full_log_is_probed_once_a_second_until_it_has_room() {
     assert!(step(&mut driver, 2 * MS, false).0.starts_with("answer 3"), "reads go on");
     expect(&mut driver, 1000 * MS, false, &["wait until 1001 ms"]);
     expect(&mut driver, 1001 * MS, false, &["probe", "wait"]);
-    let still_full = LogDone::Probe(Err(AppendError::RolledBack(error())));
-    assert!(matches!(driver.log_is_done(still_full), Ok(Notice::LogIsStillFull)));
+    let still_full = LogDone::Probe(Err(rolled_back(RollbackCause::NoRoom)));
+    assert!(matches!(driver.log_is_done(still_full), Ok(Notice::StillReadOnly)));
     expect(&mut driver, 1002 * MS, false, &["wait until 2002 ms"]);
     expect(&mut driver, 2002 * MS, false, &["probe"]);
-    assert!(matches!(driver.log_is_done(LogDone::Probe(Ok(()))), Ok(Notice::LogHasRoom)));
+    let notice = driver.log_is_done(LogDone::Probe(Ok(())));
+    assert!(matches!(notice, Ok(Notice::Writable { cause: RollbackCause::NoRoom })));
     expect(&mut driver, 2003 * MS, true, &["yield", "take in"]);
     take_in(&mut driver, 4);
     expect(&mut driver, 2003 * MS, false, &["append 1"]);
+}
+
+#[test]
+fn a_locked_log_refuses_with_its_own_cause_which_may_change() {
+    let mut driver = driver(10, Pace::AT_ONCE);
+    expect(&mut driver, MS, true, &["take in"]);
+    take_in(&mut driver, 1);
+    let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
+    let locked = rolled_back(RollbackCause::Locked);
+    let done = LogDone::Append { batch, result: Err(locked), waited: MS, maintenance_is_due: false };
+    let notice = driver.log_is_done(done);
+    assert!(matches!(notice, Ok(Notice::ReadOnly { cause: RollbackCause::Locked, .. })));
+    expect(&mut driver, MS, false, &["locked for 1", "wait until 1001 ms"]);
+    expect(&mut driver, 1001 * MS, false, &["probe", "wait"]);
+    let full = LogDone::Probe(Err(rolled_back(RollbackCause::NoRoom)));
+    let notice = driver.log_is_done(full);
+    assert!(matches!(notice, Ok(Notice::ReadOnly { cause: RollbackCause::NoRoom, .. })));
+    expect(&mut driver, 1002 * MS, true, &["take in"]);
+    take_in(&mut driver, 2);
+    expect(&mut driver, 1002 * MS, false, &["full for 2", "wait until 2002 ms"]);
+    expect(&mut driver, 2002 * MS, false, &["probe"]);
+    let notice = driver.log_is_done(LogDone::Probe(Ok(())));
+    assert!(matches!(notice, Ok(Notice::Writable { cause: RollbackCause::NoRoom })));
 }
 
 #[test]
@@ -150,7 +180,7 @@ fn an_unknown_result_ends_the_process() {
         let append =
             |result| LogDone::Append { batch, result: Err(result), waited: MS, maintenance_is_due: false };
         let failed = if probe {
-            driver.log_is_done(append(AppendError::RolledBack(error()))).unwrap();
+            driver.log_is_done(append(rolled_back(RollbackCause::NoRoom))).unwrap();
             expect(&mut driver, MS, false, &["full for 1", "wait until 1001 ms"]);
             expect(&mut driver, 1001 * MS, false, &["probe"]);
             driver.log_is_done(LogDone::Probe(Err(unknown)))

@@ -1,5 +1,7 @@
 //! A log that stores nothing, for measuring the cost of durability and for experiments.
 
+use std::time::Duration;
+
 use super::{AppendError, Appended, Log, LogError, Upkeep};
 use crate::record::Entry;
 
@@ -7,7 +9,7 @@ use crate::record::Entry;
 pub struct MemoryLog;
 
 impl Log for MemoryLog {
-    fn append(&mut self, _batch: &[Entry]) -> Result<Appended, AppendError> {
+    fn append(&mut self, _batch: &[Entry], _lock_wait: Duration) -> Result<Appended, AppendError> {
         Ok(Appended::default())
     }
 

@@ -6,6 +6,7 @@ mod memory;
 mod store;
 
 use std::error::Error;
+use std::time::Duration;
 
 use crate::record::Entry;
 use crate::slots::SlotSet;
@@ -15,18 +16,19 @@ pub use store::{Claim, LogStore, ReadRecords, RecordPage, Replay};
 /// A log. Its methods are synchronous and may block. The caller decides on which thread they run.
 pub trait Log: Send {
     /// Makes the entries durable. Those of one slot are stored together or not at all. Entries of slots
-    /// that another process has claimed are not stored; [`Appended::fenced`] names these slots.
+    /// that another process has claimed are not stored; [`Appended::fenced`] names these slots. If another
+    /// program has locked the log, waits for at most `lock_wait`.
     ///
     /// # Errors
     ///
     /// See [`AppendError`], which says whether the log may be used afterwards.
-    fn append(&mut self, batch: &[Entry]) -> Result<Appended, AppendError>;
+    fn append(&mut self, batch: &[Entry], lock_wait: Duration) -> Result<Appended, AppendError>;
 
-    /// Tests whether there is room again, after [`AppendError::RolledBack`].
+    /// Tests whether the log takes entries again, after [`AppendError::RolledBack`]. Does not wait for locks.
     ///
     /// # Errors
     ///
-    /// Like those of [`Log::append`]: `RolledBack` says that there is none yet.
+    /// Like those of [`Log::append`]: `RolledBack` says that it does not yet.
     fn probe(&mut self) -> Result<(), AppendError>;
 
     /// Whether [`Log::maintain`] has something to do.
@@ -51,21 +53,35 @@ pub trait Log: Send {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Appended {
     /// Slots that another process has claimed. Their entries were not stored, and never will be. The
-    /// batch's other entries are durable. Always empty for files, which have one owner.
+    /// batch's other entries are durable. Always empty for files, which are claimed as a whole: see
+    /// [`AppendError::Fenced`].
     pub fenced: SlotSet,
 }
 
 /// The error of an append: whether the batch is stored.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    /// There was no room, and nothing of the batch is stored. The log may be used again.
+    /// Nothing of the batch is stored. The log may be used again.
+    #[error("{error}")]
+    RolledBack { cause: RollbackCause, error: LogError },
+    /// Another process has claimed the log. Nothing of the batch is stored, and never will be: the process has
+    /// to end.
     #[error(transparent)]
-    RolledBack(LogError),
+    Fenced(LogError),
     /// It is unknown which of the entries are stored, and trying again does not help, since a repeated
     /// sync may report success for data that is lost. The log may not be used again: the process has
     /// to end, and a restart recovers.
     #[error(transparent)]
     Unknown(LogError),
+}
+
+/// Why nothing of a batch was stored, and why a log takes no entries until this is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RollbackCause {
+    /// There was no room.
+    NoRoom,
+    /// Another program has locked the log.
+    Locked,
 }
 
 /// The result of upkeep.

@@ -106,7 +106,7 @@ fn a_full_log_undoes_the_batch_being_written_and_the_open_one() {
     ask(&mut shard, 1001, reserve(1), "too late");
     assert_eq!(answers(&mut shard), []);
 
-    shard.roll_back(batch);
+    shard.roll_back(batch, RollbackCause::NoRoom);
     ask(&mut shard, 1001, reserve(1), "while it is full");
     let full = Err(Rejection::LogFull);
     let expected = [
@@ -169,7 +169,7 @@ fn a_message_that_followed_from_undone_records_is_not_sent() {
     let reply = shard.carry_out(Now::at(Timestamp(1001)), slot_of_event(EVENT), two_records_and_a_message());
     assert!(reply.is_ok());
     let batch = shard.begin_commit().unwrap();
-    shard.roll_back(batch);
+    shard.roll_back(batch, RollbackCause::NoRoom);
     assert_eq!(answers(&mut shard), []);
     ask(&mut shard, 1002, Ask::Query(VIEW), "reader");
     assert_eq!(answers(&mut shard), [("reader", Ok(Some(0)))]);

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 50] = [
+pub(super) const EXPECTED: [&str; 54] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -34,6 +34,7 @@ pub(super) const EXPECTED: [&str; 50] = [
     "rejections: not your event",
     "rejections: reservation not found",
     "rejections: log full",
+    "rejections: log locked",
     "reservations made by another account",
     "commits",
     "commits on a worker",
@@ -42,6 +43,9 @@ pub(super) const EXPECTED: [&str; 50] = [
     "stops",
     "full logs",
     "logs with room again",
+    "commits that wait for a lock",
+    "locked logs",
+    "logs unlocked again",
     "failed commits",
     "failed maintenance",
     "crashes",
@@ -82,6 +86,7 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::NotYourEvent) => "rejections: not your event",
         Err(Rejection::ReservationNotFound) => "rejections: reservation not found",
         Err(Rejection::LogFull) => "rejections: log full",
+        Err(Rejection::LogLocked) => "rejections: log locked",
         Err(Rejection::Elsewhere) => "rejections: elsewhere",
     }
 }

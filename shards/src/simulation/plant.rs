@@ -21,6 +21,10 @@ pub(super) enum Plant {
     TakeUnknownForFull,
     /// A log reports that it had no room, and stores the batch all the same.
     FullLogKeepsBatch,
+    /// A batch that found the log locked counts as committed.
+    TakeLockedForDone,
+    /// A log reports that it is locked, and stores the batch all the same.
+    LockedLogKeepsBatch,
     /// A rollback leaves out the last record.
     KeepLastOfRolledBack,
     /// A batch of a killed process reaches the file after the next start.
@@ -52,7 +56,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 23] = [
+    pub(super) const ALL: [Plant; 25] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -62,6 +66,8 @@ impl Plant {
         Plant::TakeFullForDone,
         Plant::TakeUnknownForFull,
         Plant::FullLogKeepsBatch,
+        Plant::TakeLockedForDone,
+        Plant::LockedLogKeepsBatch,
         Plant::KeepLastOfRolledBack,
         Plant::OldEpochWrites,
         Plant::TakeInTooMany,

@@ -82,7 +82,7 @@ fn write(directory: &Path, records: u32, events: u32) {
             now += 20;
             let batch = shard.begin_commit().expect("the batch has records");
             let start = Instant::now();
-            log.append(&batch.entries).expect("the disk takes it");
+            log.append(&batch.entries, Duration::ZERO).expect("the disk takes it");
             appending += start.elapsed();
             if log.maintenance_is_due() {
                 log.maintain().expect("the disk takes it");

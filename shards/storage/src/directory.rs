@@ -10,7 +10,8 @@ use crate::journal::journal_of;
 use crate::mark::MarkFile;
 use crate::named_file::check_journal;
 
-/// An exclusive lock on a data directory. The kernel releases it when the process ends.
+/// An exclusive `flock(2)` on a data directory itself: a file in it could be removed while it is locked. The
+/// kernel releases it when the process ends.
 #[derive(Debug)]
 pub struct DirectoryLock(#[expect(dead_code, reason = "held for its lock")] File);
 
@@ -31,13 +32,11 @@ pub(crate) fn lock_directory(directory: &Path) -> Result<DirectoryLock, Recovery
     for level in made {
         sync_parent(level)?;
     }
-    let path = directory.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(io_error("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(DirectoryLock(file)),
+    let opened = File::open(directory).map_err(io_error("open", directory))?;
+    match opened.try_lock() {
+        Ok(()) => Ok(DirectoryLock(opened)),
         Err(TryLockError::WouldBlock) => Err(RecoveryError::Locked { path: directory.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(io_error("lock", &path)(source)),
+        Err(TryLockError::Error(source)) => Err(io_error("lock", directory)(source)),
     }
 }
 

@@ -10,19 +10,19 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use shards::ids::Epoch;
-use shards::log::{AppendError, LogError};
+use shards::log::{AppendError, LogError, RollbackCause};
 use shards::replay::Row;
 
 use crate::index::FileIndex;
+use crate::journal;
 use crate::rows::{SELECT, decode_row};
 use crate::schema::{APPLICATION_ID, FORMAT, history_view, schema};
 
 /// The oldest SQLite that is safe. Older ones can lose a commit when a checkpoint races with a writer
 /// (<https://sqlite.org/wal.html#walresetbug>).
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
-/// How long a commit waits for another process that has the write lock (a shell, a backup). After
-/// this it fails.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a start waits for another process that has a lock (a shell, a backup). After this it fails.
+const LOCK_WAIT_AT_START: Duration = Duration::from_secs(5);
 
 /// Whether a commit waits until it is on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub enum Identity {
     NotALog,
 }
 
-/// An open log file. Nothing is written to it before [`LogFile::make_durable`].
+/// An open log file. No record is written to it before [`LogFile::make_durable`].
 #[derive(Debug)]
 pub struct LogFile {
     connection: Connection,
@@ -71,7 +71,7 @@ impl LogFile {
         let file = LogFile::connect(path, flags, synchronous)?;
         file.take_over()?;
         file.connection.execute_batch(&schema(header)).map_err(file.failed("create"))?;
-        file.checkpoint()?;
+        file.empty_journal().map_err(file.failed("checkpoint"))?;
         Ok(file)
     }
 
@@ -110,7 +110,7 @@ impl LogFile {
             Synchronous::Full => "FULL",
             Synchronous::Normal => "NORMAL",
         };
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(&failed)?;
+        connection.busy_timeout(LOCK_WAIT_AT_START).map_err(&failed)?;
         connection
             .execute_batch(&format!(
                 "PRAGMA synchronous = {level};
@@ -225,22 +225,42 @@ impl LogFile {
         Ok(position)
     }
 
-    /// Makes everything that was read durable, so that answers may depend on it. What a killed process
-    /// wrote may still be only in the kernel's page cache.
+    /// Takes the write lock, which is held until [`LogFile::make_durable`], or until the file is closed. Another
+    /// process that still appends waits, and finds the epoch of this one afterwards.
     ///
     /// # Errors
     ///
-    /// When the disk refuses.
+    /// When another process has the lock for too long.
+    pub(crate) fn lock(&self) -> Result<(), LogError> {
+        self.wait_for_locks(LOCK_WAIT_AT_START).map_err(self.failed("lock"))?;
+        self.connection.execute_batch("BEGIN IMMEDIATE").map_err(self.failed("lock"))
+    }
+
+    /// The last epoch in which a process claimed the file.
+    pub(crate) fn epoch(&self) -> rusqlite::Result<Epoch> {
+        let mut epoch = self.connection.prepare_cached("SELECT epoch FROM header")?;
+        epoch.query_row([], |row| row.get(0).map(i64::cast_unsigned).map(Epoch))
+    }
+
+    /// Claims the file for `epoch`, so that processes of earlier epochs append nothing more. Makes everything
+    /// that was read durable, so that answers may depend on it. What a killed process wrote may still be only
+    /// in the kernel's page cache.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses, or another process has the write lock.
     pub fn make_durable(&self, epoch: Epoch) -> Result<(), LogError> {
-        self.take_over()?;
-        // First removes the frames of a commit that was cut off. Otherwise a new commit could overwrite only
-        // a part of them before a power cut. The frames that are left after it would look like commits that
-        // followed a damaged frame.
-        self.checkpoint()?;
+        if self.connection.is_autocommit() {
+            self.lock()?;
+        }
+        self.cut_journal()?;
         self.renew_history_view().map_err(self.failed("renew the view in"))?;
-        let update = self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()]);
-        update.map_err(self.failed("commit to"))?;
-        self.checkpoint()
+        let claim = self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()]);
+        // The sync of this commit is one of the whole journal.
+        claim.and_then(|_| self.connection.execute_batch("COMMIT")).map_err(self.failed("commit to"))?;
+        self.take_over()?;
+        // If a reader prevents it, the next checkpoint does it.
+        self.empty_journal().map(drop).map_err(self.failed("checkpoint"))
     }
 
     fn renew_history_view(&self) -> rusqlite::Result<()> {
@@ -250,44 +270,70 @@ impl LogFile {
         if existing.as_ref() == Some(&view) {
             return Ok(());
         }
-        self.connection.execute_batch(&format!("BEGIN; DROP VIEW IF EXISTS history; {view}; COMMIT;"))
+        self.connection.execute_batch(&format!("DROP VIEW IF EXISTS history; {view};"))
     }
 
-    /// Copies all of SQLite's journal into the file and empties the journal.
+    /// Removes the frames of a commit that was cut off or found no room, inside a write transaction that has
+    /// written nothing yet. Otherwise its commit could overwrite only a part of these frames before a power
+    /// cut. Those that are left after it would look like commits that followed a damaged frame.
     ///
     /// # Errors
     ///
-    /// When the disk refuses, or a reader of another process prevents it.
-    pub fn checkpoint(&self) -> Result<(), LogError> {
-        if !self.empty_journal().map_err(self.failed("checkpoint"))? {
-            let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-            return Err(self.failed("checkpoint")(rusqlite::Error::SqliteFailure(busy, None)));
-        }
-        Ok(())
+    /// When the disk refuses.
+    pub(crate) fn cut_journal(&self) -> Result<(), LogError> {
+        assert!(!self.connection.is_autocommit(), "another process could write meanwhile");
+        // A connection with an open transaction cannot ask for the journal's length.
+        let other = LogFile::open(&self.path, Synchronous::Full)?;
+        let Some(frames) = other.journal_frames().map_err(self.failed("read the journal of"))? else {
+            return Ok(());
+        };
+        journal::cut(&self.path, frames).map_err(|source| {
+            let place = journal::journal_of(&self.path).display().to_string();
+            LogError { action: "cut", place, source: source.into() }
+        })
     }
 
-    /// Like [`LogFile::empty_journal`], but does not wait for readers.
-    pub(crate) fn try_to_empty_journal(&self) -> rusqlite::Result<bool> {
-        self.connection.busy_timeout(Duration::ZERO)?;
-        let emptied = self.empty_journal();
-        self.connection.busy_timeout(BUSY_TIMEOUT)?;
-        emptied
+    /// Makes later statements wait for locks of other processes for at most this time.
+    pub(crate) fn wait_for_locks(&self, most: Duration) -> rusqlite::Result<()> {
+        self.connection.busy_timeout(most)
     }
 
-    /// Checkpoints and empties the journal; false when a reader of another process prevents it.
-    fn empty_journal(&self) -> rusqlite::Result<bool> {
+    /// The frames of the journal that SQLite reads; `None` if another program has turned the journal off.
+    fn journal_frames(&self) -> rusqlite::Result<Option<u64>> {
+        let length = "PRAGMA wal_checkpoint(NOOP)";
+        let frames = self.connection.query_row(length, [], |row| row.get::<_, i64>(1))?;
+        Ok(u64::try_from(frames).ok())
+    }
+
+    /// Checkpoints as far as readers and writers of other processes allow. Neither this nor later statements
+    /// wait for them. Returns whether the journal is empty now.
+    pub(crate) fn empty_journal(&self) -> rusqlite::Result<bool> {
+        self.wait_for_locks(Duration::ZERO)?;
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
-        self.connection.query_row(checkpoint, [], |row| row.get::<_, i64>(0)).map(|busy| busy == 0)
+        let busy = self.connection.query_row(checkpoint, [], |row| row.get::<_, i64>(0));
+        match busy {
+            Err(error) if is_locked(&error) => Ok(false),
+            busy => Ok(busy? == 0),
+        }
     }
 
-    /// Classifies a failed commit. It is known to be rolled back only after `SQLITE_FULL`: a write found no
-    /// room before the frame that completes the commit was written, and SQLite undid the transaction.
+    /// Classifies a failed commit. It is known to be rolled back in two cases, if SQLite undoes the
+    /// transaction: after `SQLITE_FULL`, a write found no room before the frame that completes the commit was
+    /// written; and another process had a lock that the transaction needed before it could write anything.
     pub(crate) fn commit_failed(&self, error: rusqlite::Error) -> AppendError {
+        let cause = match &error {
+            error if is_full(error) => Some(RollbackCause::NoRoom),
+            error if is_locked(error) => Some(RollbackCause::Locked),
+            _ => None,
+        };
         let is_undone =
             || self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
-        let rolled_back = is_full(&error) && is_undone();
+        let cause = cause.filter(|_| is_undone());
         let error = self.failed("commit to")(error);
-        if rolled_back { AppendError::RolledBack(error) } else { AppendError::Unknown(error) }
+        match cause {
+            Some(cause) => AppendError::RolledBack { cause, error },
+            None => AppendError::Unknown(error),
+        }
     }
 
     pub(crate) fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> LogError + use<'_> {
@@ -298,6 +344,12 @@ impl LogFile {
 /// Whether a write found no room on the disk. If a sync finds no room, SQLite reports an I/O error instead.
 pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+}
+
+/// Whether another process has a lock. `SQLITE_PROTOCOL` says the same after many attempts.
+pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseBusy, FileLockingProtocolFailed};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | FileLockingProtocolFailed))
 }
 
 fn failed(path: &Path, action: &'static str) -> impl Fn(rusqlite::Error) -> LogError {

@@ -9,13 +9,15 @@
 //! page once.
 //!
 //! This requires that no commit overwrites the frames of a commit that was cut off or found no room. So a
-//! start, and the probe of a full log, empty the journal before they write.
+//! start, and the probe of a full log, empty the journal before they write, or cut it after its last commit if
+//! a reader needs what is in it.
 //!
 //! The format: <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 const HEADER_BYTES: usize = 32;
@@ -36,6 +38,34 @@ pub(crate) fn journal_of(log: &Path) -> PathBuf {
     let mut name = log.as_os_str().to_owned();
     name.push("-wal");
     PathBuf::from(name)
+}
+
+/// Cuts the journal of a log file after this many frames, and syncs it. The caller has the log's write lock, and
+/// SQLite reads no frame after these.
+///
+/// # Errors
+///
+/// When the disk refuses.
+pub(crate) fn cut(log: &Path, frames: u64) -> io::Result<()> {
+    let journal = match File::options().read(true).write(true).open(journal_of(log)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        journal => journal?,
+    };
+    let length = journal.metadata()?.len();
+    let mut header = [0; HEADER_BYTES];
+    let end = match frames {
+        // The header may be that of frames which are written back.
+        0 => 0,
+        frames => {
+            journal.read_exact_at(&mut header, 0)?;
+            HEADER_BYTES as u64 + frames * (FRAME_HEADER_BYTES as u64 + u64::from(word(&header, 8)))
+        }
+    };
+    if length > end {
+        journal.set_len(end)?;
+        journal.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Looks for damage in the journal of a log file. A missing journal counts as an empty one.

@@ -2,13 +2,15 @@
 //!
 //! SQLite's own write-ahead journal makes a batch durable with one sync.
 
-use shards::ids::EventId;
+use std::time::Duration;
+
+use shards::ids::{Epoch, EventId};
 use shards::limits::CHECKPOINT_PAGES;
 use shards::log::{AppendError, Appended, Log, LogError, Upkeep};
 use shards::record::Entry;
 use shards::replay::Mark;
 
-use crate::file::{LogFile, is_full};
+use crate::file::{LogFile, is_full, is_locked};
 use crate::mark::{MarkFile, advanced};
 use crate::rows::{ROWS_TOGETHER, insert_of_rows, insert_rows};
 
@@ -19,6 +21,8 @@ pub struct SqliteLog {
     mark_file: MarkFile,
     /// The last mark that was written.
     mark: Mark,
+    /// The epoch for which the file was claimed.
+    epoch: Epoch,
     /// Estimate of the pages in SQLite's journal.
     journal_pages: u64,
     /// The statement that inserts one row; `insert_together` inserts [`ROWS_TOGETHER`].
@@ -27,13 +31,14 @@ pub struct SqliteLog {
 }
 
 impl SqliteLog {
-    /// Makes a log that appends to `file`. `mark` describes the last row of the file, and `mark_file` has the
-    /// same content.
-    pub fn new(file: LogFile, mark_file: MarkFile, mark: Mark) -> SqliteLog {
+    /// Makes a log that appends to `file`, which was claimed for `epoch`. `mark` describes the last row of the
+    /// file, and `mark_file` has the same content.
+    pub fn new(file: LogFile, mark_file: MarkFile, mark: Mark, epoch: Epoch) -> SqliteLog {
         SqliteLog {
             file,
             mark_file,
             mark,
+            epoch,
             journal_pages: 0,
             insert_one: insert_of_rows(1),
             insert_together: insert_of_rows(ROWS_TOGETHER),
@@ -45,17 +50,52 @@ impl SqliteLog {
         move |source| LogError { action, place: place.display().to_string(), source: source.into() }
     }
 
+    /// Begins a transaction, in which no other process writes.
+    fn begin(&self, lock_wait: Duration) -> Result<(), AppendError> {
+        let begin = || {
+            self.file.wait_for_locks(lock_wait)?;
+            self.file.connection().prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+            self.file.epoch()
+        };
+        let epoch = begin().map_err(|error| self.commit_failed(error))?;
+        if epoch == self.epoch {
+            return Ok(());
+        }
+        self.file.connection().execute_batch("ROLLBACK").map_err(|error| self.commit_failed(error))?;
+        Err(self.fenced(epoch))
+    }
+
+    /// The error of a process whose file another one has claimed for `epoch`.
+    fn fenced(&self, epoch: Epoch) -> AppendError {
+        let (ours, theirs) = (self.epoch.0, epoch.0);
+        let source = format!(
+            "another process claimed it in epoch {theirs}, and this one, of epoch {ours}, may not write it any more"
+        );
+        let place = self.file.path().display().to_string();
+        AppendError::Fenced(LogError { action: "commit to", place, source: source.into() })
+    }
+
+    fn commit_failed(&self, error: rusqlite::Error) -> AppendError {
+        self.file.commit_failed(error)
+    }
+
     fn insert_all(&self, batch: &[Entry]) -> rusqlite::Result<()> {
         let connection = self.file.connection();
-        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let mut row = self.mark.row + 1;
         let (together, alone) = batch.as_chunks::<ROWS_TOGETHER>();
         if !together.is_empty() {
             let mut insert = connection.prepare_cached(&self.insert_together)?;
-            together.iter().try_for_each(|entries| insert_rows(&mut insert, entries))?;
+            for entries in together {
+                insert_rows(&mut insert, row, entries)?;
+                row += entries.len() as u64;
+            }
         }
         if !alone.is_empty() {
             let mut insert = connection.prepare_cached(&self.insert_one)?;
-            alone.chunks(1).try_for_each(|entry| insert_rows(&mut insert, entry))?;
+            for entry in alone.chunks(1) {
+                insert_rows(&mut insert, row, entry)?;
+                row += 1;
+            }
         }
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
@@ -64,14 +104,14 @@ impl SqliteLog {
 
 /// A commit that leaves the data as it is and still writes a page. An update to the same value would write
 /// none.
-const PROBE: &str = "BEGIN IMMEDIATE;
-     INSERT INTO header SELECT * FROM header;
+const PROBE: &str = "INSERT INTO header SELECT * FROM header;
      DELETE FROM header WHERE rowid > 1;
      COMMIT;";
 
 impl Log for SqliteLog {
-    fn append(&mut self, batch: &[Entry]) -> Result<Appended, AppendError> {
-        self.insert_all(batch).map_err(|error| self.file.commit_failed(error))?;
+    fn append(&mut self, batch: &[Entry], lock_wait: Duration) -> Result<Appended, AppendError> {
+        self.begin(lock_wait)?;
+        self.insert_all(batch).map_err(|error| self.commit_failed(error))?;
         let first_row = self.mark.row + 1;
         self.mark = advanced(self.mark, batch);
         let marked = self.mark_file.write(&self.mark).map_err(self.mark_failed("write"));
@@ -89,11 +129,14 @@ impl Log for SqliteLog {
     /// Empties the journal first. That may make room. It also removes the frames of the failed commit, which
     /// recovery could otherwise take for damage.
     fn probe(&mut self) -> Result<(), AppendError> {
-        let failed = |error| self.file.commit_failed(error);
-        if self.file.try_to_empty_journal().map_err(failed)? {
+        let emptied = self.file.empty_journal().map_err(|error| self.commit_failed(error))?;
+        self.begin(Duration::ZERO)?;
+        if emptied {
             self.journal_pages = 0;
+        } else {
+            self.file.cut_journal().map_err(AppendError::Unknown)?;
         }
-        self.file.connection().execute_batch(PROBE).map_err(failed)
+        self.file.connection().execute_batch(PROBE).map_err(|error| self.commit_failed(error))
     }
 
     fn maintenance_is_due(&self) -> bool {
@@ -117,13 +160,15 @@ impl Log for SqliteLog {
                 Ok(Upkeep { pages_pinned, no_room: false })
             }
             Err(error) if is_full(&error) => Ok(Upkeep { pages_pinned: 0, no_room: true }),
+            // The next one does it.
+            Err(error) if is_locked(&error) => Ok(Upkeep::default()),
             Err(error) => Err(self.file.failed("checkpoint")(error)),
         }
     }
 
     fn close(self: Box<Self>) -> Result<(), LogError> {
-        match self.file.try_to_empty_journal() {
-            // If a reader or a full disk prevents it, the journal stays, and the next start reads it.
+        match self.file.empty_journal() {
+            // If another process or a full disk prevents it, the journal stays, and the next start reads it.
             Ok(_) => {}
             Err(error) if is_full(&error) => {}
             Err(error) => return Err(self.file.failed("checkpoint")(error)),

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use shards::ids::Epoch;
 use shards::replay::Epochs;
 
 use crate::directory::sync_directory;
@@ -60,6 +61,15 @@ impl Manifest {
     fn checked(self) -> Result<Manifest, String> {
         self.epochs.check()?;
         Ok(self)
+    }
+
+    /// The error of a manifest that does not know the epoch in which a file was last claimed. The next epoch
+    /// would then be one that a process may already use.
+    pub(crate) fn is_older(&self, directory: &Path, file: &str, epoch: Epoch) -> RecoveryError {
+        let (known, used) = (self.epochs.last().0, epoch.0);
+        let reason =
+            format!("it ends with epoch {known}, and {file} was used in epoch {used}: an older copy");
+        RecoveryError::Manifest { path: directory.join(FILE_NAME), reason }
     }
 
     pub(crate) fn write(&self, directory: &Path) -> Result<(), RecoveryError> {

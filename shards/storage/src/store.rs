@@ -59,15 +59,27 @@ impl Directory {
     /// Returns the log of each shard in the order of their indices, and the records of all files. Call it
     /// after the claim.
     pub(crate) fn into_logs(mut self) -> (Vec<SqliteLog>, Records, DirectoryLock) {
+        let epoch = self.manifest.epochs.last();
         let records = Records::of(self.files.iter().map(|file| &file.log));
         let log = |index| {
             let name = file_name(index);
             let file = self.files.iter().position(|file| file.name == name).expect("made by the claim");
             let NamedFile { log, mark_file, extent, .. } = self.files.swap_remove(file);
-            SqliteLog::new(log, mark_file, extent.end)
+            SqliteLog::new(log, mark_file, extent.end, epoch)
         };
         let logs = (0..self.shard_count).map(log).collect();
         (logs, records, self.lock)
+    }
+
+    /// Locks all files until they are claimed, so that nothing is written while they are read.
+    fn lock_files(&self) -> Result<(), RecoveryError> {
+        for file in &self.files {
+            file.log.lock()?;
+        }
+        match Manifest::read(&self.path)? {
+            Some(now) if now != self.manifest => Err(RecoveryError::Locked { path: self.path.clone() }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Checks every row of every file, and gives the records to `replay`.
@@ -96,8 +108,15 @@ impl Directory {
         Ok(heads)
     }
 
-    /// Starts the next epoch in the manifest, and makes what was read durable.
+    /// Starts the next epoch in the manifest, claims all files for it, and makes what was read durable.
     fn start_epoch(&mut self) -> Result<(), RecoveryError> {
+        let last = self.manifest.epochs.last();
+        for NamedFile { name, log, .. } in &self.files {
+            let epoch = log.epoch().map_err(log.failed("read the header of"))?;
+            if epoch > last {
+                return Err(self.manifest.is_older(&self.path, name, epoch));
+            }
+        }
         remove_debris(&self.path, &self.debris)?;
         let names: Vec<String> = (0..self.shard_count).map(file_name).collect();
         for name in &names {
@@ -121,6 +140,7 @@ impl LogStore for Directory {
 
     fn claim(&mut self, slots: &SlotSet, replay: &dyn Replay) -> Result<Claim, RecoveryError> {
         assert!(slots.is_full(), "a locked directory is claimed as a whole");
+        self.lock_files()?;
         let heads = self.check(replay)?;
         self.start_epoch()?;
         Ok(Claim { epoch: self.manifest.epochs.last(), heads })

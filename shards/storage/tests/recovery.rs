@@ -30,7 +30,7 @@ fn a_first_start_makes_the_directory_and_a_second_finds_it() {
     assert_eq!(fs::metadata(&directory).unwrap().permissions().mode() & 0o777, 0o700);
     let names: Vec<String> = files_in(&directory).into_keys().collect();
     let marks_and_logs = ["shard-00.mark", "shard-00.sqlite", "shard-01.mark", "shard-01.sqlite"];
-    assert_eq!(names, [&["lock", "manifest.json"], &marks_and_logs[..]].concat());
+    assert_eq!(names, [&["manifest.json"], &marks_and_logs[..]].concat());
     assert_eq!(storage::last_shard_count(&directory).unwrap(), Some(2));
     let recovered = &office.recovered;
     assert_eq!((recovered.epoch, recovered.record_count), (Epoch(1), 0));
@@ -80,7 +80,11 @@ fn the_shard_count_may_change_between_starts() {
         assert_eq!(office.totals().reserved, tickets_in_history(directory.path()), "{context}");
         assert_eq!(office.totals().events as usize, (round + 1) * 15, "{context}");
     }
-    assert_eq!(files_in(directory.path()).len(), 2 * 64 + 2, "a log and a mark of each shard there ever was");
+    assert_eq!(
+        files_in(directory.path()).len(),
+        2 * 64 + 1,
+        "the manifest, and a log and a mark of each shard there ever was"
+    );
     assert_same(&before, &Office::open(directory.path(), 5).snapshot(), "the last start");
 }
 
@@ -539,15 +543,6 @@ const REFUSALS: &[Refusal] = &[
         "create data directory DIRECTORY: File exists",
     ),
     (
-        "a directory in the lock's place",
-        |directory| {
-            fs::remove_file(directory.join("lock")).unwrap();
-            fs::create_dir(directory.join("lock")).unwrap();
-        },
-        "Io",
-        "open lock: Is a directory",
-    ),
-    (
         "a directory in the manifest's place",
         |directory| {
             fs::remove_file(directory.join("manifest.json")).unwrap();
@@ -629,7 +624,6 @@ type Crash = (&'static str, fn(&Path));
 /// What a first start had done when it was killed.
 const FIRST_CRASHES: &[Crash] = &[
     ("nothing", |_| ()),
-    ("the lock", |directory| write(directory, "lock", b"")),
     ("a log file without a page", |directory| write(directory, "shard-00.sqlite", b"")),
     ("a log file without tables", |directory| sql(directory, "shard-00.sqlite", "PRAGMA journal_mode = WAL")),
     ("a log file without its mark", |directory| empty_log_without_mark(directory, "shard-00.sqlite", 42)),

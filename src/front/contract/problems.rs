@@ -38,7 +38,7 @@ fn follows(kind: Kind, endpoint: &Endpoint) -> bool {
         Kind::NotFound => handler.path_parameter().is_some() || *access == Access::Demo,
         Kind::NotAcceptable => endpoint.speaks_json(),
         Kind::Invalid => handler.checks_query() || handler.body().is_some(),
-        Kind::LogFull => *writes,
+        Kind::LogFull | Kind::LogLocked => *writes,
         Kind::MalformedJson | Kind::UnsupportedMediaType => handler.body().is_some(),
         _ => false,
     }

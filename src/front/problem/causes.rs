@@ -73,6 +73,7 @@ impl From<Rejection> for Problem {
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
             Rejection::LogFull => Problem::unavailable(Kind::LogFull),
+            Rejection::LogLocked => Problem::unavailable(Kind::LogLocked),
             // The slot moved while the request was on its way.
             Rejection::Elsewhere => Problem::unavailable(Kind::Overloaded),
         }

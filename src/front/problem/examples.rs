@@ -45,6 +45,7 @@ impl Kind {
             Kind::VersionNotSupported => refused("GET / HTTP/2.0\r\n"),
             Kind::Overloaded | Kind::TooManyConnections => Problem::unavailable(self),
             Kind::LogFull => Rejection::LogFull.into(),
+            Kind::LogLocked => Rejection::LogLocked.into(),
             Kind::NotReady => Problem::not_ready("5f2b8c90aa41d7e3"),
             Kind::NotFound | Kind::LastAdmin | Kind::NotAcceptable | Kind::RequestTimeout => {
                 Problem::plain(self)

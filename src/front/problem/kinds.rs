@@ -128,6 +128,8 @@ kinds! {
     NotReady "not-ready" 503 "The server is not ready"
         [boot_id: String, "Of this start of the server; the next one has another."]
         "It is about to stop. Nothing was done; try again after 'Retry-After' seconds."
+    LogLocked "log-locked" 503 "Another program has locked the log: nothing was done"
+        "The server can change nothing until that program, such as a shell or a backup on the server's machine, ends its transaction on a log file; the server notices this by itself within a second. Nothing was done; reading works meanwhile. Tell whoever runs the server, whose log names the file, and try again after 'Retry-After' seconds."
     VersionNotSupported "version-not-supported" 505 "This version of HTTP is not spoken here"
         "Use HTTP/1.1 or HTTP/1.0."
     LogFull "log-full" 507 "The disk of the log is full: nothing was done"

@@ -86,7 +86,7 @@ impl Oracle {
         exchange: Exchange<'_>,
     ) -> Result<(Option<Known>, bool), Violation> {
         match exchange.reply {
-            Err(Rejection::LogFull) => return Ok((None, false)),
+            Err(Rejection::LogFull | Rejection::LogLocked) => return Ok((None, false)),
             Err(Rejection::EventExists) => return Err(format!("an event's id was used twice: {exchange:?}")),
             _ => {}
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Progress, World};
 use crate::command::Buyer;
 use crate::driver::{LogDone, Notice};
-use crate::log::{self, AppendError, Upkeep};
+use crate::log::{self, AppendError, RollbackCause, Upkeep};
 use crate::record::{Entry, Record};
 use crate::shard::{Batch, Release};
 use crate::simulation::failure;
@@ -20,7 +20,7 @@ pub(super) enum LogWork {
 
 enum WriteResult {
     Durable,
-    RolledBack,
+    RolledBack(RollbackCause),
     Unknown,
 }
 
@@ -59,6 +59,14 @@ impl World {
             self.count("commits on a worker");
             return self.start_log_work(index, LogWork::Append(batch)).map(|()| Progress::Continues);
         }
+        // An owner does not wait in place for another program's lock.
+        if self.shards[index].is_locked {
+            self.count("commits that wait for a lock");
+            if self.plant == Some(Plant::LockedLogKeepsBatch) {
+                self.store(index, &batch.entries, false)?;
+            }
+            return self.start_log_work(index, LogWork::Append(batch)).map(|()| Progress::Continues);
+        }
         self.append(index, batch)
     }
 
@@ -95,13 +103,15 @@ impl World {
                 self.disk.sync_mark(index);
                 self.log_is_done(index, LogDone::Maintain(Ok(Upkeep::default())))
             }
-            LogWork::Probe if self.shards[index].is_full => {
-                self.log_is_done(index, LogDone::Probe(Err(AppendError::RolledBack(failure()))))
-            }
             LogWork::Probe => {
-                self.count("logs with room again");
-                self.note(|| format!("shard {index} has room again"));
-                self.log_is_done(index, LogDone::Probe(Ok(())))
+                let shard = &self.shards[index];
+                let cause = match (shard.is_locked, shard.is_full) {
+                    (true, _) => Some(RollbackCause::Locked),
+                    (false, true) => Some(RollbackCause::NoRoom),
+                    (false, false) => None,
+                };
+                let result = cause.map_or(Ok(()), |cause| Err(rolled_back(cause)));
+                self.log_is_done(index, LogDone::Probe(result))
             }
         }
     }
@@ -110,19 +120,28 @@ impl World {
     fn log_is_done(&mut self, index: usize, done: LogDone) -> Result<Progress, Violation> {
         match self.shards[index].driver.log_is_done(done) {
             Err(_) => Ok(Progress::Crashes),
-            Ok(Notice::LogIsFull(_)) => {
-                self.count("full logs");
-                self.note(|| format!("the log of shard {index} is full"));
+            Ok(Notice::ReadOnly { cause, .. }) => {
+                self.count(match cause {
+                    RollbackCause::NoRoom => "full logs",
+                    RollbackCause::Locked => "locked logs",
+                });
+                self.note(|| format!("shard {index} is read-only: {cause:?}"));
                 self.compare_with_disk(Some(index))?;
+                Ok(Progress::Continues)
+            }
+            Ok(Notice::Writable { cause }) => {
+                self.count(match cause {
+                    RollbackCause::NoRoom => "logs with room again",
+                    RollbackCause::Locked => "logs unlocked again",
+                });
+                self.note(|| format!("shard {index} takes changes again"));
                 Ok(Progress::Continues)
             }
             Ok(Notice::Committed { .. }) => {
                 self.count("commits");
                 Ok(Progress::Continues)
             }
-            Ok(Notice::LogIsStillFull | Notice::LogHasRoom | Notice::Maintained(_)) => {
-                Ok(Progress::Continues)
-            }
+            Ok(Notice::StillReadOnly | Notice::Maintained(_)) => Ok(Progress::Continues),
         }
     }
 
@@ -130,13 +149,16 @@ impl World {
     fn append(&mut self, index: usize, mut batch: Batch) -> Result<Progress, Violation> {
         let mut appended = self.write(index, &batch)?;
         match (&appended, self.plant) {
-            (WriteResult::RolledBack, Some(Plant::TakeFullForDone)) => appended = WriteResult::Durable,
-            (WriteResult::RolledBack, Some(Plant::FullLogKeepsBatch)) => {
+            (WriteResult::RolledBack(RollbackCause::NoRoom), Some(Plant::TakeFullForDone))
+            | (WriteResult::RolledBack(RollbackCause::Locked), Some(Plant::TakeLockedForDone)) => {
+                appended = WriteResult::Durable;
+            }
+            (WriteResult::RolledBack(RollbackCause::NoRoom), Some(Plant::FullLogKeepsBatch)) => {
                 self.store(index, &batch.entries, false)?
             }
-            (WriteResult::RolledBack, Some(Plant::KeepLastOfRolledBack)) => drop(batch.entries.pop()),
+            (WriteResult::RolledBack(_), Some(Plant::KeepLastOfRolledBack)) => drop(batch.entries.pop()),
             (WriteResult::Unknown, Some(Plant::TakeUnknownForFull)) => {
-                appended = WriteResult::RolledBack;
+                appended = WriteResult::RolledBack(RollbackCause::NoRoom);
                 if self.random.within(0, 1) == 1 {
                     self.store(index, &batch.entries, false)?;
                 }
@@ -148,7 +170,7 @@ impl World {
                 self.shards[index].commits += 1;
                 Ok(log::Appended::default())
             }
-            WriteResult::RolledBack => Err(AppendError::RolledBack(failure())),
+            WriteResult::RolledBack(cause) => Err(rolled_back(cause)),
             WriteResult::Unknown => {
                 // The crash decides what is on disk.
                 self.shards[index].log_work = Some((LogWork::Append(batch), 0));
@@ -169,9 +191,12 @@ impl World {
             self.note(|| format!("the log of shard {index} fails"));
             return Ok(WriteResult::Unknown);
         }
+        if self.shards[index].is_locked {
+            return Ok(WriteResult::RolledBack(RollbackCause::Locked));
+        }
         // A single record may still fit.
         if self.shards[index].is_full && (batch.entries.len() > 1 || self.has_chance(800)) {
-            return Ok(WriteResult::RolledBack);
+            return Ok(WriteResult::RolledBack(RollbackCause::NoRoom));
         }
         if self.shards[index].is_full {
             self.count("commits while the disk is full");
@@ -200,4 +225,8 @@ impl World {
         });
         Ok(())
     }
+}
+
+fn rolled_back(cause: RollbackCause) -> AppendError {
+    AppendError::RolledBack { cause, error: failure() }
 }

@@ -57,6 +57,7 @@ struct FaultRates {
     crash: u64,
     clock_jump: u64,
     fills: u64,
+    locks: u64,
     fails: u64,
     lies: u64,
     /// The most turns that a commit takes.
@@ -90,6 +91,7 @@ impl World {
             fills: one_in(3, 40),
             fails: one_in(2, 60),
             lies: one_in(12, 300),
+            locks: one_in(3, 40),
             slowness: one_in(2, 8),
             batch_max: 1 + one_in(2, 20) as usize,
             commits_alone_max: one_in(2, 4) as u32,
@@ -157,6 +159,12 @@ impl World {
             shard.is_full = !shard.is_full;
             let full = shard.is_full;
             self.note(|| format!("a disk {}", if full { "is full" } else { "has room" }));
+        }
+        if self.has_chance(self.rates.locks) {
+            let shard = self.any_shard();
+            shard.is_locked = !shard.is_locked;
+            let locked = shard.is_locked;
+            self.note(|| format!("another program {} a log", if locked { "locks" } else { "unlocks" }));
         }
         match self.random.within(0, 99) {
             0..30 => self.ask(),

@@ -10,6 +10,7 @@ use super::{Progress, World};
 use crate::clock::Clock;
 use crate::driver::{Driver, Pace};
 use crate::ids::Timestamp;
+use crate::log::RollbackCause;
 use crate::shard::Shard;
 use crate::simulation::disk::{Damage, Replayed};
 use crate::simulation::oracle::Violation;
@@ -36,7 +37,7 @@ impl World {
                 Some((LogWork::Maintain | LogWork::Probe, _)) | None => shard.begin_commit(),
             };
             if let Some(batch) = batch {
-                shard.roll_back(batch);
+                shard.roll_back(batch, RollbackCause::NoRoom);
             }
             ended.push(shard);
         }

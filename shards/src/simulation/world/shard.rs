@@ -31,6 +31,8 @@ pub(super) struct SimulatedShard {
     pub(super) log_work: Option<(LogWork, u64)>,
     /// Whether its disk is full.
     pub(super) is_full: bool,
+    /// Whether another program has locked its log.
+    pub(super) is_locked: bool,
     /// The number of commits since the last maintenance.
     pub(super) commits: u64,
 }
@@ -55,6 +57,7 @@ impl SimulatedShard {
             driver_state: DriverState::Runs,
             log_work: None,
             is_full: false,
+            is_locked: false,
             commits: 0,
         }
     }

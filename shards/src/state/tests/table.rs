@@ -130,7 +130,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::EventDeleted => "deleted".to_owned(),
                 Rejection::NotYourEvent => "not-yours".to_owned(),
                 Rejection::ReservationNotFound => "no-reservation".to_owned(),
-                Rejection::LogFull | Rejection::Elsewhere => {
+                Rejection::LogFull | Rejection::LogLocked | Rejection::Elsewhere => {
                     unreachable!("all slots are owned, and there is no log")
                 }
             };

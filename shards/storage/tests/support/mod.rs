@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use shards::clock::Now;
 use shards::command::{
@@ -78,7 +79,7 @@ impl Office {
     pub(crate) fn commit(&mut self) {
         for (shard, log) in &mut self.shards {
             if let Some(batch) = shard.begin_commit() {
-                log.append(&batch.entries).unwrap();
+                log.append(&batch.entries, Duration::ZERO).unwrap();
                 self.committed.extend(batch.entries.iter().cloned());
                 shard.finish_commit(batch);
                 while let Some(release) = shard.next_release() {
