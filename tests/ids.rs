@@ -1,5 +1,5 @@
 //! Ids of events and accounts: requests that are refused take none, and when the last one is in use,
-//! everything goes on but creating.
+//! everything goes on but creating. Times of records after the year 9999 are no problem, either.
 
 mod support;
 
@@ -63,13 +63,16 @@ fn events_that_are_created_in_one_write_are_answered_in_order() {
     assert_eq!(made.map(|event| number(&event, "id")), [first, first + 1, first + 2]);
 }
 
-/// Runs a command on a data directory that no server uses.
+/// The latest time that a shard's clock gives, in the year 144683.
+const LATEST: Timestamp = Timestamp(1 << 52);
+
+/// Runs a command at the time [`LATEST`] on a data directory that no server uses.
 fn write(directory: &Path, shard_count: usize, command: Command) {
     let mut recovered = storage::open(directory, shard_count, &Progress::default()).expect("it is whole");
     let slot = command.slot();
     let (state, mut log) = recovered.shards.swap_remove(shard_of_slot(slot, shard_count));
     let mut shard: Shard<()> = Shard::new(state, &recovered.heads, recovered.epoch);
-    shard.take_in(Now::at(Timestamp(1_700_000_000_000)), Ask::Command(command), ());
+    shard.take_in(Now::at(LATEST), Ask::Command(command), ());
     let batch = shard.begin_commit().expect("the command is allowed");
     log.append(&batch.entries).expect("there is room");
     Box::new(log).close().expect("the disk works");
@@ -112,6 +115,8 @@ fn without_ids_everything_but_creating_goes_on() {
     let organizer = server.client().log_in("grace", PASSWORD);
     assert_eq!(create_event(&organizer, 10), u64::from(LAST), "the last id is an id like any other");
     server.client().sign_up("bob", "customer");
+    let old = organizer.get(&format!("/api/v1/events/{}", LAST - 1)).expect(200).json();
+    assert_eq!(text(&old, "created_at"), "9999-12-30T22:00:00.999Z", "{old}");
     server.kill();
 
     // Every start after it serves, too.
@@ -127,7 +132,7 @@ fn without_ids_everything_but_creating_goes_on() {
             let problem = server.client().post("/api/v1/users", &account).problem(507, "ids-used-up");
             assert!(problem["detail"].as_str().unwrap().contains("account id, 4294967295,"), "{problem}");
         }
-        for event in [first, u64::from(LAST)] {
+        for event in [first, u64::from(LAST - 1), u64::from(LAST)] {
             let reservation = reserve(&customer, event, 1);
             customer.delete(&format!("/api/v1/reservations/{reservation}")).expect(204);
             reserve(&customer, event, 1);
