@@ -58,11 +58,13 @@ fn read_journal(mut journal: impl Read) -> io::Result<Option<Damage>> {
     }
     let Some(mut checksum) = Checksum::of_header(&header) else {
         // SQLite syncs the header before it writes the first frame. So if the header is not valid, there must
-        // be no frames.
-        let mut rest = Vec::new();
-        journal.read_to_end(&mut rest)?;
-        let nothing = header.iter().chain(&rest).all(|&byte| byte == 0);
-        return Ok(if nothing { None } else { Some(Damage::Header) });
+        // be no frames. A journal may be larger than memory.
+        for byte in header.into_iter().map(Ok).chain(journal.bytes()) {
+            if byte? != 0 {
+                return Ok(Some(Damage::Header));
+            }
+        }
+        return Ok(None);
     };
     let (salt, other_salt) = (&header[16..20], &header[20..24]);
     let mut frame = vec![0; FRAME_HEADER_BYTES + word(&header, 8) as usize];
