@@ -15,7 +15,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 const HEADER_BYTES: usize = 32;
@@ -51,7 +51,7 @@ pub(crate) fn find_damage(log: &Path) -> io::Result<Option<Damage>> {
     read_journal(BufReader::with_capacity(1 << 18, file))
 }
 
-fn read_journal(mut journal: impl Read) -> io::Result<Option<Damage>> {
+fn read_journal(mut journal: impl BufRead) -> io::Result<Option<Damage>> {
     let mut header = [0; HEADER_BYTES];
     if !read_whole(&mut journal, &mut header)? {
         return Ok(None);

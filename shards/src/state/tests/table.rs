@@ -285,7 +285,9 @@ fn a_version_does_not_come_again() {
     let mut state = SlotState::default();
     let mut apply = |words: &[&str], change: fn(&mut SlotState)| {
         let decision = state.decide(Now::at(Timestamp(1000)), command(words));
-        decision.records.iter().for_each(|record| drop(state.apply(Timestamp(1000), Lsn(1), record)));
+        for record in &decision.records {
+            state.apply(Timestamp(1000), Lsn(1), record);
+        }
         change(&mut state);
         describe(&state.query(&Query::Event { event: EventId(1) }), false)
     };
