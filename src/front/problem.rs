@@ -90,8 +90,8 @@ impl Problem {
     /// No id is left for another `what`.
     pub fn ids_used_up(what: &str) -> Problem {
         let detail = format!(
-            "The last {what} id, {}, was given out. Nothing was done. Tell whoever runs the server: \
-             more of them need a server with a new data directory.",
+            "The last {what} id, {}, was given out. Nothing was done. More {what}s need a server with a new \
+             data directory: tell whoever runs this one.",
             u32::MAX
         );
         Problem::new(Kind::IdsUsedUp, detail)
