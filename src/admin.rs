@@ -33,6 +33,11 @@ pub(crate) enum AdminError {
     PasswordsDiffer,
     #[error("the username is taken")]
     UsernameTaken,
+    #[error(
+        "the last account id, {}, was given out; make another account an admin with PATCH /api/v1/users/ID",
+        u32::MAX
+    )]
+    IdsUsedUp,
     #[error("data directory {} is in use: stop the server first, then run this again", path.display())]
     InUse { path: PathBuf },
     #[error(transparent)]
@@ -45,8 +50,8 @@ pub(crate) enum AdminError {
 ///
 /// # Errors
 ///
-/// When the username or password is invalid, or the data directory is in use or cannot be
-/// recovered.
+/// When the username or password is invalid, no id is left, or the data directory is in use or cannot
+/// be recovered.
 pub(crate) fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
     keep_files_private();
     let username = Username::new(username)?;
@@ -64,7 +69,7 @@ pub(crate) fn create(directory: &Path, username: &str) -> Result<UserId, AdminEr
     let owner = shard_of_slot(slot_of_username(&username), shard_count);
     let (state, mut log) = recovered.shards.swap_remove(owner);
     let mut shard: Shard<()> = Shard::new(state, &recovered.heads, recovered.epoch);
-    let id = UserId(recovered.highest_user.0 + 1);
+    let id = recovered.highest_user.0.checked_add(1).map(UserId).ok_or(AdminError::IdsUsedUp)?;
     let token_version = random::u64();
     let create = CreateUser { id, username, password_hash, role: Role::Admin, token_version };
     shard.take_in(Now::at(wall()), Ask::Command(Command::CreateUser(Box::new(create))), ());

@@ -60,7 +60,8 @@ fn open_directory(directory: &Path, shard_count: usize) -> Result<Opened, Recove
     let start = Instant::now();
     let progress = Progress::default();
     let recovered = thread::scope(|scope| {
-        let recovery = scope.spawn(|| storage::open(directory, shard_count, &progress));
+        let open = || storage::open(directory, shard_count, &progress);
+        let recovery = thread::Builder::new().spawn_scoped(scope, open).map_err(RecoveryError::Thread)?;
         if std::io::stderr().is_terminal() {
             show_progress(&progress, || recovery.is_finished());
         }

@@ -1,4 +1,6 @@
 //! Starts under constrained resources: each succeeds or exits with a clear message.
+//!
+//! One test needs strace: `cargo test --test start -- --ignored`.
 
 mod support;
 
@@ -70,6 +72,25 @@ fn too_little_locked_memory_is_reported_with_a_remedy() {
     let first = ended.stderr.lines().next().expect("a message");
     assert_eq!(first, "boxoffice: the limit of locked memory is 100 KiB, io_uring needs 512 KiB");
     assert!(ended.stderr.contains("ulimit -l 8192") && ended.stderr.contains("LimitMEMLOCK=8M"), "{ended:?}");
+}
+
+/// The main thread starts at least 5 others, and the one that recovers some of its own.
+#[test]
+#[ignore = "needs strace"]
+fn too_few_threads_are_reported() {
+    for failing in 1..=5 {
+        let data = tempfile::tempdir().expect("a directory");
+        drop(Server::spawn(serve(data.path())));
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=clone,clone3"]);
+        command.args(["-e", &format!("inject=clone,clone3:error=EAGAIN:when={failing}")]);
+        command.arg(boxoffice().get_program()).args(["serve", "--shards", "2", "--listen", "127.0.0.1:0"]);
+        command.arg("--data").arg(data.path());
+        let ended = run(command, "");
+        assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{failing}: {ended:?}");
+        let first = ended.stderr.lines().next().expect("a message");
+        assert!(first.starts_with("boxoffice: start a thread: Resource"), "{failing}: {ended:?}");
+    }
 }
 
 #[test]

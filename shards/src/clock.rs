@@ -196,6 +196,21 @@ mod tests {
         }
     }
 
+    /// In a debug build, an overflow would be a panic. The kernel's clocks end after 292 years.
+    #[test]
+    fn no_reading_overflows() {
+        const YEARS: u64 = 365 * 24 * 3600;
+        for origin in [0, START, 1 << 52, u64::MAX] {
+            let mut clock = Clock::new(Timestamp(origin));
+            for seconds in [0, 1, 2, 100, 101, YEARS, YEARS + 1, 300 * YEARS, 300 * YEARS + 1] {
+                for wall in [u64::MAX, 0, START, 1 << 52, 0] {
+                    let now = clock.read(Duration::from_secs(seconds), Timestamp(wall));
+                    assert!(now.wall.0 <= 1 << 54, "{origin} {seconds} {wall}: {now:?}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn small_differences_are_slewed_away() {
         let mut clock = Clock::new(Timestamp(START));

@@ -13,6 +13,10 @@ pub const SHARD_COUNT_MAX: usize = 64;
 /// fit `u32`.
 pub const QUOTA_MAX: u32 = 10_000_000;
 
+/// The most reservations of an event, cancelled ones included: all that have a number. They would take 100 GiB of
+/// memory. In the tests of this crate it is 8, so that the tables and the simulation reach it.
+pub const RESERVATIONS_MAX: u32 = if cfg!(test) { 8 } else { u32::MAX };
+
 /// The most characters of an event's name: it fits one line of a list.
 pub const EVENT_NAME_CHARS_MAX: usize = 200;
 

@@ -69,7 +69,7 @@ pub struct EventView {
     pub held: u32,
     pub remaining: u32,
     /// The version of the editable part, from 1. Sales do not change it.
-    pub version: u32,
+    pub version: u64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -120,6 +120,8 @@ pub enum Rejection {
     SoldOut {
         remaining: u32,
     },
+    /// The event has had [`crate::limits::RESERVATIONS_MAX`] reservations: no number is left for another.
+    NumbersUsedUp,
     QuotaBelowCommitted {
         committed: u32,
     },

@@ -85,7 +85,7 @@ impl Client {
                 break head;
             }
         };
-        let end = head.length + head.body_length;
+        let end = head.length.saturating_add(head.body_length);
         if end > RESPONSE_BYTES_MAX {
             return Err(ClientError::Malformed("it is too long"));
         }

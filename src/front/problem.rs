@@ -87,6 +87,16 @@ impl Problem {
         Problem::plain(kind).header("Retry-After", RETRY_AFTER_SECONDS.to_string())
     }
 
+    /// No id is left for another `what`.
+    pub fn ids_used_up(what: &str) -> Problem {
+        let detail = format!(
+            "The last {what} id, {}, was given out. Nothing was done. More {what}s need a server with a new \
+             data directory: tell whoever runs this one.",
+            u32::MAX
+        );
+        Problem::new(Kind::IdsUsedUp, detail)
+    }
+
     pub fn kind(&self) -> Kind {
         self.kind
     }

@@ -46,6 +46,10 @@ pub(crate) enum ServeError {
 fn hint(error: &RecoveryError) -> &'static str {
     match error {
         RecoveryError::Locked { .. } => "\n  stop that process, or choose another directory with --data",
+        RecoveryError::Thread(_) => {
+            "\n  raise the limit of threads: ulimit -u in a shell, TasksMax in a systemd unit, --pids-limit of a \
+             container; or use fewer --shards"
+        }
         RecoveryError::Io { .. } => "\n  choose a directory that this user can write with --data",
         RecoveryError::OldFormat { .. } => {
             "\n  nothing was changed; move the whole directory away to start empty"

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 54] = [
+pub(super) const EXPECTED: [&str; 55] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -24,6 +24,7 @@ pub(super) const EXPECTED: [&str; 54] = [
     "replies: totals",
     "replies of a killed process",
     "rejections: sold out",
+    "rejections: numbers used up",
     "rejections: quota below committed",
     "rejections: has reservations",
     "rejections: username taken",
@@ -75,6 +76,7 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
     match reply {
         Ok(outcome) => name_of_outcome(outcome),
         Err(Rejection::SoldOut { .. }) => "rejections: sold out",
+        Err(Rejection::NumbersUsedUp) => "rejections: numbers used up",
         Err(Rejection::QuotaBelowCommitted { .. }) => "rejections: quota below committed",
         Err(Rejection::HasReservations { .. }) => "rejections: has reservations",
         Err(Rejection::UsernameTaken) => "rejections: username taken",

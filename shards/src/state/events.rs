@@ -14,7 +14,7 @@ use crate::record::{EventCreated, EventEdited, Record};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Event {
     organizer: UserId,
-    edition: Edition,
+    pub(super) edition: Edition,
     /// Tickets of confirmed reservations. Never above the quota.
     reserved: u32,
     created_at: Timestamp,
@@ -29,7 +29,8 @@ pub(super) struct Event {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edition {
     details: EventDetails,
-    version: u32,
+    /// An event can be edited 2^32 times within days.
+    pub(super) version: u64,
     updated_at: Timestamp,
 }
 

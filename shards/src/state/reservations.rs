@@ -4,6 +4,7 @@ use super::events::Event;
 use super::{Decision, OutcomeRef, SlotState};
 use crate::command::{Actor, Buyer};
 use crate::ids::{EventId, Lsn, Quantity, ReservationId, Role, Timestamp, UserId};
+use crate::limits::RESERVATIONS_MAX;
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus, ReservationView};
 use crate::record::Record;
 
@@ -21,6 +22,11 @@ const _: () = assert!(size_of::<Reservation>() <= 24);
 const NOT_CANCELLED: Timestamp = Timestamp(0);
 
 impl Event {
+    /// The number of reservations, cancelled ones included.
+    fn reservation_count(&self) -> u32 {
+        u32::try_from(self.reservations.len()).expect("at most RESERVATIONS_MAX")
+    }
+
     fn reservation(&self, number: u32) -> Option<&Reservation> {
         self.reservations.get(number.checked_sub(1)? as usize)
     }
@@ -63,9 +69,11 @@ impl SlotState {
         if quantity.get() > event.remaining() {
             return Err(Rejection::SoldOut { remaining: event.remaining() });
         }
-        let number = u32::try_from(event.reservations.len() + 1);
-        let number = number.expect("fewer than 2^32 reservations of one event: 100 GiB of memory");
-        let id = ReservationId { event: id, number };
+        let made = event.reservation_count();
+        if made == RESERVATIONS_MAX {
+            return Err(Rejection::NumbersUsedUp);
+        }
+        let id = ReservationId { event: id, number: made + 1 };
         let reserved = Record::Reserved { id, by: actor.user, buyer, quantity: quantity.get() };
         Ok(Decision::change(reserved, OutcomeRef::Reservation(id)))
     }
@@ -145,7 +153,7 @@ impl SlotState {
     ) -> Reply {
         let event = self.managed_event(id, actor)?;
         let skip = after.unwrap_or(0) as usize;
-        let numbers = (1..=event.reservations.len() as u32).skip(skip).take(limit);
+        let numbers = (1..=event.reservation_count()).skip(skip).take(limit);
         let views = numbers.map(|number| event.reservation_view(ReservationId { event: id, number }));
         Ok(Outcome::Reservations(views.collect()))
     }
@@ -158,7 +166,7 @@ impl SlotState {
     /// All reservations of the slot, with the customers who have them.
     pub(super) fn reservations_by_customer(&self) -> impl Iterator<Item = (UserId, ReservationId)> {
         self.events.iter().flat_map(|(&event, of_event)| {
-            let numbers = 1..=of_event.reservations.len() as u32;
+            let numbers = 1..=of_event.reservation_count();
             numbers.map(move |number| {
                 let Buyer::Account(customer) = of_event.reservations[number as usize - 1].buyer;
                 (customer, ReservationId { event, number })

@@ -13,6 +13,8 @@ use crate::schema::FORMAT;
 pub enum RecoveryError {
     #[error("{action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("start a thread: {0}")]
+    Thread(io::Error),
     #[error("data directory {} is in use by another boxoffice process", path.display())]
     Locked { path: PathBuf },
     #[error("{}: not a manifest that this version can read: {reason}", path.display())]

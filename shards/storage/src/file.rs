@@ -15,7 +15,7 @@ use shards::replay::Row;
 
 use crate::index::FileIndex;
 use crate::journal;
-use crate::rows::{SELECT, decode_row};
+use crate::rows::{SELECT, decode_row, small};
 use crate::schema::{APPLICATION_ID, FORMAT, history_view, schema};
 
 /// The oldest SQLite that is safe. Older ones can lose a commit when a checkpoint races with a writer
@@ -195,9 +195,9 @@ impl LogFile {
     ///
     /// When the file cannot be read.
     pub fn row_count(&self) -> Result<u64, LogError> {
-        let count = self.connection.query_row("SELECT coalesce(max(position), 0) FROM record", [], |row| {
-            row.get::<_, i64>(0).map(i64::cast_unsigned)
-        });
+        let last = "SELECT coalesce(max(position), 0) FROM record";
+        // Fails for a negative number, which would count as more rows than any.
+        let count = self.connection.query_row(last, [], |row| small(row, 0));
         count.map_err(self.failed("read"))
     }
 

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -81,18 +81,20 @@ pub(crate) fn find_damage(log: &Path) -> io::Result<Option<Damage>> {
     read_journal(BufReader::with_capacity(1 << 18, file))
 }
 
-fn read_journal(mut journal: impl Read) -> io::Result<Option<Damage>> {
+fn read_journal(mut journal: impl BufRead) -> io::Result<Option<Damage>> {
     let mut header = [0; HEADER_BYTES];
     if !read_whole(&mut journal, &mut header)? {
         return Ok(None);
     }
     let Some(mut checksum) = Checksum::of_header(&header) else {
         // SQLite syncs the header before it writes the first frame. So if the header is not valid, there must
-        // be no frames.
-        let mut rest = Vec::new();
-        journal.read_to_end(&mut rest)?;
-        let nothing = header.iter().chain(&rest).all(|&byte| byte == 0);
-        return Ok(if nothing { None } else { Some(Damage::Header) });
+        // be no frames. A journal may be larger than memory.
+        for byte in header.into_iter().map(Ok).chain(journal.bytes()) {
+            if byte? != 0 {
+                return Ok(Some(Damage::Header));
+            }
+        }
+        return Ok(None);
     };
     let (salt, other_salt) = (&header[16..20], &header[20..24]);
     let mut frame = vec![0; FRAME_HEADER_BYTES + word(&header, 8) as usize];

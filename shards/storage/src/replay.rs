@@ -13,6 +13,7 @@ use shards::record::Record;
 use shards::slots::{Owners, SlotSet, shard_of_slot};
 use shards::state::ShardState;
 
+use crate::error::RecoveryError;
 use crate::recovery::Progress;
 
 /// Records that are sent to a shard in one channel message.
@@ -25,26 +26,34 @@ const CHUNK_RECORDS: usize = 512;
 const CHUNKS_IN_FLIGHT: usize = 16;
 
 /// Calls `claim` with a [`Replay`], and returns the states that result from the records.
-pub(crate) fn into_shards<T, E>(
+pub(crate) fn into_shards<T>(
     shard_count: usize,
     progress: &Progress,
-    claim: impl FnOnce(&dyn Replay) -> Result<T, E>,
-) -> Result<(Vec<ShardState>, T), E> {
+    claim: impl FnOnce(&dyn Replay) -> Result<T, RecoveryError>,
+) -> Result<(Vec<ShardState>, T), RecoveryError> {
     let owners = Owners::by_modulo(shard_count);
     thread::scope(|scope| {
-        let (senders, appliers): (Vec<_>, Vec<_>) = (0..shard_count)
-            .map(|shard| {
-                let (sender, receiver) = sync_channel(CHUNKS_IN_FLIGHT);
-                let slots = owners.slots_of(shard);
-                (sender, scope.spawn(move || apply_all(slots, receiver)))
-            })
-            .unzip();
+        let (mut senders, mut appliers) = (Vec::new(), Vec::new());
+        for shard in 0..shard_count {
+            let (sender, receiver) = sync_channel(CHUNKS_IN_FLIGHT);
+            let slots = owners.slots_of(shard);
+            senders.push(sender);
+            appliers.push(start_thread(scope, move || apply_all(slots, receiver))?);
+        }
         let to_shards = ToShards { senders, progress };
         let claimed = claim(&to_shards);
         drop(to_shards);
         let states = appliers.into_iter().map(join_thread).collect();
         Ok((states, claimed?))
     })
+}
+
+/// Starts a thread. [`thread::Scope::spawn`] would panic if there is none left.
+pub(crate) fn start_thread<'scope, T: Send + 'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    work: impl FnOnce() -> T + Send + 'scope,
+) -> Result<thread::ScopedJoinHandle<'scope, T>, RecoveryError> {
+    thread::Builder::new().spawn_scoped(scope, work).map_err(RecoveryError::Thread)
 }
 
 /// Joins a thread, and panics if it panicked.

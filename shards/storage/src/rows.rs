@@ -141,7 +141,7 @@ fn integer(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<i64> {
     }
 }
 
-fn small<T: TryFrom<i64>>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
+pub(crate) fn small<T: TryFrom<i64>>(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<T> {
     let integer = integer(row, column)?;
     T::try_from(integer).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, integer))
 }

@@ -19,7 +19,7 @@ use crate::manifest::Manifest;
 use crate::named_file::{NamedFile, create_file, open_named_files};
 use crate::reader::Records;
 use crate::recovery::Progress;
-use crate::replay::join_thread;
+use crate::replay::{join_thread, start_thread};
 
 /// A locked data directory with its files open.
 pub(crate) struct Directory {
@@ -92,10 +92,10 @@ impl Directory {
             |file| &file.name,
             |readings| {
                 thread::scope(|scope| {
-                    let reading = |(file, check)| scope.spawn(|| read_file(file, check, replay));
-                    let threads: Vec<_> = readings.into_iter().map(reading).collect();
+                    let reading = |(file, check)| start_thread(scope, || read_file(file, check, replay));
+                    let threads: Result<Vec<_>, _> = readings.into_iter().map(reading).collect();
                     // Waits for all threads, even if the first one fails.
-                    let checks: Vec<_> = threads.into_iter().map(join_thread).collect();
+                    let checks: Vec<_> = threads?.into_iter().map(join_thread).collect();
                     checks.into_iter().collect()
                 })
             },

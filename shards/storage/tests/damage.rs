@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use shards::log::Log;
@@ -69,6 +70,18 @@ fn a_deleted_journal_is_noticed() {
     let refused = Office::try_open(killed.directory.path(), 1).err().expect("sales are gone").to_string();
     assert!(refused.contains("shard-00.sqlite: ends at row 123, but row 165 was committed"), "{refused}");
     assert!(refused.contains(JOURNAL), "{refused}");
+}
+
+#[test]
+fn a_damaged_journal_may_be_larger_than_memory() {
+    let killed = Killed::new();
+    // The older mark of a power cut, so that the journal alone shows the damage.
+    fs::write(killed.path(MARK), &killed.synced_mark).unwrap();
+    let journal = fs::File::options().write(true).open(killed.path(JOURNAL)).unwrap();
+    journal.write_all_at(&[0xaa], 0).unwrap();
+    journal.set_len(1 << 42).unwrap();
+    let refused = Office::try_open(killed.directory.path(), 1).err().expect("sales are gone").to_string();
+    assert!(refused.contains("shard-00.sqlite-wal: its header is damaged"), "{refused}");
 }
 
 /// It would be taken for an empty one that a crash left, and removed with all that it has.

@@ -273,6 +273,12 @@ const REFUSALS: &[Refusal] = &[
         "shard-00.sqlite: ends at row 3, but row ",
     ),
     (
+        "all rows have negative positions",
+        |directory| sql(directory, "shard-00.sqlite", "UPDATE record SET position = -position"),
+        "Log",
+        "read shard-00.sqlite: Integer -1 out of range",
+    ),
+    (
         "the last rows are others",
         |directory| {
             let other = tempfile::tempdir().unwrap();

@@ -86,7 +86,7 @@ pub(super) static POPULATE: Endpoint = Endpoint {
         Success::json::<Demonstration>(200, "What was made.", example),
         Success::empty(304, "All is there already."),
     ],
-    problems: &[Kind::EventExists],
+    problems: &[Kind::EventExists, Kind::IdsUsedUp],
 };
 
 fn example() -> Value {
@@ -163,7 +163,7 @@ async fn create_users(shards: &Shards, common: &Common) -> Result<Vec<(&'static 
             continue;
         }
         let password_hash = common.passwords.hash(PASSWORD.to_owned()).await?;
-        let id = common.ids.next_user();
+        let id = common.ids.next_user()?;
         let create =
             CreateUser { id, username: username.clone(), password_hash, role, token_version: random::u64() };
         let account = match shards.create_user(create).await {

@@ -1,5 +1,7 @@
 //! Events: create, list, view, edit, delete.
 
+use std::sync::Arc;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -184,7 +186,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     successes: &[Success::json::<Event>(201, "The event.", example)
         .with(&[Header::location("/api/v1/events/7"), ETAG])
         .then(OF_EVENT)],
-    problems: &[],
+    problems: &[Kind::IdsUsedUp],
 };
 
 fn create(
@@ -194,13 +196,14 @@ fn create(
     NewEvent { name, quota, venue }: NewEvent,
 ) -> Result<Work, Problem> {
     let organizer = context.actor().user;
-    let id = context.api.common.ids.next_event();
     let details = NewDetails { name, quota, venue: venue.and_then(|Nullable(venue)| venue) };
-    let command = Command::CreateEvent(Box::new(CreateEvent { id, organizer, details }));
-    Ok(Work::command(command, |outcome| {
-        let view = view!(Outcome::Event, outcome);
+    let shards = context.api.shards.clone();
+    let common = Arc::clone(&context.api.common);
+    Ok(Work::future(async move {
+        let id = common.ids.next_event()?;
+        let view = shards.create_event(CreateEvent { id, organizer, details }).await?;
         let location = format!("/api/v1/events/{}", view.id);
-        respond(201, *view).with("Location", location)
+        Ok(respond(201, *view).with("Location", location))
     }))
 }
 

@@ -54,7 +54,8 @@ pub(super) fn page_example(item: &Value, next: &str) -> Value {
     json!({ "items": [item], "next": next })
 }
 
-/// A timestamp as RFC 3339 with milliseconds.
+/// A timestamp as RFC 3339 with milliseconds. A time after the year 9999, which RFC 3339 cannot write, becomes
+/// the last one that [`Calendar`] can.
 #[derive(Debug, Clone, Copy, JsonSchema)]
 #[schemars(transparent, inline)]
 pub(super) struct Rfc3339(#[schemars(with = "String", extend("format" = "date-time"))] pub(super) Timestamp);
@@ -62,7 +63,29 @@ pub(super) struct Rfc3339(#[schemars(with = "String", extend("format" = "date-ti
 impl Serialize for Rfc3339 {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         const MILLISECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-        let at = Calendar::from_millisecond(self.0.0.cast_signed()).map_err(serde::ser::Error::custom)?;
+        let milliseconds = i64::try_from(self.0.0).unwrap_or(i64::MAX);
+        let at = Calendar::from_millisecond(milliseconds).unwrap_or(Calendar::MAX);
         serializer.serialize_str(&MILLISECONDS.timestamp_to_string(&at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_time_has_a_text() {
+        const LAST: &str = "9999-12-30T22:00:00.999Z";
+        for (milliseconds, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_700_000_000_045, "2023-11-14T22:13:20.045Z"),
+            (253_402_207_200_999, LAST),
+            (253_402_207_201_000, LAST),
+            (1 << 52, LAST),
+            (1 << 63, LAST),
+            (u64::MAX, LAST),
+        ] {
+            assert_eq!(json!(Rfc3339(Timestamp(milliseconds))), json!(text), "{milliseconds}");
+        }
     }
 }

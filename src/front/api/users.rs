@@ -147,7 +147,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     successes: &[
         Success::json::<User>(201, "The account.", example).with(&[Header::location("/api/v1/users/me")])
     ],
-    problems: &[Kind::UsernameTaken],
+    problems: &[Kind::UsernameTaken, Kind::IdsUsedUp],
 };
 
 fn create(
@@ -166,7 +166,7 @@ fn create(
             return Err(Problem::plain(Kind::UsernameTaken));
         }
         let password_hash = common.passwords.hash(password).await?;
-        let id = common.ids.next_user();
+        let id = common.ids.next_user()?;
         let token_version = random::u64();
         let create = CreateUser { id, username, password_hash, role, token_version };
         let account = shards.create_user(create).await?;

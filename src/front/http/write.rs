@@ -184,7 +184,7 @@ pub struct DateClock {
 
 impl Default for DateClock {
     fn default() -> DateClock {
-        DateClock { now: RefCell::new((Instant::now(), http_date())) }
+        DateClock { now: RefCell::new((Instant::now(), http_date(SystemTime::now()))) }
     }
 }
 
@@ -193,16 +193,17 @@ impl DateClock {
     pub fn with<T>(&self, read: impl FnOnce(&str) -> T) -> T {
         let mut now = self.now.borrow_mut();
         if now.0.elapsed() >= Duration::from_secs(1) {
-            *now = (Instant::now(), http_date());
+            *now = (Instant::now(), http_date(SystemTime::now()));
         }
         read(&now.1)
     }
 }
 
-fn http_date() -> String {
-    let now = Timestamp::try_from(SystemTime::now()).unwrap_or(Timestamp::UNIX_EPOCH);
+/// 1970 for a clock that shows a time before it or after the year 9999.
+fn http_date(now: SystemTime) -> String {
+    let now = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH);
     let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
-    text.expect("a date in the years 0 to 9999 has an HTTP form")
+    text.expect("a date in the years 1970 to 9999 has an HTTP form")
 }
 
 #[cfg(test)]
@@ -223,6 +224,21 @@ mod tests {
         let mut out = Vec::new();
         response.write(&envelope, &mut out);
         String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn every_clock_gives_a_date() {
+        const YEAR: u64 = 365 * 24 * 3600;
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let before_the_year_0 = SystemTime::UNIX_EPOCH - Duration::from_secs(3000 * YEAR);
+        for (now, date) in [
+            (at(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (at(0), "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (at(20_000 * YEAR), "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (before_the_year_0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+        ] {
+            assert_eq!(http_date(now), date);
+        }
     }
 
     #[test]

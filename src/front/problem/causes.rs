@@ -1,6 +1,7 @@
 //! Which problem a client is told of for each refusal: by the parser, a shard, or a limit of the server.
 
 use serde_json::json;
+use shards::limits::RESERVATIONS_MAX;
 use shards::outcome::Rejection;
 
 use super::{Kind, Problem};
@@ -55,6 +56,13 @@ impl From<Rejection> for Problem {
                     several => format!("Only {several} tickets are left."),
                 };
                 Problem::new(Kind::SoldOut, detail).extend("remaining", json!(remaining))
+            }
+            Rejection::NumbersUsedUp => {
+                let detail = format!(
+                    "The event has had {RESERVATIONS_MAX} reservations, cancelled ones included, and can have no \
+                     more. Nothing was done. More of them need another event."
+                );
+                Problem::new(Kind::IdsUsedUp, detail)
             }
             Rejection::QuotaBelowCommitted { committed } => {
                 let detail = format!("{committed} tickets are reserved; the quota has to be at least that.");

@@ -44,6 +44,7 @@ impl Kind {
             Kind::NotImplemented => refused("BREW / HTTP/1.1\r\n"),
             Kind::VersionNotSupported => refused("GET / HTTP/2.0\r\n"),
             Kind::Overloaded | Kind::TooManyConnections => Problem::unavailable(self),
+            Kind::IdsUsedUp => Problem::ids_used_up("event"),
             Kind::LogFull => Rejection::LogFull.into(),
             Kind::LogLocked => Rejection::LogLocked.into(),
             Kind::NotReady => Problem::not_ready("5f2b8c90aa41d7e3"),

@@ -132,6 +132,8 @@ kinds! {
         "The server can change nothing until that program, such as a shell or a backup on the server's machine, ends its transaction on a log file; the server notices this by itself within a second. Nothing was done; reading works meanwhile. Tell whoever runs the server, whose log names the file, and try again after 'Retry-After' seconds."
     VersionNotSupported "version-not-supported" 505 "This version of HTTP is not spoken here"
         "Use HTTP/1.1 or HTTP/1.0."
+    IdsUsedUp "ids-used-up" 507 "No id is left"
+        "Ids are numbers up to 4294967295, none is used twice, and the last one of this kind was given out. Nothing was done; everything else works. More events or accounts need a server with a new data directory: tell whoever runs this one. More reservations need another event."
     LogFull "log-full" 507 "The disk of the log is full: nothing was done"
         "The server can change nothing until there is room on its disk again, which it notices by itself within a second. Nothing was done; reading works meanwhile. Tell whoever runs the server, and try again after 'Retry-After' seconds."
 }

@@ -4,6 +4,7 @@ use super::event::EventState;
 use crate::command::{Actor, Ask, Buyer, Command, Query};
 use crate::details::DetailsPatch;
 use crate::ids::{ReservationId, Role, UserId};
+use crate::limits::RESERVATIONS_MAX;
 use crate::outcome::{AccountView, Outcome, Rejection, ReservationStatus, ReservationView, UserView};
 
 /// What the rules say to a request about an event in this state: the outcome, the rejection, or `None`
@@ -43,9 +44,13 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             None
         }
         Command::Reserve { quantity, .. } => {
-            let remaining = live(event)?.view.remaining;
+            let event = live(event)?;
+            let remaining = event.view.remaining;
             if quantity.get() > remaining {
                 return Err(Rejection::SoldOut { remaining });
+            }
+            if event.reservations.len() >= RESERVATIONS_MAX as usize {
+                return Err(Rejection::NumbersUsedUp);
             }
             None
         }

@@ -1,5 +1,6 @@
 //! The rules of the domain as tables of steps and their results.
 
+use super::super::SlotState;
 use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{
@@ -7,6 +8,7 @@ use crate::command::{
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, Venue};
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
+use crate::limits::RESERVATIONS_MAX;
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus};
 
 fn command(words: &[&str]) -> Command {
@@ -120,6 +122,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
         Err(rejection) => {
             return match rejection {
                 Rejection::SoldOut { remaining } => format!("sold-out {remaining}"),
+                Rejection::NumbersUsedUp => "used-up".to_owned(),
                 Rejection::QuotaBelowCommitted { committed } => format!("below {committed}"),
                 Rejection::HasReservations { reserved } => format!("has {reserved}"),
                 Rejection::UsernameTaken => "taken".to_owned(),
@@ -233,6 +236,16 @@ fn reservations_stay_within_the_quota() {
 }
 
 #[test]
+fn the_numbers_of_an_event_end() {
+    let cycles: String = (1..RESERVATIONS_MAX)
+        .map(|number| format!(" | a reserve 1 -> ok | a cancel {number} -> ok"))
+        .collect();
+    check(&format!(
+        "event 2 -> ok{cycles} | a reserve 1 -> ok | a reserve 2 -> sold-out 1 | a reserve 1 -> used-up | view -> 1/2 v1 | o reservations -> 1 of 8 | a cancel {RESERVATIONS_MAX} -> ok | a reserve 1 -> used-up | o quota 3 -> ok | o delete -> ok"
+    ));
+}
+
+#[test]
 fn a_cancel_gives_the_tickets_back_once() {
     check(
         "event 2 -> ok | a reserve 2 -> ok | a cancel 1 -> ok | a cancel 1 -> same | view -> 0/2 v1 | b reserve 2 -> ok | a cancel 1 -> same | view -> 2/2 v1",
@@ -265,6 +278,24 @@ fn events_are_edited_by_their_organizer() {
     check(
         "event 2 -> ok | o venue Hall -> ok | view -> 0/2 v2 at Hall | o venue Hall -> 0/2 v2 at Hall | o quota 3 -> ok | view -> 0/3 v3 at Hall | o venue none -> ok | view -> 0/3 v4 | p venue Hall -> not-yours",
     );
+}
+
+#[test]
+fn a_version_does_not_come_again() {
+    let mut state = SlotState::default();
+    let mut apply = |words: &[&str], change: fn(&mut SlotState)| {
+        let decision = state.decide(Now::at(Timestamp(1000)), command(words));
+        for record in &decision.records {
+            state.apply(Timestamp(1000), Lsn(1), record);
+        }
+        change(&mut state);
+        describe(&state.query(&Query::Event { event: EventId(1) }), false)
+    };
+    let many_edits = |state: &mut SlotState| {
+        state.events.get_mut(&EventId(1)).unwrap().edition.version = u32::MAX.into();
+    };
+    assert_eq!(apply(&["event", "2"], many_edits), "0/2 v4294967295");
+    assert_eq!(apply(&["o", "quota", "3"], |_| ()), "0/3 v4294967296");
 }
 
 #[test]
