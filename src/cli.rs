@@ -113,6 +113,10 @@ struct LimitOptions {
     #[arg(long, env = "BOXOFFICE_MAX_HEAD", value_name = "BYTES", default_value_t = Limits::default().head_bytes, value_parser = head_bytes)]
     max_head: usize,
 
+    /// Maximum number of header fields of a request; more are answered 431 [16 to 1024]
+    #[arg(long, env = "BOXOFFICE_MAX_FIELDS", value_name = "N", default_value_t = Limits::default().fields, value_parser = field_count)]
+    max_fields: usize,
+
     /// Maximum length of a request body in bytes; a longer one is answered 413 [4096 to 16777216]
     #[arg(long, env = "BOXOFFICE_MAX_BODY", value_name = "BYTES", default_value_t = Limits::default().body_bytes, value_parser = body_bytes)]
     max_body: usize,
@@ -198,8 +202,8 @@ impl ServeOptions {
             limits: Limits {
                 target_bytes: self.limits.max_target,
                 head_bytes: self.limits.max_head,
+                fields: self.limits.max_fields,
                 body_bytes: self.limits.max_body,
-                ..Limits::default()
             },
             timeouts: Timeouts {
                 head: self.timeouts.head_timeout,
@@ -248,6 +252,10 @@ fn target_bytes(text: &str) -> Result<usize, String> {
 
 fn head_bytes(text: &str) -> Result<usize, String> {
     whole_number(text, Limits::HEAD_BYTES_RANGE)
+}
+
+fn field_count(text: &str) -> Result<usize, String> {
+    whole_number(text, Limits::FIELDS_RANGE)
 }
 
 fn body_bytes(text: &str) -> Result<usize, String> {

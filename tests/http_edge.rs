@@ -5,6 +5,7 @@ mod support;
 #[path = "support/vectors.rs"]
 mod vectors;
 
+use std::io::Write;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -375,6 +376,174 @@ fn configured_limits_are_enforced() {
             assert_eq!(answer.closes(), status > 404, "{limits:?}: {shown:?}: {answer:?}");
         }
     }
+}
+
+/// Percent-encoded unreserved characters are the characters themselves (RFC 3986 section 6.2.2.2). Dots are
+/// not decoded, nor is what separates segments.
+#[test]
+fn unreserved_characters_of_a_path_may_be_encoded() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(10);
+    let id = stage.reservation(event, 1);
+    let (_, of_event) = id.split_once('-').unwrap();
+    let encode = |text: &str| text.bytes().map(|byte| format!("%{byte:02x}")).collect::<String>();
+    let rows = [
+        (format!("/api/v1/reservations/{event}%2D{of_event}"), 200),
+        (format!("/api/v1/reservations/{event}%2d{of_event}"), 200),
+        (format!("/api/v1/reservations/{}", encode(&id)), 200),
+        (format!("/%61pi/%761/%72eservations/{id}"), 200),
+        (format!("/api/v1/events/{}", encode(&event.to_string())), 200),
+        ("/%6Civez".to_owned(), 200),
+        (format!("/api/v1/reservations/{event}%252D{of_event}"), 404),
+        (format!("/api/v1/reservations/{event}%2F{of_event}"), 404),
+        (format!("/api/v1/reservations%2F{id}"), 404),
+        (format!("%2Fapi/v1/reservations/{id}"), 400),
+        (format!("/api/v1/events/%2E%2E/reservations/{id}"), 404),
+        (format!("/api/v1/%2e/reservations/{id}"), 404),
+        (format!("/api/v1/reservations/{id}%00"), 404),
+        (format!("/api/v1/reservations/%20{id}"), 404),
+        ("/openapi%2Ejson".to_owned(), 404),
+    ];
+    for (path, status) in rows {
+        let mut wire = stage.server.wire();
+        let answer = wire.ask(request("GET", &path, stage.cust1.token.as_deref(), "", ""));
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+    }
+    stage.cust1.delete(&format!("/api/v1/reservations/{event}%2D{of_event}")).expect(204);
+    assert_eq!(number(&stage.seen(event), "reserved"), 0);
+}
+
+/// A body in a coding is refused (RFC 9110 section 15.5.16), whether it is in that coding or not.
+#[test]
+fn coded_bodies_are_refused() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(10);
+    let plain = b"{\"quantity\":1}".to_vec();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(&plain).unwrap();
+    let coded = encoder.finish().unwrap();
+    let rows = [
+        ("Content-Encoding: gzip\r\n", &coded, 415),
+        ("Content-Encoding: gzip\r\n", &plain, 415),
+        ("Content-Encoding: br\r\n", &plain, 415),
+        ("Content-Encoding: identity, gzip\r\n", &plain, 415),
+        ("Content-Encoding: identity\r\ncontent-encoding: deflate\r\n", &plain, 415),
+        ("Content-Encoding: \u{e9}\r\n", &plain, 415),
+        ("Content-Encoding: identity\r\n", &plain, 201),
+        ("Content-Encoding: , IDENTITY\r\n", &plain, 201),
+        ("Content-Encoding:\r\n", &plain, 201),
+        // Bytes of which nothing says that they are coded.
+        ("", &coded, 400),
+    ];
+    for (fields, body, status) in rows {
+        let fields = format!("{fields}Content-Length: {}\r\n", body.len());
+        let path = format!("/api/v1/events/{event}/reservations");
+        let mut bytes = request("POST", &path, stage.cust1.token.as_deref(), &fields, "").into_bytes();
+        bytes.extend_from_slice(body);
+        let answer = stage.server.wire().ask(bytes);
+        assert_eq!(answer.status, status, "{fields}: {answer:?}");
+        if status == 415 {
+            assert_eq!(answer.header("accept-encoding"), Some("identity"));
+            answer.problem(415, "unsupported-content-encoding");
+        }
+    }
+    assert_eq!(number(&stage.seen(event), "reserved"), 3);
+}
+
+/// A value that is not UTF-8 is a value that nothing accepts, and not a field that was left out.
+#[test]
+fn values_that_are_not_text_are_not_ignored() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(10);
+    let token = format!("Authorization: Bearer {}\r\n", stage.cust1.token.as_deref().unwrap());
+    let buy = format!("POST /api/v1/events/{event}/reservations");
+    let rows: [(&str, &str, &[u8], u16); 4] = [
+        (&buy, &token, b"Content-Type: application/json\xff\r\n", 415),
+        (&buy, &token, b"Content-Encoding: \xff\r\n", 415),
+        (&buy, &token, b"Accept: \xff\r\n", 406),
+        ("GET /api/v1/events?organizer=me", "", b"Authorization: Bearer \xff\r\n", 401),
+    ];
+    for (target, token, field, status) in rows {
+        let head = format!("{target} HTTP/1.1\r\nHost: x\r\n{token}Content-Length: 14\r\n");
+        let bytes = [head.as_bytes(), field, b"\r\n{\"quantity\":1}"].concat();
+        let answer = stage.server.wire().ask(bytes);
+        assert_eq!(answer.status, status, "{target}: {answer:?}");
+    }
+    assert_eq!(number(&stage.seen(event), "reserved"), 0);
+}
+
+#[test]
+fn the_maximum_number_of_fields_is_an_option() {
+    for (arguments, fields) in [
+        (&[][..], 64),
+        (&["--max-fields", "16"], 16),
+        (&["--max-fields", "1000", "--max-head", "65535"], 1000),
+    ] {
+        let server = memory(arguments);
+        let lines = |count: usize| "A: b\r\n".repeat(count);
+        let rows = [
+            (format!("GET /nothing HTTP/1.1\r\nHost: x\r\n{}\r\n", lines(fields - 1)), 404),
+            (format!("GET /nothing HTTP/1.1\r\nHost: x\r\n{}\r\n", lines(fields)), 431),
+            // Fields beyond the usual number are read, too.
+            (format!("GET /livez HTTP/1.1\r\nHost: x\r\n{}If-Match: *\r\n\r\n", lines(fields - 2)), 400),
+            (chunked(&lines(fields)), 400),
+            (chunked(&lines(fields + 1)), 431),
+        ];
+        for (bytes, status) in rows {
+            let answer = server.wire().ask(&bytes);
+            assert_eq!(answer.status, status, "{fields}: {:.60}: {answer:?}", bytes);
+        }
+    }
+
+    fn chunked(trailers: &str) -> String {
+        let head = "POST /api/v1/sessions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n";
+        format!("{head}1\r\n{{\r\n0\r\n{trailers}\r\n")
+    }
+}
+
+/// RFC 9110 section 9.3.7.
+#[test]
+fn options_of_the_whole_server() {
+    let server = memory(&[]);
+    let mut wire = server.wire();
+    let answer = wire.ask("OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n").expect(200);
+    assert_eq!(answer.header("content-length"), Some("0"));
+    assert_eq!(answer.header("content-type"), None);
+    assert_eq!(answer.header("allow"), Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    wire.ask("OPTIONS /livez HTTP/1.1\r\nHost: x\r\n\r\n").expect(405);
+    wire.ask("OPTIONS /nothing HTTP/1.1\r\nHost: x\r\n\r\n").problem(404, "not-found");
+}
+
+/// A client that sends one of these relies on it, so it is not ignored.
+#[test]
+fn headers_whose_promise_is_not_kept_are_refused() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let event = stage.event(10);
+    let path = format!("/api/v1/events/{event}");
+    let buy = format!("{path}/reservations");
+    let body = json!({ "quantity": 1 }).to_string();
+    let edit = json!({ "quota": 20 }).to_string();
+    let refused: [(_, _, _, &[_], _); 7] = [
+        (&stage.cust1, "POST", &buy, &[("idempotency-key", "\"a\"")], &*body),
+        (&stage.cust1, "POST", &buy, &[("Idempotency-Key", "")], &body),
+        (&stage.org1, "PATCH", &path, &[("if-match", "\"1\"")], &edit),
+        (&stage.org1, "PATCH", &path, &[("x-a", "b"), ("IF-MATCH", "*")], &edit),
+        (&stage.org1, "PATCH", &path, &[("if-none-match", "*")], &edit),
+        (&stage.org1, "DELETE", &path, &[("if-match", "\"0\"")], ""),
+        (&stage.anyone, "GET", &path, &[("if-match", "\"0\"")], ""),
+    ];
+    for (client, method, path, headers, body) in refused {
+        let problem = client.send(method, path, headers, body).problem(400, "unsupported-header");
+        let name = headers.last().unwrap().0;
+        let detail = text(&problem, "detail").to_ascii_lowercase();
+        assert!(detail.contains(&name.to_ascii_lowercase()), "{name}: {problem}");
+    }
+    let seen = stage.anyone.send("GET", &path, &[("if-none-match", "\"1\"")], "").expect(200).json();
+    assert_eq!((number(&seen, "quota"), number(&seen, "reserved")), (10, 0));
 }
 
 #[test]

@@ -66,6 +66,19 @@ impl Problem {
         Problem::new(Kind::UnsupportedMediaType, detail)
     }
 
+    /// The header tells it from an unsupported media type (RFC 9110 section 12.5.3).
+    pub fn unsupported_content_encoding(coding: &str) -> Problem {
+        let coding: String = coding.chars().take(100).collect();
+        let detail = format!("The body is said to be in the coding {coding:?}; send it without one.");
+        Problem::new(Kind::UnsupportedContentEncoding, detail)
+            .header("Accept-Encoding", "identity".to_owned())
+    }
+
+    pub fn unsupported_header(name: &str) -> Problem {
+        let detail = format!("The server does not do what {name} asks for; leave it out.");
+        Problem::new(Kind::UnsupportedHeader, detail)
+    }
+
     pub fn malformed_json(failure: &serde_json::Error) -> Problem {
         Problem::new(Kind::MalformedJson, format!("The body is not JSON: {failure}."))
     }

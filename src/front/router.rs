@@ -2,6 +2,8 @@
 //!
 //! Depends on neither the runtime nor the internals of the shards.
 
+use std::borrow::Cow;
+
 use super::api::{ENDPOINTS, Endpoint};
 use super::http::parse::Method;
 
@@ -65,6 +67,30 @@ pub enum Routed<'p> {
     NotFound,
 }
 
+/// The path with its percent-encoded unreserved characters decoded: both forms are the same path (RFC 3986
+/// section 6.2.2.2). Dots stay encoded, so that no segment becomes `.` or `..`, which mean another path.
+pub fn normalized(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut parts = path.split('%');
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let byte = part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte {
+            Some(byte) if byte.is_ascii_alphanumeric() || b"-_~".contains(&byte) => {
+                decoded.push(char::from(byte));
+                decoded.push_str(&part[2..]);
+            }
+            Some(_) | None => {
+                decoded.push('%');
+                decoded.push_str(part);
+            }
+        }
+    }
+    Cow::Owned(decoded)
+}
+
 /// Finds the endpoint. HEAD is routed as GET; the writer omits the body (RFC 9110 section 9.3.2).
 pub fn find<'p>(method: Method, path: &'p str) -> Routed<'p> {
     let wanted = if method == Method::Head { Method::Get } else { method };
@@ -91,14 +117,23 @@ fn matches<'p>(route: &Route, path: &'p str) -> Option<&'p str> {
 
 /// The value of the Allow header for a path: the methods of all its routes.
 fn allowed(path: &str) -> String {
-    let methods = ROUTES.iter().filter(|route| route.path == path).map(|route| route.method);
-    let names: Vec<&str> = methods
-        .flat_map(|method| match method {
-            Method::Get => vec!["GET", "HEAD"],
-            other => vec![other.as_str()],
-        })
-        .collect();
-    names.join(", ")
+    names(ROUTES.iter().filter(|route| route.path == path).map(|route| route.method)).join(", ")
+}
+
+/// The value of the Allow header for the server as a whole (RFC 9110 section 9.3.7).
+pub fn allowed_anywhere() -> String {
+    let methods = [Method::Get, Method::Post, Method::Put, Method::Patch, Method::Delete];
+    let used = methods.into_iter().filter(|&method| ROUTES.iter().any(|route| route.method == method));
+    names(used.chain([Method::Options])).join(", ")
+}
+
+/// HEAD is allowed where GET is.
+fn names(methods: impl Iterator<Item = Method>) -> Vec<&'static str> {
+    let names = methods.flat_map(|method| match method {
+        Method::Get => vec!["GET", "HEAD"],
+        other => vec![other.as_str()],
+    });
+    names.collect()
 }
 
 #[cfg(test)]
@@ -111,6 +146,21 @@ mod tests {
             let parameter = endpoint.handler.path_parameter();
             let braces = around.map(|(before, after)| &path[before.len() + 1..path.len() - after.len() - 1]);
             assert_eq!(parameter.map(|parameter| parameter.name), braces, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_unreserved_characters_are_decoded() {
+        let rows = [
+            ("/a/b-c", "/a/b-c"),
+            ("/%61/%7E%7e%2D%2d%5F%30%5a", "/a/~~--_0Z"),
+            ("/%2E%2e/.%2e", "/%2E%2e/.%2e"),
+            ("/a%2Fb%5Cc%00%20%25%3A%C3%A9", "/a%2Fb%5Cc%00%20%25%3A%C3%A9"),
+            // Decoded once.
+            ("/%2561%%36%31", "/%2561%61"),
+        ];
+        for (path, expected) in rows {
+            assert_eq!(normalized(path), expected, "{path}");
         }
     }
 

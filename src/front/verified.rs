@@ -14,6 +14,7 @@ use std::collections::HashMap;
 use std::mem;
 use std::rc::Rc;
 
+use ctutils::CtEq;
 use shards::ids::UserId;
 
 use super::auth::{Claimed, Identity};
@@ -128,14 +129,10 @@ impl Generation {
 
 impl Entry {
     fn identity_for(&self, token: &str, now: u64) -> Option<Rc<Identity>> {
-        (same_bytes(&self.token, token) && now <= self.good_until).then(|| Rc::clone(&self.identity))
+        // The time does not depend on where the first difference is.
+        let is_same = self.token.as_bytes().ct_eq(token.as_bytes()).to_bool();
+        (is_same && now <= self.good_until).then(|| Rc::clone(&self.identity))
     }
-}
-
-/// Compares all bytes, so that the time does not depend on the position of the first difference.
-fn same_bytes(cached: &str, token: &str) -> bool {
-    let differences = cached.bytes().zip(token.bytes()).fold(0, |found, (one, other)| found | (one ^ other));
-    cached.len() == token.len() && differences == 0
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! Owns the comparison of the two results for one request.
 
-use boxoffice::front::http::parse::{Limits, Parser, Progress, Refusal, Request, Version};
+use boxoffice::front::http::parse::{Limits, NOT_TEXT, Parser, Progress, Refusal, Request, Version};
 
 use crate::hyper_oracle::Accepted;
 
@@ -47,8 +47,7 @@ pub(crate) fn difference(ours: &Request<'_>, consumed: usize, theirs: &Accepted)
     }
     for (name, _) in &theirs.fields {
         let of_name = theirs.fields.iter().filter(|(other, _)| other == name);
-        // Our parser skips values that are not UTF-8.
-        let wanted: Vec<_> = of_name.filter_map(|(_, value)| str::from_utf8(value).ok()).collect();
+        let wanted: Vec<_> = of_name.map(|(_, value)| str::from_utf8(value).unwrap_or(NOT_TEXT)).collect();
         let seen: Vec<_> = ours.headers(name).collect();
         if seen != wanted {
             return differ(name, &seen, &wanted);

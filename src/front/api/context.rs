@@ -8,7 +8,7 @@ use shards::command::Actor;
 use super::Api;
 use super::authentication::Sender;
 use super::endpoint::{Access, Endpoint};
-use super::input::check_accept;
+use super::input::{check_accept, check_unsupported};
 use super::work::{Prepared, Work};
 use crate::front::auth::Identity;
 use crate::front::http::parse::Request;
@@ -39,7 +39,7 @@ impl<'a> RequestContext<'a> {
 
     /// Authorizes the request, reads it, and has the handler make its work.
     pub(super) fn prepare(self) -> Prepared {
-        let work = self.authorize().and_then(|()| {
+        let work = check_unsupported(self.request).and_then(|()| self.authorize()).and_then(|()| {
             if self.endpoint.speaks_json() {
                 check_accept(self.request)?;
             }

@@ -37,9 +37,10 @@ pub use reservations::steps::{quantity_asked_for, reservation_created};
 pub use work::{Begun, Prepared, Running};
 
 use super::auth::Tokens;
-use super::http::parse::Request;
+use super::http::parse::{Method, Request};
+use super::http::write::Response;
 use super::problem::{Kind, Problem};
-use super::router::{Routed, find};
+use super::router::{Routed, allowed_anywhere, find, normalized};
 use super::verified::Verified;
 use crate::client::Shards;
 use context::RequestContext;
@@ -90,7 +91,12 @@ impl Api {
         if self.closed.get() {
             return Prepared::refused(Problem::not_ready(&self.common.boot_id));
         }
-        match find(request.method, request.path) {
+        // RFC 9110 section 9.3.7: about the server as a whole.
+        if request.method == Method::Options && request.path == "*" {
+            return Prepared::ready(Response::empty(200).with("Allow", allowed_anywhere()));
+        }
+        let path = normalized(request.path);
+        match find(request.method, &path) {
             Routed::To { endpoint, parameter } => {
                 RequestContext::new(self, request, endpoint, parameter, peer).prepare()
             }

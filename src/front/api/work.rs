@@ -75,8 +75,7 @@ impl Prepared {
         Prepared { endpoint: None, work: Err(problem) }
     }
 
-    /// A request that a test's own endpoint answers.
-    #[cfg(test)]
+    /// A request that no endpoint answers, and that needs none.
     pub(in crate::front) fn ready(response: Response) -> Prepared {
         Prepared { endpoint: None, work: Ok(Work::Ready(response)) }
     }

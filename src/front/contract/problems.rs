@@ -7,9 +7,10 @@ use crate::front::api::{Access, ENDPOINTS, Endpoint};
 use crate::front::problem::{Kind, PROBLEM_JSON};
 
 /// Problems that any request can be answered with, before it reaches an endpoint: its bytes are no request,
-/// or the server has no room for it.
-const ALWAYS: [Kind; 11] = [
+/// the server has no room for it, or its header asks for what no endpoint does.
+const ALWAYS: [Kind; 12] = [
     Kind::MalformedRequest,
+    Kind::UnsupportedHeader,
     Kind::RequestTimeout,
     Kind::ContentTooLarge,
     Kind::UriTooLong,
@@ -39,7 +40,9 @@ fn follows(kind: Kind, endpoint: &Endpoint) -> bool {
         Kind::NotAcceptable => endpoint.speaks_json(),
         Kind::Invalid => handler.checks_query() || handler.body().is_some(),
         Kind::LogFull | Kind::LogLocked => *writes,
-        Kind::MalformedJson | Kind::UnsupportedMediaType => handler.body().is_some(),
+        Kind::MalformedJson | Kind::UnsupportedMediaType | Kind::UnsupportedContentEncoding => {
+            handler.body().is_some()
+        }
         _ => false,
     }
 }
@@ -86,6 +89,7 @@ pub(super) fn response(kinds: &[Kind]) -> Value {
 
 fn header(name: &str) -> &'static str {
     match name {
+        "Accept-Encoding" => "The codings that bodies may have: none.",
         "Allow" => "The methods that the address takes.",
         "Retry-After" => "Seconds after which to try again.",
         "WWW-Authenticate" => "A bearer token is needed.",

@@ -18,6 +18,7 @@ mod scan;
 mod terms;
 
 use std::borrow::Cow;
+use std::mem;
 
 use chunked::ChunkedDecoder;
 use fields::{BodyFraming, Fields, Semantics};
@@ -25,7 +26,7 @@ use line::RequestLine;
 use scan::FieldLines;
 
 pub use limits::Limits;
-pub use request::{Progress, Request};
+pub use request::{NOT_TEXT, Progress, Request};
 pub use terms::{Method, Refusal, Version};
 
 /// The parser of one connection. It keeps the position up to which it has scanned, so that a
@@ -57,11 +58,7 @@ enum Stage {
 impl Parser {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let limits = Limits {
-            head_bytes: limits.head_bytes.min(usize::from(u16::MAX)),
-            fields: limits.fields.min(limits::FIELDS_MAX),
-            ..limits
-        };
+        let limits = Limits { head_bytes: limits.head_bytes.min(usize::from(u16::MAX)), ..limits };
         Self {
             limits,
             stage: Stage::Line,
@@ -163,7 +160,7 @@ impl Parser {
         };
         let head = &bytes[self.start..end];
         let begin = self.field_lines.begin() - self.start;
-        self.fields.read(head, begin)?;
+        self.fields.read(head, begin, self.field_lines.count())?;
         let semantics = Semantics::of(&self.fields, head, self.line.version, &self.limits)?;
         // Bytes after a CONNECT may be tunnel data (RFC 9110 section 9.3.6). The tunnel is refused,
         // so they are not parsed as a request.
@@ -179,12 +176,12 @@ impl Parser {
 
     fn wait<'b>(&mut self) -> Progress<'b> {
         Progress::Incomplete {
-            send_continue: std::mem::take(&mut self.send_continue),
+            send_continue: mem::take(&mut self.send_continue),
             in_body: matches!(self.stage, Stage::Length(_) | Stage::Chunked(_)),
         }
     }
 
-    fn request<'b>(&self, bytes: &'b [u8], body: Cow<'b, [u8]>) -> Result<Request<'b>, Refusal> {
+    fn request<'b>(&mut self, bytes: &'b [u8], body: Cow<'b, [u8]>) -> Result<Request<'b>, Refusal> {
         let head = &bytes[self.start..self.head_end];
         Ok(Request {
             method: self.line.method,
@@ -194,7 +191,7 @@ impl Parser {
             body,
             keep_alive: self.keep_alive,
             head,
-            fields: self.fields,
+            fields: mem::take(&mut self.fields),
         })
     }
 

@@ -34,6 +34,8 @@ impl Kind {
             }
             Kind::UriTooLong => refused(&format!("GET /{} HTTP/1.1\r\n", "a".repeat(16 * 1024))),
             Kind::UnsupportedMediaType => Problem::unsupported_media_type("text/xml"),
+            Kind::UnsupportedContentEncoding => Problem::unsupported_content_encoding("gzip"),
+            Kind::UnsupportedHeader => Problem::unsupported_header("If-Match"),
             Kind::ExpectationFailed => refused("GET / HTTP/1.1\r\nHost: a\r\nExpect: wonders\r\n\r\n"),
             Kind::Invalid => {
                 let mut errors = FieldErrors::of("/quantity", "must be a whole number");

@@ -19,8 +19,8 @@ pub(in crate::front) struct BodyReader<'b> {
 impl<'b> BodyReader<'b> {
     /// # Errors
     ///
-    /// 415 when its Content-Type is not JSON, 400 when it is not JSON, 422 when it is not an object, has too
-    /// many members or one twice, or has a number that is too large.
+    /// 415 when its Content-Type is not JSON or it is in a coding, 400 when it is not JSON, 422 when it is not
+    /// an object, has too many members, or one twice.
     pub(in crate::front::api) fn read(request: &'b Request<'_>) -> Result<BodyReader<'b>, Problem> {
         if let Some(content_type) = request.header("content-type") {
             let media = content_type.split(';').next().unwrap_or("").trim();
@@ -28,11 +28,12 @@ impl<'b> BodyReader<'b> {
                 return Err(Problem::unsupported_media_type(&media.to_ascii_lowercase()));
             }
         }
+        check_content_encoding(request)?;
         let json: Json<'b> = serde_json::from_slice(&request.body).map_err(|failure| {
             let text = failure.to_string();
-            // Such a number is valid JSON (RFC 8259 section 6), but no member accepts it.
+            // A body that is a number, and so valid JSON (RFC 8259 section 6).
             if text.starts_with("number out of range") {
-                Problem::invalid(&FieldErrors::of("", "has a number that is too large"))
+                Problem::invalid(&FieldErrors::of("", NOT_AN_OBJECT))
             } else if text.starts_with(TOO_MANY_MEMBERS) {
                 Problem::invalid(&FieldErrors::of("", TOO_MANY_MEMBERS))
             } else {
@@ -40,7 +41,7 @@ impl<'b> BodyReader<'b> {
             }
         })?;
         let Json::Object(members) = json else {
-            return Err(Problem::invalid(&FieldErrors::of("", "must be a JSON object")));
+            return Err(Problem::invalid(&FieldErrors::of("", NOT_AN_OBJECT)));
         };
         // RFC 8259 section 4 does not say which of two members counts, so both are refused.
         match repeated(&members) {
@@ -80,6 +81,20 @@ impl<'b> BodyReader<'b> {
 
     fn note<T>(&mut self, name: &str, parsed: Result<T, String>) -> Option<T> {
         parsed.map_err(|detail| self.errors.add(|| pointer(name), detail)).ok()
+    }
+}
+
+const NOT_AN_OBJECT: &str = "must be a JSON object";
+
+/// # Errors
+///
+/// 415, when the body is in another coding than `identity`, which is none (RFC 9110 section 8.4).
+fn check_content_encoding(request: &Request<'_>) -> Result<(), Problem> {
+    let codings = request.headers("content-encoding").flat_map(|list| list.split(','));
+    let mut codings = codings.map(str::trim).filter(|coding| !coding.is_empty());
+    match codings.find(|coding| !coding.eq_ignore_ascii_case("identity")) {
+        Some(coding) => Err(Problem::unsupported_content_encoding(coding)),
+        None => Ok(()),
     }
 }
 

@@ -4,9 +4,11 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::iter;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::Value;
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 /// The most members of the object that is a body: far more than any body of the API has. Objects inside of it
 /// are not counted.
@@ -16,7 +18,7 @@ const MEMBERS_MAX: usize = 100;
 pub(super) const TOO_MANY_MEMBERS: &str = "has more than 100 members";
 const _: () = assert!(MEMBERS_MAX == 100, "the error says so");
 
-/// A JSON text, as far as a body is concerned.
+/// A JSON text, as far as a body is concerned. A member is read as [`member_value`] says.
 pub(super) enum Json<'b> {
     Object(Vec<(Cow<'b, str>, Value)>),
     Other,
@@ -48,17 +50,17 @@ impl<'de> Visitor<'de> for JsonVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
         let mut members = Vec::new();
-        while let Some((Name(name), value)) = map.next_entry()? {
+        while let Some((Name(name), text)) = map.next_entry::<_, &RawValue>()? {
             if members.len() == MEMBERS_MAX {
                 return Err(A::Error::custom(TOO_MANY_MEMBERS));
             }
-            members.push((name, value));
+            members.push((name, member_value(text.get()).map_err(A::Error::custom)?));
         }
         Ok(Json::Object(members))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Json<'de>, A::Error> {
-        while items.next_element::<Value>()?.is_some() {}
+        while items.next_element::<IgnoredAny>()?.is_some() {}
         Ok(Json::Other)
     }
 
@@ -90,3 +92,46 @@ impl<'de> Visitor<'de> for JsonVisitor {
 /// A member's name.
 #[derive(serde::Deserialize)]
 struct Name<'b>(#[serde(borrow)] Cow<'b, str>);
+
+/// What members can be made of, from a valid JSON text. A whole number is a `u64`, in whatever notation it is:
+/// `2.0` and `2e0` are the integer 2 to JSON Schema (2020-12, section 6.1.1 of its validation) and to JavaScript.
+/// No member takes another number, or a list or an object, so these lose their content.
+fn member_value(text: &str) -> Result<Value, &'static str> {
+    match text.as_bytes().first() {
+        // Its escapes are not checked yet.
+        Some(b'"') => serde_json::from_str(text).map_err(|_| "a string has half of a surrogate pair"),
+        Some(b'n') => Ok(Value::Null),
+        Some(b't' | b'f') => Ok(Value::Bool(text == "true")),
+        Some(b'[') => Ok(Value::Array(Vec::new())),
+        Some(b'{') => Ok(Value::Object(Map::new())),
+        _ => Ok(whole_number(text).map_or(NOT_WHOLE.into(), Value::from)),
+    }
+}
+
+/// Stands for every number that is not a whole one of 64 bits.
+const NOT_WHOLE: f64 = 0.5;
+
+/// The value of a JSON number (RFC 8259 section 6) if it is a whole one of 64 bits. Reads the digits themselves:
+/// a floating-point number would round `0.9999999999999999999999` to 1.
+fn whole_number(text: &str) -> Option<u64> {
+    if let Ok(number) = text.parse() {
+        return Some(number);
+    }
+    let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+    let (sign, mantissa) = mantissa.split_at(usize::from(mantissa.starts_with('-')));
+    let (before, behind) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = || before.bytes().chain(behind.bytes()).map(|digit| u64::from(digit - b'0'));
+    if digits().all(|digit| digit == 0) {
+        return Some(0);
+    }
+    // The number of digits before the point once the exponent has moved it. An exponent of more than 64 bits
+    // moves it beyond the digits of any body.
+    let point = i64::try_from(before.len()).ok()?.checked_add(exponent.parse().ok()?)?;
+    let point = usize::try_from(point).ok().filter(|_| sign.is_empty())?;
+    if digits().skip(point).any(|digit| digit > 0) {
+        return None;
+    }
+    // Ends soon, since one of the digits is not zero.
+    let mut places = digits().chain(iter::repeat(0)).take(point);
+    places.try_fold(0_u64, |number, digit| number.checked_mul(10)?.checked_add(digit))
+}

@@ -10,6 +10,8 @@ use shards::limits::{EVENT_NAME_CHARS_MAX, QUOTA_MAX, VENUE_CHARS_MAX};
 
 /// A type of a member: how it is read, beside its schema.
 pub(in crate::front) trait Member: JsonSchema + Sized {
+    /// `value` is as a body's reader gives it: a whole number in any notation is a `u64`.
+    ///
     /// # Errors
     ///
     /// What the value has to be, in words for its author.
@@ -22,27 +24,16 @@ impl Member for String {
     }
 }
 
-/// A whole number in any notation: `2.0` and `2e0` are the integer 2 to JSON Schema (2020-12, section 6.1.1
-/// of its validation) and to JavaScript.
-fn whole_number(value: &Value) -> Option<u64> {
-    let from_fraction = |number: f64| {
-        // Every whole number up to here has an exact f64.
-        let is_whole = number.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(&number);
-        is_whole.then_some(number as u64)
-    };
-    value.as_u64().or_else(|| value.as_f64().and_then(from_fraction))
-}
-
 impl Member for Quantity {
     fn from_json(value: &Value) -> Result<Quantity, String> {
-        let tickets = whole_number(value).and_then(Quantity::new);
+        let tickets = value.as_u64().and_then(Quantity::new);
         tickets.ok_or_else(|| format!("must be a whole number from 1 to {QUOTA_MAX}"))
     }
 }
 
 impl Member for Quota {
     fn from_json(value: &Value) -> Result<Quota, String> {
-        let tickets = whole_number(value).and_then(Quota::new);
+        let tickets = value.as_u64().and_then(Quota::new);
         tickets.ok_or_else(|| format!("must be a whole number from 0 to {QUOTA_MAX}"))
     }
 }

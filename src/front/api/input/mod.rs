@@ -9,6 +9,7 @@ mod member;
 mod path;
 mod property;
 mod query;
+mod unsupported;
 
 pub(super) use accept::{check_accept, lists};
 pub(in crate::front) use body::{BodyDescription, FromBody};
@@ -19,3 +20,4 @@ pub(in crate::front) use path::{FromPath, PathParameter};
 pub(in crate::front) use property::Property;
 pub(in crate::front) use query::FromQuery;
 pub(super) use query::{AnyQuery, Cursor, Limit, NoQuery, NoQueryFirst, Parameter, QueryReader, query};
+pub(super) use unsupported::check_unsupported;

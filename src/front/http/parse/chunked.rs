@@ -113,7 +113,7 @@ impl ChunkedDecoder {
             // RFC 9110 section 6.5.1: a trailer may be merged into the fields only if its
             // definition allows it. No field that this server reads does.
             Some(end) => {
-                fields::check(&bytes[self.at..end])?;
+                fields::check(&bytes[self.at..end], lines.count())?;
                 Ok(Some(end))
             }
             None if bytes.len() >= most => Err(TRAILERS),

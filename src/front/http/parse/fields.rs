@@ -4,19 +4,19 @@
 //! ambiguous. Stores the positions of fields, not their bytes.
 
 use httparse::{EMPTY_HEADER, Header, Status};
+use smallvec::SmallVec;
 
-use super::limits::{BODY_TOO_LONG, FIELDS_MAX};
+use super::limits::{BODY_TOO_LONG, FIELDS_USUAL};
 use super::{Limits, Refusal, Version, line};
 
 /// The positions of the fields in their head.
-#[derive(Clone, Copy)]
+#[derive(Default)]
 pub(super) struct Fields {
-    spans: [FieldSpan; FIELDS_MAX],
-    count: usize,
+    spans: SmallVec<[FieldSpan; FIELDS_USUAL]>,
 }
 
 /// The position of a field's name and value in the head. 16 bits are enough, because a head has at
-/// most `u16::MAX` bytes, and keep all spans within 512 bytes, so that moving a request is cheap.
+/// most `u16::MAX` bytes, and keep the usual spans within 512 bytes, so that moving a request is cheap.
 #[derive(Clone, Copy, Default)]
 struct FieldSpan {
     name: u16,
@@ -37,18 +37,10 @@ pub(super) enum BodyFraming {
     Chunked,
 }
 
-impl Default for Fields {
-    fn default() -> Self {
-        Self { spans: [FieldSpan::default(); FIELDS_MAX], count: 0 }
-    }
-}
-
 impl Fields {
-    /// Reads the field lines from index `begin` to the end of `head`.
-    pub(super) fn read(&mut self, head: &[u8], begin: usize) -> Result<(), Refusal> {
-        let mut headers = [EMPTY_HEADER; FIELDS_MAX];
-        self.store(head, split(&head[begin..], &mut headers)?);
-        Ok(())
+    /// Reads the `count` field lines from index `begin` to the end of `head`.
+    pub(super) fn read(&mut self, head: &[u8], begin: usize, count: usize) -> Result<(), Refusal> {
+        split(&head[begin..], count, |fields| self.store(head, fields))
     }
 
     /// The values of all fields with that name, in order.
@@ -58,8 +50,8 @@ impl Fields {
             .map(|(_, value)| value)
     }
 
-    fn all<'b>(&self, head: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
-        self.spans[..self.count]
+    pub(super) fn all<'b>(&self, head: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
+        self.spans
             .iter()
             .map(|span| (slice(head, span.name, span.name_bytes), slice(head, span.value, span.value_bytes)))
     }
@@ -68,29 +60,37 @@ impl Fields {
         let from = head.as_ptr() as usize;
         // A head has at most `u16::MAX` bytes, so nothing is truncated.
         let narrow = |length: usize| length as u16;
-        for (span, field) in self.spans.iter_mut().zip(fields) {
-            *span = FieldSpan {
-                name: narrow(field.name.as_ptr() as usize - from),
-                name_bytes: narrow(field.name.len()),
-                value: narrow(field.value.as_ptr() as usize - from),
-                value_bytes: narrow(field.value.len()),
-            };
-        }
-        self.count = fields.len();
+        self.spans.clear();
+        self.spans.extend(fields.iter().map(|field| FieldSpan {
+            name: narrow(field.name.as_ptr() as usize - from),
+            name_bytes: narrow(field.name.len()),
+            value: narrow(field.value.as_ptr() as usize - from),
+            value_bytes: narrow(field.value.len()),
+        }));
     }
 }
 
-/// Refuses a block of field lines, including the empty line that ends it, if one of its lines is
+/// Refuses a block of `count` field lines, including the empty line that ends it, if one of its lines is
 /// not a valid field.
-pub(super) fn check(block: &[u8]) -> Result<(), Refusal> {
-    split(block, &mut [EMPTY_HEADER; FIELDS_MAX]).map(drop)
+pub(super) fn check(block: &[u8], count: usize) -> Result<(), Refusal> {
+    split(block, count, |_| ())
 }
 
-/// Splits field lines. `scan` has already checked that lines end with CRLF, are not folded and
+/// Splits `count` field lines, and gives them to `read`. `scan` has already checked that lines end with CRLF, are not folded and
 /// contain no control character; httparse alone would accept a bare LF.
-fn split<'h, 'b>(block: &'b [u8], headers: &'h mut [Header<'b>]) -> Result<&'h [Header<'b>], Refusal> {
+fn split(block: &[u8], count: usize, read: impl FnOnce(&[Header<'_>])) -> Result<(), Refusal> {
+    let (mut usual, mut many) = ([EMPTY_HEADER; FIELDS_USUAL], Vec::new());
+    let headers = if count <= FIELDS_USUAL {
+        &mut usual[..]
+    } else {
+        many.resize(count, EMPTY_HEADER);
+        &mut many[..]
+    };
     match httparse::parse_headers(block, headers) {
-        Ok(Status::Complete((length, fields))) if length == block.len() => Ok(fields),
+        Ok(Status::Complete((length, fields))) if length == block.len() => {
+            read(fields);
+            Ok(())
+        }
         _ => Err(FIELD),
     }
 }

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 
 use super::terms::Refusal;
 
-/// The capacity for field lines.
-pub(super) const FIELDS_MAX: usize = 64;
+/// The number of field lines for which a request needs no memory of its own.
+pub(super) const FIELDS_USUAL: usize = 64;
 
 /// Refuses a body above [`Limits::body_bytes`], whether its length is declared or is that of its chunks.
 pub(super) const BODY_TOO_LONG: Refusal = Refusal { status: 413, detail: "send a shorter body" };
@@ -20,8 +20,8 @@ pub struct Limits {
     /// room for the longest target, a token of 4 KiB, and 4 KiB of other fields. At most
     /// `u16::MAX`, because offsets into a head have 16 bits.
     pub head_bytes: usize,
-    /// The maximum number of field lines of a head or a trailer section; browsers send about 20. At
-    /// most 64, because their positions are stored in a fixed array.
+    /// The maximum number of field lines of a head or a trailer section; browsers send about 20, and
+    /// each proxy adds a few.
     pub fields: usize,
     /// The maximum size of the decoded body. The largest command of this server is below 4 KiB.
     pub body_bytes: usize,
@@ -45,6 +45,10 @@ impl Limits {
     /// 16-bit offsets can address.
     pub const HEAD_BYTES_RANGE: RangeInclusive<usize> = 1024..=u16::MAX as usize;
 
+    /// The range of `--max-fields`. The minimum is above what a client sends without a browser; the
+    /// maximum keeps the search for a field below a millisecond.
+    pub const FIELDS_RANGE: RangeInclusive<usize> = 16..=1024;
+
     /// The range of `--max-body`. The minimum is above the largest command of this server; the
     /// maximum bounds the memory of one connection, which holds some four times as much at worst.
     pub const BODY_BYTES_RANGE: RangeInclusive<usize> = 4096..=16 * 1024 * 1024;
@@ -59,6 +63,6 @@ impl Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { target_bytes: 8 * 1024, head_bytes: 16 * 1024, fields: FIELDS_MAX, body_bytes: 64 * 1024 }
+        Self { target_bytes: 8 * 1024, head_bytes: 16 * 1024, fields: FIELDS_USUAL, body_bytes: 64 * 1024 }
     }
 }

@@ -24,21 +24,27 @@ pub struct Request<'b> {
 }
 
 impl<'b> Request<'b> {
-    /// The value of the first field with that name, without surrounding white space.
-    ///
-    /// `None` also if the value is not UTF-8: RFC 9110 section 5.5 treats such octets as opaque
-    /// data, and no field that this server reads accepts them.
+    /// The value of the first field with that name, without surrounding white space; [`NOT_TEXT`] if it is not
+    /// UTF-8.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'b str> {
-        let value = self.fields.named(self.head, name).next()?;
-        str::from_utf8(value).ok()
+        self.headers(name).next()
     }
 
-    /// The values of all fields with that name, in order; values that are not UTF-8 are skipped.
+    /// The values of all fields with that name, in order; [`NOT_TEXT`] for those that are not UTF-8.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &'b str> {
-        self.fields.named(self.head, name).filter_map(|value| str::from_utf8(value).ok())
+        self.fields.named(self.head, name).map(|value| str::from_utf8(value).unwrap_or(NOT_TEXT))
+    }
+
+    /// The names of all fields, in order, as they were sent.
+    pub fn header_names(&self) -> impl Iterator<Item = &'b [u8]> {
+        self.fields.all(self.head).map(|(name, _)| name)
     }
 }
+
+/// Stands for a value that is not UTF-8: RFC 9110 section 5.5 treats such octets as opaque data. No field that
+/// this server reads accepts it, while a field that seems to be missing would be taken for its default.
+pub const NOT_TEXT: &str = "\u{fffd}";
 
 /// How far the parser has come with a request.
 #[expect(

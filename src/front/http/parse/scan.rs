@@ -24,6 +24,11 @@ impl FieldLines {
         self.begin
     }
 
+    /// The number of field lines so far.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
     /// The index after the empty line that ends the block, if it has been received.
     pub(super) fn find_end(&mut self, window: &[u8], fields_max: usize) -> Result<Option<usize>, Refusal> {
         loop {
