@@ -7,7 +7,7 @@ use futures_lite::future;
 
 use super::api::ConnectionPermit;
 use super::connection::{self, Front};
-use crate::rt;
+use crate::rt::{self, TimeSlice};
 use crate::rt::net::Listener;
 
 /// The delay after a failed accept, for example when the process has no file descriptor left until
@@ -31,6 +31,7 @@ const DRAIN_ACCEPT_MAX: Duration = Duration::from_millis(500);
 pub(crate) async fn run(front: Rc<Front>, listener: Listener) {
     let mut quiet = Duration::ZERO;
     let mut drains_since = None;
+    let mut slice = TimeSlice::begin();
     while quiet < QUIET && drains_since.is_none_or(|since: Instant| since.elapsed() < DRAIN_ACCEPT_MAX) {
         if front.is_draining() && drains_since.is_none() {
             drains_since = Some(Instant::now());
@@ -56,5 +57,6 @@ pub(crate) async fn run(front: Rc<Front>, listener: Listener) {
             None if drains_since.is_some() => quiet += DRAIN_POLL,
             None => {}
         }
+        slice.yield_if_over().await;
     }
 }

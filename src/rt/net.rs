@@ -147,6 +147,11 @@ impl Stream {
         Ok(Stream { socket: sockets.watch(socket)?, peer })
     }
 
+    /// Whether a read may return something without waiting.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.socket.is_readable()
+    }
+
     /// Ready when a read returns bytes, the end, or an error.
     pub(crate) fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
         self.socket.poll_readable(context)

@@ -165,6 +165,10 @@ impl Side {
 }
 
 impl Watched {
+    pub(super) fn is_readable(&self) -> bool {
+        self.sides.read.ready.get()
+    }
+
     pub(super) fn poll_readable(&self, context: &Context<'_>) -> Poll<()> {
         self.sides.read.poll(context)
     }

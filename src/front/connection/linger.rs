@@ -8,6 +8,7 @@ use super::front::Front;
 use super::reading::{READ_ON_BYTES, readable};
 use crate::front::deadlines::Deadline;
 use crate::front::problem::{Kind, Problem};
+use crate::rt::TimeSlice;
 use crate::rt::net::Stream;
 
 /// How long the server reads on after its last answer, so that the client can read that answer (RFC 9112
@@ -42,6 +43,7 @@ pub(super) async fn linger(stream: &Stream, deadline: &Deadline) {
     }
     deadline.read_until(deadline.now().after(LINGER));
     let mut discarded = Vec::with_capacity(READ_ON_BYTES);
+    let mut slice = TimeSlice::begin();
     // The deadline also ends this for a client that never stops sending.
     while !deadline.has_expired() && readable(stream, deadline).await {
         discarded.clear();
@@ -50,5 +52,6 @@ pub(super) async fn linger(stream: &Stream, deadline: &Deadline) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Ok(0) | Err(_) => return,
         }
+        slice.yield_if_over().await;
     }
 }

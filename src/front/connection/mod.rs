@@ -21,6 +21,7 @@ use super::deadlines::Deadline;
 use super::http::parse::{Parser, Progress, Refusal};
 use super::problem::{Kind, Problem};
 use crate::rt::net::Stream;
+use crate::rt::{TimeSlice, yield_now};
 use front::BusyMark;
 use linger::linger;
 use pipeline::{Exchange, Pipeline};
@@ -36,6 +37,7 @@ pub(crate) async fn serve(front: Rc<Front>, stream: Stream, _permit: ConnectionP
         reading: Reading::Nothing,
         in_body: false,
         read_at: Instant::now(),
+        slice: TimeSlice::begin(),
         refused: 0,
         front,
         peer: stream.peer(),
@@ -66,6 +68,8 @@ struct Connection {
     in_body: bool,
     /// The time of the latest read.
     read_at: Instant,
+    /// Begins with each read.
+    slice: TimeSlice,
     /// The number of answers in `output` with status 503.
     refused: u64,
     parser: Parser,
@@ -105,6 +109,10 @@ impl Connection {
             let busy = self.busy.take().unwrap_or_else(|| BusyMark::new(&self.front));
             self.serve_input().await?;
             self.busy = Some(busy).filter(|_| !self.input.is_empty() && (self.in_body || self.closing));
+            if self.stream.is_readable() {
+                // Other connections run before this one reads on.
+                yield_now().await;
+            }
         }
         linger(&self.stream, &self.deadline).await;
         Ok(())
@@ -115,6 +123,9 @@ impl Connection {
         let mut start = 0;
         let mut owes_continue = false;
         while !self.closing {
+            if start > 0 {
+                self.slice.yield_if_over().await;
+            }
             match self.next(start) {
                 Next::Request { exchange, safe, shard, consumed } => {
                     if !self.pipeline.takes(safe, shard) {

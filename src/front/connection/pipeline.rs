@@ -132,6 +132,7 @@ impl Connection {
             self.refused += u64::from(self.front.put(&exchange, &mut self.output) == 503);
             if self.output.len() >= WRITE_BYTES {
                 self.flush().await?;
+                self.slice.yield_if_over().await;
             }
             if let Some((stream, framing)) = exchange.into_stream() {
                 // Boxed, so that not every connection holds memory for this future.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Connection;
 use crate::front::deadlines::{BODY_BYTES_PER_SECOND, Deadline, Tick, Timeouts};
+use crate::rt::TimeSlice;
 use crate::rt::net::Stream;
 
 /// The size of a read. A core has one buffer of this size for all its connections, since most
@@ -81,6 +82,7 @@ impl Connection {
             match self.stream.read(&mut self.input) {
                 Ok(1..) => {
                     self.read_at = Instant::now();
+                    self.slice = TimeSlice::since(self.read_at);
                     return Ok(());
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.keep_input(0),

@@ -146,7 +146,15 @@ impl Drop for Flood {
     }
 }
 
-/// A front on a core of its own. `/told` and `/flood` are streams, `/large` has a known length.
+/// Holds the core in a request to `/gate`.
+#[derive(Default)]
+pub(super) struct Gate {
+    pub(super) entered: AtomicBool,
+    pub(super) open: AtomicBool,
+}
+
+/// A front on a core of its own. `/told` and `/flood` are streams, `/large` has a known length, `/gate` takes
+/// until the test opens the gate, and `/spin` takes 2 ms of the core.
 pub(super) struct Server {
     address: SocketAddr,
     common: Arc<Common>,
@@ -154,6 +162,9 @@ pub(super) struct Server {
     told: Arc<Mutex<Vec<Said>>>,
     /// Of the latest stream of each path.
     fates: Arc<Mutex<HashMap<String, Arc<Fate>>>>,
+    pub(super) gate: Arc<Gate>,
+    /// The paths of all requests, in the order in which they were begun.
+    paths: Arc<Mutex<Vec<String>>>,
     core: Option<Core>,
 }
 
@@ -173,7 +184,15 @@ impl Server {
         let parts =
             bench::parts(0, shard, Box::new(MemoryLog), ends, Arc::clone(&common), Tokens::new(&[7; 32], 1));
         let parts = Parts { timeouts: Timeouts { stalled: STALLED, ..Timeouts::default() }, ..parts };
-        let endpoint = endpoint(Arc::clone(&told), Arc::clone(&fates));
+        let (gate, paths) = <(Arc<Gate>, Arc<Mutex<Vec<String>>>)>::default();
+        let special = endpoint(Arc::clone(&told), Arc::clone(&fates), Arc::clone(&gate));
+        let endpoint = {
+            let paths = Arc::clone(&paths);
+            move |request: &Request<'_>| {
+                paths.lock().expect("no panic").push(request.path.to_owned());
+                special(request)
+            }
+        };
         let (listens, ready) = mpsc::channel();
         let core = Core::spawn("test", move || async move {
             let Assembled { mut front, pump, sockets, reactor, .. } = parts.assemble().expect("a core");
@@ -189,7 +208,7 @@ impl Server {
         });
         let core = Some(core.expect("a thread can be had"));
         ready.recv().expect("the core listens");
-        Server { address, common, told, fates, core }
+        Server { address, common, told, fates, gate, paths, core }
     }
 
     /// A connection that has sent `bytes`.
@@ -206,6 +225,11 @@ impl Server {
         let waker = Arc::default();
         self.told.lock().expect("no panic").push(Said { says: said, waker: Arc::clone(&waker) });
         (self.send(bytes), Teller { says, waker })
+    }
+
+    /// The paths of all requests so far, in the order in which they were begun.
+    pub(super) fn paths(&self) -> Vec<String> {
+        self.paths.lock().expect("no panic").clone()
     }
 
     /// Requests that were begun.
@@ -229,6 +253,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        self.gate.open.store(true, Ordering::SeqCst);
         self.common.draining.store(true, Ordering::Relaxed);
     }
 }
@@ -236,6 +261,7 @@ impl Drop for Server {
 fn endpoint(
     told: Arc<Mutex<Vec<Said>>>,
     fates: Arc<Mutex<HashMap<String, Arc<Fate>>>>,
+    gate: Arc<Gate>,
 ) -> impl Fn(&Request<'_>) -> Option<Response> {
     move |request| {
         let fate = Arc::new(Fate::default());
@@ -246,6 +272,20 @@ fn endpoint(
             }
             "/flood" => Body::Stream(Box::new(Flood(Arc::clone(&fate)))),
             "/large" => return Some(Response::new(200, PLAIN, vec![b'x'; LARGE_BYTES])),
+            "/gate" => {
+                gate.entered.store(true, Ordering::SeqCst);
+                while !gate.open.load(Ordering::SeqCst) {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                return Some(Response::new(200, PLAIN, "".as_bytes()));
+            }
+            "/spin" => {
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_millis(2) {
+                    std::hint::spin_loop();
+                }
+                return Some(Response::new(200, PLAIN, "".as_bytes()));
+            }
             _ => return None,
         };
         fates.lock().expect("no panic").insert(request.path.to_owned(), fate);

@@ -1,4 +1,4 @@
-//! Streams over a real socket.
+//! Streams, and many requests of one client, over a real socket.
 
 mod harness;
 
@@ -235,4 +235,29 @@ fn a_drain_waits_for_a_body_of_known_length() {
     assert_eq!(reader.join().expect("no panic"), LARGE_BYTES);
     // Longer than it would have waited for a body of unknown length.
     assert!(took > Duration::from_millis(1300), "the drain took {took:?}: the reader was too fast");
+}
+
+/// Other clients connect and send while one client's requests keep the core busy.
+#[track_caller]
+fn others_have_turns_between(requests: &str) {
+    let server = Server::start();
+    let _busy = server.send(&(get("/gate") + requests));
+    wait_for(|| server.gate.entered.load(Ordering::SeqCst).then_some(()));
+    let mut other = server.send(LIVEZ);
+    server.gate.open.store(true, Ordering::SeqCst);
+    other.livez_answer();
+    let last = wait_for(|| server.paths().iter().position(|path| path == "/last"));
+    let other = server.paths().iter().position(|path| path == "/livez");
+    assert!(other.is_some_and(|other| other < last), "{:?}", server.paths());
+}
+
+#[test]
+fn other_clients_have_turns_between_the_requests_of_one_read() {
+    others_have_turns_between(&(get("/spin").repeat(50) + &get("/last")));
+}
+
+#[test]
+fn other_clients_have_turns_between_the_reads_of_one_connection() {
+    let large = format!("GET /none HTTP/1.1\r\nHost: x\r\nX-Padding: {}\r\n\r\n", "x".repeat(5000));
+    others_have_turns_between(&(large.repeat(20) + &get("/last")));
 }
