@@ -35,7 +35,6 @@ enum Way {
 
 const LOADS: [Load; 6] = [
     Load { name: "small requests", bytes: || get("/livez", "").repeat(256), way: Way::Pipelines },
-    Load { name: "bodies of 64 KB, refused", bytes: refused_body, way: Way::Pipelines },
     Load { name: "heads of 16 KB", bytes: large_head, way: Way::Pipelines },
     Load { name: "large answers", bytes: || get("/openapi.json", "").repeat(256), way: Way::Pipelines },
     Load {
@@ -44,6 +43,7 @@ const LOADS: [Load; 6] = [
         way: Way::SendsOnAfterTheEnd,
     },
     Load { name: "connections", bytes: Vec::new, way: Way::Connects },
+    Load { name: "bodies of 64 KB, refused", bytes: refused_body, way: Way::Pipelines },
 ];
 
 fn get(path: &str, headers: &str) -> Vec<u8> {
