@@ -225,6 +225,53 @@ fn power_cuts_lose_nothing() {
     assert!(answers > 10 * rounds as usize, "there was no load");
 }
 
+/// What may become of a journal after a power cut, when someone tidies up or a file system is repaired.
+fn lose(journal: &Path, way: &str) {
+    let length = fs::metadata(journal).expect("it is there").len();
+    match way {
+        "removed" => fs::remove_file(journal).expect("it is there"),
+        "emptied" => File::create(journal).map(drop).expect("it can be written"),
+        _ => {
+            let zeros = File::create(journal).and_then(|file| file.set_len(length));
+            zeros.expect("it can be written");
+        }
+    }
+}
+
+/// The mark beside each log is not synced with each commit, but it shows that its journal has records.
+#[test]
+#[ignore = "needs xfs_io, root and loop devices"]
+fn a_journal_that_is_gone_after_a_power_cut_is_noticed() {
+    let mut random = Random::seeded();
+    for way in ["removed", "emptied", "all zeros"] {
+        let Some((mut run, server)) = TestRun::begin(&mut random) else { return };
+        let answers = run.cut_under_load(server, &mut random, LOAD_MAX);
+        let files = fs::read_dir(&run.data).expect("it is a directory");
+        let journals = files.map(|file| file.expect("it can be listed").path());
+        let journals = journals.filter(|path| path.to_string_lossy().ends_with("-wal"));
+        let journals: Vec<(PathBuf, Vec<u8>)> =
+            journals.map(|path| (path.clone(), fs::read(&path).expect("it can be read"))).collect();
+        let mut refused = 0;
+        for (journal, bytes) in journals.iter().filter(|(_, bytes)| !bytes.is_empty()) {
+            lose(journal, way);
+            let ended = support::server::run(serve(&run.data), "");
+            assert!(
+                ended.code == Some(1) && ended.stderr.contains("-wal, was removed"),
+                "{way}: {}",
+                ended.stderr
+            );
+            fs::write(journal, bytes).expect("it is put back");
+            refused += 1;
+        }
+        assert!(answers > 0 && refused > 0, "{answers} answers, {refused} journals with records");
+        let server = start(&run.data, &mut random);
+        run.crowd.settle(&server);
+        println!(
+            "{way}: {answers} answers, {refused} starts refused; with the journals put back, nothing is lost"
+        );
+    }
+}
+
 /// A killed server may leave data in the page cache only, if it is killed before a sync. Here no
 /// sync is done, so that none of the data is on the disk. A restarted server must make what it has
 /// recovered durable before it answers.

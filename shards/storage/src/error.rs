@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use shards::ids::Epoch;
 use shards::log::LogError;
 use shards::replay::ReplayError;
 
@@ -37,6 +38,11 @@ pub enum RecoveryError {
     Foreign { path: PathBuf },
     #[error("{}: is the file {found}, swapped or renamed", path.display())]
     Swapped { path: PathBuf, found: String },
+    #[error(
+        "{}: an older copy, in use last in epoch {}, while the directory was in use in epoch {}: restore the newest \
+         copy, or an older one of the whole directory", path.display(), epoch.0, claimed.0
+    )]
+    OlderCopy { path: PathBuf, epoch: Epoch, claimed: Epoch },
     #[error("{}: {source}{}", path.display(), advice(path, source))]
     Replay { path: PathBuf, source: ReplayError },
     #[error("{}: {reason}", path.display())]

@@ -21,6 +21,8 @@ pub struct SqliteLog {
     mark_file: MarkFile,
     /// The last mark that was written.
     mark: Mark,
+    /// Whether the mark was synced since the last checkpoint. Then it shows that the journal has records.
+    mark_is_synced: bool,
     /// The epoch for which the file was claimed.
     epoch: Epoch,
     /// Estimate of the pages in SQLite's journal.
@@ -38,6 +40,7 @@ impl SqliteLog {
             file,
             mark_file,
             mark,
+            mark_is_synced: false,
             epoch,
             journal_pages: 0,
             insert_one: insert_of_rows(1),
@@ -116,6 +119,10 @@ impl Log for SqliteLog {
         self.mark = advanced(self.mark, batch);
         let marked = self.mark_file.write(&self.mark).map_err(self.mark_failed("write"));
         marked.map_err(AppendError::Unknown)?;
+        if !self.mark_is_synced {
+            self.mark_file.sync().map_err(self.mark_failed("sync")).map_err(AppendError::Unknown)?;
+            self.mark_is_synced = true;
+        }
         let mut rows = self.file.index().lock();
         for (row, entry) in (first_row..).zip(batch) {
             rows.add(row, entry.slot, entry.lsn, entry.record.event().unwrap_or(EventId(0)));
@@ -133,6 +140,7 @@ impl Log for SqliteLog {
         self.begin(Duration::ZERO)?;
         if emptied {
             self.journal_pages = 0;
+            self.mark_is_synced = false;
         } else {
             self.file.cut_journal().map_err(AppendError::Unknown)?;
         }
@@ -143,10 +151,11 @@ impl Log for SqliteLog {
         self.journal_pages >= CHECKPOINT_PAGES
     }
 
-    /// Syncs the mark, and checkpoints as far as readers of other processes allow. So a power cut leaves at
-    /// worst the mark of the previous checkpoint.
+    /// Syncs the mark, and checkpoints as far as readers of other processes allow. The next commit syncs it
+    /// again: it may be the first one that a journal has which SQLite begins anew.
     fn maintain(&mut self) -> Result<Upkeep, LogError> {
         self.journal_pages = 0;
+        self.mark_is_synced = false;
         self.mark_file.sync().map_err(self.mark_failed("sync"))?;
         let connection = self.file.connection();
         // Its columns: whether it was busy, pages in the journal, pages of these that were written back.

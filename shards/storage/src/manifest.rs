@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use shards::ids::Epoch;
-use shards::replay::Epochs;
+use shards::replay::{EpochRange, Epochs};
 
 use crate::directory::sync_directory;
 use crate::error::{RecoveryError, io_error};
@@ -24,6 +24,10 @@ pub(crate) struct Manifest {
     #[serde(with = "hex")]
     pub(crate) cluster: u64,
     pub(crate) epochs: Epochs,
+    /// The last epoch for which all files were claimed. A file that was claimed last in an earlier one is an
+    /// older copy.
+    #[serde(default)]
+    pub(crate) claimed: Epoch,
 }
 
 /// The member that a manifest of any format has.
@@ -34,7 +38,7 @@ struct AnyFormat {
 
 impl Manifest {
     pub(crate) fn new(cluster: u64) -> Manifest {
-        Manifest { format: FORMAT, cluster, epochs: Epochs::default() }
+        Manifest { format: FORMAT, cluster, epochs: Epochs::default(), claimed: Epoch(0) }
     }
 
     /// Reads the manifest; `None` if there is none, as in a new directory.
@@ -60,16 +64,42 @@ impl Manifest {
 
     fn checked(self) -> Result<Manifest, String> {
         self.epochs.check()?;
+        if self.claimed > self.epochs.last() {
+            return Err(format!("epoch {} was claimed and never started", self.claimed.0));
+        }
         Ok(self)
     }
 
     /// The error of a manifest that does not know the epoch in which a file was last claimed. The next epoch
     /// would then be one that a process may already use.
-    pub(crate) fn is_older(&self, directory: &Path, file: &str, epoch: Epoch) -> RecoveryError {
+    fn is_older(&self, directory: &Path, file: &str, epoch: Epoch) -> RecoveryError {
         let (known, used) = (self.epochs.last().0, epoch.0);
         let reason =
             format!("it ends with epoch {known}, and {file} was used in epoch {used}: an older copy");
         RecoveryError::Manifest { path: directory.join(FILE_NAME), reason }
+    }
+
+    /// Checks the epoch in which a file was last claimed.
+    pub(crate) fn check_claim(
+        &self,
+        directory: &Path,
+        file: &str,
+        epoch: Epoch,
+    ) -> Result<(), RecoveryError> {
+        if epoch > self.epochs.last() {
+            return Err(self.is_older(directory, file, epoch));
+        }
+        // A crash may leave a file that was made for an epoch and never claimed.
+        let is_claimed =
+            |range: &EpochRange| range.first <= self.claimed && range.files.iter().any(|name| name == file);
+        if epoch < self.claimed && self.epochs.ranges().iter().any(is_claimed) {
+            return Err(RecoveryError::OlderCopy {
+                path: directory.join(file),
+                epoch,
+                claimed: self.claimed,
+            });
+        }
+        Ok(())
     }
 
     pub(crate) fn write(&self, directory: &Path) -> Result<(), RecoveryError> {

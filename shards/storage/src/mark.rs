@@ -2,8 +2,9 @@
 //!
 //! SQLite drops what follows damage in its journal, and treats a missing journal as an empty one, so a log
 //! file alone cannot show that its end is missing. The mark is written after each commit and before any
-//! answer, so after a kill it covers everything that was acknowledged. It is not synced with each commit: a
-//! power cut may leave an older mark, but never one that is ahead of the log.
+//! answer, so after a kill it covers everything that was acknowledged. It is synced with the first commit after a
+//! checkpoint and not with each: a power cut may leave an older mark, but never one that is ahead of the log, nor
+//! one that does not show that the journal has records.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

@@ -110,12 +110,9 @@ impl Directory {
 
     /// Starts the next epoch in the manifest, claims all files for it, and makes what was read durable.
     fn start_epoch(&mut self) -> Result<(), RecoveryError> {
-        let last = self.manifest.epochs.last();
         for NamedFile { name, log, .. } in &self.files {
             let epoch = log.epoch().map_err(log.failed("read the header of"))?;
-            if epoch > last {
-                return Err(self.manifest.is_older(&self.path, name, epoch));
-            }
+            self.manifest.check_claim(&self.path, name, epoch)?;
         }
         remove_debris(&self.path, &self.debris)?;
         let names: Vec<String> = (0..self.shard_count).map(file_name).collect();
@@ -131,7 +128,8 @@ impl Directory {
             file.log.make_durable(self.manifest.epochs.last())?;
             file.write_mark()?;
         }
-        Ok(())
+        self.manifest.claimed = self.manifest.epochs.last();
+        self.manifest.write(&self.path)
     }
 }
 

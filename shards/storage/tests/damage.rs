@@ -11,7 +11,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use shards::log::Log;
-use support::{Office, Snapshot, copy_directory};
+use support::{Office, Snapshot, assert_same, copy_directory};
 use tempfile::{TempDir, tempdir};
 
 const LOG: &str = "shard-00.sqlite";
@@ -29,8 +29,10 @@ struct Killed {
     directory: TempDir,
     /// What every query answered after each of the last batches, the newest at the end.
     snapshots: Vec<Snapshot>,
-    /// As it was synced last: an older one is not left by a power cut either.
+    /// As it was synced last, with the first commit after a checkpoint: a power cut leaves no older one.
     synced_mark: Vec<u8>,
+    /// As it was at the last checkpoint.
+    checkpoint_mark: Vec<u8>,
 }
 
 impl Killed {
@@ -42,8 +44,9 @@ impl Killed {
             office.run("reserve 1 for 1 2 | reserve 2 for 2 1 | reserve 1 for 3 1");
         }
         office.shards[0].1.maintain().unwrap();
-        let synced_mark = fs::read(alive.path().join(MARK)).unwrap();
+        let checkpoint_mark = fs::read(alive.path().join(MARK)).unwrap();
         let mut snapshots = Vec::new();
+        let mut synced_mark = None;
         for round in 0..6 {
             for script in [
                 "reserve 1 for 1 2 | reserve 2 for 2 1 | edit 2 quota 900 | edit 2 quota 1000",
@@ -52,10 +55,12 @@ impl Killed {
             ] {
                 office.run(script);
                 snapshots.push(office.snapshot());
+                synced_mark.get_or_insert_with(|| fs::read(alive.path().join(MARK)).unwrap());
             }
         }
         copy_directory(alive.path(), directory.path());
-        Killed { directory, snapshots, synced_mark }
+        let synced_mark = synced_mark.expect("there were rounds");
+        Killed { directory, snapshots, synced_mark, checkpoint_mark }
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -72,11 +77,45 @@ fn a_deleted_journal_is_noticed() {
     assert!(refused.contains(JOURNAL), "{refused}");
 }
 
+/// A commit before the first checkpoint, one after it, and the mark that a power cut leaves of each.
+#[test]
+fn after_a_power_cut_a_journal_that_is_gone_is_noticed() {
+    let alive = tempdir().unwrap();
+    let mut office = Office::open(alive.path(), 1);
+    for checkpoints in 0..2 {
+        office.run(&format!("user user{0} {0}", checkpoints + 1));
+        let synced_mark = fs::read(alive.path().join(MARK)).unwrap();
+        office.run(&format!("remove user{0} {0}", checkpoints + 1));
+        let expected = office.snapshot();
+        for lost in ["nothing", "the file", "its bytes", "all but zeros"] {
+            let context = format!("{checkpoints} checkpoints, {lost}");
+            let cut = tempdir().unwrap();
+            copy_directory(alive.path(), cut.path());
+            fs::write(cut.path().join(MARK), &synced_mark).unwrap();
+            let journal = cut.path().join(JOURNAL);
+            match lost {
+                "the file" => fs::remove_file(&journal).unwrap(),
+                "its bytes" => fs::write(&journal, b"").unwrap(),
+                "all but zeros" => fs::write(&journal, vec![0; fs::read(&journal).unwrap().len()]).unwrap(),
+                _ => {
+                    assert_same(&expected, &Office::open(cut.path(), 1).snapshot(), &context);
+                    continue;
+                }
+            }
+            let refused = Office::try_open(cut.path(), 1).err();
+            let refused = refused.unwrap_or_else(|| panic!("{context}: it starts")).to_string();
+            assert!(refused.contains("shard-00.sqlite: ends at row "), "{context}: {refused}");
+            assert!(refused.contains(JOURNAL), "{context}: {refused}");
+        }
+        office.shards[0].1.maintain().unwrap();
+    }
+}
+
 #[test]
 fn a_damaged_journal_may_be_larger_than_memory() {
     let killed = Killed::new();
-    // The older mark of a power cut, so that the journal alone shows the damage.
-    fs::write(killed.path(MARK), &killed.synced_mark).unwrap();
+    // An older mark than a power cut leaves, so that the journal alone shows the damage.
+    fs::write(killed.path(MARK), &killed.checkpoint_mark).unwrap();
     let journal = fs::File::options().write(true).open(killed.path(JOURNAL)).unwrap();
     journal.write_all_at(&[0xaa], 0).unwrap();
     journal.set_len(1 << 42).unwrap();

@@ -292,6 +292,41 @@ const REFUSALS: &[Refusal] = &[
         "Replay",
         "is not the one that was committed (slot 46, lsn 8)",
     ),
+    (
+        "a log and its mark are from before the last start",
+        |directory| {
+            let names = ["shard-00.sqlite", "shard-00.mark"];
+            let old = names.map(|name| read(directory, name));
+            let mut office = Office::open(directory, 3);
+            office.run(SALES);
+            drop(office);
+            for (name, bytes) in names.iter().zip(&old) {
+                write(directory, name, bytes);
+            }
+        },
+        "OlderCopy",
+        "shard-00.sqlite: an older copy, in use last in epoch 3, while the directory was in use in epoch 4",
+    ),
+    (
+        "a log without records and its mark are from before the last start, of fewer shards",
+        |directory| {
+            drop(Office::open(directory, 6));
+            let names = ["shard-05.sqlite", "shard-05.mark"];
+            let old = names.map(|name| read(directory, name));
+            drop(Office::open(directory, 2));
+            for (name, bytes) in names.iter().zip(&old) {
+                write(directory, name, bytes);
+            }
+        },
+        "OlderCopy",
+        "shard-05.sqlite: an older copy, in use last in epoch 4, while the directory was in use in epoch 5",
+    ),
+    (
+        "the manifest names a claim of an epoch that never was",
+        |directory| edit_manifest(directory, |manifest| manifest["claimed"] = 9.into()),
+        "Manifest",
+        "manifest.json: not a manifest that this version can read: epoch 9 was claimed and never started",
+    ),
     // Marks.
     (
         "a mark is missing",
@@ -453,7 +488,10 @@ const REFUSALS: &[Refusal] = &[
     (
         "an old manifest",
         |directory| {
-            edit_manifest(directory, |manifest| drop(manifest["epochs"].as_array_mut().unwrap().pop()))
+            edit_manifest(directory, |manifest| {
+                manifest["epochs"].as_array_mut().unwrap().pop();
+                manifest["claimed"] = 2.into();
+            });
         },
         "Unnamed",
         "shard-02.sqlite: has records, but the manifest does not name it",
@@ -649,10 +687,20 @@ const FIRST_CRASHES: &[Crash] = &[
         empty_log(directory, "shard-00.sqlite", 42);
         write(directory, "manifest.json.new", b"{\"format\": 1, \"clus");
     }),
-    ("everything but the number of the epoch in the log files", |directory| {
+    ("everything but the claim of the log files", |directory| {
         drop(Office::open(directory, 2));
         sql(directory, "shard-00.sqlite", "UPDATE header SET epoch = 0");
         sql(directory, "shard-01.sqlite", "UPDATE header SET epoch = 0");
+        edit_manifest(directory, |manifest| manifest["claimed"] = 0.into());
+    }),
+    ("everything but the claim of one log file", |directory| {
+        drop(Office::open(directory, 2));
+        sql(directory, "shard-01.sqlite", "UPDATE header SET epoch = 0");
+        edit_manifest(directory, |manifest| manifest["claimed"] = 0.into());
+    }),
+    ("everything but the manifest's last line", |directory| {
+        drop(Office::open(directory, 2));
+        edit_manifest(directory, |manifest| manifest["claimed"] = 0.into());
     }),
 ];
 
@@ -675,9 +723,20 @@ const LATER_CRASHES: &[Crash] = &[
         fs::copy(directory.join("manifest.json"), directory.join("manifest.json.new")).unwrap();
         edit_manifest_file(directory, "manifest.json.new", add_epoch_of_four);
     }),
-    ("everything but the number of the epoch in the log files", |directory| {
+    ("everything but the claim of the log files", |directory| {
         empty_log(directory, "shard-03.sqlite", cluster(directory));
         edit_manifest(directory, add_epoch_of_four);
+    }),
+    ("everything but the claim of the new log file", |directory| {
+        empty_log(directory, "shard-03.sqlite", cluster(directory));
+        edit_manifest(directory, add_epoch_of_four);
+        for name in ["shard-00.sqlite", "shard-01.sqlite", "shard-02.sqlite"] {
+            sql(directory, name, "UPDATE header SET epoch = 4");
+        }
+    }),
+    ("everything but the manifest's last line", |directory| {
+        drop(Office::open(directory, 4));
+        edit_manifest(directory, |manifest| manifest["claimed"] = 3.into());
     }),
 ];
 
