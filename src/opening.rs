@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use shards::record::SlotHead;
 use shards::shard::Shard;
 use shards::slots::Owners;
 use shards::state::ShardState;
-use storage::{DirectoryLock, Progress, RecoveryError};
+use storage::{DirectoryLock, Progress, RecoveryError, Watch};
 
 use crate::config::Storage;
 use crate::mesh::Asker;
@@ -33,6 +34,8 @@ pub(crate) struct Opened {
     pub highest_event: EventId,
     pub highest_user: UserId,
     pub recovered: Option<RecoveredSummary>,
+    /// Watches the files of the data directory.
+    pub watch: Option<Arc<Watch>>,
     /// The lock on the data directory, held until the process ends.
     #[expect(dead_code, reason = "dropping it releases the lock")]
     pub lock: Option<DirectoryLock>,
@@ -81,6 +84,7 @@ fn open_directory(directory: &Path, shard_count: usize) -> Result<Opened, Recove
             epoch: recovered.epoch,
             took: start.elapsed(),
         }),
+        watch: Some(recovered.watch),
         lock: Some(recovered.lock),
     })
 }
@@ -120,6 +124,7 @@ fn open_memory(shard_count: usize) -> Opened {
         highest_event: EventId(0),
         highest_user: UserId(0),
         recovered: None,
+        watch: None,
         lock: None,
     }
 }

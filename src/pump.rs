@@ -289,7 +289,7 @@ fn append(log: &mut dyn Log, batch: Batch, lock_wait: Duration) -> LogDone {
     LogDone::Append { batch, result, waited: off_cpu.time(), maintenance_is_due: log.maintenance_is_due() }
 }
 
-fn end_process(error: &LogError) -> ! {
+pub(crate) fn end_process(error: &LogError) -> ! {
     tracing::error!(%error, "the log failed: ending, so that a restart recovers what is certain");
     std::process::exit(1)
 }

@@ -56,6 +56,9 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     let opened = opening::open(config.storage, &config.data, config.shard_count)?;
     let common = Arc::new(common(config, &opened, descriptor_limit)?);
     let tokens = Tokens::new(&token_secret(config)?, opened.cluster);
+    if let Some(watch) = opened.watch {
+        process::watch_files(watch).map_err(ServeError::Thread)?;
+    }
     signals::drain_on_signal(Arc::clone(&common)).map_err(ServeError::Thread)?;
     let cores = start_cores(config, address, listeners, opened.shards, &common, &tokens)?;
     announce(config, address, opened.recovered.as_ref());

@@ -331,7 +331,8 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     let path = data.join("shard-00.sqlite");
     let file = LogFile::open(&path, synchronous).expect("it was just made");
     let mark_file = MarkFile::create(&path, recovered.cluster).expect("it can be written");
-    let mut log = SqliteLog::new(file, mark_file, Mark::EMPTY, recovered.epoch);
+    let mut log =
+        SqliteLog::alone(file, mark_file, Mark::EMPTY, recovered.epoch).expect("its files are there");
     let event = EventId(1);
     let create = CreateEvent {
         id: event,

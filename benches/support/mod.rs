@@ -122,7 +122,8 @@ pub(crate) fn sqlite_log(synchronous: Synchronous) -> (SqliteLog, TempDir) {
     let header = FileHeader { cluster: 1, name: "log.sqlite".to_owned() };
     let file = LogFile::create(&path, &header, synchronous).expect("the directory is writable");
     let mark_file = MarkFile::create(&path, header.cluster).expect("the directory is writable");
-    (SqliteLog::new(file, mark_file, Mark::EMPTY, Epoch(0)), directory)
+    let log = SqliteLog::alone(file, mark_file, Mark::EMPTY, Epoch(0)).expect("its files are there");
+    (log, directory)
 }
 
 /// Creates a directory in `BOXOFFICE_BENCH_DIR`, or else in Cargo's target directory: not in `/tmp`,

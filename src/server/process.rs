@@ -1,12 +1,18 @@
 //! Settings of the process: descriptors, permissions of new files, panics, and the CPUs that it may use.
 
+use std::io;
 use std::num::NonZero;
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::limits::SHARD_COUNT_MAX;
 
+use storage::Watch;
+
 use super::error::ServeError;
+use crate::pump::end_process;
 
 /// Descriptors of a core: its rings, epoll instance, waker, listener and log. An idle core has 11; the rest is a
 /// margin, since the runtime panics when there are too few.
@@ -42,6 +48,26 @@ pub(super) fn abort_on_panic() {
         report(panic);
         std::process::abort();
     }));
+}
+
+/// How often the files of the data directory are looked at, beside the look after each commit.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Starts a thread that ends the process when a file of the data directory is removed, moved or replaced.
+///
+/// # Errors
+///
+/// When there is no thread left.
+pub(super) fn watch_files(watch: Arc<Watch>) -> io::Result<()> {
+    let check = move || {
+        loop {
+            thread::sleep(WATCH);
+            if let Err(error) = watch.check() {
+                end_process(&error);
+            }
+        }
+    };
+    thread::Builder::new().name("files".to_owned()).spawn(check).map(drop)
 }
 
 /// Raises the limit of open files as far as the system allows. Returns the limit.

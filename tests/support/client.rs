@@ -82,6 +82,11 @@ impl Client {
         Client { token: Some(token.to_owned()), ..self.clone() }
     }
 
+    /// The same account at another server.
+    pub(crate) fn at(&self, address: SocketAddr) -> Client {
+        Client { address, ..self.clone() }
+    }
+
     /// Logs in and returns a client for the account.
     #[track_caller]
     pub(crate) fn log_in(&self, username: &str, password: &str) -> Client {

@@ -305,6 +305,20 @@ impl LogFile {
         Ok(u64::try_from(frames).ok())
     }
 
+    /// The length of the part of the journal that SQLite reads.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub(crate) fn journal_bytes(&self) -> Result<u64, LogError> {
+        let read = || {
+            let page_bytes =
+                self.connection.pragma_query_value(None, "page_size", |row| row.get::<_, u32>(0))?;
+            Ok(journal::length_of(self.journal_frames()?.unwrap_or(0), page_bytes.into()))
+        };
+        read().map_err(self.failed("read the journal of"))
+    }
+
     /// Checkpoints as far as readers and writers of other processes allow. Neither this nor later statements
     /// wait for them. Returns whether the journal is empty now.
     pub(crate) fn empty_journal(&self) -> rusqlite::Result<bool> {

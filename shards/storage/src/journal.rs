@@ -53,14 +53,11 @@ pub(crate) fn cut(log: &Path, frames: u64) -> io::Result<()> {
     };
     let length = journal.metadata()?.len();
     let mut header = [0; HEADER_BYTES];
-    let end = match frames {
-        // The header may be that of frames which are written back.
-        0 => 0,
-        frames => {
-            journal.read_exact_at(&mut header, 0)?;
-            HEADER_BYTES as u64 + frames * (FRAME_HEADER_BYTES as u64 + u64::from(word(&header, 8)))
-        }
-    };
+    // With no frames, the header may be that of frames which are written back.
+    if frames > 0 {
+        journal.read_exact_at(&mut header, 0)?;
+    }
+    let end = length_of(frames, word(&header, 8).into());
     if length > end {
         journal.set_len(end)?;
         journal.sync_all()?;
@@ -129,6 +126,19 @@ fn read_journal(mut journal: impl BufRead) -> io::Result<Option<Damage>> {
         }
     }
     Ok(None)
+}
+
+/// Whether these are the first bytes of a journal.
+pub(crate) fn is_header(bytes: &[u8]) -> bool {
+    bytes.len() >= 4 && matches!(word(bytes, 0), MAGIC_LITTLE_ENDIAN | MAGIC_BIG_ENDIAN)
+}
+
+/// The length of a journal with this many frames, each of a page of this size.
+pub(crate) fn length_of(frames: u64, page_bytes: u64) -> u64 {
+    match frames {
+        0 => 0,
+        frames => HEADER_BYTES as u64 + frames * (FRAME_HEADER_BYTES as u64 + page_bytes),
+    }
 }
 
 /// Fills the buffer; false if the rest of the journal is too short for that.

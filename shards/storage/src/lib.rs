@@ -19,6 +19,7 @@ mod replay;
 mod rows;
 mod schema;
 mod store;
+mod watch;
 
 pub use directory::DirectoryLock;
 pub use error::RecoveryError;
@@ -27,3 +28,4 @@ pub use log::SqliteLog;
 pub use mark::MarkFile;
 pub use reader::{RecordReader, Records};
 pub use recovery::{Progress, Recovered, last_shard_count, open};
+pub use watch::Watch;

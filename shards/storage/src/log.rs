@@ -2,6 +2,8 @@
 //!
 //! SQLite's own write-ahead journal makes a batch durable with one sync.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shards::ids::{Epoch, EventId};
@@ -13,11 +15,15 @@ use shards::replay::Mark;
 use crate::file::{LogFile, is_full, is_locked};
 use crate::mark::{MarkFile, advanced};
 use crate::rows::{ROWS_TOGETHER, insert_of_rows, insert_rows};
+use crate::watch::{Watch, WatchedLog};
 
 /// The log of a running shard.
 #[derive(Debug)]
 pub struct SqliteLog {
     file: LogFile,
+    watch: Arc<Watch>,
+    /// The index of the file in `watch`.
+    watched: usize,
     mark_file: MarkFile,
     /// The last mark that was written.
     mark: Mark,
@@ -33,11 +39,19 @@ pub struct SqliteLog {
 }
 
 impl SqliteLog {
-    /// Makes a log that appends to `file`, which was claimed for `epoch`. `mark` describes the last row of the
-    /// file, and `mark_file` has the same content.
-    pub fn new(file: LogFile, mark_file: MarkFile, mark: Mark, epoch: Epoch) -> SqliteLog {
+    /// Makes a log that appends to `file`, which was claimed for `epoch` and is the one of this index in `watch`.
+    /// `mark` describes the last row of the file, and `mark_file` has the same content.
+    pub(crate) fn new(
+        file: LogFile,
+        mark_file: MarkFile,
+        mark: Mark,
+        epoch: Epoch,
+        watched: (Arc<Watch>, usize),
+    ) -> SqliteLog {
         SqliteLog {
             file,
+            watch: watched.0,
+            watched: watched.1,
             mark_file,
             mark,
             mark_is_synced: false,
@@ -46,6 +60,17 @@ impl SqliteLog {
             insert_one: insert_of_rows(1),
             insert_together: insert_of_rows(ROWS_TOGETHER),
         }
+    }
+
+    /// Makes a log of a file that belongs to no data directory.
+    ///
+    /// # Errors
+    ///
+    /// When its files are not there.
+    pub fn alone(file: LogFile, mark_file: MarkFile, mark: Mark, epoch: Epoch) -> std::io::Result<SqliteLog> {
+        let directory = file.path().parent().unwrap_or(Path::new("")).to_owned();
+        let watch = Watch::new(directory, Vec::new(), vec![WatchedLog::in_use(&file)?]);
+        Ok(SqliteLog::new(file, mark_file, mark, epoch, (Arc::new(watch), 0)))
     }
 
     fn mark_failed(&self, action: &'static str) -> impl Fn(std::io::Error) -> LogError + use<'_> {
@@ -82,6 +107,22 @@ impl SqliteLog {
         self.file.commit_failed(error)
     }
 
+    /// Stores the batch, and marks that it is stored.
+    fn commit(&mut self, batch: &[Entry], lock_wait: Duration) -> Result<(), AppendError> {
+        let watch = Arc::clone(&self.watch);
+        let _writing = watch.writing().map_err(AppendError::Unknown)?;
+        self.begin(lock_wait)?;
+        self.insert_all(batch).map_err(|error| self.commit_failed(error))?;
+        self.mark = advanced(self.mark, batch);
+        let marked = self.mark_file.write(&self.mark).map_err(self.mark_failed("write"));
+        marked.map_err(AppendError::Unknown)?;
+        if !self.mark_is_synced {
+            self.mark_file.sync().map_err(self.mark_failed("sync")).map_err(AppendError::Unknown)?;
+            self.mark_is_synced = true;
+        }
+        Ok(())
+    }
+
     fn insert_all(&self, batch: &[Entry]) -> rusqlite::Result<()> {
         let connection = self.file.connection();
         let mut row = self.mark.row + 1;
@@ -113,16 +154,10 @@ const PROBE: &str = "INSERT INTO header SELECT * FROM header;
 
 impl Log for SqliteLog {
     fn append(&mut self, batch: &[Entry], lock_wait: Duration) -> Result<Appended, AppendError> {
-        self.begin(lock_wait)?;
-        self.insert_all(batch).map_err(|error| self.commit_failed(error))?;
+        self.watch.check_before(self.watched).map_err(AppendError::Unknown)?;
         let first_row = self.mark.row + 1;
-        self.mark = advanced(self.mark, batch);
-        let marked = self.mark_file.write(&self.mark).map_err(self.mark_failed("write"));
-        marked.map_err(AppendError::Unknown)?;
-        if !self.mark_is_synced {
-            self.mark_file.sync().map_err(self.mark_failed("sync")).map_err(AppendError::Unknown)?;
-            self.mark_is_synced = true;
-        }
+        self.commit(batch, lock_wait)?;
+        self.watch.check_after(self.watched).map_err(AppendError::Unknown)?;
         let mut rows = self.file.index().lock();
         for (row, entry) in (first_row..).zip(batch) {
             rows.add(row, entry.slot, entry.lsn, entry.record.event().unwrap_or(EventId(0)));
@@ -136,6 +171,9 @@ impl Log for SqliteLog {
     /// Empties the journal first. That may make room. It also removes the frames of the failed commit, which
     /// recovery could otherwise take for damage.
     fn probe(&mut self) -> Result<(), AppendError> {
+        self.watch.check().map_err(AppendError::Unknown)?;
+        let watch = Arc::clone(&self.watch);
+        let _writing = watch.writing().map_err(AppendError::Unknown)?;
         let emptied = self.file.empty_journal().map_err(|error| self.commit_failed(error))?;
         self.begin(Duration::ZERO)?;
         if emptied {
@@ -154,6 +192,8 @@ impl Log for SqliteLog {
     /// Syncs the mark, and checkpoints as far as readers of other processes allow. The next commit syncs it
     /// again: it may be the first one that a journal has which SQLite begins anew.
     fn maintain(&mut self) -> Result<Upkeep, LogError> {
+        self.watch.check()?;
+        let _writing = self.watch.writing()?;
         self.journal_pages = 0;
         self.mark_is_synced = false;
         self.mark_file.sync().map_err(self.mark_failed("sync"))?;
@@ -176,6 +216,9 @@ impl Log for SqliteLog {
     }
 
     fn close(self: Box<Self>) -> Result<(), LogError> {
+        self.watch.check_before(self.watched)?;
+        let _writing = self.watch.writing()?;
+        self.watch.close(self.watched);
         match self.file.empty_journal() {
             // If another process or a full disk prevents it, the journal stays, and the next start reads it.
             Ok(_) => {}

@@ -15,7 +15,7 @@ use crate::directory::sync_directory;
 use crate::error::{RecoveryError, io_error};
 use crate::schema::FORMAT;
 
-const FILE_NAME: &str = "manifest.json";
+pub(crate) const FILE_NAME: &str = "manifest.json";
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,12 +102,17 @@ impl Manifest {
         Ok(())
     }
 
+    /// The content of the manifest's file.
+    pub(crate) fn text(&self) -> Vec<u8> {
+        serde_json::to_vec_pretty(self).expect("text and numbers")
+    }
+
     pub(crate) fn write(&self, directory: &Path) -> Result<(), RecoveryError> {
         let path = directory.join(FILE_NAME);
         let temporary = directory.join("manifest.json.new");
         let write = || {
             let mut file = File::create(&temporary)?;
-            file.write_all(&serde_json::to_vec_pretty(self)?)?;
+            file.write_all(&self.text())?;
             file.sync_all()?;
             fs::rename(&temporary, &path)
         };

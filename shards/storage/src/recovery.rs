@@ -4,6 +4,7 @@
 //! If a file does not fit, the error names it, and it is never replaced by an empty one.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use shards::ids::{Epoch, EventId, UserId};
@@ -19,7 +20,8 @@ use crate::log::SqliteLog;
 use crate::manifest::Manifest;
 use crate::reader::Records;
 use crate::replay::into_shards;
-use crate::store::Directory;
+use crate::store::{Directory, Logs};
+use crate::watch::Watch;
 
 /// Everything that a server needs to continue from the last start.
 #[derive(Debug)]
@@ -37,6 +39,8 @@ pub struct Recovered {
     /// The highest id of an event, 0 for none. `highest_user` is that of a user.
     pub highest_event: EventId,
     pub highest_user: UserId,
+    /// Watches all files. A server checks it once a second.
+    pub watch: Arc<Watch>,
     /// Keeps other processes out of the directory until it is dropped.
     pub lock: DirectoryLock,
 }
@@ -62,7 +66,7 @@ pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result
     let highest_event = states.iter().map(|state| state.highest_ids().0).max();
     let highest_user = states.iter().map(|state| state.highest_ids().1).max();
     let cluster = directory.cluster();
-    let (logs, records, lock) = directory.into_logs();
+    let Logs { logs, records, watch, lock } = directory.into_logs()?;
     Ok(Recovered {
         shards: states.into_iter().zip(logs).collect(),
         heads: claim.heads,
@@ -72,6 +76,7 @@ pub fn open(directory: &Path, shard_count: usize, progress: &Progress) -> Result
         record_count: progress.records_done.load(Ordering::Relaxed),
         highest_event: highest_event.unwrap_or(EventId(0)),
         highest_user: highest_user.unwrap_or(UserId(0)),
+        watch,
         lock,
     })
 }

@@ -4,6 +4,7 @@
 //! rows are checked.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use shards::ids::EventId;
@@ -13,13 +14,14 @@ use shards::shard::SlotHeads;
 use shards::slots::SlotSet;
 
 use crate::directory::{DirectoryLock, find_debris, lock_directory, remove_debris, sync_directory};
-use crate::error::{RecoveryError, in_file};
+use crate::error::{RecoveryError, in_file, io_error};
 use crate::log::SqliteLog;
 use crate::manifest::Manifest;
 use crate::named_file::{NamedFile, create_file, open_named_files};
 use crate::reader::Records;
 use crate::recovery::Progress;
 use crate::replay::{join_thread, start_thread};
+use crate::watch::{Watch, WatchedLog};
 
 /// A locked data directory with its files open.
 pub(crate) struct Directory {
@@ -30,6 +32,15 @@ pub(crate) struct Directory {
     files: Vec<NamedFile>,
     /// The number of shards, and of files, of the epoch that a claim starts.
     shard_count: usize,
+}
+
+/// The logs of a claimed directory.
+pub(crate) struct Logs {
+    pub(crate) logs: Vec<SqliteLog>,
+    /// Those of all files.
+    pub(crate) records: Records,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) lock: DirectoryLock,
 }
 
 impl Directory {
@@ -56,19 +67,32 @@ impl Directory {
         self.manifest.cluster
     }
 
-    /// Returns the log of each shard in the order of their indices, and the records of all files. Call it
-    /// after the claim.
-    pub(crate) fn into_logs(mut self) -> (Vec<SqliteLog>, Records, DirectoryLock) {
+    /// Returns the log of each shard in the order of their indices. Call it after the claim.
+    ///
+    /// # Errors
+    ///
+    /// When a file was removed meanwhile.
+    pub(crate) fn into_logs(self) -> Result<Logs, RecoveryError> {
         let epoch = self.manifest.epochs.last();
         let records = Records::of(self.files.iter().map(|file| &file.log));
-        let log = |index| {
-            let name = file_name(index);
-            let file = self.files.iter().position(|file| file.name == name).expect("made by the claim");
-            let NamedFile { log, mark_file, extent, .. } = self.files.swap_remove(file);
-            SqliteLog::new(log, mark_file, extent.end, epoch)
+        let names: Vec<String> = (0..self.shard_count).map(file_name).collect();
+        let watched = |file: &NamedFile| {
+            let log = &file.log;
+            let watched =
+                if names.contains(&file.name) { WatchedLog::in_use(log) } else { WatchedLog::unused(log) };
+            watched.map_err(io_error("watch", log.path()))
         };
-        let logs = (0..self.shard_count).map(log).collect();
-        (logs, records, self.lock)
+        let watched: Result<Vec<_>, _> = self.files.iter().map(watched).collect();
+        let watch = Arc::new(Watch::new(self.path, self.manifest.text(), watched?));
+        let mut files: Vec<Option<NamedFile>> = self.files.into_iter().map(Some).collect();
+        let log = |name: &String| {
+            let is_named = |file: &Option<NamedFile>| file.as_ref().is_some_and(|file| file.name == *name);
+            let index = files.iter().position(is_named).expect("made by the claim");
+            let NamedFile { log, mark_file, extent, .. } = files[index].take().expect("just found");
+            SqliteLog::new(log, mark_file, extent.end, epoch, (Arc::clone(&watch), index))
+        };
+        let logs = names.iter().map(log).collect();
+        Ok(Logs { logs, records, watch, lock: self.lock })
     }
 
     /// Locks all files until they are claimed, so that nothing is written while they are read.

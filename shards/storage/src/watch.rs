@@ -1,0 +1,362 @@
+//! Watches whether the files of a running server are still its files, and saves their content if they are not.
+//!
+//! A process goes on reading and writing a file that was removed or replaced, and everything that it writes is
+//! gone when it ends. So the links of a log's files are counted after each commit, before any answer to it, and
+//! once a second the files are compared with those under their names. If they differ, nothing more is written.
+//! The removed files are copied to a directory from which a server can start, since they are there as long as
+//! this process has them open.
+//!
+//! The descriptors here are `O_PATH`: to close another one of an SQLite file would release the locks that SQLite
+//! has on it (<https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_>).
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use shards::log::LogError;
+
+use crate::file::{LogFile, Synchronous};
+use crate::journal::{self, journal_of};
+use crate::manifest;
+use crate::mark::MarkFile;
+
+/// The most directories that are tried for a copy of the files under one name.
+const COPIES_MAX: u32 = 100;
+
+/// What became of a file that is in use.
+#[derive(Debug, thiserror::Error)]
+enum Change {
+    #[error("it was removed, or replaced, while this server was running")]
+    Removed,
+    #[error("another file has its name: it was moved or replaced while this server was running")]
+    Moved,
+    #[error("it was truncated while this server was running")]
+    Truncated,
+    #[error("it cannot be looked at: {0}")]
+    Unknown(io::Error),
+}
+
+/// All log files of a data directory with their marks.
+#[derive(Debug)]
+pub struct Watch {
+    directory: PathBuf,
+    /// The manifest's content.
+    manifest: Vec<u8>,
+    logs: Vec<WatchedLog>,
+    /// Held for reading while a log is written. Set once, when the files are no longer those of this process, to
+    /// what happened.
+    end: RwLock<Option<String>>,
+}
+
+/// The files of a log. One that no shard writes any more has no journal.
+#[derive(Debug)]
+pub(crate) struct WatchedLog {
+    log: WatchedFile,
+    mark: WatchedFile,
+    journal: Option<Journal>,
+    /// Whether the log is in use. SQLite removes the journal when it closes a log.
+    in_use: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Journal {
+    file: WatchedFile,
+    shared_memory: WatchedFile,
+    /// The length that the journal had after the last commit, or less.
+    bytes: AtomicU64,
+}
+
+#[derive(Debug)]
+struct WatchedFile {
+    path: PathBuf,
+    file: File,
+    device_and_inode: (u64, u64),
+    /// The greatest length so far.
+    bytes: AtomicU64,
+}
+
+impl WatchedFile {
+    fn open(path: PathBuf) -> io::Result<WatchedFile> {
+        let flags = rustix::fs::OFlags::PATH.bits().cast_signed();
+        let file = File::options().read(true).custom_flags(flags).open(&path)?;
+        let found = file.metadata()?;
+        let device_and_inode = (found.dev(), found.ino());
+        Ok(WatchedFile { path, file, device_and_inode, bytes: AtomicU64::new(found.len()) })
+    }
+
+    fn length(&self) -> Result<u64, Change> {
+        let found = rustix::fs::fstat(&self.file).map_err(|error| Change::Unknown(error.into()))?;
+        if found.st_nlink == 0 {
+            return Err(Change::Removed);
+        }
+        Ok(found.st_size.cast_unsigned())
+    }
+
+    /// Checks that the file is still under its name.
+    fn check_name(&self) -> Result<(), Change> {
+        self.length()?;
+        match fs::metadata(&self.path) {
+            Ok(found) if (found.dev(), found.ino()) == self.device_and_inode => Ok(()),
+            Ok(_) => Err(Change::Moved),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Change::Moved),
+            Err(error) => Err(Change::Unknown(error)),
+        }
+    }
+
+    /// Checks a file that never gets shorter.
+    fn check_length(&self) -> Result<(), Change> {
+        let bytes = self.length()?;
+        if self.bytes.fetch_max(bytes, Ordering::SeqCst) > bytes { Err(Change::Truncated) } else { Ok(()) }
+    }
+
+    /// A path to the file itself, whatever its name is now.
+    fn magic_path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
+    }
+
+    fn copy_to(&self, directory: &Path) -> io::Result<()> {
+        let name = self.path.file_name().unwrap_or_default();
+        let mut copy = File::create_new(directory.join(name))?;
+        io::copy(&mut File::open(self.magic_path())?, &mut copy)?;
+        copy.sync_all()
+    }
+}
+
+impl WatchedLog {
+    /// The files of a log that a shard writes. SQLite has opened them.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is not there.
+    pub(crate) fn in_use(log: &LogFile) -> io::Result<WatchedLog> {
+        // SQLite opens the journal with the first read.
+        log.epoch().map_err(io::Error::other)?;
+        let mut shared_memory = OsString::from(log.path());
+        shared_memory.push("-shm");
+        let journal = Journal {
+            file: WatchedFile::open(journal_of(log.path()))?,
+            shared_memory: WatchedFile::open(shared_memory.into())?,
+            bytes: AtomicU64::new(0),
+        };
+        Ok(WatchedLog { journal: Some(journal), ..WatchedLog::unused(log)? })
+    }
+
+    /// The files of a log that no shard writes any more.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is not there.
+    pub(crate) fn unused(log: &LogFile) -> io::Result<WatchedLog> {
+        let mark = WatchedFile::open(MarkFile::path_for(log.path()))?;
+        let log = WatchedFile::open(log.path().to_owned())?;
+        Ok(WatchedLog { log, mark, journal: None, in_use: AtomicBool::new(true) })
+    }
+
+    fn files(&self) -> impl Iterator<Item = &WatchedFile> {
+        let journal = self.journal.iter().flat_map(|journal| [&journal.file, &journal.shared_memory]);
+        [&self.log, &self.mark].into_iter().chain(journal)
+    }
+
+    /// Checks what the open files themselves tell, by one system call each.
+    fn check_open_files(&self) -> Result<(), (&Path, Change)> {
+        for file in [&self.log, &self.mark] {
+            file.check_length().map_err(|change| (&*file.path, change))?;
+        }
+        if let Some(Journal { shared_memory, .. }) = &self.journal {
+            shared_memory.length().map_err(|change| (&*shared_memory.path, change))?;
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), (&Path, Change)> {
+        for file in self.files() {
+            file.check_name().map_err(|change| (&*file.path, change))?;
+        }
+        self.check_open_files()?;
+        self.check_journal()?;
+        self.check_header()
+    }
+
+    /// Checks that the journal is no shorter than it was, unless another program has written all of it back.
+    fn check_journal(&self) -> Result<(), (&Path, Change)> {
+        let Some(Journal { file, bytes, .. }) = &self.journal else { return Ok(()) };
+        let expected = bytes.load(Ordering::SeqCst);
+        let failed = |change| (&*file.path, change);
+        let length = file.length().map_err(failed)?;
+        if length < expected {
+            let used = journal_bytes(&self.log.path).map_err(|error| failed(Change::Unknown(error)))?;
+            if length < used {
+                return Err(failed(Change::Truncated));
+            }
+            let _ = bytes.compare_exchange(expected, length, Ordering::SeqCst, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Checks that the journal begins as one, if it has anything. SQLite has no lock on it, so it may be opened.
+    fn check_header(&self) -> Result<(), (&Path, Change)> {
+        let Some(Journal { file, .. }) = &self.journal else { return Ok(()) };
+        let mut header = Vec::new();
+        let read =
+            File::open(file.magic_path()).and_then(|journal| journal.take(32).read_to_end(&mut header));
+        match read {
+            Ok(_) if header.len() < 32 || journal::is_header(&header) => Ok(()),
+            Ok(_) => Err((&*file.path, Change::Truncated)),
+            Err(error) => Err((&*file.path, Change::Unknown(error))),
+        }
+    }
+}
+
+/// The length of the part of a log's journal that SQLite reads.
+fn journal_bytes(log: &Path) -> io::Result<u64> {
+    let bytes = LogFile::open(log, Synchronous::Full).and_then(|log| log.journal_bytes());
+    bytes.map_err(io::Error::other)
+}
+
+impl Watch {
+    pub(crate) fn new(directory: PathBuf, manifest: Vec<u8>, logs: Vec<WatchedLog>) -> Watch {
+        Watch { directory, manifest, logs, end: RwLock::default() }
+    }
+
+    /// Checks the files of a log before a commit or a checkpoint of it.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Watch::check`].
+    pub(crate) fn check_before(&self, log: usize) -> Result<(), LogError> {
+        self.logs[log].check_journal().map_err(|(path, change)| self.end(path, change))
+    }
+
+    /// What it returns is held while a log is written.
+    ///
+    /// # Errors
+    ///
+    /// When the files are no longer those of this process.
+    pub(crate) fn writing(&self) -> Result<impl Drop + '_, LogError> {
+        let end = self.end.read().unwrap_or_else(PoisonError::into_inner);
+        match &*end {
+            None => Ok(end),
+            Some(reason) => Err(self.error(reason)),
+        }
+    }
+
+    /// Checks the files of a log after a commit of it, and before any answer to that.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Watch::check`].
+    pub(crate) fn check_after(&self, log: usize) -> Result<(), LogError> {
+        let log = &self.logs[log];
+        log.check_open_files().map_err(|(path, change)| self.end(path, change))?;
+        if let Some(journal) = &log.journal {
+            let length = journal.file.length().map_err(|change| self.end(&journal.file.path, change))?;
+            journal.bytes.store(length, Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Checks all files. Call it once a second.
+    ///
+    /// # Errors
+    ///
+    /// When a file is no longer the one that was opened: what happened, and where the data is. The process has to
+    /// end, and nothing is written any more.
+    pub fn check(&self) -> Result<(), LogError> {
+        for log in &self.logs {
+            // SQLite removes the journal of a log that is closed meanwhile.
+            if let Err((path, change)) = log.check()
+                && log.in_use.load(Ordering::SeqCst)
+            {
+                return Err(self.end(path, change));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the watch of a log, before it is closed.
+    pub(crate) fn close(&self, log: usize) {
+        self.logs[log].in_use.store(false, Ordering::SeqCst);
+    }
+
+    /// Lets no log be written any more, and saves what can be saved.
+    fn end(&self, path: &Path, change: Change) -> LogError {
+        // Waits until no log is being written.
+        let mut end = self.end.write().unwrap_or_else(PoisonError::into_inner);
+        let reason = end.get_or_insert_with(|| format!("{}: {change}. {}", path.display(), self.save()));
+        self.error(reason)
+    }
+
+    fn error(&self, reason: &str) -> LogError {
+        let place = self.directory.display().to_string();
+        LogError { action: "use", place, source: reason.into() }
+    }
+
+    /// Saves the content of removed files. Returns where the data is, for the operator.
+    fn save(&self) -> String {
+        let files = || self.logs.iter().flat_map(WatchedLog::files);
+        let is_removed = |file: &WatchedFile| matches!(file.length(), Err(Change::Removed));
+        if files().any(is_removed) {
+            return match self.copy() {
+                Ok(copy) => format!(
+                    "Everything that was acknowledged is in {}: start with that data directory. Leave what is in \
+                     the old one, or move it away",
+                    copy.display()
+                ),
+                Err(error) => format!("Its content could not be saved: {error}"),
+            };
+        }
+        let now = self.logs.first().and_then(|log| fs::read_link(log.log.magic_path()).ok());
+        match now.as_deref().and_then(Path::parent) {
+            Some(now) if now != self.directory => format!("The files are in {} now", now.display()),
+            Some(_) | None => "A start tells whether anything is missing".to_owned(),
+        }
+    }
+
+    /// Copies all files to a new directory: beside the data directory, or else in it, or among temporary files.
+    fn copy(&self) -> io::Result<PathBuf> {
+        let name = self.directory.file_name().unwrap_or_default();
+        let beside = self.directory.with_file_name(name);
+        let places = [beside, self.directory.join("copy"), std::env::temp_dir().join(name)];
+        let mut result = Err(io::ErrorKind::NotFound.into());
+        for place in places {
+            result = new_directory(&place).and_then(|copy| self.copy_to(&copy).map(|()| copy));
+            if result.is_ok() {
+                break;
+            }
+        }
+        result
+    }
+
+    fn copy_to(&self, copy: &Path) -> io::Result<()> {
+        for log in &self.logs {
+            log.log.copy_to(copy)?;
+            log.mark.copy_to(copy)?;
+            if let Some(journal) = &log.journal {
+                journal.file.copy_to(copy)?;
+            }
+        }
+        let mut file = File::create_new(copy.join(manifest::FILE_NAME))?;
+        file.write_all(&self.manifest)?;
+        file.sync_all()?;
+        File::open(copy)?.sync_all()
+    }
+}
+
+/// Makes a directory that was not there, with a name that begins like `path`.
+fn new_directory(path: &Path) -> io::Result<PathBuf> {
+    let mut result = Err(io::ErrorKind::AlreadyExists.into());
+    for number in 1..=COPIES_MAX {
+        let mut copy = OsString::from(path);
+        copy.push(format!(".saved-{number}"));
+        result = fs::DirBuilder::new().mode(0o700).create(&copy).map(|()| copy.into());
+        if !matches!(&result, Err(error) if error.kind() == io::ErrorKind::AlreadyExists) {
+            break;
+        }
+    }
+    result
+}
