@@ -31,9 +31,9 @@ impl Default for AccountLimits {
     fn default() -> AccountLimits {
         AccountLimits {
             // A shop that cancels a sold-out arena and an open-air festival one by one, or makes the events of a
-            // season. Some 300 MB of log, with the longest texts.
+            // season. Some 400 MB of log, with the longest texts.
             changes: 200_000,
-            // A shop whose staff edits all day; 13 GB of log a day, with the longest texts.
+            // A shop whose staff edits all day; 17 GB of log a day, with the longest texts.
             changes_per_second: 100,
             // The showings of 50 cinemas with 10 screens in a year. Some 1.5 GB of memory, with the longest texts.
             events: 1_000_000,
