@@ -10,6 +10,7 @@ use shards::log::Log;
 use shards::shard::Shard;
 use shards::slots::Owners;
 
+use crate::account_limits::{AccountLimits, FrontLimits, Refusals};
 use crate::client::Shards;
 use crate::clock::{CoreClock, Origin};
 use crate::front::api::{Api, Common};
@@ -36,6 +37,7 @@ pub(crate) struct Parts {
     pub common: Arc<Common>,
     pub tokens: Tokens,
     pub limits: Limits,
+    pub account_limits: AccountLimits,
     pub timeouts: Timeouts,
     pub calls_in_flight_max: usize,
     pub batch_max: usize,
@@ -78,11 +80,17 @@ impl Parts {
         // The pump sends its log away whole, so there is one job at a time.
         let log_worker = Workers::start(["log".to_owned()], 1, Priority::Normal)?;
         let clock = CoreClock::new(self.origin, metrics);
+        let refusals = Rc::new(Refusals::new(metrics));
+        let reservations_max = match self.account_limits.reservations {
+            0 => u32::MAX,
+            most => most,
+        };
         let pump = Pump::new(PumpParts {
-            shard: self.shard,
+            shard: self.shard.with_reservations_max(reservations_max),
             log: self.log,
             inbox: Rc::clone(&inbox),
             revocations,
+            refusals: Rc::clone(&refusals),
             reactor: Rc::clone(&reactor),
             log_worker,
             clock: Rc::clone(&clock),
@@ -95,6 +103,7 @@ impl Parts {
             shards: Shards::new(mesh),
             tokens: self.tokens,
             verified,
+            account_limits: Rc::new(FrontLimits::new(self.account_limits, refusals)),
             closed: Cell::new(false),
         };
         let front = Rc::new(Front::new(api, metrics, self.limits, self.timeouts));

@@ -22,6 +22,7 @@ use shards::limits::COMMIT_RECORDS_MAX;
 use shards::log::{Log, MemoryLog};
 use shards::shard::Shard;
 
+use crate::account_limits::AccountLimits;
 use crate::assembly::{Assembled, Parts};
 use crate::client::Question;
 use crate::clock::Origin;
@@ -230,6 +231,7 @@ pub(crate) fn parts(
         common,
         tokens,
         limits: Limits::default(),
+        account_limits: AccountLimits::default(),
         timeouts: Timeouts::default(),
         calls_in_flight_max: CALLS_IN_FLIGHT_DEFAULT,
         batch_max: COMMIT_RECORDS_MAX,

@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use shards::limits::{COMMIT_RECORDS_MAX, SHARD_COUNT_MAX};
 use tracing_subscriber::EnvFilter;
 
+use crate::account_limits::{AccountLimits, CHANGES_PER_SECOND_MAX};
 use crate::admin;
 use crate::config::{Config, Storage};
 use crate::demo::{self, DemoOptions};
@@ -99,6 +100,9 @@ struct ServeOptions {
     limits: LimitOptions,
 
     #[command(flatten)]
+    accounts: AccountOptions,
+
+    #[command(flatten)]
     timeouts: TimeoutOptions,
 }
 
@@ -120,6 +124,29 @@ struct LimitOptions {
     /// Maximum length of a request body in bytes; a longer one is answered 413 [4096 to 16777216]
     #[arg(long, env = "BOXOFFICE_MAX_BODY", value_name = "BYTES", default_value_t = Limits::default().body_bytes, value_parser = body_bytes)]
     max_body: usize,
+}
+
+/// The limits of each account. Above them, a request is answered 429 and changes nothing.
+#[derive(Debug, Args)]
+struct AccountOptions {
+    /// Maximum number of changes of an account at once, per core: requests that change something,
+    /// except reservations [0 to 4294967295; 0: no limit]
+    #[arg(long, env = "BOXOFFICE_MAX_CHANGES_PER_ACCOUNT", value_name = "N", default_value_t = AccountLimits::default().changes, value_parser = account_limit)]
+    max_changes_per_account: u32,
+
+    /// Number of changes that an account regains per second, per core [1 to 1000000]
+    #[arg(long, env = "BOXOFFICE_CHANGES_PER_SECOND", value_name = "N", default_value_t = AccountLimits::default().changes_per_second, value_parser = rate)]
+    changes_per_second: u32,
+
+    /// Maximum number of events that an account may create, deleted ones included [0 to 4294967295;
+    /// 0: no limit]
+    #[arg(long, env = "BOXOFFICE_MAX_EVENTS_PER_ACCOUNT", value_name = "N", default_value_t = AccountLimits::default().events, value_parser = account_limit)]
+    max_events_per_account: u32,
+
+    /// Maximum number of reservations of an account in each shard, cancelled ones included [0 to
+    /// 4294967295; 0: no limit]
+    #[arg(long, env = "BOXOFFICE_MAX_RESERVATIONS_PER_ACCOUNT", value_name = "N", default_value_t = AccountLimits::default().reservations, value_parser = account_limit)]
+    max_reservations_per_account: u32,
 }
 
 /// The time limits for clients.
@@ -205,6 +232,12 @@ impl ServeOptions {
                 fields: self.limits.max_fields,
                 body_bytes: self.limits.max_body,
             },
+            account_limits: AccountLimits {
+                changes: self.accounts.max_changes_per_account,
+                changes_per_second: self.accounts.changes_per_second,
+                events: self.accounts.max_events_per_account,
+                reservations: self.accounts.max_reservations_per_account,
+            },
             timeouts: Timeouts {
                 head: self.timeouts.head_timeout,
                 body_grace: self.timeouts.body_grace,
@@ -244,6 +277,14 @@ fn in_flight_count(text: &str) -> Result<usize, String> {
 
 fn batch_size(text: &str) -> Result<usize, String> {
     whole_number(text, 1..=COMMIT_RECORDS_MAX)
+}
+
+fn account_limit(text: &str) -> Result<u32, String> {
+    whole_number(text, 0..=u32::MAX as usize).map(|number| number as u32)
+}
+
+fn rate(text: &str) -> Result<u32, String> {
+    whole_number(text, 1..=CHANGES_PER_SECOND_MAX).map(|number| number as u32)
 }
 
 fn target_bytes(text: &str) -> Result<usize, String> {

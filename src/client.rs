@@ -172,6 +172,13 @@ impl Shards {
         Ok(first_of(lists, limit, |event| event.id))
     }
 
+    /// The number of events that an account has created, deleted ones included. No snapshot, like
+    /// [`Shards::events`].
+    pub async fn events_created(&self, organizer: UserId) -> Result<u64, Refused> {
+        let parts = self.query_all(Query::EventsCreated { organizer }).await?;
+        Ok(parts.into_iter().map(|part| view!(Outcome::EventsCreated, part)).sum())
+    }
+
     /// Reservations from all shards, ordered by event and then by number.
     pub async fn customer_reservations(
         &self,

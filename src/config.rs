@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::account_limits::AccountLimits;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
 
@@ -25,6 +26,7 @@ pub(crate) struct Config {
     pub trust_forwarded_for: bool,
     pub timeouts: Timeouts,
     pub limits: Limits,
+    pub account_limits: AccountLimits,
     /// Maximum number of requests in flight per core.
     pub calls_in_flight_max: usize,
     /// Maximum number of records per commit.

@@ -1,6 +1,7 @@
 //! `boxoffice`: an event ticket reservation server. No ticket is sold twice and
 //! no sale is lost. ARCHITECTURE.md has the map.
 
+mod account_limits;
 mod admin;
 mod assembly;
 #[cfg(any(test, feature = "bench"))]
@@ -21,3 +22,4 @@ mod revocation;
 mod rt;
 mod secret;
 mod server;
+mod table;

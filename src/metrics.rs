@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use shards::outcome::Totals;
 
+use crate::account_limits::AccountLimit;
+
 /// A counter or a gauge, written by one core and readable by all.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -59,6 +61,8 @@ pub struct CoreMetrics {
     pub overloaded: Counter,
     /// The time from reading a request until its 503 was written to the socket.
     pub refusal_time: Histogram,
+    /// Requests refused because of a limit of their account, by limit.
+    pub account_limits: [Counter; AccountLimit::ALL.len()],
     pub commits: Counter,
     pub records: Counter,
     /// 1 while the disk of the shard's log is full, else 0.
@@ -130,6 +134,12 @@ impl Metrics {
             "From reading a request until its 503 was handed to the socket.",
             |core| &core.refusal_time,
         );
+        let name = "boxoffice_account_limits_total";
+        text.head(name, "counter", "Requests refused because their account has reached a limit, by limit.");
+        for limit in AccountLimit::ALL {
+            let count = self.sum(|core| &core.account_limits[limit as usize]);
+            text.line(format_args!("{name}{{limit=\"{}\"}} {count}", limit.as_str()));
+        }
         text.metric("boxoffice_commits_total", "counter", "Durable commits.", self.sum(|core| &core.commits));
         text.metric("boxoffice_records_total", "counter", "Records logged.", self.sum(|core| &core.records));
         let full = self.sum(|core| &core.log_full);

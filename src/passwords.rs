@@ -2,7 +2,6 @@
 
 mod attempts;
 pub(crate) mod rules;
-mod table;
 
 use std::net::IpAddr;
 use std::sync::Arc;

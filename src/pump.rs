@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use shards::driver::{Driver, Gather, LogDone, Notice, Pace, Step};
 use shards::limits::LOCK_WAIT_MAX;
 use shards::log::{AppendError, Log, LogError, RollbackCause, Upkeep};
+use shards::outcome::Rejection;
 use shards::shard::{Batch, Release, Shard};
 
+use crate::account_limits::{AccountLimit, Refusals};
 use crate::clock::CoreClock;
 use crate::mesh::{Asker, Inbox, ShardRequest};
 use crate::metrics::CoreMetrics;
@@ -30,6 +32,7 @@ pub(crate) struct Pump {
     clock: Rc<CoreClock>,
     inbox: Rc<Inbox>,
     revocations: Rc<Revocations>,
+    refusals: Rc<Refusals>,
     reactor: Rc<Reactor>,
     log_worker: Workers,
     /// The time at which a timer raises the inbox's signal, so that the driver takes its next step.
@@ -63,6 +66,7 @@ pub(crate) struct PumpParts {
     pub(crate) log: Box<dyn Log>,
     pub(crate) inbox: Rc<Inbox>,
     pub(crate) revocations: Rc<Revocations>,
+    pub(crate) refusals: Rc<Refusals>,
     pub(crate) reactor: Rc<Reactor>,
     pub(crate) log_worker: Workers,
     pub(crate) clock: Rc<CoreClock>,
@@ -78,6 +82,7 @@ impl Pump {
             log,
             inbox,
             revocations,
+            refusals,
             reactor,
             log_worker,
             clock,
@@ -91,6 +96,7 @@ impl Pump {
             clock,
             inbox,
             revocations,
+            refusals,
             reactor,
             log_worker,
             wake_at: None,
@@ -134,7 +140,12 @@ impl Pump {
 
     fn release(&self, release: Release<Asker>) {
         match release {
-            Release::Answer(asker, reply) => self.revocations.reply(asker, reply),
+            Release::Answer(asker, reply) => {
+                if let Err(Rejection::AccountLimit { account, most: _ }) = reply {
+                    self.refusals.note(account, AccountLimit::Reservations);
+                }
+                self.revocations.reply(asker, reply);
+            }
             Release::Message(slot, command) => self.revocations.mesh().send(slot, command),
         }
     }

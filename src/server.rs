@@ -94,6 +94,7 @@ fn start_cores(
             common: Arc::clone(common),
             tokens: tokens.clone(),
             limits: config.limits,
+            account_limits: config.account_limits,
             timeouts: config.timeouts,
             calls_in_flight_max: config.calls_in_flight_max,
             batch_max: config.batch_max,

@@ -80,6 +80,16 @@ fn help_names_every_option() {
                 "--max-body <BYTES>",
                 "BOXOFFICE_MAX_BODY",
                 "4096 to 16777216",
+                "--max-changes-per-account <N>",
+                "BOXOFFICE_MAX_CHANGES_PER_ACCOUNT",
+                "0 to 4294967295; 0: no limit",
+                "--changes-per-second <N>",
+                "BOXOFFICE_CHANGES_PER_SECOND",
+                "1 to 1000000",
+                "--max-events-per-account <N>",
+                "BOXOFFICE_MAX_EVENTS_PER_ACCOUNT",
+                "--max-reservations-per-account <N>",
+                "BOXOFFICE_MAX_RESERVATIONS_PER_ACCOUNT",
                 "--head-timeout <SECONDS>",
                 "BOXOFFICE_HEAD_TIMEOUT",
                 "--body-grace <SECONDS>",
@@ -111,7 +121,7 @@ fn invalid_arguments_are_refused() {
     let file = file.to_str().unwrap();
     let inside = format!("{file}/data");
     let long_name = "a".repeat(65);
-    let rows: [(&[&str], i32, &str); 50] = [
+    let rows: [(&[&str], i32, &str); 54] = [
         (&[], 2, "Usage: boxoffice"),
         (&["sell"], 2, "unrecognized subcommand 'sell'"),
         (&["serve", "--colour"], 2, "unexpected argument '--colour'"),
@@ -141,6 +151,10 @@ fn invalid_arguments_are_refused() {
         (&["serve", "--max-head", "65536"], 2, "from 1024 to 65535"),
         (&["serve", "--max-body", "64K"], 2, "from 4096 to 16777216"),
         (&["serve", "--max-body", "16777217"], 2, "from 4096 to 16777216"),
+        (&["serve", "--max-changes-per-account", "-1"], 2, "unexpected argument '-1'"),
+        (&["serve", "--changes-per-second", "0"], 2, "from 1 to 1000000"),
+        (&["serve", "--max-events-per-account", "4294967296"], 2, "from 0 to 4294967295"),
+        (&["serve", "--max-reservations-per-account", "many"], 2, "from 0 to 4294967295"),
         (&["serve", "--head-timeout", "0"], 2, "from 0.1 to 86400"),
         (&["serve", "--head-timeout", "NaN"], 2, "from 0.1 to 86400"),
         (&["serve", "--body-grace", "inf"], 2, "from 0.1 to 86400"),

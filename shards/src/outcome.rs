@@ -28,6 +28,7 @@ pub enum Outcome {
     Reservation(ReservationView),
     Reservations(Vec<ReservationView>),
     Cancelled,
+    EventsCreated(u64),
     Totals(Totals),
     /// One shard's answer to a query over all slots.
     Part(Box<Part>),
@@ -122,6 +123,11 @@ pub enum Rejection {
     },
     /// The event has had [`crate::limits::RESERVATIONS_MAX`] reservations: no number is left for another.
     NumbersUsedUp,
+    /// The account has `most` reservations in this shard: as many as a setting of the server allows.
+    AccountLimit {
+        account: UserId,
+        most: u32,
+    },
     QuotaBelowCommitted {
         committed: u32,
     },

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 
 use crate::clock::Now;
-use crate::command::{Ask, Command, Query};
+use crate::command::{Ask, Buyer, Command, Query};
 use crate::ids::{Epoch, Slot, Timestamp};
 use crate::limits::SLOT_COUNT;
 use crate::log::RollbackCause;
@@ -66,6 +66,8 @@ pub struct Shard<A> {
     pending: VecDeque<Pending<A>>,
     /// Why commands are refused: the log takes no records at present.
     read_only: Option<RollbackCause>,
+    /// The most reservations of an account in this shard, cancelled ones included.
+    reservations_max: u32,
 }
 
 #[derive(Debug)]
@@ -101,7 +103,15 @@ impl<A> Shard<A> {
             committed: BatchNumber(0),
             pending: VecDeque::new(),
             read_only: None,
+            reservations_max: u32::MAX,
         }
+    }
+
+    /// Sets the most reservations that an account may have in this shard, cancelled ones included: all that
+    /// take memory here. More are refused with [`Rejection::AccountLimit`]. This is a setting of the server and
+    /// no part of the state: a refusal writes nothing, and another shard count or setting changes no record.
+    pub fn with_reservations_max(self, reservations_max: u32) -> Shard<A> {
+        Shard { reservations_max, ..self }
     }
 
     /// Takes over a slot with its state and its head. Its next records carry `epoch`.
@@ -147,7 +157,21 @@ impl<A> Shard<A> {
         }
         let slot = command.slot();
         let decision = self.state.decide(now, slot, command);
+        self.check_account(&decision)?;
         self.carry_out(now, slot, decision)
+    }
+
+    /// Checks that the buyer of a decided reservation may have one more.
+    fn check_account(&self, decision: &Decision) -> Result<(), Rejection> {
+        let most = self.reservations_max;
+        for record in &decision.records {
+            if let &Record::Reserved { buyer: Buyer::Account(account), .. } = record
+                && self.state.has_reservations(account, most)
+            {
+                return Err(Rejection::AccountLimit { account, most });
+            }
+        }
+        Ok(())
     }
 
     /// Applies and logs a decision's records, queues its messages, and returns its reply.

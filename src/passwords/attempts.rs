@@ -15,7 +15,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::table::{Entry, Table};
+use crate::table::{Entry, Table};
 
 /// Failures at an account from one address, within [`WINDOW_SECONDS`].
 const FAILURES_MAX: usize = 5;

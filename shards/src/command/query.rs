@@ -50,6 +50,10 @@ pub enum Query {
         after: Option<ReservationId>,
         limit: usize,
     },
+    /// This shard's part of the number of events that an account has created, deleted ones included.
+    EventsCreated {
+        organizer: UserId,
+    },
     /// This shard's part of the totals.
     Totals,
 }
@@ -67,6 +71,7 @@ impl Query {
             | Query::Users { .. }
             | Query::Events { .. }
             | Query::CustomerReservations { .. }
+            | Query::EventsCreated { .. }
             | Query::Totals => None,
         }
     }

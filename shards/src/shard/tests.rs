@@ -221,3 +221,65 @@ fn a_slot_moves_with_its_state() {
         "the index has the slot's reservations"
     );
 }
+
+#[test]
+fn an_account_has_at_most_as_many_reservations_as_are_allowed() {
+    let mut shard = shard_with_event(7).with_reservations_max(2);
+    let refused = Err(Rejection::AccountLimit { account: UserId(2), most: 2 });
+    let by_another = |ask| match ask {
+        Ask::Command(Command::Reserve { event, actor, quantity, .. }) => {
+            let buyer = Buyer::Account(UserId(3));
+            Ask::Command(Command::Reserve { event, actor, buyer, quantity })
+        }
+        other => other,
+    };
+    let cancel = || {
+        let actor = Actor { user: UserId(2), role: Role::Customer };
+        Ask::Command(Command::Cancel { reservation: ReservationId { event: EVENT, number: 1 }, actor })
+    };
+    // With the log full, a batch is undone, and what it counted.
+    ask(&mut shard, 1001, reserve(1), "undone");
+    ask(&mut shard, 1001, reserve(1), "undone");
+    ask(&mut shard, 1001, reserve(1), "refused with them");
+    let batch = shard.begin_commit().expect("it has records");
+    shard.roll_back(batch, RollbackCause::NoRoom);
+    shard.resume();
+    assert!(!shard.state().has_reservations(UserId(2), 1));
+    answers(&mut shard);
+
+    let steps = [
+        (reserve(1), Ok(None)),
+        (reserve(9), Err(Rejection::SoldOut { remaining: 6 })),
+        (reserve(1), Ok(None)),
+        (reserve(1), refused),
+        (reserve(9), Err(Rejection::SoldOut { remaining: 5 })),
+        (cancel(), Ok(None)),
+        // It takes memory as before.
+        (reserve(1), refused),
+        // The buyer counts, not who acts.
+        (by_another(reserve(1)), Ok(None)),
+    ];
+    let mut entries = 0;
+    for (index, (step, expected)) in steps.into_iter().enumerate() {
+        ask(&mut shard, 2000, step, "asker");
+        if let Some(batch) = shard.begin_commit() {
+            entries += batch.entries.len();
+            shard.finish_commit(batch);
+        }
+        assert_eq!(answers(&mut shard), [("asker", expected)], "step {index}");
+    }
+    assert_eq!(entries, 4, "a refusal writes nothing");
+    assert!(shard.state().has_reservations(UserId(2), 2) && !shard.state().has_reservations(UserId(2), 3));
+
+    // Another setting holds for what comes, and takes nothing away.
+    let mut shard = shard.with_reservations_max(1);
+    ask(&mut shard, 3000, reserve(1), "asker");
+    assert_eq!(
+        answers(&mut shard),
+        [("asker", Err(Rejection::AccountLimit { account: UserId(2), most: 1 }))]
+    );
+    let mut shard = shard.with_reservations_max(3);
+    ask(&mut shard, 3000, reserve(1), "asker");
+    commit(&mut shard);
+    assert_eq!(answers(&mut shard), [("asker", Ok(None))]);
+}

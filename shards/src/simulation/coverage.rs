@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 55] = [
+pub(super) const EXPECTED: [&str; 57] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -21,10 +21,12 @@ pub(super) const EXPECTED: [&str; 55] = [
     "replies: reservation",
     "replies: reservations",
     "replies: cancelled",
+    "replies: events created",
     "replies: totals",
     "replies of a killed process",
     "rejections: sold out",
     "rejections: numbers used up",
+    "rejections: account limit",
     "rejections: quota below committed",
     "rejections: has reservations",
     "rejections: username taken",
@@ -77,6 +79,7 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Ok(outcome) => name_of_outcome(outcome),
         Err(Rejection::SoldOut { .. }) => "rejections: sold out",
         Err(Rejection::NumbersUsedUp) => "rejections: numbers used up",
+        Err(Rejection::AccountLimit { .. }) => "rejections: account limit",
         Err(Rejection::QuotaBelowCommitted { .. }) => "rejections: quota below committed",
         Err(Rejection::HasReservations { .. }) => "rejections: has reservations",
         Err(Rejection::UsernameTaken) => "rejections: username taken",
@@ -105,6 +108,7 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
         Outcome::Reservation(_) => "replies: reservation",
         Outcome::Reservations(_) => "replies: reservations",
         Outcome::Cancelled => "replies: cancelled",
+        Outcome::EventsCreated(_) => "replies: events created",
         Outcome::Totals(_) => "replies: totals",
         Outcome::Part(part) => match &part.outcome {
             Outcome::Account(Some(_)) => "replies: account of an id",

@@ -53,10 +53,14 @@ pub(super) enum Plant {
     ForgetTimes,
     /// After a start, new ids begin at 1 again.
     ForgetIds,
+    /// A start does not tell the shards how many reservations an account may have.
+    ForgetAccountLimit,
+    /// A shard refuses an account's last reservation.
+    AccountLimitTooLow,
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 25] = [
+    pub(super) const ALL: [Plant; 27] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -82,5 +86,7 @@ impl Plant {
         Plant::ForgetCancels,
         Plant::ForgetTimes,
         Plant::ForgetIds,
+        Plant::ForgetAccountLimit,
+        Plant::AccountLimitTooLow,
     ];
 }

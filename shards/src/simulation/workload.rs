@@ -61,8 +61,9 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
             after: (random.within(0, 1) == 0).then(|| reservation(random, ids)),
             limit: random.within(1, 6) as usize,
         },
-        5 => match random.within(0, 2) {
+        5 => match random.within(0, 3) {
             0 => Query::Totals,
+            1 => Query::EventsCreated { organizer: organizer(random) },
             _ => Query::Events {
                 after: (random.within(0, 1) == 0).then(|| event(random, ids)),
                 limit: random.within(1, 6) as usize,

@@ -18,6 +18,8 @@ pub(super) struct ByCustomer {
     lists: Chunks<List>,
     /// Indexes of `lists` that are not in use.
     free_lists: Vec<u32>,
+    /// The number of all reservations.
+    len: usize,
 }
 
 /// The number of customer ids in a block. Ids are given in sequence, so most ids are in use; but many of the
@@ -57,7 +59,8 @@ const FEW_MAX: usize = 256;
 
 impl ByCustomer {
     pub(super) fn insert(&mut self, customer: UserId, id: ReservationId) {
-        let ByCustomer { blocks, lists, free_lists } = self;
+        let ByCustomer { blocks, lists, free_lists, len } = self;
+        *len += 1;
         let block = blocks.entry(customer.0 / BLOCK_IDS).or_default();
         match block.find(customer) {
             Ok(index) => match block.customers[index] {
@@ -87,6 +90,7 @@ impl ByCustomer {
 
     /// Removes a reservation that is in the index.
     pub(super) fn remove(&mut self, customer: UserId, id: ReservationId) {
+        self.len -= 1;
         let number = customer.0 / BLOCK_IDS;
         let block = self.blocks.get_mut(&number).expect("the reservation is in the index");
         let index = block.find(customer).expect("the reservation is in the index");
@@ -105,6 +109,23 @@ impl ByCustomer {
                     self.free_lists.push(list);
                 }
             }
+        }
+    }
+
+    /// Whether a customer has `count` reservations or more. Takes no search while all customers together have
+    /// fewer.
+    pub(super) fn has_as_many(&self, customer: UserId, count: usize) -> bool {
+        self.len >= count && self.count(customer) >= count
+    }
+
+    fn count(&self, customer: UserId) -> usize {
+        match self.customer(customer) {
+            None => 0,
+            Some(Customer::One(_)) => 1,
+            Some(&Customer::Several(list)) => match &self.lists[list as usize] {
+                List::Few(ids) => ids.len(),
+                List::Many(ids) => ids.len(),
+            },
         }
     }
 
@@ -146,7 +167,7 @@ impl ByCustomer {
 
 impl Default for ByCustomer {
     fn default() -> ByCustomer {
-        ByCustomer { blocks: BTreeMap::new(), lists: Chunks::new(), free_lists: Vec::new() }
+        ByCustomer { blocks: BTreeMap::new(), lists: Chunks::new(), free_lists: Vec::new(), len: 0 }
     }
 }
 
@@ -260,10 +281,13 @@ mod tests {
         let mut expected = BTreeSet::new();
         let mut snapshots = Vec::new();
         let check = |index: &ByCustomer, expected: &BTreeSet<(UserId, ReservationId)>| {
+            assert_eq!(index.len, expected.len());
             for (customer, _) in customers {
                 let here = expected.iter().filter(|(other, _)| other.0 == customer).map(|&(_, id)| id);
                 let here: Vec<_> = here.collect();
                 assert_eq!(ids(index, customer, None), here, "customer {customer}");
+                assert!(index.has_as_many(UserId(customer), here.len()), "customer {customer}");
+                assert!(!index.has_as_many(UserId(customer), here.len() + 1), "customer {customer}");
                 for after in [id(0, 1), id(7, 1), id(16, 250), id(31, u32::MAX)] {
                     let behind: Vec<_> = here.iter().copied().filter(|&id| id > after).collect();
                     assert_eq!(

@@ -169,16 +169,23 @@ impl SlotState {
         self.totals.add(&event);
         self.live_events.insert(created.id);
         self.events_of.insert((event.organizer, created.id));
+        *self.events_created.entry(created.organizer).or_default() += 1;
         let before = self.events.insert(created.id, event);
         assert!(before.is_none(), "an event's id was used twice: {}", created.id);
     }
 
-    pub(super) fn undo_event_created(&mut self, id: EventId) {
+    pub(super) fn undo_event_created(&mut self, created: &EventCreated) {
+        let id = created.id;
         let event = self.events.remove(&id).expect("the record created this event");
         assert!(event.reservations.is_empty(), "later records of an event are undone before its creation");
         self.totals.subtract(&event);
         self.live_events.remove(&id);
         self.events_of.remove(&(event.organizer, id));
+        let count = self.events_created.get_mut(&created.organizer).expect("the event was counted");
+        *count -= 1;
+        if *count == 0 {
+            self.events_created.remove(&created.organizer);
+        }
     }
 
     pub(super) fn decide_edit_event(&self, edit: EditEvent) -> Result<Decision, Rejection> {
@@ -268,6 +275,11 @@ impl SlotState {
         let last = (organizer, EventId(u32::MAX));
         let ids = self.events_of.range((Bound::Excluded(first), Bound::Included(last)));
         ids.map(|&(_, id)| id)
+    }
+
+    /// The number of events that an account has created, deleted ones included.
+    pub(super) fn events_created_by(&self, organizer: UserId) -> u32 {
+        self.events_created.get(&organizer).copied().unwrap_or(0)
     }
 
     /// The highest event id and user id in use; 0 for none.

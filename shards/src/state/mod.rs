@@ -41,6 +41,9 @@ pub struct SlotState {
     live_events: BTreeSet<EventId>,
     /// The events that are not deleted, by organizer.
     events_of: BTreeSet<(UserId, EventId)>,
+    /// The number of events that each account has created, deleted ones included: all that take memory. An
+    /// event always counts for the account that created it.
+    events_created: BTreeMap<UserId, u32>,
     /// Sums over the events that are not deleted.
     totals: EventTotals,
 }
@@ -168,7 +171,7 @@ impl SlotState {
             (Record::UserRemoved(removed), Undo::Account(before)) => {
                 self.undo_account_change(&removed.username, *before);
             }
-            (Record::EventCreated(event), Undo::Nothing) => self.undo_event_created(event.id),
+            (Record::EventCreated(event), Undo::Nothing) => self.undo_event_created(event),
             (Record::EventEdited(event), Undo::Event(before)) => {
                 self.undo_event_edited(event.id, previous, *before);
             }
@@ -217,6 +220,7 @@ impl SlotState {
             | Query::Users { .. }
             | Query::Events { .. }
             | Query::CustomerReservations { .. }
+            | Query::EventsCreated { .. }
             | Query::Totals => unreachable!("{query:?} is over all slots"),
         }
     }

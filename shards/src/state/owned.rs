@@ -128,6 +128,10 @@ impl ShardState {
                 let ids = self.reservations_of.after(customer, after).take(limit);
                 Outcome::Reservations(ids.map(|id| self.reservation_view(id)).collect())
             }
+            Query::EventsCreated { organizer } => {
+                let counts = self.states().map(|state| u64::from(state.events_created_by(organizer)));
+                Outcome::EventsCreated(counts.sum())
+            }
             Query::Totals => Outcome::Totals(self.totals()),
             Query::Account { .. }
             | Query::TokenStands { .. }
@@ -136,6 +140,11 @@ impl ShardState {
             | Query::EventReservations { .. } => unreachable!("{query:?} is about one slot"),
         };
         Ok(Outcome::Part(Box::new(Part { slots: self.owned(), outcome })))
+    }
+
+    /// Whether a customer has `count` reservations or more in the owned slots, cancelled ones included.
+    pub fn has_reservations(&self, customer: UserId, count: u32) -> bool {
+        self.reservations_of.has_as_many(customer, count as usize)
     }
 
     /// The highest event id and user id in use; 0 for none. New ids continue after them.

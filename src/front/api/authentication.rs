@@ -3,8 +3,11 @@
 
 use std::rc::Rc;
 
+use shards::ids::UserId;
+
 use super::Api;
 use super::work::Work;
+use crate::account_limits::FrontLimits;
 use crate::client::Shards;
 use crate::front::auth::{self, Claimed, Identity, bearer};
 use crate::front::http::parse::Request;
@@ -32,6 +35,7 @@ impl Sender {
             claimed: claimed.clone(),
             shards: api.shards.clone(),
             verified: Rc::clone(&api.verified),
+            limits: Rc::clone(&api.account_limits),
         };
         Some(Sender { identity: claimed.identity, token_check: Some(token_check) })
     }
@@ -43,15 +47,25 @@ pub(super) struct TokenCheck {
     claimed: Claimed,
     shards: Shards,
     verified: Rc<Verified>,
+    limits: Rc<FrontLimits>,
 }
 
 impl TokenCheck {
     /// Does the work after the account's shard has confirmed the token. If the token has ended, that is
-    /// the answer, and not another problem of the request.
-    pub(super) async fn before(self, work: Result<Work, Problem>) -> Result<Response, Problem> {
-        let shards = self.shards.clone();
+    /// the answer, and not another problem of the request. `change_of` is the account for which the work counts
+    /// as a change, if it does.
+    pub(super) async fn before(
+        self,
+        work: Result<Work, Problem>,
+        change_of: Option<UserId>,
+    ) -> Result<Response, Problem> {
+        let (shards, limits) = (self.shards.clone(), Rc::clone(&self.limits));
         self.run().await?;
-        work?.run(&shards).await
+        let work = work?;
+        if let Some(account) = change_of {
+            limits.take_change(account)?;
+        }
+        work.run(&shards).await
     }
 
     async fn run(self) -> Result<(), Problem> {

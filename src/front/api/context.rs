@@ -49,9 +49,16 @@ impl<'a> RequestContext<'a> {
             self.endpoint.handler.handle(&self)
         });
         let endpoint = Some(self.endpoint);
-        match self.sender.into_inner().and_then(|sender| sender.token_check) {
-            Some(check) => Prepared { endpoint, work: Ok(Work::future(check.before(work))) },
-            None => Prepared { endpoint, work },
+        let Some(Sender { identity, token_check }) = self.sender.into_inner() else {
+            return Prepared { endpoint, work, change_of: None };
+        };
+        let change_of = self.endpoint.counts_as_change().then_some(identity.actor.user);
+        match token_check {
+            Some(check) => {
+                let work = Ok(Work::future(check.before(work, change_of)));
+                Prepared { endpoint, work, change_of: None }
+            }
+            None => Prepared { endpoint, work, change_of },
         }
     }
 

@@ -1,12 +1,15 @@
 //! What an endpoint is: one value beside its handler. The router, the contract, authorization and the
 //! checks of a request are made from these values.
 
+use std::ptr;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 use shards::ids::Role;
 
 use super::context::RequestContext;
 use super::input::{BodyDescription, FromBody, FromPath, FromQuery, PathParameter, Property};
+use super::reservations;
 use super::work::Work;
 use crate::front::http::parse::Method;
 use crate::front::http::write::JSON;
@@ -37,6 +40,12 @@ impl Endpoint {
     /// Whether it gives JSON and nothing else, which a client can refuse (RFC 9110 section 12.5.1).
     pub(in crate::front) fn speaks_json(&self) -> bool {
         self.path.starts_with("/api/")
+    }
+
+    /// Whether its requests count as changes of the account that sends them. Reservations do not: the quota of
+    /// the event and the number of an account's reservations limit these.
+    pub(in crate::front) fn counts_as_change(&self) -> bool {
+        self.writes && self.access.reads_tokens() && !ptr::eq(self, &reservations::CREATE)
     }
 }
 

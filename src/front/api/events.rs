@@ -1,5 +1,6 @@
 //! Events: create, list, view, edit, delete.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -199,7 +200,12 @@ fn create(
     let details = NewDetails { name, quota, venue: venue.and_then(|Nullable(venue)| venue) };
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
+    let limits = Rc::clone(&context.api.account_limits);
     Ok(Work::future(async move {
+        if limits.limits_events() {
+            // Requests that are under way at the same time are not counted yet.
+            limits.check_events(organizer, shards.events_created(organizer).await?)?;
+        }
         let id = common.ids.next_event()?;
         let view = shards.create_event(CreateEvent { id, organizer, details }).await?;
         let location = format!("/api/v1/events/{}", view.id);

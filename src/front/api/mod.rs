@@ -42,6 +42,7 @@ use super::http::write::Response;
 use super::problem::{Kind, Problem};
 use super::router::{Routed, allowed_anywhere, find, normalized};
 use super::verified::Verified;
+use crate::account_limits::FrontLimits;
 use crate::client::Shards;
 use context::RequestContext;
 
@@ -81,6 +82,7 @@ pub struct Api {
     pub shards: Shards,
     pub tokens: Tokens,
     pub verified: Rc<Verified>,
+    pub account_limits: Rc<FrontLimits>,
     /// The shards are about to stop, and are not asked any more.
     pub closed: Cell<bool>,
 }

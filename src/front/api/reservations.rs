@@ -111,7 +111,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     successes: &[Success::json::<Reservation>(201, "The tickets are yours.", example)
         .with(&[Header::location("/api/v1/reservations/7-42")])
         .then(OF_RESERVATION)],
-    problems: &[Kind::SoldOut, Kind::EventDeleted, Kind::IdsUsedUp],
+    problems: &[Kind::SoldOut, Kind::EventDeleted, Kind::AccountLimit, Kind::IdsUsedUp],
 };
 
 fn create(

@@ -7,8 +7,10 @@ use std::task::{Context, Poll, ready};
 
 use futures_lite::future::poll_once;
 use shards::command::{Ask, Command, Query};
+use shards::ids::UserId;
 use shards::outcome::Outcome;
 
+use super::Api;
 use super::endpoint::Endpoint;
 use crate::client::{Call, Question, Refused, Shards};
 use crate::front::contract;
@@ -61,6 +63,8 @@ pub struct Prepared {
     /// Whose contract holds for the response; `None` when no endpoint was found.
     pub(super) endpoint: Option<&'static Endpoint>,
     pub(super) work: Result<Work, Problem>,
+    /// The account for which the work counts as a change when it begins.
+    pub(super) change_of: Option<UserId>,
 }
 
 /// A request that has begun.
@@ -72,12 +76,12 @@ pub enum Begun {
 impl Prepared {
     /// A request for which there is no endpoint.
     pub(super) fn refused(problem: Problem) -> Prepared {
-        Prepared { endpoint: None, work: Err(problem) }
+        Prepared { endpoint: None, work: Err(problem), change_of: None }
     }
 
     /// A request that no endpoint answers, and that needs none.
     pub(in crate::front) fn ready(response: Response) -> Prepared {
-        Prepared { endpoint: None, work: Ok(Work::Ready(response)) }
+        Prepared { endpoint: None, work: Ok(Work::Ready(response)), change_of: None }
     }
 
     /// The one question that this request is, if it is one.
@@ -89,10 +93,16 @@ impl Prepared {
     }
 
     /// Begins the request: its first question has been sent when this returns.
-    pub async fn begin(self, shards: &Shards) -> Begun {
-        let Prepared { endpoint, work } = self;
+    pub async fn begin(self, api: &Api) -> Begun {
+        let Prepared { endpoint, work, change_of } = self;
+        if let Some(account) = change_of
+            && work.is_ok()
+            && let Err(reached) = api.account_limits.take_change(account)
+        {
+            return Begun::Done(finish(endpoint, Err(reached.into())));
+        }
         match work {
-            Ok(Work::Ask(question, respond)) => match shards.ask(question) {
+            Ok(Work::Ask(question, respond)) => match api.shards.ask(question) {
                 Ok(call) => Begun::Running(Running { endpoint, state: State::Asked(call, Some(respond)) }),
                 Err(overloaded) => Begun::Done(finish(endpoint, Err(Refused::from(overloaded).into()))),
             },

@@ -97,7 +97,7 @@ impl Connection {
     pub(super) async fn begin(&mut self, safe: bool, shard: Option<usize>, mut exchange: Exchange) {
         self.front.metrics.requests.add(1);
         if let Turn::Prepared(prepared) = exchange.turn {
-            exchange.turn = match prepared.begin(&self.front.api.shards).await {
+            exchange.turn = match prepared.begin(&self.front.api).await {
                 Begun::Running(running) => Turn::Running(running),
                 Begun::Done(response) => Turn::Done(response),
             };

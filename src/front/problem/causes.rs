@@ -5,6 +5,7 @@ use shards::limits::RESERVATIONS_MAX;
 use shards::outcome::Rejection;
 
 use super::{Kind, Problem};
+use crate::account_limits::LimitReached;
 use crate::client::Refused;
 use crate::front::http::parse::Refusal;
 use crate::passwords::{QueueFull, TooManyAttempts};
@@ -46,6 +47,43 @@ impl From<TooManyAttempts> for Problem {
     }
 }
 
+/// Seconds after which to try again when only a higher limit helps: rarely.
+const HIGHER_LIMIT_RETRY_SECONDS: u64 = 3600;
+
+impl From<LimitReached> for Problem {
+    fn from(reached: LimitReached) -> Problem {
+        let lasting = HIGHER_LIMIT_RETRY_SECONDS;
+        let (detail, retry_after_seconds) = match reached {
+            LimitReached::Changes { most, per_second, retry_after_seconds } => (
+                format!(
+                    "Your account has made the {most} changes that it may make at once, and regains {per_second} \
+                     a second. Nothing was done. Wait; if you need more, ask whoever runs the server to raise \
+                     --max-changes-per-account and --changes-per-second."
+                ),
+                retry_after_seconds,
+            ),
+            LimitReached::Events { most } => (
+                format!(
+                    "Your account has created the {most} events that it may create, deleted ones included. Nothing \
+                     was done. Ask whoever runs the server to raise --max-events-per-account."
+                ),
+                lasting,
+            ),
+            LimitReached::Reservations { most } => (
+                format!(
+                    "Your account has the {most} reservations that it may have in a shard of the server, cancelled \
+                     ones included. Nothing was done. Ask whoever runs the server to raise \
+                     --max-reservations-per-account."
+                ),
+                lasting,
+            ),
+        };
+        Problem::new(Kind::AccountLimit, detail)
+            .extend("limit", json!(reached.limit()))
+            .header("Retry-After", retry_after_seconds.to_string())
+    }
+}
+
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Problem {
         match rejection {
@@ -64,6 +102,7 @@ impl From<Rejection> for Problem {
                 );
                 Problem::new(Kind::IdsUsedUp, detail)
             }
+            Rejection::AccountLimit { account: _, most } => LimitReached::Reservations { most }.into(),
             Rejection::QuotaBelowCommitted { committed } => {
                 let detail = format!("{committed} tickets are reserved; the quota has to be at least that.");
                 Problem::new(Kind::QuotaBelowCommitted, detail).extend("committed", json!(committed))

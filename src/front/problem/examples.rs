@@ -5,6 +5,7 @@ use shards::ids::Role;
 use shards::outcome::Rejection;
 
 use super::{FieldErrors, Kind, Problem};
+use crate::account_limits::LimitReached;
 use crate::front::http::parse::{Limits, Method, Parser};
 use crate::passwords::TooManyAttempts;
 
@@ -27,6 +28,9 @@ impl Kind {
             Kind::HasReservations => Rejection::HasReservations { reserved: 480 }.into(),
             Kind::UsernameTaken => Rejection::UsernameTaken.into(),
             Kind::TooManyAttempts => TooManyAttempts { retry_after_seconds: 30 }.into(),
+            Kind::AccountLimit => {
+                LimitReached::Changes { most: 200_000, per_second: 100, retry_after_seconds: 1 }.into()
+            }
             Kind::EventExists => Rejection::EventExists.into(),
             Kind::EventDeleted => Rejection::EventDeleted.into(),
             Kind::ContentTooLarge => {

@@ -5,6 +5,7 @@ use std::num::NonZeroU64;
 use schemars::{Schema, SchemaGenerator};
 
 use super::FieldErrors;
+use crate::account_limits::AccountLimit;
 
 macro_rules! kinds {
     ($($kind:ident $slug:literal $status:literal $title:literal
@@ -121,6 +122,9 @@ kinds! {
         "Each entry of 'errors' names a member of the body by a JSON pointer, or a query parameter by '?name', and says what it has to be."
     TooManyAttempts "too-many-attempts" 429 "Too many failed logins"
         "The password of this account was guessed at too often, from this address or from many. This guess was not looked at; try again after 'Retry-After' seconds. Logging in from an address that succeeded before is not slowed by what others do."
+    AccountLimit "account-limit" 429 "The account has reached a limit"
+        [limit: AccountLimit, "`changes`: requests that change something, other than reserving, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations of the account, cancelled ones included."]
+        "The server limits what one account makes, so that none takes the memory and the disk of all. Nothing was done; 'limit' says which limit it was. If it is 'changes', try again after 'Retry-After' seconds, and more slowly. The others do not go away by waiting, deleting or cancelling: ask whoever runs the server for a higher limit. The detail names the option."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
         "Unless the server was told otherwise: send at most 64 fields, and 16 KiB in all."
     NotImplemented "not-implemented" 501 "The method is unknown"

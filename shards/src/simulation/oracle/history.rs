@@ -79,7 +79,8 @@ impl<T: Debug> History<T> {
         format!("{exchange:?}: wrong after each of {known} or more records of {states:#?}")
     }
 
-    fn known_at(&self, step: u64) -> usize {
+    /// The number of records that clients could know of in this step.
+    pub(super) fn known_at(&self, step: u64) -> usize {
         let known = self.known.iter().rev().find(|known| known.0 <= step);
         known.map_or(0, |&(_, count)| count)
     }

@@ -15,9 +15,10 @@ mod rules;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use crate::command::{Ask, Command};
-use crate::ids::{EventId, Lsn, Slot, Timestamp, Username};
+use crate::command::{Ask, Buyer, Command};
+use crate::ids::{EventId, Lsn, Slot, Timestamp, UserId, Username};
 use crate::outcome::{AccountView, Outcome, Rejection, Reply};
+use crate::slots::slot_of_event;
 pub(super) use change::kind_of;
 use change::{Change, change_of_command};
 use event::EventState;
@@ -45,6 +46,8 @@ pub(super) struct Exchange<'a> {
 
 #[derive(Debug, Default)]
 pub(super) struct Oracle {
+    /// The most reservations of an account in a shard.
+    reservations_max: u32,
     events: BTreeMap<EventId, History<EventState>>,
     accounts: BTreeMap<Username, History<AccountView>>,
     /// For each change, the number of requests for it that are neither on disk nor answered with
@@ -55,6 +58,10 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
+    pub(super) fn new(reservations_max: u32) -> Oracle {
+        Oracle { reservations_max, ..Oracle::default() }
+    }
+
     pub(super) fn request_sent(&mut self, ask: &Ask) {
         if let Ask::Command(command) = ask {
             *self.outstanding.entry(change_of_command(command)).or_default() += 1;
@@ -69,7 +76,7 @@ impl Oracle {
     ) -> Result<Vec<Known>, Violation> {
         match exchange.ask {
             Ask::Command(command) => {
-                let (known, made_a_record) = self.check_command(command, exchange)?;
+                let (known, made_a_record) = self.check_command(command, exchange, owns)?;
                 if !made_a_record {
                     self.settle(change_of_command(command), &exchange)?;
                 }
@@ -84,9 +91,13 @@ impl Oracle {
         &mut self,
         command: &Command,
         exchange: Exchange<'_>,
+        owns: impl Fn(Slot) -> bool,
     ) -> Result<(Option<Known>, bool), Violation> {
         match exchange.reply {
             Err(Rejection::LogFull | Rejection::LogLocked) => return Ok((None, false)),
+            Err(Rejection::AccountLimit { .. }) => {
+                return Ok((Some(self.check_account_limit(command, exchange, owns)?), false));
+            }
             Err(Rejection::EventExists) => return Err(format!("an event's id was used twice: {exchange:?}")),
             _ => {}
         }
@@ -118,6 +129,36 @@ impl Oracle {
         let outcome = |state: &EventState| state.outcome(command);
         let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome)?;
         Ok((Some(Known::Event(event, count)), made_a_record))
+    }
+
+    /// Checks that a reservation is refused only if the event would have taken it, and if the buyer has as many
+    /// as the limit on the disk of this shard: the refusal waited for all that it counted.
+    fn check_account_limit(
+        &mut self,
+        command: &Command,
+        exchange: Exchange<'_>,
+        owns: impl Fn(Slot) -> bool,
+    ) -> Result<Known, Violation> {
+        let Command::Reserve { event, buyer: Buyer::Account(account), .. } = command else {
+            return Err(format!("{exchange:?}"));
+        };
+        let most = self.reservations_max;
+        if *exchange.reply != Err(Rejection::AccountLimit { account: *account, most })
+            || self.reservation_count(*account, owns) < most as usize
+        {
+            return Err(format!("{exchange:?}: the limit is {most}"));
+        }
+        let is_takeable = |state: Option<&_>| expected_of_event(state, exchange.ask) == Ok(None);
+        let count = self.events.entry(*event).or_default().find(exchange, is_takeable)?;
+        Ok(Known::Event(*event, count))
+    }
+
+    /// The number of an account's reservations on disk in these slots, cancelled ones included.
+    fn reservation_count(&self, account: UserId, owns: impl Fn(Slot) -> bool) -> usize {
+        let events = self.events.iter().filter(|&(&event, _)| owns(slot_of_event(event)));
+        let states = events.filter_map(|(_, history)| history.last());
+        let reservations = states.flat_map(|state| &state.reservations);
+        reservations.filter(|reservation| reservation.buyer == Buyer::Account(account)).count()
     }
 
     /// A client received a reply in step `now`.

@@ -72,6 +72,9 @@ impl Oracle {
                 };
                 self.check_each_account(exchange, found.map(|found| &found.username), owns_account, is_right)
             }
+            (Query::EventsCreated { organizer }, Outcome::EventsCreated(count)) => {
+                self.check_events_created(*organizer, *count, exchange, owns)
+            }
             (Query::Totals, Outcome::Totals(totals)) if totals.reserved <= totals.quota => Ok(Vec::new()),
             _ => Err(format!("{exchange:?}")),
         }
@@ -105,6 +108,26 @@ impl Oracle {
             views.eq(state.filter(is_listed).map(|state| &state.view))
         };
         self.check_each_event(exchange, list.iter().map(|view| view.id), in_range, is_right)
+    }
+
+    /// Checks one shard's part of the number of events of an organizer. Other events may be on disk by now than
+    /// when they were counted, so the number is between what the client could know and what is on disk.
+    fn check_events_created(
+        &self,
+        organizer: UserId,
+        count: u64,
+        exchange: Exchange<'_>,
+        owns: impl Fn(EventId) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        let owned = self.events.iter().filter(|&(&event, _)| owns(event));
+        let created = owned.filter_map(|(_, history)| Some((history, history.states.first()?)));
+        let of_organizer = created.filter(|(_, (_, state))| state.view.organizer == organizer);
+        let of_organizer: Vec<_> = of_organizer.map(|(history, _)| history).collect();
+        let known = of_organizer.iter().filter(|history| history.known_at(exchange.sent) > 0).count() as u64;
+        if !(known..=of_organizer.len() as u64).contains(&count) {
+            return Err(format!("{exchange:?}: {known} are known, {} are on disk", of_organizer.len()));
+        }
+        Ok(Vec::new())
     }
 
     /// Checks one shard's part of a customer's reservations.

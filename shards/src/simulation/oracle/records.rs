@@ -4,13 +4,18 @@ use super::change::change_of_record;
 use super::event::EventState;
 use super::history::History;
 use super::{Oracle, Violation};
-use crate::ids::{EventId, Timestamp, Username};
+use crate::command::Buyer;
+use crate::ids::{EventId, Slot, Timestamp, Username};
 use crate::outcome::AccountView;
 use crate::record::{Entry, Record};
 
 impl Oracle {
-    /// Applies a record that is on disk, and stays there.
-    pub(in crate::simulation) fn add_record(&mut self, entry: &Entry) -> Result<(), Violation> {
+    /// Applies a record that is on disk, and stays there. `owns` says which slots the shard has that wrote it.
+    pub(in crate::simulation) fn add_record(
+        &mut self,
+        entry: &Entry,
+        owns: impl Fn(Slot) -> bool,
+    ) -> Result<(), Violation> {
         let change = change_of_record(&entry.record);
         self.settle(change, entry)?;
         let (lsn, at) = self.heads.get(&entry.slot).copied().unwrap_or_default();
@@ -18,6 +23,11 @@ impl Oracle {
             return Err(format!("{entry:?} follows lsn {lsn} of {at:?}"));
         }
         self.heads.insert(entry.slot, (entry.lsn, entry.at));
+        if let &Record::Reserved { buyer: Buyer::Account(account), .. } = &entry.record
+            && self.reservation_count(account, owns) >= self.reservations_max as usize
+        {
+            return Err(format!("above the limit of {}: {entry:?}", self.reservations_max));
+        }
         match &entry.record {
             Record::UserCreated(user) => {
                 let account = AccountView {

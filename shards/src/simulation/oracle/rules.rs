@@ -83,6 +83,7 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         | Query::Users { .. }
         | Query::Events { .. }
         | Query::CustomerReservations { .. }
+        | Query::EventsCreated { .. }
         | Query::Totals => unreachable!("{query:?} is not about one event"),
     })
 }

@@ -11,6 +11,7 @@ use crate::shard::{Batch, Release};
 use crate::simulation::failure;
 use crate::simulation::oracle::{Violation, kind_of};
 use crate::simulation::plant::Plant;
+use crate::slots::shard_of_slot;
 
 pub(super) enum LogWork {
     Append(Batch),
@@ -210,6 +211,7 @@ impl World {
     /// Puts a whole batch on disk. If `lie`, a power cut may lose it.
     pub(super) fn store(&mut self, index: usize, entries: &[Entry], lie: bool) -> Result<(), Violation> {
         self.disk.append(index, entries, lie);
+        let shard_count = self.disk.last_shard_count().expect("a process has started");
         for entry in entries {
             self.count(kind_of(&entry.record).name());
             if let Record::Reserved { by, buyer: Buyer::Account(customer), .. } = entry.record
@@ -217,7 +219,7 @@ impl World {
             {
                 self.count("reservations made by another account");
             }
-            self.oracle.add_record(entry)?;
+            self.oracle.add_record(entry, |slot| shard_of_slot(slot, shard_count) == index)?;
         }
         let rows = self.disk.row_count(index);
         self.note(|| {

@@ -33,6 +33,8 @@ pub(super) struct World {
     random: Random,
     plant: Option<Plant>,
     rates: FaultRates,
+    /// The most reservations of an account in a shard.
+    reservations_max: u32,
     now: u64,
     /// The time since the process started.
     elapsed: Duration,
@@ -68,6 +70,9 @@ struct FaultRates {
     commits_alone_max: u32,
 }
 
+/// No world makes as many reservations as this.
+const NO_LIMIT: u32 = 1000;
+
 /// Whether a world continues.
 #[derive(PartialEq, Eq)]
 enum Progress {
@@ -96,18 +101,23 @@ impl World {
             batch_max: 1 + one_in(2, 20) as usize,
             commits_alone_max: one_in(2, 4) as u32,
         };
+        let reservations_max = match random.within(1, 3) {
+            1 => random.within(1, 6) as u32,
+            _ => NO_LIMIT,
+        };
         World {
             plant,
             rates,
             now: 0,
             elapsed: Duration::ZERO,
             wall: Timestamp(START_MS),
+            reservations_max,
             disk: Disk::new(random.next()),
             shards: Vec::new(),
             wire: Vec::new(),
             requests: Vec::new(),
             ids: Ids::default(),
-            oracle: Oracle::default(),
+            oracle: Oracle::new(reservations_max),
             late_writes: Vec::new(),
             counts: BTreeMap::new(),
             trace: with_trace.then(Vec::new),

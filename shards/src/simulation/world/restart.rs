@@ -119,8 +119,14 @@ impl World {
         self.elapsed = Duration::ZERO;
         let mut pace = Pace::USUAL;
         pace.commits_alone_max = self.rates.commits_alone_max;
+        let reservations_max = match self.plant {
+            Some(Plant::ForgetAccountLimit) => u32::MAX,
+            Some(Plant::AccountLimitTooLow) => self.reservations_max - 1,
+            _ => self.reservations_max,
+        };
         let shards = states.into_iter().map(|state| {
-            let driver = Driver::new(Shard::new(state, &heads, epoch), self.rates.batch_max, pace);
+            let shard = Shard::new(state, &heads, epoch).with_reservations_max(reservations_max);
+            let driver = Driver::new(shard, self.rates.batch_max, pace);
             SimulatedShard::new(driver, Clock::new(self.wall))
         });
         self.shards = shards.collect();

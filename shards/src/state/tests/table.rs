@@ -102,6 +102,7 @@ fn query(words: &[&str]) -> Option<Query> {
         ["view"] => Query::Event { event },
         ["list"] => Query::Events { after: None, limit: 10, organizer: None },
         [who, "list"] => Query::Events { after: None, limit: 10, organizer: Some(actor(who).user) },
+        [who, "made"] => Query::EventsCreated { organizer: actor(who).user },
         ["totals"] => Query::Totals,
         [who, "see", number] => {
             let reservation = ReservationId { event, number: number.parse().unwrap() };
@@ -133,6 +134,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::EventDeleted => "deleted".to_owned(),
                 Rejection::NotYourEvent => "not-yours".to_owned(),
                 Rejection::ReservationNotFound => "no-reservation".to_owned(),
+                Rejection::AccountLimit { .. } => unreachable!("the state has no limits of accounts"),
                 Rejection::LogFull | Rejection::LogLocked | Rejection::Elsewhere => {
                     unreachable!("all slots are owned, and there is no log")
                 }
@@ -172,6 +174,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
             let names = users.iter().map(|user| format!("{} {}", user.username, user.role.as_str()));
             names.collect::<Vec<_>>().join(", ")
         }
+        Outcome::EventsCreated(count) => format!("{count} made"),
         Outcome::Totals(totals) if totals.accounts > 0 => {
             format!("{} with {} admins", totals.accounts, totals.admins)
         }
@@ -314,6 +317,13 @@ fn totals_and_lists_leave_out_deleted_events() {
     );
     check(
         "o list -> 0 events | event 9 -> ok | o list -> 1 events | p list -> 0 events | o delete -> ok | o list -> 0 events",
+    );
+}
+
+#[test]
+fn the_events_that_an_account_created_are_counted_and_deleted_ones_stay() {
+    check(
+        "o made -> 0 made | event 9 -> ok | o made -> 1 made | p made -> 0 made | event 9 -> exists | o quota 5 -> ok | o made -> 1 made | o delete -> ok | o made -> 1 made",
     );
 }
 

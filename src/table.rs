@@ -3,19 +3,19 @@
 /// Entries in a set.
 const WAYS: usize = 8;
 
-pub(super) trait Entry: Copy + Default {
+pub(crate) trait Entry: Copy + Default {
     /// The entry with the least worth in a full set is replaced by a new one.
     fn worth(&self, now: u32) -> u64;
 }
 
 /// A set-associative table: a hash selects a set, in which its entry may be at any index.
-pub(super) struct Table<E> {
+pub(crate) struct Table<E> {
     sets: Vec<[(u64, E); WAYS]>,
 }
 
 impl<E: Entry> Table<E> {
     /// A table with room for `entries` or somewhat more.
-    pub(super) fn new(entries: usize) -> Table<E> {
+    pub(crate) fn new(entries: usize) -> Table<E> {
         let sets = (entries / WAYS).next_power_of_two();
         Table { sets: vec![[(0, E::default()); WAYS]; sets] }
     }
@@ -25,13 +25,13 @@ impl<E: Entry> Table<E> {
         &mut self.sets[index]
     }
 
-    pub(super) fn get(&mut self, hash: u64) -> Option<&mut E> {
+    pub(crate) fn get(&mut self, hash: u64) -> Option<&mut E> {
         let found = self.set(hash).iter_mut().find(|(known, _)| *known == hash);
         found.map(|(_, entry)| entry)
     }
 
     /// The entry of a hash. A new entry replaces the one of least worth in its set.
-    pub(super) fn entry(&mut self, hash: u64, now: u32) -> &mut E {
+    pub(crate) fn entry(&mut self, hash: u64, now: u32) -> &mut E {
         let set = self.set(hash);
         let way = set.iter().position(|(known, _)| *known == hash).unwrap_or_else(|| {
             let least = (0..WAYS).min_by_key(|&way| set[way].1.worth(now));
