@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 55] = [
+pub(super) const EXPECTED: [&str; 57] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -33,10 +33,12 @@ pub(super) const EXPECTED: [&str; 55] = [
     "rejections: event not found",
     "rejections: event deleted",
     "rejections: not your event",
+    "rejections: not your reservation",
     "rejections: reservation not found",
     "rejections: log full",
     "rejections: log locked",
     "reservations made by another account",
+    "reservations of deleted events listed",
     "commits",
     "commits on a worker",
     "gathers of one turn",
@@ -86,6 +88,7 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::EventNotFound) => "rejections: event not found",
         Err(Rejection::EventDeleted) => "rejections: event deleted",
         Err(Rejection::NotYourEvent) => "rejections: not your event",
+        Err(Rejection::NotYourReservation) => "rejections: not your reservation",
         Err(Rejection::ReservationNotFound) => "rejections: reservation not found",
         Err(Rejection::LogFull) => "rejections: log full",
         Err(Rejection::LogLocked) => "rejections: log locked",

@@ -181,9 +181,11 @@ fn organizer(random: &mut Random) -> UserId {
 }
 
 fn actor(random: &mut Random) -> Actor {
-    match random.within(0, 3) {
-        0 => Actor { user: customer(random), role: Role::Customer },
-        1 => Actor { user: organizer(random), role: Role::Organizer },
+    match random.within(0, 7) {
+        0 | 1 => Actor { user: customer(random), role: Role::Customer },
+        // Was a customer, and may have bought.
+        2 => Actor { user: customer(random), role: Role::Organizer },
+        3 | 4 => Actor { user: organizer(random), role: Role::Organizer },
         _ => ADMIN,
     }
 }

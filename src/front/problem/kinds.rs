@@ -104,7 +104,7 @@ kinds! {
     EventExists "event-exists" 409 "Other events exist already"
         "The demonstration data is made on an empty server only. Start one with a fresh data directory."
     EventDeleted "event-deleted" 410 "The event was deleted"
-        "It will not come back; its reservations are cancelled. GET /api/v1/events lists those that are left."
+        "It will not come back; its reservations are cancelled, and can still be seen by those who could see them before. GET /api/v1/events lists the events that are left."
     ContentTooLarge "content-too-large" 413 "The body is too large"
         "No request of this API needs more than 64 KiB. Send less."
     UriTooLong "uri-too-long" 414 "The request target is too long"

@@ -120,6 +120,17 @@ impl Oracle {
         Ok((Some(Known::Event(event, count)), made_a_record))
     }
 
+    /// Whether this is known of an event that is deleted.
+    pub(super) fn is_deleted(&self, known: &Known) -> bool {
+        match known {
+            Known::Event(id, count) => {
+                let state = self.events.get(id).and_then(|history| history.after(*count));
+                state.is_some_and(|state| state.is_deleted)
+            }
+            Known::Account(..) => false,
+        }
+    }
+
     /// A client received a reply in step `now`.
     pub(super) fn reply_arrived(&mut self, now: u64, known: Vec<Known>) {
         for known in known {

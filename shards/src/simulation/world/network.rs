@@ -2,7 +2,7 @@
 
 use super::World;
 use crate::command::Ask;
-use crate::outcome::Reply;
+use crate::outcome::{Outcome, Reply};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
 use crate::simulation::plant::Plant;
@@ -75,6 +75,12 @@ impl World {
         let shard_count = self.shards.len();
         let owns = |slot| shard_of_slot(slot, shard_count) == shard_index;
         let known = self.oracle.check(Exchange { sent, ask, reply: &reply }, owns)?;
+        if let Ok(Outcome::Reservations(list)) = &reply
+            && !list.is_empty()
+            && known.iter().any(|known| self.oracle.is_deleted(known))
+        {
+            self.count("reservations of deleted events listed");
+        }
         self.wire.push(Message::Reply { request, reply, known });
         Ok(())
     }

@@ -132,6 +132,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::EventNotFound => "no-event".to_owned(),
                 Rejection::EventDeleted => "deleted".to_owned(),
                 Rejection::NotYourEvent => "not-yours".to_owned(),
+                Rejection::NotYourReservation => "not-your-reservation".to_owned(),
                 Rejection::ReservationNotFound => "no-reservation".to_owned(),
                 Rejection::LogFull | Rejection::LogLocked | Rejection::Elsewhere => {
                     unreachable!("all slots are owned, and there is no log")
@@ -267,6 +268,16 @@ fn a_reservation_is_visible_to_its_customer_the_organizer_and_admins() {
 }
 
 #[test]
+fn a_buyer_keeps_a_reservation_in_another_role() {
+    check(
+        "event 5 -> ok | a reserve 1 -> ok | a-organizer see 1 -> confirmed 1 | b-organizer see 1 -> no-reservation | a-organizer mine -> 1 of 1 | a-organizer reservations -> not-yours | a-organizer cancel 1 -> ok | a-organizer cancel 1 -> same | a-organizer cancel 2 -> no-reservation",
+    );
+    check(
+        "event 5 -> ok | a reserve 1 -> ok | o cancel 1 -> not-your-reservation | p cancel 1 -> no-reservation | b-organizer cancel 1 -> no-reservation | z cancel 1 -> ok | o cancel 1 -> not-your-reservation",
+    );
+}
+
+#[test]
 fn events_are_edited_by_their_organizer() {
     check(
         "event 2 -> ok | p quota 3 -> not-yours | o quota 3 -> ok | view -> 0/3 v2 | o name New -> ok | view -> 0/3 v3",
@@ -301,8 +312,12 @@ fn a_version_does_not_come_again() {
 #[test]
 fn deleting_an_event_cancels_its_reservations() {
     check(
-        "event 2 -> ok | a reserve 1 -> ok | o delete -> has 1 | o delete force -> ok | view -> deleted | list -> 0 events | a see 1 -> cancelled 1 | a cancel 1 -> same | a mine -> 0 of 1 | a reserve 1 -> deleted | o quota 5 -> deleted | o delete -> deleted | o reservations -> deleted",
+        "event 2 -> ok | a reserve 1 -> ok | o delete -> has 1 | o delete force -> ok | view -> deleted | list -> 0 events | a see 1 -> cancelled 1 | a cancel 1 -> same | a mine -> 0 of 1 | a reserve 1 -> deleted | o quota 5 -> deleted | o delete -> deleted",
     );
+    check(
+        "event 5 -> ok | a reserve 1 -> ok | b reserve 2 -> ok | a cancel 1 -> ok | o delete force -> ok | o reservations -> 0 of 2 | z reservations -> 0 of 2 | p reservations -> not-yours | a reservations -> not-yours | o see 2 -> cancelled 2 | p see 2 -> no-reservation | b cancel 2 -> same | z cancel 2 -> same",
+    );
+    check("o reservations -> no-event");
     check("event 2 -> ok | p delete -> not-yours | z delete -> ok | event 2 -> exists");
     check("event 2 -> ok | a reserve 1 -> ok | a cancel 1 -> ok | o delete -> ok | a see 1 -> cancelled 1");
 }
