@@ -18,8 +18,8 @@ use tempfile::tempdir;
 /// The expected status for each role. The placeholders are filled with new items for each request:
 /// `{event}` an event of org1, `{sold}` an event with two tickets reserved by cust1, `{deleted}` a
 /// deleted event, `{reservation}` a reservation of cust1, `{cancelled}` a cancelled one, `{orphaned}`
-/// one whose event was deleted, `{user}` an account, `{removed}` a removed account, `{fresh}` an
-/// unused name.
+/// one whose event was deleted, `{user}` an account, `{org2}` the id of org2, `{removed}` a removed
+/// account, `{fresh}` an unused name.
 ///
 /// Columns: method, path, body, then the status without a token and for cust1, cust2, org1, org2,
 /// admin.
@@ -47,11 +47,11 @@ POST   /api/v1/events                         {"name":"A","quota":5}  401 403 40
 GET    /api/v1/events/{event}                 -                200 200 200 200 200 200
 GET    /api/v1/events/{deleted}               -                410 410 410 410 410 410
 GET    /api/v1/events/999999                  -                404 404 404 404 404 404
-PATCH  /api/v1/events/{event}                 {"quota":5}      401 403 403 200 403 403
-PATCH  /api/v1/events/{event}                 {"name":"B"}     401 403 403 200 403 403
-PATCH  /api/v1/events/{sold}                  {"quota":1}      401 403 403 409 403 403
-PATCH  /api/v1/events/{deleted}               {"quota":5}      401 403 403 410 410 403
-PATCH  /api/v1/events/999999                  {"quota":5}      401 403 403 404 404 403
+PATCH  /api/v1/events/{event}                 {"quota":5}      401 403 403 200 403 200
+PATCH  /api/v1/events/{event}                 {"name":"B"}     401 403 403 200 403 200
+PATCH  /api/v1/events/{sold}                  {"quota":1}      401 403 403 409 403 409
+PATCH  /api/v1/events/{deleted}               {"quota":5}      401 403 403 410 410 410
+PATCH  /api/v1/events/999999                  {"quota":5}      401 403 403 404 404 404
 DELETE /api/v1/events/{event}                 -                401 403 403 204 403 204
 DELETE /api/v1/events/{event}?force=true      -                401 403 403 204 403 204
 DELETE /api/v1/events/{sold}                  -                401 403 403 409 403 409
@@ -76,7 +76,7 @@ DELETE /api/v1/reservations/999999-1          -                401 404 404 404 4
 GET    /api/v1/reservations/{orphaned}        -                401 200 404 200 404 200
 DELETE /api/v1/reservations/{orphaned}        -                401 204 404 403 404 204
 GET    /api/v1/events/{reservation}           -                404 404 404 404 404 404
-PATCH  /api/v1/events/{reservation}           {"quota":5}      401 403 403 404 404 403
+PATCH  /api/v1/events/{reservation}           {"quota":5}      401 403 403 404 404 404
 DELETE /api/v1/events/{reservation}           -                401 403 403 404 404 404
 GET    /api/v1/reservations/{event}           -                401 404 404 404 404 404
 DELETE /api/v1/reservations/{event}           -                401 404 404 404 404 404
@@ -93,8 +93,12 @@ PATCH  /api/v1/users/{user}                   {"role":"customer","password":"box
 POST   /api/v1/events                         {"name":"A","quota":5,"organizer":2}  401 403 403 422 422 403
 POST   /api/v1/events                         {"name":"A","quota":5,"id":1}  401 403 403 422 422 403
 POST   /api/v1/events                         {"name":"A","quota":5,"reserved":1}  401 403 403 422 422 403
-PATCH  /api/v1/events/{event}                 {"organizer":2}  401 403 403 422 422 403
-PATCH  /api/v1/events/{event}                 {"status":"deleted"}  401 403 403 422 422 403
+PATCH  /api/v1/events/{event}                 {"organizer":{org2}}  401 403 403 200 403 200
+PATCH  /api/v1/events/{deleted}               {"organizer":{org2}}  401 403 403 410 410 410
+PATCH  /api/v1/events/999999                  {"organizer":{org2}}  401 403 403 404 404 404
+PATCH  /api/v1/events/{event}                 {"organizer":{user}}  401 403 403 422 422 422
+PATCH  /api/v1/events/{event}                 {"organizer":"me"}    401 403 403 422 422 422
+PATCH  /api/v1/events/{event}                 {"status":"deleted"}  401 403 403 422 422 422
 POST   /api/v1/events/{event}/reservations    {"quantity":1,"customer":2}  401 422 422 403 403 403
 POST   /api/v1/events/{event}/reservations    {"quantity":1,"status":"confirmed"}  401 422 422 403 403 403
 POST   /api/v1/events/{event}/reservations    {"quantity":1,"id":"1-1"}  401 422 422 403 403 403
@@ -158,6 +162,7 @@ fn fill(stage: &Stage, text: &str, fresh: &mut usize) -> String {
         *fresh += 1;
         new_user(format!("user-{fresh}"))
     });
+    put("{org2}", &mut || number(&stage.org2.get("/api/v1/users/me").expect(200).json(), "id").to_string());
     put("{removed}", &mut || {
         *fresh += 1;
         let user = new_user(format!("user-{fresh}"));

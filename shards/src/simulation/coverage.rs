@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 57] = [
+pub(super) const EXPECTED: [&str; 58] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -39,6 +39,7 @@ pub(super) const EXPECTED: [&str; 57] = [
     "rejections: log locked",
     "reservations made by another account",
     "reservations of deleted events listed",
+    "hand-overs",
     "commits",
     "commits on a worker",
     "gathers of one turn",

@@ -149,6 +149,12 @@ fn edit_event(random: &mut Random, ids: &Ids) -> Command {
             quota: (random.within(0, 2) > 0).then(|| quota(random)),
             venue: (random.within(0, 2) == 0).then(|| venue(random)),
         },
+        organizer: match random.within(0, 5) {
+            0 | 1 => Some(organizer(random)),
+            // Was a customer, and may have bought.
+            2 => Some(customer(random)),
+            _ => None,
+        },
     }))
 }
 

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use crate::command::{Ask, Command};
-use crate::ids::{EventId, Lsn, Slot, Timestamp, Username};
+use crate::ids::{EventId, Lsn, Slot, Timestamp, UserId, Username};
 use crate::outcome::{AccountView, Outcome, Rejection, Reply};
 pub(super) use change::kind_of;
 use change::{Change, change_of_command};
@@ -118,6 +118,12 @@ impl Oracle {
         let outcome = |state: &EventState| state.outcome(command);
         let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome)?;
         Ok((Some(Known::Event(event, count)), made_a_record))
+    }
+
+    /// The organizer who created an event that is on disk.
+    pub(super) fn first_organizer(&self, event: EventId) -> Option<UserId> {
+        let (_, created) = self.events.get(&event)?.states.first()?;
+        Some(created.view.organizer)
     }
 
     /// Whether this is known of an event that is deleted.

@@ -34,7 +34,8 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             let same_quota = quota.is_none_or(|quota| quota == before.quota);
             let venue = venue.as_ref().map(|venue| venue.as_ref().map(|venue| venue.as_str()));
             let same_venue = venue.is_none_or(|venue| venue == before.venue.as_deref());
-            (same_name && same_quota && same_venue).then(|| view(event))
+            let same_organizer = edit.organizer.is_none_or(|organizer| organizer == event.view.organizer);
+            (same_name && same_quota && same_venue && same_organizer).then(|| view(event))
         }
         Command::DeleteEvent { actor, force, .. } => {
             let reserved = managed(event, *actor)?.view.reserved;

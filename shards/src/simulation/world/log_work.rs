@@ -217,6 +217,11 @@ impl World {
             {
                 self.count("reservations made by another account");
             }
+            if let Record::EventEdited(edited) = &entry.record
+                && edited.organizer.is_some()
+            {
+                self.count("hand-overs");
+            }
             self.oracle.add_record(entry)?;
         }
         let rows = self.disk.row_count(index);

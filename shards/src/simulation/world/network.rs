@@ -1,7 +1,7 @@
 //! Messages between clients and shards.
 
 use super::World;
-use crate::command::Ask;
+use crate::command::{Ask, Query};
 use crate::outcome::{Outcome, Reply};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
@@ -69,7 +69,14 @@ impl World {
     }
 
     /// Sends a reply: from now on, a client may know it.
-    pub(super) fn send(&mut self, request: usize, reply: Reply) -> Result<(), Violation> {
+    pub(super) fn send(&mut self, request: usize, mut reply: Reply) -> Result<(), Violation> {
+        if self.plant == Some(Plant::ListByFirstOrganizer)
+            && let Ask::Query(Query::Events { organizer: Some(organizer), .. }) = self.requests[request].ask
+            && let Ok(Outcome::Part(part)) = &mut reply
+            && let Outcome::Events(list) = &mut part.outcome
+        {
+            list.retain(|event| self.oracle.first_organizer(event.id) == Some(organizer));
+        }
         self.note(|| format!("reply to {request}: {reply:?}"));
         let SentRequest { ref ask, sent, shard_index, .. } = self.requests[request];
         let shard_count = self.shards.len();

@@ -59,6 +59,7 @@ fn command(words: &[&str]) -> Command {
                 quota: Some(Quota::new(tickets(quota)).unwrap()),
                 ..DetailsPatch::default()
             },
+            organizer: None,
         })),
         [who, "venue", venue] => Command::EditEvent(Box::new(EditEvent {
             event,
@@ -67,11 +68,28 @@ fn command(words: &[&str]) -> Command {
                 venue: Some(Venue::new(venue).filter(|_| venue != "none")),
                 ..DetailsPatch::default()
             },
+            organizer: None,
         })),
         [who, "name", name] => Command::EditEvent(Box::new(EditEvent {
             event,
             actor: actor(who),
             changes: DetailsPatch { name: EventName::new(name), ..DetailsPatch::default() },
+            organizer: None,
+        })),
+        [who, "hand", to] => Command::EditEvent(Box::new(EditEvent {
+            event,
+            actor: actor(who),
+            changes: DetailsPatch::default(),
+            organizer: Some(actor(to).user),
+        })),
+        [who, "hand", to, quota] => Command::EditEvent(Box::new(EditEvent {
+            event,
+            actor: actor(who),
+            changes: DetailsPatch {
+                quota: Some(Quota::new(tickets(quota)).unwrap()),
+                ..DetailsPatch::default()
+            },
+            organizer: Some(actor(to).user),
         })),
         [who, "delete"] => Command::DeleteEvent { event, actor: actor(who), force: false },
         [who, "delete", "force"] => Command::DeleteEvent { event, actor: actor(who), force: true },
@@ -288,6 +306,27 @@ fn events_are_edited_by_their_organizer() {
     check("o quota 1 -> no-event");
     check(
         "event 2 -> ok | o venue Hall -> ok | view -> 0/2 v2 at Hall | o venue Hall -> 0/2 v2 at Hall | o quota 3 -> ok | view -> 0/3 v3 at Hall | o venue none -> ok | view -> 0/3 v4 | p venue Hall -> not-yours",
+    );
+}
+
+#[test]
+fn a_hand_over_moves_an_event_to_another_organizer() {
+    check(
+        "event 5 -> ok | a reserve 2 -> ok | totals -> 2 of 5 | z hand p -> ok | view -> 2/5 v2 | totals -> 2 of 5 | o list -> 0 events | p list -> 1 events | o quota 6 -> not-yours | o hand o -> not-yours | o reservations -> not-yours | o see 1 -> no-reservation | o delete force -> not-yours | p see 1 -> confirmed 2 | p reservations -> 1 of 1 | z hand p -> 2/5 v2 | p hand p -> 2/5 v2 | p quota 6 -> ok | p list -> 1 events | p hand o -> ok | o list -> 1 events | p list -> 0 events | o delete force -> ok | o list -> 0 events | o reservations -> 0 of 1 | p reservations -> not-yours | z hand p -> deleted",
+    );
+    // With other changes: all or none.
+    check(
+        "event 5 -> ok | a reserve 2 -> ok | z hand p 1 -> below 2 | o list -> 1 events | z hand p 2 -> ok | view -> 2/2 v2 | p list -> 1 events | p hand p 3 -> ok | view -> 2/3 v3 | a cancel 1 -> ok | p delete -> ok | p list -> 0 events | o list -> 0 events",
+    );
+    check(
+        "z hand p -> no-event | event 5 -> ok | p hand p -> not-yours | a hand a -> not-yours | o hand p -> ok",
+    );
+}
+
+#[test]
+fn an_admin_closes_an_event() {
+    check(
+        "event 5 -> ok | a reserve 2 -> ok | z quota 1 -> below 2 | z quota 2 -> ok | b reserve 1 -> sold-out 0 | o quota 3 -> ok | b reserve 1 -> ok",
     );
 }
 
