@@ -1042,6 +1042,10 @@ fn the_demonstration_data_is_made_once() {
     assert_eq!(create_event(&organizer, 1), 5);
     organizer.delete("/api/v1/events/2").expect(204);
     server.client().get("/api/v1/pop").expect(304);
+    let another = server.client().sign_up("grace", "organizer");
+    let id = number(&another.get("/api/v1/users/me").expect(200).json(), "id");
+    organizer.patch("/api/v1/events/1", &json!({ "organizer": id })).expect(200);
+    server.client().get("/api/v1/pop").expect(304);
     server.client().get("/api/v1/events/2").problem(410, "event-deleted");
     server.kill();
     Server::start(data.path(), &arguments).client().get("/api/v1/pop").expect(304);
