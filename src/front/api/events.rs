@@ -281,8 +281,8 @@ pub(super) static EDIT: Endpoint = Endpoint {
     tag: Tag::Events,
     summary: "Edit an event",
     about: "For its organizer and for admins. A merge patch (RFC 7396), sent as JSON or as \
-            `application/merge-patch+json`. `organizer` hands the event over to another organizer. A quota equal \
-            to `reserved` closes the event.",
+            `application/merge-patch+json`. `organizer` hands the event over to another organizer. A quota \
+            equal to `reserved` closes the event.",
     successes: &[Success::json::<Event>(200, "The event as it is now.", example).with(&[ETAG])],
     problems: &[Kind::NotYours, Kind::QuotaBelowCommitted, Kind::EventDeleted],
 };
@@ -306,8 +306,8 @@ fn edit(
     }))
 }
 
-/// Refuses a hand-over to an account that may not create events either. If its role changes after this check, it
-/// has an event without being an organizer, as if the role had changed after the hand-over.
+/// Refuses a hand-over to an account that may not create events either. If its role changes after this check,
+/// it has an event without being an organizer, as if the role had changed after the hand-over.
 async fn check_organizer(shards: &Shards, user: UserId) -> Result<(), Problem> {
     let account = shards.account_of(user).await?;
     if account.is_some_and(|account| account.role == Role::Organizer && !account.removed) {

@@ -257,8 +257,8 @@ pub(super) static CANCEL: Endpoint = Endpoint {
     headers: &[],
     tag: Tag::Reservations,
     summary: "Cancel a reservation",
-    about: "For its customer, whatever the account's role is now, and for admins. The tickets are for sale again in the same commit, once; a repeat \
-            does nothing.",
+    about: "For its customer, whatever the account's role is now, and for admins. The tickets are for sale again \
+            in the same commit, once; a repeat does nothing.",
     successes: &[Success::empty(204, "It is cancelled.")],
     problems: &[Kind::Forbidden],
 };
