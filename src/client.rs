@@ -7,7 +7,9 @@ use std::future::Future;
 use std::rc::Rc;
 
 use futures_channel::oneshot;
-use shards::command::{Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, Query, RemoveUser};
+use shards::command::{
+    Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query, RemoveUser,
+};
 use shards::ids::{EventId, ReservationId, Slot, UserId, Username};
 use shards::outcome::{AccountView, EventView, Outcome, Rejection, ReservationView, Totals, UserView};
 
@@ -152,6 +154,11 @@ impl Shards {
 
     pub async fn create_event(&self, create: CreateEvent) -> Result<Box<EventView>, Refused> {
         let outcome = self.command(Command::CreateEvent(Box::new(create))).await?;
+        Ok(view!(Outcome::Event, outcome))
+    }
+
+    pub async fn edit_event(&self, edit: EditEvent) -> Result<Box<EventView>, Refused> {
+        let outcome = self.command(Command::EditEvent(Box::new(edit))).await?;
         Ok(view!(Outcome::Event, outcome))
     }
 

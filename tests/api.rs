@@ -18,8 +18,8 @@ use tempfile::tempdir;
 /// The expected status for each role. The placeholders are filled with new items for each request:
 /// `{event}` an event of org1, `{sold}` an event with two tickets reserved by cust1, `{deleted}` a
 /// deleted event, `{reservation}` a reservation of cust1, `{cancelled}` a cancelled one, `{orphaned}`
-/// one whose event was deleted, `{user}` an account, `{removed}` a removed account, `{fresh}` an
-/// unused name.
+/// one whose event was deleted, `{user}` an account, `{org2}` the id of org2, `{removed}` a removed
+/// account, `{fresh}` an unused name.
 ///
 /// Columns: method, path, body, then the status without a token and for cust1, cust2, org1, org2,
 /// admin.
@@ -47,11 +47,11 @@ POST   /api/v1/events                         {"name":"A","quota":5}  401 403 40
 GET    /api/v1/events/{event}                 -                200 200 200 200 200 200
 GET    /api/v1/events/{deleted}               -                410 410 410 410 410 410
 GET    /api/v1/events/999999                  -                404 404 404 404 404 404
-PATCH  /api/v1/events/{event}                 {"quota":5}      401 403 403 200 403 403
-PATCH  /api/v1/events/{event}                 {"name":"B"}     401 403 403 200 403 403
-PATCH  /api/v1/events/{sold}                  {"quota":1}      401 403 403 409 403 403
-PATCH  /api/v1/events/{deleted}               {"quota":5}      401 403 403 410 410 403
-PATCH  /api/v1/events/999999                  {"quota":5}      401 403 403 404 404 403
+PATCH  /api/v1/events/{event}                 {"quota":5}      401 403 403 200 403 200
+PATCH  /api/v1/events/{event}                 {"name":"B"}     401 403 403 200 403 200
+PATCH  /api/v1/events/{sold}                  {"quota":1}      401 403 403 409 403 409
+PATCH  /api/v1/events/{deleted}               {"quota":5}      401 403 403 410 410 410
+PATCH  /api/v1/events/999999                  {"quota":5}      401 403 403 404 404 404
 DELETE /api/v1/events/{event}                 -                401 403 403 204 403 204
 DELETE /api/v1/events/{event}?force=true      -                401 403 403 204 403 204
 DELETE /api/v1/events/{sold}                  -                401 403 403 409 403 409
@@ -60,26 +60,26 @@ DELETE /api/v1/events/{sold}?force=true       -                401 403 403 204 4
 DELETE /api/v1/events/{deleted}               -                401 403 403 410 410 410
 DELETE /api/v1/events/999999                  -                401 403 403 404 404 404
 GET    /api/v1/events/{sold}/reservations     -                401 403 403 200 403 200
-GET    /api/v1/events/{deleted}/reservations  -                401 403 403 410 410 410
+GET    /api/v1/events/{deleted}/reservations  -                401 403 403 200 403 200
 GET    /api/v1/events/999999/reservations     -                401 403 403 404 404 404
 POST   /api/v1/events/{event}/reservations    {"quantity":1}   401 201 201 403 403 403
 POST   /api/v1/events/{sold}/reservations     {"quantity":99}  401 409 409 403 403 403
 POST   /api/v1/events/{deleted}/reservations  {"quantity":1}   401 410 410 403 403 403
 POST   /api/v1/events/999999/reservations     {"quantity":1}   401 404 404 403 403 403
-GET    /api/v1/reservations                   -                401 200 200 403 403 403
+GET    /api/v1/reservations                   -                401 200 200 200 200 200
 GET    /api/v1/reservations/{reservation}     -                401 200 404 200 404 200
 GET    /api/v1/reservations/{cancelled}       -                401 200 404 200 404 200
 GET    /api/v1/reservations/999999-1          -                401 404 404 404 404 404
-DELETE /api/v1/reservations/{reservation}     -                401 204 404 403 403 204
-DELETE /api/v1/reservations/{cancelled}       -                401 204 404 403 403 204
-DELETE /api/v1/reservations/999999-1          -                401 404 404 403 403 404
+DELETE /api/v1/reservations/{reservation}     -                401 204 404 403 404 204
+DELETE /api/v1/reservations/{cancelled}       -                401 204 404 403 404 204
+DELETE /api/v1/reservations/999999-1          -                401 404 404 404 404 404
 GET    /api/v1/reservations/{orphaned}        -                401 200 404 200 404 200
-DELETE /api/v1/reservations/{orphaned}        -                401 204 404 403 403 204
+DELETE /api/v1/reservations/{orphaned}        -                401 204 404 403 404 204
 GET    /api/v1/events/{reservation}           -                404 404 404 404 404 404
-PATCH  /api/v1/events/{reservation}           {"quota":5}      401 403 403 404 404 403
+PATCH  /api/v1/events/{reservation}           {"quota":5}      401 403 403 404 404 404
 DELETE /api/v1/events/{reservation}           -                401 403 403 404 404 404
 GET    /api/v1/reservations/{event}           -                401 404 404 404 404 404
-DELETE /api/v1/reservations/{event}           -                401 404 404 403 403 404
+DELETE /api/v1/reservations/{event}           -                401 404 404 404 404 404
 POST   /api/v1/events/{reservation}/reservations  {"quantity":1}  401 404 404 403 403 403
 GET    /api/v1/events/{reservation}/reservations  -            401 403 403 404 404 404
 PATCH  /api/v1/users/{reservation}            {"role":"customer"}  401 403 403 403 403 404
@@ -93,12 +93,16 @@ PATCH  /api/v1/users/{user}                   {"role":"customer","password":"box
 POST   /api/v1/events                         {"name":"A","quota":5,"organizer":2}  401 403 403 422 422 403
 POST   /api/v1/events                         {"name":"A","quota":5,"id":1}  401 403 403 422 422 403
 POST   /api/v1/events                         {"name":"A","quota":5,"reserved":1}  401 403 403 422 422 403
-PATCH  /api/v1/events/{event}                 {"organizer":2}  401 403 403 422 422 403
-PATCH  /api/v1/events/{event}                 {"status":"deleted"}  401 403 403 422 422 403
+PATCH  /api/v1/events/{event}                 {"organizer":{org2}}  401 403 403 200 403 200
+PATCH  /api/v1/events/{deleted}               {"organizer":{org2}}  401 403 403 410 410 410
+PATCH  /api/v1/events/999999                  {"organizer":{org2}}  401 403 403 404 404 404
+PATCH  /api/v1/events/{event}                 {"organizer":{user}}  401 403 403 422 422 422
+PATCH  /api/v1/events/{event}                 {"organizer":"me"}    401 403 403 422 422 422
+PATCH  /api/v1/events/{event}                 {"status":"deleted"}  401 403 403 422 422 422
 POST   /api/v1/events/{event}/reservations    {"quantity":1,"customer":2}  401 422 422 403 403 403
 POST   /api/v1/events/{event}/reservations    {"quantity":1,"status":"confirmed"}  401 422 422 403 403 403
 POST   /api/v1/events/{event}/reservations    {"quantity":1,"id":"1-1"}  401 422 422 403 403 403
-GET    /api/v1/reservations?customer=2        -                401 422 422 403 403 403
+GET    /api/v1/reservations?customer=2        -                401 422 422 422 422 422
 GET    /api/v1/events?organizer=2             -                422 422 422 422 422 422
 GET    /api/v1/pop                            -                304 304 304 304 304 304
 GET    /livez                                 -                200 200 200 200 200 200
@@ -158,6 +162,7 @@ fn fill(stage: &Stage, text: &str, fresh: &mut usize) -> String {
         *fresh += 1;
         new_user(format!("user-{fresh}"))
     });
+    put("{org2}", &mut || number(&stage.org2.get("/api/v1/users/me").expect(200).json(), "id").to_string());
     put("{removed}", &mut || {
         *fresh += 1;
         let user = new_user(format!("user-{fresh}"));
@@ -1036,6 +1041,10 @@ fn the_demonstration_data_is_made_once() {
     let organizer = server.client().log_in("org1", PASSWORD);
     assert_eq!(create_event(&organizer, 1), 5);
     organizer.delete("/api/v1/events/2").expect(204);
+    server.client().get("/api/v1/pop").expect(304);
+    let another = server.client().sign_up("grace", "organizer");
+    let id = number(&another.get("/api/v1/users/me").expect(200).json(), "id");
+    organizer.patch("/api/v1/events/1", &json!({ "organizer": id })).expect(200);
     server.client().get("/api/v1/pop").expect(304);
     server.client().get("/api/v1/events/2").problem(410, "event-deleted");
     server.kill();

@@ -142,6 +142,8 @@ pub enum Rejection {
     EventNotFound,
     EventDeleted,
     NotYourEvent,
+    /// The actor may see the reservation, but not cancel it.
+    NotYourReservation,
     ReservationNotFound,
     /// The log is full: nothing can be changed.
     LogFull,

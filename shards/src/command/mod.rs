@@ -113,6 +113,9 @@ pub struct EditEvent {
     pub event: EventId,
     pub actor: Actor,
     pub changes: DetailsPatch,
+    /// The account that gets the event. The event's slot does not know accounts: the sender has checked that
+    /// this one is an organizer.
+    pub organizer: Option<UserId>,
 }
 
 impl Ask {

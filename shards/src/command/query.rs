@@ -37,7 +37,7 @@ pub enum Query {
         reservation: ReservationId,
         actor: Actor,
     },
-    /// An event's reservations by number, for its organizer and for admins.
+    /// An event's reservations by number, for its organizer and for admins, also if it is deleted.
     EventReservations {
         event: EventId,
         actor: Actor,

@@ -28,6 +28,8 @@ pub(super) struct Body<'a> {
     pub(super) name: Option<&'a str>,
     #[n(16)]
     pub(super) venue: Option<&'a str>,
+    #[n(25)]
+    pub(super) organizer: Option<u32>,
 }
 
 impl Body<'_> {

@@ -74,11 +74,11 @@ impl Record {
             },
             Record::EventCreated(event) => {
                 let EventCreated { id, organizer, details } = &**event;
-                columns_of_details(Kind::EventCreated, *id, *organizer, details)
+                columns_of_details(Kind::EventCreated, *id, *organizer, details, None)
             }
             Record::EventEdited(event) => {
-                let EventEdited { id, by, details } = &**event;
-                columns_of_details(Kind::EventEdited, *id, *by, details)
+                let EventEdited { id, by, details, organizer } = &**event;
+                columns_of_details(Kind::EventEdited, *id, *by, details, *organizer)
             }
             Record::EventDeleted { event, by, tickets } => {
                 Columns { event: event.0, user: by.0, quantity: *tickets, ..Columns::of(Kind::EventDeleted) }
@@ -165,6 +165,7 @@ impl Record {
                 id: event,
                 by: user,
                 details: body.details(quantity)?,
+                organizer: body.body.organizer.map(UserId),
             })),
             Kind::EventDeleted => Record::EventDeleted { event, by: user, tickets: quantity },
             Kind::UserCreated => Record::UserCreated(Box::new(UserCreated {
@@ -196,9 +197,16 @@ impl Record {
     }
 }
 
-fn columns_of_details(kind: Kind, event: EventId, user: UserId, details: &EventDetails) -> Columns<'static> {
+fn columns_of_details(
+    kind: Kind,
+    event: EventId,
+    user: UserId,
+    details: &EventDetails,
+    handed_to: Option<UserId>,
+) -> Columns<'static> {
     let EventDetails { name, quota, venue } = details;
-    let body = Body { name: Some(name), venue: venue.as_deref(), ..Body::default() };
+    let organizer = handed_to.map(|organizer| organizer.0);
+    let body = Body { name: Some(name), venue: venue.as_deref(), organizer, ..Body::default() };
     Columns { event: event.0, user: user.0, quantity: *quota, body: body.encode(), ..Columns::of(kind) }
 }
 

@@ -22,7 +22,7 @@ pub use kind::Kind;
 pub enum Record {
     UserCreated(Box<UserCreated>),
     EventCreated(Box<EventCreated>),
-    /// Has all details of the event as they are after the edit.
+    /// Has all details of the event as they are after the edit, and its new organizer after a hand-over.
     EventEdited(Box<EventEdited>),
     EventDeleted {
         event: EventId,
@@ -97,6 +97,8 @@ pub struct EventEdited {
     pub by: UserId,
     /// All details as they are after the edit.
     pub details: EventDetails,
+    /// The organizer from now on, if the event is handed over.
+    pub organizer: Option<UserId>,
 }
 
 impl Record {

@@ -16,6 +16,7 @@ fn one_of_each_kind() -> Vec<Record> {
             id: EventId(7),
             by: UserId(1),
             details: EventDetails { name: "New".into(), quota: 0, venue: Some("Main hall".into()) },
+            organizer: None,
         })),
         Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 },
         Record::UserCreated(Box::new(UserCreated {
@@ -50,7 +51,14 @@ fn every_kind_survives_its_columns() {
     let id = ReservationId { event: EventId(7), number: 3 };
     let for_another = Record::Reserved { id, by: UserId(1), buyer: Buyer::Account(UserId(2)), quantity: 4 };
     assert_eq!(*for_another.encode().body, [0xa1, 0, 1]);
-    for record in records.into_iter().chain([for_another]) {
+    let handed_over = Record::EventEdited(Box::new(EventEdited {
+        id: EventId(7),
+        by: UserId(1),
+        details: EventDetails { name: "New".into(), quota: 0, venue: None },
+        organizer: Some(UserId(9)),
+    }));
+    assert_eq!(*handed_over.encode().body, [0xa2, 5, 0x63, b'N', b'e', b'w', 0x18, 25, 9]);
+    for record in records.into_iter().chain([for_another, handed_over]) {
         assert_eq!(Record::decode(&record.encode()).unwrap(), record);
     }
 }
@@ -83,6 +91,12 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
         columns.body.to_mut().extend([0xa1, 0, 7]);
     });
     newer(&records[2], |columns| columns.number = 1);
+    // A new event is not handed over.
+    newer(&records[2], |columns| {
+        let body = columns.body.to_mut();
+        body[0] += 1;
+        body.extend([0x18, 25, 9]);
+    });
 }
 
 #[test]
@@ -201,6 +215,7 @@ fn members_cost_what_the_document_says() {
         (20, "max_per_customer", price(20, 10), 2),
         (21, "starts_at", price(21, (AT_MS, "Europe/Amsterdam")), 28),
         (24, "description", price(24, text(255)), 259),
+        (25, "organizer", price(25, 1_000_000), 7),
     ];
     for (number, name, found, stated) in members {
         println!("{number:2} {name:20} {found}");

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 57] = [
+pub(super) const EXPECTED: [&str; 60] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -35,10 +35,13 @@ pub(super) const EXPECTED: [&str; 57] = [
     "rejections: event not found",
     "rejections: event deleted",
     "rejections: not your event",
+    "rejections: not your reservation",
     "rejections: reservation not found",
     "rejections: log full",
     "rejections: log locked",
     "reservations made by another account",
+    "reservations of deleted events listed",
+    "hand-overs",
     "commits",
     "commits on a worker",
     "gathers of one turn",
@@ -89,6 +92,7 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::EventNotFound) => "rejections: event not found",
         Err(Rejection::EventDeleted) => "rejections: event deleted",
         Err(Rejection::NotYourEvent) => "rejections: not your event",
+        Err(Rejection::NotYourReservation) => "rejections: not your reservation",
         Err(Rejection::ReservationNotFound) => "rejections: reservation not found",
         Err(Rejection::LogFull) => "rejections: log full",
         Err(Rejection::LogLocked) => "rejections: log locked",

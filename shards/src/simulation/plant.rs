@@ -15,6 +15,8 @@ pub(super) enum Plant {
     DeliverTwice,
     /// The mesh delivers a query over all slots to another shard than the one that was asked.
     AskAnotherShard,
+    /// The list of an organizer's events leaves out those that were handed over to the organizer.
+    ListByFirstOrganizer,
     /// A batch that had no room counts as committed.
     TakeFullForDone,
     /// A commit with an unknown result is rolled back, as if nothing of it were on disk.
@@ -49,6 +51,8 @@ pub(super) enum Plant {
     RouteByOldCount,
     /// Recovery leaves out cancellations.
     ForgetCancels,
+    /// Recovery leaves events with the organizers who created them.
+    ForgetHandOvers,
     /// Recovery loses the time of each slot's last record.
     ForgetTimes,
     /// After a start, new ids begin at 1 again.
@@ -60,13 +64,14 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 27] = [
+    pub(super) const ALL: [Plant; 29] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
         Plant::SwapAnswers,
         Plant::DeliverTwice,
         Plant::AskAnotherShard,
+        Plant::ListByFirstOrganizer,
         Plant::TakeFullForDone,
         Plant::TakeUnknownForFull,
         Plant::FullLogKeepsBatch,
@@ -84,6 +89,7 @@ impl Plant {
         Plant::ReplayByFile,
         Plant::RouteByOldCount,
         Plant::ForgetCancels,
+        Plant::ForgetHandOvers,
         Plant::ForgetTimes,
         Plant::ForgetIds,
         Plant::ForgetAccountLimit,

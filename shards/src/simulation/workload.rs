@@ -150,6 +150,12 @@ fn edit_event(random: &mut Random, ids: &Ids) -> Command {
             quota: (random.within(0, 2) > 0).then(|| quota(random)),
             venue: (random.within(0, 2) == 0).then(|| venue(random)),
         },
+        organizer: match random.within(0, 5) {
+            0 | 1 => Some(organizer(random)),
+            // Was a customer, and may have bought.
+            2 => Some(customer(random)),
+            _ => None,
+        },
     }))
 }
 
@@ -182,9 +188,11 @@ fn organizer(random: &mut Random) -> UserId {
 }
 
 fn actor(random: &mut Random) -> Actor {
-    match random.within(0, 3) {
-        0 => Actor { user: customer(random), role: Role::Customer },
-        1 => Actor { user: organizer(random), role: Role::Organizer },
+    match random.within(0, 7) {
+        0 | 1 => Actor { user: customer(random), role: Role::Customer },
+        // Was a customer, and may have bought.
+        2 => Actor { user: customer(random), role: Role::Organizer },
+        3 | 4 => Actor { user: organizer(random), role: Role::Organizer },
         _ => ADMIN,
     }
 }

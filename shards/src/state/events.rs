@@ -13,7 +13,6 @@ use crate::record::{EventCreated, EventEdited, Record};
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Event {
-    organizer: UserId,
     pub(super) edition: Edition,
     /// Tickets of confirmed reservations. Never above the quota.
     reserved: u32,
@@ -28,6 +27,7 @@ pub(super) struct Event {
 /// The part of an event that an edit replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edition {
+    organizer: UserId,
     details: EventDetails,
     /// An event can be edited 2^32 times within days.
     pub(super) version: u64,
@@ -81,7 +81,7 @@ impl Event {
     pub(super) fn is_managed_by(&self, actor: Actor) -> bool {
         match actor.role {
             Role::Admin => true,
-            Role::Organizer => self.organizer == actor.user,
+            Role::Organizer => self.edition.organizer == actor.user,
             Role::Customer => false,
         }
     }
@@ -101,7 +101,7 @@ impl Event {
     pub(super) fn view(&self, id: EventId) -> EventView {
         EventView {
             id,
-            organizer: self.organizer,
+            organizer: self.edition.organizer,
             details: self.edition.details.clone(),
             reserved: self.reserved,
             held: 0,
@@ -158,8 +158,12 @@ impl SlotState {
 
     pub(super) fn apply_event_created(&mut self, at: Timestamp, lsn: Lsn, created: &EventCreated) {
         let event = Event {
-            organizer: created.organizer,
-            edition: Edition { details: created.details.clone(), version: 1, updated_at: at },
+            edition: Edition {
+                organizer: created.organizer,
+                details: created.details.clone(),
+                version: 1,
+                updated_at: at,
+            },
             reserved: 0,
             created_at: at,
             deleted_at: None,
@@ -168,7 +172,7 @@ impl SlotState {
         };
         self.totals.add(&event);
         self.live_events.insert(created.id);
-        self.events_of.insert((event.organizer, created.id));
+        self.events_of.insert((created.organizer, created.id));
         *self.events_created.entry(created.organizer).or_default() += 1;
         let before = self.events.insert(created.id, event);
         assert!(before.is_none(), "an event's id was used twice: {}", created.id);
@@ -180,7 +184,7 @@ impl SlotState {
         assert!(event.reservations.is_empty(), "later records of an event are undone before its creation");
         self.totals.subtract(&event);
         self.live_events.remove(&id);
-        self.events_of.remove(&(event.organizer, id));
+        self.events_of.remove(&(event.edition.organizer, id));
         let count = self.events_created.get_mut(&created.organizer).expect("the event was counted");
         *count -= 1;
         if *count == 0 {
@@ -189,23 +193,28 @@ impl SlotState {
     }
 
     pub(super) fn decide_edit_event(&self, edit: EditEvent) -> Result<Decision, Rejection> {
-        let EditEvent { event: id, actor, changes } = edit;
+        let EditEvent { event: id, actor, changes, organizer } = edit;
         let event = self.managed_event(id, actor)?;
         let details = changes.apply_to(&event.edition.details);
         if details.quota < event.reserved {
             return Err(Rejection::QuotaBelowCommitted { committed: event.reserved });
         }
-        if details == event.edition.details {
+        let organizer = organizer.filter(|&organizer| organizer != event.edition.organizer);
+        if details == event.edition.details && organizer.is_none() {
             return Ok(Decision::unchanged(OutcomeRef::Event(id)));
         }
-        let edited = EventEdited { id, by: actor.user, details };
+        let edited = EventEdited { id, by: actor.user, details, organizer };
         Ok(Decision::change(Record::EventEdited(Box::new(edited)), OutcomeRef::Event(id)))
     }
 
     pub(super) fn apply_event_edited(&mut self, at: Timestamp, lsn: Lsn, edited: &EventEdited) -> Lsn {
+        if let Some(organizer) = edited.organizer {
+            self.index_under(organizer, edited.id);
+        }
         self.change_event(edited.id, lsn, |event| {
             assert!(edited.details.quota >= event.reserved, "a quota fell below what was sold");
             event.edition = Edition {
+                organizer: edited.organizer.unwrap_or(event.edition.organizer),
                 details: edited.details.clone(),
                 version: event.edition.version + 1,
                 updated_at: at,
@@ -214,7 +223,14 @@ impl SlotState {
     }
 
     pub(super) fn undo_event_edited(&mut self, id: EventId, previous: Lsn, before: Edition) {
+        self.index_under(before.organizer, id);
         self.change_event(id, previous, |event| event.edition = before);
+    }
+
+    /// Moves a live event in the index by organizer. Called before the event itself gets this organizer.
+    fn index_under(&mut self, organizer: UserId, id: EventId) {
+        self.events_of.remove(&(self.events[&id].edition.organizer, id));
+        self.events_of.insert((organizer, id));
     }
 
     pub(super) fn decide_delete_event(
@@ -234,7 +250,7 @@ impl SlotState {
     /// Cancels all live reservations by marking the event as deleted, in constant time.
     pub(super) fn apply_event_deleted(&mut self, at: Timestamp, lsn: Lsn, id: EventId) -> Lsn {
         self.live_events.remove(&id);
-        self.events_of.remove(&(self.events[&id].organizer, id));
+        self.events_of.remove(&(self.events[&id].edition.organizer, id));
         self.change_event(id, lsn, |event| {
             event.deleted_at = Some(at);
             event.reserved = 0;
@@ -243,7 +259,7 @@ impl SlotState {
 
     pub(super) fn undo_event_deleted(&mut self, id: EventId, previous: Lsn, tickets: u32) {
         self.live_events.insert(id);
-        self.events_of.insert((self.events[&id].organizer, id));
+        self.events_of.insert((self.events[&id].edition.organizer, id));
         self.change_event(id, previous, |event| {
             event.deleted_at = None;
             event.take(tickets);

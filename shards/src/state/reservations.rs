@@ -21,6 +21,13 @@ const _: () = assert!(size_of::<Reservation>() <= 24);
 
 const NOT_CANCELLED: Timestamp = Timestamp(0);
 
+impl Reservation {
+    /// Whether the actor bought it. The actor's role may be another one now.
+    fn is_of(&self, actor: Actor) -> bool {
+        self.buyer == Buyer::Account(actor.user)
+    }
+}
+
 impl Event {
     /// The number of reservations, cancelled ones included.
     fn reservation_count(&self) -> u32 {
@@ -113,6 +120,9 @@ impl SlotState {
 
     pub(super) fn decide_cancel(&self, id: ReservationId, actor: Actor) -> Result<Decision, Rejection> {
         let (event, reservation) = self.reservation_visible_to(id, actor)?;
+        if !reservation.is_of(actor) && actor.role != Role::Admin {
+            return Err(Rejection::NotYourReservation);
+        }
         if event.cancelled_at(reservation).is_some() {
             return Ok(Decision::unchanged(OutcomeRef::Cancelled));
         }
@@ -151,7 +161,11 @@ impl SlotState {
         after: Option<u32>,
         limit: usize,
     ) -> Reply {
-        let event = self.managed_event(id, actor)?;
+        // Also of a deleted event.
+        let event = self.events.get(&id).ok_or(Rejection::EventNotFound)?;
+        if !event.is_managed_by(actor) {
+            return Err(Rejection::NotYourEvent);
+        }
         let skip = after.unwrap_or(0) as usize;
         let numbers = (1..=event.reservation_count()).skip(skip).take(limit);
         let views = numbers.map(|number| event.reservation_view(ReservationId { event: id, number }));
@@ -183,11 +197,7 @@ impl SlotState {
     ) -> Result<(&Event, &Reservation), Rejection> {
         let event = self.events.get(&id.event).ok_or(Rejection::ReservationNotFound)?;
         let reservation = event.reservation(id.number).ok_or(Rejection::ReservationNotFound)?;
-        let is_visible = match actor.role {
-            Role::Customer => reservation.buyer == Buyer::Account(actor.user),
-            Role::Organizer | Role::Admin => event.is_managed_by(actor),
-        };
-        if !is_visible {
+        if !reservation.is_of(actor) && !event.is_managed_by(actor) {
             return Err(Rejection::ReservationNotFound);
         }
         Ok((event, reservation))

@@ -19,10 +19,10 @@ use super::input::{
 use super::output::{Page, Rfc3339, json_response, page_example};
 use super::reservations;
 use super::work::Work;
-use crate::client::view;
+use crate::client::{Shards, view};
 use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
-use crate::front::problem::{Kind, Problem};
+use crate::front::problem::{FieldErrors, Kind, Problem};
 
 /// An event. `quota = reserved + held + remaining`, in every answer.
 #[derive(Serialize, JsonSchema)]
@@ -30,7 +30,7 @@ struct Event {
     id: EventId,
     #[schemars(with = "EventName")]
     name: Box<str>,
-    /// The account that created it.
+    /// The account that manages it: the one that created it, or that it was handed over to.
     organizer: UserId,
     #[schemars(with = "Quota")]
     quota: u32,
@@ -44,7 +44,7 @@ struct Event {
     /// Tickets that can be had.
     remaining: u32,
     created_at: Rfc3339,
-    /// Of the name, the quota or the venue; sales do not change it.
+    /// Of the name, the organizer, the quota or the venue; sales do not change it.
     updated_at: Rfc3339,
 }
 
@@ -70,6 +70,8 @@ body! {
         quota: Option<Quota>,
         /// Where it takes place; null removes it.
         venue: Option<Nullable<Venue>>,
+        /// The organizer who gets the event; it is no longer its present organizer's.
+        organizer: Option<UserId>,
     }
     example { "quota": 600 }
 }
@@ -183,7 +185,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     headers: &[],
     tag: Tag::Events,
     summary: "Create an event",
-    about: "On sale at once, and its organizer's alone to edit.",
+    about: "On sale at once. Its organizer and admins edit it.",
     successes: &[Success::json::<Event>(201, "The event.", example)
         .with(&[Header::location("/api/v1/events/7"), ETAG])
         .then(OF_EVENT)],
@@ -278,13 +280,15 @@ pub(super) static EDIT: Endpoint = Endpoint {
     id: "editEvent",
     method: Method::Patch,
     path: "/api/v1/events/{event}",
-    access: Access::Only(&[Role::Organizer]),
+    access: Access::Only(&[Role::Organizer, Role::Admin]),
     handler: &Takes(edit),
     writes: true,
     headers: &[],
     tag: Tag::Events,
     summary: "Edit an event",
-    about: "A merge patch (RFC 7396), sent as JSON or as `application/merge-patch+json`.",
+    about: "For its organizer and for admins. A merge patch (RFC 7396), sent as JSON or as \
+            `application/merge-patch+json`. `organizer` hands the event over to another organizer. A quota \
+            equal to `reserved` closes the event.",
     successes: &[Success::json::<Event>(200, "The event as it is now.", example).with(&[ETAG])],
     problems: &[Kind::NotYours, Kind::QuotaBelowCommitted, Kind::EventDeleted],
 };
@@ -293,11 +297,30 @@ fn edit(
     context: &RequestContext<'_>,
     event: EventId,
     _: NoQueryFirst,
-    EventPatch { name, quota, venue }: EventPatch,
+    EventPatch { name, quota, venue, organizer }: EventPatch,
 ) -> Result<Work, Problem> {
     let changes = DetailsPatch { name, quota, venue: venue.map(|Nullable(venue)| venue) };
-    let command = Command::EditEvent(Box::new(EditEvent { event, actor: context.actor(), changes }));
-    Ok(Work::command(command, |outcome| respond(200, *view!(Outcome::Event, outcome))))
+    let edit = EditEvent { event, actor: context.actor(), changes, organizer };
+    let Some(organizer) = organizer else {
+        let command = Command::EditEvent(Box::new(edit));
+        return Ok(Work::command(command, |outcome| respond(200, *view!(Outcome::Event, outcome))));
+    };
+    let shards = context.api.shards.clone();
+    Ok(Work::future(async move {
+        check_organizer(&shards, organizer).await?;
+        Ok(respond(200, *shards.edit_event(edit).await?))
+    }))
+}
+
+/// Refuses a hand-over to an account that may not create events either. If its role changes after this check,
+/// it has an event without being an organizer, as if the role had changed after the hand-over.
+async fn check_organizer(shards: &Shards, user: UserId) -> Result<(), Problem> {
+    let account = shards.account_of(user).await?;
+    if account.is_some_and(|account| account.role == Role::Organizer && !account.removed) {
+        return Ok(());
+    }
+    let errors = FieldErrors::of("/organizer", "must be the id of an account whose role is organizer");
+    Err(Problem::invalid(&errors))
 }
 
 pub(super) static DELETE: Endpoint = Endpoint {

@@ -157,13 +157,13 @@ pub(super) static LIST: Endpoint = Endpoint {
     id: "listReservations",
     method: Method::Get,
     path: "/api/v1/reservations",
-    access: Access::Only(&[Role::Customer]),
+    access: Access::LoggedIn,
     handler: &Takes(list),
     writes: false,
     headers: &[],
     tag: Tag::Reservations,
     summary: "List one's own reservations",
-    about: "By event, then number.",
+    about: "By event, then number: what the account bought, whatever its role is now.",
     successes: &[Success::json::<Page<Reservation>>(200, "A page.", || page_example(&example(), "7-42"))
         .with(&[Header::LINK])
         .then(OF_RESERVATIONS)],
@@ -197,11 +197,11 @@ pub(super) static LIST_OF_EVENT: Endpoint = Endpoint {
     headers: &[],
     tag: Tag::Reservations,
     summary: "List an event's reservations",
-    about: "By number, for its organizer and for admins.",
+    about: "By number, for its organizer and for admins. Those of a deleted event are all cancelled.",
     successes: &[Success::json::<Page<Reservation>>(200, "A page.", || page_example(&example(), "42"))
         .with(&[Header::LINK])
         .then(OF_RESERVATIONS)],
-    problems: &[Kind::NotYours, Kind::EventDeleted],
+    problems: &[Kind::NotYours],
 };
 
 fn list_of_event(
@@ -251,16 +251,16 @@ pub(super) static CANCEL: Endpoint = Endpoint {
     id: "cancelReservation",
     method: Method::Delete,
     path: "/api/v1/reservations/{reservation}",
-    access: Access::Only(&[Role::Customer, Role::Admin]),
+    access: Access::LoggedIn,
     handler: &Takes(cancel),
     writes: true,
     headers: &[],
     tag: Tag::Reservations,
     summary: "Cancel a reservation",
-    about: "For its customer and for admins. The tickets are for sale again in the same commit, once; a repeat \
-            does nothing.",
+    about: "For its customer, whatever the account's role is now, and for admins. The tickets are for sale again \
+            in the same commit, once; a repeat does nothing.",
     successes: &[Success::empty(204, "It is cancelled.")],
-    problems: &[],
+    problems: &[Kind::Forbidden],
 };
 
 fn cancel(

@@ -119,6 +119,10 @@ impl From<Rejection> for Problem {
             Rejection::TokenEnded => Problem::unauthorized(),
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
+            Rejection::NotYourReservation => Problem::new(
+                Kind::Forbidden,
+                "Only the customer who has a reservation, or an admin, cancels it.",
+            ),
             Rejection::LogFull => Problem::unavailable(Kind::LogFull),
             Rejection::LogLocked => Problem::unavailable(Kind::LogLocked),
             // The slot moved while the request was on its way.

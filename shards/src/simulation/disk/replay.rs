@@ -68,6 +68,11 @@ impl Disk {
             Some(Plant::ForgetCancels) => {
                 records.retain(|row| !matches!(row.record, Record::Cancelled { .. }));
             }
+            Some(Plant::ForgetHandOvers) => records.iter_mut().for_each(|row| {
+                if let Record::EventEdited(edited) = &mut row.record {
+                    edited.organizer = None;
+                }
+            }),
             Some(Plant::RouteByOldCount) => {
                 owners = self.last_shard_count().unwrap_or(owners).min(owners);
             }

@@ -43,6 +43,10 @@ impl EventState {
             | Record::UserRemoved(_)
             | Record::EventCreated(_) => unreachable!("{record:?} changes no event"),
             Record::EventEdited(edited) => {
+                if edited.organizer == Some(state.view.organizer) {
+                    return Err(format!("{record:?} hands over to the same organizer"));
+                }
+                state.view.organizer = edited.organizer.unwrap_or(state.view.organizer);
                 state.view.details = edited.details.clone();
                 state.view.version += 1;
                 state.view.updated_at = at;
@@ -87,7 +91,11 @@ impl EventState {
             | Command::ChangePassword(_)
             | Command::ChangeRole(_)
             | Command::RemoveUser(_) => unreachable!("an account is not an event"),
-            Command::CreateEvent(_) | Command::EditEvent(_) => Outcome::Event(Box::new(self.view.clone())),
+            Command::CreateEvent(_) => Outcome::Event(Box::new(self.view.clone())),
+            Command::EditEvent(edit) => {
+                let organizer = edit.organizer.unwrap_or(self.view.organizer);
+                Outcome::Event(Box::new(EventView { organizer, ..self.view.clone() }))
+            }
             Command::DeleteEvent { .. } => Outcome::EventDeleted,
             Command::Reserve { .. } => {
                 Outcome::Reservation(*self.reservations.last().expect("the record made one"))

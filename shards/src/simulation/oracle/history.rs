@@ -86,7 +86,7 @@ impl<T: Debug> History<T> {
     }
 
     /// The state after `count` records; `None` before the first.
-    fn after(&self, count: usize) -> Option<&T> {
+    pub(super) fn after(&self, count: usize) -> Option<&T> {
         Some(&self.states.get(count.checked_sub(1)?)?.1)
     }
 }

@@ -161,6 +161,23 @@ impl Oracle {
         reservations.filter(|reservation| reservation.buyer == Buyer::Account(account)).count()
     }
 
+    /// The organizer who created an event that is on disk.
+    pub(super) fn first_organizer(&self, event: EventId) -> Option<UserId> {
+        let (_, created) = self.events.get(&event)?.states.first()?;
+        Some(created.view.organizer)
+    }
+
+    /// Whether this is known of an event that is deleted.
+    pub(super) fn is_deleted(&self, known: &Known) -> bool {
+        match known {
+            Known::Event(id, count) => {
+                let state = self.events.get(id).and_then(|history| history.after(*count));
+                state.is_some_and(|state| state.is_deleted)
+            }
+            Known::Account(..) => false,
+        }
+    }
+
     /// A client received a reply in step `now`.
     pub(super) fn reply_arrived(&mut self, now: u64, known: Vec<Known>) {
         for known in known {

@@ -34,7 +34,8 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             let same_quota = quota.is_none_or(|quota| quota == before.quota);
             let venue = venue.as_ref().map(|venue| venue.as_ref().map(|venue| venue.as_str()));
             let same_venue = venue.is_none_or(|venue| venue == before.venue.as_deref());
-            (same_name && same_quota && same_venue).then(|| view(event))
+            let same_organizer = edit.organizer.is_none_or(|organizer| organizer == event.view.organizer);
+            (same_name && same_quota && same_venue && same_organizer).then(|| view(event))
         }
         Command::DeleteEvent { actor, force, .. } => {
             let reserved = managed(event, *actor)?.view.reserved;
@@ -55,8 +56,11 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             None
         }
         Command::Cancel { reservation, actor } => {
-            let cancelled = visible(event, *reservation, *actor)?.status == ReservationStatus::Cancelled;
-            cancelled.then_some(Outcome::Cancelled)
+            let reservation = visible(event, *reservation, *actor)?;
+            if actor.role != Role::Admin && reservation.buyer != Buyer::Account(actor.user) {
+                return Err(Rejection::NotYourReservation);
+            }
+            (reservation.status == ReservationStatus::Cancelled).then_some(Outcome::Cancelled)
         }
         Command::CreateUser(_)
         | Command::ChangePassword(_)
@@ -72,7 +76,11 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
             Outcome::Reservation(*visible(event, *reservation, *actor)?)
         }
         Query::EventReservations { actor, after, limit, .. } => {
-            let reservations = managed(event, *actor)?.reservations.iter();
+            let event = event.ok_or(Rejection::EventNotFound)?;
+            if !event.is_managed_by(*actor) {
+                return Err(Rejection::NotYourEvent);
+            }
+            let reservations = event.reservations.iter();
             let part =
                 reservations.filter(|one| after.is_none_or(|after| one.id.number > after)).take(*limit);
             Outcome::Reservations(part.copied().collect())
@@ -112,10 +120,8 @@ fn visible(
 ) -> Result<&ReservationView, Rejection> {
     let event = event.ok_or(Rejection::ReservationNotFound)?;
     let index = (id.number as usize).checked_sub(1).ok_or(Rejection::ReservationNotFound)?;
-    let is_visible = |one: &&ReservationView| match actor.role {
-        Role::Customer => one.buyer == Buyer::Account(actor.user),
-        Role::Organizer | Role::Admin => event.is_managed_by(actor),
-    };
+    let is_visible =
+        |one: &&ReservationView| one.buyer == Buyer::Account(actor.user) || event.is_managed_by(actor);
     event.reservations.get(index).filter(is_visible).ok_or(Rejection::ReservationNotFound)
 }
 

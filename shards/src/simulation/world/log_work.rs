@@ -219,6 +219,11 @@ impl World {
             {
                 self.count("reservations made by another account");
             }
+            if let Record::EventEdited(edited) = &entry.record
+                && edited.organizer.is_some()
+            {
+                self.count("hand-overs");
+            }
             self.oracle.add_record(entry, |slot| shard_of_slot(slot, shard_count) == index)?;
         }
         let rows = self.disk.row_count(index);

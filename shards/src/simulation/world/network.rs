@@ -1,8 +1,8 @@
 //! Messages between clients and shards.
 
 use super::World;
-use crate::command::Ask;
-use crate::outcome::Reply;
+use crate::command::{Ask, Query};
+use crate::outcome::{Outcome, Reply};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
 use crate::simulation::plant::Plant;
@@ -69,12 +69,25 @@ impl World {
     }
 
     /// Sends a reply: from now on, a client may know it.
-    pub(super) fn send(&mut self, request: usize, reply: Reply) -> Result<(), Violation> {
+    pub(super) fn send(&mut self, request: usize, mut reply: Reply) -> Result<(), Violation> {
+        if self.plant == Some(Plant::ListByFirstOrganizer)
+            && let Ask::Query(Query::Events { organizer: Some(organizer), .. }) = self.requests[request].ask
+            && let Ok(Outcome::Part(part)) = &mut reply
+            && let Outcome::Events(list) = &mut part.outcome
+        {
+            list.retain(|event| self.oracle.first_organizer(event.id) == Some(organizer));
+        }
         self.note(|| format!("reply to {request}: {reply:?}"));
         let SentRequest { ref ask, sent, shard_index, .. } = self.requests[request];
         let shard_count = self.shards.len();
         let owns = |slot| shard_of_slot(slot, shard_count) == shard_index;
         let known = self.oracle.check(Exchange { sent, ask, reply: &reply }, owns)?;
+        if let Ok(Outcome::Reservations(list)) = &reply
+            && !list.is_empty()
+            && known.iter().any(|known| self.oracle.is_deleted(known))
+        {
+            self.count("reservations of deleted events listed");
+        }
         self.wire.push(Message::Reply { request, reply, known });
         Ok(())
     }

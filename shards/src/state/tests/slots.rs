@@ -51,13 +51,14 @@ fn history(draws: &mut Draws) -> History {
             })),
             1 => Command::EditEvent(Box::new(EditEvent {
                 event,
-                actor: actor("o"),
+                actor: actor("z"),
                 changes: DetailsPatch {
                     quota: Quota::new(40 + draws.below(60) as u64),
                     ..DetailsPatch::default()
                 },
+                organizer: (draws.below(2) == 0).then(|| actor(["o", "p"][draws.below(2)]).user),
             })),
-            2 if draws.below(8) == 0 => Command::DeleteEvent { event, actor: actor("o"), force: true },
+            2 if draws.below(8) == 0 => Command::DeleteEvent { event, actor: actor("z"), force: true },
             2 | 3 => Command::Cancel { reservation: ReservationId { event, number }, actor: by },
             _ => Command::Reserve {
                 event,

@@ -59,6 +59,7 @@ fn command(words: &[&str]) -> Command {
                 quota: Some(Quota::new(tickets(quota)).unwrap()),
                 ..DetailsPatch::default()
             },
+            organizer: None,
         })),
         [who, "venue", venue] => Command::EditEvent(Box::new(EditEvent {
             event,
@@ -67,11 +68,28 @@ fn command(words: &[&str]) -> Command {
                 venue: Some(Venue::new(venue).filter(|_| venue != "none")),
                 ..DetailsPatch::default()
             },
+            organizer: None,
         })),
         [who, "name", name] => Command::EditEvent(Box::new(EditEvent {
             event,
             actor: actor(who),
             changes: DetailsPatch { name: EventName::new(name), ..DetailsPatch::default() },
+            organizer: None,
+        })),
+        [who, "hand", to] => Command::EditEvent(Box::new(EditEvent {
+            event,
+            actor: actor(who),
+            changes: DetailsPatch::default(),
+            organizer: Some(actor(to).user),
+        })),
+        [who, "hand", to, quota] => Command::EditEvent(Box::new(EditEvent {
+            event,
+            actor: actor(who),
+            changes: DetailsPatch {
+                quota: Some(Quota::new(tickets(quota)).unwrap()),
+                ..DetailsPatch::default()
+            },
+            organizer: Some(actor(to).user),
         })),
         [who, "delete"] => Command::DeleteEvent { event, actor: actor(who), force: false },
         [who, "delete", "force"] => Command::DeleteEvent { event, actor: actor(who), force: true },
@@ -133,6 +151,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::EventNotFound => "no-event".to_owned(),
                 Rejection::EventDeleted => "deleted".to_owned(),
                 Rejection::NotYourEvent => "not-yours".to_owned(),
+                Rejection::NotYourReservation => "not-your-reservation".to_owned(),
                 Rejection::ReservationNotFound => "no-reservation".to_owned(),
                 Rejection::AccountLimit { .. } => unreachable!("the state has no limits of accounts"),
                 Rejection::LogFull | Rejection::LogLocked | Rejection::Elsewhere => {
@@ -270,6 +289,16 @@ fn a_reservation_is_visible_to_its_customer_the_organizer_and_admins() {
 }
 
 #[test]
+fn a_buyer_keeps_a_reservation_in_another_role() {
+    check(
+        "event 5 -> ok | a reserve 1 -> ok | a-organizer see 1 -> confirmed 1 | b-organizer see 1 -> no-reservation | a-organizer mine -> 1 of 1 | a-organizer reservations -> not-yours | a-organizer cancel 1 -> ok | a-organizer cancel 1 -> same | a-organizer cancel 2 -> no-reservation",
+    );
+    check(
+        "event 5 -> ok | a reserve 1 -> ok | o cancel 1 -> not-your-reservation | p cancel 1 -> no-reservation | b-organizer cancel 1 -> no-reservation | z cancel 1 -> ok | o cancel 1 -> not-your-reservation",
+    );
+}
+
+#[test]
 fn events_are_edited_by_their_organizer() {
     check(
         "event 2 -> ok | p quota 3 -> not-yours | o quota 3 -> ok | view -> 0/3 v2 | o name New -> ok | view -> 0/3 v3",
@@ -280,6 +309,27 @@ fn events_are_edited_by_their_organizer() {
     check("o quota 1 -> no-event");
     check(
         "event 2 -> ok | o venue Hall -> ok | view -> 0/2 v2 at Hall | o venue Hall -> 0/2 v2 at Hall | o quota 3 -> ok | view -> 0/3 v3 at Hall | o venue none -> ok | view -> 0/3 v4 | p venue Hall -> not-yours",
+    );
+}
+
+#[test]
+fn a_hand_over_moves_an_event_to_another_organizer() {
+    check(
+        "event 5 -> ok | a reserve 2 -> ok | totals -> 2 of 5 | z hand p -> ok | view -> 2/5 v2 | totals -> 2 of 5 | o list -> 0 events | p list -> 1 events | o quota 6 -> not-yours | o hand o -> not-yours | o reservations -> not-yours | o see 1 -> no-reservation | o delete force -> not-yours | p see 1 -> confirmed 2 | p reservations -> 1 of 1 | z hand p -> 2/5 v2 | p hand p -> 2/5 v2 | p quota 6 -> ok | p list -> 1 events | p hand o -> ok | o list -> 1 events | p list -> 0 events | o delete force -> ok | o list -> 0 events | o reservations -> 0 of 1 | p reservations -> not-yours | z hand p -> deleted",
+    );
+    // With other changes: all or none.
+    check(
+        "event 5 -> ok | a reserve 2 -> ok | z hand p 1 -> below 2 | o list -> 1 events | z hand p 2 -> ok | view -> 2/2 v2 | p list -> 1 events | p hand p 3 -> ok | view -> 2/3 v3 | a cancel 1 -> ok | p delete -> ok | p list -> 0 events | o list -> 0 events",
+    );
+    check(
+        "z hand p -> no-event | event 5 -> ok | p hand p -> not-yours | a hand a -> not-yours | o hand p -> ok",
+    );
+}
+
+#[test]
+fn an_admin_closes_an_event() {
+    check(
+        "event 5 -> ok | a reserve 2 -> ok | z quota 1 -> below 2 | z quota 2 -> ok | b reserve 1 -> sold-out 0 | o quota 3 -> ok | b reserve 1 -> ok",
     );
 }
 
@@ -304,8 +354,12 @@ fn a_version_does_not_come_again() {
 #[test]
 fn deleting_an_event_cancels_its_reservations() {
     check(
-        "event 2 -> ok | a reserve 1 -> ok | o delete -> has 1 | o delete force -> ok | view -> deleted | list -> 0 events | a see 1 -> cancelled 1 | a cancel 1 -> same | a mine -> 0 of 1 | a reserve 1 -> deleted | o quota 5 -> deleted | o delete -> deleted | o reservations -> deleted",
+        "event 2 -> ok | a reserve 1 -> ok | o delete -> has 1 | o delete force -> ok | view -> deleted | list -> 0 events | a see 1 -> cancelled 1 | a cancel 1 -> same | a mine -> 0 of 1 | a reserve 1 -> deleted | o quota 5 -> deleted | o delete -> deleted",
     );
+    check(
+        "event 5 -> ok | a reserve 1 -> ok | b reserve 2 -> ok | a cancel 1 -> ok | o delete force -> ok | o reservations -> 0 of 2 | z reservations -> 0 of 2 | p reservations -> not-yours | a reservations -> not-yours | o see 2 -> cancelled 2 | p see 2 -> no-reservation | b cancel 2 -> same | z cancel 2 -> same",
+    );
+    check("o reservations -> no-event");
     check("event 2 -> ok | p delete -> not-yours | z delete -> ok | event 2 -> exists");
     check("event 2 -> ok | a reserve 1 -> ok | a cancel 1 -> ok | o delete -> ok | a see 1 -> cancelled 1");
 }

@@ -205,6 +205,7 @@ fn command(line: &str) -> Command {
                 quota: Some(Quota::new(u64::from(number(quota))).unwrap()),
                 ..DetailsPatch::default()
             },
+            organizer: None,
         })),
         ["delete", id] => Command::DeleteEvent { event: event(id), actor: ADMIN, force: true },
         ["reserve", id, "for", customer, quantity] => Command::Reserve {

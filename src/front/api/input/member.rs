@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 use shards::details::{EventName, Venue};
-use shards::ids::{Quantity, Quota, Username};
+use shards::ids::{Quantity, Quota, UserId, Username};
 use shards::limits::{EVENT_NAME_CHARS_MAX, QUOTA_MAX, VENUE_CHARS_MAX};
 
 /// A type of a member: how it is read, beside its schema.
@@ -21,6 +21,13 @@ pub(in crate::front) trait Member: JsonSchema + Sized {
 impl Member for String {
     fn from_json(value: &Value) -> Result<String, String> {
         value.as_str().map(str::to_owned).ok_or_else(|| "must be a string".to_owned())
+    }
+}
+
+impl Member for UserId {
+    fn from_json(value: &Value) -> Result<UserId, String> {
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|&id| id > 0);
+        id.map(UserId).ok_or_else(|| format!("must be a whole number from 1 to {}", u32::MAX))
     }
 }
 
