@@ -20,7 +20,7 @@ mod rows;
 mod schema;
 mod store;
 
-pub use directory::DirectoryLock;
+pub use directory::{DirectoryLock, replace_file};
 pub use error::RecoveryError;
 pub use file::{FileHeader, Identity, LogFile, Synchronous};
 pub use log::SqliteLog;
