@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::logging::LogFormat;
 
 /// Where acknowledged changes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -17,6 +18,7 @@ pub(crate) enum Storage {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
+    pub log_format: LogFormat,
     pub data: PathBuf,
     pub listen: SocketAddr,
     pub shard_count: usize,

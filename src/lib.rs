@@ -11,6 +11,7 @@ mod clock;
 mod config;
 mod demo;
 pub mod front;
+mod logging;
 mod mesh;
 mod metrics;
 mod opening;
