@@ -7,6 +7,7 @@ use shards::outcome::Rejection;
 use super::{Kind, Problem};
 use crate::client::Refused;
 use crate::front::http::parse::Refusal;
+use crate::logging::rationed;
 use crate::passwords::{QueueFull, TooManyAttempts};
 
 impl From<Refusal> for Problem {
@@ -29,13 +30,20 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Problem {
         match refused {
             Refused::Rejected(rejection) => rejection.into(),
-            Refused::Overloaded => Problem::unavailable(Kind::Overloaded),
+            Refused::Overloaded => {
+                rationed!(
+                    warn,
+                    "a request was refused: as many are in flight on a core as --max-in-flight allows"
+                );
+                Problem::unavailable(Kind::Overloaded)
+            }
         }
     }
 }
 
 impl From<QueueFull> for Problem {
     fn from(QueueFull: QueueFull) -> Problem {
+        rationed!(warn, "a login or registration was refused: too many passwords wait to be hashed");
         Problem::unavailable(Kind::Overloaded)
     }
 }
@@ -77,7 +85,7 @@ impl From<Rejection> for Problem {
             Rejection::UserNotFound | Rejection::EventNotFound | Rejection::ReservationNotFound => {
                 Problem::plain(Kind::NotFound)
             }
-            Rejection::TokenEnded => Problem::unauthorized(),
+            Rejection::TokenEnded => Problem::bad_token(),
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
             Rejection::LogFull => Problem::unavailable(Kind::LogFull),
