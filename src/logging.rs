@@ -112,9 +112,8 @@ fn takes_more(stderr: &StderrLock<'_>) -> bool {
 
 /// Bounds how often a line is logged that clients can cause: at most [`Ration::LINES`] in [`Ration::SECONDS`].
 /// What is left out is counted, and the next line says how much it was.
-#[derive(Debug, Default)]
 pub(crate) struct Ration {
-    /// The window that counts, and the lines that were asked for in it: a flood only reads this.
+    /// The number of the latest window, and in the low byte the lines that were logged in it.
     window: AtomicU64,
     left_out: AtomicU64,
 }
@@ -135,10 +134,9 @@ impl Ration {
     }
 
     fn take_at(&self, seconds: u64) -> Option<u64> {
-        // The low byte counts lines.
         let window = (seconds / Ration::SECONDS) << 8;
         let next = |now: u64| match now {
-            now if now & !0xff != window => Some(window + 1),
+            now if now & !0xff < window => Some(window + 1),
             now if now & 0xff < Ration::LINES => Some(now + 1),
             _ => None,
         };
