@@ -165,8 +165,7 @@ fn common(config: &Config, opened: &Opened, descriptor_limit: usize) -> Result<C
     })
 }
 
-/// Prints the line by which scripts know that the server accepts connections, in the format of the log, and logs
-/// what it says.
+/// Logs that the server accepts connections, and prints the line by which scripts know it, in the format of the log.
 fn announce(config: &Config, address: SocketAddr, recovered: Option<&RecoveredSummary>) {
     let version = env!("CARGO_PKG_VERSION");
     let shards = config.shard_count;
@@ -200,7 +199,7 @@ fn announce(config: &Config, address: SocketAddr, recovered: Option<&RecoveredSu
         })
         .to_string(),
     };
+    tracing::info!(version, %address, shards, data, records, recovery_ms, epoch, "ready");
     // Fails when standard output is closed, which is no reason to end.
     let _ = writeln!(io::stdout(), "{line}");
-    tracing::info!(version, %address, shards, data, records, recovery_ms, epoch, "ready");
 }
