@@ -1,5 +1,6 @@
 //! `boxoffice admin`: changes a data directory while no server uses it.
 
+use std::env::VarError;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +17,7 @@ use storage::{Progress, RecoveryError};
 use crate::clock::wall;
 use crate::passwords::{hash_now, rules};
 use crate::random;
-use crate::server::{default_shard_count, keep_files_private};
+use crate::server::{default_shard_count, keep_secrets, recovery_hint};
 
 /// The environment variable from which scripts can pass the password.
 pub(crate) const PASSWORD_VARIABLE: &str = "BOXOFFICE_ADMIN_PASSWORD";
@@ -27,6 +28,8 @@ pub(crate) enum AdminError {
     Username(#[from] UsernameError),
     #[error("read the password: {0}")]
     ReadPassword(io::Error),
+    #[error("the value of {PASSWORD_VARIABLE} is not UTF-8")]
+    PasswordVariable,
     #[error("the password {0}")]
     Password(String),
     #[error("the two passwords differ")]
@@ -40,7 +43,7 @@ pub(crate) enum AdminError {
     IdsUsedUp,
     #[error("data directory {} is in use: stop the server first, then run this again", path.display())]
     InUse { path: PathBuf },
-    #[error(transparent)]
+    #[error("{0}{hint}", hint = recovery_hint(.0))]
     Recovery(RecoveryError),
     #[error(transparent)]
     Log(#[from] AppendError),
@@ -53,7 +56,7 @@ pub(crate) enum AdminError {
 /// When the username or password is invalid, no id is left, or the data directory is in use or cannot
 /// be recovered.
 pub(crate) fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
-    keep_files_private();
+    keep_secrets();
     let username = Username::new(username)?;
     let password = read_password()?;
     rules::check(&password, Some(&username)).map_err(AdminError::Password)?;
@@ -87,8 +90,10 @@ pub(crate) fn create(directory: &Path, username: &str) -> Result<UserId, AdminEr
 /// Reads the password from the environment; else from the terminal, twice and without echo; else
 /// one line from standard input.
 fn read_password() -> Result<String, AdminError> {
-    if let Ok(password) = std::env::var(PASSWORD_VARIABLE) {
-        return Ok(password);
+    match std::env::var(PASSWORD_VARIABLE) {
+        Ok(password) => return Ok(password),
+        Err(VarError::NotUnicode(_)) => return Err(AdminError::PasswordVariable),
+        Err(VarError::NotPresent) => {}
     }
     if !io::stdin().is_terminal() {
         let mut line = String::new();

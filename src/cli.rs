@@ -1,14 +1,17 @@
 //! The command line.
 
+mod variables;
+
+use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use shards::limits::{COMMIT_RECORDS_MAX, SHARD_COUNT_MAX};
-use tracing_subscriber::EnvFilter;
 
 use crate::account_limits::{AccountLimits, CHANGES_PER_SECOND_MAX};
 use crate::admin;
@@ -16,6 +19,7 @@ use crate::config::{Config, Storage};
 use crate::demo::{self, DemoOptions};
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::logging::{self, LogFormat, LogLevel};
 use crate::mesh::{CALLS_IN_FLIGHT_DEFAULT, CALLS_IN_FLIGHT_MAX, CALLS_IN_FLIGHT_MIN};
 use crate::server::{self, default_shard_count};
 
@@ -30,15 +34,17 @@ struct Cli {
     #[arg(long, global = true, value_enum, default_value = "human", env = "BOXOFFICE_LOG_FORMAT")]
     log_format: LogFormat,
 
-    /// Lowest level to log: error, warn, info, debug or trace
-    #[arg(long, global = true, default_value = "info", env = "BOXOFFICE_LOG", value_name = "LEVEL")]
-    log: String,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum LogFormat {
-    Human,
-    Json,
+    /// Lowest level to log
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        ignore_case = true,
+        default_value = "info",
+        env = "BOXOFFICE_LOG",
+        value_name = "LEVEL"
+    )]
+    log: LogLevel,
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,7 +80,7 @@ struct ServeOptions {
     storage: Storage,
 
     /// Enable GET /api/v1/pop, which creates users with a known password; only on a loopback address
-    #[arg(long, env = "BOXOFFICE_DEMO")]
+    #[arg(long, env = "BOXOFFICE_DEMO", value_parser = switch)]
     demo: bool,
 
     /// Maximum number of open connections; further ones are answered 503 and closed [1 or more;
@@ -84,7 +90,7 @@ struct ServeOptions {
 
     /// Take the client's address from the last entry of X-Forwarded-For; use only behind a proxy
     /// that adds this entry
-    #[arg(long, env = "BOXOFFICE_TRUST_FORWARDED_FOR")]
+    #[arg(long, env = "BOXOFFICE_TRUST_FORWARDED_FOR", value_parser = switch)]
     trust_forwarded_for: bool,
 
     /// Maximum number of requests in flight per core; further ones are answered 503 and change
@@ -192,31 +198,38 @@ enum AdminCommand {
 
 /// Parses the arguments, runs the subcommand, and returns the exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if let Err(message) = start_logging(cli.log_format, &cli.log) {
-        eprintln!("boxoffice: {message}");
-        return ExitCode::from(2);
+    let command = Cli::command();
+    let cli = Cli::try_parse()
+        .map_err(|error| variables::name_source(suggest_listen(error), &command))
+        .unwrap_or_else(|error| error.exit());
+    let warnings = variables::check_names(&command).unwrap_or_else(|error| error.exit());
+    logging::start(cli.log_format, cli.log);
+    for warning in warnings {
+        tracing::warn!("{warning}");
     }
     let result: Result<(), Box<dyn std::error::Error>> = match cli.command {
-        Command::Serve(options) => server::run(&options.config()).map_err(Into::into),
+        Command::Serve(options) => server::run(&options.config(cli.log_format)).map_err(Into::into),
         Command::Demo(options) => demo::run(options).map_err(Into::into),
         Command::Admin { command: AdminCommand::Create { data, username } } => {
             let created = admin::create(&data.data, &username);
-            created.map(|id| println!("admin {username} created, id {id}")).map_err(Into::into)
+            // It is created, whether or not somebody reads this.
+            let report = |id| drop(writeln!(io::stdout(), "admin {username} created, id {id}"));
+            created.map(report).map_err(Into::into)
         }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("boxoffice: {error}");
+            logging::report(cli.log_format, &format!("boxoffice: {error}"));
             ExitCode::FAILURE
         }
     }
 }
 
 impl ServeOptions {
-    fn config(self) -> Config {
+    fn config(self, log_format: LogFormat) -> Config {
         Config {
+            log_format,
             data: self.data.data,
             listen: self.listen,
             shard_count: self.shards.unwrap_or_else(default_shard_count),
@@ -248,11 +261,36 @@ impl ServeOptions {
     }
 }
 
+/// Names the option for those who look for it under another name.
+fn suggest_listen(mut error: clap::Error) -> clap::Error {
+    const OTHER_NAMES: [&str; 5] = ["--port", "--host", "--bind", "--address", "-p"];
+    if let Some(ContextValue::String(unknown)) = error.get(ContextKind::InvalidArg)
+        && OTHER_NAMES.contains(&&**unknown)
+    {
+        let tip = "address and port are given by --listen, like --listen 127.0.0.1:9092";
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+    }
+    error
+}
+
 fn address(text: &str) -> Result<SocketAddr, String> {
+    if let Some(port) = text.strip_prefix(':').or_else(|| text.strip_prefix("*:")) {
+        return Err(format!(
+            "give an address before the port: 127.0.0.1:{port} for clients on this machine, [::]:{port} for all"
+        ));
+    }
     let mut addresses = text
         .to_socket_addrs()
         .map_err(|error| format!("{error}; give an address and a port, like 127.0.0.1:9092 or [::]:9092"))?;
     addresses.next().ok_or_else(|| "the host name has no address".to_owned())
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match &*text.to_ascii_lowercase() {
+        "1" | "true" | "yes" | "on" => Ok(true),
+        "0" | "false" | "no" | "off" => Ok(false),
+        _ => Err("must be 1, true, yes or on, or 0, false, no or off".to_owned()),
+    }
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -306,17 +344,4 @@ fn body_bytes(text: &str) -> Result<usize, String> {
 fn whole_number(text: &str, range: RangeInclusive<usize>) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| range.contains(number));
     number.ok_or_else(|| format!("must be a whole number from {} to {}", range.start(), range.end()))
-}
-
-fn start_logging(format: LogFormat, level: &str) -> Result<(), String> {
-    let filter = EnvFilter::try_new(level).map_err(|error| format!("--log {level}: {error}"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Human => {
-            use std::io::IsTerminal;
-            builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init();
-        }
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::account_limits::AccountLimits;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::logging::LogFormat;
 
 /// Where acknowledged changes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -18,6 +19,7 @@ pub(crate) enum Storage {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
+    pub log_format: LogFormat,
     pub data: PathBuf,
     pub listen: SocketAddr,
     pub shard_count: usize,

@@ -12,6 +12,7 @@ mod clock;
 mod config;
 mod demo;
 pub mod front;
+mod logging;
 mod mesh;
 mod metrics;
 mod opening;

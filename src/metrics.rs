@@ -7,6 +7,7 @@ use std::time::Duration;
 use shards::outcome::Totals;
 
 use crate::account_limits::AccountLimit;
+use crate::logging;
 
 /// A counter or a gauge, written by one core and readable by all.
 #[derive(Debug, Default)]
@@ -117,7 +118,7 @@ impl Metrics {
         let mut text = Exposition(String::with_capacity(2048));
         let opened = self.sum(|core| &core.connections_opened);
         let closed = self.sum(|core| &core.connections_closed);
-        text.metric("boxoffice_connections_total", "counter", "Connections accepted.", opened);
+        text.metric("boxoffice_connections_accepted_total", "counter", "Connections accepted.", opened);
         text.metric("boxoffice_connections", "gauge", "Connections open.", opened.saturating_sub(closed));
         let requests = self.sum(|core| &core.requests);
         text.metric("boxoffice_http_requests_total", "counter", "Requests read.", requests);
@@ -147,6 +148,8 @@ impl Metrics {
         let locked = self.sum(|core| &core.log_locked);
         let help = "Shards that change nothing: another program has locked their log.";
         text.metric("boxoffice_logs_locked", "gauge", help, locked);
+        let help = "Log lines that nobody read: standard error was closed or full.";
+        text.metric("boxoffice_log_lines_lost_total", "counter", help, logging::lines_lost());
         let off_ms = self.cores.iter().map(|core| core.clock_difference_ms.get()).max().unwrap_or(0);
         let name = "boxoffice_clock_difference_seconds";
         text.head(name, "gauge", "Between the wall clock and the times of sales, which follow it slowly.");

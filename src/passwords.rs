@@ -9,6 +9,7 @@ use std::sync::Arc;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 
+use crate::logging::rationed;
 use crate::random;
 use crate::rt::workers::{Priority, Workers};
 
@@ -76,7 +77,9 @@ impl Passwords {
     ///
     /// When there were too many guesses at the account's password.
     pub fn guess(&self, account: &str, address: IpAddr) -> Result<Guess, TooManyAttempts> {
-        let attempt = self.attempts.begin(account, address)?;
+        let attempt = self.attempts.begin(account, address).inspect_err(|_| {
+            rationed!(warn, %address, "a login was refused unseen: too many have failed");
+        })?;
         Ok(Guess { passwords: self.clone(), attempt, is_checked: false })
     }
 }

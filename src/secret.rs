@@ -1,8 +1,8 @@
 //! The secret that signs tokens: from the environment, or created once in the data directory.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::random;
@@ -78,17 +78,7 @@ pub(crate) fn from_directory(directory: &Path) -> Result<Vec<u8>, SecretError> {
 
 fn create(directory: &Path, path: &Path) -> Result<Vec<u8>, SecretError> {
     let secret: String = random::bytes::<32>().iter().map(|byte| format!("{byte:02x}")).collect();
-    // Written to a temporary file and renamed, so that a crash cannot leave a partial secret.
-    let temporary = directory.join("token-secret.new");
-    let write = || -> io::Result<()> {
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(secret.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(directory)?.sync_all()
-    };
-    write().map_err(failed("write", path))?;
+    storage::replace_file(directory, FILE_NAME, secret.as_bytes()).map_err(failed("write", path))?;
     Ok(secret.into_bytes())
 }
 

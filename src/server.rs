@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use async_lock::Mutex;
+use serde_json::json;
 use shards::driver::Pace;
 use shards::ids::EventId;
 
@@ -21,6 +22,7 @@ use crate::clock::Origin;
 use crate::config::{Config, Storage};
 use crate::front::api::{Common, HIGHEST_DEMO_EVENT, Ids};
 use crate::front::auth::Tokens;
+use crate::logging::LogFormat;
 use crate::mesh::mesh_ends;
 use crate::metrics::Metrics;
 use crate::opening::{self, Opened, RecoveredSummary, ShardWithLog};
@@ -31,8 +33,9 @@ use crate::rt::{self, Core};
 use crate::secret::{self, SecretError};
 
 use core_main::{CoreMain, Report};
-pub(crate) use error::ServeError;
-pub(crate) use process::{default_shard_count, keep_files_private};
+pub(crate) use error::{ServeError, recovery_hint};
+pub(crate) use process::{default_shard_count, keep_secrets};
+pub(crate) use signals::ignores_hangups;
 
 /// How long the server tries to bind a port that is taken. A server that was killed still listens for some 10 ms:
 /// its rings hold the sockets, and the kernel releases rings asynchronously.
@@ -49,8 +52,8 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     if config.demo && !config.listen.ip().is_loopback() {
         return Err(ServeError::DemoBeyondLoopback { address: config.listen });
     }
-    process::abort_on_panic();
-    keep_files_private();
+    process::abort_on_panic(config.log_format);
+    keep_secrets();
     let descriptor_limit = process::raise_descriptor_limit(config.shard_count)?;
     let (address, listeners) = listen(config)?;
     let opened = opening::open(config.storage, &config.data, config.shard_count)?;
@@ -166,24 +169,41 @@ fn common(config: &Config, opened: &Opened, descriptor_limit: usize) -> Result<C
     })
 }
 
-/// Prints the line by which scripts know that the server accepts connections.
+/// Logs that the server accepts connections, and prints the line by which scripts know it, in the format of the log.
 fn announce(config: &Config, address: SocketAddr, recovered: Option<&RecoveredSummary>) {
-    let shards = match config.shard_count {
-        1 => "1 shard".to_owned(),
-        several => format!("{several} shards"),
-    };
-    let data = match recovered {
-        Some(recovered) => format!(
-            "data in {}, recovered {} records in {} ms, epoch {}",
-            config.data.display(),
-            recovered.record_count,
-            recovered.took.as_millis(),
-            recovered.epoch.0
-        ),
-        None => "in memory: lost when the server ends".to_owned(),
-    };
     let version = env!("CARGO_PKG_VERSION");
+    let shards = config.shard_count;
+    let data = recovered.map(|_| config.data.display().to_string());
+    let records = recovered.map(|recovered| recovered.record_count);
+    let recovery_ms = recovered.map(|recovered| recovered.took.as_millis() as u64);
+    let epoch = recovered.map(|recovered| recovered.epoch.0);
+    let line = match config.log_format {
+        LogFormat::Human => {
+            let shards = if shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") };
+            let data = match recovered {
+                Some(RecoveredSummary { record_count, epoch, took }) => format!(
+                    "data in {}, recovered {record_count} records in {} ms, epoch {}",
+                    config.data.display(),
+                    took.as_millis(),
+                    epoch.0
+                ),
+                None => "in memory: lost when the server ends".to_owned(),
+            };
+            format!("boxoffice {version} listening on http://{address}, {shards}, {data}")
+        }
+        LogFormat::Json => json!({
+            "message": "listening",
+            "version": version,
+            "url": format!("http://{address}"),
+            "shards": shards,
+            "data": data,
+            "records": records,
+            "recovery_ms": recovery_ms,
+            "epoch": epoch,
+        })
+        .to_string(),
+    };
+    tracing::info!(version, %address, shards, data, records, recovery_ms, epoch, "ready");
     // Fails when standard output is closed, which is no reason to end.
-    let _ = writeln!(io::stdout(), "boxoffice {version} listening on http://{address}, {shards}, {data}");
-    tracing::info!(%address, shards = config.shard_count, "ready");
+    let _ = writeln!(io::stdout(), "{line}");
 }

@@ -109,13 +109,13 @@ GET    /livez                                 -                200 200 200 200 2
 GET    /readyz                                -                200 200 200 200 200 200
 GET    /metrics                               -                200 200 200 200 200 200
 GET    /openapi.json                          -                200 200 200 200 200 200
+GET    /                                      -                200 200 200 200 200 200
 GET    /docs                                  -                200 200 200 200 200 200
 GET    /docs/start.js                         -                200 200 200 200 200 200
 GET    /docs/none                             -                404 404 404 404 404 404
 GET    /problems                              -                200 200 200 200 200 200
 GET    /problems/sold-out                     -                200 200 200 200 200 200
 GET    /problems/none                         -                404 404 404 404 404 404
-GET    /                                      -                404 404 404 404 404 404
 GET    /api/v1/nothing                        -                404 404 404 404 404 404
 PUT    /api/v1/events/{event}                 {}               405 405 405 405 405 405
 "#;
@@ -298,10 +298,18 @@ fn problems_have_a_type_and_their_members() {
         (cust1, "GET", "/api/v1/reservations/1", "", 404, "not-found", json!({})),
         (cust1, "GET", "/api/v1/reservations/1-0", "", 404, "not-found", json!({})),
         // If several parts are wrong, one is reported; which one depends on the endpoint.
-        (anyone, "GET", "/api/v1/events/x?y=1", "", 422, "invalid", errors(&[("?y", "is not known here")])),
+        (
+            anyone,
+            "GET",
+            "/api/v1/events/x?y=1",
+            "",
+            422,
+            "invalid",
+            errors(&[("?y", "is not known here (known: none)")]),
+        ),
         (cust1, "GET", "/api/v1/reservations/1-0?y=1", "", 404, "not-found", json!({})),
         (cust1, "POST", "/api/v1/events/x/reservations?y=1", "{", 404, "not-found", json!({})),
-        (org1, "PATCH", patched, "{", 422, "invalid", errors(&[("?y", "is not known here")])),
+        (org1, "PATCH", patched, "{", 422, "invalid", errors(&[("?y", "is not known here (known: none)")])),
         (anyone, "GET", "/api/v1/events/", "", 404, "not-found", json!({})),
         (anyone, "POST", "/livez", "{}", 405, "method-not-allowed", json!({})),
         (cust1, "POST", buy, "{\"quantity\":0}", 422, "invalid", errors(&[("/quantity", tickets)])),
@@ -312,7 +320,7 @@ fn problems_have_a_type_and_their_members() {
             "{\"a~b/c\":1}",
             422,
             "invalid",
-            errors(&[("/quantity", "is missing"), ("/a~0b~1c", "is not known here")]),
+            errors(&[("/quantity", "is missing"), ("/a~0b~1c", "is not known here (known: quantity)")]),
         ),
         (
             org1,
@@ -321,7 +329,11 @@ fn problems_have_a_type_and_their_members() {
             "{\"name\":\"\",\"quota\":-1,\"place\":\"x\"}",
             422,
             "invalid",
-            errors(&[("/name", name), ("/quota", quota), ("/place", "is not known here")]),
+            errors(&[
+                ("/name", name),
+                ("/quota", quota),
+                ("/place", "is not known here (known: name, quota, venue)"),
+            ]),
         ),
         (cust1, "POST", buy, "[1]", 422, "invalid", errors(&[("", "must be a JSON object")])),
         (
@@ -361,7 +373,7 @@ fn problems_have_a_type_and_their_members() {
             errors(&[
                 ("?organizer", "must be `me`"),
                 ("?after", "must be the `next` of an earlier page"),
-                ("?page", "is not known here"),
+                ("?page", "is not known here (known: organizer, limit, after)"),
             ]),
         ),
         (org1, "DELETE", forced, "", 422, "invalid", errors(&[("?force", "must be true or false")])),
@@ -439,9 +451,10 @@ fn lists_of_errors_are_bounded() {
     let slashes = json!({ "username": "ada", "password": PASSWORD, "/".repeat(60_000): 1 }).to_string();
     let answer = client.send("POST", "/api/v1/sessions", &[], &slashes);
     let pointer = format!("/{}~…", "~1".repeat(49));
+    let unknown = "is not known here (known: username, password)";
     let problem = answer.problem(422, "invalid");
-    assert_eq!(problem["errors"], json!([{ "pointer": pointer, "detail": "is not known here" }]));
-    assert_eq!(problem["detail"], format!("{pointer}: is not known here"));
+    assert_eq!(problem["errors"], json!([{ "pointer": pointer, "detail": unknown }]));
+    assert_eq!(problem["detail"], format!("{pointer}: {unknown}"));
     for (method, path, body, count, more, detail) in rows {
         let answer = client.send(method, &path, &[], &body);
         assert!(answer.body.len() < 4096, "{} bytes for {detail}", answer.body.len());
@@ -968,6 +981,11 @@ fn failed_logins_and_invalid_tokens_give_no_reason() {
     }
     wrong.problem(401, "wrong-credentials");
 
+    // RFC 6750 section 3: an error code for a bad token, and none without a token, or with another scheme.
+    let challenge = |authorization: &str| {
+        let is_bearer = authorization.starts_with("Bearer ");
+        Some(if is_bearer { "Bearer error=\"invalid_token\"" } else { "Bearer" })
+    };
     // The body is the same for every kind of invalid token.
     let good = ada.token.clone().unwrap();
     let missing = client.get("/api/v1/users/me").problem(401, "unauthorized");
@@ -985,7 +1003,7 @@ fn failed_logins_and_invalid_tokens_give_no_reason() {
     ];
     for authorization in rows {
         let answer = client.send("GET", "/api/v1/users/me", &[("authorization", &authorization)], "");
-        assert_eq!(answer.header("www-authenticate"), Some("Bearer"), "{authorization:.60}");
+        assert_eq!(answer.header("www-authenticate"), challenge(&authorization), "{authorization:.60}");
         assert_eq!(answer.problem(401, "unauthorized"), missing, "{authorization:.60}");
     }
     let lower = format!("bearer {good}");
@@ -1154,7 +1172,34 @@ fn metrics_count() {
     assert_eq!(rise("boxoffice_http_responses_total{class=\"4xx\"}"), 1);
     assert_eq!(rise("boxoffice_http_responses_total{class=\"5xx\"}"), 0);
     assert!(after["boxoffice_connections"] >= 1);
-    assert!(after["boxoffice_connections_total"] >= after["boxoffice_connections"]);
+    assert!(after["boxoffice_connections_accepted_total"] >= after["boxoffice_connections"]);
+    assert_eq!(after["boxoffice_log_lines_lost_total"], 0);
+    // To OpenMetrics, `x_total` is a sample of the family `x`.
+    for counter in after.keys().filter_map(|name| name.strip_suffix("_total")) {
+        assert!(!after.contains_key(counter), "two metrics are of the family {counter}");
+    }
+}
+
+/// A browser gets links, and a program the same in a header (RFC 8631).
+#[test]
+fn the_first_page_leads_on() {
+    let data = tempdir().unwrap();
+    let server = Server::start(data.path(), &["--shards", "1"]);
+    let client = server.client();
+    let page = client.get("/").expect(200);
+    assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
+    let links: Vec<&str> =
+        page.text().split("<a href=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(links, ["/docs", "/openapi.json", "/problems", "/livez", "/readyz", "/metrics"]);
+    let header = page.header("link").expect("links for programs");
+    for relation in
+        ["</openapi.json>; rel=\"service-desc\"", "</docs>; rel=\"service-doc\"", "rel=\"status\""]
+    {
+        assert!(header.contains(relation), "{relation} is not in {header}");
+    }
+    for link in links {
+        assert!(client.get(link).expect(200).body.ends_with(b"\n"), "{link} has no newline at its end");
+    }
 }
 
 /// Requests that arrive in one segment share commits, up to `--max-batch`.

@@ -2,11 +2,17 @@
 
 mod support;
 
-use std::fs;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use rustix::fs::OFlags;
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use serde_json::{Value, json};
 use support::client::Client;
 use support::server::{Ended, Server, boxoffice, run, serve};
 use support::text;
@@ -121,7 +127,7 @@ fn invalid_arguments_are_refused() {
     let file = file.to_str().unwrap();
     let inside = format!("{file}/data");
     let long_name = "a".repeat(65);
-    let rows: [(&[&str], i32, &str); 54] = [
+    let rows: [(&[&str], i32, &str); 61] = [
         (&[], 2, "Usage: boxoffice"),
         (&["sell"], 2, "unrecognized subcommand 'sell'"),
         (&["serve", "--colour"], 2, "unexpected argument '--colour'"),
@@ -137,6 +143,16 @@ fn invalid_arguments_are_refused() {
         (&["serve", "--listen", "127.0.0.1"], 2, "like 127.0.0.1:9092"),
         (&["serve", "--listen", "127.0.0.1:99999"], 2, "like 127.0.0.1:9092"),
         (&["serve", "--listen", ":"], 2, "invalid value"),
+        (&["serve", "--listen", ":9092"], 2, "127.0.0.1:9092 for clients on this machine, [::]:9092 for all"),
+        (
+            &["serve", "--listen", "*:9092"],
+            2,
+            "127.0.0.1:9092 for clients on this machine, [::]:9092 for all",
+        ),
+        (&["serve", "--port", "9092"], 2, "--listen 127.0.0.1:9092"),
+        (&["serve", "--host=::"], 2, "--listen 127.0.0.1:9092"),
+        (&["serve", "-p", "9092"], 2, "--listen 127.0.0.1:9092"),
+        (&["serve", "--listen", "192.0.2.1:0", "--storage", "memory"], 1, "no network interface"),
         (&["serve", "--listen", "192.0.2.1:0", "--storage", "memory"], 1, "listen on 192.0.2.1:0"),
         (&["serve", "--storage", "tape"], 2, "[possible values: sqlite, memory]"),
         (&["serve", "--max-connections", "0"], 2, "whole number of at least 1"),
@@ -161,19 +177,20 @@ fn invalid_arguments_are_refused() {
         (&["serve", "--idle-timeout", "86401"], 2, "from 0.1 to 86400"),
         (&["serve", "--stall-timeout", "soon"], 2, "from 0.1 to 86400"),
         (&["serve", "--log-format", "xml"], 2, "[possible values: human, json]"),
-        (&["serve", "--log", "a=b=c"], 2, "--log a=b=c"),
+        (&["serve", "--log", "a=b=c"], 2, "[possible values: error, warn, info, debug, trace]"),
+        (&["serve", "--log", "verbose"], 2, "[possible values: error, warn, info, debug, trace]"),
         (&["serve", "--demo", "--listen", "0.0.0.0:0"], 1, "listens on loopback only, not on 0.0.0.0:0"),
         (&["serve", "--demo", "--listen", "[::]:0"], 1, "listens on loopback only, not on [::]:0"),
         (&["serve", "--listen", "127.0.0.1:0", "--data", file], 1, "/a-file"),
         (
             &["serve", "--listen", "127.0.0.1:0", "--data", file],
             1,
-            "choose a directory that this user can write",
+            "a-file is not a directory: choose one with --data",
         ),
         (&["serve", "--listen", "127.0.0.1:0", "--data", &inside], 1, "/a-file/data"),
         (&["admin"], 2, "Usage: boxoffice admin"),
         (&["admin", "create"], 2, "--username <USERNAME>"),
-        (&["admin", "create", "--data", file, "--username", "ada"], 1, "/a-file"),
+        (&["admin", "create", "--data", file, "--username", "ada"], 1, "a-file is not a directory"),
         (&["admin", "create", "--data", file, "--username", ""], 1, "username must have 3 to 64"),
         (&["admin", "create", "--data", file, "--username", "ad"], 1, "username must have 3 to 64"),
         (&["admin", "create", "--data", file, "--username", &long_name], 1, "username must have 3 to 64"),
@@ -267,6 +284,13 @@ fn options_may_come_from_the_environment() {
     assert!(!folder.path().join("never").exists());
     drop(server);
 
+    for value in ["1", "yes", "ON", "True", "0", "no", "off", "false"] {
+        let mut command = boxoffice_with(&["serve", "--listen", "192.0.2.1:0"]);
+        command.env("BOXOFFICE_DEMO", value).env("BOXOFFICE_TRUST_FORWARDED_FOR", value);
+        let is_on = ["1", "yes", "ON", "True"].contains(&value);
+        check(command, "", 1, if is_on { "--demo serves accounts" } else { "listen on 192.0.2.1:0" });
+    }
+
     let rows = [
         ("BOXOFFICE_SHARDS", "65", "from 1 to 64"),
         ("BOXOFFICE_LISTEN", "here", "like 127.0.0.1:9092"),
@@ -281,15 +305,88 @@ fn options_may_come_from_the_environment() {
         let mut command = boxoffice_with(&["serve"]);
         command.env(name, value);
         check(command, "", 2, wanted);
+        let mut command = boxoffice_with(&["serve"]);
+        command.env(name, value);
+        check(command, "", 2, &format!("for '{name}'"));
+    }
+}
+
+#[test]
+fn misspelled_and_unreadable_variables_are_refused() {
+    let rows: [(&str, &[u8], &str); 6] = [
+        ("BOXOFFICE_STORGE", b"memory", "correct it to BOXOFFICE_STORAGE"),
+        ("BOXOFFICE_LOGFORMAT", b"json", "correct it to BOXOFFICE_LOG_FORMAT"),
+        ("BOXOFFICE_TOKEN_SECRETS", b"x", "correct it to BOXOFFICE_TOKEN_SECRET"),
+        ("BOXOFFICE_data", b"/tmp", "correct it to BOXOFFICE_DATA"),
+        ("BOXOFFICE_SHARDS", b"\xff", "the value of BOXOFFICE_SHARDS is not UTF-8"),
+        ("BOXOFFICE_MAX_BODY", b"1\xff", "the value of BOXOFFICE_MAX_BODY is not UTF-8"),
+    ];
+    for (name, value, wanted) in rows {
+        let mut command = boxoffice_with(&["serve", "--listen", "192.0.2.1:0"]);
+        command.env(name, OsStr::from_bytes(value));
+        check(command, "", 2, wanted);
+    }
+    let mut command = boxoffice_with(&["admin", "create", "--username", "ada"]);
+    command.env(PASSWORD_VARIABLE, OsStr::from_bytes(b"long enough\xff"));
+    check(command, "", 1, &format!("the value of {PASSWORD_VARIABLE} is not UTF-8"));
+
+    // What Kubernetes sets beside a service of this name, and others that are no slip of the fingers.
+    let data = tempdir().unwrap();
+    let mut command = serve(data.path());
+    command.env("BOXOFFICE_PORT", "tcp://10.0.0.1:9092").env("BOXOFFICE_BODY_MAX", "1");
+    let log = Server::spawn(command).terminate().1;
+    for name in ["BOXOFFICE_PORT", "BOXOFFICE_BODY_MAX"] {
+        assert!(log.contains(&format!("the variable {name} is not known and has no effect")), "{log}");
+    }
+    assert!(!log.contains("10.0.0.1"), "a value may be a secret: {log}");
+}
+
+/// `NO_COLOR` (<https://no-color.org>) counts where standard error is a terminal.
+#[test]
+fn a_terminal_gets_colours_unless_it_wants_none() {
+    for (value, is_coloured) in [(None, true), (Some(""), true), (Some("1"), false)] {
+        let control = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&control).unwrap();
+        unlockpt(&control).unwrap();
+        let terminal_name = ptsname(&control, Vec::new()).unwrap();
+        let mut options = File::options();
+        let terminal = options.write(true).custom_flags(OFlags::NOCTTY.bits().cast_signed());
+        let terminal = terminal.open(OsStr::from_bytes(terminal_name.to_bytes())).unwrap();
+        let data = tempdir().unwrap();
+        let mut command = serve(data.path());
+        command.env_remove("NO_COLOR");
+        if let Some(value) = value {
+            command.env("NO_COLOR", value);
+        }
+        let server = Server::spawn_with(command, terminal.into());
+        let mut line = String::new();
+        BufReader::new(File::from(control)).read_line(&mut line).unwrap();
+        assert!(line.contains("ready"), "{line:?}");
+        assert_eq!(line.contains('\u{1b}'), is_coloured, "NO_COLOR={value:?}: {line:?}");
+        drop(server);
     }
 }
 
 #[test]
 fn logs_can_be_json_and_have_a_level() {
     let data = tempdir().unwrap();
-    let server = Server::start(data.path(), &["--log-format", "json"]);
+    let server = Server::start(data.path(), &["--log-format", "json", "--shards", "2"]);
+    let started: Value = serde_json::from_str(&server.greeting).expect("the line of the start is JSON, too");
+    assert_eq!(started["message"], "listening");
+    assert_eq!(started["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(started["url"], format!("http://{}", server.address));
+    assert_eq!(started["data"], data.path().to_str().unwrap());
+    assert_eq!(
+        (&started["shards"], &started["records"], &started["epoch"]),
+        (&json!(2), &json!(0), &json!(1))
+    );
+    assert!(started["recovery_ms"].is_u64(), "{started}");
     let (status, log) = server.terminate();
     assert!(status.success());
+    let ready: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    for name in ["version", "data", "shards", "records", "recovery_ms", "epoch"] {
+        assert_eq!(ready["fields"][name], started[name], "{name}: {ready}");
+    }
     let messages: Vec<String> = log
         .lines()
         .map(|line| {
@@ -302,7 +399,13 @@ fn logs_can_be_json_and_have_a_level() {
         assert!(messages.iter().any(|message| message.starts_with(wanted)), "no {wanted}: {messages:?}");
     }
 
-    let server = Server::start(data.path(), &["--log", "error"]);
+    let mut command = boxoffice_with(&["serve", "--log-format", "json", "--listen", "192.0.2.1:0"]);
+    command.env("BOXOFFICE_DATA", data.path());
+    let refused = run(command, "");
+    let line: Value = serde_json::from_str(&refused.stderr).expect("the error of a start is JSON, too");
+    assert!(line["fields"]["message"].as_str().unwrap().contains("listen on 192.0.2.1:0"), "{line}");
+
+    let server = Server::start(data.path(), &["--log", "ERROR"]);
     let (status, log) = server.terminate();
     assert!(status.success());
     assert_eq!(log, "", "levels below the chosen one are not logged");

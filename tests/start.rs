@@ -6,7 +6,6 @@ mod support;
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -100,19 +99,6 @@ fn a_low_descriptor_limit_leaves_some_connections() {
     command.args(["serve", "--shards", "2", "--listen", "127.0.0.1:0", "--data"]).arg(data.path());
     let server = Server::spawn(command);
     server.client().get("/livez").expect(200);
-}
-
-#[test]
-fn files_are_private_even_in_a_readable_directory() {
-    let data = tempfile::tempdir().expect("a directory");
-    fs::set_permissions(data.path(), fs::Permissions::from_mode(0o755)).expect("it is ours");
-    let server = Server::spawn(serve(data.path()));
-    for entry in fs::read_dir(data.path()).expect("it is there") {
-        let entry = entry.expect("it can be read");
-        let mode = entry.metadata().expect("it can be read").permissions().mode();
-        assert_eq!(mode & 0o077, 0, "{:?} has mode {mode:o}", entry.file_name());
-    }
-    drop(server);
 }
 
 /// The GET that creates the demonstration data is not safe: requests pipelined after it wait for it.

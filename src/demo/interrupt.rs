@@ -11,6 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use super::DemoError;
+use crate::server::ignores_hangups;
 
 /// The interval at which waiting code checks the flag.
 pub(super) const POLL: Duration = Duration::from_millis(50);
@@ -22,7 +23,8 @@ pub(super) struct Interrupt {
 impl Interrupt {
     pub(super) fn watch() -> Result<Interrupt, DemoError> {
         let flag = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let hangups = (!ignores_hangups()).then_some(SIGHUP);
+        for signal in [SIGINT, SIGTERM].into_iter().chain(hangups) {
             flag::register(signal, Arc::clone(&flag)).map_err(DemoError::Signals)?;
         }
         Ok(Interrupt { flag })

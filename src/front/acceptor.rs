@@ -7,6 +7,7 @@ use futures_lite::future;
 
 use super::api::ConnectionPermit;
 use super::connection::{self, Front};
+use crate::logging::rationed;
 use crate::rt::net::Listener;
 use crate::rt::{self, TimeSlice};
 
@@ -47,11 +48,15 @@ pub(crate) async fn run(front: Rc<Front>, listener: Listener) {
                 quiet = Duration::ZERO;
                 match ConnectionPermit::take(&front.api.common) {
                     Some(permit) => rt::spawn(connection::serve(Rc::clone(&front), stream, permit)),
-                    None => rt::spawn(connection::reject(Rc::clone(&front), stream)),
+                    None => {
+                        let (address, max) = (stream.peer(), front.api.common.connections_max);
+                        rationed!(warn, %address, max, "a connection was refused: --max-connections are open");
+                        rt::spawn(connection::reject(Rc::clone(&front), stream));
+                    }
                 }
             }
             Some(Err(error)) => {
-                tracing::warn!(%error, "failed to accept a connection");
+                rationed!(warn, %error, "failed to accept a connection");
                 rt::sleep(RETRY).await;
             }
             None if drains_since.is_some() => quiet += DRAIN_POLL,

@@ -13,7 +13,7 @@ use shards::ids::Role;
 use super::http::parse::Method;
 use super::http::write::Response;
 
-pub use field_errors::FieldErrors;
+pub use field_errors::{FieldErrors, unknown};
 pub use kinds::Kind;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -40,9 +40,15 @@ impl Problem {
         Problem::new(kind, kind.explanation())
     }
 
-    /// The response to any bad token. It is the same for all causes, so that it does not reveal them.
-    pub fn unauthorized() -> Problem {
+    /// The response to a request without a token (RFC 6750 section 3: no error code).
+    pub fn no_token() -> Problem {
         Problem::plain(Kind::Unauthorized).header("WWW-Authenticate", "Bearer".to_owned())
+    }
+
+    /// The response to any bad token. It is the same for all causes, so that it does not reveal them.
+    pub fn bad_token() -> Problem {
+        let challenge = "Bearer error=\"invalid_token\"".to_owned();
+        Problem::plain(Kind::Unauthorized).header("WWW-Authenticate", challenge)
     }
 
     pub fn wrong_credentials(detail: &'static str) -> Problem {
@@ -147,7 +153,7 @@ impl Problem {
     }
 
     pub fn into_response(self) -> Response {
-        let body = self.body().to_string().into_bytes();
+        let body = format!("{}\n", self.body()).into_bytes();
         let response = Response::new(self.kind.status(), PROBLEM_JSON, body);
         Response { headers: self.headers, ..response }
     }

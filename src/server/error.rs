@@ -1,8 +1,15 @@
 //! Why a server could not start or go on, and what an operator can do about it.
 
-use std::io;
+use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::{fs, io};
 
+use rustix::fs::{Access, access};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+use shards::log::LogError;
 use storage::RecoveryError;
 
 use crate::rt::RuntimeError;
@@ -16,14 +23,14 @@ pub(crate) enum ServeError {
         "{address} is taken: another process listens there\n  choose another address with --listen, or port 0 for a free one"
     )]
     AddressTaken { address: SocketAddr },
-    #[error("listen on {address}: {source}")]
+    #[error("listen on {address}: {source}{}", listen_hint(source))]
     Listen { address: SocketAddr, source: io::Error },
     #[error(
         "--demo serves accounts with a known password, so it listens on loopback only, not on {address}\n  \
          use --listen 127.0.0.1:9092, or leave --demo out"
     )]
     DemoBeyondLoopback { address: SocketAddr },
-    #[error("{source}{}", hint(source))]
+    #[error("{source}{}", recovery_hint(source))]
     Recovery {
         #[from]
         source: RecoveryError,
@@ -43,7 +50,67 @@ pub(crate) enum ServeError {
     Core { index: usize, source: io::Error },
 }
 
-fn hint(error: &RecoveryError) -> &'static str {
+fn listen_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "\n  a port below 1024 needs a privilege: choose another with --listen, and let a proxy listen on this \
+             one; or start as root; or allow it, with AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit"
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "\n  no network interface of this machine has the address: with --listen, give one that it has, or \
+             [::]:9092 for all of them"
+        }
+        _ => "",
+    }
+}
+
+/// What an operator can do about a data directory that was refused.
+pub(crate) fn recovery_hint(error: &RecoveryError) -> Cow<'static, str> {
+    let (path, kind) = match error {
+        RecoveryError::Io { path, source, .. } => (path.as_path(), source.kind()),
+        // SQLite does not say why it cannot open a file.
+        RecoveryError::Log(LogError { place, .. })
+            if access(&**place, Access::READ_OK | Access::WRITE_OK) == Err(Errno::ACCESS) =>
+        {
+            (Path::new(place), io::ErrorKind::PermissionDenied)
+        }
+        error => return refusal_hint(error).into(),
+    };
+    // The directory to be made may be missing, and so may some above it.
+    let there = path.ancestors().find_map(|place| Some((place, fs::metadata(place).ok()?)));
+    match (kind, there) {
+        (io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory, Some((place, metadata)))
+            if !metadata.is_dir() =>
+        {
+            format!("\n  {} is not a directory: choose one with --data", place.display()).into()
+        }
+        (io::ErrorKind::PermissionDenied, Some((place, metadata))) => {
+            permission_hint(path, place, metadata.uid()).into()
+        }
+        _ => refusal_hint(error).into(),
+    }
+}
+
+/// `place` is `path`, or the directory above it that is there.
+fn permission_hint(path: &Path, place: &Path, owner: u32) -> String {
+    let user = geteuid().as_raw();
+    if owner == user {
+        return format!(
+            "\n  choose another directory with --data, or give its owner access: chmod -R u+rwX {}",
+            place.display()
+        );
+    }
+    let whose = if owner == 0 { "root".to_owned() } else { format!("user {owner}") };
+    let remedy =
+        if place == path { format!("chown -R {user}") } else { format!("install -d -m 700 -o {user}") };
+    let (place, path) = (place.display(), path.display());
+    format!(
+        "\n  {place} is owned by {whose}, and this is user {user}: run this as {whose}; or, as root: {remedy} {path}; \
+         or choose another directory with --data"
+    )
+}
+
+fn refusal_hint(error: &RecoveryError) -> &'static str {
     match error {
         RecoveryError::Locked { .. } => "\n  stop that process, or choose another directory with --data",
         RecoveryError::Thread(_) => {
@@ -51,6 +118,10 @@ fn hint(error: &RecoveryError) -> &'static str {
              container; or use fewer --shards"
         }
         RecoveryError::Io { .. } => "\n  choose a directory that this user can write with --data",
+        RecoveryError::WritableByOthers { .. } => {
+            "\n  if nobody else has been in it: chmod 700 that directory, and start again; or choose another with --data, \
+             such as a new one inside it"
+        }
         RecoveryError::OldFormat { .. } => {
             "\n  nothing was changed; move the whole directory away to start empty"
         }

@@ -1,5 +1,6 @@
-//! Settings of the process: descriptors, permissions of new files, panics, and the CPUs that it may use.
+//! Settings of the process: descriptors, permissions of new files, cores, panics, and the CPUs that it may use.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use shards::limits::SHARD_COUNT_MAX;
 use storage::Watch;
 
 use super::error::ServeError;
+use crate::logging::{self, LogFormat};
 use crate::pump::end_process;
 
 /// Descriptors of a core: its rings, epoll instance, waker, listener and log. An idle core has 11; the rest is a
@@ -34,18 +36,29 @@ pub(crate) fn default_shard_count() -> usize {
     cpu_count().min(SHARD_COUNT_MAX)
 }
 
-/// Makes new files readable by their owner alone: the log has hashes of passwords, and its directory may be
-/// open to all users.
-pub(crate) fn keep_files_private() {
+/// Makes new files readable by their owner alone, since the log has hashes of passwords, and makes the kernel write
+/// no core when the process is killed or panics: its memory has secrets.
+pub(crate) fn keep_secrets() {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
+    // Below the size of any core file, and the one limit that also holds where the kernel pipes cores to a program
+    // (`coredump_pipe` in fs/coredump.c). The process stays dumpable, so that its user can trace it.
+    let no_core = Rlimit { current: Some(1), maximum: Some(1) };
+    if let Err(error) = setrlimit(Resource::Core, no_core) {
+        tracing::warn!(%error, "cores could not be disabled");
+    }
 }
 
 /// Ends the process on a panic. A panic is a bug, after which the state of a shard cannot be trusted; a restart
 /// recovers what is durable.
-pub(super) fn abort_on_panic() {
-    let report = std::panic::take_hook();
+pub(super) fn abort_on_panic(format: LogFormat) {
     std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
+        let thread = thread::current();
+        let mut text = format!("thread '{}' {panic}", thread.name().unwrap_or("without a name"));
+        let backtrace = Backtrace::capture();
+        if backtrace.status() == BacktraceStatus::Captured {
+            text += &format!("\n{backtrace}");
+        }
+        logging::report(format, &text);
         std::process::abort();
     }));
 }

@@ -1,31 +1,47 @@
 //! Signals that end the server.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::thread;
+use std::{fs, io, thread};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::front::api::Common;
 
-/// Starts a thread that begins a drain on SIGTERM or SIGINT, and ends the process on the second one.
+/// Starts a thread that begins a drain on SIGTERM, SIGINT or SIGHUP, and ends the process on a second SIGTERM or
+/// SIGINT.
 ///
 /// # Errors
 ///
 /// When the signals cannot be handled, or the thread cannot be started.
 pub(super) fn drain_on_signal(common: Arc<Common>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
+    if !ignores_hangups() {
+        signals.add_signal(SIGHUP)?;
+    }
     let watch = move || {
         for signal in signals.forever() {
-            if common.draining.swap(true, Ordering::Relaxed) {
+            let is_draining = common.draining.swap(true, Ordering::Relaxed);
+            // The end of a terminal sends several SIGHUPs: its shell one, the kernel another.
+            if is_draining && signal != SIGHUP {
                 tracing::warn!("stopping at once");
                 std::process::exit(128 + signal);
             }
-            tracing::info!("draining: finishing the requests in flight; signal again to stop at once");
+            if !is_draining {
+                tracing::info!("draining: finishing the requests in flight; signal again to stop at once");
+            }
         }
     };
     thread::Builder::new().name("signals".to_owned()).spawn(watch)?;
     Ok(())
+}
+
+/// Whether the process was started with SIGHUP ignored, as nohup(1) does, and should leave it so.
+pub(crate) fn ignores_hangups() -> bool {
+    // proc_pid_status(5): a hexadecimal mask, whose lowest bit is signal 1.
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (SIGHUP - 1) & 1 == 1
 }

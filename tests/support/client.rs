@@ -31,6 +31,7 @@ impl Answer {
     }
 
     pub(crate) fn json(&self) -> Value {
+        assert!(self.body.ends_with(b"\n"), "no newline ends {}", String::from_utf8_lossy(&self.body));
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 

@@ -8,7 +8,8 @@ pub(crate) mod random;
 pub(crate) mod server;
 pub(crate) mod tokens;
 
-use std::fs;
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -49,7 +50,7 @@ pub(crate) fn copy_directory(from: &Path, to: &Path) {
     if to.exists() {
         fs::remove_dir_all(to).expect("it is ours");
     }
-    fs::create_dir(to).expect("it is gone");
+    DirBuilder::new().mode(0o700).create(to).expect("it is gone");
     for entry in fs::read_dir(from).expect("it is there") {
         let entry = entry.expect("it can be read");
         fs::copy(entry.path(), to.join(entry.file_name())).expect("there is room");

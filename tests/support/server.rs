@@ -93,18 +93,22 @@ impl Server {
     /// # Panics
     ///
     /// When the server does not become ready, with its standard error.
-    pub(crate) fn spawn(mut command: Command) -> Server {
+    pub(crate) fn spawn(command: Command) -> Server {
+        Server::spawn_with(command, Stdio::piped())
+    }
+
+    /// Starts a server with this as its standard error, which is kept only if it is a new pipe.
+    pub(crate) fn spawn_with(mut command: Command, errors: Stdio) -> Server {
         let turn = Turn::wait();
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
+        let mut child = command.spawn().expect("it starts");
+        // It holds the other ends of pipes that were given to the child.
+        drop(command);
         let stderr = Arc::new(Mutex::new(String::new()));
-        let errors = child.stderr.take().expect("it is piped");
         let kept = Arc::clone(&stderr);
+        let errors = child.stderr.take();
         thread::spawn(move || {
+            let Some(errors) = errors else { return };
             for line in BufReader::new(errors).lines().map_while(Result::ok) {
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
                 kept.push_str(&line);
@@ -132,8 +136,9 @@ impl Server {
     fn await_greeting(&mut self, greetings: &Receiver<String>) {
         let why = match greetings.recv_timeout(DEADLINE) {
             Ok(line) => {
-                let behind = line.split_once("listening on http://").map(|(_, behind)| behind);
-                let address = behind.and_then(|behind| behind.split(',').next()?.parse().ok());
+                // The line is JSON with `--log-format json`.
+                let behind = line.split_once("http://").map(|(_, behind)| behind);
+                let address = behind.and_then(|behind| behind.split([',', '"']).next()?.parse().ok());
                 if let Some(address) = address {
                     self.address = address;
                     self.greeting = line;
@@ -235,13 +240,16 @@ impl Server {
 
     /// Stops the process with SIGSTOP.
     pub(crate) fn freeze(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::STOP).expect("it runs");
+        self.signal(Signal::STOP);
     }
 
     /// Sends SIGTERM without waiting.
     pub(crate) fn signal_to_end(&self) {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).expect("it runs");
+        self.signal(Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
     }
 }
 

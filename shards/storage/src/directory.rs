@@ -1,7 +1,9 @@
-//! A data directory: its lock, its syncs, and debris, which are the empty files of a start that crashed.
+//! A data directory: its lock, who may use it, its syncs, and debris, which are the empty files of a start that
+//! crashed.
 
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::fs::{self, File, Permissions, TryLockError};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::error::{RecoveryError, io_error};
@@ -19,9 +21,8 @@ pub struct DirectoryLock(#[expect(dead_code, reason = "held for its lock")] File
 ///
 /// # Errors
 ///
-/// When it cannot be made or written, or another process has it.
+/// When it cannot be made or written, other users can write it, or another process has it.
 pub(crate) fn lock_directory(directory: &Path) -> Result<DirectoryLock, RecoveryError> {
-    use std::os::unix::fs::DirBuilderExt;
     let made: Vec<&Path> = directory
         .ancestors()
         .take_while(|level| !level.as_os_str().is_empty() && !level.exists())
@@ -34,10 +35,52 @@ pub(crate) fn lock_directory(directory: &Path) -> Result<DirectoryLock, Recovery
     }
     let opened = File::open(directory).map_err(io_error("open", directory))?;
     match opened.try_lock() {
-        Ok(()) => Ok(DirectoryLock(opened)),
+        Ok(()) => {
+            keep_private(&opened, directory)?;
+            Ok(DirectoryLock(opened))
+        }
         Err(TryLockError::WouldBlock) => Err(RecoveryError::Locked { path: directory.to_owned() }),
         Err(TryLockError::Error(source)) => Err(io_error("lock", directory)(source)),
     }
+}
+
+/// Refuses a directory in which other users could have replaced files. Takes away what they may do otherwise, so
+/// that the modes of the files in it do not matter, such as those of files that were copied from a backup.
+fn keep_private(opened: &File, path: &Path) -> Result<(), RecoveryError> {
+    let mode = opened.metadata().map_err(io_error("read the mode of", path))?.permissions().mode() & 0o7777;
+    if mode & 0o022 != 0 {
+        return Err(RecoveryError::WritableByOthers { path: path.to_owned(), mode });
+    }
+    if mode & 0o077 != 0 {
+        let private = Permissions::from_mode(mode & !0o077);
+        opened.set_permissions(private).map_err(io_error("run chmod 700 on", path))?;
+    }
+    Ok(())
+}
+
+/// Makes a new file that its owner alone can read. What was there is removed: it may be open to other users, or a
+/// link to a file elsewhere.
+pub(crate) fn create_private(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Gives a file of a data directory a new content, for its owner alone, and syncs it. A crash leaves the old
+/// content or the new one.
+///
+/// # Errors
+///
+/// When it cannot be written.
+pub fn replace_file(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+    let temporary = directory.join(format!("{name}.new"));
+    let mut file = create_private(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&temporary, directory.join(name))?;
+    File::open(directory)?.sync_all()
 }
 
 /// Finds log files that the manifest does not name. A crash before the manifest was written leaves

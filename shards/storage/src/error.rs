@@ -18,6 +18,8 @@ pub enum RecoveryError {
     Thread(io::Error),
     #[error("data directory {} is in use by another boxoffice process", path.display())]
     Locked { path: PathBuf },
+    #[error("other users can write data directory {}, and so replace its files (mode {mode:04o})", path.display())]
+    WritableByOthers { path: PathBuf, mode: u32 },
     #[error("{}: not a manifest that this version can read: {reason}", path.display())]
     Manifest { path: PathBuf, reason: String },
     #[error(

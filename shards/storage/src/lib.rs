@@ -21,7 +21,7 @@ mod schema;
 mod store;
 mod watch;
 
-pub use directory::DirectoryLock;
+pub use directory::{DirectoryLock, replace_file};
 pub use error::RecoveryError;
 pub use file::{FileHeader, Identity, LogFile, Synchronous};
 pub use log::SqliteLog;

@@ -3,15 +3,15 @@
 //! It is written to a new file, which is renamed into place, so it is always either the old manifest or
 //! the new one. Everything else in the directory is checked against it.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use shards::ids::Epoch;
 use shards::replay::{EpochRange, Epochs};
 
-use crate::directory::sync_directory;
+use crate::directory::replace_file;
 use crate::error::{RecoveryError, io_error};
 use crate::schema::FORMAT;
 
@@ -108,16 +108,8 @@ impl Manifest {
     }
 
     pub(crate) fn write(&self, directory: &Path) -> Result<(), RecoveryError> {
-        let path = directory.join(FILE_NAME);
-        let temporary = directory.join("manifest.json.new");
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(&self.text())?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)
-        };
-        write().map_err(io_error("write", &path))?;
-        sync_directory(directory)
+        replace_file(directory, FILE_NAME, &self.text())
+            .map_err(io_error("write", &directory.join(FILE_NAME)))
     }
 }
 

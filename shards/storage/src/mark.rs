@@ -17,6 +17,8 @@ use shards::record::Entry;
 use shards::replay::Mark;
 use twox_hash::XxHash3_64;
 
+use crate::directory::create_private;
+
 /// The size of the file. It is overwritten in place, and fits into one sector, which a disk writes as a
 /// whole.
 const FILE_BYTES: usize = 256;
@@ -64,7 +66,7 @@ impl MarkFile {
     /// When it cannot be written.
     pub fn create(log: &Path, cluster: u64) -> io::Result<MarkFile> {
         let path = MarkFile::path_for(log);
-        let file = File::options().create(true).truncate(true).write(true).open(&path)?;
+        let file = create_private(&path)?;
         let mark = MarkFile { file, path, log: file_name(log), cluster };
         mark.write(&Mark::EMPTY)?;
         mark.sync()?;

@@ -17,6 +17,7 @@ use crate::client::{Shards, to_the_end};
 use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};
+use crate::logging::rationed;
 use crate::random;
 
 body! {
@@ -60,7 +61,7 @@ fn change_role(
     _: NoQueryFirst,
     RoleChange { role }: RoleChange,
 ) -> Result<Work, Problem> {
-    let by = context.actor().user;
+    let (by, address) = (context.actor().user, context.client_address());
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
     Ok(Work::future(to_the_end(async move {
@@ -72,6 +73,7 @@ fn change_role(
         let username = account.username;
         let change = ChangeRole { user, username, by, role, next_token_version: random::u64() };
         let view = shards.change_role(change).await?;
+        rationed!(info, %user, from = account.role.as_str(), to = role.as_str(), %by, %address, "a role was changed");
         Ok(json_response(200, &User::from(view)))
     })))
 }
@@ -92,7 +94,7 @@ pub(super) static REMOVE: Endpoint = Endpoint {
 };
 
 fn remove(context: &RequestContext<'_>, user: UserId, _: NoQueryFirst, _: NoBody) -> Result<Work, Problem> {
-    let by = context.actor().user;
+    let (by, address) = (context.actor().user, context.client_address());
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
     Ok(Work::future(to_the_end(async move {
@@ -100,6 +102,7 @@ fn remove(context: &RequestContext<'_>, user: UserId, _: NoQueryFirst, _: NoBody
         let account = account_to_change(&shards, user).await?;
         keep_an_admin(&shards, &account).await?;
         shards.remove_user(RemoveUser { user, username: account.username, by }).await?;
+        rationed!(info, %user, %by, %address, "an account was removed");
         Ok(Response::empty(204))
     })))
 }

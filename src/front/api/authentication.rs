@@ -23,13 +23,15 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// `None` without a good token.
-    pub(super) fn of(request: &Request<'_>, api: &Api) -> Option<Sender> {
-        let token = bearer(request.header("authorization")?)?;
+    /// # Errors
+    ///
+    /// 401, without a good token.
+    pub(super) fn of(request: &Request<'_>, api: &Api) -> Result<Sender, Problem> {
+        let token = request.header("authorization").and_then(bearer).ok_or_else(Problem::no_token)?;
         if let Some(identity) = api.verified.get(token, auth::now()) {
-            return Some(Sender { identity, token_check: None });
+            return Ok(Sender { identity, token_check: None });
         }
-        let claimed = api.tokens.verify(token)?;
+        let claimed = api.tokens.verify(token).ok_or_else(Problem::bad_token)?;
         let token_check = TokenCheck {
             token: token.into(),
             claimed: claimed.clone(),
@@ -37,7 +39,7 @@ impl Sender {
             verified: Rc::clone(&api.verified),
             limits: Rc::clone(&api.account_limits),
         };
-        Some(Sender { identity: claimed.identity, token_check: Some(token_check) })
+        Ok(Sender { identity: claimed.identity, token_check: Some(token_check) })
     }
 }
 
@@ -73,7 +75,7 @@ impl TokenCheck {
         let asked = self.verified.asking();
         let (user, username) = (identity.actor.user, identity.username.clone());
         if !self.shards.token_stands(user, username, *token_version).await? {
-            return Err(Problem::unauthorized());
+            return Err(Problem::bad_token());
         }
         self.verified.remember(asked, self.token, self.claimed);
         Ok(())

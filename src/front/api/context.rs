@@ -78,7 +78,7 @@ impl<'a> RequestContext<'a> {
         if let Some(sender) = self.sender.get() {
             return Ok(&sender.identity);
         }
-        let sender = Sender::of(self.request, self.api).ok_or_else(Problem::unauthorized)?;
+        let sender = Sender::of(self.request, self.api)?;
         Ok(&self.sender.get_or_init(|| sender).identity)
     }
 

@@ -242,7 +242,7 @@ fn list(
     let after = after.map(|Cursor(event)| event);
     let (organizer, address) = match organizer {
         Some(Me::Me) => {
-            let identity = context.identity_if_given()?.ok_or_else(Problem::unauthorized)?;
+            let identity = context.identity_if_given()?.ok_or_else(Problem::no_token)?;
             (Some(identity.actor.user), "/api/v1/events?organizer=me")
         }
         None => (None, "/api/v1/events"),

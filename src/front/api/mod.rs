@@ -69,6 +69,7 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &system::LIVE,
     &system::READY,
     &system::METRICS,
+    &pages::HOME,
     &pages::CONTRACT,
     &pages::DOCS,
     &pages::DOCS_FILE,

@@ -10,7 +10,9 @@ use shards::ids::Timestamp;
 use crate::front::http::write::{JSON, Response};
 
 pub(super) fn json_response(status: u16, body: &impl Serialize) -> Response {
-    let body = serde_json::to_vec(body).expect("a view always has a JSON form");
+    let mut body = serde_json::to_vec(body).expect("a view always has a JSON form");
+    // So that a shell's prompt begins a line.
+    body.push(b'\n');
     Response::new(status, JSON, body)
 }
 

@@ -88,16 +88,17 @@ const REVALIDATE: Header = Header {
 };
 const VARY: Header =
     Header { name: "Vary", about: "What the encoding depends on.", example: "Accept-Encoding" };
+const CONTENT_POLICY: Header = Header {
+    name: "Content-Security-Policy",
+    about: "Everything that the page needs comes from this server.",
+    example: "default-src 'none'; style-src 'self'",
+};
 const WHOLE: &[Header] = &[
     TAG,
     REVALIDATE,
     Header { name: "Content-Encoding", about: "gzip, for clients that take it.", example: "gzip" },
     VARY,
-    Header {
-        name: "Content-Security-Policy",
-        about: "Everything that the page needs comes from this server.",
-        example: "default-src 'none'; style-src 'self'",
-    },
+    CONTENT_POLICY,
     Header { name: "X-Content-Type-Options", about: "The type is what is said.", example: "nosniff" },
 ];
 
@@ -137,6 +138,35 @@ const fn file_endpoint(
 
 fn answer(context: &RequestContext<'_>, file: &'static File) -> Result<Work, Problem> {
     Ok(Work::Ready(file.respond(context.request)))
+}
+
+/// Where programs find the contract, its page, and the health of the server (RFC 8631).
+const LINKS: Header = Header {
+    name: "Link",
+    about: "The contract, its page, and whether the server takes work.",
+    example: "</openapi.json>; rel=\"service-desc\", </docs>; rel=\"service-doc\", </readyz>; rel=\"status\"",
+};
+
+pub(super) static HOME: Endpoint = Endpoint {
+    id: "home",
+    method: Method::Get,
+    path: "/",
+    access: Access::Anyone,
+    handler: &Takes(home),
+    writes: false,
+    headers: &[],
+    tag: Tag::Server,
+    summary: "What is where",
+    about: "A page with links, for people. The header `Link` has the same for programs.",
+    successes: &[Success::text("The page.", HTML, HTML_EXAMPLE).with(&[LINKS, CONTENT_POLICY])],
+    problems: &[],
+};
+
+fn home(_: &RequestContext<'_>, _: NoParameter, _: AnyQuery, _: NoBody) -> Result<Work, Problem> {
+    let page = Response::new(200, HTML, include_bytes!("../docs/home.html").as_slice())
+        .with(LINKS.name, LINKS.example.to_owned())
+        .with(CONTENT_POLICY.name, POLICY.to_owned());
+    Ok(Work::Ready(page))
 }
 
 pub(super) static CONTRACT: Endpoint = file_endpoint(

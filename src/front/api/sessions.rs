@@ -16,6 +16,7 @@ use super::work::Work;
 use crate::front::auth::TOKEN_LIFE_SECONDS;
 use crate::front::http::parse::Method;
 use crate::front::problem::{Kind, Problem};
+use crate::logging::rationed;
 use crate::random;
 
 /// What logging in gives.
@@ -88,6 +89,10 @@ fn create(
         let account = account.filter(|account| !account.removed);
         let hash = account.as_ref().map(|account| account.password_hash.clone());
         let right = guess.check(password, hash).await?;
+        if !right {
+            let user = account.as_ref().map(|account| account.id.0);
+            rationed!(warn, user, %address, "a login failed");
+        }
         let (Some(account), true) = (account, right) else {
             return Err(Problem::wrong_credentials(Kind::WrongCredentials.explanation()));
         };

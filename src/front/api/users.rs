@@ -18,6 +18,7 @@ use crate::front::auth::Identity;
 use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
 use crate::front::problem::{FieldErrors, Kind, Problem};
+use crate::logging::rationed;
 use crate::passwords::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, rules};
 use crate::random;
 
@@ -227,8 +228,9 @@ fn change_password(
         let guess = common.passwords.guess(username.as_str(), address)?;
         let account = shards.account(username.clone()).await?;
         let account = account.filter(|account| account.id == user && !account.removed);
-        let account = account.ok_or_else(Problem::unauthorized)?;
+        let account = account.ok_or_else(Problem::bad_token)?;
         if !guess.check(current, Some(account.password_hash)).await? {
+            rationed!(warn, %user, %address, "a change of a password was refused: the current one was wrong");
             return Err(Problem::wrong_credentials("The current password is another."));
         }
         let change = ChangePassword {

@@ -1,9 +1,10 @@
 //! Debug builds hold the head of each answer of an endpoint against the contract: status, media type,
-//! names of headers.
+//! names of headers. They also check that a body ends its last line.
 
 use super::problems;
 use crate::front::api::Endpoint;
-use crate::front::http::write::Response;
+use crate::front::http::body::Body;
+use crate::front::http::write::{JAVASCRIPT, Response};
 use crate::front::problem::Problem;
 
 /// Panics in debug builds when the contract does not have such an answer.
@@ -36,4 +37,15 @@ fn check_response(endpoint: &Endpoint, response: &Response) {
         "{} answered {} {:?}, which its contract does not have",
         endpoint.id, response.status, response.headers
     );
+    if let Body::Whole(body) = &response.body
+        // Scripts are for browsers, and one of them comes from elsewhere.
+        && response.content_type != Some(JAVASCRIPT)
+        && !response.headers.iter().any(|(name, _)| *name == "Content-Encoding")
+    {
+        assert!(
+            body.is_empty() || body.ends_with(b"\n"),
+            "a body of {} has no newline at its end",
+            endpoint.id
+        );
+    }
 }

@@ -20,7 +20,7 @@ use super::problem::Kind;
 
 /// The document, as JSON text.
 pub(crate) fn document() -> &'static [u8] {
-    static DOCUMENT: LazyLock<Vec<u8>> = LazyLock::new(|| build().to_string().into_bytes());
+    static DOCUMENT: LazyLock<Vec<u8>> = LazyLock::new(|| format!("{}\n", build()).into_bytes());
     &DOCUMENT
 }
 

@@ -93,7 +93,9 @@ fn header(name: &str) -> &'static str {
         "Accept-Encoding" => "The codings that bodies may have: none.",
         "Allow" => "The methods that the address takes.",
         "Retry-After" => "Seconds after which to try again.",
-        "WWW-Authenticate" => "A bearer token is needed.",
+        "WWW-Authenticate" => {
+            "A bearer token is needed; with `error=\"invalid_token\"`, another than the one that was sent."
+        }
         other => unreachable!("the header {other} of a problem is not described"),
     }
 }

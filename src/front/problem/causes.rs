@@ -8,6 +8,7 @@ use super::{Kind, Problem};
 use crate::account_limits::LimitReached;
 use crate::client::Refused;
 use crate::front::http::parse::Refusal;
+use crate::logging::rationed;
 use crate::passwords::{QueueFull, TooManyAttempts};
 
 impl From<Refusal> for Problem {
@@ -30,13 +31,20 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Problem {
         match refused {
             Refused::Rejected(rejection) => rejection.into(),
-            Refused::Overloaded => Problem::unavailable(Kind::Overloaded),
+            Refused::Overloaded => {
+                rationed!(
+                    warn,
+                    "a request was refused: as many are in flight on a core as --max-in-flight allows"
+                );
+                Problem::unavailable(Kind::Overloaded)
+            }
         }
     }
 }
 
 impl From<QueueFull> for Problem {
     fn from(QueueFull: QueueFull) -> Problem {
+        rationed!(warn, "a login or registration was refused: too many passwords wait to be hashed");
         Problem::unavailable(Kind::Overloaded)
     }
 }
@@ -116,7 +124,7 @@ impl From<Rejection> for Problem {
             Rejection::UserNotFound | Rejection::EventNotFound | Rejection::ReservationNotFound => {
                 Problem::plain(Kind::NotFound)
             }
-            Rejection::TokenEnded => Problem::unauthorized(),
+            Rejection::TokenEnded => Problem::bad_token(),
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
             Rejection::NotYourReservation => Problem::new(

@@ -4,7 +4,7 @@ use serde_json::Value;
 use shards::ids::Role;
 use shards::outcome::Rejection;
 
-use super::{FieldErrors, Kind, Problem};
+use super::{FieldErrors, Kind, Problem, unknown};
 use crate::account_limits::LimitReached;
 use crate::front::http::parse::{Limits, Method, Parser};
 use crate::passwords::TooManyAttempts;
@@ -18,7 +18,7 @@ impl Kind {
                 let failure = serde_json::from_str::<Value>("{\"quantity\":}");
                 Problem::malformed_json(&failure.expect_err("it is no JSON"))
             }
-            Kind::Unauthorized => Problem::unauthorized(),
+            Kind::Unauthorized => Problem::bad_token(),
             Kind::WrongCredentials => Problem::wrong_credentials(self.explanation()),
             Kind::Forbidden => Problem::forbidden(Role::Admin, &[Role::Customer]),
             Kind::NotYours => Rejection::NotYourEvent.into(),
@@ -43,7 +43,7 @@ impl Kind {
             Kind::ExpectationFailed => refused("GET / HTTP/1.1\r\nHost: a\r\nExpect: wonders\r\n\r\n"),
             Kind::Invalid => {
                 let mut errors = FieldErrors::of("/quantity", "must be a whole number");
-                errors.add(|| "/quantitty".to_owned(), "is not known here");
+                errors.add(|| "/quantitty".to_owned(), unknown(&["quantity"]));
                 Problem::invalid(&errors)
             }
             Kind::HeadersTooLarge => refused(&format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(100))),

@@ -72,6 +72,12 @@ impl FieldErrors {
     }
 }
 
+/// What is wrong with a name that is none of `known`.
+pub fn unknown(known: &[&str]) -> String {
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    format!("is not known here (known: {known})")
+}
+
 fn shortened(mut pointer: String) -> String {
     if pointer.len() > POINTER_BYTES_MAX {
         pointer.truncate(pointer.floor_char_boundary(POINTER_BYTES_MAX));

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::json::{Json, TOO_MANY_MEMBERS, repeated};
 use super::member::Member;
 use crate::front::http::parse::Request;
-use crate::front::problem::{FieldErrors, Problem};
+use crate::front::problem::{FieldErrors, Problem, unknown};
 
 /// Takes the members out of a JSON object, one by one.
 pub(in crate::front) struct BodyReader<'b> {
@@ -71,12 +71,16 @@ impl<'b> BodyReader<'b> {
 
     /// # Errors
     ///
-    /// 422 with the errors noted, and one for each unknown member.
-    pub(in crate::front::api) fn finish(mut self) -> Result<(), Problem> {
-        for (name, _) in &self.members {
-            self.errors.add(|| pointer(name), "is not known here");
+    /// 422 with the errors noted, and one for each member that is none of `known`.
+    pub(in crate::front::api) fn finish(mut self, known: &[&str]) -> Result<(), Problem> {
+        if self.members.is_empty() && self.errors.is_empty() {
+            return Ok(());
         }
-        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(&self.errors)) }
+        let unknown = unknown(known);
+        for (name, _) in &self.members {
+            self.errors.add(|| pointer(name), &*unknown);
+        }
+        Err(Problem::invalid(&self.errors))
     }
 
     fn note<T>(&mut self, name: &str, parsed: Result<T, String>) -> Option<T> {
@@ -186,7 +190,7 @@ macro_rules! body {
             ) -> Result<$name, $crate::front::problem::Problem> {
                 let mut body = $crate::front::api::input::BodyReader::read(request)?;
                 $(let $member = $crate::front::api::input::Field::take(&mut body, stringify!($member));)*
-                body.finish()?;
+                body.finish(&[$(stringify!($member)),*])?;
                 match ($($member,)*) {
                     ($(Some($member),)*) => Ok($name { $($member),* }),
                     _ => unreachable!("an error would have been noted"),

@@ -11,7 +11,7 @@ use shards::schema::ID_PATTERN;
 
 use super::property::Property;
 use crate::front::http::parse::Request;
-use crate::front::problem::{FieldErrors, Problem};
+use crate::front::problem::{FieldErrors, Problem, unknown};
 
 /// Takes the parameters out of a query, one by one.
 pub(in crate::front::api) struct QueryReader<'a> {
@@ -49,12 +49,16 @@ impl<'a> QueryReader<'a> {
     ///
     /// 422 with the errors noted, and one for each unknown parameter.
     pub(in crate::front::api) fn finish(mut self) -> Result<(), Problem> {
+        if self.parameters.is_empty() && self.errors.is_empty() {
+            return Ok(());
+        }
+        let unknown = unknown(&self.known);
         for (name, _) in &self.parameters {
             let twice = self.known.contains(&&**name);
-            let detail = if twice { "is given twice" } else { "is not known here" };
+            let detail = if twice { "is given twice" } else { &*unknown };
             self.errors.add(|| format!("?{name}"), detail);
         }
-        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(&self.errors)) }
+        Err(Problem::invalid(&self.errors))
     }
 }
 

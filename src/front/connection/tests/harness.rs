@@ -357,7 +357,7 @@ impl Wire {
 
     #[track_caller]
     pub(super) fn livez_answer(&mut self) -> String {
-        let answer = self.until("}");
+        let answer = self.until("}\n");
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         answer
     }

@@ -53,7 +53,7 @@ fn a_request_behind_a_stream_is_answered_behind_it() {
     wire.expect_silence();
     teller.say(Say::Last(""));
     assert_eq!(wire.until("0\r\n\r\n"), "0\r\n\r\n");
-    let answer = wire.until("}");
+    let answer = wire.until("}\n");
     assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
     wire.livez_answer();
     wire.livez_answer();
