@@ -30,6 +30,7 @@ use crate::front::auth::Tokens;
 use crate::front::connection;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::front::proxies::TrustedProxies;
 use crate::mesh::{Asker, CALLS_IN_FLIGHT_DEFAULT, MeshEnds, mesh_ends};
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
@@ -247,7 +248,7 @@ pub(crate) fn common(core_count: usize) -> Arc<Common> {
         boot_id: "bench".to_owned(),
         draining: AtomicBool::new(false),
         demo: false,
-        trust_forwarded_for: false,
+        proxies: TrustedProxies::default(),
         administration: Mutex::default(),
         connections: AtomicUsize::new(0),
         connections_max: 1000,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::front::proxies::TrustedProxies;
 
 /// Where acknowledged changes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -22,7 +23,7 @@ pub(crate) struct Config {
     pub shard_count: usize,
     pub storage: Storage,
     pub demo: bool,
-    pub trust_forwarded_for: bool,
+    pub proxies: TrustedProxies,
     pub timeouts: Timeouts,
     pub limits: Limits,
     /// Maximum number of requests in flight per core.

@@ -153,7 +153,7 @@ fn common(config: &Config, opened: &Opened, descriptor_limit: usize) -> Result<C
         boot_id: format!("{:016x}", random::u64()),
         draining: AtomicBool::new(false),
         demo: config.demo,
-        trust_forwarded_for: config.trust_forwarded_for,
+        proxies: config.proxies.clone(),
         administration: Mutex::default(),
         connections: AtomicUsize::new(0),
         connections_max: config

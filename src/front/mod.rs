@@ -9,5 +9,6 @@ pub(crate) mod contract;
 pub(crate) mod deadlines;
 pub mod http;
 pub mod problem;
+pub mod proxies;
 pub mod router;
 pub mod verified;

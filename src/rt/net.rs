@@ -122,7 +122,8 @@ impl Listener {
                 Ok((socket, peer)) => {
                     sockopt::set_tcp_nodelay(&socket, true)?;
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+                    let peer =
+                        peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
                     return Stream::new(self.0.sockets(), socket, peer);
                 }
                 Err(Errno::AGAIN) => self.0.would_block(),
@@ -202,7 +203,7 @@ impl Stream {
         }
     }
 
-    /// The client's address.
+    /// The address of the other end. An IPv4 address is never mapped into IPv6.
     pub(crate) fn peer(&self) -> IpAddr {
         self.peer
     }

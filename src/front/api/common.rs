@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_lock::Mutex;
 
 use super::ids::Ids;
+use crate::front::proxies::TrustedProxies;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 
@@ -19,8 +20,7 @@ pub struct Common {
     pub draining: AtomicBool,
     /// Serves `/api/v1/pop`.
     pub demo: bool,
-    /// Takes a client's address from X-Forwarded-For.
-    pub trust_forwarded_for: bool,
+    pub proxies: TrustedProxies,
     /// Held while a role is changed or an account removed: no other such change happens meanwhile.
     pub administration: Mutex<()>,
     /// Open connections of all cores.
