@@ -227,6 +227,14 @@ impl Stream {
 pub(crate) struct Closer(RawFd);
 
 impl Closer {
+    /// Whether there is something to read, or the client has disconnected.
+    pub(crate) fn has_input(&self) -> bool {
+        // SAFETY: as in `end`.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
+        let peeked = recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        !matches!(peeked, Err(Errno::AGAIN))
+    }
+
     /// Ends the connection: a waiting write fails, and reads return the end.
     pub(crate) fn end(&self) {
         // SAFETY: the stream that this was made from is still open, see above.

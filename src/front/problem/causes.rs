@@ -7,6 +7,7 @@ use shards::outcome::Rejection;
 use super::{Kind, Problem};
 use crate::client::Refused;
 use crate::front::http::parse::Refusal;
+use crate::front::places::NoPlace;
 use crate::passwords::{QueueFull, TooManyAttempts};
 
 impl From<Refusal> for Problem {
@@ -30,6 +31,21 @@ impl From<Refused> for Problem {
         match refused {
             Refused::Rejected(rejection) => rejection.into(),
             Refused::Overloaded => Problem::unavailable(Kind::Overloaded),
+        }
+    }
+}
+
+impl From<NoPlace> for Problem {
+    fn from(cause: NoPlace) -> Problem {
+        let problem = Problem::unavailable(Kind::TooManyConnections);
+        match cause {
+            NoPlace::AllTaken => problem,
+            NoPlace::ShareTaken => {
+                let detail = "Few connections are left, and those are not for your address, which has so many. \
+                              Nothing was done; try again after 'Retry-After' seconds, and keep fewer \
+                              connections open.";
+                Problem { detail: detail.into(), ..problem }
+            }
         }
     }
 }
