@@ -78,8 +78,8 @@ struct ServeOptions {
     #[arg(long, env = "BOXOFFICE_DEMO")]
     demo: bool,
 
-    /// Maximum number of open connections; further ones are answered 503 and closed [1 or more;
-    /// default: the limit on open files minus 512]
+    /// Maximum number of open connections, of which one address may have 15 of 16; further ones are
+    /// answered 503 and closed [1 or more; default: the limit on open files minus 512]
     #[arg(long, env = "BOXOFFICE_MAX_CONNECTIONS", value_name = "N", value_parser = connection_count)]
     max_connections: Option<usize>,
 

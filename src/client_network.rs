@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// An IPv4 address, or an IPv6 network of 64 bits: a client with one address of such a network has all 2^64 (RFC
-/// 4291 section 2.5.1, RFC 6177). An IPv4 address that is mapped into IPv6 is the IPv4 address.
+/// An IPv4 address, or an IPv6 network of 64 bits: a client with one address of such a network has all 2^64
+/// (RFC 4291 section 2.5.1, RFC 6177). An IPv4 address that is mapped into IPv6 is the IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ClientNetwork(IpAddr);
 

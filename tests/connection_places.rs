@@ -83,8 +83,8 @@ fn connections_that_send_nothing_keep_nobody_out() {
         thread::sleep(A_WHILE);
         let others: Vec<Wire> = (2..10).flat_map(|number| served(&server, client(number), 3)).collect();
         if shards == "1" {
-            // Somebody else at the same address is served, too. (Of several cores, only those that have connections
-            // of this address which can give way serve it.)
+            // Somebody else at the same address is served, too. (Of several cores, only those that have
+            // connections of this address which can give way serve it.)
             served(&server, client(1), 3);
         }
         assert!(metric(&server, "boxoffice_connections_closed_total{state=\"silent\"}") >= 20);
@@ -135,8 +135,8 @@ fn silent_connections_give_way_before_idle_ones_and_the_oldest_first() {
     let left: Vec<Option<u16>> = quiet[2..].iter_mut().map(ping).collect();
     assert_eq!(left.iter().flatten().count(), 1, "{left:?}");
 
-    // Now all have spoken: 5 of the first client, and 3 of the second. The first one gives way until it has no more
-    // than the second.
+    // Now all have spoken: 5 of the first client, and 3 of the second. The first one gives way until it has
+    // no more than the second.
     thread::sleep(A_WHILE);
     others.extend(served(&server, client(2), 1));
     let left: Vec<Option<u16>> = idle[..2].iter_mut().map(ping).collect();

@@ -78,11 +78,12 @@ pub(crate) struct Deadlines {
     waiting: RefCell<Waiting>,
 }
 
-/// Connections that wait for a request, as they were when they were last listed. Keeping them in order at all times would
-/// cost each request something, and they are needed only when places run short.
+/// Connections that wait for a request, as they were when they were last listed. Keeping them in order at all
+/// times would cost each request something, and they are needed only when places run short.
 #[derive(Default)]
 struct Waiting {
-    /// At most [`WAITING_MAX`], in the order in which they give way, with their keys. Some have gone on since.
+    /// At most [`WAITING_MAX`], in the order in which they give way, with their keys. Some have gone on
+    /// since.
     longest_first: VecDeque<(Wait, Tick, usize)>,
     listed: Option<Tick>,
     /// How many of them were closed.
@@ -90,7 +91,8 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// In each sweep once, and again when all are used up, if their number makes up for the time that listing takes.
+    /// In each sweep once, and again when all are used up, if their number makes up for the time that listing
+    /// takes.
     fn is_outdated(&self, now: Tick, entry_count: usize) -> bool {
         self.listed != Some(now)
             || self.longest_first.is_empty()
@@ -115,8 +117,8 @@ impl Waiting {
     }
 }
 
-/// What a connection waits for its client to do. Those that wait for a request give way to other clients, in this
-/// order.
+/// What a connection waits for its client to do. Those that wait for a request give way to other clients, in
+/// this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wait {
     /// It never sent anything.
@@ -169,30 +171,36 @@ impl Deadlines {
         }
     }
 
-    /// Closes a connection that waits for a request, to make room for another one: of those that may give way, one
-    /// that never sent anything, or else one between requests, and of these the one that waits longest. Returns what it
-    /// waited for.
+    /// Closes a connection that waits for a request, to make room for another one: of those that may give
+    /// way, one that never sent anything, or else one between requests, and of these the one that waits
+    /// longest. Returns what it waited for.
     pub(crate) fn close_waiting(&self, may_give_way: impl Fn(Holder, Wait) -> bool) -> Option<Wait> {
         let entries = self.entries.borrow();
         let mut waiting = self.waiting.borrow_mut();
         if waiting.is_outdated(self.now.get(), entries.len()) {
             waiting.list(self.now.get(), &entries);
         }
-        let index = waiting.longest_first.iter().position(|&(wait, due, key)| {
+        let mut index = 0;
+        while let Some(&(wait, due, key)) = waiting.longest_first.get(index) {
             let entry = entries.get(key).filter(|entry| entry.wait.get() == wait && entry.due.get() == due);
-            entry.is_some_and(|entry| {
-                entry.holder.is_some_and(|holder| may_give_way(holder, wait)) && !entry.closer.has_input()
-            })
-        })?;
-        let (wait, _, key) = waiting.longest_first.remove(index)?;
-        waiting.closed += 1;
-        entries[key].wait.set(Wait::GivenWay);
-        entries[key].expire();
-        Some(wait)
+            if entry.is_some_and(|entry| !entry.holder.is_some_and(|holder| may_give_way(holder, wait))) {
+                index += 1;
+                continue;
+            }
+            waiting.longest_first.remove(index);
+            // Others have gone on, or are about to.
+            if let Some(entry) = entry.filter(|entry| !entry.closer.has_input()) {
+                waiting.closed += 1;
+                entry.wait.set(Wait::GivenWay);
+                entry.expire();
+                return Some(wait);
+            }
+        }
+        None
     }
 
-    /// Registers a connection; with its holder if it may give way to others. The returned deadline must be dropped
-    /// before the connection.
+    /// Registers a connection; with its holder if it may give way to others. The returned deadline must be
+    /// dropped before the connection.
     pub(crate) fn deadline(self: &Rc<Self>, closer: Closer, holder: Option<Holder>) -> Deadline {
         let entry = Rc::new(Entry {
             closer,

@@ -8,21 +8,24 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use super::proxies::TrustedProxies;
 use crate::client_network::ClientNetwork;
 
-/// A client gets another place while it has fewer than this times the places that are left. So a client that is alone can
-/// have all but a sixteenth of them, and the next one nearly all of these. Switches divide their memory among
-/// ports in this way (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory packet switches",
-/// 1998): while there are many places, nobody is limited, and no client's needs have to be known.
+/// A client gets another place while it has fewer than this times the places that are left. So a client that
+/// is alone can have all but a sixteenth of them, and the next one nearly all of these. Switches divide their
+/// memory among ports in this way (Choudhury and Hahne, "Dynamic queue length thresholds for shared-memory
+/// packet switches", 1998): while there are many places, nobody is limited, and no client's needs have to be
+/// known.
 const HELD_FOR_EACH_LEFT: usize = 15;
 
-/// Counters of clients' places. Clients whose counter is the same count as one. Few can have many places each, so that
-/// somebody is unlikely to share a counter with one of those; a random key keeps clients from choosing.
+/// Counters of clients' places. Clients whose counter is the same count as one. Few can have many places
+/// each, so that somebody is unlikely to share a counter with one of those; a random key keeps clients from
+/// choosing.
 const COUNTERS: usize = 1 << 16;
 
-/// A client with more than a sixteenth of all places has many. Connections of others wait for one of its connections
-/// to give way on another core.
+/// A client with more than a sixteenth of all places has many. Connections of others wait for one of its
+/// connections to give way on another core.
 const MANY: usize = 16;
 
-/// The most connections that wait like that at a time. They use descriptors that connections with a place do not get.
+/// The most connections that wait like that at a time. They use descriptors that connections with a place do
+/// not get.
 const AWAITED_MAX: usize = 256;
 
 /// The places of a server.
@@ -79,8 +82,8 @@ impl Places {
         }
     }
 
-    /// Takes a place for a connection from `peer`. If there is none for it, `make_room` may end another connection, and
-    /// returns whether it did. A trusted proxy brings many clients, and is not limited.
+    /// Takes a place for a connection from `peer`. If there is none for it, `make_room` may end another
+    /// connection, and returns whether it did. A trusted proxy brings many clients, and is not limited.
     pub(crate) fn take(
         self: &Arc<Places>,
         peer: IpAddr,
@@ -100,8 +103,8 @@ impl Places {
         Err(if left == 0 { NoPlace::AllTaken } else { NoPlace::ShareTaken })
     }
 
-    /// Has other cores make room for a connection from `peer`, until the mark is dropped. `None` if it is to be refused at
-    /// once: its client has many places, or too many connections wait already.
+    /// Has other cores make room for a connection from `peer`, until the mark is dropped. `None` if it is to
+    /// be refused at once: its client has many places, or too many connections wait already.
     pub(crate) fn await_room(&self, peer: IpAddr) -> Option<Awaited<'_>> {
         if !self.proxies.are_at(peer) && self.has_many(self.holder(peer)) {
             return None;
@@ -147,8 +150,8 @@ impl Drop for Awaited<'_> {
 }
 
 impl Newcomer<'_> {
-    /// Whether it may have the place of a connection that waits for a request. No client loses one to a client that
-    /// has more of them. A client's own connections give way only if they never sent anything.
+    /// Whether it may have the place of a connection that waits for a request. No client loses one to a
+    /// client that has more of them. A client's own connections give way only if they never sent anything.
     pub(crate) fn may_replace(&self, other: Holder, is_silent: bool) -> bool {
         let held = self.places.held[other.0].load(Ordering::Relaxed) as usize;
         held >= self.held && (is_silent || self.holder != Some(other))

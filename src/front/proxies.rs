@@ -12,8 +12,8 @@ use super::problem::Problem;
 #[derive(Debug, Clone, Default)]
 pub struct TrustedProxies {
     pub networks: Vec<IpNet>,
-    /// Every peer is a proxy: nobody else can reach the server. Which addresses in a field are those of proxies,
-    /// only `networks` says.
+    /// Every peer is a proxy: nobody else can reach the server. Which addresses in a field are those of
+    /// proxies, only `networks` says.
     pub every_peer: bool,
 }
 
@@ -55,8 +55,8 @@ impl TrustedProxies {
         self.networks.iter().any(|network| network.contains(&address))
     }
 
-    /// The address of the client that sent a request: the peer's, or if that is a proxy, what its fields say. The peer's
-    /// also counts if a proxy sends neither field, since it then asks for itself.
+    /// The address of the client that sent a request: the peer's, or if that is a proxy, what its fields say.
+    /// The peer's also counts if a proxy sends neither field, since it then asks for itself.
     ///
     /// # Errors
     ///
@@ -80,9 +80,9 @@ impl TrustedProxies {
         }
     }
 
-    /// The last address in a field that is not a proxy's: each proxy adds the address that it was asked from to the end,
-    /// and a client can have written what stands before that. If all are proxies', the first. `None` without
-    /// the field.
+    /// The last address in a field that is not a proxy's: each proxy adds the address that it was asked from
+    /// to the end, and a client can have written what stands before that. If all are proxies', the first.
+    /// `None` without the field.
     fn named_by(
         &self,
         field: &str,

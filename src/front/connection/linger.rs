@@ -19,8 +19,8 @@ const LINGER: Duration = Duration::from_secs(1);
 /// they would take the resources that the limit of connections protects.
 const LINGERING_MAX: usize = 64;
 
-/// Tells a client that there is no place for its connection, without reading a request. The connection does not
-/// count towards the limit.
+/// Tells a client that there is no place for its connection, without reading a request. The connection does
+/// not count towards the limit.
 pub(super) async fn reject(front: Rc<Front>, stream: Stream, cause: NoPlace) {
     let exchange = front.refusal(Problem::from(cause).into_response());
     let mut output = Vec::new();

@@ -10,8 +10,8 @@ use crate::front::places::{Holder, NoPlace, Place};
 use crate::rt;
 use crate::rt::net::Stream;
 
-/// How long a new connection waits for one of another core to give way: two of their sweeps, and some time for
-/// a busy core.
+/// How long a new connection waits for one of another core to give way: two of their sweeps, and some time
+/// for a busy core.
 const WAIT_MAX: Duration = Duration::from_millis(300);
 const WAIT_STEP: Duration = Duration::from_millis(25);
 
@@ -56,8 +56,8 @@ impl Front {
         })
     }
 
-    /// Makes room for connections that other cores have accepted. The kernel spreads connections evenly, but a core
-    /// that is awake accepts its own first.
+    /// Makes room for connections that other cores have accepted. The kernel spreads connections evenly, but
+    /// a core that is awake accepts its own first.
     pub(crate) fn make_room_for_other_cores(&self) {
         let places = &self.api.common.places;
         for _ in 0..places.awaited() {

@@ -8,9 +8,10 @@ pub(crate) fn x_forwarded_for(line: &str) -> impl Iterator<Item = &str> {
     line.split(',').map(str::trim).filter(|element| !element.is_empty())
 }
 
-/// The `for` of each element of a Forwarded line, without quotes; `None` for an element that has none. The whole
-/// line is read strictly (RFC 7239 section 4): what is quoted for one reader must not be an element for another.
-/// Only unquoted values may also have `:`, `[` and `]`, since proxies write addresses with ports like that.
+/// The `for` of each element of a Forwarded line, without quotes; `None` for an element that has none. The
+/// whole line is read strictly (RFC 7239 section 4): what is quoted for one reader must not be an element for
+/// another. Only unquoted values may also have `:`, `[` and `]`, since proxies write addresses with ports
+/// like that.
 ///
 /// Returns `None` if the line is malformed.
 pub(crate) fn forwarded(line: &str) -> Option<Vec<Option<String>>> {
@@ -41,9 +42,9 @@ pub(crate) fn forwarded(line: &str) -> Option<Vec<Option<String>>> {
     }
 }
 
-/// The address in an element of X-Forwarded-For, or in a `for` of Forwarded (RFC 7239 section 6), with or without a
-/// port. An IPv6 address has brackets if there is a port. Quotes are allowed, since some proxies write the element
-/// like that in both fields.
+/// The address in an element of X-Forwarded-For, or in a `for` of Forwarded (RFC 7239 section 6), with or
+/// without a port. An IPv6 address has brackets if there is a port. Quotes are allowed, since some proxies
+/// write the element like that in both fields.
 pub(crate) fn address(node: &str) -> Option<IpAddr> {
     let node = node.strip_prefix('"').and_then(|node| node.strip_suffix('"')).unwrap_or(node);
     let (host, port): (IpAddr, &str) = if let Some(rest) = node.strip_prefix('[') {

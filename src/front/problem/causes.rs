@@ -37,16 +37,16 @@ impl From<Refused> for Problem {
 
 impl From<NoPlace> for Problem {
     fn from(cause: NoPlace) -> Problem {
-        let problem = Problem::unavailable(Kind::TooManyConnections);
-        match cause {
-            NoPlace::AllTaken => problem,
+        let cause = match cause {
+            NoPlace::AllTaken => "The server holds as many connections as it may.",
             NoPlace::ShareTaken => {
-                let detail = "Few connections are left, and those are not for your address, which has so many. \
-                              Nothing was done; try again after 'Retry-After' seconds, and keep fewer \
-                              connections open.";
-                Problem { detail: detail.into(), ..problem }
+                "Few connections are left, and your address has so many that these are for others."
             }
-        }
+        };
+        let detail = format!(
+            "{cause} Nothing was done; try again after 'Retry-After' seconds, and keep fewer connections open."
+        );
+        Problem { detail: detail.into(), ..Problem::unavailable(Kind::TooManyConnections) }
     }
 }
 

@@ -130,7 +130,7 @@ kinds! {
     Overloaded "overloaded" 503 "The server is overloaded: nothing was done"
         "More requests are in flight than can be answered soon. Nothing was done for this one; try again after 'Retry-After' seconds."
     TooManyConnections "too-many-connections" 503 "All connections are taken"
-        "The server holds as many connections as it may. Nothing was done; try again after 'Retry-After' seconds, and keep fewer connections open."
+        "The server holds as many connections as it may, or few are left and your address has so many that these are for others. Nothing was done; try again after 'Retry-After' seconds, and keep fewer connections open."
     NotReady "not-ready" 503 "The server is not ready"
         [boot_id: String, "Of this start of the server; the next one has another."]
         "It is about to stop. Nothing was done; try again after 'Retry-After' seconds."
