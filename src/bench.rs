@@ -26,11 +26,13 @@ use crate::account_limits::AccountLimits;
 use crate::assembly::{Assembled, Parts};
 use crate::client::Question;
 use crate::clock::Origin;
-use crate::front::api::{Api, Common, ConnectionPermit, Ids};
+use crate::front::api::{Api, Common, Ids};
 use crate::front::auth::Tokens;
 use crate::front::connection;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::front::places::Places;
+use crate::front::proxies::TrustedProxies;
 use crate::mesh::{Asker, CALLS_IN_FLIGHT_DEFAULT, MeshEnds, mesh_ends};
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
@@ -66,10 +68,11 @@ impl OneCore {
         for end in [&client, &server] {
             end.set_nonblocking(true).expect("a socket can be made so");
         }
-        let permit = ConnectionPermit::take(&self.front.api.common).expect("there are no others");
-        let stream = Stream::new(&self.sockets, server.into(), Ipv4Addr::LOCALHOST.into());
+        let peer = Ipv4Addr::LOCALHOST.into();
+        let place = self.front.take_place(peer).expect("there are few others");
+        let stream = Stream::new(&self.sockets, server.into(), peer);
         let stream = stream.expect("the kernel watches as many as there are");
-        let connection = Box::pin(connection::serve(Rc::clone(&self.front), stream, permit));
+        let connection = Box::pin(connection::serve(Rc::clone(&self.front), stream, place));
         Client { connection, socket: client, answered: Vec::new() }
     }
 
@@ -242,6 +245,7 @@ pub(crate) fn parts(
 
 /// What all cores share, with few password threads and connections.
 pub(crate) fn common(core_count: usize) -> Arc<Common> {
+    let proxies = Arc::<TrustedProxies>::default();
     Arc::new(Common {
         ids: Ids::after(EventId(1000), UserId(1000)),
         passwords: Passwords::start(1).expect("a thread can be had"),
@@ -249,9 +253,8 @@ pub(crate) fn common(core_count: usize) -> Arc<Common> {
         boot_id: "bench".to_owned(),
         draining: AtomicBool::new(false),
         demo: false,
-        trust_forwarded_for: false,
+        places: Arc::new(Places::new(1000, Arc::clone(&proxies))),
+        proxies,
         administration: Mutex::default(),
-        connections: AtomicUsize::new(0),
-        connections_max: 1000,
     })
 }

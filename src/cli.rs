@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use ipnet::IpNet;
 use shards::limits::{COMMIT_RECORDS_MAX, SHARD_COUNT_MAX};
 
 use crate::account_limits::{AccountLimits, CHANGES_PER_SECOND_MAX};
@@ -19,6 +20,7 @@ use crate::config::{Config, Storage};
 use crate::demo::{self, DemoOptions};
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::front::proxies::TrustedProxies;
 use crate::logging::{self, LogFormat, LogLevel};
 use crate::mesh::{CALLS_IN_FLIGHT_DEFAULT, CALLS_IN_FLIGHT_MAX, CALLS_IN_FLIGHT_MIN};
 use crate::server::{self, default_shard_count};
@@ -83,13 +85,17 @@ struct ServeOptions {
     #[arg(long, env = "BOXOFFICE_DEMO", value_parser = switch)]
     demo: bool,
 
-    /// Maximum number of open connections; further ones are answered 503 and closed [1 or more;
-    /// default: the limit on open files minus 512]
+    /// Maximum number of open connections, of which one address may have 15 of 16; further ones are
+    /// answered 503 and closed [1 or more; default: the limit on open files minus 512]
     #[arg(long, env = "BOXOFFICE_MAX_CONNECTIONS", value_name = "N", value_parser = connection_count)]
     max_connections: Option<usize>,
 
-    /// Take the client's address from the last entry of X-Forwarded-For; use only behind a proxy
-    /// that adds this entry
+    /// Address or network of a proxy, which names the client in X-Forwarded-For or Forwarded, and
+    /// may take every connection; may be repeated, or a list with commas
+    #[arg(long, env = "BOXOFFICE_TRUSTED_PROXY", value_name = "NETWORK", value_delimiter = ',', value_parser = TrustedProxies::network)]
+    trusted_proxy: Vec<IpNet>,
+
+    /// Trust every peer like a --trusted-proxy; use only where nobody but a proxy can connect
     #[arg(long, env = "BOXOFFICE_TRUST_FORWARDED_FOR", value_parser = switch)]
     trust_forwarded_for: bool,
 
@@ -235,7 +241,7 @@ impl ServeOptions {
             shard_count: self.shards.unwrap_or_else(default_shard_count),
             storage: self.storage,
             demo: self.demo,
-            trust_forwarded_for: self.trust_forwarded_for,
+            proxies: TrustedProxies { networks: self.trusted_proxy, every_peer: self.trust_forwarded_for },
             connections_max: self.max_connections,
             calls_in_flight_max: self.max_in_flight,
             batch_max: self.max_batch,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::account_limits::AccountLimits;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::front::proxies::TrustedProxies;
 use crate::logging::LogFormat;
 
 /// Where acknowledged changes are stored.
@@ -25,7 +26,7 @@ pub(crate) struct Config {
     pub shard_count: usize,
     pub storage: Storage,
     pub demo: bool,
-    pub trust_forwarded_for: bool,
+    pub proxies: TrustedProxies,
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub account_limits: AccountLimits,

@@ -8,6 +8,7 @@ mod assembly;
 pub mod bench;
 pub mod cli;
 mod client;
+mod client_network;
 mod clock;
 mod config;
 mod demo;

@@ -56,6 +56,12 @@ impl Histogram {
 pub struct CoreMetrics {
     pub connections_opened: Counter,
     pub connections_closed: Counter,
+    /// Connections refused because all places were taken, or because their address had its share.
+    pub refused_all_taken: Counter,
+    pub refused_share: Counter,
+    /// Connections closed to make room for others: before their first byte, or between requests.
+    pub closed_silent: Counter,
+    pub closed_idle: Counter,
     pub requests: Counter,
     /// Responses, indexed by the first digit of the status; 0 and 1 are unused.
     pub responses: [Counter; 6],
@@ -120,6 +126,24 @@ impl Metrics {
         let closed = self.sum(|core| &core.connections_closed);
         text.metric("boxoffice_connections_accepted_total", "counter", "Connections accepted.", opened);
         text.metric("boxoffice_connections", "gauge", "Connections open.", opened.saturating_sub(closed));
+        let name = "boxoffice_connections_refused_total";
+        text.head(
+            name,
+            "counter",
+            "Connections answered 503: all places taken, or the address has its share.",
+        );
+        let (all, share) = (self.sum(|core| &core.refused_all_taken), self.sum(|core| &core.refused_share));
+        text.line(format_args!("{name}{{cause=\"all_taken\"}} {all}"));
+        text.line(format_args!("{name}{{cause=\"address_share\"}} {share}"));
+        let name = "boxoffice_connections_closed_total";
+        text.head(
+            name,
+            "counter",
+            "Connections closed to make room: never sent a byte, or idle between requests.",
+        );
+        let (silent, idle) = (self.sum(|core| &core.closed_silent), self.sum(|core| &core.closed_idle));
+        text.line(format_args!("{name}{{state=\"silent\"}} {silent}"));
+        text.line(format_args!("{name}{{state=\"idle\"}} {idle}"));
         let requests = self.sum(|core| &core.requests);
         text.metric("boxoffice_http_requests_total", "counter", "Requests read.", requests);
         text.head("boxoffice_http_responses_total", "counter", "Responses by class of status.");

@@ -22,6 +22,7 @@ use crate::clock::Origin;
 use crate::config::{Config, Storage};
 use crate::front::api::{Common, HIGHEST_DEMO_EVENT, Ids};
 use crate::front::auth::Tokens;
+use crate::front::places::Places;
 use crate::logging::LogFormat;
 use crate::mesh::mesh_ends;
 use crate::metrics::Metrics;
@@ -153,6 +154,9 @@ fn listen(config: &Config) -> Result<(SocketAddr, Vec<BoundListener>), ServeErro
 fn common(config: &Config, opened: &Opened, descriptor_limit: usize) -> Result<Common, ServeError> {
     let reserved = if config.demo { HIGHEST_DEMO_EVENT } else { EventId(0) };
     let password_threads = (process::cpu_count() / 2).max(1);
+    let connections_max =
+        config.connections_max.unwrap_or_else(|| process::default_connections_max(descriptor_limit));
+    let proxies = Arc::new(config.proxies.clone());
     Ok(Common {
         ids: Ids::after(opened.highest_event.max(reserved), opened.highest_user),
         passwords: Passwords::start(password_threads).map_err(ServeError::Thread)?,
@@ -160,12 +164,9 @@ fn common(config: &Config, opened: &Opened, descriptor_limit: usize) -> Result<C
         boot_id: format!("{:016x}", random::u64()),
         draining: AtomicBool::new(false),
         demo: config.demo,
-        trust_forwarded_for: config.trust_forwarded_for,
+        places: Arc::new(Places::new(connections_max, Arc::clone(&proxies))),
+        proxies,
         administration: Mutex::default(),
-        connections: AtomicUsize::new(0),
-        connections_max: config
-            .connections_max
-            .unwrap_or_else(|| process::default_connections_max(descriptor_limit)),
     })
 }
 

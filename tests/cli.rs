@@ -71,6 +71,10 @@ fn help_names_every_option() {
                 "BOXOFFICE_DEMO",
                 "--max-connections <N>",
                 "BOXOFFICE_MAX_CONNECTIONS",
+                "--trusted-proxy <NETWORK>",
+                "BOXOFFICE_TRUSTED_PROXY",
+                "--trust-forwarded-for",
+                "BOXOFFICE_TRUST_FORWARDED_FOR",
                 "--max-in-flight <N>",
                 "BOXOFFICE_MAX_IN_FLIGHT",
                 "64 to 65536",
@@ -127,7 +131,7 @@ fn invalid_arguments_are_refused() {
     let file = file.to_str().unwrap();
     let inside = format!("{file}/data");
     let long_name = "a".repeat(65);
-    let rows: [(&[&str], i32, &str); 61] = [
+    let rows: [(&[&str], i32, &str); 68] = [
         (&[], 2, "Usage: boxoffice"),
         (&["sell"], 2, "unrecognized subcommand 'sell'"),
         (&["serve", "--colour"], 2, "unexpected argument '--colour'"),
@@ -157,6 +161,13 @@ fn invalid_arguments_are_refused() {
         (&["serve", "--storage", "tape"], 2, "[possible values: sqlite, memory]"),
         (&["serve", "--max-connections", "0"], 2, "whole number of at least 1"),
         (&["serve", "--max-connections", "many"], 2, "whole number of at least 1"),
+        (&["serve", "--trusted-proxy", ""], 2, "like 192.0.2.1 or 10.0.0.0/8"),
+        (&["serve", "--trusted-proxy", "proxy.example"], 2, "like 192.0.2.1 or 10.0.0.0/8"),
+        (&["serve", "--trusted-proxy", "10.0.0.1,10.0.0.0/33"], 2, "like 192.0.2.1 or 10.0.0.0/8"),
+        (&["serve", "--trusted-proxy", "10.0.0.1/8"], 2, "write 10.0.0.0/8 for the network, or 10.0.0.1 for"),
+        (&["serve", "--trusted-proxy", "0.0.0.0/0"], 2, "name the proxies alone"),
+        (&["serve", "--trusted-proxy", "10.0.0.1,::/0"], 2, "name the proxies alone"),
+        (&["serve", "--trusted-proxy", "::ffff:10.0.0.0/104"], 2, "write the IPv4 network"),
         (&["serve", "--max-in-flight", "63"], 2, "from 64 to 65536"),
         (&["serve", "--max-in-flight", "65537"], 2, "from 64 to 65536"),
         (&["serve", "--max-batch", "0"], 2, "from 1 to 65536"),
@@ -299,6 +310,7 @@ fn options_may_come_from_the_environment() {
         ("BOXOFFICE_MAX_TARGET", "0", "from 256 to 32768"),
         ("BOXOFFICE_MAX_HEAD", "", "from 1024 to 65535"),
         ("BOXOFFICE_MAX_BODY", "4095", "from 4096 to 16777216"),
+        ("BOXOFFICE_TRUSTED_PROXY", "10.0.0.1, 2001:db8::1, ten", "invalid value ' ten'"),
         ("BOXOFFICE_DEMO", "perhaps", "invalid value 'perhaps'"),
     ];
     for (name, value, wanted) in rows {

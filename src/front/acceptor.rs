@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future;
 
-use super::api::ConnectionPermit;
 use super::connection::{self, Front};
 use crate::logging::rationed;
 use crate::rt::net::Listener;
@@ -46,14 +45,7 @@ pub(crate) async fn run(front: Rc<Front>, listener: Listener) {
         match accepted.await {
             Some(Ok(stream)) => {
                 quiet = Duration::ZERO;
-                match ConnectionPermit::take(&front.api.common) {
-                    Some(permit) => rt::spawn(connection::serve(Rc::clone(&front), stream, permit)),
-                    None => {
-                        let (address, max) = (stream.peer(), front.api.common.connections_max);
-                        rationed!(warn, %address, max, "a connection was refused: --max-connections are open");
-                        rt::spawn(connection::reject(Rc::clone(&front), stream));
-                    }
-                }
+                connection::admit(&front, stream);
             }
             Some(Err(error)) => {
                 rationed!(warn, %error, "failed to accept a connection");

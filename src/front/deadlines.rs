@@ -9,12 +9,14 @@
 //! from the client with a reset, and the reset could arrive before the 408.
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use slab::Slab;
 
+use super::places::Holder;
 use crate::rt;
 use crate::rt::net::Closer;
 
@@ -49,6 +51,12 @@ impl Default for Timeouts {
 /// Sweeping ten thousand connections costs some 0.01 % of a core.
 const SWEEP: Duration = Duration::from_millis(100);
 
+/// The most connections that are listed at a time as those that give way next.
+const WAITING_MAX: usize = 1024;
+
+/// Listing them again before the next sweep looks at so many connections, at most, for each that gave way.
+const ENTRIES_FOR_EACH_CLOSED: usize = 64;
+
 /// A point in time, in sweeps since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Tick(u64);
@@ -67,13 +75,69 @@ impl Tick {
 pub(crate) struct Deadlines {
     now: Cell<Tick>,
     entries: RefCell<Slab<Rc<Entry>>>,
+    waiting: RefCell<Waiting>,
+}
+
+/// Connections that wait for a request, as they were when they were last listed. Keeping them in order at all
+/// times would cost each request something, and they are needed only when places run short.
+#[derive(Default)]
+struct Waiting {
+    /// At most [`WAITING_MAX`], in the order in which they give way, with their keys. Some have gone on
+    /// since.
+    longest_first: VecDeque<(Wait, Tick, usize)>,
+    listed: Option<Tick>,
+    /// How many of them were closed.
+    closed: usize,
+}
+
+impl Waiting {
+    /// In each sweep once, and again when all are used up, if their number makes up for the time that listing
+    /// takes.
+    fn is_outdated(&self, now: Tick, entry_count: usize) -> bool {
+        self.listed != Some(now)
+            || self.longest_first.is_empty()
+                && self.closed > 0
+                && self.closed >= entry_count / ENTRIES_FOR_EACH_CLOSED
+    }
+
+    fn list(&mut self, now: Tick, entries: &Slab<Rc<Entry>>) {
+        let waits = |entry: &Entry| {
+            let for_request = entry.wait.get() <= Wait::NextRequest && entry.due.get() != Tick::NEVER;
+            for_request && entry.holder.is_some()
+        };
+        let waiting = entries.iter().filter(|(_, entry)| waits(entry));
+        let mut waiting: Vec<_> =
+            waiting.map(|(key, entry)| (entry.wait.get(), entry.due.get(), key)).collect();
+        if waiting.len() > WAITING_MAX {
+            waiting.select_nth_unstable(WAITING_MAX);
+            waiting.truncate(WAITING_MAX);
+        }
+        waiting.sort_unstable();
+        *self = Waiting { longest_first: waiting.into(), listed: Some(now), closed: 0 };
+    }
+}
+
+/// What a connection waits for its client to do. Those that wait for a request give way to other clients, in
+/// this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Wait {
+    /// It never sent anything.
+    FirstRequest,
+    NextRequest,
+    /// To send more of a request.
+    Rest,
+    /// To read its response.
+    Reading,
+    /// For nothing: it gives way.
+    GivenWay,
 }
 
 struct Entry {
     closer: Closer,
+    /// `None` if it does not give way.
+    holder: Option<Holder>,
     due: Cell<Tick>,
-    /// The connection waits for the client to read, not to send.
-    writing: Cell<bool>,
+    wait: Cell<Wait>,
     expired: Cell<bool>,
     /// Wakes the task that waits in a read.
     waiter: Cell<Option<Waker>>,
@@ -83,7 +147,7 @@ impl Entry {
     fn expire(&self) {
         self.due.set(Tick::NEVER);
         self.expired.set(true);
-        if self.writing.get() {
+        if self.wait.get() == Wait::Reading {
             self.closer.end();
         } else if let Some(waiter) = self.waiter.take() {
             waiter.wake();
@@ -92,8 +156,8 @@ impl Entry {
 }
 
 impl Deadlines {
-    /// Sweeps until the core stops.
-    pub(crate) async fn sweep(self: Rc<Self>) {
+    /// Sweeps until the core stops, and calls `after_each`.
+    pub(crate) async fn sweep(self: Rc<Self>, after_each: impl Fn()) {
         loop {
             rt::sleep(SWEEP).await;
             let now = Tick(self.now.get().0 + 1);
@@ -103,15 +167,46 @@ impl Deadlines {
                     entry.expire();
                 }
             }
+            after_each();
         }
     }
 
-    /// Registers a connection. The returned deadline must be dropped before the connection.
-    pub(crate) fn deadline(self: &Rc<Self>, closer: Closer) -> Deadline {
+    /// Closes a connection that waits for a request, to make room for another one: of those that may give
+    /// way, one that never sent anything, or else one between requests, and of these the one that waits
+    /// longest. Returns what it waited for.
+    pub(crate) fn close_waiting(&self, may_give_way: impl Fn(Holder, Wait) -> bool) -> Option<Wait> {
+        let entries = self.entries.borrow();
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.is_outdated(self.now.get(), entries.len()) {
+            waiting.list(self.now.get(), &entries);
+        }
+        let mut index = 0;
+        while let Some(&(wait, due, key)) = waiting.longest_first.get(index) {
+            let entry = entries.get(key).filter(|entry| entry.wait.get() == wait && entry.due.get() == due);
+            if entry.is_some_and(|entry| !entry.holder.is_some_and(|holder| may_give_way(holder, wait))) {
+                index += 1;
+                continue;
+            }
+            waiting.longest_first.remove(index);
+            // Others have gone on, or are about to.
+            if let Some(entry) = entry.filter(|entry| !entry.closer.has_input()) {
+                waiting.closed += 1;
+                entry.wait.set(Wait::GivenWay);
+                entry.expire();
+                return Some(wait);
+            }
+        }
+        None
+    }
+
+    /// Registers a connection; with its holder if it may give way to others. The returned deadline must be
+    /// dropped before the connection.
+    pub(crate) fn deadline(self: &Rc<Self>, closer: Closer, holder: Option<Holder>) -> Deadline {
         let entry = Rc::new(Entry {
             closer,
+            holder,
             due: Cell::new(Tick::NEVER),
-            writing: Cell::new(false),
+            wait: Cell::new(Wait::Rest),
             expired: Cell::new(false),
             waiter: Cell::new(None),
         });
@@ -133,21 +228,26 @@ impl Deadline {
     }
 
     /// Sets the time by which the client must have sent what the connection reads.
-    pub(crate) fn read_until(&self, due: Tick) {
+    pub(crate) fn read_until(&self, due: Tick, wait: Wait) {
         self.entry.expired.set(false);
-        self.entry.writing.set(false);
+        self.entry.wait.set(wait);
         self.entry.due.set(due);
     }
 
     /// Sets the time at which an unfinished write is ended.
     pub(crate) fn write_until(&self, due: Tick) {
-        self.entry.writing.set(true);
+        self.entry.wait.set(Wait::Reading);
         self.entry.due.set(due);
     }
 
     /// Removes the deadline, while the connection waits for the server and not for its client.
     pub(crate) fn clear(&self) {
         self.entry.due.set(Tick::NEVER);
+    }
+
+    /// Whether the connection is to close at once, whatever its client sends: another one has its place.
+    pub(crate) fn has_given_way(&self) -> bool {
+        self.entry.wait.get() == Wait::GivenWay
     }
 
     pub(crate) fn has_expired(&self) -> bool {

@@ -8,6 +8,8 @@ pub(crate) mod connection;
 pub(crate) mod contract;
 pub(crate) mod deadlines;
 pub mod http;
+pub mod places;
 pub mod problem;
+pub mod proxies;
 pub mod router;
 pub mod verified;

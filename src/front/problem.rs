@@ -85,6 +85,10 @@ impl Problem {
         Problem::new(Kind::UnsupportedHeader, detail)
     }
 
+    pub fn unclear_client_address(detail: String) -> Problem {
+        Problem::new(Kind::UnclearClientAddress, detail)
+    }
+
     pub fn malformed_json(failure: &serde_json::Error) -> Problem {
         Problem::new(Kind::MalformedJson, format!("The body is not JSON: {failure}."))
     }

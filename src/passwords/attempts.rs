@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use crate::client_network::ClientNetwork;
 use crate::table::{Entry, Table};
 
 /// Failures at an account from one address, within [`WINDOW_SECONDS`].
@@ -104,7 +105,7 @@ impl Attempts {
 
     fn begin_at(&self, now: u32, account: &str, address: IpAddr) -> Result<Attempt, TooManyAttempts> {
         let (account, pair) =
-            (self.hashes.hash_one(account), self.hashes.hash_one((account, network(address))));
+            (self.hashes.hash_one(account), self.hashes.hash_one((account, ClientNetwork::from(address))));
         let mut counts = self.counts();
         let from_known = counts.known.get(pair).is_some();
         let failed = counts.failures.get(pair).map_or(0, |failures| failures.wait(now));
@@ -145,14 +146,6 @@ impl Counts {
         {
             cost.paid_at = cost.paid_at.saturating_sub(FAILURE_COST_SECONDS);
         }
-    }
-}
-
-/// The part of an address that identifies a client: a client with one IPv6 address has 2^64 of them.
-fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => IpAddr::V6((address.to_bits() >> 64 << 64).into()),
-        short @ IpAddr::V4(_) => short,
     }
 }
 
@@ -301,7 +294,6 @@ mod tests {
         }
         assert_ne!(wait(&attempts, 100, "ada", at("2001:db8::ffff:1")), 0);
         assert_eq!(wait(&attempts, 100, "ada", at("2001:db8:0:1::1")), 0);
-        assert_eq!(network(at("::ffff:10.0.0.1")), at("10.0.0.1"));
     }
 
     /// Four failures each at as many other names as the table has room for: no entry with five is replaced.

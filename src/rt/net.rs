@@ -122,7 +122,8 @@ impl Listener {
                 Ok((socket, peer)) => {
                     sockopt::set_tcp_nodelay(&socket, true)?;
                     let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+                    let peer =
+                        peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
                     return Stream::new(self.0.sockets(), socket, peer);
                 }
                 Err(Errno::AGAIN) => self.0.would_block(),
@@ -207,7 +208,7 @@ impl Stream {
         }
     }
 
-    /// The client's address.
+    /// The address of the other end. An IPv4 address is never mapped into IPv6.
     pub(crate) fn peer(&self) -> IpAddr {
         self.peer
     }
@@ -231,6 +232,14 @@ impl Stream {
 pub(crate) struct Closer(RawFd);
 
 impl Closer {
+    /// Whether there is something to read, or the client has disconnected.
+    pub(crate) fn has_input(&self) -> bool {
+        // SAFETY: as in `end`.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.0) };
+        let peeked = recv(socket, &mut [0; 1], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        !matches!(peeked, Err(Errno::AGAIN))
+    }
+
     /// Ends the connection: a waiting write fails, and reads return the end.
     pub(crate) fn end(&self) {
         // SAFETY: the stream that this was made from is still open, see above.

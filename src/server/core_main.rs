@@ -60,7 +60,10 @@ impl CoreMain {
                 stopped.raise();
             }
         });
-        rt::spawn(Rc::clone(&front.deadlines).sweep());
+        rt::spawn({
+            let front = Rc::clone(&front);
+            Rc::clone(&front.deadlines).sweep(move || front.make_room_for_other_cores())
+        });
         rt::spawn(clock.tick());
         reactor.start();
         let _ = self.report.send(Report::Listens);

@@ -1,7 +1,7 @@
 //! Clients: one on a general HTTP library, and one that sends and reads raw bytes.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -179,6 +179,18 @@ pub(crate) struct Wire {
 impl Wire {
     pub(crate) fn open(address: SocketAddr) -> io::Result<Wire> {
         Wire::over(TcpStream::connect(address)?)
+    }
+
+    /// Opens a connection from an address of this machine, such as 127.0.0.2.
+    #[track_caller]
+    pub(crate) fn open_from(address: SocketAddr, from: IpAddr) -> Wire {
+        let open = || {
+            let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+            socket.bind(&SocketAddr::new(from, 0).into())?;
+            socket.connect(&address.into())?;
+            Wire::over(socket.into())
+        };
+        open().unwrap_or_else(|error| panic!("connect from {from}: {error}"))
     }
 
     /// Opens a connection for which the kernel buffers little, for clients that do not read.

@@ -61,7 +61,7 @@ fn change_role(
     _: NoQueryFirst,
     RoleChange { role }: RoleChange,
 ) -> Result<Work, Problem> {
-    let (by, address) = (context.actor().user, context.client_address());
+    let (by, address) = (context.actor().user, context.address_for_log());
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
     Ok(Work::future(to_the_end(async move {
@@ -94,7 +94,7 @@ pub(super) static REMOVE: Endpoint = Endpoint {
 };
 
 fn remove(context: &RequestContext<'_>, user: UserId, _: NoQueryFirst, _: NoBody) -> Result<Work, Problem> {
-    let (by, address) = (context.actor().user, context.client_address());
+    let (by, address) = (context.actor().user, context.address_for_log());
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
     Ok(Work::future(to_the_end(async move {

@@ -1,11 +1,13 @@
 //! What all cores share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use async_lock::Mutex;
 
 use super::ids::Ids;
+use crate::front::places::Places;
+use crate::front::proxies::TrustedProxies;
 use crate::metrics::Metrics;
 use crate::passwords::Passwords;
 
@@ -19,31 +21,8 @@ pub struct Common {
     pub draining: AtomicBool,
     /// Serves `/api/v1/pop`.
     pub demo: bool,
-    /// Takes a client's address from X-Forwarded-For.
-    pub trust_forwarded_for: bool,
+    pub proxies: Arc<TrustedProxies>,
     /// Held while a role is changed or an account removed: no other such change happens meanwhile.
     pub administration: Mutex<()>,
-    /// Open connections of all cores.
-    pub connections: AtomicUsize,
-    pub connections_max: usize,
-}
-
-/// One of the connections that the server takes, until it is dropped.
-pub struct ConnectionPermit(Arc<Common>);
-
-impl ConnectionPermit {
-    /// `None` when all are taken.
-    pub fn take(common: &Arc<Common>) -> Option<ConnectionPermit> {
-        if common.connections.fetch_add(1, Ordering::Relaxed) >= common.connections_max {
-            common.connections.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(ConnectionPermit(Arc::clone(common)))
-    }
-}
-
-impl Drop for ConnectionPermit {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
+    pub places: Arc<Places>,
 }

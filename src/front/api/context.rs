@@ -106,12 +106,18 @@ impl<'a> RequestContext<'a> {
         }
     }
 
-    /// The client's address: what a trusted proxy says, or else the other end of the connection.
-    pub(super) fn client_address(&self) -> IpAddr {
-        // The last proxy adds to the end; anybody can have written what stands before it.
-        let trusted = self.api.common.trust_forwarded_for.then_some("x-forwarded-for");
-        let lines = trusted.and_then(|name| self.request.headers(name).last());
-        let last = lines.and_then(|line| line.rsplit(',').next());
-        last.and_then(|address| address.trim().parse().ok()).unwrap_or(self.peer)
+    /// The client's address: the other end of the connection, or what a trusted proxy says. An endpoint that
+    /// asks for it lists [`Kind::UnclearClientAddress`].
+    ///
+    /// # Errors
+    ///
+    /// 400, when a trusted proxy names no address.
+    pub(super) fn client_address(&self) -> Result<IpAddr, Problem> {
+        self.api.common.proxies.client(self.request, self.peer)
+    }
+
+    /// The client's address for a line of the log; the proxy's if that names none.
+    pub(super) fn address_for_log(&self) -> IpAddr {
+        self.client_address().unwrap_or(self.peer)
     }
 }

@@ -26,7 +26,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-pub use common::{Common, ConnectionPermit};
+pub use common::Common;
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
 pub use endpoint::{Access, Endpoint};
 pub(super) use endpoint::{Header, RequestHeader, Success, Tag};

@@ -54,7 +54,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     summary: "Log in",
     about: "Gives a token, to be sent as `Authorization: Bearer TOKEN` with what needs one.",
     successes: &[Success::json::<Session>(201, "The token.", example).with(&[Header::NO_STORE])],
-    problems: &[Kind::WrongCredentials, Kind::TooManyAttempts],
+    problems: &[Kind::UnclearClientAddress, Kind::WrongCredentials, Kind::TooManyAttempts],
 };
 
 fn example() -> Value {
@@ -74,7 +74,7 @@ fn create(
 ) -> Result<Work, Problem> {
     // A name that no account can have is as wrong as one that no account has.
     let username = Username::new(&name).ok();
-    let address = context.client_address();
+    let address = context.client_address()?;
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
     let tokens = context.api.tokens.clone();

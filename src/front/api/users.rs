@@ -208,7 +208,7 @@ pub(super) static CHANGE_PASSWORD: Endpoint = Endpoint {
     summary: "Change one's password",
     about: "Ends every token of the account, this one too. Guesses at `current` are counted as at a login.",
     successes: &[Success::empty(204, "It is changed; log in again.")],
-    problems: &[Kind::WrongCredentials, Kind::TooManyAttempts],
+    problems: &[Kind::UnclearClientAddress, Kind::WrongCredentials, Kind::TooManyAttempts],
 };
 
 /// Demands the present password, and counts guesses at it as at a login: a stolen token must not be
@@ -221,7 +221,7 @@ fn change_password(
 ) -> Result<Work, Problem> {
     let Identity { actor: Actor { user, role: _ }, username } = context.identity().clone();
     let new = new.of(&username, "/new")?;
-    let address = context.client_address();
+    let address = context.client_address()?;
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
     Ok(Work::future(async move {

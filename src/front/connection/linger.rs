@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::front::Front;
 use super::reading::{READ_ON_BYTES, readable};
-use crate::front::deadlines::Deadline;
-use crate::front::problem::{Kind, Problem};
+use crate::front::deadlines::{Deadline, Wait};
+use crate::front::places::NoPlace;
+use crate::front::problem::Problem;
 use crate::rt::TimeSlice;
 use crate::rt::net::Stream;
 
@@ -19,17 +20,17 @@ const LINGER: Duration = Duration::from_secs(1);
 /// they would take the resources that the limit of connections protects.
 const LINGERING_MAX: usize = 64;
 
-/// Tells a client that the limit of connections is reached, without reading a request. The
-/// connection takes no permit, so it does not count towards the limit.
-pub(crate) async fn reject(front: Rc<Front>, stream: Stream) {
-    let exchange = front.refusal(Problem::unavailable(Kind::TooManyConnections).into_response());
+/// Tells a client that there is no place for its connection, without reading a request. The connection does
+/// not count towards the limit.
+pub(super) async fn reject(front: Rc<Front>, stream: Stream, cause: NoPlace) {
+    let exchange = front.refusal(Problem::from(cause).into_response());
     let mut output = Vec::new();
     front.put(&exchange, &mut output);
     // The socket's buffer is empty, so one write takes the whole answer, or the client has disconnected.
     let _ = stream.write(&output).await;
     if front.lingering.get() < LINGERING_MAX {
         front.lingering.update(|count| count + 1);
-        let deadline = front.deadlines.deadline(stream.closer());
+        let deadline = front.deadlines.deadline(stream.closer(), None);
         linger(&stream, &deadline).await;
         front.lingering.update(|count| count - 1);
     }
@@ -41,7 +42,7 @@ pub(super) async fn linger(stream: &Stream, deadline: &Deadline) {
     if stream.end_writing().is_err() {
         return;
     }
-    deadline.read_until(deadline.now().after(LINGER));
+    deadline.read_until(deadline.now().after(LINGER), Wait::Rest);
     let mut discarded = Vec::with_capacity(READ_ON_BYTES);
     let mut slice = TimeSlice::begin();
     // The deadline also ends this for a client that never stops sending.

@@ -4,6 +4,7 @@ mod front;
 mod linger;
 mod pipeline;
 mod reading;
+mod room;
 mod streaming;
 #[cfg(test)]
 mod tests;
@@ -14,27 +15,27 @@ use std::rc::Rc;
 use std::time::Instant;
 
 pub(crate) use front::Front;
-pub(crate) use linger::reject;
+pub(crate) use room::admit;
 
-use super::api::ConnectionPermit;
 use super::deadlines::Deadline;
 use super::http::parse::{Parser, Progress, Refusal};
+use super::places::Place;
 use super::problem::{Kind, Problem};
 use crate::rt::net::Stream;
 use crate::rt::{TimeSlice, yield_now};
 use front::BusyMark;
-use linger::linger;
+use linger::{linger, reject};
 use pipeline::{Exchange, Pipeline};
 use reading::{Reading, Unread};
 
 /// Serves a connection until either side ends it.
-pub(crate) async fn serve(front: Rc<Front>, stream: Stream, _permit: ConnectionPermit) {
+pub(crate) async fn serve(front: Rc<Front>, stream: Stream, place: Place) {
     let metrics = front.metrics;
     metrics.connections_opened.add(1);
     let mut connection = Connection {
-        deadline: front.deadlines.deadline(stream.closer()),
+        deadline: front.deadlines.deadline(stream.closer(), place.holder()),
         parser: Parser::new(front.limits),
-        reading: Reading::Nothing,
+        reading: Reading::First,
         in_body: false,
         read_at: Instant::now(),
         slice: TimeSlice::begin(),

@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::Connection;
-use crate::front::deadlines::{BODY_BYTES_PER_SECOND, Deadline, Tick, Timeouts};
+use crate::front::deadlines::{BODY_BYTES_PER_SECOND, Deadline, Tick, Timeouts, Wait};
 use crate::rt::TimeSlice;
 use crate::rt::net::Stream;
 
@@ -21,6 +21,9 @@ pub(super) const READ_ON_BYTES: usize = 4096;
 /// What a connection waits to read, and since when.
 #[derive(Clone, Copy)]
 pub(super) enum Reading {
+    /// The first byte of the connection.
+    First,
+    /// The first byte of another request.
     Nothing,
     Head {
         since: Tick,
@@ -55,24 +58,30 @@ impl Connection {
         let now = self.deadline.now();
         let received = self.input.len();
         self.reading = match (self.reading, self.in_body) {
+            (Reading::First, _) if received == 0 => Reading::First,
             _ if received == 0 => Reading::Nothing,
             (Reading::Head { since }, false) => Reading::Head { since },
             (Reading::Body { since, from }, true) => Reading::Body { since, from },
             (_, false) => Reading::Head { since: now },
             (_, true) => Reading::Body { since: now, from: received },
         };
-        self.deadline.read_until(match self.reading {
-            Reading::Nothing => now.after(idle),
-            Reading::Head { since } => since.after(head),
+        let (due, wait) = match self.reading {
+            Reading::First => (now.after(idle), Wait::FirstRequest),
+            Reading::Nothing => (now.after(idle), Wait::NextRequest),
+            Reading::Head { since } => (since.after(head), Wait::Rest),
             Reading::Body { since, from } => {
                 let earned = (received - from) as u64 / BODY_BYTES_PER_SECOND;
-                since.after(body_grace + Duration::from_secs(earned))
+                (since.after(body_grace + Duration::from_secs(earned)), Wait::Rest)
             }
-        });
+        };
+        self.deadline.read_until(due, wait);
     }
 
     pub(super) async fn read(&mut self) -> Result<(), Unread> {
         while readable(&self.stream, &self.deadline).await {
+            if self.deadline.has_given_way() {
+                return Err(Unread::Gone);
+            }
             if self.input.is_empty() {
                 self.input = self.front.input.take();
                 self.input.reserve(READ_BYTES);

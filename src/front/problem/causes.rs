@@ -8,6 +8,7 @@ use super::{Kind, Problem};
 use crate::account_limits::LimitReached;
 use crate::client::Refused;
 use crate::front::http::parse::Refusal;
+use crate::front::places::NoPlace;
 use crate::logging::rationed;
 use crate::passwords::{QueueFull, TooManyAttempts};
 
@@ -39,6 +40,21 @@ impl From<Refused> for Problem {
                 Problem::unavailable(Kind::Overloaded)
             }
         }
+    }
+}
+
+impl From<NoPlace> for Problem {
+    fn from(cause: NoPlace) -> Problem {
+        let cause = match cause {
+            NoPlace::AllTaken => "The server holds as many connections as it may.",
+            NoPlace::ShareTaken => {
+                "Few connections are left, and your address has so many that these are for others."
+            }
+        };
+        let detail = format!(
+            "{cause} Nothing was done; try again after 'Retry-After' seconds, and keep fewer connections open."
+        );
+        Problem { detail: detail.into(), ..Problem::unavailable(Kind::TooManyConnections) }
     }
 }
 

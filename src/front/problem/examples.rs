@@ -40,6 +40,9 @@ impl Kind {
             Kind::UnsupportedMediaType => Problem::unsupported_media_type("text/xml"),
             Kind::UnsupportedContentEncoding => Problem::unsupported_content_encoding("gzip"),
             Kind::UnsupportedHeader => Problem::unsupported_header("If-Match"),
+            Kind::UnclearClientAddress => {
+                Problem::unclear_client_address("X-Forwarded-For has no address.".to_owned())
+            }
             Kind::ExpectationFailed => refused("GET / HTTP/1.1\r\nHost: a\r\nExpect: wonders\r\n\r\n"),
             Kind::Invalid => {
                 let mut errors = FieldErrors::of("/quantity", "must be a whole number");

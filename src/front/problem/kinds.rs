@@ -74,6 +74,8 @@ kinds! {
         "The body has to be one JSON text (RFC 8259) in UTF-8. The detail says where reading it failed."
     UnsupportedHeader "unsupported-header" 400 "A header asks for what the server cannot do"
         "The server does not support If-Match, nor Idempotency-Key and If-None-Match with a method that changes something. A request that relies on them is refused, since doing it without them could do what the client wanted to prevent. Leave the header out."
+    UnclearClientAddress "unclear-client-address" 400 "The proxy does not say who the client is"
+        "Wrong passwords are counted by the client's address, which a proxy in front of the server has to name in X-Forwarded-For or Forwarded (RFC 7239). The detail says what it wrote instead. Nothing was done. If you send one of these headers yourself, leave it out; otherwise tell whoever runs the proxy."
     Unauthorized "unauthorized" 401 "A valid token is needed"
         "Log in with POST /api/v1/sessions and send the token as 'Authorization: Bearer TOKEN'. Tokens end after some hours; then log in again."
     WrongCredentials "wrong-credentials" 401 "Username or password is wrong"
@@ -132,7 +134,7 @@ kinds! {
     Overloaded "overloaded" 503 "The server is overloaded: nothing was done"
         "More requests are in flight than can be answered soon. Nothing was done for this one; try again after 'Retry-After' seconds."
     TooManyConnections "too-many-connections" 503 "All connections are taken"
-        "The server holds as many connections as it may. Nothing was done; try again after 'Retry-After' seconds, and keep fewer connections open."
+        "The server holds as many connections as it may, or few are left and your address has so many that these are for others. Nothing was done; try again after 'Retry-After' seconds, and keep fewer connections open."
     NotReady "not-ready" 503 "The server is not ready"
         [boot_id: String, "Of this start of the server; the next one has another."]
         "It is about to stop. Nothing was done; try again after 'Retry-After' seconds."

@@ -201,7 +201,7 @@ impl Server {
             let listener = listener.listen(&sockets).expect("the port is ours");
             listens.send(()).expect("the test waits for it");
             rt::spawn(pump.run(Rc::new(Cell::new(false))));
-            rt::spawn(Rc::clone(&front.deadlines).sweep());
+            rt::spawn(Rc::clone(&front.deadlines).sweep(|| ()));
             reactor.start();
             acceptor::run(Rc::clone(&front), listener).await;
             front.finish(Duration::from_secs(8)).await;
