@@ -7,8 +7,8 @@ use futures_lite::future;
 
 use super::api::ConnectionPermit;
 use super::connection::{self, Front};
-use crate::rt::{self, TimeSlice};
 use crate::rt::net::Listener;
+use crate::rt::{self, TimeSlice};
 
 /// The delay after a failed accept, for example when the process has no file descriptor left until
 /// some connection ends.

@@ -15,7 +15,7 @@
 //! The format: <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -34,8 +34,10 @@ pub(crate) enum Damage {
     Frame(u64),
 }
 
+/// The path of a log's journal. SQLite keeps it beside the file itself if the log is a symbolic link.
 pub(crate) fn journal_of(log: &Path) -> PathBuf {
-    let mut name = log.as_os_str().to_owned();
+    let target = if log.is_symlink() { fs::canonicalize(log).ok() } else { None };
+    let mut name = target.unwrap_or_else(|| log.to_owned()).into_os_string();
     name.push("-wal");
     PathBuf::from(name)
 }

@@ -212,7 +212,8 @@ fn the_journal_of_a_file_that_took_the_name_is_left_alone() {
     assert!(matches!(probed, Err(AppendError::Unknown(_))), "{probed:?}");
     other.execute_batch("COMMIT").unwrap();
     drop(other);
-    let whole = another_program(&data).query_row("SELECT count(*) FROM large", [], |row| row.get::<_, u32>(0));
+    let whole =
+        another_program(&data).query_row("SELECT count(*) FROM large", [], |row| row.get::<_, u32>(0));
     assert_eq!(whole.unwrap(), 1000);
     drop((office, reader));
 }
