@@ -1,5 +1,5 @@
-//! Ids of events and accounts: requests that are refused take none, and when the last one is in use,
-//! everything goes on but creating. Times of records after the year 9999 are no problem, either.
+//! Ids of events and accounts: requests that are refused before they reach a shard take none, and when the
+//! last one is in use, everything goes on but creating. Times of records after the year 9999 are no problem, either.
 
 mod support;
 

@@ -3,6 +3,9 @@
 //! The server runs its own checkpoints. SQLite's default hook (`sqlite3WalDefaultHook`) ignores the
 //! error of a failed checkpoint, and so could hide that a disk fails.
 
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +58,8 @@ pub enum Identity {
 pub struct LogFile {
     connection: Connection,
     path: PathBuf,
+    /// The device and the inode that had this path when the file was opened.
+    inode: (u64, u64),
     index: Arc<FileIndex>,
 }
 
@@ -121,8 +126,9 @@ impl LogFile {
             .map_err(&failed)?;
         // Otherwise closing the connection would checkpoint the journal, even if the journal belongs to
         // another file.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
-        Ok(LogFile { connection, path: path.to_owned(), index: Arc::default() })
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(&failed)?;
+        let inode = inode(path).map_err(|source| io_failed(path, "open", source))?;
+        Ok(LogFile { connection, path: path.to_owned(), inode, index: Arc::default() })
     }
 
     /// Prepares the file for writing, once it is known to be the right one.
@@ -279,18 +285,20 @@ impl LogFile {
     ///
     /// # Errors
     ///
-    /// When the disk refuses.
+    /// When the disk refuses, or another file has the path now: its journal belongs to another process.
     pub(crate) fn cut_journal(&self) -> Result<(), LogError> {
         assert!(!self.connection.is_autocommit(), "another process could write meanwhile");
+        let place = journal::journal_of(&self.path);
+        let failed = |source| io_failed(&place, "cut", source);
+        if inode(&self.path).map_err(failed)? != self.inode {
+            return Err(failed(io::Error::other("its log file was moved, and another one took its place")));
+        }
         // A connection with an open transaction cannot ask for the journal's length.
         let other = LogFile::open(&self.path, Synchronous::Full)?;
         let Some(frames) = other.journal_frames().map_err(self.failed("read the journal of"))? else {
             return Ok(());
         };
-        journal::cut(&self.path, frames).map_err(|source| {
-            let place = journal::journal_of(&self.path).display().to_string();
-            LogError { action: "cut", place, source: source.into() }
-        })
+        journal::cut(&self.path, frames).map_err(failed)
     }
 
     /// Makes later statements wait for locks of other processes for at most this time.
@@ -364,6 +372,14 @@ pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
 pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
     use rusqlite::ErrorCode::{DatabaseBusy, FileLockingProtocolFailed};
     matches!(error.sqlite_error_code(), Some(DatabaseBusy | FileLockingProtocolFailed))
+}
+
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    fs::metadata(path).map(|file| (file.dev(), file.ino()))
+}
+
+fn io_failed(path: &Path, action: &'static str, source: io::Error) -> LogError {
+    LogError { action, place: path.display().to_string(), source: source.into() }
 }
 
 fn failed(path: &Path, action: &'static str) -> impl Fn(rusqlite::Error) -> LogError {

@@ -15,7 +15,7 @@
 //! The format: <https://sqlite.org/fileformat2.html#the_write_ahead_log>.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -34,9 +34,20 @@ pub(crate) enum Damage {
     Frame(u64),
 }
 
+/// The path of a log's journal. SQLite keeps it beside the file itself if the log is a symbolic link.
 pub(crate) fn journal_of(log: &Path) -> PathBuf {
-    let mut name = log.as_os_str().to_owned();
-    name.push("-wal");
+    beside(log, "-wal")
+}
+
+/// The path of the file with the index of a log's journal, which SQLite maps into memory.
+pub(crate) fn shared_memory_of(log: &Path) -> PathBuf {
+    beside(log, "-shm")
+}
+
+fn beside(log: &Path, suffix: &str) -> PathBuf {
+    let target = if log.is_symlink() { fs::canonicalize(log).ok() } else { None };
+    let mut name = target.unwrap_or_else(|| log.to_owned()).into_os_string();
+    name.push(suffix);
     PathBuf::from(name)
 }
 

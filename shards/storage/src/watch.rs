@@ -21,7 +21,7 @@ use std::sync::{PoisonError, RwLock};
 use shards::log::LogError;
 
 use crate::file::{LogFile, Synchronous};
-use crate::journal::{self, journal_of};
+use crate::journal::{self, journal_of, shared_memory_of};
 use crate::manifest;
 use crate::mark::MarkFile;
 
@@ -119,9 +119,8 @@ impl WatchedFile {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
-    fn copy_to(&self, directory: &Path) -> io::Result<()> {
-        let name = self.path.file_name().unwrap_or_default();
-        let mut copy = File::create_new(directory.join(name))?;
+    fn copy_to(&self, copy: &Path) -> io::Result<()> {
+        let mut copy = File::create_new(copy)?;
         io::copy(&mut File::open(self.magic_path())?, &mut copy)?;
         copy.sync_all()
     }
@@ -136,11 +135,9 @@ impl WatchedLog {
     pub(crate) fn in_use(log: &LogFile) -> io::Result<WatchedLog> {
         // SQLite opens the journal with the first read.
         log.epoch().map_err(io::Error::other)?;
-        let mut shared_memory = OsString::from(log.path());
-        shared_memory.push("-shm");
         let journal = Journal {
             file: WatchedFile::open(journal_of(log.path()))?,
-            shared_memory: WatchedFile::open(shared_memory.into())?,
+            shared_memory: WatchedFile::open(shared_memory_of(log.path()))?,
             bytes: AtomicU64::new(0),
         };
         Ok(WatchedLog { journal: Some(journal), ..WatchedLog::unused(log)? })
@@ -334,10 +331,11 @@ impl Watch {
 
     fn copy_to(&self, copy: &Path) -> io::Result<()> {
         for log in &self.logs {
-            log.log.copy_to(copy)?;
-            log.mark.copy_to(copy)?;
+            let path = copy.join(log.log.path.file_name().unwrap_or_default());
+            log.log.copy_to(&path)?;
+            log.mark.copy_to(&MarkFile::path_for(&path))?;
             if let Some(journal) = &log.journal {
-                journal.file.copy_to(copy)?;
+                journal.file.copy_to(&journal_of(&path))?;
             }
         }
         let mut file = File::create_new(copy.join(manifest::FILE_NAME))?;

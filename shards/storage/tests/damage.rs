@@ -123,6 +123,23 @@ fn a_damaged_journal_may_be_larger_than_memory() {
     assert!(refused.contains("shard-00.sqlite-wal: its header is damaged"), "{refused}");
 }
 
+/// SQLite keeps the journal beside the file itself, not beside a link to it.
+#[test]
+fn a_damaged_journal_of_a_log_behind_a_link_is_noticed() {
+    let killed = Killed::new();
+    fs::write(killed.path(MARK), &killed.synced_mark).unwrap();
+    let elsewhere = tempdir().unwrap();
+    for name in [LOG, JOURNAL] {
+        fs::copy(killed.path(name), elsewhere.path().join(name)).unwrap();
+        fs::remove_file(killed.path(name)).unwrap();
+    }
+    std::os::unix::fs::symlink(elsewhere.path().join(LOG), killed.path(LOG)).unwrap();
+    let journal = fs::File::options().write(true).open(elsewhere.path().join(JOURNAL)).unwrap();
+    journal.write_all_at(&[0xaa], 0).unwrap();
+    let refused = Office::try_open(killed.directory.path(), 1).err().expect("sales are gone").to_string();
+    assert!(refused.contains("shard-00.sqlite-wal: its header is damaged"), "{refused}");
+}
+
 /// It would be taken for an empty one that a crash left, and removed with all that it has.
 #[test]
 fn a_log_that_nothing_names_is_no_debris_when_its_journal_is_damaged() {

@@ -181,6 +181,43 @@ fn a_manifest_that_is_older_than_its_files_is_refused() {
     assert!(refused.contains("ends with epoch 1, and shard-00.sqlite was used in epoch 2"), "{refused}");
 }
 
+/// A directory that was moved away, and one in its place with a process of its own: the journal there is not
+/// cut, in which a commit may be half written.
+#[test]
+fn the_journal_of_a_file_that_took_the_name_is_left_alone() {
+    let parent = tempfile::tempdir().unwrap();
+    let (data, moved) = (parent.path().join("data"), parent.path().join("moved"));
+    let (mut office, batch) = office_with_batch(&data);
+    let log = &mut office.shards[0].1;
+    log.append(&batch, Duration::ZERO).unwrap();
+    let reader = another_program(&data);
+    reader.execute_batch("BEGIN; SELECT count(*) FROM record").unwrap();
+    fs::rename(&data, &moved).unwrap();
+    fs::create_dir(&data).unwrap();
+    copy_directory(&moved, &data);
+    fs::remove_file(data.join(format!("{LOG}-shm"))).unwrap();
+
+    // A commit that does not fit the cache is written to the journal before it ends.
+    let other = another_program(&data);
+    let rows = "WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number WHERE n < 1000)";
+    other
+        .execute_batch(&format!(
+            "PRAGMA cache_size = 10; BEGIN; CREATE TABLE large (body);
+             INSERT INTO large {rows} SELECT zeroblob(1000) FROM number"
+        ))
+        .unwrap();
+    let written = fs::metadata(data.join(JOURNAL)).unwrap().len();
+    let probed = office.shards[0].1.probe();
+    assert_eq!(fs::metadata(data.join(JOURNAL)).unwrap().len(), written, "{probed:?}");
+    assert!(matches!(probed, Err(AppendError::Unknown(_))), "{probed:?}");
+    other.execute_batch("COMMIT").unwrap();
+    drop(other);
+    let whole =
+        another_program(&data).query_row("SELECT count(*) FROM large", [], |row| row.get::<_, u32>(0));
+    assert_eq!(whole.unwrap(), 1000);
+    drop((office, reader));
+}
+
 /// A killed process leaves a commit that was cut off, and a reader keeps the journal from being emptied.
 /// Then a power cut tears the first commit of the next process.
 #[test]
