@@ -64,14 +64,14 @@ fn command(words: &[&str]) -> Command {
             event,
             actor: actor(who),
             changes: DetailsPatch {
-                venue: Some(Venue::new(venue).filter(|_| venue != "none")),
+                venue: Some(Venue::new(venue).ok().filter(|_| venue != "none")),
                 ..DetailsPatch::default()
             },
         })),
         [who, "name", name] => Command::EditEvent(Box::new(EditEvent {
             event,
             actor: actor(who),
-            changes: DetailsPatch { name: EventName::new(name), ..DetailsPatch::default() },
+            changes: DetailsPatch { name: EventName::new(name).ok(), ..DetailsPatch::default() },
         })),
         [who, "delete"] => Command::DeleteEvent { event, actor: actor(who), force: false },
         [who, "delete", "force"] => Command::DeleteEvent { event, actor: actor(who), force: true },
