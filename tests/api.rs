@@ -870,7 +870,7 @@ fn names_have_rules() {
     let text = |length: usize| "a".repeat(length);
     let (a64, a65, a128, a129) = (text(64), text(65), text(128), text(129));
     let password = PASSWORD;
-    let rows: [(Value, u16); 32] = [
+    let rows: [(Value, u16); 33] = [
         (json!({ "username": "abc", "password": password }), 201),
         (json!({ "username": a64, "password": password }), 201),
         (json!({ "username": "a.b_c-9", "password": password }), 201),
@@ -892,7 +892,8 @@ fn names_have_rules() {
         (json!({ "password": password }), 422),
         (json!({ "username": "p-8", "password": "8 bytes." }), 201),
         (json!({ "username": "p-128", "password": a128 }), 201),
-        (json!({ "username": "p-utf8", "password": "ééééé\u{0} \"\\" }), 201),
+        (json!({ "username": "p-utf8", "password": "ééééé \"\\" }), 201),
+        (json!({ "username": "p-nul", "password": "ééééé\u{0} \"\\" }), 422),
         (json!({ "username": "p-7", "password": "7 bytes" }), 422),
         (json!({ "username": "p-129", "password": a129 }), 422),
         (json!({ "username": "p-none", "password": "" }), 422),

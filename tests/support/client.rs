@@ -1,7 +1,7 @@
 //! Clients: one on a general HTTP library, and one that sends and reads raw bytes.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -179,6 +179,14 @@ impl Wire {
     pub(crate) fn with_small_receive_buffer(address: SocketAddr) -> io::Result<Wire> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
         socket.set_recv_buffer_size(4096)?;
+        socket.connect(&address.into())?;
+        Wire::over(socket.into())
+    }
+
+    /// Opens a connection from an address of this machine: all of 127.0.0.0/8 are.
+    pub(crate) fn from(source: IpAddr, address: SocketAddr) -> io::Result<Wire> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
         socket.connect(&address.into())?;
         Wire::over(socket.into())
     }

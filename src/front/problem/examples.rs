@@ -6,7 +6,7 @@ use shards::outcome::Rejection;
 
 use super::{FieldErrors, Kind, Problem};
 use crate::front::http::parse::{Limits, Method, Parser};
-use crate::passwords::TooManyAttempts;
+use crate::passwords::{TooManyAttempts, TooManyRegistrations};
 
 impl Kind {
     /// A problem of this kind, made by the same code as real ones.
@@ -27,6 +27,7 @@ impl Kind {
             Kind::HasReservations => Rejection::HasReservations { reserved: 480 }.into(),
             Kind::UsernameTaken => Rejection::UsernameTaken.into(),
             Kind::TooManyAttempts => TooManyAttempts { retry_after_seconds: 30 }.into(),
+            Kind::TooManyRegistrations => TooManyRegistrations { retry_after_seconds: 4 }.into(),
             Kind::EventExists => Rejection::EventExists.into(),
             Kind::EventDeleted => Rejection::EventDeleted.into(),
             Kind::ContentTooLarge => {
