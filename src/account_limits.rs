@@ -191,7 +191,7 @@ struct Debt {
 }
 
 impl Entry for Debt {
-    fn worth(&self, _now: u32) -> u64 {
+    fn worth(&self, _now: u64) -> u64 {
         self.paid_at
     }
 }

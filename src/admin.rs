@@ -15,7 +15,8 @@ use shards::slots::{shard_of_slot, slot_of_username};
 use storage::{Progress, RecoveryError};
 
 use crate::clock::wall;
-use crate::passwords::{hash_now, rules};
+use crate::passwords::hash_now;
+use crate::passwords::rules::NewPassword;
 use crate::random;
 use crate::server::{default_shard_count, keep_secrets, recovery_hint};
 
@@ -59,8 +60,9 @@ pub(crate) fn create(directory: &Path, username: &str) -> Result<UserId, AdminEr
     keep_secrets();
     let username = Username::new(username)?;
     let password = read_password()?;
-    rules::check(&password, Some(&username)).map_err(AdminError::Password)?;
-    let password_hash = hash_now(&password);
+    let password = NewPassword::new(&password).map_err(AdminError::Password)?;
+    password.check_beside(&username).map_err(AdminError::Password)?;
+    let password_hash = hash_now(password.as_str());
 
     let refused = |error| match error {
         RecoveryError::Locked { path } => AdminError::InUse { path },

@@ -35,7 +35,7 @@ use crate::front::places::Places;
 use crate::front::proxies::TrustedProxies;
 use crate::mesh::{Asker, CALLS_IN_FLIGHT_DEFAULT, MeshEnds, mesh_ends};
 use crate::metrics::Metrics;
-use crate::passwords::Passwords;
+use crate::passwords::{Passwords, REGISTRATIONS_PER_HOUR_DEFAULT};
 use crate::rt::net::{Sockets, Stream};
 use crate::rt::{self, Core};
 
@@ -248,7 +248,7 @@ pub(crate) fn common(core_count: usize) -> Arc<Common> {
     let proxies = Arc::<TrustedProxies>::default();
     Arc::new(Common {
         ids: Ids::after(EventId(1000), UserId(1000)),
-        passwords: Passwords::start(1).expect("a thread can be had"),
+        passwords: Passwords::start(1, REGISTRATIONS_PER_HOUR_DEFAULT).expect("a thread can be had"),
         metrics: Box::leak(Box::new(Metrics::new(core_count))),
         boot_id: "bench".to_owned(),
         draining: AtomicBool::new(false),

@@ -23,6 +23,7 @@ use crate::front::http::parse::Limits;
 use crate::front::proxies::TrustedProxies;
 use crate::logging::{self, LogFormat, LogLevel};
 use crate::mesh::{CALLS_IN_FLIGHT_DEFAULT, CALLS_IN_FLIGHT_MAX, CALLS_IN_FLIGHT_MIN};
+use crate::passwords::{REGISTRATIONS_PER_HOUR_DEFAULT, REGISTRATIONS_PER_HOUR_MAX};
 use crate::server::{self, default_shard_count};
 
 /// An event ticket reservation server: no ticket sold twice, no sale lost.
@@ -98,6 +99,11 @@ struct ServeOptions {
     /// Trust every peer like a --trusted-proxy; use only where nobody but a proxy can connect
     #[arg(long, env = "BOXOFFICE_TRUST_FORWARDED_FOR", value_parser = switch)]
     trust_forwarded_for: bool,
+
+    /// Maximum number of registrations per hour from one address (IPv6: one /64), with all of an hour
+    /// at once; further ones are answered 429 [1 to 1000000]
+    #[arg(long, env = "BOXOFFICE_REGISTRATIONS_PER_HOUR", value_name = "N", default_value_t = REGISTRATIONS_PER_HOUR_DEFAULT, value_parser = registration_count)]
+    registrations_per_hour: u32,
 
     /// Maximum number of requests in flight per core; further ones are answered 503 and change
     /// nothing [64 to 65536]
@@ -243,6 +249,7 @@ impl ServeOptions {
             demo: self.demo,
             proxies: TrustedProxies { networks: self.trusted_proxy, every_peer: self.trust_forwarded_for },
             connections_max: self.max_connections,
+            registrations_per_hour: self.registrations_per_hour,
             calls_in_flight_max: self.max_in_flight,
             batch_max: self.max_batch,
             limits: Limits {
@@ -313,6 +320,10 @@ fn connection_count(text: &str) -> Result<usize, String> {
 
 fn shard_count(text: &str) -> Result<usize, String> {
     whole_number(text, 1..=SHARD_COUNT_MAX)
+}
+
+fn registration_count(text: &str) -> Result<u32, String> {
+    whole_number(text, 1..=REGISTRATIONS_PER_HOUR_MAX as usize).map(|count| count as u32)
 }
 
 fn in_flight_count(text: &str) -> Result<usize, String> {

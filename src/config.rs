@@ -30,6 +30,8 @@ pub(crate) struct Config {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub account_limits: AccountLimits,
+    /// Maximum number of registrations per hour from one address.
+    pub registrations_per_hour: u32,
     /// Maximum number of requests in flight per core.
     pub calls_in_flight_max: usize,
     /// Maximum number of records per commit.

@@ -1,6 +1,8 @@
 //! Passwords: argon2id on threads of their own, so that the cores do not block.
 
 mod attempts;
+mod bucket;
+mod registrations;
 pub(crate) mod rules;
 
 use std::net::IpAddr;
@@ -9,43 +11,60 @@ use std::sync::Arc;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::{Argon2, PasswordHasher, PasswordVerifier};
 
+use crate::client_network::ClientNetwork;
 use crate::logging::rationed;
 use crate::random;
-use crate::rt::workers::{Priority, Workers};
+use crate::rt::workers::{Priority, QueueFull, Workers};
+use attempts::Attempts;
+use registrations::Registrations;
+use rules::NewPassword;
 
-pub(crate) use crate::rt::workers::QueueFull;
-pub(crate) use attempts::TooManyAttempts;
-use attempts::{Attempt, Attempts};
-
-/// Passwords that wait for a thread. One takes some 15 ms, so the last of them waits a second.
+/// Passwords that wait for a thread. One takes some 15 ms, so the last of them waits a second. If they are all of
+/// one address, the first of another address waits for one of them at most.
 const QUEUE_MAX: usize = 64;
 
-/// Password lengths in characters, as NIST SP 800-63B counts and JSON Schema does: its
-/// least for a password that stands alone, and a bound for what is hashed.
-pub(crate) const PASSWORD_CHARS_MIN: usize = 8;
-pub(crate) const PASSWORD_CHARS_MAX: usize = 128;
+/// The capacity of each table of counts, for each password thread. At 13 ms a guess, a thread needs 35 minutes to
+/// fill a table with entries of five failures.
+const ENTRIES_PER_THREAD: usize = 32 * 1024;
 
-/// Whether a new password has the length that one has to have.
-pub(crate) fn has_good_length(password: &str) -> bool {
-    (PASSWORD_CHARS_MIN..=PASSWORD_CHARS_MAX).contains(&password.chars().count())
+/// Registrations an hour from one address, unless an option says otherwise: one a second, with all of an hour at once.
+/// That is more than comes from a network that shares an address, such as that of a university, and tells one name a
+/// second.
+pub(crate) const REGISTRATIONS_PER_HOUR_DEFAULT: u32 = 3600;
+
+/// The most that an option can say: more than four password threads hash.
+pub(crate) const REGISTRATIONS_PER_HOUR_MAX: u32 = 1_000_000;
+
+/// Why a password was not looked at. Nothing was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refused {
+    /// All places are taken, or other addresses have a better claim to one.
+    QueueFull,
+    TooManyAttempts(TooManyAttempts),
+    TooManyRegistrations(TooManyRegistrations),
 }
 
-/// The password threads and the limits on guesses, for all cores together.
+/// There were too many wrong guesses at the account's password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyAttempts {
+    pub retry_after_seconds: u32,
+}
+
+/// There were too many registrations from the address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyRegistrations {
+    pub retry_after_seconds: u32,
+}
+
+/// The password threads and the limits on guesses and registrations, for all cores together.
 #[derive(Clone)]
 pub struct Passwords {
-    /// Of low priority: a login can wait for a sale, and a flood of logins has to.
-    workers: Workers,
+    /// Of low priority: a login can wait for a sale, and a flood of logins has to. Addresses take turns.
+    workers: Workers<ClientNetwork>,
     /// The hash of a random password, checked in place of the hash of an account that does not exist.
     decoy: Arc<str>,
     attempts: Arc<Attempts>,
-}
-
-/// A guess at an account's password, which counts as a failure unless it is right.
-pub struct Guess {
-    passwords: Passwords,
-    attempt: Attempt,
-    /// Whether the password is or was compared: else dropping this withdraws the attempt.
-    is_checked: bool,
+    registrations: Arc<Registrations>,
 }
 
 impl Passwords {
@@ -54,68 +73,81 @@ impl Passwords {
     /// # Errors
     ///
     /// When one cannot be started.
-    pub fn start(thread_count: usize) -> std::io::Result<Passwords> {
+    pub fn start(thread_count: usize, registrations_per_hour: u32) -> std::io::Result<Passwords> {
         let names = (0..thread_count).map(|index| format!("password-{index}"));
         let workers = Workers::start(names, QUEUE_MAX, Priority::Low)?;
         let secret: String = random::bytes::<16>().map(|byte| format!("{byte:02x}")).concat();
-        let attempts = Arc::new(Attempts::new(thread_count));
-        Ok(Passwords { workers, decoy: Arc::from(hash_now(&secret)), attempts })
+        Ok(Passwords {
+            workers,
+            decoy: hash_now(&secret).into(),
+            attempts: Arc::new(Attempts::new(thread_count)),
+            registrations: Arc::new(Registrations::new(registrations_per_hour, thread_count)),
+        })
     }
 
     /// Hashes a password for an account's record, in PHC string format.
     ///
     /// # Errors
     ///
-    /// [`QueueFull`], and nothing was done.
-    pub async fn hash(&self, password: String) -> Result<Box<str>, QueueFull> {
-        Ok(self.workers.run(move || hash_now(&password))?.await)
+    /// [`Refused::QueueFull`].
+    pub async fn hash(&self, client: IpAddr, password: NewPassword) -> Result<Box<str>, Refused> {
+        Ok(self.workers.run(client.into(), move || hash_now(password.as_str())).await?)
     }
 
-    /// Counts a guess. Called before anything that depends on whether the account exists.
+    /// Hashes the password of an account to be, and counts the registration.
     ///
     /// # Errors
     ///
-    /// When there were too many guesses at the account's password.
-    pub fn guess(&self, account: &str, address: IpAddr) -> Result<Guess, TooManyAttempts> {
-        let attempt = self.attempts.begin(account, address).inspect_err(|_| {
-            rationed!(warn, %address, "a login was refused unseen: too many have failed");
+    /// When no place is left, or there were too many registrations from the address.
+    pub async fn hash_to_register(&self, client: IpAddr, password: NewPassword) -> Result<Box<str>, Refused> {
+        let network = ClientNetwork::from(client);
+        self.registrations.take(network).map_err(|refused| {
+            rationed!(warn, address = %client, "a registration was refused: too many from this address");
+            Refused::TooManyRegistrations(refused)
         })?;
-        Ok(Guess { passwords: self.clone(), attempt, is_checked: false })
+        let hash = self.hash(client, password).await;
+        if hash.is_err() {
+            self.registrations.give_back(network);
+        }
+        hash
     }
-}
 
-impl Guess {
-    /// Compares the password with the hash. Without a hash it does the same work and returns false, so that
-    /// the time does not tell whether an account exists.
+    /// Compares a password with the hash of an account, which need not exist: without a hash it does the same work
+    /// and returns false, so that the time does not tell whether an account exists. Counts wrong passwords.
     ///
     /// # Errors
     ///
-    /// [`QueueFull`], and nothing was done.
-    pub async fn check(mut self, password: String, hash: Option<Box<str>>) -> Result<bool, QueueFull> {
-        let decoy = Arc::clone(&self.passwords.decoy);
-        // A password that is too long for any account is not hashed: that would take longer.
-        let fits = password.chars().count() <= PASSWORD_CHARS_MAX;
-        let (password, hash) = if fits { (password, hash) } else { (String::new(), None) };
-        let work = move || {
-            let right = verify_now(&password, hash.as_deref().unwrap_or(&decoy));
-            right && hash.is_some()
+    /// When no place is left, or there were too many wrong guesses at the account's password.
+    pub async fn guess(
+        &self,
+        account: &str,
+        client: IpAddr,
+        password: String,
+        hash: Option<Box<str>>,
+    ) -> Result<bool, Refused> {
+        let network = ClientNetwork::from(client);
+        let guesser = self.attempts.guesser(account, network);
+        // Refused without a place. Those before it may be wrong, so the thread asks again.
+        let refused = |refused| {
+            rationed!(warn, address = %client, "a login was refused unseen: too many have failed");
+            Refused::TooManyAttempts(refused)
         };
-        let right = self.passwords.workers.run(work)?;
-        // From here on the guess counts, even if the client does not wait for the answer.
-        self.is_checked = true;
-        let right = right.await;
-        if right {
-            self.passwords.attempts.succeeded(&self.attempt);
-        }
-        Ok(right)
+        self.attempts.check(guesser).map_err(refused)?;
+        let (attempts, decoy) = (Arc::clone(&self.attempts), Arc::clone(&self.decoy));
+        let work = move || {
+            let attempt = attempts.begin(guesser)?;
+            let right = is_right(&password, hash.as_deref().unwrap_or(&decoy)) && hash.is_some();
+            attempts.end(attempt, right);
+            Ok(right)
+        };
+        // A guess that has begun counts, even if the client does not wait for the answer.
+        self.workers.run(network, work).await?.map_err(refused)
     }
 }
 
-impl Drop for Guess {
-    fn drop(&mut self) {
-        if !self.is_checked {
-            self.passwords.attempts.withdrawn(&self.attempt);
-        }
+impl From<QueueFull> for Refused {
+    fn from(QueueFull: QueueFull) -> Refused {
+        Refused::QueueFull
     }
 }
 
@@ -129,7 +161,9 @@ pub(crate) fn hash_now(password: &str) -> Box<str> {
     hash.expect("argon2 hashes any password of this length").to_string().into()
 }
 
-fn verify_now(password: &str, hash: &str) -> bool {
+/// Compares a password with a hash in each form that it may have been hashed in.
+fn is_right(password: &str, hash: &str) -> bool {
     let hash = PasswordHash::new(hash).expect("a recorded hash is in PHC format");
-    Argon2::default().verify_password(password.as_bytes(), &hash).is_ok()
+    let forms = rules::forms(password);
+    forms.iter().any(|form| Argon2::default().verify_password(form.as_bytes(), &hash).is_ok())
 }

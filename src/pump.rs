@@ -34,7 +34,7 @@ pub(crate) struct Pump {
     revocations: Rc<Revocations>,
     refusals: Rc<Refusals>,
     reactor: Rc<Reactor>,
-    log_worker: Workers,
+    log_worker: Workers<()>,
     /// The time at which a timer raises the inbox's signal, so that the driver takes its next step.
     wake_at: Option<Duration>,
     metrics: &'static CoreMetrics,
@@ -68,7 +68,7 @@ pub(crate) struct PumpParts {
     pub(crate) revocations: Rc<Revocations>,
     pub(crate) refusals: Rc<Refusals>,
     pub(crate) reactor: Rc<Reactor>,
-    pub(crate) log_worker: Workers,
+    pub(crate) log_worker: Workers<()>,
     pub(crate) clock: Rc<CoreClock>,
     pub(crate) batch_max: usize,
     pub(crate) pace: Pace,
@@ -211,10 +211,10 @@ impl Pump {
             };
             Returned { log, done }
         };
-        let returned = self.log_worker.run(work).expect("one job at a time has room");
+        let returned = self.log_worker.run((), work);
         let inbox = Rc::clone(&self.inbox);
         rt::spawn(async move {
-            let returned = returned.await;
+            let returned = returned.await.expect("one job at a time has room");
             *place.borrow_mut() = Some(returned);
             inbox.signal.raise();
         });

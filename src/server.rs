@@ -159,7 +159,8 @@ fn common(config: &Config, opened: &Opened, descriptor_limit: usize) -> Result<C
     let proxies = Arc::new(config.proxies.clone());
     Ok(Common {
         ids: Ids::after(opened.highest_event.max(reserved), opened.highest_user),
-        passwords: Passwords::start(password_threads).map_err(ServeError::Thread)?,
+        passwords: Passwords::start(password_threads, config.registrations_per_hour)
+            .map_err(ServeError::Thread)?,
         metrics: Box::leak(Box::new(Metrics::new(config.shard_count))),
         boot_id: format!("{:016x}", random::u64()),
         draining: AtomicBool::new(false),

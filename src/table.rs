@@ -4,8 +4,9 @@
 const WAYS: usize = 8;
 
 pub(crate) trait Entry: Copy + Default {
-    /// The entry with the least worth in a full set is replaced by a new one.
-    fn worth(&self, now: u32) -> u64;
+    /// The entry with the least worth in a full set is replaced by a new one. `now` is in the unit of the entry's own
+    /// times.
+    fn worth(&self, now: u64) -> u64;
 }
 
 /// A set-associative table: a hash selects a set, in which its entry may be at any index.
@@ -31,7 +32,7 @@ impl<E: Entry> Table<E> {
     }
 
     /// The entry of a hash. A new entry replaces the one of least worth in its set.
-    pub(crate) fn entry(&mut self, hash: u64, now: u32) -> &mut E {
+    pub(crate) fn entry(&mut self, hash: u64, now: u64) -> &mut E {
         let set = self.set(hash);
         let way = set.iter().position(|(known, _)| *known == hash).unwrap_or_else(|| {
             let least = (0..WAYS).min_by_key(|&way| set[way].1.worth(now));

@@ -5,16 +5,18 @@
 //! It does not apply to an address from which someone has logged in to the account before, so that others cannot
 //! lock the owner out. Accounts that do not exist are counted in the same way.
 //!
-//! An attempt counts as a failure from its beginning until it succeeds, so that simultaneous attempts do not
-//! evade the limits. Memory is fixed; in a full set of a table, the entry with the fewest failures is replaced. To
-//! have its entry replaced, a guesser would need as many failures under as many names as the table has room for,
-//! which takes the password threads longer than the 15 minutes.
+//! A guess counts as a failure while it is under way, so that simultaneous guesses do not evade the limits. If that
+//! alone reaches a limit, the next guess waits until it is known whether those before it were right. So any number of
+//! right passwords at once are no failures. Memory is fixed; in a full set of a table, the entry with the fewest
+//! failures is replaced. To have its entry replaced, a guesser would need as many failures under as many names as the
+//! table has room for, which takes the password threads longer than the 15 minutes.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::bucket::Bucket;
+use super::{ENTRIES_PER_THREAD, TooManyAttempts};
 use crate::client_network::ClientNetwork;
 use crate::table::{Entry, Table};
 
@@ -27,43 +29,53 @@ const FAILURE_COST_SECONDS: u32 = 36;
 /// The limit of an account's cost: a hundred failures.
 const COST_MAX_SECONDS: u32 = 100 * FAILURE_COST_SECONDS;
 
-/// The capacity of each table, for each password thread. At 13 ms a guess, a thread needs 35 minutes to fill
-/// a table with entries of five failures.
-const ENTRIES_PER_THREAD: usize = 32 * 1024;
-
-/// There were too many failures, and the password was not checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooManyAttempts {
-    pub retry_after_seconds: u32,
-}
-
 /// The counts of all cores.
 pub(super) struct Attempts {
     start: Instant,
     /// Random keys, so that clients cannot choose names that share a set.
     hashes: RandomState,
     counts: Mutex<Counts>,
+    /// Signals the end of an attempt.
+    ended: Condvar,
 }
 
 struct Counts {
     /// Failures by account and address.
     failures: Table<Failures>,
-    /// Failures by account, from addresses that are not known.
-    costs: Table<Cost>,
+    /// Failures by account, from addresses that are not known. In seconds.
+    costs: Table<Bucket>,
     /// Addresses from which someone has logged in, by account and address.
     known: Table<Known>,
+    /// One for each password thread at most.
+    under_way: Vec<Attempt>,
 }
 
-/// A guess that is in progress, and counts as a failure meanwhile.
-#[must_use]
-#[derive(Debug)]
-pub(super) struct Attempt {
+/// Who guesses at what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Guesser {
     /// A hash.
     account: u64,
     /// A hash of account and address.
     pair: u64,
+}
+
+/// A guess that is under way, and counts as a failure meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Attempt {
+    guesser: Guesser,
     at: u32,
     from_known: bool,
+}
+
+/// Whether someone may guess.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    May {
+        from_known: bool,
+    },
+    /// Not before a guess that is under way has ended, which may have been right.
+    NotYet,
+    MayNot(TooManyAttempts),
 }
 
 impl Attempts {
@@ -76,57 +88,52 @@ impl Attempts {
                 failures: Table::new(entries),
                 costs: Table::new(entries),
                 known: Table::new(entries),
+                under_way: Vec::new(),
             }),
+            ended: Condvar::new(),
         }
     }
 
-    /// Counts a guess at the password of `account`, which need not exist.
+    /// Who guesses at the password of `account`, which need not exist.
+    pub(super) fn guesser(&self, account: &str, network: ClientNetwork) -> Guesser {
+        let hashes = &self.hashes;
+        Guesser { account: hashes.hash_one(account), pair: hashes.hash_one((account, network)) }
+    }
+
+    /// Counts nothing yet.
     ///
     /// # Errors
     ///
     /// When there were too many failures.
-    pub(super) fn begin(&self, account: &str, address: IpAddr) -> Result<Attempt, TooManyAttempts> {
-        self.begin_at(self.now(), account, address)
+    pub(super) fn check(&self, guesser: Guesser) -> Result<(), TooManyAttempts> {
+        match self.counts().judge(self.now(), guesser) {
+            Verdict::May { .. } | Verdict::NotYet => Ok(()),
+            Verdict::MayNot(refused) => Err(refused),
+        }
     }
 
-    /// Removes an attempt from the counts: the password was right.
-    pub(super) fn succeeded(&self, attempt: &Attempt) {
-        self.succeeded_at(self.now(), attempt);
-    }
-
-    /// Removes an attempt from the counts: the password was not checked.
-    pub(super) fn withdrawn(&self, attempt: &Attempt) {
+    /// Counts a guess. Blocks a password thread until no guess is under way on which the outcome depends: at an
+    /// account with too many failures but one, for as long as one hash takes.
+    ///
+    /// # Errors
+    ///
+    /// When there were too many failures.
+    pub(super) fn begin(&self, guesser: Guesser) -> Result<Attempt, TooManyAttempts> {
         let mut counts = self.counts();
-        if let Some(failures) = counts.failures.get(attempt.pair) {
-            failures.take_back(attempt.at);
+        loop {
+            let now = self.now();
+            match counts.judge(now, guesser) {
+                Verdict::May { from_known } => return Ok(counts.begin(now, guesser, from_known)),
+                Verdict::NotYet => counts = self.ended.wait(counts).unwrap_or_else(PoisonError::into_inner),
+                Verdict::MayNot(refused) => return Err(refused),
+            }
         }
-        counts.take_back_cost(attempt);
     }
 
-    fn begin_at(&self, now: u32, account: &str, address: IpAddr) -> Result<Attempt, TooManyAttempts> {
-        let (account, pair) =
-            (self.hashes.hash_one(account), self.hashes.hash_one((account, ClientNetwork::from(address))));
-        let mut counts = self.counts();
-        let from_known = counts.known.get(pair).is_some();
-        let failed = counts.failures.get(pair).map_or(0, |failures| failures.wait(now));
-        let owed = counts.costs.get(account).filter(|_| !from_known).map_or(0, |cost| cost.wait(now));
-        if let retry_after_seconds @ 1.. = failed.max(owed) {
-            return Err(TooManyAttempts { retry_after_seconds });
-        }
-        counts.failures.entry(pair, now).add(now);
-        if !from_known {
-            counts.costs.entry(account, now).add(now);
-        }
-        Ok(Attempt { account, pair, at: now, from_known })
-    }
-
-    fn succeeded_at(&self, now: u32, attempt: &Attempt) {
-        let mut counts = self.counts();
-        if let Some(failures) = counts.failures.get(attempt.pair) {
-            *failures = Failures::default();
-        }
-        counts.take_back_cost(attempt);
-        counts.known.entry(attempt.pair, now).since = now;
+    /// Counts a failure, or forgets those of the guesser if the password was right.
+    pub(super) fn end(&self, attempt: Attempt, right: bool) {
+        self.counts().end(self.now(), attempt, right);
+        self.ended.notify_all();
     }
 
     fn counts(&self) -> MutexGuard<'_, Counts> {
@@ -140,12 +147,50 @@ impl Attempts {
 }
 
 impl Counts {
-    fn take_back_cost(&mut self, attempt: &Attempt) {
-        if !attempt.from_known
-            && let Some(cost) = self.costs.get(attempt.account)
-        {
-            cost.paid_at = cost.paid_at.saturating_sub(FAILURE_COST_SECONDS);
+    fn judge(&mut self, now: u32, guesser: Guesser) -> Verdict {
+        let from_known = self.known.get(guesser.pair).is_some();
+        let failed = self.failures.get(guesser.pair).map_or(0, |failures| failures.wait(now));
+        let owed = self.costs.get(guesser.account).filter(|_| !from_known).map_or(0, |cost| {
+            cost.wait(now.into(), FAILURE_COST_SECONDS.into(), COST_MAX_SECONDS.into()) as u32
+        });
+        let may_fall = |of: &dyn Fn(&Attempt) -> bool| self.under_way.iter().any(of);
+        let failed_may_fall = failed > 0 && may_fall(&|other| other.guesser == guesser);
+        let owed_may_fall =
+            owed > 0 && may_fall(&|other| other.guesser.account == guesser.account && !other.from_known);
+        match failed.max(owed) {
+            0 => Verdict::May { from_known },
+            _ if (failed == 0 || failed_may_fall) && (owed == 0 || owed_may_fall) => Verdict::NotYet,
+            retry_after_seconds => Verdict::MayNot(TooManyAttempts { retry_after_seconds }),
         }
+    }
+
+    fn begin(&mut self, now: u32, guesser: Guesser, from_known: bool) -> Attempt {
+        self.failures.entry(guesser.pair, now.into()).add(now);
+        if !from_known {
+            self.costs.entry(guesser.account, now.into()).add(now.into(), FAILURE_COST_SECONDS.into());
+        }
+        let attempt = Attempt { guesser, at: now, from_known };
+        self.under_way.push(attempt);
+        attempt
+    }
+
+    fn end(&mut self, now: u32, attempt: Attempt, right: bool) {
+        let place = self.under_way.iter().position(|other| *other == attempt);
+        self.under_way.swap_remove(place.expect("an attempt ends once"));
+        if !right {
+            return;
+        }
+        let Attempt { guesser, from_known, .. } = attempt;
+        if let Some(failures) = self.failures.get(guesser.pair) {
+            *failures = Failures::default();
+            for other in self.under_way.iter().filter(|other| other.guesser == guesser) {
+                failures.add(other.at);
+            }
+        }
+        if let Some(cost) = self.costs.get(guesser.account).filter(|_| !from_known) {
+            cost.take_back(FAILURE_COST_SECONDS.into());
+        }
+        self.known.entry(guesser.pair, now.into()).since = now;
     }
 }
 
@@ -163,30 +208,6 @@ impl Failures {
     fn add(&mut self, now: u32) {
         *self.0.iter_mut().min().expect("the array is not empty") = now;
     }
-
-    fn take_back(&mut self, at: u32) {
-        if let Some(failure) = self.0.iter_mut().find(|failure| **failure == at) {
-            *failure = 0;
-        }
-    }
-}
-
-/// The failures at an account, as a leaky bucket.
-#[derive(Debug, Clone, Copy, Default)]
-struct Cost {
-    /// When all failures are forgotten.
-    paid_at: u32,
-}
-
-impl Cost {
-    /// Seconds until another attempt is allowed.
-    fn wait(&self, now: u32) -> u32 {
-        (self.paid_at.saturating_sub(now) + FAILURE_COST_SECONDS).saturating_sub(COST_MAX_SECONDS)
-    }
-
-    fn add(&mut self, now: u32) {
-        self.paid_at = self.paid_at.max(now) + FAILURE_COST_SECONDS;
-    }
 }
 
 /// The latest login.
@@ -196,35 +217,57 @@ struct Known {
 }
 
 impl Entry for Failures {
-    fn worth(&self, now: u32) -> u64 {
-        let live = self.0.into_iter().filter(|&at| at > 0 && at + WINDOW_SECONDS > now);
+    fn worth(&self, now: u64) -> u64 {
+        let live = self.0.into_iter().filter(|&at| at > 0 && u64::from(at + WINDOW_SECONDS) > now);
         let (count, newest) = live.fold((0, 0), |(count, newest), at| (count + 1, at.max(newest)));
         count << 32 | u64::from(newest)
     }
 }
 
-impl Entry for Cost {
-    fn worth(&self, now: u32) -> u64 {
-        self.paid_at.saturating_sub(now).into()
-    }
-}
-
 impl Entry for Known {
-    fn worth(&self, _now: u32) -> u64 {
+    fn worth(&self, _now: u64) -> u64 {
         self.since.into()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
 
-    fn address(number: u32) -> IpAddr {
-        IpAddr::from(number.to_be_bytes())
+    fn address(number: u32) -> ClientNetwork {
+        IpAddr::from(number.to_be_bytes()).into()
     }
 
-    fn wait(attempts: &Attempts, now: u32, account: &str, address: IpAddr) -> u32 {
-        attempts.begin_at(now, account, address).err().map_or(0, |refused| refused.retry_after_seconds)
+    fn begin(
+        attempts: &Attempts,
+        now: u32,
+        account: &str,
+        address: ClientNetwork,
+    ) -> Result<Attempt, Verdict> {
+        let guesser = attempts.guesser(account, address);
+        let mut counts = attempts.counts();
+        match counts.judge(now, guesser) {
+            Verdict::May { from_known } => Ok(counts.begin(now, guesser, from_known)),
+            refused => Err(refused),
+        }
+    }
+
+    fn end(attempts: &Attempts, now: u32, attempt: Attempt, right: bool) {
+        attempts.counts().end(now, attempt, right);
+    }
+
+    /// Guesses wrong, and returns how long one has to wait if one may not.
+    fn wait(attempts: &Attempts, now: u32, account: &str, address: ClientNetwork) -> u32 {
+        match begin(attempts, now, account, address) {
+            Ok(attempt) => {
+                end(attempts, now, attempt, false);
+                0
+            }
+            Err(Verdict::MayNot(refused)) => refused.retry_after_seconds,
+            Err(other) => panic!("{other:?}, and nothing is under way"),
+        }
     }
 
     #[test]
@@ -248,29 +291,78 @@ mod tests {
     #[test]
     fn successes_do_not_count() {
         let attempts = Attempts::new(1);
+        let here = address(1);
         for _ in 0..1000 {
-            let attempt = attempts.begin_at(100, "ada", address(1)).unwrap();
-            attempts.succeeded_at(100, &attempt);
-        }
-        for _ in 0..1000 {
-            let attempt = attempts.begin_at(100, "eve", address(1)).unwrap();
-            attempts.withdrawn(&attempt);
+            let attempt = begin(&attempts, 100, "ada", here).unwrap();
+            end(&attempts, 100, attempt, true);
         }
         for _ in 0..4 {
-            assert_eq!(wait(&attempts, 100, "ada", address(1)), 0);
+            assert_eq!(wait(&attempts, 100, "ada", here), 0);
         }
-        let attempt = attempts.begin_at(100, "ada", address(1)).unwrap();
-        assert_ne!(wait(&attempts, 100, "ada", address(1)), 0, "five are in progress");
-        attempts.succeeded_at(100, &attempt);
-        assert_eq!(wait(&attempts, 100, "ada", address(1)), 0);
+        let attempt = begin(&attempts, 100, "ada", here).unwrap();
+        assert_eq!(begin(&attempts, 100, "ada", here), Err(Verdict::NotYet), "the fifth may be right");
+        assert_eq!(attempts.check(attempts.guesser("ada", here)), Ok(()));
+        end(&attempts, 100, attempt, true);
+        assert_eq!(wait(&attempts, 100, "ada", here), 0);
+    }
+
+    /// However guesses overlap, and whoever logs in meanwhile.
+    #[test]
+    fn guesses_under_way_are_within_the_limits() {
+        let attempts = Attempts::new(1);
+        let here = address(1);
+        let mut under_way: Vec<Attempt> =
+            (0..FAILURES_MAX).map(|_| begin(&attempts, 100, "ada", here).unwrap()).collect();
+        assert_eq!(begin(&attempts, 100, "ada", here), Err(Verdict::NotYet));
+        assert!(begin(&attempts, 100, "eve", here).is_ok(), "another account");
+        // One of them is right: the other four still count.
+        end(&attempts, 100, under_way.pop().unwrap(), true);
+        under_way.push(begin(&attempts, 100, "ada", here).unwrap());
+        assert_eq!(begin(&attempts, 100, "ada", here), Err(Verdict::NotYet));
+        for attempt in under_way {
+            assert!(begin(&attempts, 100, "ada", here).is_err());
+            end(&attempts, 100, attempt, false);
+        }
+        assert_eq!(wait(&attempts, 100, "ada", here), WINDOW_SECONDS);
+
+        // From many addresses.
+        let mut crowd: Vec<Attempt> =
+            (1000..1100).map(|number| begin(&attempts, 100, "bob", address(number)).unwrap()).collect();
+        assert_eq!(begin(&attempts, 100, "bob", address(1)), Err(Verdict::NotYet));
+        end(&attempts, 100, crowd.pop().unwrap(), true);
+        crowd.push(begin(&attempts, 100, "bob", address(1)).unwrap());
+        for attempt in crowd {
+            assert!(begin(&attempts, 100, "bob", address(2)).is_err());
+            end(&attempts, 100, attempt, false);
+        }
+        assert_eq!(wait(&attempts, 100, "bob", address(2)), FAILURE_COST_SECONDS);
+    }
+
+    #[test]
+    fn a_guess_waits_for_the_one_before_it() {
+        let attempts = Attempts::new(2);
+        let guesser = attempts.guesser("ada", address(1));
+        for right in [true, false] {
+            for _ in 0..FAILURES_MAX - 1 {
+                let attempt = attempts.begin(guesser).unwrap();
+                attempts.end(attempt, false);
+            }
+            let before = attempts.begin(guesser).unwrap();
+            std::thread::scope(|scope| {
+                let next = scope.spawn(|| attempts.begin(guesser).map(|next| attempts.end(next, true)));
+                assert!(!next.is_finished());
+                attempts.end(before, right);
+                assert_eq!(next.join().unwrap().is_ok(), right);
+            });
+        }
     }
 
     #[test]
     fn a_crowd_is_slowed_and_a_known_address_is_not() {
         let attempts = Attempts::new(1);
         let home = address(7);
-        let attempt = attempts.begin_at(1, "ada", home).unwrap();
-        attempts.succeeded_at(1, &attempt);
+        let attempt = begin(&attempts, 1, "ada", home).unwrap();
+        end(&attempts, 1, attempt, true);
         let taken = (1000..2000).filter(|&number| wait(&attempts, 100, "ada", address(number)) == 0);
         assert_eq!(taken.count(), 100);
         assert_eq!(wait(&attempts, 100, "ada", address(1)), FAILURE_COST_SECONDS);
@@ -283,17 +375,6 @@ mod tests {
         assert_ne!(wait(&attempts, 100 + FAILURE_COST_SECONDS, "ada", address(2)), 0);
         let hour = (1000..2000).filter(|&number| wait(&attempts, 100 + 3600, "ada", address(number)) == 0);
         assert_eq!(hour.count(), 99, "a hundred, less the one since");
-    }
-
-    #[test]
-    fn an_ipv6_network_is_one_address() {
-        let attempts = Attempts::new(1);
-        let at = |text: &str| text.parse::<IpAddr>().unwrap();
-        for host in 1..=FAILURES_MAX {
-            assert_eq!(wait(&attempts, 100, "ada", at(&format!("2001:db8::{host}"))), 0);
-        }
-        assert_ne!(wait(&attempts, 100, "ada", at("2001:db8::ffff:1")), 0);
-        assert_eq!(wait(&attempts, 100, "ada", at("2001:db8:0:1::1")), 0);
     }
 
     /// Four failures each at as many other names as the table has room for: no entry with five is replaced.

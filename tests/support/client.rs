@@ -201,6 +201,14 @@ impl Wire {
         Wire::over(socket.into())
     }
 
+    /// Opens a connection from an address of this machine: all of 127.0.0.0/8 are.
+    pub(crate) fn from(source: IpAddr, address: SocketAddr) -> io::Result<Wire> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        socket.bind(&SocketAddr::new(source, 0).into())?;
+        socket.connect(&address.into())?;
+        Wire::over(socket.into())
+    }
+
     fn over(stream: TcpStream) -> io::Result<Wire> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(DEADLINE))?;

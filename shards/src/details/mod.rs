@@ -4,10 +4,12 @@
 //! forgets a new member.
 
 mod event_name;
+mod line;
 mod venue;
 
 use crate::ids::Quota;
 pub use event_name::EventName;
+pub use line::LineError;
 pub use venue::Venue;
 
 /// Details in records, state and views. They are not checked again, since the rules for new names may be

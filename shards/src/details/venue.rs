@@ -1,6 +1,6 @@
 //! The venue of an event.
 
-use super::event_name::is_readable;
+use super::line::{LineError, check_line};
 use crate::limits::VENUE_CHARS_MAX;
 
 /// 1 to [`VENUE_CHARS_MAX`] characters, by the rules of an event's name.
@@ -8,9 +8,12 @@ use crate::limits::VENUE_CHARS_MAX;
 pub struct Venue(Box<str>);
 
 impl Venue {
-    /// `None` when it breaks the rule above.
-    pub fn new(text: &str) -> Option<Venue> {
-        is_readable(text, VENUE_CHARS_MAX).then(|| Venue(text.into()))
+    /// # Errors
+    ///
+    /// Which rule the text breaks.
+    pub fn new(text: &str) -> Result<Venue, LineError> {
+        check_line(text, VENUE_CHARS_MAX)?;
+        Ok(Venue(text.into()))
     }
 
     pub fn as_str(&self) -> &str {

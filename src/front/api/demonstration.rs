@@ -1,5 +1,6 @@
 //! The demonstration data: six users and the events 1 to 4, made once.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -20,6 +21,7 @@ use crate::client::{Refused, Shards};
 use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};
+use crate::passwords::rules::NewPassword;
 use crate::random;
 
 /// The password of every demonstration account. The server listens on loopback only with `--demo`.
@@ -86,7 +88,7 @@ pub(super) static POPULATE: Endpoint = Endpoint {
         Success::json::<Demonstration>(200, "What was made.", example),
         Success::empty(304, "All is there already."),
     ],
-    problems: &[Kind::EventExists, Kind::IdsUsedUp],
+    problems: &[Kind::UnclearClientAddress, Kind::EventExists, Kind::IdsUsedUp],
 };
 
 fn example() -> Value {
@@ -107,6 +109,7 @@ fn populate(
     _: NoBody,
 ) -> Result<Work, Problem> {
     let quota = quota.or_else(|| Quota::new(QUOTA_DEFAULT)).expect("the default is in bounds");
+    let address = context.client_address()?;
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
     Ok(Work::future(async move {
@@ -114,7 +117,7 @@ fn populate(
         if others_exist(&shards).await? {
             return Err(Problem::plain(Kind::EventExists));
         }
-        let organizers = create_users(&shards, &common).await?;
+        let organizers = create_users(&shards, &common, address).await?;
         for (event, organizer) in EVENTS {
             let organizer = organizers.iter().find(|(name, _)| *name == organizer);
             let (_, organizer) = *organizer.expect("each event's organizer is one of the users");
@@ -156,7 +159,12 @@ async fn others_exist(shards: &Shards) -> Result<bool, Refused> {
 }
 
 /// Makes the missing accounts. Returns the ids of all.
-async fn create_users(shards: &Shards, common: &Common) -> Result<Vec<(&'static str, UserId)>, Problem> {
+async fn create_users(
+    shards: &Shards,
+    common: &Common,
+    address: IpAddr,
+) -> Result<Vec<(&'static str, UserId)>, Problem> {
+    let password = NewPassword::new(PASSWORD).expect("the password is a good one");
     let mut ids = Vec::new();
     for (name, role) in USERS {
         let username = Username::new(name).expect("the names are good ones");
@@ -164,7 +172,7 @@ async fn create_users(shards: &Shards, common: &Common) -> Result<Vec<(&'static 
             ids.push((name, account.id));
             continue;
         }
-        let password_hash = common.passwords.hash(PASSWORD.to_owned()).await?;
+        let password_hash = common.passwords.hash(address, password.clone()).await?;
         let id = common.ids.next_user()?;
         let create =
             CreateUser { id, username: username.clone(), password_hash, role, token_version: random::u64() };

@@ -79,16 +79,15 @@ fn create(
     let common = Arc::clone(&context.api.common);
     let tokens = context.api.tokens.clone();
     Ok(Work::future(async move {
-        // Names that no account can have are counted like others.
-        let counted_as = username.as_ref().map_or(&*name, Username::as_str);
-        let guess = common.passwords.guess(counted_as, address)?;
-        let account = match username {
-            Some(username) => shards.account(username).await?,
+        let account = match &username {
+            Some(username) => shards.account(username.clone()).await?,
             None => None,
         };
         let account = account.filter(|account| !account.removed);
         let hash = account.as_ref().map(|account| account.password_hash.clone());
-        let right = guess.check(password, hash).await?;
+        // Names that no account can have are counted like others.
+        let counted_as = username.as_ref().map_or(&*name, Username::as_str);
+        let right = common.passwords.guess(counted_as, address, password, hash).await?;
         if !right {
             let user = account.as_ref().map(|account| account.id.0);
             rationed!(warn, user, %address, "a login failed");

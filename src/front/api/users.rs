@@ -19,7 +19,7 @@ use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
 use crate::front::problem::{FieldErrors, Kind, Problem};
 use crate::logging::rationed;
-use crate::passwords::{PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN, rules};
+use crate::passwords::rules::{NewPassword, PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN};
 use crate::random;
 
 /// An account.
@@ -87,22 +87,24 @@ query! {
 #[derive(JsonSchema)]
 #[schemars(inline)]
 struct Password(
-    #[schemars(length(min = PASSWORD_CHARS_MIN, max = PASSWORD_CHARS_MAX), extend("format" = "password"))]
-    String,
+    #[schemars(
+        with = "String",
+        length(min = PASSWORD_CHARS_MIN, max = PASSWORD_CHARS_MAX),
+        extend("format" = "password")
+    )]
+    NewPassword,
 );
 
 impl Member for Password {
     fn from_json(value: &Value) -> Result<Password, String> {
-        let password = String::from_json(value)?;
-        rules::check(&password, None)?;
-        Ok(Password(password))
+        NewPassword::new(&String::from_json(value)?).map(Password)
     }
 }
 
 impl Password {
-    fn of(self, username: &Username, pointer: &str) -> Result<String, Problem> {
+    fn of(self, username: &Username, pointer: &str) -> Result<NewPassword, Problem> {
         let wrong = |detail: String| Problem::invalid(&FieldErrors::of(pointer, detail));
-        rules::check(&self.0, Some(username)).map_err(wrong)?;
+        self.0.check_beside(username).map_err(wrong)?;
         Ok(self.0)
     }
 }
@@ -148,9 +150,11 @@ pub(super) static CREATE: Endpoint = Endpoint {
     successes: &[
         Success::json::<User>(201, "The account.", example).with(&[Header::location("/api/v1/users/me")])
     ],
-    problems: &[Kind::UsernameTaken, Kind::IdsUsedUp],
+    problems: &[Kind::UnclearClientAddress, Kind::UsernameTaken, Kind::TooManyRegistrations, Kind::IdsUsedUp],
 };
 
+/// Says that a username is taken after the hash, and counts it as a registration: else one could ask for thousands of
+/// names a second.
 fn create(
     context: &RequestContext<'_>,
     _: NoParameter,
@@ -159,14 +163,15 @@ fn create(
 ) -> Result<Work, Problem> {
     let password = password.of(&username, "/password")?;
     let role = role.map_or(Role::Customer, Role::from);
+    let address = context.client_address()?;
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
     Ok(Work::future(async move {
-        // Asked before the costly hash; the account's slot decides again afterwards.
+        let password_hash = common.passwords.hash_to_register(address, password).await?;
+        // Asked before an id is given out; the account's slot decides again afterwards.
         if shards.account(username.clone()).await?.is_some() {
             return Err(Problem::plain(Kind::UsernameTaken));
         }
-        let password_hash = common.passwords.hash(password).await?;
         let id = common.ids.next_user()?;
         let token_version = random::u64();
         let create = CreateUser { id, username, password_hash, role, token_version };
@@ -225,11 +230,11 @@ fn change_password(
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
     Ok(Work::future(async move {
-        let guess = common.passwords.guess(username.as_str(), address)?;
         let account = shards.account(username.clone()).await?;
         let account = account.filter(|account| account.id == user && !account.removed);
         let account = account.ok_or_else(Problem::bad_token)?;
-        if !guess.check(current, Some(account.password_hash)).await? {
+        let hash = Some(account.password_hash);
+        if !common.passwords.guess(username.as_str(), address, current, hash).await? {
             rationed!(warn, %user, %address, "a change of a password was refused: the current one was wrong");
             return Err(Problem::wrong_credentials("The current password is another."));
         }
@@ -237,7 +242,7 @@ fn change_password(
             user,
             username,
             token_version: account.token_version,
-            password_hash: common.passwords.hash(new).await?,
+            password_hash: common.passwords.hash(address, new).await?,
             next_token_version: random::u64(),
         };
         shards.change_password(change).await?;

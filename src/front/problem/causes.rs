@@ -10,7 +10,7 @@ use crate::client::Refused;
 use crate::front::http::parse::Refusal;
 use crate::front::places::NoPlace;
 use crate::logging::rationed;
-use crate::passwords::{QueueFull, TooManyAttempts};
+use crate::passwords::{self, TooManyAttempts, TooManyRegistrations};
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Problem {
@@ -58,16 +58,28 @@ impl From<NoPlace> for Problem {
     }
 }
 
-impl From<QueueFull> for Problem {
-    fn from(QueueFull: QueueFull) -> Problem {
-        rationed!(warn, "a login or registration was refused: too many passwords wait to be hashed");
-        Problem::unavailable(Kind::Overloaded)
+impl From<passwords::Refused> for Problem {
+    fn from(refused: passwords::Refused) -> Problem {
+        match refused {
+            passwords::Refused::QueueFull => {
+                rationed!(warn, "a login or registration was refused: too many passwords wait to be hashed");
+                Problem::unavailable(Kind::Overloaded)
+            }
+            passwords::Refused::TooManyAttempts(refused) => refused.into(),
+            passwords::Refused::TooManyRegistrations(refused) => refused.into(),
+        }
     }
 }
 
 impl From<TooManyAttempts> for Problem {
     fn from(TooManyAttempts { retry_after_seconds }: TooManyAttempts) -> Problem {
         Problem::plain(Kind::TooManyAttempts).header("Retry-After", retry_after_seconds.to_string())
+    }
+}
+
+impl From<TooManyRegistrations> for Problem {
+    fn from(TooManyRegistrations { retry_after_seconds }: TooManyRegistrations) -> Problem {
+        Problem::plain(Kind::TooManyRegistrations).header("Retry-After", retry_after_seconds.to_string())
     }
 }
 

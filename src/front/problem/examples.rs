@@ -7,7 +7,7 @@ use shards::outcome::Rejection;
 use super::{FieldErrors, Kind, Problem, unknown};
 use crate::account_limits::LimitReached;
 use crate::front::http::parse::{Limits, Method, Parser};
-use crate::passwords::TooManyAttempts;
+use crate::passwords::{TooManyAttempts, TooManyRegistrations};
 
 impl Kind {
     /// A problem of this kind, made by the same code as real ones.
@@ -31,6 +31,7 @@ impl Kind {
             Kind::AccountLimit => {
                 LimitReached::Changes { most: 200_000, per_second: 100, retry_after_seconds: 1 }.into()
             }
+            Kind::TooManyRegistrations => TooManyRegistrations { retry_after_seconds: 4 }.into(),
             Kind::EventExists => Rejection::EventExists.into(),
             Kind::EventDeleted => Rejection::EventDeleted.into(),
             Kind::ContentTooLarge => {

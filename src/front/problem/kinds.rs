@@ -124,6 +124,8 @@ kinds! {
         "Each entry of 'errors' names a member of the body by a JSON pointer, or a query parameter by '?name', and says what it has to be."
     TooManyAttempts "too-many-attempts" 429 "Too many failed logins"
         "The password of this account was guessed at too often, from this address or from many. This guess was not looked at; try again after 'Retry-After' seconds. Logging in from an address that succeeded before is not slowed by what others do."
+    TooManyRegistrations "too-many-registrations" 429 "Too many registrations from this address"
+        "Each address (of IPv6, each /64) may register so many accounts an hour; one that was refused because its username was taken counts, too. Nothing was done; try again after 'Retry-After' seconds. Whoever runs the server can allow more with --registrations-per-hour, and behind a proxy has to say how clients' addresses are known."
     AccountLimit "account-limit" 429 "The account has reached a limit"
         [limit: AccountLimit, "`changes`: requests that change something, other than reserving, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations of the account, cancelled ones included."]
         "The server limits what one account makes, so that none takes the memory and the disk of all. Nothing was done; 'limit' says which limit it was. If it is 'changes', try again after 'Retry-After' seconds, and more slowly. The others do not go away by waiting, deleting or cancelling: ask whoever runs the server for a higher limit. The detail names the option."

@@ -65,7 +65,7 @@ fn command(words: &[&str]) -> Command {
             event,
             actor: actor(who),
             changes: DetailsPatch {
-                venue: Some(Venue::new(venue).filter(|_| venue != "none")),
+                venue: Some(Venue::new(venue).ok().filter(|_| venue != "none")),
                 ..DetailsPatch::default()
             },
             organizer: None,
@@ -73,7 +73,7 @@ fn command(words: &[&str]) -> Command {
         [who, "name", name] => Command::EditEvent(Box::new(EditEvent {
             event,
             actor: actor(who),
-            changes: DetailsPatch { name: EventName::new(name), ..DetailsPatch::default() },
+            changes: DetailsPatch { name: EventName::new(name).ok(), ..DetailsPatch::default() },
             organizer: None,
         })),
         [who, "hand", to] => Command::EditEvent(Box::new(EditEvent {

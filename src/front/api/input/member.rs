@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 use shards::details::{EventName, Venue};
 use shards::ids::{Quantity, Quota, UserId, Username};
-use shards::limits::{EVENT_NAME_CHARS_MAX, QUOTA_MAX, VENUE_CHARS_MAX};
+use shards::limits::QUOTA_MAX;
 
 /// A type of a member: how it is read, beside its schema.
 pub(in crate::front) trait Member: JsonSchema + Sized {
@@ -47,19 +47,13 @@ impl Member for Quota {
 
 impl Member for EventName {
     fn from_json(value: &Value) -> Result<EventName, String> {
-        let name = value.as_str().and_then(EventName::new);
-        name.ok_or_else(|| {
-            format!("must be a string of 1 to {EVENT_NAME_CHARS_MAX} characters, without control characters")
-        })
+        EventName::new(&String::from_json(value)?).map_err(|error| error.to_string())
     }
 }
 
 impl Member for Venue {
     fn from_json(value: &Value) -> Result<Venue, String> {
-        let venue = value.as_str().and_then(Venue::new);
-        venue.ok_or_else(|| {
-            format!("must be a string of 1 to {VENUE_CHARS_MAX} characters, without control characters")
-        })
+        Venue::new(&String::from_json(value)?).map_err(|error| error.to_string())
     }
 }
 
