@@ -123,7 +123,7 @@ impl Passwords {
     ) -> Result<bool, Refused> {
         let network = network(client);
         let guesser = self.attempts.guesser(account, network);
-        // Refused without a place. Those before it may be wrong, so the thread asks again.
+        // Refused without a place in the queue. The guesses before it may be wrong, so the thread asks again.
         self.attempts.check(guesser).map_err(Refused::TooManyAttempts)?;
         let (attempts, decoy) = (Arc::clone(&self.attempts), Arc::clone(&self.decoy));
         let work = move || {

@@ -122,7 +122,7 @@ kinds! {
     TooManyAttempts "too-many-attempts" 429 "Too many failed logins"
         "The password of this account was guessed at too often, from this address or from many. This guess was not looked at; try again after 'Retry-After' seconds. Logging in from an address that succeeded before is not slowed by what others do."
     TooManyRegistrations "too-many-registrations" 429 "Too many registrations from this address"
-        "Each address (of IPv6, each /64) may register so many accounts an hour; one that was refused because its username was taken counts, too. Nothing was done; try again after 'Retry-After' seconds. Whoever runs the server can allow more with --registrations-per-hour, and behind a proxy has to say how clients' addresses are known."
+        "As many accounts were registered from your address (of IPv6, its /64) as the server allows in an hour; attempts with a username that was taken count, too. Nothing was done; try again after 'Retry-After' seconds. If many people share the address, whoever runs the server can allow more with --registrations-per-hour; behind a proxy, the server has to be told to trust the proxy's word on addresses."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
         "Unless the server was told otherwise: send at most 64 fields, and 16 KiB in all."
     NotImplemented "not-implemented" 501 "The method is unknown"
