@@ -127,7 +127,7 @@ impl Passwords {
     ) -> Result<bool, Refused> {
         let network = ClientNetwork::from(client);
         let guesser = self.attempts.guesser(account, network);
-        // Refused without a place. Those before it may be wrong, so the thread asks again.
+        // Refused without a place in the queue. The guesses before it may be wrong, so the thread asks again.
         let refused = |refused| {
             rationed!(warn, address = %client, "a login was refused unseen: too many have failed");
             Refused::TooManyAttempts(refused)
