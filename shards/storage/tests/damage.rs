@@ -127,7 +127,7 @@ fn a_damaged_journal_may_be_larger_than_memory() {
 #[test]
 fn a_damaged_journal_of_a_log_behind_a_link_is_noticed() {
     let killed = Killed::new();
-    fs::write(killed.path(MARK), &killed.synced_mark).unwrap();
+    fs::write(killed.path(MARK), &killed.checkpoint_mark).unwrap();
     let elsewhere = tempdir().unwrap();
     for name in [LOG, JOURNAL] {
         fs::copy(killed.path(name), elsewhere.path().join(name)).unwrap();
