@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigHandler, signal};
 use rustix::process::{Signal, geteuid};
 use serde_json::json;
 use support::client::Client;
@@ -153,10 +154,24 @@ fn what_clients_do_wrong_is_logged_at_a_bounded_rate() {
     }
 }
 
+/// Lets SIGHUP reach the process, also if these tests run under nohup.
+#[expect(unsafe_code, reason = "what runs between fork and exec is one system call")]
+fn take_hangups(command: &mut Command) {
+    let reset = || {
+        // SAFETY: no handler is installed.
+        unsafe { signal(nix::sys::signal::Signal::SIGHUP, SigHandler::SigDfl) }?;
+        Ok(())
+    };
+    // SAFETY: `reset` neither allocates nor locks.
+    unsafe { command.pre_exec(reset) };
+}
+
 #[test]
 fn a_hangup_drains() {
     let data = tempfile::tempdir().expect("a directory");
-    let server = Server::spawn(serve(data.path()));
+    let mut command = serve(data.path());
+    take_hangups(&mut command);
+    let server = Server::spawn(command);
     // The end of a terminal sends it more than once.
     server.signal(Signal::HUP);
     server.signal(Signal::HUP);
