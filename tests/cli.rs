@@ -428,7 +428,7 @@ fn logs_can_be_json_and_have_a_level() {
 fn too_little_locked_memory_is_explained() {
     let folder = tempdir().unwrap();
     let data = folder.path().join("data");
-    let mut command = Command::new("sh");
+    let mut command = support::server::program("sh");
     command.args(["-c", "ulimit -l 64 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_boxoffice"), "serve"]);
     command.args(["--listen", "127.0.0.1:0", "--data"]).arg(&data);
     let Ended { code, stdout, stderr } = run(command, "");

@@ -16,7 +16,7 @@ use nix::sys::signal::{SigHandler, signal};
 use rustix::process::{Signal, geteuid};
 use serde_json::json;
 use support::client::Client;
-use support::server::{Server, boxoffice, run, serve};
+use support::server::{Server, boxoffice, program, run, serve};
 use support::{PASSWORD, Stage, number, reserve};
 
 /// A user that owns nothing.
@@ -183,7 +183,7 @@ fn a_hangup_drains() {
 #[test]
 fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
     let data = tempfile::tempdir().expect("a directory");
-    let mut command = Command::new("sh");
+    let mut command = program("sh");
     command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]).arg(boxoffice().get_program());
     command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.path());
     let server = Server::spawn(command);
@@ -197,11 +197,11 @@ fn a_hangup_that_was_ignored_at_the_start_stays_ignored() {
 #[test]
 fn no_core_is_left() {
     let folder = tempfile::tempdir().expect("a directory");
-    let allowed = |program: &str| {
-        let mut shell = Command::new("sh");
+    let allowed = |command: &str| {
+        let mut shell = program("sh");
         shell.args([
             "-c",
-            &format!("ulimit -c unlimited && {program}"),
+            &format!("ulimit -c unlimited && {command}"),
             boxoffice().get_program().to_str().unwrap(),
         ]);
         shell.current_dir(folder.path());
@@ -301,18 +301,18 @@ fn stale_files_become_no_secret_and_no_log() {
 
 /// The program as a user without privileges: the one who runs the test, unless that is root.
 fn unprivileged(folder: &Path) -> Command {
-    let program = boxoffice();
+    let installed = boxoffice();
     if !geteuid().is_root() {
-        return program;
+        return installed;
     }
     // Where any user can reach it.
     let copy = folder.join("boxoffice");
     if !copy.exists() {
-        fs::copy(program.get_program(), &copy).expect("there is room");
+        fs::copy(installed.get_program(), &copy).expect("there is room");
         set_mode(folder, 0o755);
         set_mode(&copy, 0o755);
     }
-    let mut command = Command::new(copy);
+    let mut command = program(copy);
     command.uid(NOBODY).gid(NOBODY).current_dir("/");
     command
 }

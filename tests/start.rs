@@ -15,7 +15,7 @@ use support::{Stage, number};
 /// The program with limits set by a shell, such as `ulimit -n 30`.
 fn limited(limits: &str) -> Command {
     let program = boxoffice();
-    let mut shell = Command::new("sh");
+    let mut shell = support::server::program("sh");
     shell.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\"")).arg(program.get_program());
     shell
 }
@@ -80,7 +80,7 @@ fn too_few_threads_are_reported() {
     for failing in 1..=5 {
         let data = tempfile::tempdir().expect("a directory");
         drop(Server::spawn(serve(data.path())));
-        let mut command = Command::new("strace");
+        let mut command = support::server::program("strace");
         command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=clone,clone3"]);
         command.args(["-e", &format!("inject=clone,clone3:error=EAGAIN:when={failing}")]);
         command.arg(boxoffice().get_program()).args(["serve", "--shards", "2", "--listen", "127.0.0.1:0"]);

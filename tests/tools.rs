@@ -110,10 +110,10 @@ fn a_kernel_without_io_uring_is_reported_with_a_remedy() {
         ("ENOMEM", "boxoffice: there is no memory for io_uring", "ulimit -l 8192"),
     ];
     for (error, first, remedy) in cases {
-        let program = boxoffice();
-        let mut command = Command::new("strace");
+        let mut command = support::server::program("strace");
         command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=io_uring_setup"]);
-        command.args(["-e", &format!("inject=io_uring_setup:error={error}")]).arg(program.get_program());
+        command.args(["-e", &format!("inject=io_uring_setup:error={error}")]);
+        command.arg(boxoffice().get_program());
         command.args(["serve", "--storage", "memory", "--listen", "127.0.0.1:0"]);
         let ended = run(command, "");
         assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{error}: {ended:?}");

@@ -1,5 +1,6 @@
 //! The server as a child process on a free port.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -56,9 +57,15 @@ pub(crate) struct Server {
     _turn: Turn,
 }
 
-/// The program, without the `BOXOFFICE_*` variables of this process's environment.
+/// The program, as [`program`] says.
 pub(crate) fn boxoffice() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_boxoffice"));
+    program(env!("CARGO_BIN_EXE_boxoffice"))
+}
+
+/// A command that is or starts the program, without the `BOXOFFICE_*` variables of this process's environment:
+/// those are settings of the tests.
+pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(name);
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("BOXOFFICE_") {
             command.env_remove(name);
