@@ -171,7 +171,7 @@ impl Log for SqliteLog {
     /// Empties the journal first. That may make room. It also removes the frames of the failed commit, which
     /// recovery could otherwise take for damage.
     fn probe(&mut self) -> Result<(), AppendError> {
-        self.watch.check().map_err(AppendError::Unknown)?;
+        self.watch.check_before_checkpoint(self.watched).map_err(AppendError::Unknown)?;
         let watch = Arc::clone(&self.watch);
         let _writing = watch.writing().map_err(AppendError::Unknown)?;
         let emptied = self.file.empty_journal().map_err(|error| self.commit_failed(error))?;
@@ -192,7 +192,7 @@ impl Log for SqliteLog {
     /// Syncs the mark, and checkpoints as far as readers of other processes allow. The next commit syncs it
     /// again: it may be the first one that a journal has which SQLite begins anew.
     fn maintain(&mut self) -> Result<Upkeep, LogError> {
-        self.watch.check()?;
+        self.watch.check_before_checkpoint(self.watched)?;
         let _writing = self.watch.writing()?;
         self.journal_pages = 0;
         self.mark_is_synced = false;
@@ -216,7 +216,7 @@ impl Log for SqliteLog {
     }
 
     fn close(self: Box<Self>) -> Result<(), LogError> {
-        self.watch.check_before(self.watched)?;
+        self.watch.check_before_checkpoint(self.watched)?;
         let _writing = self.watch.writing()?;
         self.watch.close(self.watched);
         match self.file.empty_journal() {

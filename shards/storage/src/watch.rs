@@ -17,6 +17,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
+use std::thread;
+use std::time::Duration;
 
 use shards::log::LogError;
 
@@ -27,6 +29,10 @@ use crate::mark::MarkFile;
 
 /// The most directories that are tried for a copy of the files under one name.
 const COPIES_MAX: u32 = 100;
+
+/// How often a journal that became shorter is compared with what SQLite reads of it, and the time in between.
+const LOOKS: u32 = 5;
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 /// What became of a file that is in use.
 #[derive(Debug, thiserror::Error)]
@@ -179,20 +185,27 @@ impl WatchedLog {
         self.check_header()
     }
 
-    /// Checks that the journal is no shorter than it was, unless another program has written all of it back.
+    /// Checks that the journal is no shorter than it was, unless SQLite has emptied it: for this process, or for
+    /// another program that has written all of it back.
     fn check_journal(&self) -> Result<(), (&Path, Change)> {
         let Some(Journal { file, bytes, .. }) = &self.journal else { return Ok(()) };
-        let expected = bytes.load(Ordering::SeqCst);
         let failed = |change| (&*file.path, change);
-        let length = file.length().map_err(failed)?;
-        if length < expected {
-            let used = journal_bytes(&self.log.path).map_err(|error| failed(Change::Unknown(error)))?;
-            if length < used {
-                return Err(failed(Change::Truncated));
-            }
-            let _ = bytes.compare_exchange(expected, length, Ordering::SeqCst, Ordering::SeqCst);
+        let expected = bytes.load(Ordering::SeqCst);
+        if file.length().map_err(failed)? >= expected {
+            return Ok(());
         }
-        Ok(())
+        for _ in 0..LOOKS {
+            // In this order: what SQLite reads was written before. If the journal is emptied in between, the next
+            // look finds it so.
+            let used = journal_bytes(&self.log.path).map_err(|error| failed(Change::Unknown(error)))?;
+            let length = file.length().map_err(failed)?;
+            if length >= used {
+                let _ = bytes.compare_exchange(expected, length, Ordering::SeqCst, Ordering::SeqCst);
+                return Ok(());
+            }
+            thread::sleep(LOOK_PAUSE);
+        }
+        Err(failed(Change::Truncated))
     }
 
     /// Checks that the journal begins as one, if it has anything. SQLite has no lock on it, so it may be opened.
@@ -220,7 +233,16 @@ impl Watch {
         Watch { directory, manifest, logs, end: RwLock::default() }
     }
 
-    /// Checks the files of a log before a commit or a checkpoint of it.
+    /// Checks the files of a log before a checkpoint of it.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Watch::check`].
+    pub(crate) fn check_before_checkpoint(&self, log: usize) -> Result<(), LogError> {
+        self.logs[log].check().map_err(|(path, change)| self.end(path, change))
+    }
+
+    /// Checks the journal of a log before a commit to it.
     ///
     /// # Errors
     ///
