@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use shards::driver::{Driver, Gather, LogDone, Notice, Pace, Step};
@@ -300,7 +301,11 @@ fn append(log: &mut dyn Log, batch: Batch, lock_wait: Duration) -> LogDone {
     LogDone::Append { batch, result, waited: off_cpu.time(), maintenance_is_due: log.maintenance_is_due() }
 }
 
+/// Ends the process. Says why once, though several shards may find out.
 pub(crate) fn end_process(error: &LogError) -> ! {
-    tracing::error!(%error, "the log failed: ending, so that a restart recovers what is certain");
+    static SAID: Once = Once::new();
+    SAID.call_once(|| {
+        tracing::error!(%error, "the log failed: ending, so that a restart recovers what is certain");
+    });
     std::process::exit(1)
 }

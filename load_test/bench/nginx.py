@@ -113,6 +113,7 @@ def configuration(answer: Answer, *, directory: Path, port: int, workers: int, c
 
 
 def _quoted(text: str) -> str:
-    if set(text) & set("$\\'\n\r"):
+    if set(text) & set("$\\'\r"):
         raise NginxError(f"nginx's configuration cannot contain this text: {text!r}")
-    return f"'{text}'"
+    escaped = text.replace("\n", "\\n")
+    return f"'{escaped}'"

@@ -67,14 +67,14 @@ class NginxConfiguration(unittest.TestCase):
         return nginx.configuration(answer, directory=Path("/d"), port=1, workers=2, connections=10)
 
     def test_answers_with_our_headers_and_body(self):
-        text = self.configuration('{"id":"5-1"}', Location="/api/v1/reservations/5-1", Date="today")
-        self.assertIn('return 201 \'{"id":"5-1"}\';', text)
+        text = self.configuration('{"id":"5-1"}\n', Location="/api/v1/reservations/5-1", Date="today")
+        self.assertIn('return 201 \'{"id":"5-1"}\\n\';', text)
         self.assertIn("add_header Location '/api/v1/reservations/5-1' always;", text)
         self.assertIn("default_type application/json;", text)
         # nginx adds its own.
         self.assertNotIn("Date", text)
 
     def test_what_it_would_read_otherwise_is_refused(self):
-        for body in ("$host", "it's", "a\\b", "a\nb"):
+        for body in ("$host", "it's", "a\\b", "a\rb"):
             with self.assertRaises(nginx.NginxError, msg=body):
                 self.configuration(body)

@@ -230,6 +230,8 @@ fn journal_bytes(log: &Path) -> io::Result<u64> {
 
 impl Watch {
     pub(crate) fn new(directory: PathBuf, manifest: Vec<u8>, logs: Vec<WatchedLog>) -> Watch {
+        // Compared with what the kernel says of open files.
+        let directory = fs::canonicalize(&directory).unwrap_or(directory);
         Watch { directory, manifest, logs, end: RwLock::default() }
     }
 
