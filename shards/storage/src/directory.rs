@@ -8,7 +8,7 @@ use std::path::Path;
 
 use crate::error::{RecoveryError, io_error};
 use crate::file::{Identity, LogFile, Synchronous};
-use crate::journal::journal_of;
+use crate::journal::{journal_of, shared_memory_of};
 use crate::mark::MarkFile;
 use crate::named_file::check_journal;
 
@@ -61,11 +61,15 @@ fn keep_private(opened: &File, path: &Path) -> Result<(), RecoveryError> {
 /// Makes a new file that its owner alone can read. What was there is removed: it may be open to other users, or a
 /// link to a file elsewhere.
 pub(crate) fn create_private(path: &Path) -> io::Result<File> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
+    remove_if_there(path)?;
     File::options().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Gives a file of a data directory a new content, for its owner alone, and syncs it. A crash leaves the old
@@ -123,14 +127,8 @@ pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<Stri
 pub(crate) fn remove_debris(directory: &Path, names: &[String]) -> Result<(), RecoveryError> {
     for name in names {
         let log = directory.join(name);
-        let shared_memory = directory.join(format!("{name}-shm"));
-        for path in [MarkFile::path_for(&log), journal_of(&log), shared_memory, log] {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(io_error("remove", &path)(error));
-                }
-                Ok(()) | Err(_) => {}
-            }
+        for path in [MarkFile::path_for(&log), journal_of(&log), shared_memory_of(&log), log] {
+            remove_if_there(&path).map_err(io_error("remove", &path))?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 //! The server runs its own checkpoints. SQLite's default hook (`sqlite3WalDefaultHook`) ignores the
 //! error of a failed checkpoint, and so could hide that a disk fails.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -127,7 +127,8 @@ impl LogFile {
         // Otherwise closing the connection would checkpoint the journal, even if the journal belongs to
         // another file.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(&failed)?;
-        let inode = inode(path).map_err(|source| io_failed(path, "open", source))?;
+        let file = fs::metadata(path).map_err(|source| io_failed(path, "open", source))?;
+        let inode = inode_of(&file);
         Ok(LogFile { connection, path: path.to_owned(), inode, index: Arc::default() })
     }
 
@@ -290,7 +291,7 @@ impl LogFile {
         assert!(!self.connection.is_autocommit(), "another process could write meanwhile");
         let place = journal::journal_of(&self.path);
         let failed = |source| io_failed(&place, "cut", source);
-        if inode(&self.path).map_err(failed)? != self.inode {
+        if inode_of(&fs::metadata(&self.path).map_err(failed)?) != self.inode {
             return Err(failed(io::Error::other("its log file was moved, and another one took its place")));
         }
         // A connection with an open transaction cannot ask for the journal's length.
@@ -374,8 +375,9 @@ pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(DatabaseBusy | FileLockingProtocolFailed))
 }
 
-fn inode(path: &Path) -> io::Result<(u64, u64)> {
-    fs::metadata(path).map(|file| (file.dev(), file.ino()))
+/// What tells a file from others, whatever its name: its device and its inode.
+pub(crate) fn inode_of(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 fn io_failed(path: &Path, action: &'static str, source: io::Error) -> LogError {

@@ -11,9 +11,9 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
@@ -22,7 +22,8 @@ use std::time::Duration;
 
 use shards::log::LogError;
 
-use crate::file::{LogFile, Synchronous};
+use crate::directory::{create_private, replace_file};
+use crate::file::{LogFile, Synchronous, inode_of};
 use crate::journal::{self, journal_of, shared_memory_of};
 use crate::manifest;
 use crate::mark::MarkFile;
@@ -81,7 +82,7 @@ struct Journal {
 struct WatchedFile {
     path: PathBuf,
     file: File,
-    device_and_inode: (u64, u64),
+    inode: (u64, u64),
     /// The greatest length so far.
     bytes: AtomicU64,
 }
@@ -91,8 +92,7 @@ impl WatchedFile {
         let flags = rustix::fs::OFlags::PATH.bits().cast_signed();
         let file = File::options().read(true).custom_flags(flags).open(&path)?;
         let found = file.metadata()?;
-        let device_and_inode = (found.dev(), found.ino());
-        Ok(WatchedFile { path, file, device_and_inode, bytes: AtomicU64::new(found.len()) })
+        Ok(WatchedFile { path, file, inode: inode_of(&found), bytes: AtomicU64::new(found.len()) })
     }
 
     fn length(&self) -> Result<u64, Change> {
@@ -107,7 +107,7 @@ impl WatchedFile {
     fn check_name(&self) -> Result<(), Change> {
         self.length()?;
         match fs::metadata(&self.path) {
-            Ok(found) if (found.dev(), found.ino()) == self.device_and_inode => Ok(()),
+            Ok(found) if inode_of(&found) == self.inode => Ok(()),
             Ok(_) => Err(Change::Moved),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Change::Moved),
             Err(error) => Err(Change::Unknown(error)),
@@ -126,7 +126,7 @@ impl WatchedFile {
     }
 
     fn copy_to(&self, copy: &Path) -> io::Result<()> {
-        let mut copy = File::create_new(copy)?;
+        let mut copy = create_private(copy)?;
         io::copy(&mut File::open(self.magic_path())?, &mut copy)?;
         copy.sync_all()
     }
@@ -362,10 +362,7 @@ impl Watch {
                 journal.file.copy_to(&journal_of(&path))?;
             }
         }
-        let mut file = File::create_new(copy.join(manifest::FILE_NAME))?;
-        file.write_all(&self.manifest)?;
-        file.sync_all()?;
-        File::open(copy)?.sync_all()
+        replace_file(copy, manifest::FILE_NAME, &self.manifest)
     }
 }
 
