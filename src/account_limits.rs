@@ -3,16 +3,17 @@
 //! Changes go through a bucket for each account and core. Events and reservations are counted by the shards,
 //! which keep them; the front and the shard that refuse a request report it here.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use shards::ids::UserId;
 
+use crate::bucket::Bucket;
+use crate::logging::rationed;
 use crate::metrics::CoreMetrics;
-use crate::table::{Entry, Table};
+use crate::table::Table;
 
 /// The limits of each account; 0 is no limit.
 #[derive(Debug, Clone, Copy)]
@@ -92,11 +93,11 @@ pub struct FrontLimits {
     limits: AccountLimits,
     changes: Option<RefCell<Changes>>,
     start: Instant,
-    refusals: Rc<Refusals>,
+    refusals: Refusals,
 }
 
 impl FrontLimits {
-    pub(crate) fn new(limits: AccountLimits, refusals: Rc<Refusals>) -> FrontLimits {
+    pub(crate) fn new(limits: AccountLimits, refusals: Refusals) -> FrontLimits {
         let AccountLimits { changes, changes_per_second, .. } = limits;
         let changes = (changes > 0).then(|| RefCell::new(Changes::new(changes, changes_per_second)));
         FrontLimits { limits, changes, start: Instant::now(), refusals }
@@ -146,27 +147,21 @@ impl FrontLimits {
     }
 }
 
-/// The shortest time between two log lines about refusals: a client that goes on must not fill the log.
-const LINE_INTERVAL: Duration = Duration::from_secs(10);
-
 /// The refusals of one core: counts all, and logs some.
+#[derive(Clone, Copy)]
 pub(crate) struct Refusals {
     metrics: &'static CoreMetrics,
-    logged_at: Cell<Option<Instant>>,
 }
 
 impl Refusals {
     pub(crate) fn new(metrics: &'static CoreMetrics) -> Refusals {
-        Refusals { metrics, logged_at: Cell::new(None) }
+        Refusals { metrics }
     }
 
     /// Notes that a request of an account was refused.
     pub(crate) fn note(&self, account: UserId, limit: AccountLimit) {
         self.metrics.account_limits[limit as usize].add(1);
-        if self.logged_at.get().is_none_or(|at| at.elapsed() >= LINE_INTERVAL) {
-            self.logged_at.set(Some(Instant::now()));
-            tracing::warn!(account = account.0, limit = limit.as_str(), "an account has reached a limit");
-        }
+        rationed!(warn, account = account.0, limit = limit.as_str(), "an account has reached a limit");
     }
 }
 
@@ -174,26 +169,13 @@ impl Refusals {
 /// one that has regained the most. To be forgotten, an account needs eight others that owe more.
 const ACCOUNTS: usize = 16 * 1024;
 
-/// A leaky bucket for each account, in whole nanoseconds (the generic cell rate algorithm, ITU-T I.371).
+/// A bucket for each account, in whole nanoseconds.
 struct Changes {
-    accounts: Table<Debt>,
+    accounts: Table<Bucket>,
     /// The time in which one change is regained.
     cost: u64,
     /// The longest debt: that of the most changes at once.
     debt_max: u64,
-}
-
-/// What an account owes for its changes.
-#[derive(Debug, Clone, Copy, Default)]
-struct Debt {
-    /// When all changes are regained, in nanoseconds of the server's clock.
-    paid_at: u64,
-}
-
-impl Entry for Debt {
-    fn worth(&self, _now: u64) -> u64 {
-        self.paid_at
-    }
 }
 
 impl Changes {
@@ -207,13 +189,12 @@ impl Changes {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX / 2);
         // Ids are given in sequence, so they fill all sets alike. None is 0, which marks unused entries.
         let debt = self.accounts.entry(account.0.into(), 0);
-        let paid_at = debt.paid_at.max(now) + self.cost;
-        match (paid_at - now).checked_sub(self.debt_max) {
-            None | Some(0) => {
-                debt.paid_at = paid_at;
+        match debt.wait(now, self.cost, self.debt_max) {
+            0 => {
+                debt.add(now, self.cost);
                 Ok(())
             }
-            Some(wait) => Err(Duration::from_nanos(wait)),
+            wait => Err(Duration::from_nanos(wait)),
         }
     }
 }
@@ -249,8 +230,10 @@ mod tests {
             let tries = most.min(100_000);
             assert_eq!(taken(&mut changes, 0, ADA, tries), tries);
             for second in [0, 1000, 31_536_000] {
-                let debt = changes.accounts.entry(ADA.0.into(), 0);
-                debt.paid_at = debt.paid_at.max(second * 1_000_000_000 + changes.debt_max);
+                // All that it may owe at that time.
+                *changes.accounts.entry(ADA.0.into(), 0) = Bucket::default();
+                let now = second * 1_000_000_000;
+                changes.accounts.entry(ADA.0.into(), 0).add(now, changes.debt_max);
                 let tries = per_second.min(1000) + 1;
                 let regained = taken(&mut changes, (second + 1) * 1000, ADA, tries);
                 assert_eq!(regained, tries.min(per_second), "{per_second}/s");

@@ -80,7 +80,7 @@ impl Parts {
         // The pump sends its log away whole, so there is one job at a time.
         let log_worker = Workers::start(["log".to_owned()], 1, Priority::Normal)?;
         let clock = CoreClock::new(self.origin, metrics);
-        let refusals = Rc::new(Refusals::new(metrics));
+        let refusals = Refusals::new(metrics);
         let reservations_max = match self.account_limits.reservations {
             0 => u32::MAX,
             most => most,
@@ -90,7 +90,7 @@ impl Parts {
             log: self.log,
             inbox: Rc::clone(&inbox),
             revocations,
-            refusals: Rc::clone(&refusals),
+            refusals,
             reactor: Rc::clone(&reactor),
             log_worker,
             clock: Rc::clone(&clock),

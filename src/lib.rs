@@ -6,6 +6,7 @@ mod admin;
 mod assembly;
 #[cfg(any(test, feature = "bench"))]
 pub mod bench;
+mod bucket;
 pub mod cli;
 mod client;
 mod client_network;

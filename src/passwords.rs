@@ -1,7 +1,6 @@
 //! Passwords: argon2id on threads of their own, so that the cores do not block.
 
 mod attempts;
-mod bucket;
 mod registrations;
 pub(crate) mod rules;
 

@@ -33,7 +33,7 @@ pub(crate) struct Pump {
     clock: Rc<CoreClock>,
     inbox: Rc<Inbox>,
     revocations: Rc<Revocations>,
-    refusals: Rc<Refusals>,
+    refusals: Refusals,
     reactor: Rc<Reactor>,
     log_worker: Workers<()>,
     /// The time at which a timer raises the inbox's signal, so that the driver takes its next step.
@@ -67,7 +67,7 @@ pub(crate) struct PumpParts {
     pub(crate) log: Box<dyn Log>,
     pub(crate) inbox: Rc<Inbox>,
     pub(crate) revocations: Rc<Revocations>,
-    pub(crate) refusals: Rc<Refusals>,
+    pub(crate) refusals: Refusals,
     pub(crate) reactor: Rc<Reactor>,
     pub(crate) log_worker: Workers<()>,
     pub(crate) clock: Rc<CoreClock>,

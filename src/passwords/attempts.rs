@@ -15,8 +15,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::bucket::Bucket;
 use super::{ENTRIES_PER_THREAD, TooManyAttempts};
+use crate::bucket::Bucket;
 use crate::client_network::ClientNetwork;
 use crate::table::{Entry, Table};
 

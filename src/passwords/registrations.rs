@@ -4,8 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use super::bucket::Bucket;
 use super::{ENTRIES_PER_THREAD, TooManyRegistrations};
+use crate::bucket::Bucket;
 use crate::client_network::ClientNetwork;
 use crate::table::Table;
 
