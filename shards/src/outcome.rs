@@ -128,6 +128,10 @@ pub enum Rejection {
         account: UserId,
         most: u32,
     },
+    /// The event has another version than the change is meant for.
+    VersionMismatch {
+        version: u64,
+    },
     QuotaBelowCommitted {
         committed: u32,
     },

@@ -13,6 +13,8 @@ pub(super) enum Plant {
     SwapAnswers,
     /// The mesh delivers a request twice.
     DeliverTwice,
+    /// The mesh leaves out the versions of an event for which a change is meant.
+    ChangeAnyVersion,
     /// The mesh delivers a query over all slots to another shard than the one that was asked.
     AskAnotherShard,
     /// The list of an organizer's events leaves out those that were handed over to the organizer.
@@ -64,12 +66,13 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 29] = [
+    pub(super) const ALL: [Plant; 30] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
         Plant::SwapAnswers,
         Plant::DeliverTwice,
+        Plant::ChangeAnyVersion,
         Plant::AskAnotherShard,
         Plant::ListByFirstOrganizer,
         Plant::TakeFullForDone,

@@ -3,8 +3,8 @@
 
 use super::random::Random;
 use crate::command::{
-    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query,
-    RemoveUser,
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
+    ExpectedVersion, Query, RemoveUser,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, Venue};
 use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
@@ -33,11 +33,12 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
         0..40 => reserve(random, ids),
         40..54 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
         54..60 => edit_event(random, ids),
-        60..62 => Command::DeleteEvent {
+        60..62 => Command::DeleteEvent(Box::new(DeleteEvent {
             event: event(random, ids),
             actor: actor(random),
+            version: expected_version(random),
             force: random.within(0, 1) == 1,
-        },
+        })),
         62..66 if ids.event < EVENTS_MAX => create_event(random, ids),
         66..70 => create_user(random, ids),
         70..76 => change_account(random, ids),
@@ -145,6 +146,7 @@ fn edit_event(random: &mut Random, ids: &Ids) -> Command {
     Command::EditEvent(Box::new(EditEvent {
         event: event(random, ids),
         actor: actor(random),
+        version: expected_version(random),
         changes: DetailsPatch {
             name: (random.within(0, 1) == 0).then(|| name(random)),
             quota: (random.within(0, 2) > 0).then(|| quota(random)),
@@ -157,6 +159,15 @@ fn edit_event(random: &mut Random, ids: &Ids) -> Command {
             _ => None,
         },
     }))
+}
+
+/// Often one of an event's first versions.
+fn expected_version(random: &mut Random) -> ExpectedVersion {
+    match random.within(0, 3) {
+        0 => ExpectedVersion::OneOf([random.within(1, 3)].into()),
+        1 => ExpectedVersion::OneOf([random.within(1, 3), random.within(0, 5)].into()),
+        _ => ExpectedVersion::Any,
+    }
 }
 
 /// Sometimes an event that does not exist yet.

@@ -112,7 +112,7 @@ impl SlotState {
             Command::RemoveUser(remove) => self.decide_remove_user(*remove),
             Command::CreateEvent(create) => self.decide_create_event(*create),
             Command::EditEvent(edit) => self.decide_edit_event(*edit),
-            Command::DeleteEvent { event, actor, force } => self.decide_delete_event(event, actor, force),
+            Command::DeleteEvent(delete) => self.decide_delete_event(&delete),
             Command::Reserve { event, actor, buyer, quantity } => {
                 self.decide_reserve(event, actor, buyer, quantity)
             }

@@ -8,6 +8,7 @@ use super::{Kind, Problem};
 use crate::account_limits::LimitReached;
 use crate::client::Refused;
 use crate::front::http::parse::Refusal;
+use crate::front::http::write::entity_tag;
 use crate::front::places::NoPlace;
 use crate::logging::rationed;
 use crate::passwords::{self, TooManyAttempts, TooManyRegistrations};
@@ -139,6 +140,9 @@ impl From<Rejection> for Problem {
                 Problem::new(Kind::IdsUsedUp, detail)
             }
             Rejection::AccountLimit { account: _, most } => LimitReached::Reservations { most }.into(),
+            Rejection::VersionMismatch { version } => {
+                Problem::plain(Kind::VersionMismatch).extend("etag", json!(entity_tag(version)))
+            }
             Rejection::QuotaBelowCommitted { committed } => {
                 let detail = format!("{committed} tickets are reserved; the quota has to be at least that.");
                 Problem::new(Kind::QuotaBelowCommitted, detail).extend("committed", json!(committed))

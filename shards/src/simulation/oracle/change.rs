@@ -24,7 +24,7 @@ pub(super) fn change_of_command(command: &Command) -> Change {
             (Kind::EventCreated, create.id.0, create.organizer.0, digest)
         }
         Command::EditEvent(edit) => (Kind::EventEdited, edit.event.0, edit.actor.user.0, 0),
-        Command::DeleteEvent { event, actor, .. } => (Kind::EventDeleted, event.0, actor.user.0, 0),
+        Command::DeleteEvent(delete) => (Kind::EventDeleted, delete.event.0, delete.actor.user.0, 0),
         Command::Reserve { event, actor, buyer, quantity } => {
             (Kind::Reserved, event.0, people(actor.user, *buyer), quantity.get())
         }

@@ -96,7 +96,7 @@ impl EventState {
                 let organizer = edit.organizer.unwrap_or(self.view.organizer);
                 Outcome::Event(Box::new(EventView { organizer, ..self.view.clone() }))
             }
-            Command::DeleteEvent { .. } => Outcome::EventDeleted,
+            Command::DeleteEvent(_) => Outcome::EventDeleted,
             Command::Reserve { .. } => {
                 Outcome::Reservation(*self.reservations.last().expect("the record made one"))
             }

@@ -109,7 +109,7 @@ impl Oracle {
             Command::RemoveUser(remove) => Some(&remove.username),
             Command::CreateEvent(_)
             | Command::EditEvent(_)
-            | Command::DeleteEvent { .. }
+            | Command::DeleteEvent(_)
             | Command::Reserve { .. }
             | Command::Cancel { .. } => None,
         };
