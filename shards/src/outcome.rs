@@ -146,9 +146,15 @@ pub enum Rejection {
     EventNotFound,
     EventDeleted,
     NotYourEvent,
-    /// The actor may see the reservation, but not cancel it.
+    /// The actor may see the reservation, but not cancel it, or a part of it.
     NotYourReservation,
     ReservationNotFound,
+    /// All its tickets were given back.
+    ReservationCancelled,
+    /// The reservation has `quantity` tickets: fewer than those that would be left.
+    QuantityAbove {
+        quantity: u32,
+    },
     /// The log is full: nothing can be changed.
     LogFull,
     /// Another program has locked the log: nothing can be changed.

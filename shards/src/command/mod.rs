@@ -50,6 +50,13 @@ pub enum Command {
         reservation: ReservationId,
         actor: Actor,
     },
+    /// Cancels a part of a reservation.
+    Reduce {
+        reservation: ReservationId,
+        actor: Actor,
+        /// The tickets that are left.
+        quantity: Quantity,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,7 +168,9 @@ impl Command {
             Command::EditEvent(edit) => slot_of_event(edit.event),
             Command::DeleteEvent(delete) => slot_of_event(delete.event),
             Command::Reserve { event, .. } => slot_of_event(*event),
-            Command::Cancel { reservation, .. } => slot_of_event(reservation.event),
+            Command::Cancel { reservation, .. } | Command::Reduce { reservation, .. } => {
+                slot_of_event(reservation.event)
+            }
         }
     }
 }

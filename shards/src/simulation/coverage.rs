@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 61] = [
+pub(super) const EXPECTED: [&str; 63] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -38,6 +38,8 @@ pub(super) const EXPECTED: [&str; 61] = [
     "rejections: not your event",
     "rejections: not your reservation",
     "rejections: reservation not found",
+    "rejections: reservation cancelled",
+    "rejections: quantity above",
     "rejections: log full",
     "rejections: log locked",
     "reservations made by another account",
@@ -96,6 +98,8 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::NotYourEvent) => "rejections: not your event",
         Err(Rejection::NotYourReservation) => "rejections: not your reservation",
         Err(Rejection::ReservationNotFound) => "rejections: reservation not found",
+        Err(Rejection::ReservationCancelled) => "rejections: reservation cancelled",
+        Err(Rejection::QuantityAbove { .. }) => "rejections: quantity above",
         Err(Rejection::LogFull) => "rejections: log full",
         Err(Rejection::LogLocked) => "rejections: log locked",
         Err(Rejection::Elsewhere) => "rejections: elsewhere",

@@ -53,6 +53,8 @@ pub(super) enum Plant {
     RouteByOldCount,
     /// Recovery leaves out cancellations.
     ForgetCancels,
+    /// Recovery leaves out the tickets that parts of reservations gave back.
+    ForgetReductions,
     /// Recovery leaves events with the organizers who created them.
     ForgetHandOvers,
     /// Recovery loses the time of each slot's last record.
@@ -66,7 +68,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 30] = [
+    pub(super) const ALL: [Plant; 31] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -92,6 +94,7 @@ impl Plant {
         Plant::ReplayByFile,
         Plant::RouteByOldCount,
         Plant::ForgetCancels,
+        Plant::ForgetReductions,
         Plant::ForgetHandOvers,
         Plant::ForgetTimes,
         Plant::ForgetIds,

@@ -31,7 +31,12 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
     }
     let command = match random.within(0, 99) {
         0..40 => reserve(random, ids),
-        40..54 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
+        40..50 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
+        50..54 => Command::Reduce {
+            reservation: reservation(random, ids),
+            actor: actor(random),
+            quantity: quantity(random),
+        },
         54..60 => edit_event(random, ids),
         60..62 => Command::DeleteEvent(Box::new(DeleteEvent {
             event: event(random, ids),
@@ -94,12 +99,7 @@ fn reserve(random: &mut Random, ids: &Ids) -> Command {
         0 => actor(random),
         _ => Actor { user: customer, role: Role::Customer },
     };
-    Command::Reserve {
-        event,
-        actor,
-        buyer: Buyer::Account(customer),
-        quantity: Quantity::new(random.within(1, 3)).expect("at least one"),
-    }
+    Command::Reserve { event, actor, buyer: Buyer::Account(customer), quantity: quantity(random) }
 }
 
 fn create_event(random: &mut Random, ids: &mut Ids) -> Command {
@@ -219,6 +219,10 @@ fn name(random: &mut Random) -> EventName {
 fn venue(random: &mut Random) -> Option<Venue> {
     let hall = random.within(0, 2);
     (hall > 0).then(|| Venue::new(&format!("Hall {hall}")).expect("a good venue"))
+}
+
+fn quantity(random: &mut Random) -> Quantity {
+    Quantity::new(random.within(1, 3)).expect("at least one")
 }
 
 /// Small enough to be sold out.

@@ -4,7 +4,7 @@ use serde_json::json;
 use shards::limits::RESERVATIONS_MAX;
 use shards::outcome::Rejection;
 
-use super::{Kind, Problem};
+use super::{FieldErrors, Kind, Problem};
 use crate::account_limits::LimitReached;
 use crate::client::Refused;
 use crate::front::http::parse::Refusal;
@@ -161,8 +161,13 @@ impl From<Rejection> for Problem {
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
             Rejection::NotYourReservation => Problem::new(
                 Kind::Forbidden,
-                "Only the customer who has a reservation, or an admin, cancels it.",
+                "Only the customer who has a reservation, or an admin, cancels it or a part of it.",
             ),
+            Rejection::ReservationCancelled => Problem::plain(Kind::ReservationCancelled),
+            Rejection::QuantityAbove { quantity } => {
+                let rule = format!("must be at most {quantity}, the tickets that the reservation has");
+                Problem::invalid(&FieldErrors::of("/quantity", rule))
+            }
             Rejection::LogFull => Problem::unavailable(Kind::LogFull),
             Rejection::LogLocked => Problem::unavailable(Kind::LogLocked),
             // The slot moved while the request was on its way.

@@ -27,6 +27,7 @@ impl Kind {
             Kind::QuotaBelowCommitted => Rejection::QuotaBelowCommitted { committed: 480 }.into(),
             Kind::VersionMismatch => Rejection::VersionMismatch { version: 3 }.into(),
             Kind::HasReservations => Rejection::HasReservations { reserved: 480 }.into(),
+            Kind::ReservationCancelled => Rejection::ReservationCancelled.into(),
             Kind::UsernameTaken => Rejection::UsernameTaken.into(),
             Kind::TooManyAttempts => TooManyAttempts { retry_after_seconds: 30 }.into(),
             Kind::AccountLimit => {

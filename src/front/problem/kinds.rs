@@ -98,6 +98,8 @@ kinds! {
         "A quota cannot fall below what is reserved already; 'committed' says how many that is. Set it to at least that."
     HasReservations "has-reservations" 409 "The event has live reservations"
         "Deleting the event would cancel them. Add '?force=true' to do so."
+    ReservationCancelled "reservation-cancelled" 409 "The reservation is cancelled"
+        "It has no tickets any more, so none can be given back. GET /api/v1/reservations/{reservation} shows it; for new tickets, reserve again."
     UsernameTaken "username-taken" 409 "The username is taken"
         "Usernames are unique, whatever their case. Choose another."
     LastAdmin "last-admin" 409 "The last admin stays an admin"

@@ -31,6 +31,9 @@ pub(super) fn change_of_command(command: &Command) -> Change {
         Command::Cancel { reservation, actor } => {
             (Kind::Cancelled, reservation.event.0, reservation.number, actor.user.0)
         }
+        Command::Reduce { reservation, actor, .. } => {
+            (Kind::Reduced, reservation.event.0, reservation.number, actor.user.0)
+        }
     }
 }
 
@@ -71,5 +74,6 @@ pub(super) fn change_of_record(record: &Record) -> Change {
             (Kind::Reserved, id.event.0, people(*by, *buyer), *quantity)
         }
         Record::Cancelled { id, by, .. } => (Kind::Cancelled, id.event.0, id.number, by.0),
+        Record::Reduced { id, by, .. } => (Kind::Reduced, id.event.0, id.number, by.0),
     }
 }

@@ -111,7 +111,8 @@ impl Oracle {
             | Command::EditEvent(_)
             | Command::DeleteEvent(_)
             | Command::Reserve { .. }
-            | Command::Cancel { .. } => None,
+            | Command::Cancel { .. }
+            | Command::Reduce { .. } => None,
         };
         if let Some(username) = username {
             let history = self.accounts.entry(username.clone()).or_default();

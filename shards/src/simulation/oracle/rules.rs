@@ -56,11 +56,20 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             None
         }
         Command::Cancel { reservation, actor } => {
-            let reservation = visible(event, *reservation, *actor)?;
-            if actor.role != Role::Admin && reservation.buyer != Buyer::Account(actor.user) {
-                return Err(Rejection::NotYourReservation);
-            }
+            let reservation = cancellable(event, *reservation, *actor)?;
             (reservation.status == ReservationStatus::Cancelled).then_some(Outcome::Cancelled)
+        }
+        Command::Reduce { reservation, actor, quantity } => {
+            let reservation = cancellable(event, *reservation, *actor)?;
+            match (reservation.status, reservation.quantity) {
+                (ReservationStatus::Cancelled, _) => return Err(Rejection::ReservationCancelled),
+                (ReservationStatus::Confirmed, has) if quantity.get() > has => {
+                    return Err(Rejection::QuantityAbove { quantity: has });
+                }
+                (ReservationStatus::Confirmed, has) => {
+                    (quantity.get() == has).then_some(Outcome::Reservation(*reservation))
+                }
+            }
         }
         Command::CreateUser(_)
         | Command::ChangePassword(_)
@@ -134,6 +143,16 @@ fn visible(
     let is_visible =
         |one: &&ReservationView| one.buyer == Buyer::Account(actor.user) || event.is_managed_by(actor);
     event.reservations.get(index).filter(is_visible).ok_or(Rejection::ReservationNotFound)
+}
+
+fn cancellable(
+    event: Option<&EventState>,
+    id: ReservationId,
+    actor: Actor,
+) -> Result<&ReservationView, Rejection> {
+    let reservation = visible(event, id, actor)?;
+    let may = actor.role == Role::Admin || reservation.buyer == Buyer::Account(actor.user);
+    may.then_some(reservation).ok_or(Rejection::NotYourReservation)
 }
 
 /// The same for a request about an account.

@@ -96,6 +96,11 @@ fn command(words: &[&str]) -> Command {
             reservation: ReservationId { event, number: number.parse().unwrap() },
             actor: actor(who),
         },
+        [who, "reduce", number, quantity] => Command::Reduce {
+            reservation: ReservationId { event, number: number.parse().unwrap() },
+            actor: actor(who),
+            quantity: Quantity::new(tickets(quantity)).unwrap(),
+        },
         _ => panic!("unknown command: {words:?}"),
     }
 }
@@ -156,6 +161,8 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::VersionMismatch { version } => format!("is v{version}"),
                 Rejection::NotYourReservation => "not-your-reservation".to_owned(),
                 Rejection::ReservationNotFound => "no-reservation".to_owned(),
+                Rejection::ReservationCancelled => "was-cancelled".to_owned(),
+                Rejection::QuantityAbove { quantity } => format!("has {quantity}"),
                 Rejection::AccountLimit { .. } => unreachable!("the state has no limits of accounts"),
                 Rejection::LogFull | Rejection::LogLocked | Rejection::Elsewhere => {
                     unreachable!("all slots are owned, and there is no log")
@@ -279,6 +286,17 @@ fn a_cancel_gives_the_tickets_back_once() {
         "event 2 -> ok | a reserve 2 -> ok | b cancel 1 -> no-reservation | z cancel 1 -> ok | a see 1 -> cancelled 2",
     );
     check("event 2 -> ok | a cancel 1 -> no-reservation | a cancel 0 -> no-reservation");
+}
+
+#[test]
+fn a_part_of_a_reservation_is_given_back() {
+    check(
+        "event 5 -> ok | a reserve 4 -> ok | a reduce 1 3 -> ok | view -> 3/5 v1 | a see 1 -> confirmed 3 | b reserve 2 -> ok | b reserve 1 -> sold-out 0 | a reduce 1 3 -> confirmed 3 | a reduce 1 4 -> has 3 | a reduce 1 1 -> ok | z reduce 2 1 -> ok | view -> 2/5 v1 | a cancel 1 -> ok | view -> 1/5 v1 | a reduce 1 1 -> was-cancelled | a see 1 -> cancelled 1",
+    );
+    // As a cancellation: by its customer, in any role, and by admins.
+    check(
+        "event 5 -> ok | a reserve 4 -> ok | b reduce 1 1 -> no-reservation | o reduce 1 1 -> not-your-reservation | p reduce 1 1 -> no-reservation | a-organizer reduce 1 2 -> ok | a reduce 2 1 -> no-reservation | a reduce 0 1 -> no-reservation | o quota 2 -> ok | o quota 1 -> below 2 | o delete -> has 2 | o delete force -> ok | a reduce 1 1 -> was-cancelled",
+    );
 }
 
 #[test]

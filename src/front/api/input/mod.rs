@@ -16,7 +16,7 @@ pub(super) use accept::{check_accept, lists};
 pub(in crate::front) use body::{BodyDescription, FromBody};
 pub(super) use body::{BodyReader, Field, NoBody, body};
 pub(super) use if_match::{IF_MATCH, expected_version};
-pub(super) use member::{Member, Nullable};
+pub(super) use member::{Member, Nullable, ReservationIds};
 pub(super) use path::NoParameter;
 pub(in crate::front) use path::{FromPath, PathParameter};
 pub(in crate::front) use property::Property;
