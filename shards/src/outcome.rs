@@ -4,7 +4,6 @@
 
 use std::ops::AddAssign;
 
-use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::command::Buyer;
@@ -86,7 +85,7 @@ pub struct ReservationView {
     pub cancelled_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReservationStatus {
     Confirmed,
