@@ -103,15 +103,15 @@ impl FrontLimits {
         FrontLimits { limits, changes, start: Instant::now(), refusals }
     }
 
-    /// Counts a change of an account.
+    /// Counts changes of an account: all of them, or none.
     ///
     /// # Errors
     ///
-    /// [`LimitReached::Changes`]; the change is not counted.
-    pub fn take_change(&self, account: UserId) -> Result<(), LimitReached> {
+    /// [`LimitReached::Changes`]; none is counted.
+    pub fn take_changes(&self, account: UserId, count: u32) -> Result<(), LimitReached> {
         let Some(changes) = &self.changes else { return Ok(()) };
         let now = self.start.elapsed();
-        changes.borrow_mut().take(now, account).map_err(|wait| {
+        changes.borrow_mut().take(now, account, count).map_err(|wait| {
             self.refused(
                 account,
                 LimitReached::Changes {
@@ -184,14 +184,16 @@ impl Changes {
         Changes { accounts: Table::new(ACCOUNTS), cost, debt_max: cost * u64::from(most) }
     }
 
-    /// Counts a change at `now`, or returns how long the account has to wait for the next one.
-    fn take(&mut self, now: Duration, account: UserId) -> Result<(), Duration> {
+    /// Counts changes at `now`, or returns how long the account has to wait for so many. More than an account
+    /// may make at once count as that many, since it could never make them otherwise.
+    fn take(&mut self, now: Duration, account: UserId, count: u32) -> Result<(), Duration> {
         let now = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX / 2);
         // Ids are given in sequence, so they fill all sets alike. None is 0, which marks unused entries.
         let debt = self.accounts.entry(account.0.into(), 0);
-        match debt.wait(now, self.cost, self.debt_max) {
+        let cost = self.debt_max.min(self.cost * u64::from(count));
+        match debt.wait(now, cost, self.debt_max) {
             0 => {
-                debt.add(now, self.cost);
+                debt.add(now, cost);
                 Ok(())
             }
             wait => Err(Duration::from_nanos(wait)),
@@ -207,19 +209,31 @@ mod tests {
 
     fn taken(changes: &mut Changes, now_ms: u64, account: UserId, tries: u32) -> u32 {
         let now = Duration::from_millis(now_ms);
-        (0..tries).filter(|_| changes.take(now, account).is_ok()).count() as u32
+        (0..tries).filter(|_| changes.take(now, account, 1).is_ok()).count() as u32
     }
 
     #[test]
     fn an_account_has_its_changes_at_once_and_regains_them() {
         let mut changes = Changes::new(50, 10);
         assert_eq!(taken(&mut changes, 1000, ADA, 60), 50);
-        assert_eq!(changes.take(Duration::from_millis(1000), ADA), Err(Duration::from_millis(100)));
-        assert_eq!(changes.take(Duration::from_millis(1099), ADA), Err(Duration::from_millis(1)));
+        assert_eq!(changes.take(Duration::from_millis(1000), ADA, 1), Err(Duration::from_millis(100)));
+        assert_eq!(changes.take(Duration::from_millis(1099), ADA, 1), Err(Duration::from_millis(1)));
         assert_eq!(taken(&mut changes, 1100, ADA, 9), 1, "refusals cost nothing");
         assert_eq!(taken(&mut changes, 2050, ADA, 60), 9);
         assert_eq!(taken(&mut changes, 2050, UserId(8), 60), 50, "another account");
         assert_eq!(taken(&mut changes, 100_000, ADA, 60), 50, "no more than at first");
+    }
+
+    #[test]
+    fn several_changes_count_together_or_not_at_all() {
+        let mut changes = Changes::new(50, 10);
+        let now = Duration::from_millis(1000);
+        assert_eq!(changes.take(now, ADA, 30), Ok(()));
+        assert_eq!(changes.take(now, ADA, 30), Err(Duration::from_millis(1000)));
+        assert_eq!(changes.take(now, ADA, 20), Ok(()));
+        assert_eq!(changes.take(now, ADA, 100), Err(Duration::from_millis(5000)), "as many as there can be");
+        assert_eq!(changes.take(Duration::from_millis(6000), ADA, 100), Ok(()));
+        assert_eq!(taken(&mut changes, 6000, ADA, 1), 0);
     }
 
     /// An account that owes all it can regains exactly the rate in a second, also after a year.

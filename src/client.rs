@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use futures_channel::oneshot;
 use shards::command::{
-    Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query, RemoveUser,
+    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query, RemoveUser,
 };
 use shards::ids::{EventId, ReservationId, Slot, UserId, Username};
 use shards::outcome::{AccountView, EventView, Outcome, Rejection, ReservationView, Totals, UserView};
@@ -196,6 +196,15 @@ impl Shards {
         let parts = self.query_all(Query::CustomerReservations { customer, after, limit }).await?;
         let lists = parts.into_iter().map(|part| view!(Outcome::Reservations, part));
         Ok(first_of(lists, limit, |reservation| reservation.id))
+    }
+
+    /// Sends a cancellation.
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`], and nothing was sent.
+    pub fn cancel(&self, reservation: ReservationId, actor: Actor) -> Result<Call, Overloaded> {
+        self.ask(Question::new(Ask::Command(Command::Cancel { reservation, actor })))
     }
 
     pub async fn totals(&self) -> Result<Totals, Refused> {

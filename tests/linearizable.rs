@@ -48,6 +48,7 @@ struct Sale {
 enum Op {
     Reserve { quantity: u64 },
     Cancel { number: usize },
+    Reduce { number: usize, quantity: u64 },
     Edit { quota: u64 },
     Read,
     List,
@@ -62,6 +63,11 @@ enum Ret {
         remaining: u64,
     },
     Cancelled,
+    Reduced,
+    /// A part of a cancelled reservation, or more than a reservation has, cannot be given back.
+    NotReduced {
+        is_cancelled: bool,
+    },
     /// The answer to a read or a successful edit.
     Seen {
         quota: u64,
@@ -93,6 +99,16 @@ impl SequentialSpec for Model {
                 Some(sale) => {
                     sale.is_cancelled = true;
                     Ret::Cancelled
+                }
+                None => Ret::NotFound,
+            },
+            Op::Reduce { number, quantity } => match self.sales.get_mut(number - 1) {
+                Some(sale) if sale.is_cancelled || sale.quantity < quantity => {
+                    Ret::NotReduced { is_cancelled: sale.is_cancelled }
+                }
+                Some(sale) => {
+                    sale.quantity = quantity;
+                    Ret::Reduced
                 }
                 None => Ret::NotFound,
             },
@@ -153,9 +169,12 @@ impl History {
         let has_trace = |op| match op {
             Op::Reserve { quantity } => {
                 let mut numbered = (1..).zip(&sales);
-                numbered.any(|(number, sale)| sale.quantity == quantity && !known.contains(&number))
+                numbered.any(|(number, sale)| sale.quantity <= quantity && !known.contains(&number))
             }
             Op::Cancel { number } => sales.get(number - 1).is_some_and(|sale| sale.is_cancelled),
+            Op::Reduce { number, quantity } => {
+                sales.get(number - 1).is_some_and(|sale| sale.quantity <= quantity)
+            }
             Op::Edit { .. } => true,
             Op::Read | Op::List => false,
         };
@@ -288,6 +307,10 @@ impl Worker<'_> {
 
     fn choose(&mut self) -> Op {
         match self.random.within(0, 9) {
+            4 if !self.own.is_empty() => {
+                let number = self.random.pick(&self.own);
+                Op::Reduce { number, quantity: self.random.within(1, 3) }
+            }
             0..5 => Op::Reserve { quantity: self.random.within(1, 3) },
             5..7 if !self.own.is_empty() => {
                 let index = self.random.within(0, self.own.len() as u64 - 1) as usize;
@@ -311,6 +334,11 @@ impl Worker<'_> {
             Op::Cancel { number } => {
                 request("DELETE", &format!("/api/v1/reservations/{event}-{number}"), Some(customer), "", "")
             }
+            Op::Reduce { number, quantity } => {
+                let path = format!("/api/v1/reservations/{event}-{number}");
+                let body = json!({ "quantity": quantity }).to_string();
+                request("PATCH", &path, Some(customer), "", &body)
+            }
             Op::Edit { quota } => {
                 request("PATCH", &of_event, Some(organizer), "", &json!({ "quota": quota }).to_string())
             }
@@ -332,6 +360,12 @@ fn read(event: u64, op: Op, answer: &Answer) -> Ret {
         }
         (Op::Reserve { .. }, 409) => Ret::SoldOut { remaining: number(&body(), "remaining") },
         (Op::Cancel { .. }, 204) => Ret::Cancelled,
+        (Op::Reduce { number: own, quantity }, 200) => {
+            let id = format!("{event}-{own}");
+            assert_eq!((text(&body(), "id"), number(&body(), "quantity")), (&*id, quantity));
+            Ret::Reduced
+        }
+        (Op::Reduce { .. }, status @ (409 | 422)) => Ret::NotReduced { is_cancelled: status == 409 },
         (Op::Edit { .. } | Op::Read, 200) => {
             check_sums(&body());
             Ret::Seen { quota: number(&body(), "quota"), reserved: number(&body(), "reserved") }
@@ -467,14 +501,22 @@ fn a_wrong_answer_in_a_history_is_found() {
         Returned(0, Ret::Sold { number: 3 }),
         Invoked(3, Op::Read),
         Returned(3, seen(3)),
+        Invoked(2, Op::Reduce { number: 2, quantity: 1 }),
+        Returned(2, Ret::Reduced),
+        Invoked(2, Op::Reduce { number: 2, quantity: 2 }),
+        Returned(2, Ret::NotReduced { is_cancelled: false }),
+        Invoked(3, Op::Read),
+        Returned(3, seen(2)),
     ];
     assert!(is_linearizable(4, &correct));
-    let wrong: [(&str, usize, Step); 6] = [
+    let wrong: [(&str, usize, Step); 8] = [
         ("oversold", 7, Returned(2, Ret::Sold { number: 3 })),
         ("a number given twice", 6, Returned(0, Ret::Sold { number: 1 })),
         ("a stale read", 14, Returned(3, seen(2))),
         ("an acknowledged sale is lost", 14, Returned(3, seen(1))),
         ("tickets released twice", 10, Returned(3, seen(0))),
+        ("a part is not given back", 20, Returned(3, seen(3))),
+        ("more tickets than before", 18, Returned(2, Ret::Reduced)),
         ("sold out with tickets left", 12, Returned(0, Ret::SoldOut { remaining: 0 })),
     ];
     for (what, at, step) in wrong {

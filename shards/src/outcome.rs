@@ -4,7 +4,6 @@
 
 use std::ops::AddAssign;
 
-use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::command::Buyer;
@@ -86,7 +85,7 @@ pub struct ReservationView {
     pub cancelled_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReservationStatus {
     Confirmed,
@@ -128,6 +127,10 @@ pub enum Rejection {
         account: UserId,
         most: u32,
     },
+    /// The event has another version than the change is meant for.
+    VersionMismatch {
+        version: u64,
+    },
     QuotaBelowCommitted {
         committed: u32,
     },
@@ -142,9 +145,15 @@ pub enum Rejection {
     EventNotFound,
     EventDeleted,
     NotYourEvent,
-    /// The actor may see the reservation, but not cancel it.
+    /// The actor may see the reservation, but not cancel it, or a part of it.
     NotYourReservation,
     ReservationNotFound,
+    /// All its tickets were given back.
+    ReservationCancelled,
+    /// The reservation has `quantity` tickets: fewer than those that would be left.
+    QuantityAbove {
+        quantity: u32,
+    },
     /// The log is full: nothing can be changed.
     LogFull,
     /// Another program has locked the log: nothing can be changed.

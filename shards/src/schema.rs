@@ -10,6 +10,7 @@ use crate::ids::{EventId, Quantity, Quota, ReservationId, ReservationNumber, Use
 use crate::limits::{
     EVENT_NAME_CHARS_MAX, QUOTA_MAX, USERNAME_BYTES_MAX, USERNAME_BYTES_MIN, VENUE_CHARS_MAX,
 };
+use crate::outcome::ReservationStatus;
 
 /// The texts that an id has: the numbers from 1 to 4294967295, without leading zeros.
 pub const ID_PATTERN: &str = "([1-9][0-9]{0,8}|[1-3][0-9]{9}|4[01][0-9]{8}|42[0-8][0-9]{7}\
@@ -62,6 +63,13 @@ schemas! {
         "type": "string",
         "pattern": format!("^{ID_PATTERN}-{ID_PATTERN}$"),
         "examples": ["7-42"],
+    }
+    // No `enum`: a client that is generated from one refuses the values of later versions.
+    ReservationStatus {
+        "description": "What has become of it: `confirmed` or `cancelled`. Later versions have more values.",
+        "type": "string",
+        "x-extensible-enum": ["confirmed", "cancelled"],
+        "examples": ["confirmed"],
     }
     Quantity {
         "description": "Tickets.",

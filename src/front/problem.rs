@@ -80,8 +80,12 @@ impl Problem {
             .header("Accept-Encoding", "identity".to_owned())
     }
 
-    pub fn unsupported_header(name: &str) -> Problem {
-        let detail = format!("The server does not do what {name} asks for; leave it out.");
+    /// `readers` are the endpoints that do what the header asks for.
+    pub fn unsupported_header(name: &str, readers: &[String]) -> Problem {
+        let detail = match readers {
+            [] => format!("The server does not do what {name} asks for; leave it out."),
+            readers => format!("{name} works only with {}; leave it out here.", readers.join(" and ")),
+        };
         Problem::new(Kind::UnsupportedHeader, detail)
     }
 

@@ -270,7 +270,8 @@ impl Buyer<'_> {
     fn act(&mut self, wire: &mut Wire) -> Option<()> {
         match self.random.within(0, 99) {
             0..50 => self.buy(wire),
-            50..85 if !self.own.is_empty() => self.cancel(wire),
+            50..75 if !self.own.is_empty() => self.cancel(wire),
+            75..85 if !self.own.is_empty() => self.reduce(wire),
             _ => self.read(wire),
         }
     }
@@ -316,6 +317,24 @@ impl Buyer<'_> {
                 self.own.push((id, sale));
             }
             _ => panic!("cancel {id}: {answer:?}"),
+        }
+        Some(())
+    }
+
+    fn reduce(&mut self, wire: &mut Wire) -> Option<()> {
+        let index = self.random.within(0, self.own.len() as u64 - 1) as usize;
+        let (id, sale) = self.own[index].clone();
+        let quantity = self.random.within(1, sale.quantity);
+        let operation = self.crowd.ledger.begin(Operation::Reduce { reservation: id.clone(), quantity });
+        let path = format!("/api/v1/reservations/{id}");
+        let answer = self.ask(wire, "PATCH", &path, &json!({ "quantity": quantity }))?;
+        match answer.status {
+            200 => {
+                self.crowd.ledger.done(operation, "");
+                self.own[index].1.quantity = quantity;
+            }
+            409 | 503 => self.crowd.ledger.not_done(operation),
+            _ => panic!("reduce {id}: {answer:?}"),
         }
         Some(())
     }

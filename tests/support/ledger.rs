@@ -22,6 +22,11 @@ pub(crate) enum Operation {
     Cancel {
         reservation: String,
     },
+    /// Those of a reservation come one after the other.
+    Reduce {
+        reservation: String,
+        quantity: u64,
+    },
     /// No two events of a ledger have the same name.
     Create {
         name: String,
@@ -245,7 +250,10 @@ impl Ledger {
                         "event {event} exists, but its deletion was acknowledged"
                     );
                 }
-                Operation::Reserve(_) | Operation::Cancel { .. } | Operation::Register { .. } => {}
+                Operation::Reserve(_)
+                | Operation::Cancel { .. }
+                | Operation::Reduce { .. }
+                | Operation::Register { .. } => {}
             }
         }
         let may_be_deleted: BTreeSet<u64> = entries.values().filter_map(|entry| entry.deleted()).collect();
@@ -274,6 +282,20 @@ impl Ledger {
         }
         for id in sold.keys() {
             assert!(shown.reservations.contains_key(id), "{id} was acknowledged and is lost");
+        }
+        for (&operation, entry) in entries.iter_mut() {
+            let Operation::Reduce { reservation, quantity } = &entry.requested else { continue };
+            let sale = sold.get_mut(reservation).expect("a client reduces what it has bought");
+            if entry.outcome.is_none() {
+                let seen = number(&shown.reservations[reservation], "quantity");
+                // One that changes nothing counts as not done.
+                let done = seen == *quantity && seen != sale.quantity;
+                let outcome = if done { Outcome::Done(String::new()) } else { Outcome::NotDone };
+                self.resolve(operation, &mut entry.outcome, outcome);
+            }
+            if let Some(Outcome::Done(_)) = entry.outcome {
+                sale.quantity = *quantity;
+            }
         }
         for (id, seen) in &shown.reservations {
             let sale = Sale {

@@ -39,12 +39,7 @@ pub enum Command {
     RemoveUser(Box<RemoveUser>),
     CreateEvent(Box<CreateEvent>),
     EditEvent(Box<EditEvent>),
-    DeleteEvent {
-        event: EventId,
-        actor: Actor,
-        /// Whether to cancel live reservations. Otherwise an event that has some is not deleted.
-        force: bool,
-    },
+    DeleteEvent(Box<DeleteEvent>),
     Reserve {
         event: EventId,
         actor: Actor,
@@ -54,6 +49,13 @@ pub enum Command {
     Cancel {
         reservation: ReservationId,
         actor: Actor,
+    },
+    /// Cancels a part of a reservation.
+    Reduce {
+        reservation: ReservationId,
+        actor: Actor,
+        /// The tickets that are left.
+        quantity: Quantity,
     },
 }
 
@@ -112,10 +114,36 @@ pub struct CreateEvent {
 pub struct EditEvent {
     pub event: EventId,
     pub actor: Actor,
+    pub version: ExpectedVersion,
     pub changes: DetailsPatch,
     /// The account that gets the event. The event's slot does not know accounts: the sender has checked that
     /// this one is an organizer.
     pub organizer: Option<UserId>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteEvent {
+    pub event: EventId,
+    pub actor: Actor,
+    pub version: ExpectedVersion,
+    /// Whether to cancel live reservations. Otherwise an event that has some is not deleted.
+    pub force: bool,
+}
+
+/// The versions of an event for which a change is meant. An event with another version is not changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ExpectedVersion {
+    Any,
+    OneOf(Box<[u64]>),
+}
+
+impl ExpectedVersion {
+    pub fn allows(&self, version: u64) -> bool {
+        match self {
+            ExpectedVersion::Any => true,
+            ExpectedVersion::OneOf(versions) => versions.contains(&version),
+        }
+    }
 }
 
 impl Ask {
@@ -138,8 +166,11 @@ impl Command {
             Command::RemoveUser(remove) => slot_of_username(&remove.username),
             Command::CreateEvent(create) => slot_of_event(create.id),
             Command::EditEvent(edit) => slot_of_event(edit.event),
-            Command::DeleteEvent { event, .. } | Command::Reserve { event, .. } => slot_of_event(*event),
-            Command::Cancel { reservation, .. } => slot_of_event(reservation.event),
+            Command::DeleteEvent(delete) => slot_of_event(delete.event),
+            Command::Reserve { event, .. } => slot_of_event(*event),
+            Command::Cancel { reservation, .. } | Command::Reduce { reservation, .. } => {
+                slot_of_event(reservation.event)
+            }
         }
     }
 }

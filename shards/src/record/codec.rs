@@ -65,13 +65,8 @@ impl Record {
                 body: body_of_actor(by, buyer),
                 ..Columns::of(Kind::Reserved)
             },
-            Record::Cancelled { id, by, quantity } => Columns {
-                event: id.event.0,
-                number: id.number,
-                user: by.0,
-                quantity: *quantity,
-                ..Columns::of(Kind::Cancelled)
-            },
+            Record::Cancelled { id, by, quantity } => columns_of_return(Kind::Cancelled, *id, *by, *quantity),
+            Record::Reduced { id, by, quantity } => columns_of_return(Kind::Reduced, *id, *by, *quantity),
             Record::EventCreated(event) => {
                 let EventCreated { id, organizer, details } = &**event;
                 columns_of_details(Kind::EventCreated, *id, *organizer, details, None)
@@ -156,6 +151,7 @@ impl Record {
                 Record::Reserved { id, by, buyer: Buyer::Account(user), quantity }
             }
             Kind::Cancelled => Record::Cancelled { id, by: user, quantity },
+            Kind::Reduced => Record::Reduced { id, by: user, quantity },
             Kind::EventCreated => Record::EventCreated(Box::new(EventCreated {
                 id: event,
                 organizer: user,
@@ -195,6 +191,11 @@ impl Record {
             })),
         })
     }
+}
+
+/// Tickets of a reservation that are given back.
+fn columns_of_return(kind: Kind, id: ReservationId, by: UserId, quantity: u32) -> Columns<'static> {
+    Columns { event: id.event.0, number: id.number, user: by.0, quantity, ..Columns::of(kind) }
 }
 
 fn columns_of_details(

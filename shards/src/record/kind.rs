@@ -9,6 +9,7 @@
 pub enum Kind {
     Reserved = 1,
     Cancelled = 2,
+    Reduced = 7,
     EventCreated = 16,
     EventEdited = 17,
     EventDeleted = 18,
@@ -19,9 +20,10 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Reserved,
         Kind::Cancelled,
+        Kind::Reduced,
         Kind::EventCreated,
         Kind::EventEdited,
         Kind::EventDeleted,
@@ -35,6 +37,7 @@ impl Kind {
         match self {
             Kind::Reserved => "reserved",
             Kind::Cancelled => "cancelled",
+            Kind::Reduced => "reduced",
             Kind::EventCreated => "event_created",
             Kind::EventEdited => "event_edited",
             Kind::EventDeleted => "event_deleted",

@@ -44,6 +44,13 @@ pub enum Record {
         /// The number of tickets that are given back.
         quantity: u32,
     },
+    /// A part of a reservation was cancelled.
+    Reduced {
+        id: ReservationId,
+        by: UserId,
+        /// The number of tickets that are given back.
+        quantity: u32,
+    },
     PasswordChanged(Box<PasswordChanged>),
     RoleChanged(Box<RoleChanged>),
     UserRemoved(Box<UserRemoved>),
@@ -108,7 +115,9 @@ impl Record {
             Record::EventCreated(event) => Some(event.id),
             Record::EventEdited(event) => Some(event.id),
             Record::EventDeleted { event, .. } => Some(*event),
-            Record::Reserved { id, .. } | Record::Cancelled { id, .. } => Some(id.event),
+            Record::Reserved { id, .. } | Record::Cancelled { id, .. } | Record::Reduced { id, .. } => {
+                Some(id.event)
+            }
             Record::UserCreated(_)
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)

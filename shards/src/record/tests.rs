@@ -7,6 +7,7 @@ fn one_of_each_kind() -> Vec<Record> {
     vec![
         Record::Reserved { id, by: UserId(2), buyer: Buyer::Account(UserId(2)), quantity: 4 },
         Record::Cancelled { id, by: UserId(2), quantity: 4 },
+        Record::Reduced { id, by: UserId(2), quantity: 3 },
         Record::EventCreated(Box::new(EventCreated {
             id: EventId(7),
             organizer: UserId(1),
@@ -90,9 +91,9 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
     newer(&Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 }, |columns| {
         columns.body.to_mut().extend([0xa1, 0, 7]);
     });
-    newer(&records[2], |columns| columns.number = 1);
+    newer(&records[3], |columns| columns.number = 1);
     // A new event is not handed over.
-    newer(&records[2], |columns| {
+    newer(&records[3], |columns| {
         let body = columns.body.to_mut();
         body[0] += 1;
         body.extend([0x18, 25, 9]);
@@ -124,6 +125,7 @@ fn the_form_of_each_kind_never_changes() {
     let expected = [
         "1 7 3 2 4 ",
         "2 7 3 2 4 ",
+        "7 7 3 2 3 ",
         "16 7 0 1 10 a1056c2251756f7465642220e29882",
         "17 7 0 1 0 a205634e657710694d61696e2068616c6c",
         "18 7 0 1 9 ",
@@ -137,7 +139,7 @@ fn the_form_of_each_kind_never_changes() {
 
 #[test]
 fn the_chain_sees_every_column() {
-    let record = &one_of_each_kind()[2];
+    let record = &one_of_each_kind()[3];
     let head = SlotHead::empty(1);
     let stamp = Stamp {
         slot: Slot(1),

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 60] = [
+pub(super) const EXPECTED: [&str; 63] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -27,6 +27,7 @@ pub(super) const EXPECTED: [&str; 60] = [
     "rejections: sold out",
     "rejections: numbers used up",
     "rejections: account limit",
+    "rejections: version mismatch",
     "rejections: quota below committed",
     "rejections: has reservations",
     "rejections: username taken",
@@ -37,6 +38,8 @@ pub(super) const EXPECTED: [&str; 60] = [
     "rejections: not your event",
     "rejections: not your reservation",
     "rejections: reservation not found",
+    "rejections: reservation cancelled",
+    "rejections: quantity above",
     "rejections: log full",
     "rejections: log locked",
     "reservations made by another account",
@@ -83,6 +86,7 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::SoldOut { .. }) => "rejections: sold out",
         Err(Rejection::NumbersUsedUp) => "rejections: numbers used up",
         Err(Rejection::AccountLimit { .. }) => "rejections: account limit",
+        Err(Rejection::VersionMismatch { .. }) => "rejections: version mismatch",
         Err(Rejection::QuotaBelowCommitted { .. }) => "rejections: quota below committed",
         Err(Rejection::HasReservations { .. }) => "rejections: has reservations",
         Err(Rejection::UsernameTaken) => "rejections: username taken",
@@ -94,6 +98,8 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::NotYourEvent) => "rejections: not your event",
         Err(Rejection::NotYourReservation) => "rejections: not your reservation",
         Err(Rejection::ReservationNotFound) => "rejections: reservation not found",
+        Err(Rejection::ReservationCancelled) => "rejections: reservation cancelled",
+        Err(Rejection::QuantityAbove { .. }) => "rejections: quantity above",
         Err(Rejection::LogFull) => "rejections: log full",
         Err(Rejection::LogLocked) => "rejections: log locked",
         Err(Rejection::Elsewhere) => "rejections: elsewhere",

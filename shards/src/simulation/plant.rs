@@ -13,6 +13,8 @@ pub(super) enum Plant {
     SwapAnswers,
     /// The mesh delivers a request twice.
     DeliverTwice,
+    /// The mesh leaves out the versions of an event for which a change is meant.
+    ChangeAnyVersion,
     /// The mesh delivers a query over all slots to another shard than the one that was asked.
     AskAnotherShard,
     /// The list of an organizer's events leaves out those that were handed over to the organizer.
@@ -51,6 +53,8 @@ pub(super) enum Plant {
     RouteByOldCount,
     /// Recovery leaves out cancellations.
     ForgetCancels,
+    /// Recovery leaves out the tickets that parts of reservations gave back.
+    ForgetReductions,
     /// Recovery leaves events with the organizers who created them.
     ForgetHandOvers,
     /// Recovery loses the time of each slot's last record.
@@ -64,12 +68,13 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 29] = [
+    pub(super) const ALL: [Plant; 31] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
         Plant::SwapAnswers,
         Plant::DeliverTwice,
+        Plant::ChangeAnyVersion,
         Plant::AskAnotherShard,
         Plant::ListByFirstOrganizer,
         Plant::TakeFullForDone,
@@ -89,6 +94,7 @@ impl Plant {
         Plant::ReplayByFile,
         Plant::RouteByOldCount,
         Plant::ForgetCancels,
+        Plant::ForgetReductions,
         Plant::ForgetHandOvers,
         Plant::ForgetTimes,
         Plant::ForgetIds,

@@ -3,8 +3,8 @@
 
 use super::random::Random;
 use crate::command::{
-    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query,
-    RemoveUser,
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
+    ExpectedVersion, Query, RemoveUser,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, Venue};
 use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
@@ -31,13 +31,19 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
     }
     let command = match random.within(0, 99) {
         0..40 => reserve(random, ids),
-        40..54 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
+        40..50 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
+        50..54 => Command::Reduce {
+            reservation: reservation(random, ids),
+            actor: actor(random),
+            quantity: quantity(random),
+        },
         54..60 => edit_event(random, ids),
-        60..62 => Command::DeleteEvent {
+        60..62 => Command::DeleteEvent(Box::new(DeleteEvent {
             event: event(random, ids),
             actor: actor(random),
+            version: expected_version(random),
             force: random.within(0, 1) == 1,
-        },
+        })),
         62..66 if ids.event < EVENTS_MAX => create_event(random, ids),
         66..70 => create_user(random, ids),
         70..76 => change_account(random, ids),
@@ -93,12 +99,7 @@ fn reserve(random: &mut Random, ids: &Ids) -> Command {
         0 => actor(random),
         _ => Actor { user: customer, role: Role::Customer },
     };
-    Command::Reserve {
-        event,
-        actor,
-        buyer: Buyer::Account(customer),
-        quantity: Quantity::new(random.within(1, 3)).expect("at least one"),
-    }
+    Command::Reserve { event, actor, buyer: Buyer::Account(customer), quantity: quantity(random) }
 }
 
 fn create_event(random: &mut Random, ids: &mut Ids) -> Command {
@@ -145,6 +146,7 @@ fn edit_event(random: &mut Random, ids: &Ids) -> Command {
     Command::EditEvent(Box::new(EditEvent {
         event: event(random, ids),
         actor: actor(random),
+        version: expected_version(random),
         changes: DetailsPatch {
             name: (random.within(0, 1) == 0).then(|| name(random)),
             quota: (random.within(0, 2) > 0).then(|| quota(random)),
@@ -157,6 +159,15 @@ fn edit_event(random: &mut Random, ids: &Ids) -> Command {
             _ => None,
         },
     }))
+}
+
+/// Often one of an event's first versions.
+fn expected_version(random: &mut Random) -> ExpectedVersion {
+    match random.within(0, 3) {
+        0 => ExpectedVersion::OneOf([random.within(1, 3)].into()),
+        1 => ExpectedVersion::OneOf([random.within(1, 3), random.within(0, 5)].into()),
+        _ => ExpectedVersion::Any,
+    }
 }
 
 /// Sometimes an event that does not exist yet.
@@ -208,6 +219,10 @@ fn name(random: &mut Random) -> EventName {
 fn venue(random: &mut Random) -> Option<Venue> {
     let hall = random.within(0, 2);
     (hall > 0).then(|| Venue::new(&format!("Hall {hall}")).expect("a good venue"))
+}
+
+fn quantity(random: &mut Random) -> Quantity {
+    Quantity::new(random.within(1, 3)).expect("at least one")
 }
 
 /// Small enough to be sold out.

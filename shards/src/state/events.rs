@@ -5,7 +5,7 @@ use std::ops::Bound;
 use super::chunks::Chunks;
 use super::reservations::Reservation;
 use super::{Decision, OutcomeRef, SlotState};
-use crate::command::{Actor, CreateEvent, EditEvent};
+use crate::command::{Actor, CreateEvent, DeleteEvent, EditEvent, ExpectedVersion};
 use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, Role, Timestamp, UserId};
 use crate::outcome::{EventView, Outcome, Rejection, Reply, Totals};
@@ -123,11 +123,20 @@ impl SlotState {
         Ok(event)
     }
 
-    /// A live event that the actor may manage.
-    pub(super) fn managed_event(&self, id: EventId, actor: Actor) -> Result<&Event, Rejection> {
+    /// A live event of an expected version that the actor may manage.
+    fn event_to_change(
+        &self,
+        id: EventId,
+        actor: Actor,
+        expected: &ExpectedVersion,
+    ) -> Result<&Event, Rejection> {
         let event = self.live_event(id)?;
         if !event.is_managed_by(actor) {
             return Err(Rejection::NotYourEvent);
+        }
+        let version = event.edition.version;
+        if !expected.allows(version) {
+            return Err(Rejection::VersionMismatch { version });
         }
         Ok(event)
     }
@@ -193,8 +202,8 @@ impl SlotState {
     }
 
     pub(super) fn decide_edit_event(&self, edit: EditEvent) -> Result<Decision, Rejection> {
-        let EditEvent { event: id, actor, changes, organizer } = edit;
-        let event = self.managed_event(id, actor)?;
+        let EditEvent { event: id, actor, version, changes, organizer } = edit;
+        let event = self.event_to_change(id, actor, &version)?;
         let details = changes.apply_to(&event.edition.details);
         if details.quota < event.reserved {
             return Err(Rejection::QuotaBelowCommitted { committed: event.reserved });
@@ -233,17 +242,13 @@ impl SlotState {
         self.events_of.insert((organizer, id));
     }
 
-    pub(super) fn decide_delete_event(
-        &self,
-        id: EventId,
-        actor: Actor,
-        force: bool,
-    ) -> Result<Decision, Rejection> {
-        let event = self.managed_event(id, actor)?;
+    pub(super) fn decide_delete_event(&self, delete: &DeleteEvent) -> Result<Decision, Rejection> {
+        let DeleteEvent { event: id, actor, version, force } = delete;
+        let event = self.event_to_change(*id, *actor, version)?;
         if event.reserved > 0 && !force {
             return Err(Rejection::HasReservations { reserved: event.reserved });
         }
-        let deleted = Record::EventDeleted { event: id, by: actor.user, tickets: event.reserved };
+        let deleted = Record::EventDeleted { event: *id, by: actor.user, tickets: event.reserved };
         Ok(Decision::change(deleted, OutcomeRef::EventDeleted))
     }
 

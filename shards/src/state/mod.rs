@@ -112,11 +112,14 @@ impl SlotState {
             Command::RemoveUser(remove) => self.decide_remove_user(*remove),
             Command::CreateEvent(create) => self.decide_create_event(*create),
             Command::EditEvent(edit) => self.decide_edit_event(*edit),
-            Command::DeleteEvent { event, actor, force } => self.decide_delete_event(event, actor, force),
+            Command::DeleteEvent(delete) => self.decide_delete_event(&delete),
             Command::Reserve { event, actor, buyer, quantity } => {
                 self.decide_reserve(event, actor, buyer, quantity)
             }
             Command::Cancel { reservation, actor } => self.decide_cancel(reservation, actor),
+            Command::Reduce { reservation, actor, quantity } => {
+                self.decide_reduce(reservation, actor, quantity)
+            }
         };
         decided.unwrap_or_else(Decision::from)
     }
@@ -137,6 +140,7 @@ impl SlotState {
                 return self.apply_reserved(at, lsn, *id, *buyer, *quantity);
             }
             Record::Cancelled { id, .. } => return self.apply_cancelled(at, lsn, *id),
+            Record::Reduced { id, by: _, quantity } => return self.apply_reduced(lsn, *id, *quantity),
         }
         Lsn(0)
     }
@@ -153,7 +157,8 @@ impl SlotState {
             | Record::EventCreated(_)
             | Record::EventDeleted { .. }
             | Record::Reserved { .. }
-            | Record::Cancelled { .. } => Undo::Nothing,
+            | Record::Cancelled { .. }
+            | Record::Reduced { .. } => Undo::Nothing,
         }
     }
 
@@ -180,6 +185,9 @@ impl SlotState {
             }
             (Record::Reserved { id, .. }, Undo::Nothing) => self.undo_reserved(*id, previous),
             (Record::Cancelled { id, .. }, Undo::Nothing) => self.undo_cancelled(*id, previous),
+            (Record::Reduced { id, quantity, .. }, Undo::Nothing) => {
+                self.undo_reduced(*id, previous, *quantity);
+            }
             (record, undo) => unreachable!("{record:?} does not replace {undo:?}"),
         }
     }

@@ -119,10 +119,7 @@ impl SlotState {
     }
 
     pub(super) fn decide_cancel(&self, id: ReservationId, actor: Actor) -> Result<Decision, Rejection> {
-        let (event, reservation) = self.reservation_visible_to(id, actor)?;
-        if !reservation.is_of(actor) && actor.role != Role::Admin {
-            return Err(Rejection::NotYourReservation);
-        }
+        let (event, reservation) = self.reservation_to_cancel(id, actor)?;
         if event.cancelled_at(reservation).is_some() {
             return Ok(Decision::unchanged(OutcomeRef::Cancelled));
         }
@@ -146,6 +143,42 @@ impl SlotState {
             reservation.cancelled_at = NOT_CANCELLED;
             let quantity = reservation.quantity;
             event.take(quantity);
+        });
+    }
+
+    pub(super) fn decide_reduce(
+        &self,
+        id: ReservationId,
+        actor: Actor,
+        left: Quantity,
+    ) -> Result<Decision, Rejection> {
+        let (event, reservation) = self.reservation_to_cancel(id, actor)?;
+        if event.cancelled_at(reservation).is_some() {
+            return Err(Rejection::ReservationCancelled);
+        }
+        let quantity = reservation.quantity;
+        let given_back = quantity.checked_sub(left.get()).ok_or(Rejection::QuantityAbove { quantity })?;
+        if given_back == 0 {
+            return Ok(Decision::unchanged(OutcomeRef::Reservation(id)));
+        }
+        let reduced = Record::Reduced { id, by: actor.user, quantity: given_back };
+        Ok(Decision::change(reduced, OutcomeRef::Reservation(id)))
+    }
+
+    pub(super) fn apply_reduced(&mut self, lsn: Lsn, id: ReservationId, given_back: u32) -> Lsn {
+        self.change_event(id.event, lsn, |event| {
+            let reservation = &mut event.reservations[id.number as usize - 1];
+            assert_eq!(reservation.cancelled_at, NOT_CANCELLED, "a cancelled reservation has no ticket");
+            assert!(given_back < reservation.quantity, "a reservation has at least one ticket");
+            reservation.quantity -= given_back;
+            event.give_back(given_back);
+        })
+    }
+
+    pub(super) fn undo_reduced(&mut self, id: ReservationId, previous: Lsn, given_back: u32) {
+        self.change_event(id.event, previous, |event| {
+            event.reservations[id.number as usize - 1].quantity += given_back;
+            event.take(given_back);
         });
     }
 
@@ -186,6 +219,19 @@ impl SlotState {
                 (customer, ReservationId { event, number })
             })
         })
+    }
+
+    /// The event and reservation, if the actor may cancel it.
+    fn reservation_to_cancel(
+        &self,
+        id: ReservationId,
+        actor: Actor,
+    ) -> Result<(&Event, &Reservation), Rejection> {
+        let (event, reservation) = self.reservation_visible_to(id, actor)?;
+        if !reservation.is_of(actor) && actor.role != Role::Admin {
+            return Err(Rejection::NotYourReservation);
+        }
+        Ok((event, reservation))
     }
 
     /// The event and reservation, if the actor may see it. Otherwise the rejection is the same as if it did

@@ -65,7 +65,7 @@ impl TokenCheck {
         self.run().await?;
         let work = work?;
         if let Some(account) = change_of {
-            limits.take_change(account)?;
+            limits.take_changes(account, 1)?;
         }
         work.run(&shards).await
     }

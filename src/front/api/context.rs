@@ -3,12 +3,12 @@
 use std::cell::OnceCell;
 use std::net::IpAddr;
 
-use shards::command::Actor;
+use shards::command::{Actor, ExpectedVersion};
 
 use super::Api;
 use super::authentication::Sender;
-use super::endpoint::{Access, Endpoint};
-use super::input::{check_accept, check_unsupported};
+use super::endpoint::{Access, Endpoint, RequestHeader};
+use super::input::{check_accept, check_unsupported, expected_version};
 use super::work::{Prepared, Work};
 use crate::front::auth::Identity;
 use crate::front::http::parse::Request;
@@ -39,15 +39,16 @@ impl<'a> RequestContext<'a> {
 
     /// Authorizes the request, reads it, and has the handler make its work.
     pub(super) fn prepare(self) -> Prepared {
-        let work = check_unsupported(self.request).and_then(|()| self.authorize()).and_then(|()| {
-            if self.endpoint.speaks_json() {
-                check_accept(self.request)?;
-            }
-            if self.endpoint.access == Access::Demo && !self.api.common.demo {
-                return Err(Problem::plain(Kind::NotFound));
-            }
-            self.endpoint.handler.handle(&self)
-        });
+        let work =
+            check_unsupported(self.request, self.endpoint).and_then(|()| self.authorize()).and_then(|()| {
+                if self.endpoint.speaks_json() {
+                    check_accept(self.request)?;
+                }
+                if self.endpoint.access == Access::Demo && !self.api.common.demo {
+                    return Err(Problem::plain(Kind::NotFound));
+                }
+                self.endpoint.handler.handle(&self)
+            });
         let endpoint = Some(self.endpoint);
         let Some(Sender { identity, token_check }) = self.sender.into_inner() else {
             return Prepared { endpoint, work, change_of: None };
@@ -104,6 +105,16 @@ impl<'a> RequestContext<'a> {
             Some(_) => self.authenticate().map(Some),
             None => Ok(None),
         }
+    }
+
+    /// The versions for which the request is meant, at an endpoint that reads [`RequestHeader::IF_MATCH`].
+    ///
+    /// # Errors
+    ///
+    /// 422, when If-Match is malformed.
+    pub(super) fn expected_version(&self) -> Result<ExpectedVersion, Problem> {
+        debug_assert!(self.endpoint.headers.contains(&RequestHeader::IF_MATCH), "{}", self.endpoint.id);
+        expected_version(self.request)
     }
 
     /// The client's address: the other end of the connection, or what a trusted proxy says. An endpoint that

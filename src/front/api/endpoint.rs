@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use shards::ids::Role;
 
 use super::context::RequestContext;
-use super::input::{BodyDescription, FromBody, FromPath, FromQuery, PathParameter, Property};
+use super::input::{BodyDescription, FromBody, FromPath, FromQuery, IF_MATCH, PathParameter, Property};
 use super::reservations;
 use super::work::Work;
 use crate::front::http::parse::Method;
@@ -141,9 +141,15 @@ impl RequestHeader {
         name: "If-None-Match",
         about: "The ETag of the file that the client has: if it is still good, the answer is 304.",
     };
+    pub(in crate::front) const IF_MATCH: RequestHeader = RequestHeader {
+        id: "IfMatch",
+        name: IF_MATCH,
+        about: "ETags of the event: if it has none of them any more, nothing is done and the answer is 412. `*` \
+                stands for any; a weak tag is none.",
+    };
     /// All that the contract describes.
-    pub(in crate::front) const ALL: [RequestHeader; 2] =
-        [RequestHeader::REQUEST_ID, RequestHeader::IF_NONE_MATCH];
+    pub(in crate::front) const ALL: [RequestHeader; 3] =
+        [RequestHeader::REQUEST_ID, RequestHeader::IF_NONE_MATCH, RequestHeader::IF_MATCH];
 }
 
 /// The group of an endpoint in the OpenAPI document.

@@ -6,13 +6,13 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use shards::command::{Command, CreateEvent, EditEvent, Query};
+use shards::command::{Command, CreateEvent, DeleteEvent, EditEvent, Query};
 use shards::details::{DetailsPatch, EventDetails, EventName, NewDetails, Venue};
 use shards::ids::{EventId, Quota, Role, UserId};
 use shards::outcome::{EventView, Outcome};
 
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Header, Link, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
 use super::input::{
     Cursor, Limit, NoBody, NoParameter, NoQuery, NoQueryFirst, Nullable, Parameter, body, query,
 };
@@ -21,7 +21,7 @@ use super::reservations;
 use super::work::Work;
 use crate::client::{Shards, view};
 use crate::front::http::parse::Method;
-use crate::front::http::write::Response;
+use crate::front::http::write::{Response, entity_tag};
 use crate::front::problem::{FieldErrors, Kind, Problem};
 
 /// An event. `quota = reserved + held + remaining`, in every answer.
@@ -141,8 +141,8 @@ impl From<EventView> for Event {
 }
 
 fn respond(status: u16, view: EventView) -> Response {
-    let version = format!("\"{}\"", view.version);
-    json_response(status, &Event::from(view)).with("ETag", version)
+    let tag = entity_tag(view.version);
+    json_response(status, &Event::from(view)).with("ETag", tag)
 }
 
 fn example() -> Value {
@@ -283,14 +283,14 @@ pub(super) static EDIT: Endpoint = Endpoint {
     access: Access::Only(&[Role::Organizer, Role::Admin]),
     handler: &Takes(edit),
     writes: true,
-    headers: &[],
+    headers: &[RequestHeader::IF_MATCH],
     tag: Tag::Events,
     summary: "Edit an event",
     about: "For its organizer and for admins. A merge patch (RFC 7396), sent as JSON or as \
             `application/merge-patch+json`. `organizer` hands the event over to another organizer. A quota \
             equal to `reserved` closes the event.",
     successes: &[Success::json::<Event>(200, "The event as it is now.", example).with(&[ETAG])],
-    problems: &[Kind::NotYours, Kind::QuotaBelowCommitted, Kind::EventDeleted],
+    problems: &[Kind::NotYours, Kind::VersionMismatch, Kind::QuotaBelowCommitted, Kind::EventDeleted],
 };
 
 fn edit(
@@ -300,7 +300,8 @@ fn edit(
     EventPatch { name, quota, venue, organizer }: EventPatch,
 ) -> Result<Work, Problem> {
     let changes = DetailsPatch { name, quota, venue: venue.map(|Nullable(venue)| venue) };
-    let edit = EditEvent { event, actor: context.actor(), changes, organizer };
+    let version = context.expected_version()?;
+    let edit = EditEvent { event, actor: context.actor(), version, changes, organizer };
     let Some(organizer) = organizer else {
         let command = Command::EditEvent(Box::new(edit));
         return Ok(Work::command(command, |outcome| respond(200, *view!(Outcome::Event, outcome))));
@@ -330,12 +331,12 @@ pub(super) static DELETE: Endpoint = Endpoint {
     access: Access::Only(&[Role::Organizer, Role::Admin]),
     handler: &Takes(delete),
     writes: true,
-    headers: &[],
+    headers: &[RequestHeader::IF_MATCH],
     tag: Tag::Events,
     summary: "Delete an event",
     about: "For its organizer and for admins. It will not come back.",
     successes: &[Success::empty(204, "It is deleted, and its reservations are cancelled.")],
-    problems: &[Kind::NotYours, Kind::HasReservations, Kind::EventDeleted],
+    problems: &[Kind::NotYours, Kind::VersionMismatch, Kind::HasReservations, Kind::EventDeleted],
 };
 
 fn delete(
@@ -344,6 +345,7 @@ fn delete(
     DeletionQuery { force }: DeletionQuery,
     _: NoBody,
 ) -> Result<Work, Problem> {
-    let command = Command::DeleteEvent { event, actor: context.actor(), force: force.unwrap_or(false) };
-    Ok(Work::command(command, |_| Response::empty(204)))
+    let version = context.expected_version()?;
+    let delete = DeleteEvent { event, actor: context.actor(), version, force: force.unwrap_or(false) };
+    Ok(Work::command(Command::DeleteEvent(Box::new(delete)), |_| Response::empty(204)))
 }

@@ -65,6 +65,8 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &reservations::LIST,
     &reservations::GET,
     &reservations::CANCEL,
+    &reservations::REDUCE,
+    &reservations::CANCEL_SEVERAL,
     &demonstration::POPULATE,
     &system::LIVE,
     &system::READY,

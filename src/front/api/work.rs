@@ -97,7 +97,7 @@ impl Prepared {
         let Prepared { endpoint, work, change_of } = self;
         if let Some(account) = change_of
             && work.is_ok()
-            && let Err(reached) = api.account_limits.take_change(account)
+            && let Err(reached) = api.account_limits.take_changes(account, 1)
         {
             return Begun::Done(finish(endpoint, Err(reached.into())));
         }

@@ -145,6 +145,11 @@ impl Response {
     }
 }
 
+/// The entity tag of a version (RFC 9110 section 8.8.3).
+pub fn entity_tag(version: u64) -> String {
+    format!("\"{version}\"")
+}
+
 /// The reason phrase (RFC 9110 section 15) of every status that this server sends.
 pub fn reason(status: u16) -> &'static str {
     match status {
@@ -161,6 +166,7 @@ pub fn reason(status: u16) -> &'static str {
         408 => "Request Timeout",
         409 => "Conflict",
         410 => "Gone",
+        412 => "Precondition Failed",
         413 => "Content Too Large",
         414 => "URI Too Long",
         415 => "Unsupported Media Type",

@@ -4,10 +4,11 @@ use serde_json::json;
 use shards::limits::RESERVATIONS_MAX;
 use shards::outcome::Rejection;
 
-use super::{Kind, Problem};
+use super::{FieldErrors, Kind, Problem};
 use crate::account_limits::LimitReached;
 use crate::client::Refused;
 use crate::front::http::parse::Refusal;
+use crate::front::http::write::entity_tag;
 use crate::front::places::NoPlace;
 use crate::logging::rationed;
 use crate::passwords::{self, TooManyAttempts, TooManyRegistrations};
@@ -139,6 +140,9 @@ impl From<Rejection> for Problem {
                 Problem::new(Kind::IdsUsedUp, detail)
             }
             Rejection::AccountLimit { account: _, most } => LimitReached::Reservations { most }.into(),
+            Rejection::VersionMismatch { version } => {
+                Problem::plain(Kind::VersionMismatch).extend("etag", json!(entity_tag(version)))
+            }
             Rejection::QuotaBelowCommitted { committed } => {
                 let detail = format!("{committed} tickets are reserved; the quota has to be at least that.");
                 Problem::new(Kind::QuotaBelowCommitted, detail).extend("committed", json!(committed))
@@ -157,8 +161,13 @@ impl From<Rejection> for Problem {
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
             Rejection::NotYourReservation => Problem::new(
                 Kind::Forbidden,
-                "Only the customer who has a reservation, or an admin, cancels it.",
+                "Only the customer who has a reservation, or an admin, cancels it or a part of it.",
             ),
+            Rejection::ReservationCancelled => Problem::plain(Kind::ReservationCancelled),
+            Rejection::QuantityAbove { quantity } => {
+                let rule = format!("must be at most {quantity}, the tickets that the reservation has");
+                Problem::invalid(&FieldErrors::of("/quantity", rule))
+            }
             Rejection::LogFull => Problem::unavailable(Kind::LogFull),
             Rejection::LogLocked => Problem::unavailable(Kind::LogLocked),
             // The slot moved while the request was on its way.

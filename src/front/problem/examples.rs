@@ -25,7 +25,9 @@ impl Kind {
             Kind::MethodNotAllowed => Problem::method_not_allowed(Method::Put, "GET, HEAD, POST".to_owned()),
             Kind::SoldOut => Rejection::SoldOut { remaining: 1 }.into(),
             Kind::QuotaBelowCommitted => Rejection::QuotaBelowCommitted { committed: 480 }.into(),
+            Kind::VersionMismatch => Rejection::VersionMismatch { version: 3 }.into(),
             Kind::HasReservations => Rejection::HasReservations { reserved: 480 }.into(),
+            Kind::ReservationCancelled => Rejection::ReservationCancelled.into(),
             Kind::UsernameTaken => Rejection::UsernameTaken.into(),
             Kind::TooManyAttempts => TooManyAttempts { retry_after_seconds: 30 }.into(),
             Kind::AccountLimit => {
@@ -40,7 +42,9 @@ impl Kind {
             Kind::UriTooLong => refused(&format!("GET /{} HTTP/1.1\r\n", "a".repeat(16 * 1024))),
             Kind::UnsupportedMediaType => Problem::unsupported_media_type("text/xml"),
             Kind::UnsupportedContentEncoding => Problem::unsupported_content_encoding("gzip"),
-            Kind::UnsupportedHeader => Problem::unsupported_header("If-Match"),
+            Kind::UnsupportedHeader => {
+                Problem::unsupported_header("If-Match", &["PATCH /api/v1/events/{event}".to_owned()])
+            }
             Kind::UnclearClientAddress => {
                 Problem::unclear_client_address("X-Forwarded-For has no address.".to_owned())
             }

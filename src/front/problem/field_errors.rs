@@ -23,8 +23,8 @@ pub struct FieldErrors {
 /// One thing that is wrong with a request's content.
 #[derive(Debug, PartialEq, Eq, Serialize, JsonSchema)]
 struct FieldError {
-    /// JSON pointer (RFC 6901) into the body, empty for the whole body, or `?name` for a query parameter. One
-    /// of more than 100 bytes is cut, and ends with `…`.
+    /// JSON pointer (RFC 6901) into the body, empty for the whole body; `?name` for a query parameter; `Name:`
+    /// for a header. One of more than 100 bytes is cut, and ends with `…`.
     pointer: String,
     /// What it has to be.
     detail: String,

@@ -72,8 +72,6 @@ kinds! {
         "The bytes could be read in more than one way, or not at all. The connection is closed, and nothing after this request was run. Use a client that speaks HTTP/1.1 as RFC 9112 says."
     MalformedJson "malformed-json" 400 "The body is not JSON"
         "The body has to be one JSON text (RFC 8259) in UTF-8. The detail says where reading it failed."
-    UnsupportedHeader "unsupported-header" 400 "A header asks for what the server cannot do"
-        "The server does not support If-Match, nor Idempotency-Key and If-None-Match with a method that changes something. A request that relies on them is refused, since doing it without them could do what the client wanted to prevent. Leave the header out."
     UnclearClientAddress "unclear-client-address" 400 "The proxy does not say who the client is"
         "Wrong passwords are counted by the client's address, which a proxy in front of the server has to name in X-Forwarded-For or Forwarded (RFC 7239). The detail says what it wrote instead. Nothing was done. If you send one of these headers yourself, leave it out; otherwise tell whoever runs the proxy."
     Unauthorized "unauthorized" 401 "A valid token is needed"
@@ -100,6 +98,8 @@ kinds! {
         "A quota cannot fall below what is reserved already; 'committed' says how many that is. Set it to at least that."
     HasReservations "has-reservations" 409 "The event has live reservations"
         "Deleting the event would cancel them. Add '?force=true' to do so."
+    ReservationCancelled "reservation-cancelled" 409 "The reservation is cancelled"
+        "It has no tickets any more, so none can be given back. GET /api/v1/reservations/{reservation} shows it; for new tickets, reserve again."
     UsernameTaken "username-taken" 409 "The username is taken"
         "Usernames are unique, whatever their case. Choose another."
     LastAdmin "last-admin" 409 "The last admin stays an admin"
@@ -108,6 +108,8 @@ kinds! {
         "The demonstration data is made on an empty server only. Start one with a fresh data directory."
     EventDeleted "event-deleted" 410 "The event was deleted"
         "It will not come back; its reservations are cancelled, and can still be seen by those who could see them before. GET /api/v1/events lists the events that are left."
+    VersionMismatch "version-mismatch" 412 "The event was edited since" [etag: String, "The event's ETag now."]
+        "The event's ETag is none of those in If-Match: someone edited it since it was read. Nothing was done. Read the event again, and decide anew."
     ContentTooLarge "content-too-large" 413 "The body is too large"
         "No request of this API needs more than 64 KiB. Send less."
     UriTooLong "uri-too-long" 414 "The request target is too long"
@@ -118,6 +120,8 @@ kinds! {
         "The Content-Encoding header says that the body is compressed. Send it as it is, without that header."
     ExpectationFailed "expectation-failed" 417 "The Expect header asks for something unknown"
         "Expect '100-continue', or leave the header out."
+    UnsupportedHeader "unsupported-header" 422 "A header asks for what this address does not do"
+        "Not every address does what If-Match asks for, and what Idempotency-Key and If-None-Match ask for with a method that changes something. A request that relies on one of them elsewhere is refused, since doing it without could do what the client wanted to prevent. The detail says where the header works; elsewhere, leave it out."
     Invalid "invalid" 422 "The request breaks a rule"
         [errors: FieldErrors, "What is wrong: the first 20 broken rules."]
         {more: NonZeroU64, "How many other rules are broken. Left out if 'errors' names all."}

@@ -68,6 +68,9 @@ impl Disk {
             Some(Plant::ForgetCancels) => {
                 records.retain(|row| !matches!(row.record, Record::Cancelled { .. }));
             }
+            Some(Plant::ForgetReductions) => {
+                records.retain(|row| !matches!(row.record, Record::Reduced { .. }));
+            }
             Some(Plant::ForgetHandOvers) => records.iter_mut().for_each(|row| {
                 if let Record::EventEdited(edited) = &mut row.record {
                     edited.organizer = None;

@@ -24,12 +24,15 @@ pub(super) fn change_of_command(command: &Command) -> Change {
             (Kind::EventCreated, create.id.0, create.organizer.0, digest)
         }
         Command::EditEvent(edit) => (Kind::EventEdited, edit.event.0, edit.actor.user.0, 0),
-        Command::DeleteEvent { event, actor, .. } => (Kind::EventDeleted, event.0, actor.user.0, 0),
+        Command::DeleteEvent(delete) => (Kind::EventDeleted, delete.event.0, delete.actor.user.0, 0),
         Command::Reserve { event, actor, buyer, quantity } => {
             (Kind::Reserved, event.0, people(actor.user, *buyer), quantity.get())
         }
         Command::Cancel { reservation, actor } => {
             (Kind::Cancelled, reservation.event.0, reservation.number, actor.user.0)
+        }
+        Command::Reduce { reservation, actor, .. } => {
+            (Kind::Reduced, reservation.event.0, reservation.number, actor.user.0)
         }
     }
 }
@@ -71,5 +74,6 @@ pub(super) fn change_of_record(record: &Record) -> Change {
             (Kind::Reserved, id.event.0, people(*by, *buyer), *quantity)
         }
         Record::Cancelled { id, by, .. } => (Kind::Cancelled, id.event.0, id.number, by.0),
+        Record::Reduced { id, by, .. } => (Kind::Reduced, id.event.0, id.number, by.0),
     }
 }

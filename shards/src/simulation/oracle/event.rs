@@ -76,6 +76,16 @@ impl EventState {
                     None => return Err(format!("nothing to cancel for {record:?}")),
                 }
             }
+            &Record::Reduced { id, by: _, quantity } => {
+                let reservation = state.reservations.get_mut(id.number as usize - 1);
+                let has_more = |one: &&mut ReservationView| {
+                    one.status == ReservationStatus::Confirmed && one.quantity > quantity
+                };
+                match reservation.filter(has_more) {
+                    Some(reservation) if quantity > 0 => reservation.quantity -= quantity,
+                    _ => return Err(format!("nothing to give back for {record:?}")),
+                }
+            }
         }
         let confirmed = |one: &&ReservationView| one.status == ReservationStatus::Confirmed;
         state.view.reserved = state.reservations.iter().filter(confirmed).map(|one| one.quantity).sum();
@@ -96,11 +106,15 @@ impl EventState {
                 let organizer = edit.organizer.unwrap_or(self.view.organizer);
                 Outcome::Event(Box::new(EventView { organizer, ..self.view.clone() }))
             }
-            Command::DeleteEvent { .. } => Outcome::EventDeleted,
+            Command::DeleteEvent(_) => Outcome::EventDeleted,
             Command::Reserve { .. } => {
                 Outcome::Reservation(*self.reservations.last().expect("the record made one"))
             }
             Command::Cancel { .. } => Outcome::Cancelled,
+            Command::Reduce { reservation, quantity, .. } => {
+                let reduced = self.reservations[reservation.number as usize - 1];
+                Outcome::Reservation(ReservationView { quantity: quantity.get(), ..reduced })
+            }
         }
     }
 

@@ -109,9 +109,10 @@ impl Oracle {
             Command::RemoveUser(remove) => Some(&remove.username),
             Command::CreateEvent(_)
             | Command::EditEvent(_)
-            | Command::DeleteEvent { .. }
+            | Command::DeleteEvent(_)
             | Command::Reserve { .. }
-            | Command::Cancel { .. } => None,
+            | Command::Cancel { .. }
+            | Command::Reduce { .. } => None,
         };
         if let Some(username) = username {
             let history = self.accounts.entry(username.clone()).or_default();

@@ -66,7 +66,8 @@ impl Oracle {
             | Record::EventEdited(_)
             | Record::EventDeleted { .. }
             | Record::Reserved { .. }
-            | Record::Cancelled { .. } => {
+            | Record::Cancelled { .. }
+            | Record::Reduced { .. } => {
                 let history = self.events.entry(EventId(change.1)).or_default();
                 let state = EventState::after(history.last(), entry.at, &entry.record)?;
                 history.states.push((change, state));

@@ -1,7 +1,7 @@
 //! The rules of the domain, written a second time, independently of `state`.
 
 use super::event::EventState;
-use crate::command::{Actor, Ask, Buyer, Command, Query};
+use crate::command::{Actor, Ask, Buyer, Command, ExpectedVersion, Query};
 use crate::details::DetailsPatch;
 use crate::ids::{ReservationId, Role, UserId};
 use crate::limits::RESERVATIONS_MAX;
@@ -23,7 +23,7 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             Some(_) => return Err(Rejection::EventExists),
         },
         Command::EditEvent(edit) => {
-            let event = managed(event, edit.actor)?;
+            let event = managed(event, edit.actor, &edit.version)?;
             let DetailsPatch { name, quota, venue } = &edit.changes;
             let (before, reserved) = (&event.view.details, event.view.reserved);
             let quota = quota.map(|quota| quota.get());
@@ -37,9 +37,9 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             let same_organizer = edit.organizer.is_none_or(|organizer| organizer == event.view.organizer);
             (same_name && same_quota && same_venue && same_organizer).then(|| view(event))
         }
-        Command::DeleteEvent { actor, force, .. } => {
-            let reserved = managed(event, *actor)?.view.reserved;
-            if reserved > 0 && !force {
+        Command::DeleteEvent(delete) => {
+            let reserved = managed(event, delete.actor, &delete.version)?.view.reserved;
+            if reserved > 0 && !delete.force {
                 return Err(Rejection::HasReservations { reserved });
             }
             None
@@ -56,11 +56,20 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             None
         }
         Command::Cancel { reservation, actor } => {
-            let reservation = visible(event, *reservation, *actor)?;
-            if actor.role != Role::Admin && reservation.buyer != Buyer::Account(actor.user) {
-                return Err(Rejection::NotYourReservation);
-            }
+            let reservation = cancellable(event, *reservation, *actor)?;
             (reservation.status == ReservationStatus::Cancelled).then_some(Outcome::Cancelled)
+        }
+        Command::Reduce { reservation, actor, quantity } => {
+            let reservation = cancellable(event, *reservation, *actor)?;
+            match (reservation.status, reservation.quantity) {
+                (ReservationStatus::Cancelled, _) => return Err(Rejection::ReservationCancelled),
+                (ReservationStatus::Confirmed, has) if quantity.get() > has => {
+                    return Err(Rejection::QuantityAbove { quantity: has });
+                }
+                (ReservationStatus::Confirmed, has) => {
+                    (quantity.get() == has).then_some(Outcome::Reservation(*reservation))
+                }
+            }
         }
         Command::CreateUser(_)
         | Command::ChangePassword(_)
@@ -108,9 +117,20 @@ fn live(event: Option<&EventState>) -> Result<&EventState, Rejection> {
     }
 }
 
-fn managed(event: Option<&EventState>, actor: Actor) -> Result<&EventState, Rejection> {
+fn managed<'a>(
+    event: Option<&'a EventState>,
+    actor: Actor,
+    expected: &ExpectedVersion,
+) -> Result<&'a EventState, Rejection> {
     let event = live(event)?;
-    event.is_managed_by(actor).then_some(event).ok_or(Rejection::NotYourEvent)
+    let version = event.view.version;
+    match expected {
+        _ if !event.is_managed_by(actor) => Err(Rejection::NotYourEvent),
+        ExpectedVersion::OneOf(versions) if versions.iter().all(|&one| one != version) => {
+            Err(Rejection::VersionMismatch { version })
+        }
+        ExpectedVersion::Any | ExpectedVersion::OneOf(_) => Ok(event),
+    }
 }
 
 fn visible(
@@ -123,6 +143,16 @@ fn visible(
     let is_visible =
         |one: &&ReservationView| one.buyer == Buyer::Account(actor.user) || event.is_managed_by(actor);
     event.reservations.get(index).filter(is_visible).ok_or(Rejection::ReservationNotFound)
+}
+
+fn cancellable(
+    event: Option<&EventState>,
+    id: ReservationId,
+    actor: Actor,
+) -> Result<&ReservationView, Rejection> {
+    let reservation = visible(event, id, actor)?;
+    let may = actor.role == Role::Admin || reservation.buyer == Buyer::Account(actor.user);
+    may.then_some(reservation).ok_or(Rejection::NotYourReservation)
 }
 
 /// The same for a request about an account.

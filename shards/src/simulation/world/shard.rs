@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::log_work::LogWork;
 use super::{Progress, World};
 use crate::clock::Clock;
-use crate::command::Ask;
+use crate::command::{Ask, Command, ExpectedVersion};
 use crate::driver::{Driver, Gather, Step};
 use crate::outcome::Reply;
 use crate::shard::Release;
@@ -158,7 +158,12 @@ impl World {
                 break;
             }
             let Some(request) = self.shards[index].inbox.pop_front() else { break };
-            let ask = self.requests[request].ask.clone();
+            let mut ask = self.requests[request].ask.clone();
+            if self.plant == Some(Plant::ChangeAnyVersion)
+                && let Ask::Command(Command::EditEvent(edit)) = &mut ask
+            {
+                edit.version = ExpectedVersion::Any;
+            }
             let SimulatedShard { driver, clock, .. } = &mut self.shards[index];
             let now = clock.read(self.elapsed, self.wall);
             let state = driver.shard().state();

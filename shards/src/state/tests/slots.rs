@@ -2,7 +2,9 @@
 
 use super::{actor, all_slots};
 use crate::clock::Now;
-use crate::command::{Actor, Buyer, Command, CreateEvent, CreateUser, EditEvent};
+use crate::command::{
+    Actor, Buyer, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent, ExpectedVersion,
+};
 use crate::details::{DetailsPatch, EventName, NewDetails};
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Slot, Timestamp, UserId, Username};
 use crate::record::Record;
@@ -52,13 +54,19 @@ fn history(draws: &mut Draws) -> History {
             1 => Command::EditEvent(Box::new(EditEvent {
                 event,
                 actor: actor("z"),
+                version: ExpectedVersion::Any,
                 changes: DetailsPatch {
                     quota: Quota::new(40 + draws.below(60) as u64),
                     ..DetailsPatch::default()
                 },
                 organizer: (draws.below(2) == 0).then(|| actor(["o", "p"][draws.below(2)]).user),
             })),
-            2 if draws.below(8) == 0 => Command::DeleteEvent { event, actor: actor("z"), force: true },
+            2 if draws.below(8) == 0 => Command::DeleteEvent(Box::new(DeleteEvent {
+                event,
+                actor: actor("z"),
+                version: ExpectedVersion::Any,
+                force: true,
+            })),
             2 | 3 => Command::Cancel { reservation: ReservationId { event, number }, actor: by },
             _ => Command::Reserve {
                 event,

@@ -4,7 +4,8 @@ use super::super::SlotState;
 use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{
-    Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query, RemoveUser,
+    Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
+    ExpectedVersion, Query, RemoveUser,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, Venue};
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
@@ -14,7 +15,24 @@ use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus};
 fn command(words: &[&str]) -> Command {
     let event = EventId(1);
     let tickets = |text: &str| text.parse().unwrap();
+    let quota_of = |quota: &str| DetailsPatch {
+        quota: Some(Quota::new(tickets(quota)).unwrap()),
+        ..DetailsPatch::default()
+    };
+    let edit = |who: &str, changes, organizer: Option<&str>| {
+        Command::EditEvent(Box::new(EditEvent {
+            event,
+            actor: actor(who),
+            version: ExpectedVersion::Any,
+            changes,
+            organizer: organizer.map(|organizer| actor(organizer).user),
+        }))
+    };
     match *words {
+        [ref words @ .., "if", versions] => {
+            let versions = versions.split(',').map(|version| version.parse().unwrap()).collect();
+            for_versions(command(words), ExpectedVersion::OneOf(versions))
+        }
         ["user", name] => Command::CreateUser(Box::new(CreateUser {
             id: UserId(name.len() as u32),
             username: Username::new(name).unwrap(),
@@ -52,47 +70,22 @@ fn command(words: &[&str]) -> Command {
             organizer: actor("o").user,
             details: NewDetails::new(EventName::new("Concert").unwrap(), Quota::new(tickets(quota)).unwrap()),
         })),
-        [who, "quota", quota] => Command::EditEvent(Box::new(EditEvent {
+        [who, "quota", quota] => edit(who, quota_of(quota), None),
+        [who, "venue", venue] => {
+            let venue = Some(Venue::new(venue).ok().filter(|_| venue != "none"));
+            edit(who, DetailsPatch { venue, ..DetailsPatch::default() }, None)
+        }
+        [who, "name", name] => {
+            edit(who, DetailsPatch { name: EventName::new(name).ok(), ..DetailsPatch::default() }, None)
+        }
+        [who, "hand", to] => edit(who, DetailsPatch::default(), Some(to)),
+        [who, "hand", to, quota] => edit(who, quota_of(quota), Some(to)),
+        [who, "delete", ref options @ ..] => Command::DeleteEvent(Box::new(DeleteEvent {
             event,
             actor: actor(who),
-            changes: DetailsPatch {
-                quota: Some(Quota::new(tickets(quota)).unwrap()),
-                ..DetailsPatch::default()
-            },
-            organizer: None,
+            version: ExpectedVersion::Any,
+            force: options == ["force"],
         })),
-        [who, "venue", venue] => Command::EditEvent(Box::new(EditEvent {
-            event,
-            actor: actor(who),
-            changes: DetailsPatch {
-                venue: Some(Venue::new(venue).ok().filter(|_| venue != "none")),
-                ..DetailsPatch::default()
-            },
-            organizer: None,
-        })),
-        [who, "name", name] => Command::EditEvent(Box::new(EditEvent {
-            event,
-            actor: actor(who),
-            changes: DetailsPatch { name: EventName::new(name).ok(), ..DetailsPatch::default() },
-            organizer: None,
-        })),
-        [who, "hand", to] => Command::EditEvent(Box::new(EditEvent {
-            event,
-            actor: actor(who),
-            changes: DetailsPatch::default(),
-            organizer: Some(actor(to).user),
-        })),
-        [who, "hand", to, quota] => Command::EditEvent(Box::new(EditEvent {
-            event,
-            actor: actor(who),
-            changes: DetailsPatch {
-                quota: Some(Quota::new(tickets(quota)).unwrap()),
-                ..DetailsPatch::default()
-            },
-            organizer: Some(actor(to).user),
-        })),
-        [who, "delete"] => Command::DeleteEvent { event, actor: actor(who), force: false },
-        [who, "delete", "force"] => Command::DeleteEvent { event, actor: actor(who), force: true },
         [who, "reserve", quantity] => Command::Reserve {
             event,
             actor: actor(who),
@@ -103,8 +96,22 @@ fn command(words: &[&str]) -> Command {
             reservation: ReservationId { event, number: number.parse().unwrap() },
             actor: actor(who),
         },
+        [who, "reduce", number, quantity] => Command::Reduce {
+            reservation: ReservationId { event, number: number.parse().unwrap() },
+            actor: actor(who),
+            quantity: Quantity::new(tickets(quantity)).unwrap(),
+        },
         _ => panic!("unknown command: {words:?}"),
     }
+}
+
+fn for_versions(mut command: Command, expected: ExpectedVersion) -> Command {
+    match &mut command {
+        Command::EditEvent(edit) => edit.version = expected,
+        Command::DeleteEvent(delete) => delete.version = expected,
+        other => panic!("{other:?} is for any version"),
+    }
+    command
 }
 
 fn query(words: &[&str]) -> Option<Query> {
@@ -151,8 +158,11 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::EventNotFound => "no-event".to_owned(),
                 Rejection::EventDeleted => "deleted".to_owned(),
                 Rejection::NotYourEvent => "not-yours".to_owned(),
+                Rejection::VersionMismatch { version } => format!("is v{version}"),
                 Rejection::NotYourReservation => "not-your-reservation".to_owned(),
                 Rejection::ReservationNotFound => "no-reservation".to_owned(),
+                Rejection::ReservationCancelled => "was-cancelled".to_owned(),
+                Rejection::QuantityAbove { quantity } => format!("has {quantity}"),
                 Rejection::AccountLimit { .. } => unreachable!("the state has no limits of accounts"),
                 Rejection::LogFull | Rejection::LogLocked | Rejection::Elsewhere => {
                     unreachable!("all slots are owned, and there is no log")
@@ -279,6 +289,17 @@ fn a_cancel_gives_the_tickets_back_once() {
 }
 
 #[test]
+fn a_part_of_a_reservation_is_given_back() {
+    check(
+        "event 5 -> ok | a reserve 4 -> ok | a reduce 1 3 -> ok | view -> 3/5 v1 | a see 1 -> confirmed 3 | b reserve 2 -> ok | b reserve 1 -> sold-out 0 | a reduce 1 3 -> confirmed 3 | a reduce 1 4 -> has 3 | a reduce 1 1 -> ok | z reduce 2 1 -> ok | view -> 2/5 v1 | a cancel 1 -> ok | view -> 1/5 v1 | a reduce 1 1 -> was-cancelled | a see 1 -> cancelled 1",
+    );
+    // As a cancellation: by its customer, in any role, and by admins.
+    check(
+        "event 5 -> ok | a reserve 4 -> ok | b reduce 1 1 -> no-reservation | o reduce 1 1 -> not-your-reservation | p reduce 1 1 -> no-reservation | a-organizer reduce 1 2 -> ok | a reduce 2 1 -> no-reservation | a reduce 0 1 -> no-reservation | o quota 2 -> ok | o quota 1 -> below 2 | o delete -> has 2 | o delete force -> ok | a reduce 1 1 -> was-cancelled",
+    );
+}
+
+#[test]
 fn a_reservation_is_visible_to_its_customer_the_organizer_and_admins() {
     check(
         "event 2 -> ok | a reserve 1 -> ok | a see 1 -> confirmed 1 | b see 1 -> no-reservation | o see 1 -> confirmed 1 | p see 1 -> no-reservation | z see 1 -> confirmed 1",
@@ -309,6 +330,25 @@ fn events_are_edited_by_their_organizer() {
     check("o quota 1 -> no-event");
     check(
         "event 2 -> ok | o venue Hall -> ok | view -> 0/2 v2 at Hall | o venue Hall -> 0/2 v2 at Hall | o quota 3 -> ok | view -> 0/3 v3 at Hall | o venue none -> ok | view -> 0/3 v4 | p venue Hall -> not-yours",
+    );
+}
+
+#[test]
+fn a_change_for_other_versions_changes_nothing() {
+    check(
+        "event 5 -> ok | o quota 6 if 1 -> ok | o quota 7 if 1 -> is v2 | o quota 7 if 3,9 -> is v2 | view -> 0/6 v2 | o quota 7 if 9,2 -> ok | view -> 0/7 v3",
+    );
+    // Sales do not change the version; edits that change nothing do not either.
+    check(
+        "event 5 -> ok | a reserve 2 -> ok | o quota 5 if 1 -> 2/5 v1 | o quota 9 if 1 -> ok | z quota 5 if 1 -> is v2",
+    );
+    // First of all, whether the event is there and the actor's.
+    check(
+        "o quota 5 if 1 -> no-event | o delete if 1 -> no-event | event 5 -> ok | p quota 6 if 9 -> not-yours | p delete if 9 -> not-yours | a reserve 2 -> ok | o quota 1 if 9 -> is v1 | o quota 1 if 1 -> below 2 | o delete if 2 -> is v1 | o delete if 1 -> has 2 | o delete force if 2 -> is v1 | view -> 2/5 v1 | o delete force if 1 -> ok | o quota 6 if 9 -> deleted | o delete if 9 -> deleted",
+    );
+    // A hand-over is an edit.
+    check(
+        "event 5 -> ok | o hand p if 2 -> is v1 | o hand p if 1 -> ok | p hand o 4 if 1 -> is v2 | p hand o 4 if 2 -> ok",
     );
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use shards::clock::Now;
 use shards::command::{
-    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query,
-    RemoveUser,
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
+    ExpectedVersion, Query, RemoveUser,
 };
 use shards::details::{DetailsPatch, EventName, NewDetails};
 use shards::ids::{EventId, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
@@ -201,13 +201,19 @@ fn command(line: &str) -> Command {
         ["edit", id, "quota", quota] => Command::EditEvent(Box::new(EditEvent {
             event: event(id),
             actor: ADMIN,
+            version: ExpectedVersion::Any,
             changes: DetailsPatch {
                 quota: Some(Quota::new(u64::from(number(quota))).unwrap()),
                 ..DetailsPatch::default()
             },
             organizer: None,
         })),
-        ["delete", id] => Command::DeleteEvent { event: event(id), actor: ADMIN, force: true },
+        ["delete", id] => Command::DeleteEvent(Box::new(DeleteEvent {
+            event: event(id),
+            actor: ADMIN,
+            version: ExpectedVersion::Any,
+            force: true,
+        })),
         ["reserve", id, "for", customer, quantity] => Command::Reserve {
             event: event(id),
             actor: Actor { user: UserId(number(customer)), role: Role::Customer },

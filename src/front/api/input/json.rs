@@ -95,17 +95,26 @@ struct Name<'b>(#[serde(borrow)] Cow<'b, str>);
 
 /// What members can be made of, from a valid JSON text. A whole number is a `u64`, in whatever notation it is:
 /// `2.0` and `2e0` are the integer 2 to JSON Schema (2020-12, section 6.1.1 of its validation) and to JavaScript.
-/// No member takes another number, or a list or an object, so these lose their content.
+/// No member takes another number, an object, or a list inside of a list, so these lose their content.
 fn member_value(text: &str) -> Result<Value, &'static str> {
     match text.as_bytes().first() {
         // Its escapes are not checked yet.
         Some(b'"') => serde_json::from_str(text).map_err(|_| "a string has half of a surrogate pair"),
         Some(b'n') => Ok(Value::Null),
         Some(b't' | b'f') => Ok(Value::Bool(text == "true")),
-        Some(b'[') => Ok(Value::Array(Vec::new())),
+        Some(b'[') => list(text),
         Some(b'{') => Ok(Value::Object(Map::new())),
         _ => Ok(whole_number(text).map_or(NOT_WHOLE.into(), Value::from)),
     }
+}
+
+fn list(text: &str) -> Result<Value, &'static str> {
+    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| "a list cannot be read")?;
+    let item = |item: &RawValue| match item.get().as_bytes().first() {
+        Some(b'[') => Ok(Value::Array(Vec::new())),
+        _ => member_value(item.get()),
+    };
+    items.into_iter().map(item).collect()
 }
 
 /// Stands for every number that is not a whole one of 64 bits.

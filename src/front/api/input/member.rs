@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 use shards::details::{EventName, Venue};
-use shards::ids::{Quantity, Quota, UserId, Username};
+use shards::ids::{Quantity, Quota, ReservationId, UserId, Username};
 use shards::limits::QUOTA_MAX;
 
 /// A type of a member: how it is read, beside its schema.
@@ -54,6 +54,31 @@ impl Member for EventName {
 impl Member for Venue {
     fn from_json(value: &Value) -> Result<Venue, String> {
         Venue::new(&String::from_json(value)?).map_err(|error| error.to_string())
+    }
+}
+
+/// The most reservations that one request cancels: each takes a place of `--max-in-flight`.
+const CANCELLATIONS_MAX: usize = 100;
+
+/// Reservations to cancel.
+#[derive(JsonSchema)]
+#[schemars(transparent, inline)]
+pub(in crate::front::api) struct ReservationIds(
+    #[schemars(length(min = 1, max = CANCELLATIONS_MAX))] pub(in crate::front::api) Vec<ReservationId>,
+);
+
+impl Member for ReservationIds {
+    fn from_json(value: &Value) -> Result<ReservationIds, String> {
+        let items = value.as_array().filter(|items| (1..=CANCELLATIONS_MAX).contains(&items.len()));
+        let items =
+            items.ok_or_else(|| format!("must be a list of 1 to {CANCELLATIONS_MAX} reservation ids"))?;
+        let id = |(index, item): (usize, &Value)| {
+            let id = item.as_str().and_then(|text| text.parse().ok());
+            id.ok_or_else(|| {
+                format!("must have only reservation ids, such as \"7-42\"; item {index} is none")
+            })
+        };
+        items.iter().enumerate().map(id).collect::<Result<_, _>>().map(ReservationIds)
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod accept;
 mod body;
+mod if_match;
 mod json;
 mod member;
 mod path;
@@ -14,7 +15,8 @@ mod unsupported;
 pub(super) use accept::{check_accept, lists};
 pub(in crate::front) use body::{BodyDescription, FromBody};
 pub(super) use body::{BodyReader, Field, NoBody, body};
-pub(super) use member::{Member, Nullable};
+pub(super) use if_match::{IF_MATCH, expected_version};
+pub(super) use member::{Member, Nullable, ReservationIds};
 pub(super) use path::NoParameter;
 pub(in crate::front) use path::{FromPath, PathParameter};
 pub(in crate::front) use property::Property;

@@ -1,5 +1,8 @@
-//! Headers that a client relies on, and that the server does not support.
+//! Headers that a client relies on, where the server does not do what they ask for.
 
+use super::if_match::IF_MATCH;
+use crate::front::api::ENDPOINTS;
+use crate::front::api::endpoint::Endpoint;
 use crate::front::http::parse::Request;
 use crate::front::problem::Problem;
 
@@ -8,20 +11,35 @@ use crate::front::problem::Problem;
 ///
 /// # Errors
 ///
-/// 400, with the name of the header.
-pub(in crate::front::api) fn check_unsupported(request: &Request<'_>) -> Result<(), Problem> {
-    let refused = |name: &[u8]| match name.len() {
-        8 => is(name, "If-Match"),
+/// 422, with the name of the header, and the endpoints that read it.
+pub(in crate::front::api) fn check_unsupported(
+    request: &Request<'_>,
+    endpoint: &Endpoint,
+) -> Result<(), Problem> {
+    let relied_on = |name: &[u8]| match name.len() {
+        8 => is(name, IF_MATCH),
         13 => is(name, "If-None-Match").filter(|_| !request.method.is_safe()),
         15 => is(name, "Idempotency-Key").filter(|_| !request.method.is_safe()),
         _ => None,
     };
-    match request.header_names().find_map(refused) {
-        Some(name) => Err(Problem::unsupported_header(name)),
+    let refused = |name: &&str| !reads(endpoint, name);
+    match request.header_names().filter_map(relied_on).find(refused) {
+        Some(name) => Err(unsupported(name)),
         None => Ok(()),
     }
 }
 
 fn is(name: &[u8], other: &'static str) -> Option<&'static str> {
     name.eq_ignore_ascii_case(other.as_bytes()).then_some(other)
+}
+
+fn reads(endpoint: &Endpoint, name: &str) -> bool {
+    endpoint.headers.iter().any(|header| header.name == name)
+}
+
+fn unsupported(name: &'static str) -> Problem {
+    let readers = ENDPOINTS.iter().filter(|endpoint| reads(endpoint, name) && !endpoint.method.is_safe());
+    let readers: Vec<_> =
+        readers.map(|endpoint| format!("{} {}", endpoint.method.as_str(), endpoint.path)).collect();
+    Problem::unsupported_header(name, &readers)
 }
