@@ -16,10 +16,11 @@ pub enum Kind {
     PasswordChanged = 25,
     RoleChanged = 26,
     UserRemoved = 27,
+    TimeSetBack = 48,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 9] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Reserved,
         Kind::Cancelled,
         Kind::EventCreated,
@@ -29,6 +30,7 @@ impl Kind {
         Kind::PasswordChanged,
         Kind::RoleChanged,
         Kind::UserRemoved,
+        Kind::TimeSetBack,
     ];
 
     pub fn name(self) -> &'static str {
@@ -42,6 +44,7 @@ impl Kind {
             Kind::PasswordChanged => "password_changed",
             Kind::RoleChanged => "role_changed",
             Kind::UserRemoved => "user_removed",
+            Kind::TimeSetBack => "time_set_back",
         }
     }
 

@@ -137,6 +137,8 @@ impl SlotState {
                 return self.apply_reserved(at, lsn, *id, *buyer, *quantity);
             }
             Record::Cancelled { id, .. } => return self.apply_cancelled(at, lsn, *id),
+            // The slot's head has its time.
+            Record::TimeSetBack => {}
         }
         Lsn(0)
     }
@@ -153,7 +155,8 @@ impl SlotState {
             | Record::EventCreated(_)
             | Record::EventDeleted { .. }
             | Record::Reserved { .. }
-            | Record::Cancelled { .. } => Undo::Nothing,
+            | Record::Cancelled { .. }
+            | Record::TimeSetBack => Undo::Nothing,
         }
     }
 
@@ -180,6 +183,7 @@ impl SlotState {
             }
             (Record::Reserved { id, .. }, Undo::Nothing) => self.undo_reserved(*id, previous),
             (Record::Cancelled { id, .. }, Undo::Nothing) => self.undo_cancelled(*id, previous),
+            (Record::TimeSetBack, Undo::Nothing) => {}
             (record, undo) => unreachable!("{record:?} does not replace {undo:?}"),
         }
     }

@@ -71,5 +71,6 @@ pub(super) fn change_of_record(record: &Record) -> Change {
             (Kind::Reserved, id.event.0, people(*by, *buyer), *quantity)
         }
         Record::Cancelled { id, by, .. } => (Kind::Cancelled, id.event.0, id.number, by.0),
+        Record::TimeSetBack => (Kind::TimeSetBack, 0, 0, 0),
     }
 }
