@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use boxoffice::bench::OneCore;
 use boxoffice::front::api::{quantity_asked_for, reservation_created};
-use boxoffice::front::auth::{bearer, now};
+use boxoffice::front::auth::bearer;
 use boxoffice::front::http::parse::{Limits, Method, Parser, Progress, Request};
 use boxoffice::front::http::write::Response;
 use boxoffice::front::problem::{Kind, Problem};
@@ -15,7 +15,7 @@ use shards::log::MemoryLog;
 
 mod support;
 
-use support::{ENVELOPE, request, shard_with_events, token_of, tokens, view};
+use support::{ENVELOPE, now, request, shard_with_events, token_of, tokens, view};
 
 fn edge(criterion: &mut Criterion) {
     let tokens = tokens();
@@ -27,7 +27,7 @@ fn edge(criterion: &mut Criterion) {
     group.bench_function("verify a token", |bencher| {
         bencher.iter(|| {
             let token = bearer(black_box(&authorization)).expect("a bearer token");
-            tokens.verify(token).expect("the token is valid")
+            tokens.verify(token, now()).expect("the token is valid")
         });
     });
     group.bench_function("find a token that was verified, among 10,000", |bencher| {
@@ -39,7 +39,7 @@ fn edge(criterion: &mut Criterion) {
             if user == 77 {
                 authorization = format!("Bearer {other}");
             }
-            let claimed = tokens.verify(&other).expect("the token is valid");
+            let claimed = tokens.verify(&other, now()).expect("the token is valid");
             verified.remember(verified.asking(), other.into(), claimed);
         }
         bencher.iter(|| {

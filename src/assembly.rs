@@ -104,6 +104,7 @@ impl Parts {
             tokens: self.tokens,
             verified,
             account_limits: Rc::new(FrontLimits::new(self.account_limits, refusals)),
+            clock: Rc::clone(&clock),
             closed: Cell::new(false),
         };
         let front = Rc::new(Front::new(api, metrics, self.limits, self.timeouts));

@@ -35,12 +35,15 @@ pub(crate) struct CoreClock {
     metrics: &'static CoreMetrics,
     /// The wall clock differs from the wall time by more than [`DIFFERENCE_MAX_MS`].
     is_off: Cell<bool>,
+    /// The wall time of the latest reading.
+    latest: Cell<Timestamp>,
 }
 
 impl CoreClock {
     pub(crate) fn new(origin: Origin, metrics: &'static CoreMetrics) -> Rc<CoreClock> {
         let clock = RefCell::new(Clock::new(origin.wall));
-        Rc::new(CoreClock { clock, origin, metrics, is_off: Cell::new(false) })
+        let latest = Cell::new(origin.wall);
+        Rc::new(CoreClock { clock, origin, metrics, is_off: Cell::new(false), latest })
     }
 
     /// Returns the time since the origin.
@@ -51,6 +54,7 @@ impl CoreClock {
     pub(crate) fn now(&self) -> Now {
         let mut clock = self.clock.borrow_mut();
         let now = clock.read(self.elapsed(), wall());
+        self.latest.set(now.wall);
         let difference_ms = clock.difference_ms();
         self.metrics.clock_difference_ms.set(difference_ms);
         let is_off = difference_ms > DIFFERENCE_MAX_MS;
@@ -62,6 +66,11 @@ impl CoreClock {
             }
         }
         now
+    }
+
+    /// The wall time in seconds, as of the latest reading, which is a second old at most.
+    pub(crate) fn unix_time(&self) -> u64 {
+        self.latest.get().0 / 1000
     }
 
     /// Reads the clock once a second, for as long as the core runs.

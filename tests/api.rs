@@ -108,7 +108,7 @@ POST   /api/v1/events                         {"name":"A","quota":5,"reserved":1
 PATCH  /api/v1/events/{event}                 {"organizer":{org2}}  401 403 403 200 403 200
 PATCH  /api/v1/events/{deleted}               {"organizer":{org2}}  401 403 403 410 410 410
 PATCH  /api/v1/events/999999                  {"organizer":{org2}}  401 403 403 404 404 404
-PATCH  /api/v1/events/{event}                 {"organizer":{user}}  401 403 403 422 422 422
+PATCH  /api/v1/events/{event}                 {"organizer":{user}}  401 403 403 422 403 422
 PATCH  /api/v1/events/{event}                 {"organizer":"me"}    401 403 403 422 422 422
 PATCH  /api/v1/events/{event}                 {"status":"deleted"}  401 403 403 422 422 422
 POST   /api/v1/events/{event}/reservations    {"quantity":1,"customer":2}  401 422 422 403 403 403

@@ -1,6 +1,6 @@
-//! Jumps of the wall clock, before a start and while the server runs, by an hour and by ten years,
-//! forward and back. Nothing is lost, no time of an event decreases, the server does not panic, and a
-//! jump while it runs does not affect the times of sales.
+//! Jumps of the wall clock, before a start and while the server runs, by an hour, ten years and a hundred,
+//! forward and back. Nothing is lost, and the server does not panic. A jump while it runs does not affect
+//! the times of sales, or tokens. After a start with a wrong clock, the next sale has the right time again.
 //!
 //! `cargo test --test clock -- --ignored`: libfaketime changes the clock of one process only.
 
@@ -11,12 +11,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use shards::ids::EventId;
+use shards::slots::slot_of_event;
 use support::client::Client;
 use support::server::{Server, serve};
-use support::{PASSWORD, TestFolder, all_items, check_sums, create_event, number, reserve, text};
+use support::{PASSWORD, TestFolder, all_items, check_sums, create_event, number, reserve, sqlite3, text};
 
 const HOUR: i64 = 3600;
 const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
+const CENTURY: i64 = 10 * TEN_YEARS;
 
 /// A clock whose offset is read from a file.
 struct Clock {
@@ -73,24 +76,19 @@ impl Sales {
         self.ids.push(reserve(customer, self.event, 1));
     }
 
-    /// Checks the server's reservations. Returns the seconds by which the newest one is ahead.
-    fn check(&self, customer: &Client) -> i64 {
+    /// Checks the server's reservations. Returns by how many seconds each is ahead.
+    fn check(&self, customer: &Client) -> Vec<i64> {
         let event = customer.get(&format!("/api/v1/events/{}", self.event)).expect(200).json();
         check_sums(&event);
         assert_eq!(number(&event, "reserved"), self.ids.len() as u64);
         let kept = all_items(customer, "/api/v1/reservations", 100);
         let kept: Vec<_> = kept.iter().filter(|item| item["event"] == self.event).collect();
         assert_eq!(kept.iter().map(|item| text(item, "id")).collect::<Vec<_>>(), self.ids);
-        let times: Vec<i64> = kept
-            .iter()
-            .map(|item| {
-                assert_eq!(item["status"], "confirmed", "{item}");
-                let time: jiff::Timestamp = text(item, "created_at").parse().expect("RFC 3339");
-                time.as_millisecond()
-            })
-            .collect();
-        assert!(times.is_sorted(), "times decrease: {times:?}");
-        ahead(text(kept.last().expect("sold"), "created_at"))
+        let times = kept.iter().map(|item| {
+            assert_eq!(item["status"], "confirmed", "{item}");
+            ahead(text(item, "created_at"))
+        });
+        times.collect()
     }
 }
 
@@ -104,14 +102,15 @@ fn clock_jumps_while_the_server_runs_change_nothing() {
     let organizer = server.client().sign_up("grace", "organizer");
     server.client().sign_up("ada", "customer");
     let mut sales = Sales { event: create_event(&organizer, 100), ids: Vec::new() };
+    let customer = server.client().log_in("ada", PASSWORD);
     for off in [0, HOUR, 0, -HOUR, 0, TEN_YEARS, 0, -TEN_YEARS, 0] {
         clock.set(off);
-        // A new token each time, because tokens expire by the server's wall clock.
-        let customer = server.client().log_in("ada", PASSWORD);
         sales.sell(&customer);
         // Each jump is undone before the server takes it for a correction of the clock.
-        let newest = sales.check(&customer);
-        assert!(newest.abs() < 60, "off by {off}: the newest sale is ahead by {newest} s");
+        let times = sales.check(&customer);
+        assert!(times.iter().all(|ahead| ahead.abs() < 60), "off by {off}: sales are ahead by {times:?} s");
+        // A token of any moment is good in any other.
+        server.client().log_in("ada", PASSWORD).get("/api/v1/users/me").expect(200);
         let metrics = customer.get("/metrics").expect(200);
         let line =
             metrics.text().lines().find_map(|line| line.strip_prefix("boxoffice_clock_difference_seconds "));
@@ -129,16 +128,17 @@ fn clock_jumps_while_the_server_runs_change_nothing() {
 }
 
 #[test]
-#[ignore = "needs faketime"]
-fn a_wrong_clock_at_a_start_changes_nothing() {
+#[ignore = "needs faketime and sqlite3"]
+fn a_wrong_clock_at_a_start_is_over_with_the_next_start() {
     let folder = TestFolder::new();
     let data = folder.path("data");
     let clock = Clock::without_offset(&folder);
     let mut sales = Sales { event: 0, ids: Vec::new() };
-    let mut most_ahead = i64::MIN;
+    let mut offsets = Vec::new();
+    let mut tokens: Vec<(i64, String)> = Vec::new();
     // The first start is ten years behind.
     for (start, off) in
-        [-TEN_YEARS, 0, HOUR, 0, -HOUR, 0, TEN_YEARS, 0, -TEN_YEARS, 0].into_iter().enumerate()
+        [-TEN_YEARS, 0, HOUR, 0, -HOUR, 0, TEN_YEARS, 0, CENTURY, 0, -TEN_YEARS, 0].into_iter().enumerate()
     {
         clock.set(off);
         let server = clock.start(&data, ["1", "2", "4", "3"][start % 4]);
@@ -147,14 +147,47 @@ fn a_wrong_clock_at_a_start_changes_nothing() {
             sales.event = create_event(&server.client().sign_up("grace", "organizer"), 100);
         }
         let customer = server.client().log_in("ada", PASSWORD);
-        if start > 0 {
-            sales.check(&customer);
+        // A token is good if this clock says that it was issued within the last 12 hours.
+        tokens.push((off, customer.token.clone().expect("logged in")));
+        for (issued, token) in &tokens {
+            let is_good = (0..12 * HOUR).contains(&(off - issued));
+            let status = server.client().with_token(token).get("/api/v1/users/me").status;
+            assert_eq!(status == 200, is_good, "off by {off}, a token of {issued}: {status}");
         }
-        sales.sell(&customer);
-        most_ahead = most_ahead.max(off);
-        let newest = sales.check(&customer);
-        assert!((newest - most_ahead).abs() < 600, "off by {off}: the newest sale is ahead by {newest} s");
+        for _ in 0..2 {
+            sales.sell(&customer);
+            offsets.push(off);
+        }
+        // What was sold with a wrong clock keeps its time, and everything else has the right one.
+        let times = sales.check(&customer);
+        let is_right = times.iter().zip(&offsets).all(|(ahead, off)| (ahead - off).abs() < 600);
+        assert!(is_right, "off by {off}: sales are ahead by {times:?} s, and should be by {offsets:?} s");
         assert!(!server.stderr().contains("panicked"), "{}", server.stderr());
         server.kill();
     }
+    // The last sale of each start with a later clock than the next.
+    let history = history(&data, sales.event);
+    let set_back = history.iter().filter(|(kind, _)| kind == "time_set_back").count();
+    assert_eq!(set_back, offsets.windows(2).filter(|pair| pair[1] < pair[0]).count(), "{history:?}");
+    let sold = history.iter().filter(|(kind, _)| kind == "reserved");
+    assert!(sold.zip(&offsets).all(|((_, ahead), off)| (ahead - off).abs() < 600), "{history:?}");
+}
+
+/// The records in the slot of an event, as the view `history` of any file shows them: the kind, and by how many
+/// seconds the time is ahead.
+fn history(data: &Path, event: u64) -> Vec<(String, i64)> {
+    let mut rows = Vec::new();
+    for file in fs::read_dir(data).expect("the folder is ours") {
+        let path = file.expect("the folder is ours").path();
+        if path.extension().is_some_and(|extension| extension == "sqlite") {
+            let slot = slot_of_event(EventId(u32::try_from(event).expect("an id")));
+            let lines = sqlite3(&path, &format!("SELECT lsn, kind, at FROM history WHERE slot = {slot}"));
+            rows.extend(lines.lines().map(|line| {
+                let [lsn, kind, at] = line.split('|').collect::<Vec<_>>()[..] else { panic!("{line}") };
+                (lsn.parse::<u64>().expect("a number"), kind.to_owned(), ahead(at))
+            }));
+        }
+    }
+    rows.sort();
+    rows.into_iter().map(|(_, kind, ahead)| (kind, ahead)).collect()
 }

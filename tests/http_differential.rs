@@ -140,11 +140,11 @@ const RULES: &[Rule] = &[
         },
     },
     Rule {
-        name: "Authorization twice",
+        name: "Authorization or Content-Type twice",
         reason: "RFC 9110 section 5.3: a field that is not a list must not be repeated; hyper leaves \
                  the check to the service",
         side: Side::WeRefuse(&[400]),
-        explains: |message| message.count("authorization") > 1,
+        explains: |message| message.count("authorization") > 1 || message.count("content-type") > 1,
     },
     Rule {
         name: "limit",

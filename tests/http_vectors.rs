@@ -441,7 +441,7 @@ fn feed(bytes: &[u8], lengths: &[usize]) -> (Vec<Event>, usize) {
 
 fn accepted(request: &Request<'_>, expects_continue: bool) -> Accepted {
     // The names that vectors mention.
-    let names = ["a", "b", "host", "content-length", "authorization", "cookie", "x-trailer"];
+    let names = ["a", "b", "host", "content-length", "content-type", "authorization", "cookie", "x-trailer"];
     Accepted {
         method: request.method.as_str().to_owned(),
         path: request.path.to_owned(),

@@ -89,6 +89,29 @@ fn an_organizer_sees_but_does_not_cancel_what_others_bought() {
     stage.org1.delete(&path).problem(403, "forbidden");
 }
 
+/// Whether an id is an organizer's is told to those who could hand over the event.
+#[test]
+fn a_hand_over_of_what_is_not_yours_is_refused_alike_to_whomever_it_would_go() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let (event, deleted) = (stage.event(10), stage.event(10));
+    stage.org1.delete(&format!("/api/v1/events/{deleted}")).expect(204);
+    let removed = stage.anyone.sign_up("gone", "organizer");
+    let removed_id = id(&removed);
+    stage.admin.delete(&format!("/api/v1/users/{removed_id}")).expect(204);
+    for target in [id(&stage.org2), id(&stage.cust1), id(&stage.admin), removed_id, 999_999] {
+        let hand_over = |client: &Client, event: u64| {
+            client.patch(&format!("/api/v1/events/{event}"), &json!({ "organizer": target, "quota": 0 }))
+        };
+        hand_over(&stage.org2, event).problem(403, "not-yours");
+        for client in [&stage.org1, &stage.org2, &stage.admin] {
+            hand_over(client, deleted).problem(410, "event-deleted");
+            hand_over(client, 999).problem(404, "not-found");
+        }
+    }
+    assert_eq!(number(&stage.seen(event), "quota"), 10);
+}
+
 #[test]
 fn an_admin_edits_closes_and_hands_over_what_an_organizer_left() {
     let data = tempdir().unwrap();

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "no bench uses all of it")]
 
 use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use boxoffice::front::auth::Tokens;
 use boxoffice::front::http::parse::Version;
@@ -30,10 +31,15 @@ pub(crate) fn tokens() -> Tokens {
     Tokens::new(&[7; 32], 1)
 }
 
+/// Unix time in seconds.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
 /// Issues a token for any user. Only that of [`CUSTOMER`] is confirmed by the shard of
 /// [`shard_with_events`].
 pub(crate) fn token_of(tokens: &Tokens, user: u32) -> String {
-    tokens.issue(UserId(user), &username(), Role::Customer, TOKEN_VERSION, format!("{user:016x}"))
+    tokens.issue(now(), UserId(user), &username(), Role::Customer, TOKEN_VERSION, format!("{user:016x}"))
 }
 
 fn username() -> Username {

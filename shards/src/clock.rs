@@ -2,8 +2,7 @@
 //!
 //! It is pure: the readings are arguments. Elapsed time comes from a clock that cannot be set; deadlines and
 //! ages are measured in it. The times of records follow the wall clock, but slowly. Otherwise a short jump of
-//! the wall clock would put a wrong date on a sale, and on all later records of its slot, since time never
-//! goes back within a slot.
+//! the wall clock would put a wrong date on sales.
 
 use std::time::Duration;
 
@@ -19,6 +18,12 @@ pub const DIFFERENCE_MAX_MS: u64 = 1000;
 /// A jump that has lasted this long counts as a correction, and is followed at once. Time services correct a
 /// wrong clock within the first minute after boot.
 const JUMP_ACCEPTED_AFTER: Duration = Duration::from_secs(60);
+
+/// A slot's time may be ahead of the wall time by this much; beyond it, the slot's next record is preceded by
+/// one that sets its time back. Corrections of some seconds are ordinary: a start reads the time from hardware
+/// that counts whole seconds and drifts by one or two a day. So within this bound, times never decrease in a
+/// slot, and a time is wrong by the bound at most, for as long at most.
+pub const AHEAD_MAX_MS: u64 = 10_000;
 
 /// A moment, as three times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,9 @@
 
 use std::collections::VecDeque;
 
-use crate::clock::Now;
+use smallvec::SmallVec;
+
+use crate::clock::{AHEAD_MAX_MS, Now};
 use crate::command::{Ask, Buyer, Command, Query};
 use crate::ids::{Epoch, Slot, Timestamp};
 use crate::limits::SLOT_COUNT;
@@ -177,10 +179,8 @@ impl<A> Shard<A> {
     /// Applies and logs a decision's records, queues its messages, and returns its reply.
     fn carry_out(&mut self, now: Now, slot: Slot, decision: Decision) -> Reply {
         let Decision { records, reply, messages } = decision;
-        let mut left = records.len();
-        for record in records {
-            left -= 1;
-            self.log(slot, now.wall, record, left > 0);
+        if !records.is_empty() {
+            self.log_all(now.wall, slot, records);
         }
         for (slot, command) in messages {
             let release = Release::Message(slot, command);
@@ -190,13 +190,30 @@ impl<A> Shard<A> {
         Ok(self.state.slot(slot).expect("it was decided by an owned slot").outcome(&outcome))
     }
 
-    fn log(&mut self, slot: Slot, now: Timestamp, record: Record, continues: bool) {
+    /// Applies and logs the records of a decision. They get the wall time; or the slot's time, if it is a
+    /// little ahead. If it is further ahead, the clock was wrong, and the slot's time is set back.
+    fn log_all(&mut self, wall: Timestamp, slot: Slot, records: SmallVec<[Record; 1]>) {
+        // Never 0, which state uses for "not cancelled".
+        let wall = wall.max(Timestamp(1));
+        let slot_time = self.owned[slot.index()].expect("decided for an owned slot").head.at;
+        let is_wrong = slot_time.0 > wall.0 + AHEAD_MAX_MS;
+        let at = if is_wrong { wall } else { wall.max(slot_time) };
+        if is_wrong {
+            self.log(slot, at, Record::TimeSetBack, true);
+        }
+        let mut left = records.len();
+        for record in records {
+            left -= 1;
+            self.log(slot, at, record, left > 0);
+        }
+    }
+
+    fn log(&mut self, slot: Slot, at: Timestamp, record: Record, continues: bool) {
         if self.open.is_empty() {
             self.applied = BatchNumber(self.applied.0 + 1);
         }
         let Ownership { epoch, head } = self.owned[slot.index()].as_mut().expect("decided for an owned slot");
-        // Time never goes back within a slot, and is never 0, which state uses for "not cancelled".
-        let (lsn, at) = (head.lsn.next(), now.max(head.at).max(Timestamp(1)));
+        let lsn = head.lsn.next();
         let undo = self.state.slot(slot).expect("decided for an owned slot").undo_of(&record);
         self.undos.push(UndoEntry { head: *head, undo });
         let previous = self.state.apply(slot, at, lsn, &record);

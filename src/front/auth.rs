@@ -1,9 +1,8 @@
 //! Bearer tokens: JSON Web Tokens signed with HS256, and no other algorithm.
 //!
-//! Depends on neither the runtime nor the shards.
+//! Depends on neither the runtime nor the shards, and reads no clock: `now` is Unix time in seconds.
 
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
@@ -12,6 +11,7 @@ use jsonwebtoken::signature::{self, Signer, Verifier};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use shards::clock::AHEAD_MAX_MS;
 use shards::command::Actor;
 use shards::ids::{Role, UserId, Username};
 
@@ -21,6 +21,10 @@ pub const TOKEN_LIFE_SECONDS: u64 = 12 * 60 * 60;
 /// The accepted difference between the clocks at signing and at verification. Both are this
 /// server's.
 const LEEWAY_SECONDS: u64 = 5;
+
+/// By how much a token's time of issue may be ahead of the time of its verification. A token that is further
+/// ahead is from a clock that was wrong. It would be valid until that time comes again, and 12 hours more.
+const AHEAD_SECONDS_MAX: u64 = AHEAD_MAX_MS / 1000;
 
 /// An upper bound on the tokens that this server issues.
 const TOKEN_BYTES_MAX: usize = 4096;
@@ -45,8 +49,20 @@ pub struct Identity {
 pub struct Claimed {
     pub identity: Rc<Identity>,
     pub token_version: u64,
-    /// The last second in which the token is valid, in Unix time.
-    pub good_until: u64,
+    pub validity: Validity,
+}
+
+/// When a token is valid: the first and the last second, in Unix time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    pub first: u64,
+    pub last: u64,
+}
+
+impl Validity {
+    pub fn contains(self, now: u64) -> bool {
+        self.first <= now && now <= self.last
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -82,7 +98,7 @@ impl Tokens {
         let _ = PROVIDER.install_default();
         let audience = format!("boxoffice:{cluster:016x}");
         let mut validation = Validation::new(Algorithm::HS256);
-        // `verify_at` checks the expiry. The crate's own check reads the clock and subtracts without a look
+        // `verify` checks the expiry. The crate's own check reads the clock and subtracts without a look
         // at overflow, so a clock in the first seconds of 1970 would end the process in a debug build.
         validation.validate_exp = false;
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
@@ -97,8 +113,15 @@ impl Tokens {
     }
 
     /// Issues a token for an account, valid for [`TOKEN_LIFE_SECONDS`].
-    pub fn issue(&self, user: UserId, username: &Username, role: Role, version: u64, id: String) -> String {
-        let now = now();
+    pub fn issue(
+        &self,
+        now: u64,
+        user: UserId,
+        username: &Username,
+        role: Role,
+        version: u64,
+        id: String,
+    ) -> String {
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: self.audience.clone(),
@@ -116,17 +139,16 @@ impl Tokens {
 
     /// Verifies a token and returns its claims. Returns `None` for every invalid token, without a
     /// reason, because clients are not told one.
-    pub fn verify(&self, token: &str) -> Option<Claimed> {
-        self.verify_at(token, now())
-    }
-
-    fn verify_at(&self, token: &str, now: u64) -> Option<Claimed> {
+    pub fn verify(&self, token: &str, now: u64) -> Option<Claimed> {
         if !token.starts_with(HEADER) || token.len() > TOKEN_BYTES_MAX {
             return None;
         }
         let claims = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation).ok()?.claims;
-        let good_until = claims.exp.saturating_add(LEEWAY_SECONDS);
-        if now > good_until {
+        let validity = Validity {
+            first: claims.iat.saturating_sub(AHEAD_SECONDS_MAX),
+            last: claims.exp.saturating_add(LEEWAY_SECONDS),
+        };
+        if !validity.contains(now) {
             return None;
         }
         let actor = Actor { user: claims.sub.parse().ok()?, role: claims.role };
@@ -134,7 +156,7 @@ impl Tokens {
         Some(Claimed {
             identity: Rc::new(Identity { actor, username }),
             token_version: u64::from_str_radix(&claims.ver, 16).ok()?,
-            good_until,
+            validity,
         })
     }
 }
@@ -143,11 +165,6 @@ impl Tokens {
 pub fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
-}
-
-/// The current Unix time in seconds.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The cryptography provider for jsonwebtoken: HMAC-SHA-256; other algorithms are refused. The
@@ -202,10 +219,11 @@ mod tests {
     use super::*;
 
     const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
+    const NOW: u64 = 1_800_000_000;
 
     fn token_of(tokens: &Tokens) -> String {
         let username = Username::new("ada").unwrap();
-        tokens.issue(UserId(7), &username, Role::Organizer, u64::MAX, "j1".to_owned())
+        tokens.issue(NOW, UserId(7), &username, Role::Organizer, u64::MAX, "j1".to_owned())
     }
 
     #[test]
@@ -213,27 +231,28 @@ mod tests {
         let tokens = Tokens::new(SECRET, 1);
         let token = token_of(&tokens);
         assert!(token.starts_with(HEADER), "{token}");
-        let Claimed { identity, token_version, good_until } = tokens.verify(&token).unwrap();
+        let Claimed { identity, token_version, validity } = tokens.verify(&token, NOW).unwrap();
         assert_eq!(identity.actor, Actor { user: UserId(7), role: Role::Organizer });
         assert_eq!(identity.username.as_str(), "ada");
         assert_eq!(token_version, u64::MAX);
-        let left = good_until - now();
-        assert!((TOKEN_LIFE_SECONDS..=TOKEN_LIFE_SECONDS + LEEWAY_SECONDS).contains(&left), "{left}");
+        assert_eq!(validity, Validity { first: NOW - 10, last: NOW + 12 * 3600 + 5 });
     }
 
+    /// Also when a clock that was ahead at the issue is right again.
     #[test]
     fn tokens_end_whatever_the_clock_shows() {
         let tokens = Tokens::new(SECRET, 1);
         let token = token_of(&tokens);
-        let good_until = tokens.verify(&token).unwrap().good_until;
         for (now, is_good) in [
-            (0, true),
-            (LEEWAY_SECONDS - 1, true),
-            (good_until, true),
-            (good_until + 1, false),
+            (0, false),
+            (NOW / 2, false),
+            (NOW - 11, false),
+            (NOW - 10, true),
+            (NOW + TOKEN_LIFE_SECONDS + 5, true),
+            (NOW + TOKEN_LIFE_SECONDS + 6, false),
             (u64::MAX, false),
         ] {
-            assert_eq!(tokens.verify_at(&token, now).is_some(), is_good, "at {now}");
+            assert_eq!(tokens.verify(&token, now).is_some(), is_good, "at {now}");
         }
     }
 
@@ -264,7 +283,7 @@ mod tests {
             ("too long", format!("{HEADER}{}", "a".repeat(TOKEN_BYTES_MAX))),
         ];
         for (name, token) in rows {
-            assert_eq!(tokens.verify(&token), None, "{name}");
+            assert_eq!(tokens.verify(&token, NOW), None, "{name}");
         }
     }
 }

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use ctutils::CtEq;
 use shards::ids::UserId;
 
-use super::auth::{Claimed, Identity};
+use super::auth::{Claimed, Identity, Validity};
 
 /// The maximum number of tokens per core: enough for the users of a few minutes at peak load.
 const TOKENS_MAX: usize = 32 * 1024;
@@ -54,7 +54,7 @@ struct Generation {
 
 struct Entry {
     token: Box<str>,
-    good_until: u64,
+    validity: Validity,
     identity: Rc<Identity>,
 }
 
@@ -63,7 +63,7 @@ struct Entry {
 pub struct RevocationCount(u64);
 
 impl Verified {
-    /// The account of a token, if it is cached and has not expired. `now` is Unix time in seconds.
+    /// The account of a token, if it is cached and valid at this time. `now` is Unix time in seconds.
     pub fn get(&self, token: &str, now: u64) -> Option<Rc<Identity>> {
         let tail = token.as_bytes().last_chunk()?;
         let mut tokens = self.tokens.borrow_mut();
@@ -85,8 +85,8 @@ impl Verified {
     /// the count was read.
     pub fn remember(&self, before_query: RevocationCount, token: Box<str>, claimed: Claimed) {
         if before_query == self.asking() {
-            let Claimed { identity, good_until, .. } = claimed;
-            self.tokens.borrow_mut().put(Entry { token, good_until, identity });
+            let Claimed { identity, validity, .. } = claimed;
+            self.tokens.borrow_mut().put(Entry { token, validity, identity });
         }
     }
 
@@ -131,7 +131,7 @@ impl Entry {
     fn identity_for(&self, token: &str, now: u64) -> Option<Rc<Identity>> {
         // The time does not depend on where the first difference is.
         let is_same = self.token.as_bytes().ct_eq(token.as_bytes()).to_bool();
-        (is_same && now <= self.good_until).then(|| Rc::clone(&self.identity))
+        (is_same && self.validity.contains(now)).then(|| Rc::clone(&self.identity))
     }
 }
 
@@ -145,10 +145,14 @@ mod tests {
         format!("head.{number:08}.signature-{number:08}").into()
     }
 
-    fn claimed(user: u32, good_until: u64) -> Claimed {
+    fn claimed(user: u32, last: u64) -> Claimed {
         let actor = Actor { user: UserId(user), role: Role::Customer };
         let username = Username::new("ada").unwrap();
-        Claimed { identity: Rc::new(Identity { actor, username }), token_version: 7, good_until }
+        Claimed {
+            identity: Rc::new(Identity { actor, username }),
+            token_version: 7,
+            validity: Validity { first: 0, last },
+        }
     }
 
     fn remember(verified: &Verified, number: usize, user: u32) {
@@ -170,6 +174,9 @@ mod tests {
         }
         assert!(verified.get(&format!("x{cached}"), 0).is_none());
         assert!(verified.get(&cached[1..], 0).is_none());
+        let early = Claimed { validity: Validity { first: 50, last: 100 }, ..claimed(5, 100) };
+        verified.remember(verified.asking(), token(2), early);
+        assert!(verified.get(&token(2), 49).is_none() && verified.get(&token(2), 50).is_some());
         for short in ["", "x", &cached[cached.len() - TAIL_BYTES..]] {
             assert!(verified.get(short, 0).is_none(), "{short}");
         }

@@ -41,6 +41,6 @@ impl fmt::Display for Lsn {
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
-/// Milliseconds since 1970-01-01 UTC. Never goes back within a slot.
+/// Milliseconds since 1970-01-01 UTC. Goes back within a slot only by [`crate::record::Record::TimeSetBack`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Timestamp(pub u64);

@@ -115,6 +115,7 @@ impl Record {
                 let body = Body { by: Some(by.0), username: Some(username.as_str()), ..Body::default() };
                 Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::UserRemoved) }
             }
+            Record::TimeSetBack => Columns::of(Kind::TimeSetBack),
         }
     }
 
@@ -189,6 +190,7 @@ impl Record {
                 username: body.username()?,
                 by: body.by()?,
             })),
+            Kind::TimeSetBack => Record::TimeSetBack,
         })
     }
 }

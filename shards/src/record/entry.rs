@@ -56,6 +56,12 @@ impl SlotHead {
         SlotHead { lsn: Lsn(0), chain: cluster, at: Timestamp(0) }
     }
 
+    /// Whether a record may follow this head at this time: time goes back within a slot by a record that says
+    /// so, and by no other.
+    pub fn takes_time(&self, at: Timestamp, record: &Record) -> bool {
+        (at < self.at) == matches!(record, Record::TimeSetBack)
+    }
+
     /// The checksum of the record that follows this head.
     pub fn chain_next(&self, stamp: &Stamp, columns: &Columns<'_>) -> u64 {
         let &Stamp { slot, epoch, lsn, at, previous, continues } = stamp;

@@ -17,10 +17,11 @@ pub enum Kind {
     PasswordChanged = 25,
     RoleChanged = 26,
     UserRemoved = 27,
+    TimeSetBack = 48,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 11] = [
         Kind::Reserved,
         Kind::Cancelled,
         Kind::Reduced,
@@ -31,6 +32,7 @@ impl Kind {
         Kind::PasswordChanged,
         Kind::RoleChanged,
         Kind::UserRemoved,
+        Kind::TimeSetBack,
     ];
 
     pub fn name(self) -> &'static str {
@@ -45,6 +47,7 @@ impl Kind {
             Kind::PasswordChanged => "password_changed",
             Kind::RoleChanged => "role_changed",
             Kind::UserRemoved => "user_removed",
+            Kind::TimeSetBack => "time_set_back",
         }
     }
 

@@ -54,6 +54,9 @@ pub enum Record {
     PasswordChanged(Box<PasswordChanged>),
     RoleChanged(Box<RoleChanged>),
     UserRemoved(Box<UserRemoved>),
+    /// The slot's time goes on from this record's, which is lower than that of the record before. The only
+    /// record whose time may be. It is made by the command of the record that follows it.
+    TimeSetBack,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -121,7 +124,8 @@ impl Record {
             Record::UserCreated(_)
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
-            | Record::UserRemoved(_) => None,
+            | Record::UserRemoved(_)
+            | Record::TimeSetBack => None,
         }
     }
 }

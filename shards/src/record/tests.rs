@@ -41,6 +41,7 @@ fn one_of_each_kind() -> Vec<Record> {
             token_version: u64::MAX,
         })),
         Record::UserRemoved(Box::new(UserRemoved { id: UserId(1), username, by: UserId(2) })),
+        Record::TimeSetBack,
     ]
 }
 
@@ -133,6 +134,7 @@ fn the_form_of_each_kind_never_changes() {
         "25 0 0 1 0 a30163616461026d246172676f6e326964242e2e2e0401",
         "26 0 0 1 0 a4000201636164610302041bffffffffffffffff",
         "27 0 0 1 0 a200020163616461",
+        "48 0 0 0 0 ",
     ];
     assert_eq!(forms, expected);
 }

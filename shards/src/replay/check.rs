@@ -140,6 +140,10 @@ fn check_row(row: &Row<'_>, head: &mut SlotHead) -> Result<Record, ReplayError> 
     if head.chain_next(&row.stamp(), columns) != chain {
         return Err(ReplayError::Checksum { slot, lsn });
     }
+    let record = Record::decode(columns).map_err(|source| ReplayError::Decode { slot, lsn, source })?;
+    if !head.takes_time(at, &record) {
+        return Err(ReplayError::Time { slot, lsn, before: head.at, found: at });
+    }
     *head = SlotHead { lsn, chain, at };
-    Record::decode(columns).map_err(|source| ReplayError::Decode { slot, lsn, source })
+    Ok(record)
 }

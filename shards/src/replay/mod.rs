@@ -60,6 +60,8 @@ pub enum ReplayError {
     Gap { slot: Slot, expected: Lsn, found: Lsn },
     #[error("wrong checksum at slot {slot}, lsn {lsn}")]
     Checksum { slot: Slot, lsn: Lsn },
+    #[error("slot {slot}, lsn {lsn} has the time {} after {}, and time goes back only by a record that says so", found.0, before.0)]
+    Time { slot: Slot, lsn: Lsn, before: Timestamp, found: Timestamp },
     #[error("row {found} (slot {slot}, lsn {lsn}) where row {expected} is due: records are missing")]
     Position { expected: u64, found: u64, slot: Slot, lsn: Lsn },
     #[error(

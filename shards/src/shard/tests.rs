@@ -83,7 +83,7 @@ fn nothing_leaves_before_the_records_it_depends_on_are_durable() {
 }
 
 #[test]
-fn lsns_have_no_gap_and_time_never_goes_back() {
+fn lsns_have_no_gap_and_time_does_not_go_back_by_a_little() {
     let mut shard = shard_with_event(10);
     for now in [2000, 500, 3000] {
         ask(&mut shard, now, reserve(1), "buyer");
@@ -94,6 +94,78 @@ fn lsns_have_no_gap_and_time_never_goes_back() {
         entries.iter().map(|entry| (entry.slot, entry.lsn, entry.previous, entry.at)).collect();
     let expected = [(2, 2000), (3, 2000), (4, 3000)];
     assert_eq!(seen, expected.map(|(lsn, at)| (slot, Lsn(lsn), Lsn(lsn - 1), Timestamp(at))));
+}
+
+/// The times of the records that commands at these times make, with `<` before that of a set-back.
+fn times(shard: &mut Shard<&'static str>, commands: &[u64]) -> String {
+    for &now in commands {
+        ask(shard, now, reserve(1), "buyer");
+    }
+    let entries = commit(shard);
+    answers(shard);
+    let times = entries.iter().map(|entry| {
+        let is_set_back = entry.record == Record::TimeSetBack;
+        assert_eq!(entry.continues, is_set_back, "{entry:?}");
+        format!("{}{}", if is_set_back { "<" } else { "" }, entry.at.0)
+    });
+    times.collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn a_slot_that_is_far_ahead_is_set_back_by_a_record() {
+    let rows = [
+        // Once for the slot, not for each command.
+        ([4_922_000_000_000, 2000, 2000, 2001], "4922000000000 <2000 2000 2000 2001"),
+        // Up to the bound, the slot waits for the clock.
+        ([20_000, 10_000, 25_000, 25_001], "20000 20000 25000 25001"),
+        ([20_000, 9_999, 500, 0], "20000 <9999 9999 9999 9999"),
+        // No record has the time 0.
+        ([20_000, 0, 0, 5], "20000 <1 1 1 5"),
+    ];
+    for (commands, expected) in rows {
+        let mut shard = shard_with_event(20);
+        assert_eq!(times(&mut shard, &commands), expected);
+    }
+}
+
+#[test]
+fn records_with_a_set_back_lead_to_the_same_state() {
+    let mut shard = shard_with_event(5);
+    let mut replayed = shard_with_event(5);
+    for now in [1_000_000, 2000, 2_000_000, 3000] {
+        ask(&mut shard, now, reserve(1), "buyer");
+    }
+    for Entry { slot, lsn, at, previous, record, .. } in commit(&mut shard) {
+        assert_eq!(replayed.state.apply(slot, at, lsn, &record), previous);
+    }
+    assert_eq!(replayed.state, shard.state);
+}
+
+#[test]
+fn what_makes_no_record_sets_no_time_back() {
+    let mut shard = shard_with_event(1);
+    ask(&mut shard, 1_000_000, reserve(1), "buyer");
+    commit(&mut shard);
+    ask(&mut shard, 2000, reserve(1), "too late");
+    ask(&mut shard, 2000, Ask::Query(VIEW), "reader");
+    assert!(shard.begin_commit().is_none());
+}
+
+#[test]
+fn a_set_back_is_undone_with_its_batch() {
+    let mut shard = shard_with_event(5);
+    assert_eq!(times(&mut shard, &[1_000_000]), "1000000");
+    ask(&mut shard, 2000, reserve(1), "buyer");
+    let batch = shard.begin_commit().expect("it has records");
+    assert_eq!(batch.entries.len(), 2);
+    let lsn = batch.entries[0].lsn;
+    shard.roll_back(batch, RollbackCause::NoRoom);
+    shard.resume();
+    answers(&mut shard);
+    ask(&mut shard, 3000, reserve(1), "buyer");
+    let entries = commit(&mut shard);
+    assert_eq!((entries[0].lsn, &entries[0].record), (lsn, &Record::TimeSetBack));
+    assert_eq!(entries[1].at, Timestamp(3000));
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 63] = [
+pub(super) const EXPECTED: [&str; 65] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -66,9 +66,11 @@ pub(super) const EXPECTED: [&str; 63] = [
     "interrupted starts",
     "starts with another shard count",
     "clock jumps",
+    "suspensions",
     "damage: lost tail",
     "damage: lost",
     "damage: checksum",
+    "damage: time",
     "damage: rewritten",
     "damage: other",
     "commits while the disk is full",

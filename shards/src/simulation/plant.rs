@@ -47,6 +47,8 @@ pub(super) enum Plant {
     MarkBeforeCommit,
     /// Recovery continues after a wrong checksum.
     IgnoreChecksums,
+    /// Recovery continues after a time that went back without a record.
+    IgnoreTimes,
     /// Recovery applies files one after the other, instead of epochs.
     ReplayByFile,
     /// Recovery gives records to the shard that owned their slot before this start.
@@ -59,6 +61,8 @@ pub(super) enum Plant {
     ForgetHandOvers,
     /// Recovery loses the time of each slot's last record.
     ForgetTimes,
+    /// Shards are told the latest time so far, when the clock is far behind it.
+    KeepLatestTime,
     /// After a start, new ids begin at 1 again.
     ForgetIds,
     /// A start does not tell the shards how many reservations an account may have.
@@ -68,7 +72,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 31] = [
+    pub(super) const ALL: [Plant; 33] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -91,12 +95,14 @@ impl Plant {
         Plant::IgnoreMarks,
         Plant::MarkBeforeCommit,
         Plant::IgnoreChecksums,
+        Plant::IgnoreTimes,
         Plant::ReplayByFile,
         Plant::RouteByOldCount,
         Plant::ForgetCancels,
         Plant::ForgetReductions,
         Plant::ForgetHandOvers,
         Plant::ForgetTimes,
+        Plant::KeepLatestTime,
         Plant::ForgetIds,
         Plant::ForgetAccountLimit,
         Plant::AccountLimitTooLow,

@@ -141,6 +141,8 @@ impl SlotState {
             }
             Record::Cancelled { id, .. } => return self.apply_cancelled(at, lsn, *id),
             Record::Reduced { id, by: _, quantity } => return self.apply_reduced(lsn, *id, *quantity),
+            // The slot's head has its time.
+            Record::TimeSetBack => {}
         }
         Lsn(0)
     }
@@ -158,7 +160,8 @@ impl SlotState {
             | Record::EventDeleted { .. }
             | Record::Reserved { .. }
             | Record::Cancelled { .. }
-            | Record::Reduced { .. } => Undo::Nothing,
+            | Record::Reduced { .. }
+            | Record::TimeSetBack => Undo::Nothing,
         }
     }
 
@@ -188,6 +191,7 @@ impl SlotState {
             (Record::Reduced { id, quantity, .. }, Undo::Nothing) => {
                 self.undo_reduced(*id, previous, *quantity);
             }
+            (Record::TimeSetBack, Undo::Nothing) => {}
             (record, undo) => unreachable!("{record:?} does not replace {undo:?}"),
         }
     }

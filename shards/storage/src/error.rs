@@ -104,6 +104,7 @@ fn advice(path: &Path, error: &ReplayError) -> String {
         | ReplayError::OldEpoch { .. }
         | ReplayError::Gap { .. }
         | ReplayError::Checksum { .. }
+        | ReplayError::Time { .. }
         | ReplayError::Position { .. }
         | ReplayError::Rewritten { .. }
         | ReplayError::Decode { .. } => String::new(),

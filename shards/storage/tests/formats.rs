@@ -1,15 +1,15 @@
-//! Directories of each format since 3, as an earlier build left them: `format_3` beside this file. What
-//! is in them has to be read for ever, to the same state.
+//! Directories of each format since 3, as earlier builds left them: `format_3` beside this file, and
+//! `format_3_later`, which a later build went on with. What is in them has to be read for ever, to the same
+//! state.
 //!
-//! Format 3 is final with the first release. Until then a change of it makes its directory anew:
-//! `BOXOFFICE_WRITE_FORMAT=1 cargo test -p storage --test formats`.
+//! Format 3 is final with the first release. Until then a change of it makes its directories anew: remove
+//! them, and run `BOXOFFICE_WRITE_FORMAT=1 cargo test -p storage --test formats`.
 
 #![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion, in its helpers too")]
 
 mod support;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,15 +21,17 @@ use shards::record::{Entry, Kind, Record, SlotHead};
 use shards::slots::{slot_of_event, slot_of_username};
 use support::{ADMIN, Office, copy_directory};
 
-/// What was done, in two starts of two shards. Events 1 and 19 are in one slot.
-const SCRIPTS: [&str; 2] = [
+/// What was done in `format_3`, in two starts of two shards, and in `format_3_later` in a third. Events 1 and 19
+/// are in one slot.
+const SCRIPTS: [&str; 3] = [
     "user ada 7 | user bob 8 | user user1 9 | event 1 quota 100 | event 2 quota 10 | event 3 quota 5 | event 19 quota 7
      | reserve 1 for 7 2 | reserve 2 for 8 3 | reserve 1 for 8 1 | reserve 3 for 7 5 | cancel 1-1",
     "reserve 1 for 7 4 by 50 | reserve 2 for 7 1 | edit 1 quota 90 | delete 3 | password ada 7 | organizer bob 8
      | remove user1 9 | cancel 2-1 | reserve 19 for 8 1",
+    "clock 4922000000000 | reserve 19 for 8 1 | clock 1700000003100 | reserve 19 for 7 2 | cancel 19-2",
 ];
 
-/// What has to come of it.
+/// What has to come of the first two.
 const STATE: [&str; 12] = [
     "event 1: Event 1 ☂, organizer 50, quota 90, reserved 5, version 2",
     "1-1: 2 for 7, Cancelled",
@@ -45,12 +47,32 @@ const STATE: [&str; 12] = [
     "user1: 9, Customer, , 18446744073709551606, removed true",
 ];
 
-fn format_3() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/format_3")
+/// What differs after the third.
+const STATE_LATER: [&str; 4] = [
+    "event 19: Event 19 ☂, organizer 50, quota 7, reserved 3, version 1",
+    "19-1: 1 for 8, Confirmed",
+    "19-2: 1 for 8, Cancelled",
+    "19-3: 2 for 7, Confirmed",
+];
+
+fn stored(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(name)
 }
 
-fn write(directory: &Path) {
-    for script in SCRIPTS {
+/// Writes the directories that are missing.
+fn write_missing() {
+    let (first, later) = (stored("format_3"), stored("format_3_later"));
+    if !first.exists() {
+        write(&first, &SCRIPTS[..2]);
+    }
+    if !later.exists() {
+        copy_directory(&first, &later);
+        write(&later, &SCRIPTS[2..]);
+    }
+}
+
+fn write(directory: &Path, scripts: &[&str]) {
+    for script in scripts {
         let mut office = Office::open(directory, 2);
         for line in script.split('|') {
             office.run(line);
@@ -99,16 +121,26 @@ fn entries(office: &Office) -> Vec<Entry> {
 }
 
 #[test]
-fn a_directory_of_format_3_is_read_as_it_was_written() {
+fn directories_of_format_3_are_read_as_they_were_written() {
     if std::env::var_os("BOXOFFICE_WRITE_FORMAT").is_some() {
-        let _ = fs::remove_dir_all(format_3());
-        write(&format_3());
+        write_missing();
     }
+    let (before, after) = (&STATE[..7], &STATE[9..]);
+    let later = [before, &STATE_LATER, after].concat();
+    let mut kinds = check("format_3", &STATE);
+    kinds.append(&mut check("format_3_later", &later));
+    let all: BTreeSet<u8> = Kind::ALL.into_iter().map(|kind| kind as u8).collect();
+    assert_eq!(kinds, all, "a kind is missing in the directories");
+}
+
+/// Returns the kinds of the records in a directory.
+fn check(name: &str, expected: &[&str]) -> BTreeSet<u8> {
+    let mut kinds = BTreeSet::new();
     for shard_count in [2, 3] {
         let directory = tempfile::tempdir().unwrap();
-        copy_directory(&format_3(), directory.path());
+        copy_directory(&stored(name), directory.path());
         let office = Office::open(directory.path(), shard_count);
-        assert_eq!(state(&office), STATE, "{shard_count} shards");
+        assert_eq!(state(&office), expected, "{name}, {shard_count} shards");
 
         // This version would write the same bytes: the checksums go over all of them.
         let entries = entries(&office);
@@ -121,13 +153,12 @@ fn a_directory_of_format_3_is_read_as_it_was_written() {
             assert_eq!(chain, entry.chain, "{entry:?}");
             head = SlotHead { lsn: entry.lsn, chain, at: entry.at };
         }
-        let kinds: BTreeSet<u8> = entries.iter().map(|entry| entry.record.encode().kind).collect();
-        let all: BTreeSet<u8> = Kind::ALL.into_iter().map(|kind| kind as u8).collect();
-        assert_eq!(kinds, all, "a kind is missing in the directory");
+        kinds.extend(entries.iter().map(|entry| entry.record.encode().kind));
         assert!(entries.iter().any(|entry| entry.lsn.0 > entry.previous.0 + 1 && entry.previous > Lsn(0)));
         let is_for_another = |entry: &Entry| matches!(entry.record, Record::Reserved { by, buyer: Buyer::Account(buyer), .. } if by != buyer);
         assert!(entries.iter().any(is_for_another));
     }
+    kinds
 }
 
 /// What the form has and no command makes yet.

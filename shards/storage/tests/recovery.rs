@@ -11,7 +11,9 @@ use std::path::Path;
 
 use rusqlite::Connection;
 use shards::ids::{Epoch, EventId, Lsn, Slot, Timestamp, UserId};
+use shards::log::ReadRecords;
 use shards::record::{Columns, SlotHead, Stamp};
+use shards::slots::slot_of_event;
 use storage::{FileHeader, Identity, LogFile, MarkFile, Progress, RecoveryError, Synchronous};
 use support::{Office, assert_same, copy_directory, files_in};
 
@@ -409,6 +411,21 @@ const REFUSALS: &[Refusal] = &[
         |directory| forge(directory, "shard-00.sqlite", 120, 6, "epoch = 1"),
         "Replay",
         "shard-00.sqlite: slot 120, lsn 6 is of epoch 1, and comes after records of a later one",
+    ),
+    (
+        "a time that goes back",
+        |directory| forge(directory, "shard-01.sqlite", 46, 7, "at = at - 5000"),
+        "Replay",
+        "and time goes back only by a record that says so",
+    ),
+    (
+        "a record that sets time back to a later time",
+        |directory| {
+            let change = "kind = 48 - 128, event = 0, number = 0, user = 0, quantity = 0, body = NULL";
+            forge(directory, "shard-01.sqlite", 46, 7, change);
+        },
+        "Replay",
+        "and time goes back only by a record that says so",
     ),
     (
         "a kind that this version does not know",
@@ -837,6 +854,45 @@ fn history_is_readable_with_a_plain_sqlite() {
     assert_eq!(history(&directory.path().join("shard-00.sqlite")), expected);
     assert_eq!(tickets_in_history(directory.path()), 2);
     assert_eq!(office.totals().reserved, 2);
+}
+
+/// The clock is in 2125 for a moment, in one process and at a start.
+#[test]
+fn times_come_down_by_a_record_that_history_shows() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut office = Office::open(directory.path(), 1);
+    office.run("event 1 quota 10 | clock 4922000000000 | reserve 1 for 7 1 | cancel 1-1");
+    drop(office);
+    let mut office = Office::open(directory.path(), 1);
+    office.run("reserve 1 for 7 2 | reserve 1 for 8 3 | clock 4922000000000 | reserve 1 for 7 1");
+    office.run("clock 1700000003000 | reserve 1 for 8 1");
+    let expected = [
+        "slot lsn epoch at kind event reservation user quantity",
+        "46 1 1 2023-11-14T22:13:21.046Z event_created 1 - 50 10",
+        "46 2 1 2125-12-21T14:13:20.001Z reserved 1 1-1 7 1",
+        "46 3 1 2125-12-21T14:13:20.002Z cancelled 1 1-1 99 1",
+        "46 4 2 2023-11-14T22:13:22.046Z time_set_back - - - 0",
+        "46 5 2 2023-11-14T22:13:22.046Z reserved 1 1-2 7 2",
+        "46 6 2 2023-11-14T22:13:22.047Z reserved 1 1-3 8 3",
+        "46 7 2 2125-12-21T14:13:20.001Z reserved 1 1-4 7 1",
+        "46 8 2 2023-11-14T22:13:23.001Z time_set_back - - - 0",
+        "46 9 2 2023-11-14T22:13:23.001Z reserved 1 1-5 8 1",
+    ];
+    assert_eq!(history(&directory.path().join("shard-00.sqlite")), expected);
+    let slot = slot_of_event(EventId(1));
+    let mut reader = office.recovered.records.reader();
+    // Set-backs are no records of the event, and are records of its slot.
+    let page = reader.read_after(slot, Some(EventId(1)), Lsn(1), 100).unwrap();
+    let lsns: Vec<_> = page.entries.iter().map(|entry| (entry.lsn.0, entry.previous.0)).collect();
+    assert_eq!(lsns, [(2, 1), (3, 2), (5, 3), (6, 5), (7, 6), (9, 7)]);
+    assert_eq!(reader.read_after(slot, None, Lsn(0), 100).unwrap().entries.len(), 9);
+    let before = office.snapshot();
+    drop((office, reader));
+    for shard_count in [2, 3, 1] {
+        let office = Office::open(directory.path(), shard_count);
+        assert_same(&before, &office.snapshot(), "after a restart");
+        assert_eq!(office.recovered.heads[slot.index()].lsn, Lsn(9));
+    }
 }
 
 /// The view as lines of words, its columns' names first.

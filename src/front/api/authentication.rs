@@ -9,7 +9,7 @@ use super::Api;
 use super::work::Work;
 use crate::account_limits::FrontLimits;
 use crate::client::Shards;
-use crate::front::auth::{self, Claimed, Identity, bearer};
+use crate::front::auth::{Claimed, Identity, bearer};
 use crate::front::http::parse::Request;
 use crate::front::http::write::Response;
 use crate::front::problem::Problem;
@@ -28,10 +28,11 @@ impl Sender {
     /// 401, without a good token.
     pub(super) fn of(request: &Request<'_>, api: &Api) -> Result<Sender, Problem> {
         let token = request.header("authorization").and_then(bearer).ok_or_else(Problem::no_token)?;
-        if let Some(identity) = api.verified.get(token, auth::now()) {
+        let now = api.unix_time();
+        if let Some(identity) = api.verified.get(token, now) {
             return Ok(Sender { identity, token_check: None });
         }
-        let claimed = api.tokens.verify(token).ok_or_else(Problem::bad_token)?;
+        let claimed = api.tokens.verify(token, now).ok_or_else(Problem::bad_token)?;
         let token_check = TokenCheck {
             token: token.into(),
             claimed: claimed.clone(),
@@ -71,7 +72,7 @@ impl TokenCheck {
     }
 
     async fn run(self) -> Result<(), Problem> {
-        let Claimed { identity, token_version, good_until: _ } = &self.claimed;
+        let Claimed { identity, token_version, validity: _ } = &self.claimed;
         let asked = self.verified.asking();
         let (user, username) = (identity.actor.user, identity.username.clone());
         if !self.shards.token_stands(user, username, *token_version).await? {

@@ -308,20 +308,23 @@ fn edit(
     };
     let shards = context.api.shards.clone();
     Ok(Work::future(async move {
-        check_organizer(&shards, organizer).await?;
-        Ok(respond(200, *shards.edit_event(edit).await?))
+        if is_organizer(&shards, organizer).await? {
+            return Ok(respond(200, *shards.edit_event(edit).await?));
+        }
+        // Refused. But who may not edit the event gets the event's answer, and so does not learn here which
+        // ids are organizers: an edit that changes nothing has that answer.
+        let nothing = EditEvent { changes: DetailsPatch::default(), organizer: None, ..edit };
+        shards.edit_event(nothing).await?;
+        let errors = FieldErrors::of("/organizer", "must be the id of an account whose role is organizer");
+        Err(Problem::invalid(&errors))
     }))
 }
 
-/// Refuses a hand-over to an account that may not create events either. If its role changes after this check,
-/// it has an event without being an organizer, as if the role had changed after the hand-over.
-async fn check_organizer(shards: &Shards, user: UserId) -> Result<(), Problem> {
+/// Whether an event may be handed over to this account: only if it may also create events. If its role changes
+/// after this check, it has an event without being an organizer, as if the role had changed after the hand-over.
+async fn is_organizer(shards: &Shards, user: UserId) -> Result<bool, Problem> {
     let account = shards.account_of(user).await?;
-    if account.is_some_and(|account| account.role == Role::Organizer && !account.removed) {
-        return Ok(());
-    }
-    let errors = FieldErrors::of("/organizer", "must be the id of an account whose role is organizer");
-    Err(Problem::invalid(&errors))
+    Ok(account.is_some_and(|account| account.role == Role::Organizer && !account.removed))
 }
 
 pub(super) static DELETE: Endpoint = Endpoint {

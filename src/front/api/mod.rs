@@ -44,6 +44,7 @@ use super::router::{Routed, allowed_anywhere, find, normalized};
 use super::verified::Verified;
 use crate::account_limits::FrontLimits;
 use crate::client::Shards;
+use crate::clock::CoreClock;
 use context::RequestContext;
 
 /// Every endpoint, the most used ones first.
@@ -86,11 +87,17 @@ pub struct Api {
     pub tokens: Tokens,
     pub verified: Rc<Verified>,
     pub account_limits: Rc<FrontLimits>,
+    pub(crate) clock: Rc<CoreClock>,
     /// The shards are about to stop, and are not asked any more.
     pub closed: Cell<bool>,
 }
 
 impl Api {
+    /// The time by which tokens are issued and expire, in seconds.
+    pub fn unix_time(&self) -> u64 {
+        self.clock.unix_time()
+    }
+
     /// Routes, authenticates and reads a request of the client at `peer`. Nothing of it begins yet.
     pub fn prepare(&self, request: &Request<'_>, peer: IpAddr) -> Prepared {
         if self.closed.get() {

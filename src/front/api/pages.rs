@@ -50,9 +50,8 @@ impl File {
     }
 
     fn respond(&'static self, request: &Request<'_>) -> Response {
-        let known =
-            |tags: &str| tags.split(',').any(|tag| matches!(tag.trim(), "*") || tag.trim() == self.tag);
-        if request.headers(RequestHeader::IF_NONE_MATCH.name).any(known) {
+        let mut known = request.elements(RequestHeader::IF_NONE_MATCH.name);
+        if known.any(|tag| tag == "*" || tag == self.tag) {
             return Response::empty(304)
                 .with("ETag", self.tag.clone())
                 .with("Cache-Control", "no-cache".to_owned())

@@ -1,11 +1,13 @@
 //! Sessions: logging in.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shards::ids::Username;
+use shards::outcome::AccountView;
 
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, Success, Tag, Takes};
@@ -78,6 +80,7 @@ fn create(
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
     let tokens = context.api.tokens.clone();
+    let clock = Rc::clone(&context.api.clock);
     Ok(Work::future(async move {
         let account = match &username {
             Some(username) => shards.account(username.clone()).await?,
@@ -96,7 +99,8 @@ fn create(
             return Err(Problem::wrong_credentials(Kind::WrongCredentials.explanation()));
         };
         let id = format!("{:016x}", random::u64());
-        let token = tokens.issue(account.id, &account.username, account.role, account.token_version, id);
+        let AccountView { id: user, username, role, token_version, .. } = &*account;
+        let token = tokens.issue(clock.unix_time(), *user, username, *role, *token_version, id);
         let session = Session {
             token,
             token_type: "Bearer",

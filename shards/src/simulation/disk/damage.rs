@@ -16,6 +16,8 @@ pub(in crate::simulation) enum Damage {
     /// Recovery must report one of these.
     Lost(Vec<Loss>),
     Checksum(Slot, Lsn),
+    /// This record has an earlier time than the one before, with correct checksums.
+    Time(Slot, Lsn),
     /// The marked row of this file was replaced by another one, with correct checksums.
     Rewritten(String),
     /// Recovery must refuse the disk. Which check fails first depends on the other rows.
@@ -49,6 +51,9 @@ impl Damage {
             }
             (Damage::Checksum(slot, lsn), Err(Refusal { error, .. })) => {
                 matches!(error, ReplayError::Checksum { slot: found, lsn: at } if (slot, lsn) == (found, at))
+            }
+            (Damage::Time(slot, lsn), Err(Refusal { error, .. })) => {
+                matches!(error, ReplayError::Time { slot: found, lsn: at, .. } if (slot, lsn) == (found, at))
             }
             (Damage::Rewritten(file), Err(Refusal { file: found, error })) => {
                 file == found && matches!(error, ReplayError::Rewritten { .. })
@@ -110,7 +115,7 @@ impl Disk {
         let (file_index, index) = all[random.within(0, all.len() as u64 - 1) as usize];
         let other_index = random.within(0, self.files.len() as u64 - 1) as usize;
         if random.within(0, 12) == 0 {
-            return self.rewrite_last(file_index);
+            return self.rewrite_last(file_index, random);
         }
         let rows = &mut self.files[file_index].rows;
         let row = &mut rows[index];
@@ -161,17 +166,22 @@ impl Disk {
     }
 
     /// Replaces a file's last row by one with correct checksums.
-    fn rewrite_last(&mut self, file_index: usize) -> Damage {
+    fn rewrite_last(&mut self, file_index: usize, random: &mut Random) -> Damage {
         let last = self.files[file_index].rows.last().expect("the file has rows");
         let (slot, lsn) = (last.slot, last.lsn);
         let mut rows = self.files.iter().flat_map(|file| &file.rows);
         let before = rows.find(|row| row.slot == slot && row.lsn.next() == lsn);
         let mut head = SlotHead::empty(self.cluster);
-        head.chain = before.map_or(head.chain, |before| before.chain);
+        let before = before.map(|before| (before.chain, before.at));
+        head.chain = before.map_or(head.chain, |(chain, _)| chain);
         let SimulatedFile { rows, name, .. } = &mut self.files[file_index];
         let last = rows.last_mut().expect("it was found above");
-        last.at = Timestamp(last.at.0 + 1);
+        let earlier = before.map(|(_, at)| at.0 - 1).filter(|_| random.within(0, 1) == 0);
+        last.at = Timestamp(earlier.unwrap_or(last.at.0 + 1));
         last.chain = head.chain_next(&last.stamp(), &last.columns);
-        Damage::Rewritten(name.clone())
+        match earlier {
+            Some(_) => Damage::Time(slot, lsn),
+            None => Damage::Rewritten(name.clone()),
+        }
     }
 }

@@ -119,6 +119,7 @@ fn take(
     let goes_on = match taken {
         Err(ReplayError::Gap { .. } | ReplayError::Position { .. }) => plant == Some(Plant::IgnoreGaps),
         Err(ReplayError::Checksum { .. }) => plant == Some(Plant::IgnoreChecksums),
+        Err(ReplayError::Time { .. }) => plant == Some(Plant::IgnoreTimes),
         _ => false,
     };
     if !goes_on {

@@ -75,5 +75,6 @@ pub(super) fn change_of_record(record: &Record) -> Change {
         }
         Record::Cancelled { id, by, .. } => (Kind::Cancelled, id.event.0, id.number, by.0),
         Record::Reduced { id, by, .. } => (Kind::Reduced, id.event.0, id.number, by.0),
+        Record::TimeSetBack => (Kind::TimeSetBack, 0, 0, 0),
     }
 }

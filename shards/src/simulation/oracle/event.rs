@@ -41,6 +41,7 @@ impl EventState {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::TimeSetBack
             | Record::EventCreated(_) => unreachable!("{record:?} changes no event"),
             Record::EventEdited(edited) => {
                 if edited.organizer == Some(state.view.organizer) {

@@ -11,12 +11,13 @@ mod history;
 mod queries;
 mod records;
 mod rules;
+mod times;
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use crate::command::{Ask, Buyer, Command};
-use crate::ids::{EventId, Lsn, Slot, Timestamp, UserId, Username};
+use crate::ids::{EventId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{AccountView, Outcome, Rejection, Reply};
 use crate::slots::slot_of_event;
 pub(super) use change::kind_of;
@@ -24,6 +25,7 @@ use change::{Change, change_of_command};
 use event::EventState;
 use history::History;
 use rules::{expected_of_account, expected_of_event, user_view};
+use times::SlotTimes;
 
 /// A description of what went wrong.
 pub(super) type Violation = String;
@@ -53,8 +55,7 @@ pub(super) struct Oracle {
     /// For each change, the number of requests for it that are neither on disk nor answered with
     /// something else.
     outstanding: BTreeMap<Change, i64>,
-    /// The position and time of each slot's last record.
-    heads: BTreeMap<Slot, (Lsn, Timestamp)>,
+    times: BTreeMap<Slot, SlotTimes>,
 }
 
 impl Oracle {
@@ -66,6 +67,15 @@ impl Oracle {
         if let Ask::Command(command) = ask {
             *self.outstanding.entry(change_of_command(command)).or_default() += 1;
         }
+    }
+
+    /// A shard takes in a command at this wall time.
+    pub(super) fn taken_in(&mut self, slot: Slot, wall: Timestamp) {
+        self.times.entry(slot).or_default().take_in(wall);
+    }
+
+    pub(super) fn process_ended(&mut self) {
+        self.times.values_mut().for_each(SlotTimes::end_process);
     }
 
     /// Checks that a reply may leave now. Returns what a client knows once it has the reply.

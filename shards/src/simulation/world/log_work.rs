@@ -33,8 +33,9 @@ impl World {
         on_worker: bool,
     ) -> Result<Progress, Violation> {
         self.note(|| format!("shard {index} commits {} records", batch.entries.len()));
-        if batch.entries.len() > self.rates.batch_max {
-            return Err(format!("a batch of {} records, above the limit", batch.entries.len()));
+        let changes = batch.entries.iter().filter(|entry| !entry.continues).count();
+        if changes > self.rates.batch_max {
+            return Err(format!("a batch of {changes} changes, above the limit"));
         }
         if self.plant == Some(Plant::MarkBeforeCommit) {
             self.disk.mark_ahead(index, &batch.entries);

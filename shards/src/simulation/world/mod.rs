@@ -25,6 +25,7 @@ use network::{Message, SentRequest};
 use shard::SimulatedShard;
 
 const STEPS: [u64; 2] = [100, 500];
+const SUSPENSION: Duration = Duration::from_secs(60);
 const HOUR_MS: u64 = 3_600_000;
 /// 2023-11-14.
 const START_MS: u64 = 1_700_000_000_000;
@@ -48,6 +49,8 @@ pub(super) struct World {
     oracle: Oracle,
     /// Batches that a killed process was writing, with their shards, for [`Plant::OldEpochWrites`].
     late_writes: Vec<(usize, Vec<Entry>)>,
+    /// The latest wall time that a shard was told, for [`Plant::KeepLatestTime`].
+    latest_wall: Timestamp,
     /// The number of times that each thing happened.
     pub(super) counts: BTreeMap<&'static str, u64>,
     /// A line for each step, if a trace was asked for.
@@ -119,6 +122,7 @@ impl World {
             ids: Ids::default(),
             oracle: Oracle::new(reservations_max),
             late_writes: Vec::new(),
+            latest_wall: Timestamp(0),
             counts: BTreeMap::new(),
             trace: with_trace.then(Vec::new),
             random,
@@ -203,6 +207,12 @@ impl World {
         self.count("clock jumps");
         let clock = self.wall;
         self.note(|| format!("the wall clock jumps to {clock:?}"));
+        if self.random.within(0, 2) == 0 {
+            // A clock that was not read for as long follows at once.
+            self.count("suspensions");
+            self.note(|| "the machine is suspended meanwhile".to_owned());
+            self.elapsed += SUSPENSION;
+        }
     }
 
     fn owner(&self, slot: Slot) -> usize {

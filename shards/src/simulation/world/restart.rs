@@ -86,6 +86,7 @@ impl World {
                 Damage::LostTail => "damage: lost tail",
                 Damage::Lost(_) => "damage: lost",
                 Damage::Checksum(..) => "damage: checksum",
+                Damage::Time(..) => "damage: time",
                 Damage::Rewritten(_) => "damage: rewritten",
                 Damage::Refused => "damage: other",
             });
@@ -117,6 +118,7 @@ impl World {
             _ => {}
         }
         self.elapsed = Duration::ZERO;
+        self.oracle.process_ended();
         let mut pace = Pace::USUAL;
         pace.commits_alone_max = self.rates.commits_alone_max;
         let reservations_max = match self.plant {

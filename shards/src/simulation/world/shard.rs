@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::log_work::LogWork;
 use super::{Progress, World};
-use crate::clock::Clock;
+use crate::clock::{AHEAD_MAX_MS, Clock};
 use crate::command::{Ask, Command, ExpectedVersion};
 use crate::driver::{Driver, Gather, Step};
 use crate::outcome::Reply;
@@ -165,7 +165,16 @@ impl World {
                 edit.version = ExpectedVersion::Any;
             }
             let SimulatedShard { driver, clock, .. } = &mut self.shards[index];
-            let now = clock.read(self.elapsed, self.wall);
+            let mut now = clock.read(self.elapsed, self.wall);
+            if let Ask::Command(command) = &ask {
+                self.oracle.taken_in(command.slot(), now.wall);
+            }
+            if self.plant == Some(Plant::KeepLatestTime) {
+                self.latest_wall = self.latest_wall.max(now.wall);
+                if self.latest_wall.0 > now.wall.0 + AHEAD_MAX_MS {
+                    now.wall = self.latest_wall;
+                }
+            }
             let state = driver.shard().state();
             let at_once = match (&ask, self.plant) {
                 (Ask::Query(query), Some(Plant::AnswerReadsAtOnce)) => Some(state.query(now, query)),

@@ -29,7 +29,8 @@ const ORGANIZER: UserId = UserId(50);
 /// 2023-11-14T22:13:20.045Z.
 const FIRST_MS: u64 = 1_700_000_000_045;
 
-/// A recovered data directory with its shards, each command a millisecond after the one before.
+/// A recovered data directory with its shards, each command a millisecond after the one before. `clock` with
+/// milliseconds sets the clock.
 pub(crate) struct Office {
     pub(crate) recovered: Recovered,
     pub(crate) shards: Vec<(Shard<()>, SqliteLog)>,
@@ -65,6 +66,10 @@ impl Office {
     /// The same without the commit: in memory alone.
     pub(crate) fn apply(&mut self, script: &str) {
         for line in script.split('|') {
+            if let Some(time) = line.trim().strip_prefix("clock ") {
+                self.now = Timestamp(time.parse().unwrap());
+                continue;
+            }
             let command = command(line);
             let shard_index = shard_of_slot(command.slot(), self.shards.len());
             let (shard, _) = &mut self.shards[shard_index];

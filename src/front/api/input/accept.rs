@@ -7,10 +7,9 @@ use crate::front::problem::{Kind, Problem};
 ///
 /// 406, when the client accepts no JSON (RFC 9110 section 12.5.1).
 pub(in crate::front::api) fn check_accept(request: &Request<'_>) -> Result<(), Problem> {
-    // Several fields are one list (RFC 9110 section 5.3).
-    let fields = request.headers("accept").flat_map(|list| list.split(','));
-    let mut ranges = fields.filter(|range| !range.trim().is_empty());
-    if ranges.next().is_none() || lists(request, "accept", &["application/json", "application/*", "*/*"]) {
+    if request.elements("accept").next().is_none()
+        || lists(request, "accept", &["application/json", "application/*", "*/*"])
+    {
         return Ok(());
     }
     Err(Problem::plain(Kind::NotAcceptable))
@@ -20,8 +19,8 @@ pub(in crate::front::api) fn check_accept(request: &Request<'_>) -> Result<(), P
 /// decides, so the most specific comes first (RFC 9110 section 12.5.1).
 pub(in crate::front::api) fn lists(request: &Request<'_>, field: &str, names: &[&str]) -> bool {
     let taken = |name: &&str| {
-        request.headers(field).flat_map(|list| list.split(',')).find_map(|item| {
-            let mut parts = item.split(';').map(str::trim);
+        request.elements(field).find_map(|element| {
+            let mut parts = element.split(';').map(str::trim);
             let is_it = parts.next().is_some_and(|first| first.eq_ignore_ascii_case(name));
             is_it.then(|| !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000")))
         })

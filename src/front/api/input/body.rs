@@ -94,9 +94,7 @@ const NOT_AN_OBJECT: &str = "must be a JSON object";
 ///
 /// 415, when the body is in another coding than `identity`, which is none (RFC 9110 section 8.4).
 fn check_content_encoding(request: &Request<'_>) -> Result<(), Problem> {
-    let codings = request.headers("content-encoding").flat_map(|list| list.split(','));
-    let mut codings = codings.map(str::trim).filter(|coding| !coding.is_empty());
-    match codings.find(|coding| !coding.eq_ignore_ascii_case("identity")) {
+    match request.elements("content-encoding").find(|coding| !coding.eq_ignore_ascii_case("identity")) {
         Some(coding) => Err(Problem::unsupported_content_encoding(coding)),
         None => Ok(()),
     }

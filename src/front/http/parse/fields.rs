@@ -129,6 +129,7 @@ impl Semantics {
 struct Seen {
     host: bool,
     authorization: bool,
+    content_type: bool,
     content_length: Option<u64>,
     chunked: bool,
     close: bool,
@@ -143,7 +144,8 @@ impl Seen {
             4 if name.eq_ignore_ascii_case(b"host") => self.read_host(value),
             6 if name.eq_ignore_ascii_case(b"expect") => self.read_expect(value),
             10 if name.eq_ignore_ascii_case(b"connection") => self.read_connection(value),
-            13 if name.eq_ignore_ascii_case(b"authorization") => self.read_authorization(),
+            12 if name.eq_ignore_ascii_case(b"content-type") => once(&mut self.content_type, CONTENT_TYPE),
+            13 if name.eq_ignore_ascii_case(b"authorization") => once(&mut self.authorization, AUTHORIZATION),
             14 if name.eq_ignore_ascii_case(b"content-length") => self.read_length(value),
             17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.read_coding(value),
             _ => Ok(()),
@@ -172,14 +174,6 @@ impl Seen {
             }
             self.close |= option.eq_ignore_ascii_case(b"close");
             self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
-        }
-        Ok(())
-    }
-
-    /// Refuses a second Authorization field: a proxy and this server could each use another one.
-    fn read_authorization(&mut self) -> Result<(), Refusal> {
-        if std::mem::replace(&mut self.authorization, true) {
-            return Err(AUTHORIZATION);
         }
         Ok(())
     }
@@ -228,6 +222,12 @@ impl Seen {
     }
 }
 
+/// Refuses a second field with the name. RFC 9110 section 5.3 allows that only for lists, and a proxy and this
+/// server could each use another one.
+fn once(is_seen: &mut bool, refusal: Refusal) -> Result<(), Refusal> {
+    if std::mem::replace(is_seen, true) { Err(refusal) } else { Ok(()) }
+}
+
 /// The elements of a comma-separated list, without surrounding white space.
 fn elements(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
@@ -244,6 +244,8 @@ const EXPECT: Refusal = Refusal { status: 417, detail: "expect nothing but 100-c
 const CONNECTION: Refusal = Refusal { status: 400, detail: "send a Connection field that lists tokens" };
 
 const AUTHORIZATION: Refusal = Refusal { status: 400, detail: "send one Authorization field" };
+
+const CONTENT_TYPE: Refusal = Refusal { status: 400, detail: "send one Content-Type field" };
 
 const LENGTH: Refusal =
     Refusal { status: 400, detail: "send one Content-Length field that holds one decimal number" };

@@ -36,6 +36,13 @@ impl<'b> Request<'b> {
         self.fields.named(self.head, name).map(|value| str::from_utf8(value).unwrap_or(NOT_TEXT))
     }
 
+    /// The elements of a field that is a list, without surrounding white space. Several fields of the name are
+    /// one list (RFC 9110 section 5.3), and empty elements are ignored (section 5.6.1).
+    pub fn elements(&self, name: &str) -> impl Iterator<Item = &'b str> {
+        let elements = self.headers(name).flat_map(|list| list.split(','));
+        elements.map(str::trim_ascii).filter(|element| !element.is_empty())
+    }
+
     /// The names of all fields, in order, as they were sent.
     pub fn header_names(&self) -> impl Iterator<Item = &'b [u8]> {
         self.fields.all(self.head).map(|(name, _)| name)
