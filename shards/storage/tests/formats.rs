@@ -55,9 +55,7 @@ fn write(directory: &Path) {
         for line in script.split('|') {
             office.run(line);
         }
-        for (_, log) in office.shards {
-            Box::new(log).close().unwrap();
-        }
+        office.close();
     }
 }
 

@@ -680,7 +680,7 @@ const FIRST_CRASHES: &[Crash] = &[
         let alive = tempfile::tempdir().unwrap();
         let header = FileHeader { cluster: 42, name: "shard-00.sqlite".to_owned() };
         let log = LogFile::create(&alive.path().join(&header.name), &header, Synchronous::Full).unwrap();
-        log.make_durable(Epoch(1)).unwrap();
+        log.make_durable(Epoch(1), "").unwrap();
         copy_directory(alive.path(), directory);
     }),
     ("the log files and half a new manifest", |directory| {
