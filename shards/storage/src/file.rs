@@ -118,6 +118,9 @@ impl LogFile {
             Synchronous::Normal => "NORMAL",
         };
         let failed = |error| log_error(path, "open", Failure::new(error, &connection));
+        // First of all: otherwise closing the connection would checkpoint the journal, even if the journal belongs
+        // to another file, or if what follows fails.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
         connection.busy_timeout(LOCK_WAIT_AT_START).map_err(failed)?;
         connection
             .execute_batch(&format!(
@@ -127,9 +130,6 @@ impl LogFile {
                  PRAGMA trusted_schema = OFF;"
             ))
             .map_err(failed)?;
-        // Otherwise closing the connection would checkpoint the journal, even if the journal belongs to
-        // another file.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
         let file = fs::metadata(path).map_err(|source| log_error(path, "open", source))?;
         let inode = inode_of(&file);
         Ok(LogFile { connection, path: path.to_owned(), inode, index: Arc::default() })

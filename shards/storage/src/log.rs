@@ -137,6 +137,13 @@ impl SqliteLog {
     }
 }
 
+impl Drop for SqliteLog {
+    /// Lets the log's own connection be the last one, which writes the journal back.
+    fn drop(&mut self) {
+        self.watch.close(self.watched);
+    }
+}
+
 /// The error of a process of epoch `ours` whose file another one has claimed for epoch `theirs`.
 pub(crate) fn fenced(file: &LogFile, ours: Epoch, theirs: Epoch) -> LogError {
     let source = format!(

@@ -205,6 +205,20 @@ const REFUSALS: &[Refusal] = &[
         "shard-01.sqlite: file is not a database",
     ),
     (
+        "a file is a text, and its journal is of a killed process",
+        |directory| {
+            let alive = tempfile::tempdir().unwrap();
+            copy_directory(directory, alive.path());
+            let mut office = Office::open(alive.path(), 3);
+            office.run(SALES);
+            fs::remove_dir_all(directory).unwrap();
+            copy_directory(alive.path(), directory);
+            write(directory, "shard-01.sqlite", &b"Dear diary\n".repeat(100));
+        },
+        "Log",
+        "shard-01.sqlite: file is not a database",
+    ),
+    (
         "a file is another program's database",
         |directory| {
             fs::remove_file(directory.join("shard-01.sqlite")).unwrap();
