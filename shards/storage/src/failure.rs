@@ -36,7 +36,11 @@ impl Failure {
         let flags = rustix::fs::OFlags::PATH.bits().cast_signed();
         let opened = File::options().read(true).custom_flags(flags).open(path);
         let accessed = rustix::fs::access(path, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK);
-        let system = opened.err().or_else(|| accessed.err().map(io::Error::from));
+        // SQLite has read the header, and says no more than this.
+        let is_unread =
+            error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_CORRUPTFS);
+        let unread = is_unread.then(|| Errno::IO.into());
+        let system = opened.err().or_else(|| accessed.err().map(io::Error::from)).or(unread);
         Failure { error, system }
     }
 }
