@@ -112,6 +112,11 @@ fn in_words(finding: &Finding) -> String {
             };
             format!("{mark}: {reason}\n  {whole}\n  {end}")
         }
+        Finding::Journal { path } => format!(
+            "{}: its header is damaged\n  The log goes as far as its mark without it, so it had no records that are not \
+             in the log. It is renamed.",
+            path.display()
+        ),
         Finding::Stranger { path } => format!(
             "{}: not a log of this directory under its own name, and the manifest does not name it\n  It is renamed, \
              with the files that belong to it.",

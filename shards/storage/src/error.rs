@@ -109,6 +109,7 @@ impl RecoveryError {
         let (RecoveryError::Missing { path }
         | RecoveryError::Mark { path, .. }
         | RecoveryError::Manifest { path, .. }
+        | RecoveryError::JournalHeader { path }
         | RecoveryError::Unnamed { path }) = self
         else {
             return None;

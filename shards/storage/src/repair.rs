@@ -46,7 +46,9 @@ pub enum Finding {
         /// Whether the log was closed in order. Then no record is missing at its end.
         is_proven: bool,
     },
-    /// A log of another directory, or one under a wrong name. Its manifest does not name it.
+    /// The journal of a log is damaged, and the log goes as far as its mark without it.
+    Journal { path: PathBuf },
+    /// A log of another directory, or one under a wrong name. The manifest does not name it.
     Stranger { path: PathBuf },
 }
 
@@ -55,7 +57,7 @@ impl Finding {
     pub fn is_proven(&self) -> bool {
         match self {
             Finding::Mark { is_proven, .. } => *is_proven,
-            Finding::Manifest { .. } | Finding::Stranger { .. } => true,
+            Finding::Manifest { .. } | Finding::Journal { .. } | Finding::Stranger { .. } => true,
         }
     }
 }
@@ -170,7 +172,17 @@ impl Repair {
             };
             let log = NamedLog { name, extent: Extent::new(committed), file };
             log.check_claim(&self.directory, manifest)?;
-            let records = log.check_end()?;
+            let records = match log.check_end() {
+                // SQLite reads nothing of such a journal. The mark is synced with the first commit to a journal, so
+                // there was none.
+                Err(RecoveryError::JournalHeader { path })
+                    if lost.is_none() && log.file.row_count()? == committed.row =>
+                {
+                    self.findings.push(Finding::Journal { path });
+                    committed.row
+                }
+                records => records?,
+            };
             if let Some((path, reason)) = lost {
                 let (last, is_proven) = (last_time(&log.file, records)?, is_closed(&log.file)?);
                 self.findings.push(Finding::Mark { path, reason, records, last, is_proven });
@@ -215,8 +227,9 @@ impl Repair {
         let mut kept = Vec::new();
         for finding in &self.findings {
             match finding {
-                Finding::Manifest { path, .. } => keep(path, &mut kept)?,
-                Finding::Mark { path, .. } => keep(path, &mut kept)?,
+                Finding::Manifest { path, .. } | Finding::Mark { path, .. } | Finding::Journal { path } => {
+                    keep(path, &mut kept)?;
+                }
                 Finding::Stranger { path } => {
                     for path in
                         [MarkFile::path_for(path), journal_of(path), shared_memory_of(path), path.clone()]
@@ -248,7 +261,7 @@ impl Repair {
     fn finds(&self, lost: &Path) -> bool {
         self.findings.iter().any(|finding| match finding {
             Finding::Manifest { path, .. } | Finding::Mark { path, .. } => path == lost,
-            Finding::Stranger { .. } => false,
+            Finding::Journal { .. } | Finding::Stranger { .. } => false,
         })
     }
 }

@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
+use shards::log::Log;
 use storage::{Finding, RecoveryError, Repair};
 use support::{Office, Snapshot, assert_same, copy_directory, files_in};
 use tempfile::{TempDir, tempdir};
@@ -86,9 +87,10 @@ impl Left {
 /// The names of the files that are lost, and whether all of them are proved to be repaired without loss.
 fn lost(repair: &Repair) -> (Vec<String>, bool) {
     let name = |finding: &Finding| match finding {
-        Finding::Manifest { path, .. } | Finding::Mark { path, .. } | Finding::Stranger { path } => {
-            path.file_name().unwrap().to_str().unwrap().to_owned()
-        }
+        Finding::Manifest { path, .. }
+        | Finding::Mark { path, .. }
+        | Finding::Journal { path }
+        | Finding::Stranger { path } => path.file_name().unwrap().to_str().unwrap().to_owned(),
     };
     let findings = repair.findings();
     (findings.iter().map(name).collect(), findings.iter().all(Finding::is_proven))
@@ -212,6 +214,33 @@ fn a_log_of_another_directory_is_set_aside() {
     left.repair(repair, "a stranger");
     for name in ["shard-05.sqlite", "shard-05.mark"] {
         assert!(!left.path(name).exists() && left.path(&format!("{name}.before-repair-1")).exists());
+    }
+}
+
+/// Once everything was written back, and with a commit after that.
+#[test]
+fn a_damaged_journal_is_set_aside_if_there_was_nothing_in_it() {
+    for commits in [0, 1] {
+        let (alive, folder) = (tempdir().unwrap(), tempdir().unwrap());
+        let mut office = Office::open(alive.path(), 1);
+        office.run(EVENTS);
+        office.run(SALES);
+        office.shards[0].1.maintain().unwrap();
+        (0..commits).for_each(|_| office.run(SALES));
+        copy_directory(alive.path(), &folder.path().join("data"));
+        let left = Left { folder, snapshot: office.snapshot() };
+        let mut journal = fs::read(left.path("shard-00.sqlite-wal")).unwrap();
+        journal[3] ^= 0x40;
+        fs::write(left.path("shard-00.sqlite-wal"), &journal).unwrap();
+        if commits > 0 {
+            let refused = Repair::plan(&left.data()).unwrap_err();
+            assert!(matches!(refused, RecoveryError::Replay { .. }), "{refused}");
+            continue;
+        }
+        let repair = left.plan("a damaged journal");
+        assert_eq!(lost(&repair), (vec!["shard-00.sqlite-wal".to_owned()], true));
+        left.repair(repair, "a damaged journal");
+        assert!(fs::read(left.path("shard-00.sqlite-wal.before-repair-1")).unwrap() == journal);
     }
 }
 
