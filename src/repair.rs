@@ -107,7 +107,7 @@ fn in_words(finding: &Finding) -> String {
                 "The log was closed in order after that, so none is missing. It gets a new mark."
             } else {
                 "NOT PROVED: that this is the end of the log. It was not closed in order, as after a kill or a power \
-                 cut. If nothing but the mark was lost, all records are there. If its journal (-wal) or the log itself \
+                 cut, or the manifest is lost, too. If nothing but the mark was lost, all records are there. If its journal (-wal) or the log itself \
                  was removed, cut or replaced too, later records are missing, and what they sold would be sold again."
             };
             format!("{mark}: {reason}\n  {whole}\n  {end}")

@@ -2,7 +2,7 @@
 //! lost: a mark, or the manifest. It does what loses nothing that was acknowledged, and keeps what it replaces.
 //!
 //! A mark shows where a log ends. If it is lost, there is one other proof: the log was closed in order
-//! ([`crate::last_start`]). The records themselves cannot show that none is missing behind the last one, nor can the
+//! ([`crate::last_start`]), and the manifest names no later start. The records themselves cannot show that none is missing behind the last one, nor can the
 //! journal: one that was removed looks like one that was written back, and one that was cut after a commit looks
 //! whole. So without that proof a new mark needs the consent of whoever runs the repair.
 //!
@@ -43,7 +43,7 @@ pub enum Finding {
         /// The number of records in the log, and the time of the last one.
         records: u64,
         last: Option<Timestamp>,
-        /// Whether the log was closed in order. Then no record is missing at its end.
+        /// Whether the log was closed in order, and not used since. Then no record is missing at its end.
         is_proven: bool,
     },
     /// The journal of a log is damaged, and the log goes as far as its mark without it.
@@ -161,6 +161,8 @@ impl Repair {
 
     /// Opens all logs that the manifest names, and finds the marks that are lost.
     fn open_logs(&mut self, manifest: &Manifest) -> Result<(), RecoveryError> {
+        // It says whether a start has claimed the logs since. Such a claim may be in a journal that was removed.
+        let manifest_is_found = self.findings.is_empty();
         for name in manifest.epochs.file_names() {
             let file = open_log(&self.directory, &name, manifest.cluster)?;
             file.lock()?;
@@ -184,7 +186,8 @@ impl Repair {
                 records => records?,
             };
             if let Some((path, reason)) = lost {
-                let (last, is_proven) = (last_time(&log.file, records)?, is_closed(&log.file)?);
+                let (last, is_closed) = (last_time(&log.file, records)?, is_closed(&log.file)?);
+                let is_proven = is_closed && manifest_is_found;
                 self.findings.push(Finding::Mark { path, reason, records, last, is_proven });
             }
             self.logs.push(log);

@@ -151,6 +151,8 @@ impl WatchedLog {
     /// When one of them is not there.
     pub(crate) fn in_use(log: &LogFile, epoch: Epoch) -> io::Result<WatchedLog> {
         let reader = LogFile::open_beside(log.path()).map_err(io::Error::other)?;
+        // Whoever closes the log waits for a look at it.
+        reader.wait_for_locks(Duration::ZERO).map_err(io::Error::other)?;
         for log in [log, &reader] {
             // SQLite opens the journal with the first read.
             log.epoch().map_err(io::Error::other)?;

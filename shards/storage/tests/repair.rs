@@ -328,6 +328,17 @@ fn a_lost_mark_with_a_lost_journal_is_not_proved() {
     assert_eq!(lost(&repair), (vec!["shard-00.mark".to_owned()], false));
 }
 
+/// The manifest says whether a start has used the log since.
+#[test]
+fn a_mark_that_is_lost_with_the_manifest_is_not_proved() {
+    let left = Left::by(true);
+    left.remove("manifest.json");
+    left.remove("shard-00.mark");
+    let repair = left.plan("both are removed");
+    assert_eq!(lost(&repair), (vec!["manifest.json".to_owned(), "shard-00.mark".to_owned()], false));
+    left.repair(repair, "both are removed");
+}
+
 /// A reader keeps the next start from writing its claim back, so the log itself still says that it was closed.
 #[test]
 fn a_log_that_was_closed_and_used_again_is_not_taken_for_a_closed_one() {
@@ -346,6 +357,11 @@ fn a_log_that_was_closed_and_used_again_is_not_taken_for_a_closed_one() {
     }
     let refused = Repair::plan(&left.data()).unwrap_err();
     assert!(matches!(refused, RecoveryError::OlderCopy { .. }), "{refused}");
+    left.remove("manifest.json");
+    assert_eq!(
+        lost(&left.plan("the manifest, too")),
+        (vec!["manifest.json".to_owned(), "shard-00.mark".to_owned()], false)
+    );
     drop((office, reader));
 }
 
