@@ -71,8 +71,9 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RepairOptions {
-    #[command(flatten)]
-    data: DataOption,
+    /// Data directory
+    #[arg(long, default_value = "./boxoffice-data", env = "BOXOFFICE_DATA", value_name = "DIR")]
+    data: PathBuf,
 
     /// Do it. Files that are replaced are kept beside the new ones, as NAME.before-repair-1
     #[arg(long)]
@@ -254,7 +255,7 @@ pub fn main() -> ExitCode {
             created.map(report).map_err(Into::into)
         }
         Command::Repair(RepairOptions { data, write, accept_unproven }) => {
-            repair::run(&data.data, write, accept_unproven).map(Into::into).map_err(Into::into)
+            repair::run(&data, write, accept_unproven).map(Into::into).map_err(Into::into)
         }
     };
     match result {

@@ -365,6 +365,26 @@ fn a_log_that_was_closed_and_used_again_is_not_taken_for_a_closed_one() {
     drop((office, reader));
 }
 
+/// A note of the end in the same journal as records could be written back without them.
+#[test]
+fn a_log_that_was_not_written_back_is_not_noted_as_closed() {
+    let (alive, folder) = (tempdir().unwrap(), tempdir().unwrap());
+    let mut office = Office::open(alive.path(), 1);
+    office.run(EVENTS);
+    let reader = Connection::open(alive.path().join("shard-00.sqlite")).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM record").unwrap();
+    office.run(SALES);
+    let snapshot = office.snapshot();
+    office.close();
+    copy_directory(alive.path(), &folder.path().join("data"));
+    drop(reader);
+    let left = Left { folder, snapshot };
+    left.remove("shard-00.mark");
+    let repair = left.plan("a reader");
+    assert_eq!(lost(&repair), (vec!["shard-00.mark".to_owned()], false));
+    left.repair(repair, "a reader");
+}
+
 #[test]
 fn what_a_start_brings_up_is_not_repaired() {
     for is_closed in [true, false] {
