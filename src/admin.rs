@@ -12,7 +12,7 @@ use shards::log::{AppendError, Log};
 use shards::outcome::Rejection;
 use shards::shard::{Release, Shard};
 use shards::slots::{shard_of_slot, slot_of_username};
-use storage::{Progress, RecoveryError};
+use storage::{Progress, RecoveryError, SqliteLog};
 
 use crate::clock::wall;
 use crate::passwords::hash_now;
@@ -70,13 +70,22 @@ pub(crate) fn create(directory: &Path, username: &str) -> Result<UserId, AdminEr
     };
     let last = storage::last_shard_count(directory).map_err(refused)?;
     let shard_count = last.unwrap_or_else(default_shard_count);
-    let mut recovered = storage::open(directory, shard_count, &Progress::default()).map_err(refused)?;
-    let owner = shard_of_slot(slot_of_username(&username), shard_count);
-    let (state, mut log) = recovered.shards.swap_remove(owner);
-    let mut shard: Shard<()> = Shard::new(state, &recovered.heads, recovered.epoch);
+    let recovered = storage::open(directory, shard_count, &Progress::default()).map_err(refused)?;
     let id = recovered.highest_user.0.checked_add(1).map(UserId).ok_or(AdminError::IdsUsedUp)?;
+    let (mut states, mut logs): (Vec<_>, Vec<_>) = recovered.shards.into_iter().unzip();
+    let owner = shard_of_slot(slot_of_username(&username), shard_count);
+    let shard = Shard::new(states.swap_remove(owner), &recovered.heads, recovered.epoch);
     let token_version = random::u64();
     let create = CreateUser { id, username, password_hash, role: Role::Admin, token_version };
+    let created = create_user(shard, &mut logs[owner], create);
+    for log in logs {
+        // What was committed is stored, whether or not this works.
+        let _ = Box::new(log).close();
+    }
+    created.map(|()| id)
+}
+
+fn create_user(mut shard: Shard<()>, log: &mut SqliteLog, create: CreateUser) -> Result<(), AdminError> {
     shard.take_in(Now::at(wall()), Ask::Command(Command::CreateUser(Box::new(create))), ());
     match shard.next_release() {
         // The acknowledgement is held until the record is durable.
@@ -85,8 +94,7 @@ pub(crate) fn create(directory: &Path, username: &str) -> Result<UserId, AdminEr
         Some(other) => unreachable!("creating a user was answered with {other:?}"),
     }
     let batch = shard.begin_commit().expect("the command produced a record");
-    log.append(&batch.entries, LOCK_WAIT_MAX)?;
-    Ok(id)
+    log.append(&batch.entries, LOCK_WAIT_MAX).map(drop).map_err(AdminError::from)
 }
 
 /// Reads the password from the environment; else from the terminal, twice and without echo; else

@@ -24,6 +24,7 @@ use crate::front::proxies::TrustedProxies;
 use crate::logging::{self, LogFormat, LogLevel};
 use crate::mesh::{CALLS_IN_FLIGHT_DEFAULT, CALLS_IN_FLIGHT_MAX, CALLS_IN_FLIGHT_MIN};
 use crate::passwords::{REGISTRATIONS_PER_HOUR_DEFAULT, REGISTRATIONS_PER_HOUR_MAX};
+use crate::repair;
 use crate::server::{self, default_shard_count};
 
 /// An event ticket reservation server: no ticket sold twice, no sale lost.
@@ -62,6 +63,26 @@ enum Command {
         #[command(subcommand)]
         command: AdminCommand,
     },
+    /// Bring up a data directory whose logs are whole, but which lost a mark or its manifest, while
+    /// the server is stopped. Says what it would do, and changes nothing without --write
+    #[command(after_help = repair::EXIT_CODES)]
+    Repair(RepairOptions),
+}
+
+#[derive(Debug, Args)]
+struct RepairOptions {
+    /// Data directory
+    #[arg(long, default_value = "./boxoffice-data", env = "BOXOFFICE_DATA", value_name = "DIR")]
+    data: PathBuf,
+
+    /// Do it. Files that are replaced are kept beside the new ones, as NAME.before-repair-1
+    #[arg(long)]
+    write: bool,
+
+    /// Also write a mark where nothing proves that the log is complete. If records are missing at its
+    /// end, this accepts their loss
+    #[arg(long)]
+    accept_unproven: bool,
 }
 
 #[derive(Debug, Args)]
@@ -219,18 +240,26 @@ pub fn main() -> ExitCode {
     for warning in warnings {
         tracing::warn!("{warning}");
     }
-    let result: Result<(), Box<dyn std::error::Error>> = match cli.command {
-        Command::Serve(options) => server::run(&options.config(cli.log_format)).map_err(Into::into),
-        Command::Demo(options) => demo::run(options).map_err(Into::into),
+    let result: Result<ExitCode, Box<dyn std::error::Error>> = match cli.command {
+        Command::Serve(options) => {
+            server::run(&options.config(cli.log_format)).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+        }
+        Command::Demo(options) => demo::run(options).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Admin { command: AdminCommand::Create { data, username } } => {
             let created = admin::create(&data.data, &username);
             // It is created, whether or not somebody reads this.
-            let report = |id| drop(writeln!(io::stdout(), "admin {username} created, id {id}"));
+            let report = |id| {
+                let _ = writeln!(io::stdout(), "admin {username} created, id {id}");
+                ExitCode::SUCCESS
+            };
             created.map(report).map_err(Into::into)
+        }
+        Command::Repair(RepairOptions { data, write, accept_unproven }) => {
+            repair::run(&data, write, accept_unproven).map(Into::into).map_err(Into::into)
         }
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             logging::report(cli.log_format, &format!("boxoffice: {error}"));
             ExitCode::FAILURE

@@ -21,6 +21,7 @@ mod opening;
 mod passwords;
 mod pump;
 mod random;
+mod repair;
 mod revocation;
 mod rt;
 mod secret;

@@ -10,7 +10,7 @@ use crate::random;
 /// The minimum key size of HMAC-SHA-256 (RFC 7518 section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
 
-const FILE_NAME: &str = "token-secret";
+pub(crate) const FILE_NAME: &str = "token-secret";
 
 /// The environment variable that takes precedence over the file.
 pub(crate) const VARIABLE: &str = "BOXOFFICE_TOKEN_SECRET";

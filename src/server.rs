@@ -16,10 +16,11 @@ use async_lock::Mutex;
 use serde_json::json;
 use shards::driver::Pace;
 use shards::ids::EventId;
+use storage::Watch;
 
 use crate::assembly::Parts;
 use crate::clock::Origin;
-use crate::config::{Config, Storage};
+use crate::config::Config;
 use crate::front::api::{Common, HIGHEST_DEMO_EVENT, Ids};
 use crate::front::auth::Tokens;
 use crate::front::places::Places;
@@ -59,7 +60,7 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     let (address, listeners) = listen(config)?;
     let opened = opening::open(config.storage, &config.data, config.shard_count)?;
     let common = Arc::new(common(config, &opened, descriptor_limit)?);
-    let tokens = Tokens::new(&token_secret(config)?, opened.cluster);
+    let tokens = Tokens::new(&token_secret(config, opened.watch.as_deref())?, opened.cluster);
     if let Some(watch) = opened.watch {
         process::watch_files(watch).map_err(ServeError::Thread)?;
     }
@@ -125,12 +126,17 @@ fn start_cores(
     Ok(cores)
 }
 
-/// The secret from the environment, else that of the data directory, else one for this start alone.
-fn token_secret(config: &Config) -> Result<Vec<u8>, SecretError> {
-    match (secret::from_environment()?, config.storage) {
+/// The secret from the environment, else that of the data directory, else one for this start alone. `watch` saves
+/// that of the directory with its other files.
+fn token_secret(config: &Config, watch: Option<&Watch>) -> Result<Vec<u8>, SecretError> {
+    match (secret::from_environment()?, watch) {
         (Some(secret), _) => Ok(secret),
-        (None, Storage::Sqlite) => secret::from_directory(&config.data),
-        (None, Storage::Memory) => Ok(secret::ephemeral()),
+        (None, Some(watch)) => {
+            let secret = secret::from_directory(&config.data)?;
+            watch.keep(secret::FILE_NAME, secret.clone());
+            Ok(secret)
+        }
+        (None, None) => Ok(secret::ephemeral()),
     }
 }
 

@@ -3,7 +3,8 @@
 
 mod support;
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -116,9 +117,10 @@ fn sell_some(customer: &Client, count: u64) {
     }
 }
 
-/// The reserved tickets of each event, as a server on `data` shows them.
-fn reserved(data: &Path) -> [u64; 2] {
+/// The reserved tickets of each event, as a server on `data` shows them to a customer of another server.
+fn reserved(data: &Path, customer: &Client) -> [u64; 2] {
     let server = Server::start(data, &["--shards", "2"]);
+    customer.at(server.address).get("/api/v1/users/me").expect(200);
     EVENTS.map(|event| {
         let seen = server.client().get(&format!("/api/v1/events/{event}")).expect(200).json();
         number(&seen, "reserved")
@@ -161,11 +163,13 @@ fn check((name, change, reason, kept): Case, template: &Path, sells_both: bool) 
         Data::Copied => {
             let copy = path_after(&log, "Everything that was acknowledged is in ");
             assert_eq!(copy, folder.path("data.saved-1"), "{name}: {log}");
-            check_sold(name, &copy, sold);
+            let secret = fs::metadata(copy.join("token-secret")).expect("it is copied");
+            assert_eq!(secret.permissions().mode() & 0o777, 0o600, "{name}");
+            check_sold(name, &copy, sold, &customer);
         }
         Data::Moved => {
             assert_eq!(path_after(&log, "The files are in "), moved(&data), "{name}: {log}");
-            check_sold(name, &moved(&data), sold);
+            check_sold(name, &moved(&data), sold, &customer);
         }
         Data::Gone => {
             let Ended { code, stderr, .. } = run(serve(&data), "");
@@ -175,9 +179,9 @@ fn check((name, change, reason, kept): Case, template: &Path, sells_both: bool) 
     }
 }
 
-/// A sale that was not acknowledged may be there.
-fn check_sold(name: &str, data: &Path, sold: [u64; 2]) {
-    for (event, (found, sold)) in reserved(data).into_iter().zip(sold).enumerate() {
+/// A sale that was not acknowledged may be there. The customer's token is still good.
+fn check_sold(name: &str, data: &Path, sold: [u64; 2], customer: &Client) {
+    for (event, (found, sold)) in reserved(data, customer).into_iter().zip(sold).enumerate() {
         assert!((sold..=sold + 1).contains(&found), "{name}: event {event} has {found} and sold {sold}");
     }
 }
@@ -219,4 +223,23 @@ fn a_server_on_moved_files_has_the_sales_to_itself() {
     }
     assert_eq!(stage.server.end().0.code(), Some(1));
     assert!(folder.path("data.saved-1/manifest.json").exists());
+}
+
+/// Its next commit would find it. Until then it would answer reads from what it knew.
+#[test]
+fn an_idle_server_whose_files_were_claimed_ends() {
+    let folder = TestFolder::new();
+    let [data, linked] = ["data", "linked"].map(|name| folder.path(name));
+    let server = Server::start(&data, &["--shards", "2"]);
+    DirBuilder::new().mode(0o700).create(&linked).expect("it is new");
+    for entry in fs::read_dir(&data).expect("it is there") {
+        let entry = entry.expect("it can be read");
+        fs::hard_link(entry.path(), linked.join(entry.file_name())).expect("it is one file system");
+    }
+    let second = Server::start(&linked, &["--shards", "2"]);
+    let (status, log) = server.end();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("another process claimed it in epoch 2, and this one, of epoch 1"), "{log}");
+    assert!(log.contains(".sqlite"), "{log}");
+    second.client().get("/readyz").expect(200);
 }

@@ -49,8 +49,19 @@ fn check(command: Command, input: &str, code: i32, wanted: &str) {
 #[test]
 fn help_names_every_option() {
     let global = ["--log-format", "BOXOFFICE_LOG_FORMAT", "--log <LEVEL>", "BOXOFFICE_LOG=", "--help"];
-    let rows: [(&[&str], &[&str]); 4] = [
-        (&["--help"], &["serve", "demo", "admin", "--version", "human", "json"]),
+    let rows: [(&[&str], &[&str]); 5] = [
+        (&["--help"], &["serve", "demo", "admin", "repair", "--version", "human", "json"]),
+        (
+            &["repair", "--help"],
+            &[
+                "--data <DIR>",
+                "BOXOFFICE_DATA",
+                "--write",
+                "--accept-unproven",
+                "before-repair-1",
+                "Exit codes:",
+            ],
+        ),
         (
             &["serve", "--help"],
             &[
@@ -131,7 +142,7 @@ fn invalid_arguments_are_refused() {
     let file = file.to_str().unwrap();
     let inside = format!("{file}/data");
     let long_name = "a".repeat(65);
-    let rows: [(&[&str], i32, &str); 68] = [
+    let rows: [(&[&str], i32, &str); 71] = [
         (&[], 2, "Usage: boxoffice"),
         (&["sell"], 2, "unrecognized subcommand 'sell'"),
         (&["serve", "--colour"], 2, "unexpected argument '--colour'"),
@@ -208,6 +219,9 @@ fn invalid_arguments_are_refused() {
         (&["admin", "create", "--data", file, "--username", "a d a"], 1, "username may only have letters"),
         (&["admin", "create", "--data", file, "--username", "ad\u{e9}"], 1, "username may only have letters"),
         (&["admin", "create", "--username"], 2, "a value is required"),
+        (&["repair", "--data", file], 1, "a-file is not a directory"),
+        (&["repair", "--data", &inside], 1, "a-file is not a directory"),
+        (&["repair", "--data", "/no/such/directory"], 1, "open /no/such/directory: No such file"),
     ];
     for (arguments, code, wanted) in rows {
         check(boxoffice_with(arguments), &format!("{PASSWORD}\n"), code, wanted);

@@ -1,16 +1,18 @@
 //! Starts under constrained resources: each succeeds or exits with a clear message.
 //!
-//! One test needs strace: `cargo test --test start -- --ignored`.
+//! Some tests need strace: `cargo test --test start -- --ignored`.
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use support::server::{Server, boxoffice, run, serve};
-use support::{Stage, number};
+use support::{Stage, TestFolder, copy_directory, number};
 
 /// The program with limits set by a shell, such as `ulimit -n 30`.
 fn limited(limits: &str) -> Command {
@@ -90,6 +92,71 @@ fn too_few_threads_are_reported() {
         let first = ended.stderr.lines().next().expect("a message");
         assert!(first.starts_with("boxoffice: start a thread: Resource"), "{failing}: {ended:?}");
     }
+}
+
+/// System calls, the file, how they fail, and what the operator is told.
+type Unread = (&'static str, &'static str, &'static str, &'static str);
+
+const UNREAD: [Unread; 12] = [
+    ("pread64", "shard-01.sqlite", "EIO:when=3", "Input/output error"),
+    ("pread64", "shard-00.sqlite", "EIO:when=2", "Input/output error"),
+    ("pread64", "shard-00.sqlite", "EIO:when=1", "Input/output error"),
+    ("pread64", "shard-00.sqlite-wal", "EIO:when=1", "Input/output error"),
+    ("pread64", "shard-01.sqlite-wal", "EIO:when=3", "Input/output error"),
+    ("pread64", "shard-00.sqlite", "ENOMEM:when=2", "Cannot allocate memory"),
+    ("read", "shard-01.mark", "EIO:when=1", "Input/output error"),
+    ("read", "manifest.json", "EIO:when=1", "Input/output error"),
+    ("openat", "shard-00.sqlite", "EMFILE:when=1+", "Too many open files"),
+    ("openat", "shard-00.sqlite-wal", "ENFILE:when=1+", "Too many open files in system"),
+    ("openat", "shard-01.mark", "ENOMEM:when=1", "Cannot allocate memory"),
+    ("openat", "manifest.json", "EMFILE:when=1", "Too many open files"),
+];
+
+/// None of these says anything about the data.
+#[test]
+#[ignore = "needs strace"]
+fn a_file_that_could_not_be_read_is_not_called_damaged() {
+    let folder = TestFolder::new();
+    let [template, data] = ["template", "data"].map(|name| folder.path(name));
+    let stage = Stage::open(&template, 2);
+    let event = stage.event(100);
+    stage.reservation(event, 3);
+    stage.server.kill();
+    for (calls, file, error, told) in UNREAD {
+        let context = format!("{calls} of {file}: {error}");
+        copy_directory(&template, &data);
+        let before = whole_files(&data);
+        let mut command = support::server::program("strace");
+        command
+            .args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}")])
+            .arg("-P")
+            .arg(data.join(file));
+        command.args(["-e", &format!("inject={calls}:error={error}")]).arg(boxoffice().get_program());
+        command.args(["serve", "--shards", "2", "--listen", "127.0.0.1:0"]).arg("--data").arg(&data);
+        let ended = run(command, "");
+        assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{context}: {ended:?}");
+        let message = &ended.stderr;
+        assert!(
+            message.contains(file.trim_end_matches("-wal")) && message.contains(told),
+            "{context}: {message}"
+        );
+        assert!(
+            message.contains("nothing is known to be damaged") && message.contains("start again"),
+            "{message}"
+        );
+        assert!(!message.contains("malformed") && !message.contains("backup"), "{context}: {message}");
+        assert!(whole_files(&data) == before, "{context}: a file was changed");
+    }
+    let server = Server::start(&data, &["--shards", "2"]);
+    let seen = server.client().get(&format!("/api/v1/events/{event}")).expect(200).json();
+    assert_eq!(number(&seen, "reserved"), 3);
+}
+
+/// Every file with its content, but those that SQLite makes anew.
+fn whole_files(data: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let paths = fs::read_dir(data).expect("it is there").map(|entry| entry.expect("it can be read").path());
+    let paths = paths.filter(|path| path.extension().is_some_and(|extension| extension != "sqlite-shm"));
+    paths.map(|path| (path.clone(), fs::read(path).expect("it can be read"))).collect()
 }
 
 #[test]

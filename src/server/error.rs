@@ -9,7 +9,6 @@ use std::{fs, io};
 use rustix::fs::{Access, access};
 use rustix::io::Errno;
 use rustix::process::geteuid;
-use shards::log::LogError;
 use storage::RecoveryError;
 
 use crate::rt::RuntimeError;
@@ -66,29 +65,53 @@ fn listen_hint(error: &io::Error) -> &'static str {
 
 /// What an operator can do about a data directory that was refused.
 pub(crate) fn recovery_hint(error: &RecoveryError) -> Cow<'static, str> {
-    let (path, kind) = match error {
-        RecoveryError::Io { path, source, .. } => (path.as_path(), source.kind()),
-        // SQLite does not say why it cannot open a file.
-        RecoveryError::Log(LogError { place, .. })
-            if access(&**place, Access::READ_OK | Access::WRITE_OK) == Err(Errno::ACCESS) =>
-        {
-            (Path::new(place), io::ErrorKind::PermissionDenied)
-        }
-        error => return refusal_hint(error).into(),
-    };
+    if let Some((path, source)) = error.system_error() {
+        return system_hint(path, source);
+    }
+    match error.may_be_repaired() {
+        Some(directory) => format!(
+            "\n  nothing was changed; see what can be repaired: boxoffice repair --data {}\n  or restore the file from a \
+             backup, or move the whole directory away to start empty",
+            directory.display()
+        )
+        .into(),
+        None => refusal_hint(error).into(),
+    }
+}
+
+/// What an operator can do about an error of the operating system.
+fn system_hint(path: &Path, error: &io::Error) -> Cow<'static, str> {
     // The directory to be made may be missing, and so may some above it.
     let there = path.ancestors().find_map(|place| Some((place, fs::metadata(place).ok()?)));
-    match (kind, there) {
+    match (error.kind(), there) {
         (io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory, Some((place, metadata)))
             if !metadata.is_dir() =>
         {
-            format!("\n  {} is not a directory: choose one with --data", place.display()).into()
+            return format!("\n  {} is not a directory: choose one with --data", place.display()).into();
         }
-        (io::ErrorKind::PermissionDenied, Some((place, metadata))) => {
-            permission_hint(path, place, metadata.uid()).into()
+        (io::ErrorKind::PermissionDenied, Some((place, metadata)))
+            if access(path, Access::READ_OK | Access::WRITE_OK) == Err(Errno::ACCESS) || place != path =>
+        {
+            return permission_hint(path, place, metadata.uid()).into();
         }
-        _ => refusal_hint(error).into(),
+        _ => {}
     }
+    match error.raw_os_error().map(Errno::from_raw_os_error) {
+        Some(Errno::MFILE | Errno::NFILE) => {
+            "\n  nothing is known to be damaged: raise the limit of open files (ulimit -n in a shell, LimitNOFILE in a systemd unit), \
+             and start again"
+        }
+        Some(Errno::NOMEM) => "\n  nothing is known to be damaged: free memory, and start again",
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::ISDIR | Errno::ROFS | Errno::NAMETOOLONG) => {
+            "\n  choose a directory that this user can write with --data"
+        }
+        Some(Errno::NOSPC | Errno::DQUOT) => "\n  the data is probably intact: free disk space, and start again",
+        Some(_) | None => {
+            "\n  nothing is known to be damaged: start again; if that does not help, look for errors of the disk in the \
+             kernel's log (dmesg)"
+        }
+    }
+    .into()
 }
 
 /// `place` is `path`, or the directory above it that is there.
@@ -117,7 +140,6 @@ fn refusal_hint(error: &RecoveryError) -> &'static str {
             "\n  raise the limit of threads: ulimit -u in a shell, TasksMax in a systemd unit, --pids-limit of a \
              container; or use fewer --shards"
         }
-        RecoveryError::Io { .. } => "\n  choose a directory that this user can write with --data",
         RecoveryError::WritableByOthers { .. } => {
             "\n  if nobody else has been in it: chmod 700 that directory, and start again; or choose another with --data, \
              such as a new one inside it"

@@ -15,7 +15,7 @@ use crate::named_file::check_journal;
 /// An exclusive `flock(2)` on a data directory itself: a file in it could be removed while it is locked. The
 /// kernel releases it when the process ends.
 #[derive(Debug)]
-pub struct DirectoryLock(#[expect(dead_code, reason = "held for its lock")] File);
+pub struct DirectoryLock(File);
 
 /// Makes the directory, if it is missing, with access for its owner only, and locks it.
 ///
@@ -33,10 +33,21 @@ pub(crate) fn lock_directory(directory: &Path) -> Result<DirectoryLock, Recovery
     for level in made {
         sync_parent(level)?;
     }
+    let lock = lock_existing(directory)?;
+    keep_private(&lock.0, directory)?;
+    Ok(lock)
+}
+
+/// Locks a directory that is there, and changes nothing.
+///
+/// # Errors
+///
+/// When it is not there, other users can write it, or another process has it.
+pub(crate) fn lock_existing(directory: &Path) -> Result<DirectoryLock, RecoveryError> {
     let opened = File::open(directory).map_err(io_error("open", directory))?;
     match opened.try_lock() {
         Ok(()) => {
-            keep_private(&opened, directory)?;
+            check_private(&opened, directory)?;
             Ok(DirectoryLock(opened))
         }
         Err(TryLockError::WouldBlock) => Err(RecoveryError::Locked { path: directory.to_owned() }),
@@ -44,13 +55,19 @@ pub(crate) fn lock_directory(directory: &Path) -> Result<DirectoryLock, Recovery
     }
 }
 
-/// Refuses a directory in which other users could have replaced files. Takes away what they may do otherwise, so
-/// that the modes of the files in it do not matter, such as those of files that were copied from a backup.
-fn keep_private(opened: &File, path: &Path) -> Result<(), RecoveryError> {
+/// Refuses a directory in which other users could have replaced files. Returns the mode.
+fn check_private(opened: &File, path: &Path) -> Result<u32, RecoveryError> {
     let mode = opened.metadata().map_err(io_error("read the mode of", path))?.permissions().mode() & 0o7777;
     if mode & 0o022 != 0 {
         return Err(RecoveryError::WritableByOthers { path: path.to_owned(), mode });
     }
+    Ok(mode)
+}
+
+/// Takes away what other users may do, so that the modes of the files in the directory do not matter, such as
+/// those of files that were copied from a backup.
+fn keep_private(opened: &File, path: &Path) -> Result<(), RecoveryError> {
+    let mode = check_private(opened, path)?;
     if mode & 0o077 != 0 {
         let private = Permissions::from_mode(mode & !0o077);
         opened.set_permissions(private).map_err(io_error("run chmod 700 on", path))?;
@@ -90,16 +107,8 @@ pub fn replace_file(directory: &Path, name: &str, content: &[u8]) -> io::Result<
 /// Finds log files that the manifest does not name. A crash before the manifest was written leaves
 /// such files, all empty; one with records is refused.
 pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<String>, RecoveryError> {
-    let mut debris = Vec::new();
-    for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
-        let entry = entry.map_err(io_error("list", directory))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
-        let is_log = name.starts_with("shard-") && name.ends_with(".sqlite");
-        if is_log && !names.contains(&name) {
-            debris.push(name);
-        }
-    }
-    debris.sort();
+    let mut debris = log_names(directory)?;
+    debris.retain(|name| !names.contains(name));
     for name in &debris {
         let path = directory.join(name);
         let log = LogFile::open(&path, Synchronous::Full)?;
@@ -108,9 +117,12 @@ pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<Stri
             Identity::Log(header) => {
                 // A crash leaves no mark, an incomplete one, or one without rows. A mark with rows shows that
                 // there are records, which a damaged journal hides.
-                let mark = MarkFile::open(&path, header.cluster);
-                if matches!(mark, Ok(Some((_, mark))) if mark.row > 0) {
-                    return Err(RecoveryError::Unnamed { path });
+                match MarkFile::open(&path, header.cluster) {
+                    Ok(Some((_, mark))) if mark.row > 0 => return Err(RecoveryError::Unnamed { path }),
+                    Err(error) if error.kind() != io::ErrorKind::InvalidData => {
+                        return Err(io_error("read", &MarkFile::path_for(&path))(error));
+                    }
+                    Ok(Some(_) | None) | Err(_) => {}
                 }
             }
             Identity::OtherFormat(format) => return Err(RecoveryError::of_format(path, format.into())),
@@ -120,6 +132,20 @@ pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<Stri
         check_journal(&path, 0)?;
     }
     Ok(debris)
+}
+
+/// The names of all files that are named like log files, in order.
+pub(crate) fn log_names(directory: &Path) -> Result<Vec<String>, RecoveryError> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory).map_err(io_error("list", directory))? {
+        let entry = entry.map_err(io_error("list", directory))?;
+        let Ok(name) = entry.file_name().into_string() else { continue };
+        if name.starts_with("shard-") && name.ends_with(".sqlite") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// Removes empty log files with their marks and journals, so that nothing of them is left for new files of

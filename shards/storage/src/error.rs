@@ -7,6 +7,7 @@ use shards::ids::Epoch;
 use shards::log::LogError;
 use shards::replay::ReplayError;
 
+use crate::failure::Failure;
 use crate::journal::journal_of;
 use crate::schema::FORMAT;
 
@@ -83,13 +84,39 @@ impl RecoveryError {
         use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
         let RecoveryError::Log(LogError { source, .. }) = self else { return false };
-        let Some(error) = source.downcast_ref::<rusqlite::Error>() else { return true };
+        let Some(Failure { error, system: None }) = source.downcast_ref() else { return true };
         let is_damage = matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
             || matches!(
                 error,
                 FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
             );
         !is_damage
+    }
+
+    /// The operating system's error, and the file that it was about.
+    pub fn system_error(&self) -> Option<(&Path, &io::Error)> {
+        if let RecoveryError::Io { path, source, .. } = self {
+            return Some((path, source));
+        }
+        let RecoveryError::Log(LogError { place, source, .. }) = self else { return None };
+        let failure: Option<&Failure> = source.downcast_ref();
+        let error = failure.and_then(|failure| failure.system.as_ref()).or_else(|| source.downcast_ref());
+        error.map(|error| (Path::new(place), error))
+    }
+
+    /// The data directory, if [`crate::Repair`] may help: what is lost is not a log.
+    pub fn may_be_repaired(&self) -> Option<&Path> {
+        let (RecoveryError::Missing { path }
+        | RecoveryError::Mark { path, .. }
+        | RecoveryError::Manifest { path, .. }
+        | RecoveryError::JournalHeader { path }
+        | RecoveryError::Unnamed { path }) = self
+        else {
+            return None;
+        };
+        let is_log = path.extension().is_some_and(|extension| extension == "sqlite");
+        let is_lost = matches!(self, RecoveryError::Missing { .. }) && is_log;
+        path.parent().filter(|_| !is_lost)
     }
 }
 

@@ -16,8 +16,10 @@ use shards::ids::Epoch;
 use shards::log::{AppendError, LogError, RollbackCause};
 use shards::replay::Row;
 
+use crate::failure::Failure;
 use crate::index::FileIndex;
 use crate::journal;
+use crate::last_start;
 use crate::rows::{SELECT, decode_row, small};
 use crate::schema::{APPLICATION_ID, FORMAT, history_view, schema};
 
@@ -109,13 +111,17 @@ impl LogFile {
             "this build's SQLite {} can lose commits",
             rusqlite::version()
         );
-        let failed = failed(path, "open");
-        let connection = Connection::open_with_flags(path, flags).map_err(&failed)?;
+        let connection = Connection::open_with_flags(path, flags)
+            .map_err(|error| log_error(path, "open", Failure::of_open(error, path)))?;
         let level = match synchronous {
             Synchronous::Full => "FULL",
             Synchronous::Normal => "NORMAL",
         };
-        connection.busy_timeout(LOCK_WAIT_AT_START).map_err(&failed)?;
+        let failed = |error| log_error(path, "open", Failure::new(error, &connection));
+        // First of all: otherwise closing the connection would checkpoint the journal, even if the journal belongs
+        // to another file, or if what follows fails.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
+        connection.busy_timeout(LOCK_WAIT_AT_START).map_err(failed)?;
         connection
             .execute_batch(&format!(
                 "PRAGMA synchronous = {level};
@@ -123,11 +129,8 @@ impl LogFile {
                  PRAGMA cache_size = -8192;
                  PRAGMA trusted_schema = OFF;"
             ))
-            .map_err(&failed)?;
-        // Otherwise closing the connection would checkpoint the journal, even if the journal belongs to
-        // another file.
-        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(&failed)?;
-        let file = fs::metadata(path).map_err(|source| io_failed(path, "open", source))?;
+            .map_err(failed)?;
+        let file = fs::metadata(path).map_err(|source| log_error(path, "open", source))?;
         let inode = inode_of(&file);
         Ok(LogFile { connection, path: path.to_owned(), inode, index: Arc::default() })
     }
@@ -249,22 +252,26 @@ impl LogFile {
         epoch.query_row([], |row| row.get(0).map(i64::cast_unsigned).map(Epoch))
     }
 
-    /// Claims the file for `epoch`, so that processes of earlier epochs append nothing more. Makes everything
-    /// that was read durable, so that answers may depend on it. What a killed process wrote may still be only
-    /// in the kernel's page cache.
+    /// Claims the file for `epoch`, so that processes of earlier epochs append nothing more, and puts a copy of the
+    /// manifest into it. Makes everything that was read durable, so that answers may depend on it. What a killed
+    /// process wrote may still be only in the kernel's page cache.
     ///
     /// # Errors
     ///
     /// When the disk refuses, or another process has the write lock.
-    pub fn make_durable(&self, epoch: Epoch) -> Result<(), LogError> {
+    pub fn make_durable(&self, epoch: Epoch, manifest: &str) -> Result<(), LogError> {
         if self.connection.is_autocommit() {
             self.lock()?;
         }
         self.cut_journal()?;
         self.renew_history_view().map_err(self.failed("renew the view in"))?;
-        let claim = self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()]);
-        // The sync of this commit is one of the whole journal.
-        claim.and_then(|_| self.connection.execute_batch("COMMIT")).map_err(self.failed("commit to"))?;
+        let claim = || {
+            self.connection.execute("UPDATE header SET epoch = ?1", [epoch.0.cast_signed()])?;
+            last_start::write(&self.connection, manifest)?;
+            // The sync of this commit is one of the whole journal.
+            self.connection.execute_batch("COMMIT")
+        };
+        claim().map_err(self.failed("commit to"))?;
         self.take_over()?;
         // If a reader prevents it, the next checkpoint does it.
         self.empty_journal().map(drop).map_err(self.failed("checkpoint"))
@@ -290,7 +297,7 @@ impl LogFile {
     pub(crate) fn cut_journal(&self) -> Result<(), LogError> {
         assert!(!self.connection.is_autocommit(), "another process could write meanwhile");
         let place = journal::journal_of(&self.path);
-        let failed = |source| io_failed(&place, "cut", source);
+        let failed = |source| log_error(&place, "cut", source);
         if inode_of(&fs::metadata(&self.path).map_err(failed)?) != self.inode {
             return Err(failed(io::Error::other("its log file was moved, and another one took its place")));
         }
@@ -360,7 +367,7 @@ impl LogFile {
     }
 
     pub(crate) fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> LogError + use<'_> {
-        failed(&self.path, action)
+        move |error| log_error(&self.path, action, Failure::new(error, &self.connection))
     }
 }
 
@@ -380,10 +387,10 @@ pub(crate) fn inode_of(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
-fn io_failed(path: &Path, action: &'static str, source: io::Error) -> LogError {
+fn log_error(
+    path: &Path,
+    action: &'static str,
+    source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> LogError {
     LogError { action, place: path.display().to_string(), source: source.into() }
-}
-
-fn failed(path: &Path, action: &'static str) -> impl Fn(rusqlite::Error) -> LogError {
-    move |source| LogError { action, place: path.display().to_string(), source: source.into() }
 }

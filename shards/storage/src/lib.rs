@@ -4,17 +4,21 @@
 //! (`shards`) defines what a record is and which rows are valid. Only this crate knows files, paths and
 //! SQLite.
 
+mod check;
 mod directory;
 mod error;
+mod failure;
 mod file;
 mod index;
 mod journal;
+mod last_start;
 mod log;
 mod manifest;
 mod mark;
 mod named_file;
 mod reader;
 mod recovery;
+mod repair;
 mod replay;
 mod rows;
 mod schema;
@@ -28,4 +32,5 @@ pub use log::SqliteLog;
 pub use mark::MarkFile;
 pub use reader::{RecordReader, Records};
 pub use recovery::{Progress, Recovered, last_shard_count, open};
+pub use repair::{Finding, Repair};
 pub use watch::Watch;

@@ -13,6 +13,7 @@ use shards::record::Entry;
 use shards::replay::Mark;
 
 use crate::file::{LogFile, is_full, is_locked};
+use crate::last_start;
 use crate::mark::{MarkFile, advanced};
 use crate::rows::{ROWS_TOGETHER, insert_of_rows, insert_rows};
 use crate::watch::{Watch, WatchedLog};
@@ -69,7 +70,7 @@ impl SqliteLog {
     /// When its files are not there.
     pub fn alone(file: LogFile, mark_file: MarkFile, mark: Mark, epoch: Epoch) -> std::io::Result<SqliteLog> {
         let directory = file.path().parent().unwrap_or(Path::new("")).to_owned();
-        let watch = Watch::new(directory, Vec::new(), vec![WatchedLog::in_use(&file)?]);
+        let watch = Watch::new(directory, Vec::new(), vec![WatchedLog::in_use(&file, epoch)?]);
         Ok(SqliteLog::new(file, mark_file, mark, epoch, (Arc::new(watch), 0)))
     }
 
@@ -90,17 +91,7 @@ impl SqliteLog {
             return Ok(());
         }
         self.file.connection().execute_batch("ROLLBACK").map_err(|error| self.commit_failed(error))?;
-        Err(self.fenced(epoch))
-    }
-
-    /// The error of a process whose file another one has claimed for `epoch`.
-    fn fenced(&self, epoch: Epoch) -> AppendError {
-        let (ours, theirs) = (self.epoch.0, epoch.0);
-        let source = format!(
-            "another process claimed it in epoch {theirs}, and this one, of epoch {ours}, may not write it any more"
-        );
-        let place = self.file.path().display().to_string();
-        AppendError::Fenced(LogError { action: "commit to", place, source: source.into() })
+        Err(AppendError::Fenced(fenced(&self.file, self.epoch, epoch)))
     }
 
     fn commit_failed(&self, error: rusqlite::Error) -> AppendError {
@@ -144,6 +135,22 @@ impl SqliteLog {
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
     }
+}
+
+impl Drop for SqliteLog {
+    /// Lets the log's own connection be the last one, which writes the journal back.
+    fn drop(&mut self) {
+        self.watch.close(self.watched);
+    }
+}
+
+/// The error of a process of epoch `ours` whose file another one has claimed for epoch `theirs`.
+pub(crate) fn fenced(file: &LogFile, ours: Epoch, theirs: Epoch) -> LogError {
+    let source = format!(
+        "another process claimed it in epoch {}, and this one, of epoch {}, may not write it any more",
+        theirs.0, ours.0
+    );
+    LogError { action: "commit to", place: file.path().display().to_string(), source: source.into() }
 }
 
 /// A commit that leaves the data as it is and still writes a page. An update to the same value would write
@@ -217,13 +224,13 @@ impl Log for SqliteLog {
 
     fn close(self: Box<Self>) -> Result<(), LogError> {
         self.watch.check_before_checkpoint(self.watched)?;
-        let _writing = self.watch.writing()?;
-        self.watch.close(self.watched);
-        match self.file.empty_journal() {
-            // If another process or a full disk prevents it, the journal stays, and the next start reads it.
-            Ok(_) => {}
-            Err(error) if is_full(&error) => {}
-            Err(error) => return Err(self.file.failed("checkpoint")(error)),
+        let watch = Arc::clone(&self.watch);
+        let _writing = watch.writing()?;
+        watch.close(self.watched);
+        // If another process or a full disk prevents it, the journal stays, and the next start reads it.
+        match last_start::close(&self.file, self.epoch, || self.begin(Duration::ZERO)) {
+            Ok(()) | Err(AppendError::RolledBack { .. }) => {}
+            Err(AppendError::Fenced(error) | AppendError::Unknown(error)) => return Err(error),
         }
         self.mark_file.sync().map_err(self.mark_failed("sync"))
     }

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use shards::ids::Epoch;
@@ -49,17 +49,19 @@ impl Manifest {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_error("read", &path)(error)),
         };
+        Manifest::parse(&text, path).map(Some)
+    }
+
+    /// Reads the content of a manifest. `path` is where it was found.
+    pub(crate) fn parse(text: &[u8], path: PathBuf) -> Result<Manifest, RecoveryError> {
         // The format is read first, since a manifest of another format may have other members.
-        if let Ok(AnyFormat { format }) = serde_json::from_slice(&text)
+        if let Ok(AnyFormat { format }) = serde_json::from_slice(text)
             && format != i64::from(FORMAT)
         {
             return Err(RecoveryError::of_format(path, format));
         }
-        let parsed = serde_json::from_slice(&text).map_err(|error| error.to_string());
-        match parsed.and_then(Manifest::checked) {
-            Ok(manifest) => Ok(Some(manifest)),
-            Err(reason) => Err(RecoveryError::Manifest { path, reason }),
-        }
+        let parsed = serde_json::from_slice(text).map_err(|error| error.to_string());
+        parsed.and_then(Manifest::checked).map_err(|reason| RecoveryError::Manifest { path, reason })
     }
 
     fn checked(self) -> Result<Manifest, String> {
@@ -103,12 +105,12 @@ impl Manifest {
     }
 
     /// The content of the manifest's file.
-    pub(crate) fn text(&self) -> Vec<u8> {
-        serde_json::to_vec_pretty(self).expect("text and numbers")
+    pub(crate) fn text(&self) -> String {
+        serde_json::to_string_pretty(self).expect("text and numbers")
     }
 
     pub(crate) fn write(&self, directory: &Path) -> Result<(), RecoveryError> {
-        replace_file(directory, FILE_NAME, &self.text())
+        replace_file(directory, FILE_NAME, self.text().as_bytes())
             .map_err(io_error("write", &directory.join(FILE_NAME)))
     }
 }

@@ -17,7 +17,7 @@ use shards::record::Entry;
 use shards::replay::Mark;
 use twox_hash::XxHash3_64;
 
-use crate::directory::create_private;
+use crate::directory::{create_private, replace_file};
 
 /// The size of the file. It is overwritten in place, and fits into one sector, which a disk writes as a
 /// whole.
@@ -73,6 +73,17 @@ impl MarkFile {
         Ok(mark)
     }
 
+    /// Gives a log file a new mark, and syncs it. A mark that is there is replaced.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub(crate) fn replace(log: &Path, cluster: u64, mark: &Mark) -> io::Result<()> {
+        let path = MarkFile::path_for(log);
+        let directory = path.parent().unwrap_or(Path::new("."));
+        replace_file(directory, &file_name(&path), &content(&file_name(log), cluster, mark)?)
+    }
+
     /// Opens the mark of a log file and reads it, without changing it. `None` when there is none.
     ///
     /// # Errors
@@ -99,21 +110,7 @@ impl MarkFile {
     ///
     /// When the disk refuses.
     pub fn write(&self, mark: &Mark) -> io::Result<()> {
-        let mut text = [b' '; FILE_BYTES];
-        let chain = format!("{:016x}", mark.chain);
-        let checksum = self.checksum(mark);
-        let line = Line {
-            log: &self.log,
-            row: mark.row,
-            slot: mark.slot.0,
-            lsn: mark.lsn.0,
-            chain: &chain,
-            checksum: &checksum,
-        };
-        let mut rest = &mut text[..FILE_BYTES - 1];
-        serde_json::to_writer(&mut rest, &line)?;
-        text[FILE_BYTES - 1] = b'\n';
-        self.file.write_all_at(&text, 0)
+        self.file.write_all_at(&content(&self.log, self.cluster, mark)?, 0)
     }
 
     /// # Errors
@@ -130,18 +127,31 @@ impl MarkFile {
         }
         let chain = u64::from_str_radix(line.chain, 16).map_err(|error| format!("chain: {error}"))?;
         let mark = Mark { row: line.row, slot: Slot(line.slot), lsn: Lsn(line.lsn), chain };
-        if line.checksum != self.checksum(&mark) {
+        if line.checksum != checksum(&self.log, self.cluster, &mark) {
             return Err("wrong checksum".to_owned());
         }
         Ok(mark)
     }
+}
 
-    fn checksum(&self, mark: &Mark) -> String {
-        let Mark { row, slot, lsn, chain } = mark;
-        let mut text = Vec::with_capacity(FILE_BYTES);
-        write!(text, "{} {row} {slot} {lsn} {chain}", self.log).expect("memory takes everything");
-        format!("{:016x}", XxHash3_64::oneshot_with_seed(self.cluster, &text))
-    }
+/// The content of the mark of a log file.
+fn content(log: &str, cluster: u64, mark: &Mark) -> io::Result<[u8; FILE_BYTES]> {
+    let mut text = [b' '; FILE_BYTES];
+    let chain = format!("{:016x}", mark.chain);
+    let checksum = checksum(log, cluster, mark);
+    let line =
+        Line { log, row: mark.row, slot: mark.slot.0, lsn: mark.lsn.0, chain: &chain, checksum: &checksum };
+    let mut rest = &mut text[..FILE_BYTES - 1];
+    serde_json::to_writer(&mut rest, &line)?;
+    text[FILE_BYTES - 1] = b'\n';
+    Ok(text)
+}
+
+fn checksum(log: &str, cluster: u64, mark: &Mark) -> String {
+    let Mark { row, slot, lsn, chain } = mark;
+    let mut text = Vec::with_capacity(FILE_BYTES);
+    write!(text, "{log} {row} {slot} {lsn} {chain}").expect("memory takes everything");
+    format!("{:016x}", XxHash3_64::oneshot_with_seed(cluster, &text))
 }
 
 fn file_name(log: &Path) -> String {

@@ -13,20 +13,26 @@ use crate::manifest::Manifest;
 use crate::mark::MarkFile;
 use crate::recovery::Progress;
 
+/// A log file that the manifest names, and how far it is checked.
+#[derive(Debug)]
+pub(crate) struct NamedLog {
+    pub(crate) name: String,
+    pub(crate) file: LogFile,
+    pub(crate) extent: Extent,
+}
+
 /// A log file and its mark.
 #[derive(Debug)]
 pub(crate) struct NamedFile {
-    pub(crate) name: String,
-    pub(crate) log: LogFile,
+    pub(crate) log: NamedLog,
     pub(crate) mark_file: MarkFile,
-    pub(crate) extent: Extent,
 }
 
 impl NamedFile {
     /// Writes and syncs the mark. Call it after [`LogFile::make_durable`], since a mark must never be ahead
     /// of its log.
     pub(crate) fn write_mark(&self) -> Result<(), RecoveryError> {
-        let written = self.mark_file.write(&self.extent.end).and_then(|()| self.mark_file.sync());
+        let written = self.mark_file.write(&self.log.extent.end).and_then(|()| self.mark_file.sync());
         written.map_err(io_error("write", self.mark_file.path()))
     }
 }
@@ -40,37 +46,69 @@ pub(crate) fn open_named_files(
 ) -> Result<Vec<NamedFile>, RecoveryError> {
     let mut files = Vec::new();
     for name in manifest.epochs.file_names() {
-        let path = directory.join(&name);
-        if !path.try_exists().map_err(io_error("look for", &path))? {
-            return Err(RecoveryError::Missing { path });
-        }
-        let log = LogFile::open(&path, Synchronous::Full)?;
-        let header = match log.identity()? {
-            Identity::Log(header) => header,
-            Identity::OtherFormat(format) => return Err(RecoveryError::of_format(path, format.into())),
-            Identity::NotALog => return Err(RecoveryError::NotALog { path }),
-        };
-        if header.cluster != manifest.cluster {
-            return Err(RecoveryError::Foreign { path });
-        }
-        if header.name != name {
-            return Err(RecoveryError::Swapped { path, found: header.name });
-        }
-        let mark_path = MarkFile::path_for(&path);
-        let opened = MarkFile::open(&path, manifest.cluster).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => {
-                RecoveryError::Mark { path: mark_path.clone(), reason: error.to_string() }
-            }
-            _ => io_error("read", &mark_path)(error),
-        });
-        let (mark_file, committed) = opened?.ok_or(RecoveryError::Missing { path: mark_path })?;
-        let (extent, row_count) = (Extent::new(committed), log.row_count()?);
-        extent.check_row_count(row_count).map_err(in_file(&path))?;
-        check_journal(&path, row_count)?;
+        let file = open_log(directory, &name, manifest.cluster)?;
+        let (mark_file, committed) = open_mark(&file, manifest.cluster)?;
+        let log = NamedLog { name, extent: Extent::new(committed), file };
+        let row_count = log.check_end()?;
         progress.records_total.fetch_add(row_count, Ordering::Relaxed);
-        files.push(NamedFile { name, log, mark_file, extent });
+        files.push(NamedFile { log, mark_file });
     }
     Ok(files)
+}
+
+/// Opens the log of this name and directory.
+pub(crate) fn open_log(directory: &Path, name: &str, cluster: u64) -> Result<LogFile, RecoveryError> {
+    let path = directory.join(name);
+    if !path.try_exists().map_err(io_error("look for", &path))? {
+        return Err(RecoveryError::Missing { path });
+    }
+    let log = LogFile::open(&path, Synchronous::Full)?;
+    let header = match log.identity()? {
+        Identity::Log(header) => header,
+        Identity::OtherFormat(format) => return Err(RecoveryError::of_format(path, format.into())),
+        Identity::NotALog => return Err(RecoveryError::NotALog { path }),
+    };
+    if header.cluster != cluster {
+        return Err(RecoveryError::Foreign { path });
+    }
+    if header.name != name {
+        return Err(RecoveryError::Swapped { path, found: header.name });
+    }
+    Ok(log)
+}
+
+/// Opens the mark of a log.
+///
+/// # Errors
+///
+/// [`RecoveryError::Missing`] or [`RecoveryError::Mark`] if it is lost.
+pub(crate) fn open_mark(log: &LogFile, cluster: u64) -> Result<(MarkFile, Mark), RecoveryError> {
+    let path = MarkFile::path_for(log.path());
+    match MarkFile::open(log.path(), cluster) {
+        Ok(Some(opened)) => Ok(opened),
+        Ok(None) => Err(RecoveryError::Missing { path }),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(RecoveryError::Mark { path, reason: error.to_string() })
+        }
+        Err(error) => Err(io_error("read", &path)(error)),
+    }
+}
+
+impl NamedLog {
+    /// Checks that the log goes as far as its mark, and that its journal is not damaged. Returns the number of
+    /// rows.
+    pub(crate) fn check_end(&self) -> Result<u64, RecoveryError> {
+        let (path, row_count) = (self.file.path(), self.file.row_count()?);
+        self.extent.check_row_count(row_count).map_err(in_file(path))?;
+        check_journal(path, row_count)?;
+        Ok(row_count)
+    }
+
+    /// Checks the epoch in which the log was claimed last.
+    pub(crate) fn check_claim(&self, directory: &Path, manifest: &Manifest) -> Result<(), RecoveryError> {
+        let epoch = self.file.epoch().map_err(self.file.failed("read the header of"))?;
+        manifest.check_claim(directory, &self.name, epoch)
+    }
 }
 
 /// Refuses a damaged journal. `rows` is the number of rows that SQLite finds in the log with this journal.
@@ -86,8 +124,9 @@ pub(crate) fn check_journal(log: &Path, rows: u64) -> Result<(), RecoveryError> 
 pub(crate) fn create_file(directory: &Path, name: &str, cluster: u64) -> Result<NamedFile, RecoveryError> {
     let header = FileHeader { cluster, name: name.to_owned() };
     let path = directory.join(name);
-    let log = LogFile::create(&path, &header, Synchronous::Full)?;
+    let file = LogFile::create(&path, &header, Synchronous::Full)?;
     let mark_file =
         MarkFile::create(&path, cluster).map_err(io_error("write", &MarkFile::path_for(&path)))?;
-    Ok(NamedFile { name: name.to_owned(), log, mark_file, extent: Extent::new(Mark::EMPTY) })
+    let log = NamedLog { name: name.to_owned(), file, extent: Extent::new(Mark::EMPTY) };
+    Ok(NamedFile { log, mark_file })
 }

@@ -3,6 +3,7 @@
 use shards::record::Kind;
 
 use crate::file::FileHeader;
+use crate::last_start;
 use crate::rows::KIND_BITS;
 
 /// "boxo" in ASCII, so that `file` and people can tell that boxoffice wrote the file.
@@ -15,6 +16,7 @@ pub(crate) fn schema(header: &FileHeader) -> String {
     let view = history_view();
     let cluster = header.cluster.cast_signed();
     let name = &header.name;
+    let last_start = last_start::TABLE;
     format!(
         "BEGIN;
          CREATE TABLE header (cluster INTEGER NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL) STRICT;
@@ -33,6 +35,7 @@ pub(crate) fn schema(header: &FileHeader) -> String {
              body BLOB,
              chain INTEGER NOT NULL
          ) STRICT;
+         {last_start}
          {view};
          PRAGMA application_id = {APPLICATION_ID};
          PRAGMA user_version = {FORMAT};

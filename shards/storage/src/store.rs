@@ -1,26 +1,24 @@
 //! A data directory as a store of logs. To claim it is to check every row and to start an epoch.
 //!
-//! Rows are checked epoch by epoch, with the files of an epoch in parallel. Nothing is written before all
-//! rows are checked.
+//! Nothing is written before all rows are checked.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 
-use shards::ids::EventId;
-use shards::log::{Claim, LogStore, Replay};
-use shards::replay::{RangeCheck, Row, check_ranges, left_over};
-use shards::shard::SlotHeads;
+use shards::ids::Epoch;
+use shards::log::{AppendError, Claim, LogStore, Replay};
 use shards::slots::SlotSet;
 
+use crate::check::check_rows;
 use crate::directory::{DirectoryLock, find_debris, lock_directory, remove_debris, sync_directory};
-use crate::error::{RecoveryError, in_file, io_error};
+use crate::error::{RecoveryError, io_error};
+use crate::file::LogFile;
+use crate::last_start;
 use crate::log::SqliteLog;
 use crate::manifest::Manifest;
 use crate::named_file::{NamedFile, create_file, open_named_files};
 use crate::reader::Records;
 use crate::recovery::Progress;
-use crate::replay::{join_thread, start_thread};
 use crate::watch::{Watch, WatchedLog};
 
 /// A locked data directory with its files open.
@@ -74,22 +72,23 @@ impl Directory {
     /// When a file was removed meanwhile.
     pub(crate) fn into_logs(self) -> Result<Logs, RecoveryError> {
         let epoch = self.manifest.epochs.last();
-        let records = Records::of(self.files.iter().map(|file| &file.log));
+        let records = Records::of(self.files.iter().map(|file| &file.log.file));
         let names: Vec<String> = (0..self.shard_count).map(file_name).collect();
-        let watched = |file: &NamedFile| {
-            let log = &file.log;
-            let watched =
-                if names.contains(&file.name) { WatchedLog::in_use(log) } else { WatchedLog::unused(log) };
-            watched.map_err(io_error("watch", log.path()))
+        let watched = |NamedFile { log, .. }: &NamedFile| {
+            let file = &log.file;
+            let is_used = names.contains(&log.name);
+            let watched = if is_used { WatchedLog::in_use(file, epoch) } else { WatchedLog::unused(file) };
+            watched.map_err(io_error("watch", file.path()))
         };
         let watched: Result<Vec<_>, _> = self.files.iter().map(watched).collect();
-        let watch = Arc::new(Watch::new(self.path, self.manifest.text(), watched?));
+        let watch = Arc::new(Watch::new(self.path, self.manifest.text().into_bytes(), watched?));
         let mut files: Vec<Option<NamedFile>> = self.files.into_iter().map(Some).collect();
         let log = |name: &String| {
-            let is_named = |file: &Option<NamedFile>| file.as_ref().is_some_and(|file| file.name == *name);
+            let is_named =
+                |file: &Option<NamedFile>| file.as_ref().is_some_and(|file| file.log.name == *name);
             let index = files.iter().position(is_named).expect("made by the claim");
-            let NamedFile { log, mark_file, extent, .. } = files[index].take().expect("just found");
-            SqliteLog::new(log, mark_file, extent.end, epoch, (Arc::clone(&watch), index))
+            let NamedFile { log, mark_file } = files[index].take().expect("just found");
+            SqliteLog::new(log.file, mark_file, log.extent.end, epoch, (Arc::clone(&watch), index))
         };
         let logs = names.iter().map(log).collect();
         Ok(Logs { logs, records, watch, lock: self.lock })
@@ -97,8 +96,8 @@ impl Directory {
 
     /// Locks all files until they are claimed, so that nothing is written while they are read.
     fn lock_files(&self) -> Result<(), RecoveryError> {
-        for file in &self.files {
-            file.log.lock()?;
+        for NamedFile { log, .. } in &self.files {
+            log.file.lock()?;
         }
         match Manifest::read(&self.path)? {
             Some(now) if now != self.manifest => Err(RecoveryError::Locked { path: self.path.clone() }),
@@ -106,54 +105,32 @@ impl Directory {
         }
     }
 
-    /// Checks every row of every file, and gives the records to `replay`.
-    fn check(&mut self, replay: &dyn Replay) -> Result<SlotHeads, RecoveryError> {
-        let Directory { manifest, files, .. } = self;
-        let heads = check_ranges(
-            manifest.cluster,
-            &manifest.epochs,
-            files,
-            |file| &file.name,
-            |readings| {
-                thread::scope(|scope| {
-                    let reading = |(file, check)| start_thread(scope, || read_file(file, check, replay));
-                    let threads: Result<Vec<_>, _> = readings.into_iter().map(reading).collect();
-                    // Waits for all threads, even if the first one fails.
-                    let checks: Vec<_> = threads?.into_iter().map(join_thread).collect();
-                    checks.into_iter().collect()
-                })
-            },
-        )?;
-        for file in files {
-            let path = file.log.path();
-            let refuse = |row: &Row<'_>| Err(in_file(path)(left_over(&manifest.epochs, row)));
-            file.log.rows_after(file.extent.end.row, refuse)?;
-        }
-        Ok(heads)
-    }
-
     /// Starts the next epoch in the manifest, claims all files for it, and makes what was read durable.
     fn start_epoch(&mut self) -> Result<(), RecoveryError> {
-        for NamedFile { name, log, .. } in &self.files {
-            let epoch = log.epoch().map_err(log.failed("read the header of"))?;
-            self.manifest.check_claim(&self.path, name, epoch)?;
+        for NamedFile { log, .. } in &self.files {
+            log.check_claim(&self.path, &self.manifest)?;
         }
         remove_debris(&self.path, &self.debris)?;
         let names: Vec<String> = (0..self.shard_count).map(file_name).collect();
         for name in &names {
-            if !self.files.iter().any(|file| &file.name == name) {
+            if !self.files.iter().any(|file| &file.log.name == name) {
                 self.files.push(create_file(&self.path, name, self.manifest.cluster)?);
             }
         }
         sync_directory(&self.path)?;
-        self.manifest.epochs.add(names);
+        self.manifest.epochs.add(names.clone());
         self.manifest.write(&self.path)?;
+        let (epoch, text) = (self.manifest.epochs.last(), self.manifest.text());
         for file in &self.files {
-            file.log.make_durable(self.manifest.epochs.last())?;
+            file.log.file.make_durable(epoch, &text)?;
             file.write_mark()?;
         }
-        self.manifest.claimed = self.manifest.epochs.last();
-        self.manifest.write(&self.path)
+        self.manifest.claimed = epoch;
+        self.manifest.write(&self.path)?;
+        for file in self.files.iter().filter(|file| !names.contains(&file.log.name)) {
+            close_unused(&file.log.file, epoch)?;
+        }
+        Ok(())
     }
 }
 
@@ -163,28 +140,20 @@ impl LogStore for Directory {
     fn claim(&mut self, slots: &SlotSet, replay: &dyn Replay) -> Result<Claim, RecoveryError> {
         assert!(slots.is_full(), "a locked directory is claimed as a whole");
         self.lock_files()?;
-        let heads = self.check(replay)?;
+        let mut logs: Vec<_> = self.files.iter_mut().map(|file| &mut file.log).collect();
+        let heads = check_rows(&self.manifest, &mut logs, replay)?;
         self.start_epoch()?;
         Ok(Claim { epoch: self.manifest.epochs.last(), heads })
     }
 }
 
-/// Checks the file's rows of one range, and gives their records to `replay`.
-fn read_file<'a>(
-    file: &mut NamedFile,
-    mut check: RangeCheck<'a>,
-    replay: &dyn Replay,
-) -> Result<RangeCheck<'a>, RecoveryError> {
-    let mut receive = replay.receiver();
-    let NamedFile { log, extent, .. } = file;
-    let mut index = log.index().lock();
-    log.rows_after(extent.end.row, |row| -> Result<bool, RecoveryError> {
-        let Some(record) = check.take(extent, row).map_err(in_file(log.path()))? else { return Ok(false) };
-        index.add(row.position, row.slot, row.lsn, EventId(row.columns.event));
-        receive(row.slot, row.lsn, row.at, record);
-        Ok(true)
-    })?;
-    Ok(check)
+/// Closes a log that no shard writes in this epoch.
+fn close_unused(log: &LogFile, epoch: Epoch) -> Result<(), RecoveryError> {
+    let begin = || log.connection().execute_batch("BEGIN IMMEDIATE");
+    match last_start::close(log, epoch, || begin().map_err(|error| log.commit_failed(error))) {
+        Ok(()) | Err(AppendError::RolledBack { .. }) => Ok(()),
+        Err(AppendError::Fenced(error) | AppendError::Unknown(error)) => Err(error.into()),
+    }
 }
 
 fn file_name(shard_index: usize) -> String {

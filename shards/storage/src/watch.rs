@@ -16,15 +16,17 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
+use shards::ids::Epoch;
 use shards::log::LogError;
 
 use crate::directory::{create_private, replace_file};
-use crate::file::{LogFile, Synchronous, inode_of};
+use crate::file::{LogFile, Synchronous, inode_of, is_locked};
 use crate::journal::{self, journal_of, shared_memory_of};
+use crate::log::fenced;
 use crate::manifest;
 use crate::mark::MarkFile;
 
@@ -52,8 +54,9 @@ enum Change {
 #[derive(Debug)]
 pub struct Watch {
     directory: PathBuf,
-    /// The manifest's content.
-    manifest: Vec<u8>,
+    /// The names and contents of the files that a copy has beside those of the logs: the manifest, and others that
+    /// the server knows.
+    contents: Mutex<Vec<(&'static str, Vec<u8>)>>,
     logs: Vec<WatchedLog>,
     /// Held for reading while a log is written. Set once, when the files are no longer those of this process, to
     /// what happened.
@@ -68,6 +71,14 @@ pub(crate) struct WatchedLog {
     journal: Option<Journal>,
     /// Whether the log is in use. SQLite removes the journal when it closes a log.
     in_use: AtomicBool,
+    claim: Mutex<Option<Claimed>>,
+}
+
+/// A log that a shard writes, which this process has claimed. It is read through a connection of its own.
+#[derive(Debug)]
+struct Claimed {
+    reader: LogFile,
+    epoch: Epoch,
 }
 
 #[derive(Debug)]
@@ -133,20 +144,26 @@ impl WatchedFile {
 }
 
 impl WatchedLog {
-    /// The files of a log that a shard writes. SQLite has opened them.
+    /// The files of a log that a shard writes, and that was claimed for `epoch`. SQLite has opened them.
     ///
     /// # Errors
     ///
     /// When one of them is not there.
-    pub(crate) fn in_use(log: &LogFile) -> io::Result<WatchedLog> {
-        // SQLite opens the journal with the first read.
-        log.epoch().map_err(io::Error::other)?;
+    pub(crate) fn in_use(log: &LogFile, epoch: Epoch) -> io::Result<WatchedLog> {
+        let reader = LogFile::open_beside(log.path()).map_err(io::Error::other)?;
+        // Whoever closes the log waits for a look at it.
+        reader.wait_for_locks(Duration::ZERO).map_err(io::Error::other)?;
+        for log in [log, &reader] {
+            // SQLite opens the journal with the first read.
+            log.epoch().map_err(io::Error::other)?;
+        }
         let journal = Journal {
             file: WatchedFile::open(journal_of(log.path()))?,
             shared_memory: WatchedFile::open(shared_memory_of(log.path()))?,
             bytes: AtomicU64::new(0),
         };
-        Ok(WatchedLog { journal: Some(journal), ..WatchedLog::unused(log)? })
+        let claim = Mutex::new(Some(Claimed { reader, epoch }));
+        Ok(WatchedLog { journal: Some(journal), claim, ..WatchedLog::unused(log)? })
     }
 
     /// The files of a log that no shard writes any more.
@@ -157,7 +174,7 @@ impl WatchedLog {
     pub(crate) fn unused(log: &LogFile) -> io::Result<WatchedLog> {
         let mark = WatchedFile::open(MarkFile::path_for(log.path()))?;
         let log = WatchedFile::open(log.path().to_owned())?;
-        Ok(WatchedLog { log, mark, journal: None, in_use: AtomicBool::new(true) })
+        Ok(WatchedLog { log, mark, journal: None, in_use: AtomicBool::new(true), claim: Mutex::default() })
     }
 
     fn files(&self) -> impl Iterator<Item = &WatchedFile> {
@@ -208,6 +225,20 @@ impl WatchedLog {
         Err(failed(Change::Truncated))
     }
 
+    /// Checks that no other process has claimed the log. The next commit would find it, but until then this process
+    /// would answer reads from what it knows.
+    fn check_claim(&self) -> Result<(), LogError> {
+        let claim = self.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Claimed { reader, epoch }) = &*claim else { return Ok(()) };
+        match reader.epoch() {
+            Ok(found) if found == *epoch => Ok(()),
+            Ok(found) => Err(fenced(reader, *epoch, found)),
+            // The next look finds it.
+            Err(error) if is_locked(&error) => Ok(()),
+            Err(error) => Err(reader.failed("read the header of")(error)),
+        }
+    }
+
     /// Checks that the journal begins as one, if it has anything. SQLite has no lock on it, so it may be opened.
     fn check_header(&self) -> Result<(), (&Path, Change)> {
         let Some(Journal { file, .. }) = &self.journal else { return Ok(()) };
@@ -229,10 +260,17 @@ fn journal_bytes(log: &Path) -> io::Result<u64> {
 }
 
 impl Watch {
+    /// `manifest` is the content of the manifest's file.
     pub(crate) fn new(directory: PathBuf, manifest: Vec<u8>, logs: Vec<WatchedLog>) -> Watch {
         // Compared with what the kernel says of open files.
         let directory = fs::canonicalize(&directory).unwrap_or(directory);
-        Watch { directory, manifest, logs, end: RwLock::default() }
+        let contents = Mutex::new(vec![(manifest::FILE_NAME, manifest)]);
+        Watch { directory, contents, logs, end: RwLock::default() }
+    }
+
+    /// Adds a file of this content to what is saved if files are removed.
+    pub fn keep(&self, name: &'static str, content: Vec<u8>) {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner).push((name, content));
     }
 
     /// Checks the files of a log before a checkpoint of it.
@@ -285,8 +323,8 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// When a file is no longer the one that was opened: what happened, and where the data is. The process has to
-    /// end, and nothing is written any more.
+    /// When a file is no longer the one that was opened: what happened, and where the data is. Or another process
+    /// has claimed a log. The process has to end, and nothing is written any more.
     pub fn check(&self) -> Result<(), LogError> {
         for log in &self.logs {
             // SQLite removes the journal of a log that is closed meanwhile.
@@ -295,13 +333,16 @@ impl Watch {
             {
                 return Err(self.end(path, change));
             }
+            log.check_claim()?;
         }
         Ok(())
     }
 
     /// Ends the watch of a log, before it is closed.
     pub(crate) fn close(&self, log: usize) {
-        self.logs[log].in_use.store(false, Ordering::SeqCst);
+        let log = &self.logs[log];
+        log.in_use.store(false, Ordering::SeqCst);
+        log.claim.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     /// Lets no log be written any more, and saves what can be saved.
@@ -362,7 +403,9 @@ impl Watch {
                 journal.file.copy_to(&journal_of(&path))?;
             }
         }
-        replace_file(copy, manifest::FILE_NAME, &self.manifest)
+        let contents = self.contents.lock().unwrap_or_else(PoisonError::into_inner);
+        // The manifest last: without it, no server starts from a copy that is not complete.
+        contents.iter().rev().try_for_each(|(name, content)| replace_file(copy, name, content))
     }
 }
 

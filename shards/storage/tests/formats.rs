@@ -77,9 +77,7 @@ fn write(directory: &Path, scripts: &[&str]) {
         for line in script.split('|') {
             office.run(line);
         }
-        for (_, log) in office.shards {
-            Box::new(log).close().unwrap();
-        }
+        office.close();
     }
 }
 

@@ -6,6 +6,7 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -127,13 +128,18 @@ fn a_process_whose_files_were_claimed_appends_nothing_more() {
         let first = tempfile::tempdir().unwrap();
         let (mut office, batch) = office_with_batch(first.path());
         let second = linked(first.path());
+        let watch = Arc::clone(&office.recovered.watch);
+        watch.check().unwrap();
         let mut other = Office::open(second.path(), shard_count);
+        // Without a commit, too.
+        let noticed = watch.check().unwrap_err().to_string();
         for append in [true, false] {
             let log = &mut office.shards[0].1;
             let refused = if append { log.append(&batch, LONG).map(drop) } else { log.probe() };
             assert!(matches!(&refused, Err(AppendError::Fenced(_))), "{refused:?}");
             let message = refused.unwrap_err().to_string();
             assert!(message.contains("claimed it in epoch 2") && message.contains(LOG), "{message}");
+            assert_eq!(message, noticed);
         }
         other.run("reserve 1 for 1 100 | reserve 2 for 1 7");
         drop((office, other));

@@ -207,6 +207,20 @@ const REFUSALS: &[Refusal] = &[
         "shard-01.sqlite: file is not a database",
     ),
     (
+        "a file is a text, and its journal is of a killed process",
+        |directory| {
+            let alive = tempfile::tempdir().unwrap();
+            copy_directory(directory, alive.path());
+            let mut office = Office::open(alive.path(), 3);
+            office.run(SALES);
+            fs::remove_dir_all(directory).unwrap();
+            copy_directory(alive.path(), directory);
+            write(directory, "shard-01.sqlite", &b"Dear diary\n".repeat(100));
+        },
+        "Log",
+        "shard-01.sqlite: file is not a database",
+    ),
+    (
         "a file is another program's database",
         |directory| {
             fs::remove_file(directory.join("shard-01.sqlite")).unwrap();
@@ -697,7 +711,7 @@ const FIRST_CRASHES: &[Crash] = &[
         let alive = tempfile::tempdir().unwrap();
         let header = FileHeader { cluster: 42, name: "shard-00.sqlite".to_owned() };
         let log = LogFile::create(&alive.path().join(&header.name), &header, Synchronous::Full).unwrap();
-        log.make_durable(Epoch(1)).unwrap();
+        log.make_durable(Epoch(1), "").unwrap();
         copy_directory(alive.path(), directory);
     }),
     ("the log files and half a new manifest", |directory| {

@@ -94,6 +94,13 @@ impl Office {
         }
     }
 
+    /// Ends as a server does on SIGTERM.
+    pub(crate) fn close(self) {
+        for (_, log) in self.shards {
+            Box::new(log).close().unwrap();
+        }
+    }
+
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot::new();
         let mut note = |query: &Query, answer: String| {
