@@ -138,7 +138,7 @@ fn several_reservations_are_cancelled_each_for_itself() {
     for ids in [json!(["1-1", "01-1"]), json!(["1-1", 2]), json!(["1-1", ["1-1"]]), json!(["1-1", null])] {
         let problem = stage.cust1.post("/api/v1/reservations/cancel", &json!({ "ids": ids }));
         let problem = problem.problem(422, "invalid");
-        assert!(text(&problem["errors"][0], "detail").ends_with("item 1 is none"), "{problem}");
+        assert!(text(&problem["errors"][0], "detail").ends_with("item 2 of the list is none"), "{problem}");
     }
     let problem = stage.cust1.post("/api/v1/reservations/cancel", &json!({ "ids": "1-1" }));
     problem.problem(422, "invalid");
@@ -159,4 +159,22 @@ fn several_cancellations_are_several_changes() {
     assert_eq!(problem["limit"], "changes", "{problem}");
     let seen = server.client().get(&format!("/api/v1/events/{event}")).expect(200).json();
     assert_eq!(number(&seen, "reserved"), 40, "a refused request cancels nothing");
+
+    // More than an account may make at once count as that many.
+    let other = server.client().sign_up("joan", "customer");
+    let ids: Vec<String> = (1..=100).map(|number| format!("{event}-{number}")).collect();
+    other.post("/api/v1/reservations/cancel", &json!({ "ids": ids })).expect(200);
+    other.delete(&address(&ids[0])).problem(429, "account-limit");
+}
+
+/// A server with the fewest places for requests cancels all of a list.
+#[test]
+fn several_cancellations_need_few_places() {
+    let folder = tempdir().unwrap();
+    let server = Server::start(&folder.path().join("data"), &["--shards", "1", "--max-in-flight", "64"]);
+    let event = create_event(&server.client().sign_up("grace", "organizer"), 100);
+    let customer = server.client().sign_up("ada", "customer");
+    let own: Vec<String> = (0..100).map(|_| reserve(&customer, event, 1)).collect();
+    let ids: Vec<&str> = own.iter().map(String::as_str).collect();
+    assert_eq!(cancel_all(&customer, &ids), [204; 100]);
 }

@@ -277,14 +277,19 @@ fn the_ledger_detects_wrong_states() {
         found.expect("the crowd did both").0.clone()
     };
     let (confirmed, cancelled) = (find("confirmed"), find("cancelled"));
+    let reduced = ledger.reduced().expect("the crowd gives parts back");
     let event = number(&shown.reservations[&confirmed], "event");
     let deleted = *shown.deleted.first().expect("the crowd deletes");
-    let corruptions: [Corruption<'_>; 10] = [
+    let corruptions: [Corruption<'_>; 11] = [
         ("a sale is missing", "was acknowledged and is lost", &|shown| {
             shown.reservations.remove(&confirmed);
         }),
         ("a sale has another quantity", "is another", &|shown| {
             shown.reservations.get_mut(&confirmed).expect("there")["quantity"] = json!(5);
+        }),
+        ("a part that was given back is there again", "is another", &|shown| {
+            let seen = shown.reservations.get_mut(&reduced).expect("there");
+            seen["quantity"] = json!(number(seen, "quantity") + 1);
         }),
         ("a sale that no client requested", "no client requested", &|shown| {
             let more = shown.reservations[&confirmed].clone();

@@ -7,6 +7,7 @@ use std::thread;
 
 use serde_json::{Value, json};
 use support::client::{Answer, Client};
+use support::server::Server;
 use support::{Stage, number, text};
 use tempfile::tempdir;
 
@@ -152,4 +153,15 @@ fn of_edits_of_one_version_one_is_made_also_during_a_sale() {
         assert_eq!(seen["quota"], edited["quota"], "round {round}");
         assert_eq!(number(&seen, "reserved"), round);
     }
+
+    // The version is that of the log, whatever becomes of the process.
+    let Stage { server, org1, .. } = stage;
+    server.kill();
+    let server = Server::start(data.path(), &["--shards", "3"]);
+    let org1 = org1.at(server.address);
+    let etag = format!("\"{}\"", ROUNDS + 1);
+    assert_eq!(org1.get(&path).expect(200).header("etag"), Some(&*etag));
+    let body = json!({ "quota": 50_000 }).to_string();
+    check_refusal(send(&org1, "PATCH", &path, &["\"1\""], &body), 412, &[], &etag);
+    send(&org1, "PATCH", &path, &[&etag], &body).expect(200);
 }

@@ -83,7 +83,7 @@ impl Problem {
     /// `readers` are the endpoints that do what the header asks for.
     pub fn unsupported_header(name: &str, readers: &[String]) -> Problem {
         let detail = match readers {
-            [] => format!("The server does not do what {name} asks for; leave it out."),
+            [] => format!("No request like this does what {name} asks for; leave it out."),
             readers => format!("{name} works only with {}; leave it out here.", readers.join(" and ")),
         };
         Problem::new(Kind::UnsupportedHeader, detail)

@@ -270,7 +270,8 @@ impl Buyer<'_> {
     fn act(&mut self, wire: &mut Wire) -> Option<()> {
         match self.random.within(0, 99) {
             0..50 => self.buy(wire),
-            50..75 if !self.own.is_empty() => self.cancel(wire),
+            50..70 if !self.own.is_empty() => self.cancel(wire),
+            70..75 if !self.own.is_empty() => self.cancel_several(wire),
             75..85 if !self.own.is_empty() => self.reduce(wire),
             _ => self.read(wire),
         }
@@ -317,6 +318,35 @@ impl Buyer<'_> {
                 self.own.push((id, sale));
             }
             _ => panic!("cancel {id}: {answer:?}"),
+        }
+        Some(())
+    }
+
+    fn cancel_several(&mut self, wire: &mut Wire) -> Option<()> {
+        let ledger = &self.crowd.ledger;
+        let several = self.own.split_off(self.own.len().saturating_sub(20));
+        let begin = |(id, _): &(String, Sale)| ledger.begin(Operation::Cancel { reservation: id.clone() });
+        let operations: Vec<u64> = several.iter().map(begin).collect();
+        let ids: Vec<&str> = several.iter().map(|(id, _)| &**id).collect();
+        let answer = self.ask(wire, "POST", "/api/v1/reservations/cancel", &json!({ "ids": ids }))?;
+        if answer.status == 503 {
+            operations.into_iter().for_each(|operation| ledger.not_done(operation));
+            self.own.extend(several);
+            return Some(());
+        }
+        let body = answer.expect(200).json();
+        let results = body["results"].as_array().expect("one for each");
+        assert_eq!(results.len(), several.len());
+        for ((operation, one), result) in operations.into_iter().zip(several).zip(results) {
+            assert_eq!(text(result, "id"), one.0);
+            match number(result, "status") {
+                204 => ledger.done(operation, ""),
+                503 => {
+                    ledger.not_done(operation);
+                    self.own.push(one);
+                }
+                other => panic!("cancel {} with others: {other}", one.0),
+            }
         }
         Some(())
     }

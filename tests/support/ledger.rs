@@ -158,6 +158,14 @@ impl Ledger {
         made.collect()
     }
 
+    /// A reservation of which a part was given back.
+    pub(crate) fn reduced(&self) -> Option<String> {
+        self.read().into_values().find_map(|entry| match (entry.requested, entry.outcome) {
+            (Operation::Reduce { reservation, .. }, Some(Outcome::Done(_))) => Some(reservation),
+            _ => None,
+        })
+    }
+
     /// The usernames whose registration was acknowledged or is unknown.
     pub(crate) fn usernames(&self) -> Vec<String> {
         let entries = self.read().into_values();

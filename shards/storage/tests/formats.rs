@@ -28,7 +28,8 @@ const SCRIPTS: [&str; 3] = [
      | reserve 1 for 7 2 | reserve 2 for 8 3 | reserve 1 for 8 1 | reserve 3 for 7 5 | cancel 1-1",
     "reserve 1 for 7 4 by 50 | reserve 2 for 7 1 | edit 1 quota 90 | delete 3 | password ada 7 | organizer bob 8
      | remove user1 9 | cancel 2-1 | reserve 19 for 8 1",
-    "clock 4922000000000 | reserve 19 for 8 1 | clock 1700000003100 | reserve 19 for 7 2 | cancel 19-2",
+    "clock 4922000000000 | reserve 19 for 8 1 | clock 1700000003100 | reserve 19 for 7 3 | cancel 19-2
+     | reduce 19-3 2",
 ];
 
 /// What has to come of the first two.

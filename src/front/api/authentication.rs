@@ -55,18 +55,18 @@ pub(super) struct TokenCheck {
 
 impl TokenCheck {
     /// Does the work after the account's shard has confirmed the token. If the token has ended, that is
-    /// the answer, and not another problem of the request. `change_of` is the account for which the work counts
-    /// as a change, if it does.
+    /// the answer, and not another problem of the request. `changes_of` is the account for which the work
+    /// counts as so many changes, if it does.
     pub(super) async fn before(
         self,
         work: Result<Work, Problem>,
-        change_of: Option<UserId>,
+        changes_of: Option<(UserId, u32)>,
     ) -> Result<Response, Problem> {
         let (shards, limits) = (self.shards.clone(), Rc::clone(&self.limits));
         self.run().await?;
         let work = work?;
-        if let Some(account) = change_of {
-            limits.take_changes(account, 1)?;
+        if let Some((account, count)) = changes_of {
+            limits.take_changes(account, count)?;
         }
         work.run(&shards).await
     }

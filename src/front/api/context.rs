@@ -1,6 +1,6 @@
 //! A request on its way to its handler: who sends it, from where, and whether they may.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 
 use shards::command::{Actor, ExpectedVersion};
@@ -24,6 +24,8 @@ pub(in crate::front) struct RequestContext<'a> {
     peer: IpAddr,
     /// Empty until a token has been looked at.
     sender: OnceCell<Sender>,
+    /// The number of changes that the request counts as, at an endpoint that changes something.
+    changes: Cell<u32>,
 }
 
 impl<'a> RequestContext<'a> {
@@ -34,7 +36,15 @@ impl<'a> RequestContext<'a> {
         parameter: &'a str,
         peer: IpAddr,
     ) -> RequestContext<'a> {
-        RequestContext { api, request, endpoint, parameter, peer, sender: OnceCell::new() }
+        RequestContext {
+            api,
+            request,
+            endpoint,
+            parameter,
+            peer,
+            sender: OnceCell::new(),
+            changes: Cell::new(1),
+        }
     }
 
     /// Authorizes the request, reads it, and has the handler make its work.
@@ -51,15 +61,16 @@ impl<'a> RequestContext<'a> {
             });
         let endpoint = Some(self.endpoint);
         let Some(Sender { identity, token_check }) = self.sender.into_inner() else {
-            return Prepared { endpoint, work, change_of: None };
+            return Prepared { endpoint, work, changes_of: None };
         };
-        let change_of = self.endpoint.counts_as_change().then_some(identity.actor.user);
+        let changes_of =
+            self.endpoint.counts_as_change().then_some((identity.actor.user, self.changes.get()));
         match token_check {
             Some(check) => {
-                let work = Ok(Work::future(check.before(work, change_of)));
-                Prepared { endpoint, work, change_of: None }
+                let work = Ok(Work::future(check.before(work, changes_of)));
+                Prepared { endpoint, work, changes_of: None }
             }
-            None => Prepared { endpoint, work, change_of },
+            None => Prepared { endpoint, work, changes_of },
         }
     }
 
@@ -81,6 +92,11 @@ impl<'a> RequestContext<'a> {
         }
         let sender = Sender::of(self.request, self.api)?;
         Ok(&self.sender.get_or_init(|| sender).identity)
+    }
+
+    /// Makes the request count as so many changes of the account that sends it.
+    pub(super) fn counts_as(&self, changes: usize) {
+        self.changes.set(u32::try_from(changes).unwrap_or(u32::MAX));
     }
 
     /// The sender, at an endpoint that demands a token.

@@ -5,6 +5,7 @@
 
 mod administration;
 mod authentication;
+mod cancellations;
 mod common;
 mod context;
 mod demonstration;
@@ -65,9 +66,9 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &events::DELETE,
     &reservations::LIST,
     &reservations::GET,
-    &reservations::CANCEL,
-    &reservations::REDUCE,
-    &reservations::CANCEL_SEVERAL,
+    &cancellations::CANCEL,
+    &cancellations::REDUCE,
+    &cancellations::CANCEL_SEVERAL,
     &demonstration::POPULATE,
     &system::LIVE,
     &system::READY,

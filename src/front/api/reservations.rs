@@ -1,6 +1,4 @@
-//! Reservations: create, list, view, cancel as a whole, in part, or several.
-
-use std::rc::Rc;
+//! Reservations: create, list, view.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -9,20 +7,21 @@ use shards::command::{Buyer, Command, Query};
 use shards::ids::{EventId, Quantity, ReservationId, ReservationNumber, Role, UserId};
 use shards::outcome::{Outcome, ReservationStatus, ReservationView};
 
+use super::cancellations;
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, Link, Success, Tag, Takes};
 use super::events;
-use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, ReservationIds, body, query};
+use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, body, query};
 use super::output::{Page, Rfc3339, json_response, page_example};
 use super::work::Work;
-use crate::client::{Refused, view};
+use crate::client::view;
 use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};
 
 /// Tickets of one event, sold to one customer.
 #[derive(Serialize, JsonSchema)]
-struct Reservation {
+pub(super) struct Reservation {
     id: ReservationId,
     event: EventId,
     /// The account that reserved.
@@ -44,37 +43,6 @@ body! {
         quantity: Quantity,
     }
     example { "quantity": 2 }
-}
-
-body! {
-    /// A merge patch (RFC 7396).
-    struct ReservationPatch {
-        /// The tickets that are left: at most as many as there are.
-        quantity: Quantity,
-    }
-    example { "quantity": 1 }
-}
-
-body! {
-    /// Reservations that are cancelled, each for itself.
-    struct Cancellations {
-        /// Their ids.
-        ids: ReservationIds,
-    }
-    example { "ids": ["7-42", "9-1"] }
-}
-
-/// What became of each reservation, in the order of the request.
-#[derive(Serialize, JsonSchema)]
-struct CancellationResults {
-    results: Vec<CancellationResult>,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct CancellationResult {
-    id: ReservationId,
-    /// The status that a DELETE of this reservation alone would have: 204 when it is cancelled.
-    status: u16,
 }
 
 query! {
@@ -113,7 +81,7 @@ impl From<ReservationView> for Reservation {
     }
 }
 
-fn example() -> Value {
+pub(super) fn example() -> Value {
     json!({
         "id": "7-42",
         "event": 7,
@@ -124,10 +92,13 @@ fn example() -> Value {
     })
 }
 
-const OF_RESERVATION: &[Link] =
-    &[(&GET, "reservation", "/id"), (&CANCEL, "reservation", "/id"), (&events::GET, "event", "/event")];
+const OF_RESERVATION: &[Link] = &[
+    (&GET, "reservation", "/id"),
+    (&cancellations::CANCEL, "reservation", "/id"),
+    (&events::GET, "event", "/event"),
+];
 const OF_RESERVATIONS: &[Link] =
-    &[(&GET, "reservation", "/items/0/id"), (&CANCEL, "reservation", "/items/0/id")];
+    &[(&GET, "reservation", "/items/0/id"), (&cancellations::CANCEL, "reservation", "/items/0/id")];
 
 pub(super) static CREATE: Endpoint = Endpoint {
     id: "createReservation",
@@ -277,106 +248,5 @@ fn get(
     let query = Query::Reservation { reservation, actor: context.actor() };
     Ok(Work::query(query, |outcome| {
         json_response(200, &Reservation::from(view!(Outcome::Reservation, outcome)))
-    }))
-}
-
-pub(super) static CANCEL: Endpoint = Endpoint {
-    id: "cancelReservation",
-    method: Method::Delete,
-    path: "/api/v1/reservations/{reservation}",
-    access: Access::LoggedIn,
-    handler: &Takes(cancel),
-    writes: true,
-    headers: &[],
-    tag: Tag::Reservations,
-    summary: "Cancel a reservation",
-    about: "For its customer, whatever the account's role is now, and for admins. The tickets are for sale again \
-            in the same commit, once; a repeat does nothing.",
-    successes: &[Success::empty(204, "It is cancelled.")],
-    problems: &[Kind::Forbidden],
-};
-
-fn cancel(
-    context: &RequestContext<'_>,
-    reservation: ReservationId,
-    _: NoQuery,
-    _: NoBody,
-) -> Result<Work, Problem> {
-    let command = Command::Cancel { reservation, actor: context.actor() };
-    Ok(Work::command(command, |_| Response::empty(204)))
-}
-
-pub(super) static REDUCE: Endpoint = Endpoint {
-    id: "reduceReservation",
-    method: Method::Patch,
-    path: "/api/v1/reservations/{reservation}",
-    access: Access::LoggedIn,
-    handler: &Takes(reduce),
-    writes: true,
-    headers: &[],
-    tag: Tag::Reservations,
-    summary: "Cancel a part of a reservation",
-    about: "For those who may cancel it. `quantity` is how many tickets are left; the others are for sale again in \
-            the same commit. With as many as there are, nothing changes.",
-    successes: &[Success::json::<Reservation>(200, "The reservation as it is now.", example)],
-    problems: &[Kind::Forbidden, Kind::ReservationCancelled],
-};
-
-fn reduce(
-    context: &RequestContext<'_>,
-    reservation: ReservationId,
-    _: NoQuery,
-    ReservationPatch { quantity }: ReservationPatch,
-) -> Result<Work, Problem> {
-    let command = Command::Reduce { reservation, actor: context.actor(), quantity };
-    Ok(Work::command(command, |outcome| {
-        json_response(200, &Reservation::from(view!(Outcome::Reservation, outcome)))
-    }))
-}
-
-pub(super) static CANCEL_SEVERAL: Endpoint = Endpoint {
-    id: "cancelReservations",
-    method: Method::Post,
-    path: "/api/v1/reservations/cancel",
-    access: Access::LoggedIn,
-    handler: &Takes(cancel_several),
-    writes: true,
-    headers: &[],
-    tag: Tag::Reservations,
-    summary: "Cancel several reservations",
-    about: "Each for itself, as by a DELETE of each; they count as so many changes. Some can be cancelled and others \
-            not: `status` says so for each.",
-    successes: &[Success::json::<CancellationResults>(200, "What became of each.", results_example)],
-    problems: &[],
-};
-
-fn results_example() -> Value {
-    json!({ "results": [{ "id": "7-42", "status": 204 }, { "id": "9-1", "status": 404 }] })
-}
-
-fn cancel_several(
-    context: &RequestContext<'_>,
-    _: NoParameter,
-    _: NoQuery,
-    Cancellations { ids: ReservationIds(ids) }: Cancellations,
-) -> Result<Work, Problem> {
-    let actor = context.actor();
-    let shards = context.api.shards.clone();
-    let limits = Rc::clone(&context.api.account_limits);
-    Ok(Work::future(async move {
-        // The request itself counts as one.
-        limits.take_changes(actor.user, ids.len() as u32 - 1)?;
-        // All are sent before the first is awaited, so that they share commits.
-        let calls: Vec<_> = ids.iter().map(|&id| shards.cancel(id, actor)).collect();
-        let mut results = Vec::with_capacity(ids.len());
-        for (id, call) in ids.into_iter().zip(calls) {
-            let refused = match call {
-                Ok(call) => call.await.err().map(Refused::Rejected),
-                Err(overloaded) => Some(overloaded.into()),
-            };
-            let status = refused.map_or(204, |refused| Problem::from(refused).kind().status());
-            results.push(CancellationResult { id, status });
-        }
-        Ok(json_response(200, &CancellationResults { results }))
     }))
 }

@@ -63,8 +63,8 @@ pub struct Prepared {
     /// Whose contract holds for the response; `None` when no endpoint was found.
     pub(super) endpoint: Option<&'static Endpoint>,
     pub(super) work: Result<Work, Problem>,
-    /// The account for which the work counts as a change when it begins.
-    pub(super) change_of: Option<UserId>,
+    /// The account for which the work counts as so many changes when it begins.
+    pub(super) changes_of: Option<(UserId, u32)>,
 }
 
 /// A request that has begun.
@@ -76,12 +76,12 @@ pub enum Begun {
 impl Prepared {
     /// A request for which there is no endpoint.
     pub(super) fn refused(problem: Problem) -> Prepared {
-        Prepared { endpoint: None, work: Err(problem), change_of: None }
+        Prepared { endpoint: None, work: Err(problem), changes_of: None }
     }
 
     /// A request that no endpoint answers, and that needs none.
     pub(in crate::front) fn ready(response: Response) -> Prepared {
-        Prepared { endpoint: None, work: Ok(Work::Ready(response)), change_of: None }
+        Prepared { endpoint: None, work: Ok(Work::Ready(response)), changes_of: None }
     }
 
     /// The one question that this request is, if it is one.
@@ -94,10 +94,10 @@ impl Prepared {
 
     /// Begins the request: its first question has been sent when this returns.
     pub async fn begin(self, api: &Api) -> Begun {
-        let Prepared { endpoint, work, change_of } = self;
-        if let Some(account) = change_of
+        let Prepared { endpoint, work, changes_of } = self;
+        if let Some((account, count)) = changes_of
             && work.is_ok()
-            && let Err(reached) = api.account_limits.take_changes(account, 1)
+            && let Err(reached) = api.account_limits.take_changes(account, count)
         {
             return Begun::Done(finish(endpoint, Err(reached.into())));
         }

@@ -63,8 +63,8 @@ query parameters that are not known here are refused (422), as are members that 
 **Errors** are `application/problem+json` (RFC 9457). `type` is the address of a page of this server that \
 explains the problem, `detail` says what to change. 503 means that nothing was done.
 
-**Later versions** add members to answers, values of `status`, and types of problems: take those that you do \
-not know.
+**Later versions** add members to answers and values of `status`: take those that you do not know. They have \
+more problems, too: treat one whose `type` you do not know as its status says.
 
 **Every answer** has `X-Request-Id`: the client's own, if it sent one of 1 to 64 characters of \
 `A-Z a-z 0-9 - _ . :`, else one that was made here. `Accept` has to let JSON through, if it is sent.

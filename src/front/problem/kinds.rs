@@ -108,8 +108,8 @@ kinds! {
         "The demonstration data is made on an empty server only. Start one with a fresh data directory."
     EventDeleted "event-deleted" 410 "The event was deleted"
         "It will not come back; its reservations are cancelled, and can still be seen by those who could see them before. GET /api/v1/events lists the events that are left."
-    VersionMismatch "version-mismatch" 412 "The event was edited since" [etag: String, "The event's ETag now."]
-        "The event's ETag is none of those in If-Match: someone edited it since it was read. Nothing was done. Read the event again, and decide anew."
+    VersionMismatch "version-mismatch" 412 "The event has another version" [etag: String, "The event's ETag now."]
+        "The event's ETag is none of those in If-Match, or is there as a weak one (W/), which a proxy can have made of it. Usually someone has edited the event since it was read. Nothing was done. Read the event again, and decide anew."
     ContentTooLarge "content-too-large" 413 "The body is too large"
         "No request of this API needs more than 64 KiB. Send less."
     UriTooLong "uri-too-long" 414 "The request target is too long"
@@ -120,8 +120,8 @@ kinds! {
         "The Content-Encoding header says that the body is compressed. Send it as it is, without that header."
     ExpectationFailed "expectation-failed" 417 "The Expect header asks for something unknown"
         "Expect '100-continue', or leave the header out."
-    UnsupportedHeader "unsupported-header" 422 "A header asks for what this address does not do"
-        "Not every address does what If-Match asks for, and what Idempotency-Key and If-None-Match ask for with a method that changes something. A request that relies on one of them elsewhere is refused, since doing it without could do what the client wanted to prevent. The detail says where the header works; elsewhere, leave it out."
+    UnsupportedHeader "unsupported-header" 422 "A header asks for what this request does not do"
+        "Few requests do what If-Match asks for, and none that changes something does what Idempotency-Key and If-None-Match ask for. A request that relies on one of them elsewhere is refused, since doing it without could do what the client wanted to prevent. The detail says where the header works; elsewhere, leave it out."
     Invalid "invalid" 422 "The request breaks a rule"
         [errors: FieldErrors, "What is wrong: the first 20 broken rules."]
         {more: NonZeroU64, "How many other rules are broken. Left out if 'errors' names all."}

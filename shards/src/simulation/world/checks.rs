@@ -1,11 +1,13 @@
 //! Comparisons of idle shards with the oracle, with the disk, and with the replies that clients have.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::shard::{DriverState, SimulatedShard};
 use super::{Progress, World};
 use crate::clock::Now;
 use crate::command::{Ask, Command, Query};
+use crate::ids::ReservationId;
 use crate::outcome::{Outcome, Reply, ReservationStatus, Totals};
 use crate::simulation::disk::Replayed;
 use crate::simulation::oracle::Violation;
@@ -104,6 +106,11 @@ impl World {
 
     /// Compares every acknowledged command with the shards, without the oracle.
     pub(super) fn check_acknowledged(&self) -> Result<(), Violation> {
+        let reductions = self.requests.iter().filter_map(|request| match request.ask {
+            Ask::Command(Command::Reduce { reservation, .. }) => Some(reservation),
+            _ => None,
+        });
+        let reductions: BTreeSet<ReservationId> = reductions.collect();
         for request in &self.requests {
             let (Ask::Command(command), Some(Ok(outcome))) = (&request.ask, &request.reply) else {
                 continue;
@@ -121,8 +128,9 @@ impl World {
             let reply = self.query(shard, &query);
             let is_right = match (&reply, view) {
                 (Ok(Outcome::Reservation(now)), Some(view)) => {
-                    // A part can have been given back since.
-                    now.buyer == view.buyer && now.quantity <= view.quantity
+                    let may_be_less = reductions.contains(&reservation);
+                    now.buyer == view.buyer
+                        && (now.quantity == view.quantity || may_be_less && now.quantity < view.quantity)
                 }
                 (Ok(Outcome::Reservation(now)), None) => now.status == ReservationStatus::Cancelled,
                 _ => false,

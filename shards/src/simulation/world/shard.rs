@@ -159,10 +159,12 @@ impl World {
             }
             let Some(request) = self.shards[index].inbox.pop_front() else { break };
             let mut ask = self.requests[request].ask.clone();
-            if self.plant == Some(Plant::ChangeAnyVersion)
-                && let Ask::Command(Command::EditEvent(edit)) = &mut ask
-            {
-                edit.version = ExpectedVersion::Any;
+            if self.plant == Some(Plant::ChangeAnyVersion) {
+                match &mut ask {
+                    Ask::Command(Command::EditEvent(edit)) => edit.version = ExpectedVersion::Any,
+                    Ask::Command(Command::DeleteEvent(delete)) => delete.version = ExpectedVersion::Any,
+                    Ask::Command(_) | Ask::Query(_) => {}
+                }
             }
             let SimulatedShard { driver, clock, .. } = &mut self.shards[index];
             let mut now = clock.read(self.elapsed, self.wall);

@@ -67,6 +67,11 @@ fn history(draws: &mut Draws) -> History {
                 version: ExpectedVersion::Any,
                 force: true,
             })),
+            4 => Command::Reduce {
+                reservation: ReservationId { event, number },
+                actor: by,
+                quantity: Quantity::new(1).unwrap(),
+            },
             2 | 3 => Command::Cancel { reservation: ReservationId { event, number }, actor: by },
             _ => Command::Reserve {
                 event,

@@ -238,6 +238,11 @@ fn command(line: &str) -> Command {
             buyer: Buyer::Account(UserId(number(customer))),
             quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
         },
+        ["reduce", id, quantity] => Command::Reduce {
+            reservation: id.parse().unwrap(),
+            actor: ADMIN,
+            quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
+        },
         ["cancel", id] => Command::Cancel { reservation: id.parse().unwrap(), actor: ADMIN },
         ["password", name, id] => Command::ChangePassword(Box::new(ChangePassword {
             user: UserId(number(id)),

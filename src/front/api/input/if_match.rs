@@ -50,15 +50,15 @@ struct EntityTag<'a> {
 impl EntityTag<'_> {
     /// Reads the tag at the start of `list`. Returns what follows it and the next comma.
     fn read(list: &str) -> Option<(EntityTag<'_>, &str)> {
-        let strong = list.strip_prefix("W/");
-        let quoted = strong.unwrap_or(list).strip_prefix('"')?;
+        let weak = list.strip_prefix("W/");
+        let quoted = weak.unwrap_or(list).strip_prefix('"')?;
         let (opaque, left) = quoted.split_once('"')?;
         if opaque.contains([' ', '\t']) {
             return None;
         }
         let left = left.trim_start_matches([' ', '\t']);
         let ends = left.is_empty() || left.starts_with(',');
-        ends.then(|| (EntityTag { is_weak: strong.is_some(), opaque }, left.trim_start_matches(BETWEEN_TAGS)))
+        ends.then(|| (EntityTag { is_weak: weak.is_some(), opaque }, left.trim_start_matches(BETWEEN_TAGS)))
     }
 
     /// The version with this tag, if one can have it. A weak tag is never equal to the one of an event: the

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// The most members of the object that is a body: far more than any body of the API has. Objects inside of it
-/// are not counted.
+/// are not counted, and lose their content.
 const MEMBERS_MAX: usize = 100;
 
 /// The error of a body with more.
@@ -108,13 +108,47 @@ fn member_value(text: &str) -> Result<Value, &'static str> {
     }
 }
 
+/// The items of a list that are kept: one more than the longest list of the API has, so that a longer one is
+/// noticed.
+pub(super) const ITEMS_KEPT: usize = 101;
+
 fn list(text: &str) -> Result<Value, &'static str> {
-    let items: Vec<&RawValue> = serde_json::from_str(text).map_err(|_| "a list cannot be read")?;
+    let Items(items) = serde_json::from_str(text).map_err(|_| "a list cannot be read")?;
     let item = |item: &RawValue| match item.get().as_bytes().first() {
         Some(b'[') => Ok(Value::Array(Vec::new())),
         _ => member_value(item.get()),
     };
     items.into_iter().map(item).collect()
+}
+
+/// The first [`ITEMS_KEPT`] items of a list.
+struct Items<'b>(Vec<&'b RawValue>);
+
+impl<'de> Deserialize<'de> for Items<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Items<'de>, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor)
+    }
+}
+
+struct ItemsVisitor;
+
+impl<'de> Visitor<'de> for ItemsVisitor {
+    type Value = Items<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Items<'de>, A::Error> {
+        let mut items = Vec::new();
+        while items.len() < ITEMS_KEPT
+            && let Some(item) = list.next_element()?
+        {
+            items.push(item);
+        }
+        while list.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Items(items))
+    }
 }
 
 /// Stands for every number that is not a whole one of 64 bits.

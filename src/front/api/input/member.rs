@@ -8,6 +8,8 @@ use shards::details::{EventName, Venue};
 use shards::ids::{Quantity, Quota, ReservationId, UserId, Username};
 use shards::limits::QUOTA_MAX;
 
+use super::json::ITEMS_KEPT;
+
 /// A type of a member: how it is read, beside its schema.
 pub(in crate::front) trait Member: JsonSchema + Sized {
     /// `value` is as a body's reader gives it: a whole number in any notation is a `u64`.
@@ -57,8 +59,9 @@ impl Member for Venue {
     }
 }
 
-/// The most reservations that one request cancels: each takes a place of `--max-in-flight`.
+/// The most reservations that one request cancels. They are awaited by one client, who waits for some commits.
 const CANCELLATIONS_MAX: usize = 100;
+const _: () = assert!(CANCELLATIONS_MAX < ITEMS_KEPT);
 
 /// Reservations to cancel.
 #[derive(JsonSchema)]
@@ -75,7 +78,10 @@ impl Member for ReservationIds {
         let id = |(index, item): (usize, &Value)| {
             let id = item.as_str().and_then(|text| text.parse().ok());
             id.ok_or_else(|| {
-                format!("must have only reservation ids, such as \"7-42\"; item {index} is none")
+                format!(
+                    "must have only reservation ids, such as \"7-42\"; item {} of the list is none",
+                    index + 1
+                )
             })
         };
         items.iter().enumerate().map(id).collect::<Result<_, _>>().map(ReservationIds)
