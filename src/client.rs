@@ -206,6 +206,12 @@ impl Shards {
         Ok(sum)
     }
 
+    /// The part of the totals that this core's own shard has.
+    pub async fn totals_of_core(&self) -> Result<Totals, Refused> {
+        let part = self.mesh.call_own(Query::Totals).map_err(|Overloaded| Refused::Overloaded)?;
+        Ok(view!(Outcome::Totals, part.await.map_err(Refused::Rejected)?))
+    }
+
     async fn command(&self, command: Command) -> Result<Outcome, Refused> {
         self.ask(Question::new(Ask::Command(command)))?.await.map_err(Refused::Rejected)
     }

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::assembly::{Assembled, Parts};
 use crate::front::acceptor;
+use crate::front::connection::Front;
 use crate::mesh::Signal;
 use crate::rt;
-use crate::rt::net::BoundListener;
+use crate::rt::net::ListeningSocket;
 
 /// The time that requests in flight have to finish once the server drains. With what comes before and
 /// after, the process ends within ten seconds.
@@ -21,10 +22,13 @@ const DRAIN_MAX: Duration = Duration::from_secs(8);
 /// The time for the last refusals to be sent, after the shards have stopped.
 const LAST_RESPONSES_MAX: Duration = Duration::from_millis(100);
 
+/// How old the sums over a shard are in `/metrics`, unless the shard is overloaded or waits for its disk.
+const TOTALS_AGE_MAX: Duration = Duration::from_millis(100);
+
 /// What a core runs. Can be sent to the core's thread.
 pub(super) struct CoreMain {
     pub(super) parts: Parts,
-    pub(super) listener: BoundListener,
+    pub(super) listener: ListeningSocket,
     /// Fronts of all cores that may still send requests to shards.
     pub(super) fronts_open: Arc<AtomicUsize>,
     pub(super) report: mpsc::Sender<Report>,
@@ -32,22 +36,22 @@ pub(super) struct CoreMain {
 
 /// How a core's start went.
 pub(super) enum Report {
-    Listens,
+    Runs,
     NotAssembled(io::Error),
-    DoesNotListen(io::Error),
 }
 
 impl CoreMain {
     /// Serves until the drain is over.
     pub(super) async fn run(self) {
-        let opened = self.parts.assemble().map_err(Report::NotAssembled).and_then(|core| {
-            let listener = self.listener.listen(&core.sockets).map_err(Report::DoesNotListen)?;
+        let assembled = self.parts.assemble().and_then(|core| {
+            let listener = self.listener.open(&core.sockets)?;
             Ok((core, listener))
         });
-        let (Assembled { front, pump, inbox, reactor, clock, .. }, listener) = match opened {
-            Ok(opened) => opened,
-            Err(failed) => {
-                let _ = self.report.send(failed);
+        let (Assembled { front, pump, inbox, sockets, reactor, arrivals, clock }, listener) = match assembled
+        {
+            Ok(assembled) => assembled,
+            Err(error) => {
+                let _ = self.report.send(Report::NotAssembled(error));
                 return;
             }
         };
@@ -65,8 +69,10 @@ impl CoreMain {
             Rc::clone(&front.deadlines).sweep(move || front.make_room_for_other_cores())
         });
         rt::spawn(clock.tick());
+        rt::spawn(arrivals.serve(Rc::clone(&front), sockets));
+        rt::spawn(publish_totals(Rc::clone(&front)));
         reactor.start();
-        let _ = self.report.send(Report::Listens);
+        let _ = self.report.send(Report::Runs);
         acceptor::run(Rc::clone(&front), listener).await;
 
         front.finish(DRAIN_MAX).await;
@@ -82,6 +88,22 @@ impl CoreMain {
         let deadline = Instant::now() + LAST_RESPONSES_MAX;
         while front.is_busy() && Instant::now() < deadline {
             rt::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Makes the sums over this core's shard readable by all, when they may have changed, until the shard stops.
+async fn publish_totals(front: Rc<Front>) {
+    let mut published = front.metrics.records.get();
+    while !front.api.closed.get() {
+        rt::sleep(TOTALS_AGE_MAX).await;
+        let records = front.metrics.records.get();
+        // An overloaded core tries again.
+        if records != published
+            && let Ok(totals) = front.api.shards.totals_of_core().await
+        {
+            front.metrics.publish(totals);
+            published = records;
         }
     }
 }
