@@ -208,8 +208,8 @@ impl Shards {
 
     /// The part of the totals that this core's own shard has.
     pub async fn totals_of_core(&self) -> Result<Totals, Refused> {
-        let part = self.mesh.call_own(Query::Totals).map_err(|Overloaded| Refused::Overloaded)?;
-        Ok(view!(Outcome::Totals, part.await.map_err(Refused::Rejected)?))
+        let outcome = self.mesh.call_own(Query::Totals)?.await.map_err(Refused::Rejected)?;
+        Ok(view!(Outcome::Totals, view!(Outcome::Part, outcome).outcome))
     }
 
     async fn command(&self, command: Command) -> Result<Outcome, Refused> {

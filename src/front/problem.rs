@@ -110,10 +110,12 @@ impl Problem {
 
     /// The server does not serve yet.
     pub fn starting(boot_id: &str, recovery: Recovery) -> Problem {
-        let Recovery { records_read, records } = recovery;
+        let done = match recovery {
+            Recovery { records: 0, .. } => "it opens its log".to_owned(),
+            Recovery { records_read, records } => format!("it has read {records_read} of {records} records"),
+        };
         let detail = format!(
-            "The server is starting: it has read {records_read} of {records} records. Nothing was done; try again \
-             after 'Retry-After' seconds."
+            "The server is starting: {done}. Nothing was done; try again after 'Retry-After' seconds."
         );
         let problem = Problem { detail: detail.into(), ..Problem::unavailable(Kind::Starting) };
         problem.extend("boot_id", json!(boot_id)).extend("recovery", json!(recovery))

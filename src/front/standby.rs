@@ -3,7 +3,7 @@
 //! While the server starts, no core runs. The thread accepts on all listeners, answers `/livez`, and says to every
 //! other request how far the start has come. Each connection is closed after its answer.
 //!
-//! While the server runs, the thread looks at the listeners 50 times a second. A core waits for its disk itself, and
+//! While the server runs, the thread looks at the listeners every 20 ms. A core waits for its disk itself, and
 //! runs nothing meanwhile; but the kernel gives it new connections all the same. When a connection has waited from
 //! one look to the next, and the core has not polled in between, the core is stalled: the thread accepts on its
 //! listener until it runs again. It answers requests for health and metrics. All other connections are handed over to
@@ -37,9 +37,10 @@ pub(crate) use door::CoreLink;
 use door::{Accepted, Door, Look};
 use visit::{Next, Visit};
 
-/// The time between two looks at the listeners. A stall is noticed after one to two of these, so that health is
-/// answered well within 100 ms. A look takes some microseconds.
+/// The time between two looks at the listeners, and that until the next look when a core may be stalled. So health is
+/// answered within 100 ms. A look takes some microseconds. Most syncs take less than [`TICK_IN_DOUBT`].
 const TICK: Duration = Duration::from_millis(20);
+const TICK_IN_DOUBT: Duration = Duration::from_millis(10);
 
 /// The most connections while the server starts. Another one takes the place of the oldest, so that clients that
 /// send nothing keep nobody out.
@@ -135,8 +136,9 @@ impl Work {
             }
             let now = Instant::now();
             if now >= next_tick {
-                next_tick = now + TICK;
                 self.tick(now);
+                let is_in_doubt = self.doors.iter().any(Door::is_in_doubt);
+                next_tick = now + if is_in_doubt { TICK_IN_DOUBT } else { TICK };
             }
         }
     }

@@ -35,6 +35,8 @@ pub(super) struct Door {
     /// The core's turns at the latest look, and whether a connection waited then.
     turns: u64,
     waited: bool,
+    /// The core had not run then since the look before.
+    stood_still: bool,
     is_stalled: bool,
     /// Connections without a place that were accepted since the core ran.
     unplaced: usize,
@@ -62,6 +64,7 @@ impl Door {
             core: None,
             turns: 0,
             waited: false,
+            stood_still: false,
             is_stalled: false,
             unplaced: 0,
         }
@@ -77,6 +80,11 @@ impl Door {
 
     pub(super) fn is_stalled(&self) -> bool {
         self.is_stalled
+    }
+
+    /// Whether the core is stalled, or the next look may show that it is.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.is_stalled || self.stood_still && self.waited
     }
 
     /// Whether the thread has to accept here, and does not.
@@ -139,7 +147,7 @@ impl Door {
         let turns = core.waker.turns();
         let has_run = turns != self.turns;
         let waits_long = waits && self.waited;
-        (self.turns, self.waited) = (turns, waits);
+        (self.turns, self.waited, self.stood_still) = (turns, waits, !has_run);
         if self.is_stalled && has_run {
             (self.is_stalled, self.unplaced) = (false, 0);
             Look::RunsAgain
