@@ -4,8 +4,8 @@
 //! other request how far the start has come. Each connection is closed after its answer.
 //!
 //! While the server runs, the thread looks at the listeners every 20 ms. A core waits for its disk itself, and
-//! runs nothing meanwhile; but the kernel gives it new connections all the same. When a connection has waited from
-//! one look to the next, and the core has not polled in between, the core is stalled: the thread accepts on its
+//! runs nothing meanwhile; but the kernel gives it new connections all the same. When a connection waits
+//! for some looks, and the core has not polled in between, the core is stalled: the thread accepts on its
 //! listener until it runs again. It answers requests for health and metrics. All other connections are handed over to
 //! the core, with nothing read from them.
 //!
@@ -38,7 +38,7 @@ use door::{Accepted, Door, Look};
 use visit::{Next, Visit};
 
 /// The time between two looks at the listeners, and that until the next look when a core may be stalled. So health is
-/// answered within 100 ms. A look takes some microseconds. Most syncs take less than [`TICK_IN_DOUBT`].
+/// answered within 100 ms. A look takes some microseconds.
 const TICK: Duration = Duration::from_millis(20);
 const TICK_IN_DOUBT: Duration = Duration::from_millis(10);
 

@@ -72,6 +72,10 @@ impl Desk {
     /// Looks at all that a connection has sent, of which nothing was read.
     pub(super) fn decide(&mut self, bytes: &[u8]) -> Verdict {
         match Parser::new(self.limits).parse(bytes) {
+            // A connection is closed after its answer, so one that has sent another request goes to its core.
+            Ok(Progress::Complete { consumed, .. }) if self.cores_run() && consumed < bytes.len() => {
+                Verdict::HandOver
+            }
             Ok(Progress::Complete { request, consumed: _ }) => {
                 match answer_without_core(&request, &self.boot_id, self.common()) {
                     Some(result) => {

@@ -16,6 +16,10 @@ use crate::rt::waker::CoreWaker;
 /// other connections do not get.
 const UNPLACED_MAX: usize = 64;
 
+/// After so many looks the core counts as stalled: some 30 ms, which most syncs do not take, nor the other threads on
+/// a busy machine.
+const DOUBTS_MAX: u32 = 3;
+
 /// How a running core is reached.
 pub(crate) struct CoreLink {
     pub(crate) waker: CoreWaker,
@@ -35,8 +39,8 @@ pub(super) struct Door {
     /// The core's turns at the latest look, and whether a connection waited then.
     turns: u64,
     waited: bool,
-    /// The core had not run then since the look before.
-    stood_still: bool,
+    /// For how many looks a connection has waited while the core did not run.
+    doubts: u32,
     is_stalled: bool,
     /// Connections without a place that were accepted since the core ran.
     unplaced: usize,
@@ -64,7 +68,7 @@ impl Door {
             core: None,
             turns: 0,
             waited: false,
-            stood_still: false,
+            doubts: 0,
             is_stalled: false,
             unplaced: 0,
         }
@@ -84,7 +88,7 @@ impl Door {
 
     /// Whether the core is stalled, or the next look may show that it is.
     pub(super) fn is_in_doubt(&self) -> bool {
-        self.is_stalled || self.stood_still && self.waited
+        self.is_stalled || self.waited
     }
 
     /// Whether the thread has to accept here, and does not.
@@ -146,12 +150,12 @@ impl Door {
         let Some(core) = &self.core else { return Look::Unchanged };
         let turns = core.waker.turns();
         let has_run = turns != self.turns;
-        let waits_long = waits && self.waited;
-        (self.turns, self.waited, self.stood_still) = (turns, waits, !has_run);
+        self.doubts = if waits && self.waited && !has_run { self.doubts + 1 } else { 0 };
+        (self.turns, self.waited) = (turns, waits);
         if self.is_stalled && has_run {
             (self.is_stalled, self.unplaced) = (false, 0);
             Look::RunsAgain
-        } else if !self.is_stalled && !has_run && waits_long {
+        } else if !self.is_stalled && self.doubts >= DOUBTS_MAX {
             self.is_stalled = true;
             Look::Stalled
         } else {
