@@ -3,7 +3,8 @@
 //! While the server starts, no core runs. The thread accepts on all listeners, answers `/livez`, and says to every
 //! other request how far the start has come. Each connection is closed after its answer.
 //!
-//! While the server runs, the thread looks at the listeners every 20 ms. A core waits for its disk itself, and
+//! While the server runs, the thread sleeps until a connection comes, and then looks at the listeners every 20 ms for
+//! a while. A core waits for its disk itself, and
 //! runs nothing meanwhile; but the kernel gives it new connections all the same. When a connection waits
 //! for some looks, and the core has not polled in between, the core is stalled: the thread accepts on its
 //! listener until it runs again. It answers requests for health and metrics. All other connections are handed over to
@@ -42,6 +43,9 @@ use visit::{Next, Visit};
 const TICK: Duration = Duration::from_millis(20);
 const TICK_IN_DOUBT: Duration = Duration::from_millis(10);
 
+/// After so many looks at which no connection waited, the thread sleeps until one comes.
+const CALM_MAX: u32 = 50;
+
 /// The most connections while the server starts. Another one takes the place of the oldest, so that clients that
 /// send nothing keep nobody out.
 const VISITS_AT_START_MAX: usize = 256;
@@ -52,15 +56,16 @@ const ACCEPTS_AT_ONCE: usize = 64;
 /// Events that one system call returns at most.
 const EVENTS_AT_ONCE: usize = 256;
 
-/// Keys of the events of doors, from the door with index 0, and of orders. Others are keys of visits.
+/// Keys of the events of doors, from the door with index 0, and of the eventfd that wakes the thread. Others are keys
+/// of visits.
 const DOORS: u64 = 1 << 32;
-const ORDERS: u64 = u64::MAX;
+const WAKE: u64 = u64::MAX;
 
 /// The running thread.
 pub(crate) struct Standby {
     orders: mpsc::Sender<Order>,
-    /// Written after each order.
-    ordered: Arc<OwnedFd>,
+    /// Wakes the thread.
+    wake: Arc<OwnedFd>,
 }
 
 /// To leave the listeners to the cores.
@@ -78,9 +83,9 @@ impl Standby {
     /// When there are too few descriptors, or no thread is left.
     pub(crate) fn start(listeners: Vec<OwnedFd>, desk: Desk) -> io::Result<Standby> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let ordered = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         // Never read: with an edge trigger, each write is an event.
-        epoll::add(&epoll, &ordered, EventData::new_u64(ORDERS), EventFlags::IN | EventFlags::ET)?;
+        epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN | EventFlags::ET)?;
         let (orders, received) = mpsc::channel();
         let keys = DOORS..;
         let mut doors: Vec<Door> =
@@ -88,10 +93,17 @@ impl Standby {
         for door in &mut doors {
             door.open(&epoll)?;
         }
-        let work =
-            Work { epoll, orders: received, doors, visits: Slab::new(), desk, peeked: [0; PEEK_BYTES] };
+        let work = Work {
+            epoll,
+            orders: received,
+            doors,
+            visits: Slab::new(),
+            desk,
+            calm: 0,
+            peeked: [0; PEEK_BYTES],
+        };
         thread::Builder::new().name("standby".to_owned()).spawn(move || work.run())?;
-        Ok(Standby { orders, ordered })
+        Ok(Standby { orders, wake })
     }
 
     /// Leaves the listeners to the cores, one for each listener. When this returns, the thread accepts on none of
@@ -99,7 +111,7 @@ impl Standby {
     pub(crate) fn stand_by(&self, common: Arc<Common>, cores: Vec<CoreLink>) {
         let (done, is_done) = mpsc::channel();
         self.orders.send(Order { common, cores, done }).expect("the thread runs as long as the process");
-        rustix::io::write(&self.ordered, &1_u64.to_ne_bytes()).expect("a 64-bit counter does not overflow");
+        rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).expect("a 64-bit counter does not overflow");
         is_done.recv().expect("the thread runs as long as the process");
     }
 }
@@ -112,6 +124,8 @@ struct Work {
     doors: Vec<Door>,
     visits: Slab<Visit>,
     desk: Desk,
+    /// How many looks in turn found no connection that waits.
+    calm: u32,
     /// What was last peeked at.
     peeked: [u8; PEEK_BYTES],
 }
@@ -121,11 +135,16 @@ impl Work {
         let mut events = Vec::with_capacity(EVENTS_AT_ONCE);
         let mut next_tick = Instant::now() + TICK;
         loop {
-            let until = self.has_ticks().then_some(next_tick);
-            wait(&self.epoll, &mut events, until);
+            let is_asleep = self.may_sleep();
+            wait(&self.epoll, &mut events, (!is_asleep).then_some(next_tick));
+            if is_asleep {
+                // At once.
+                next_tick = Instant::now();
+                self.wake_up();
+            }
             for event in events.drain(..) {
                 match event.data.u64() {
-                    ORDERS => {
+                    WAKE => {
                         while let Ok(order) = self.orders.try_recv() {
                             self.begin_to_stand_by(order);
                         }
@@ -143,9 +162,22 @@ impl Work {
         }
     }
 
-    /// Without a core, a visitor, and a closed door there is nothing to look at.
-    fn has_ticks(&self) -> bool {
-        self.desk.cores_run() || !self.visits.is_empty() || self.doors.iter().any(|door| !door.is_open())
+    /// Whether there is nothing to do until a connection comes. Has the thread told of it.
+    fn may_sleep(&mut self) -> bool {
+        if !self.visits.is_empty() || self.desk.cores_run() && self.calm < CALM_MAX {
+            return false;
+        }
+        let epoll = &self.epoll;
+        self.doors.iter_mut().all(|door| door.is_open() || door.open(epoll).is_ok())
+    }
+
+    /// Leaves the listeners to the cores again, and looks at them for a while: a server that gets connection after
+    /// connection wakes this thread once in that time.
+    fn wake_up(&mut self) {
+        self.calm = 0;
+        if self.desk.cores_run() {
+            self.doors.iter_mut().for_each(|door| door.close(&self.epoll));
+        }
     }
 
     fn begin_to_stand_by(&mut self, order: Order) {
@@ -258,10 +290,12 @@ impl Work {
     fn look(&mut self) {
         let mut waiting: Vec<PollFd<'_>> = self.doors.iter().map(Door::poll_fd).collect();
         let polled = poll(&mut waiting, Some(&Timespec::default()));
-        let waits: Vec<bool> =
-            waiting.iter().map(|door| polled.is_ok() && door.revents().contains(PollFlags::IN)).collect();
-        for (index, waits) in waits.into_iter().enumerate() {
-            match self.doors[index].look(waits) {
+        if polled.is_err() {
+            return;
+        }
+        let polled: Vec<PollFlags> = waiting.iter().map(PollFd::revents).collect();
+        for (index, polled) in polled.into_iter().enumerate() {
+            match self.doors[index].look(polled) {
                 Look::Unchanged => {}
                 Look::Stalled => self.desk.count_stalled(self.stalled()),
                 Look::RunsAgain => {
@@ -271,6 +305,7 @@ impl Work {
                 }
             }
         }
+        self.calm = if self.doors.iter().any(Door::is_in_doubt) { 0 } else { self.calm + 1 };
     }
 
     fn stalled(&self) -> usize {

@@ -22,9 +22,6 @@ const DRAIN_MAX: Duration = Duration::from_secs(8);
 /// The time for the last refusals to be sent, after the shards have stopped.
 const LAST_RESPONSES_MAX: Duration = Duration::from_millis(100);
 
-/// How old the sums over a shard are in `/metrics`, unless the shard is overloaded or waits for its disk.
-const TOTALS_AGE_MAX: Duration = Duration::from_millis(100);
-
 /// What a core runs. Can be sent to the core's thread.
 pub(super) struct CoreMain {
     pub(super) parts: Parts,
@@ -66,11 +63,14 @@ impl CoreMain {
         });
         rt::spawn({
             let front = Rc::clone(&front);
-            Rc::clone(&front.deadlines).sweep(move || front.make_room_for_other_cores())
+            let totals = Totals::new(&front);
+            Rc::clone(&front.deadlines).sweep(move || {
+                front.make_room_for_other_cores();
+                totals.renew(&front);
+            })
         });
         rt::spawn(clock.tick());
         rt::spawn(arrivals.serve(Rc::clone(&front), sockets));
-        rt::spawn(publish_totals(Rc::clone(&front)));
         reactor.start();
         let _ = self.report.send(Report::Runs);
         acceptor::run(Rc::clone(&front), listener).await;
@@ -92,18 +92,34 @@ impl CoreMain {
     }
 }
 
-/// Makes the sums over this core's shard readable by all, when they may have changed, until the shard stops.
-async fn publish_totals(front: Rc<Front>) {
-    let mut published = front.metrics.records.get();
-    while !front.api.closed.get() {
-        rt::sleep(TOTALS_AGE_MAX).await;
+/// The sums over this core's shard that all can read.
+struct Totals {
+    /// The number of records when they were read.
+    records: Cell<u64>,
+    is_asking: Cell<bool>,
+}
+
+impl Totals {
+    /// Those that the core was assembled with.
+    fn new(front: &Front) -> Rc<Totals> {
+        Rc::new(Totals { records: Cell::new(front.metrics.records.get()), is_asking: Cell::new(false) })
+    }
+
+    /// Asks the shard for them if they may have changed, until it stops.
+    fn renew(self: &Rc<Self>, front: &Rc<Front>) {
         let records = front.metrics.records.get();
-        // An overloaded core tries again.
-        if records != published
-            && let Ok(totals) = front.api.shards.totals_of_core().await
-        {
-            front.metrics.publish(totals);
-            published = records;
+        if records == self.records.get() || self.is_asking.get() || front.api.closed.get() {
+            return;
         }
+        self.is_asking.set(true);
+        let (totals, front) = (Rc::clone(self), Rc::clone(front));
+        rt::spawn(async move {
+            // An overloaded core tries again.
+            if let Ok(sums) = front.api.shards.totals_of_core().await {
+                front.metrics.publish(sums);
+                totals.records.set(records);
+            }
+            totals.is_asking.set(false);
+        });
     }
 }

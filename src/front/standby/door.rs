@@ -30,7 +30,7 @@ pub(super) struct Door {
     listener: OwnedFd,
     /// The key of its events.
     key: u64,
-    /// The thread accepts here.
+    /// The thread is told of connections here.
     is_open: bool,
     /// The core has stopped listening.
     is_gone: bool,
@@ -97,9 +97,12 @@ impl Door {
         is_left_alone && !self.is_open && !self.is_gone
     }
 
+    /// Has the thread told of connections here. Once the core has stopped listening there are none.
     pub(super) fn open(&mut self, epoll: &OwnedFd) -> io::Result<()> {
-        epoll::add(epoll, &self.listener, EventData::new_u64(self.key), EventFlags::IN)?;
-        self.is_open = true;
+        if !self.is_gone {
+            epoll::add(epoll, &self.listener, EventData::new_u64(self.key), EventFlags::IN)?;
+            self.is_open = true;
+        }
         Ok(())
     }
 
@@ -111,10 +114,10 @@ impl Door {
         }
     }
 
-    /// Accepts a connection if one waits and the door is open. After an error the door is closed until the next
+    /// Accepts a connection if one waits and no running core is there to do it. After an error the door is closed until the next
     /// tick.
     pub(super) fn accept(&mut self, epoll: &OwnedFd) -> Accepted {
-        if !self.is_open {
+        if !self.is_open || self.core.is_some() && !self.is_stalled {
             return Accepted::None;
         }
         match accept(&self.listener) {
@@ -145,9 +148,11 @@ impl Door {
         PollFd::new(&self.listener, PollFlags::IN)
     }
 
-    /// Notes whether a connection waits here now, and whether the core has run since the latest look.
-    pub(super) fn look(&mut self, waits: bool) -> Look {
+    /// Notes what waits here now, as polled, and whether the core has run since the latest look.
+    pub(super) fn look(&mut self, polled: PollFlags) -> Look {
         let Some(core) = &self.core else { return Look::Unchanged };
+        let waits = polled.contains(PollFlags::IN);
+        self.is_gone |= polled.contains(PollFlags::HUP);
         let turns = core.waker.turns();
         let has_run = turns != self.turns;
         self.doubts = if waits && self.waited && !has_run { self.doubts + 1 } else { 0 };
