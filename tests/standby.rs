@@ -1,12 +1,14 @@
 //! Health is answered while the server starts, and while a core waits for its disk. Everybody else waits or is told
 //! to come again, and nothing is lost.
 //!
-//! One test needs strace: `cargo test --test standby -- --ignored --nocapture`.
+//! Two tests need strace: `cargo test --test standby -- --ignored --nocapture --test-threads 1`.
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::json;
 use support::client::{Answer, Client, Wire, request};
-use support::server::Server;
+use support::server::{Server, boxoffice, program};
 use support::{PASSWORD, Stage, WriteLock, all_items, metrics_once, number, text};
 
 /// A check of health on a new connection never takes longer, even on a noisy machine. The server is made for 100 ms.
@@ -53,6 +55,10 @@ fn metric(page: &str, name: &str) -> u64 {
     line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
 }
 
+fn descriptors(server: &Server) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", server.id())).expect("it runs").count()
+}
+
 /// Threads that do not run, as if they waited for a disk: stopped by the one that made this.
 struct Stopped(Vec<Pid>);
 
@@ -84,7 +90,7 @@ impl Drop for Stopped {
     }
 }
 
-/// A server that was killed with some sales, and where it listened.
+/// Where a server listened that was killed, after some sales of an event.
 fn killed(data: &std::path::Path) -> (SocketAddr, u64) {
     let stage = Stage::open(data, 2);
     let event = stage.event(1000);
@@ -144,6 +150,8 @@ fn a_start_answers_health_and_tells_the_others_how_far_it_is() {
     }
     timed(address, "/livez").0.expect(200);
     timed(address, "/readyz").0.problem(503, "starting");
+    let descriptors = descriptors(&starting.server);
+    assert!(descriptors < 350, "{descriptors} descriptors");
     drop(silent);
 
     let mut early = Wire::open(address).expect("it listens");
@@ -264,6 +272,17 @@ fn stalled_cores_hold_up_no_check_of_health() {
         }
     }
     assert_eq!(number(&stage.seen(event), "reserved"), 16);
+    let mut first = Vec::new();
+    for round in 0..20 {
+        let stopped = Stopped::cores(&stage.server);
+        let (answer, took) = timed(address, HEALTH[round % 3]);
+        answer.expect(200);
+        first.push(took);
+        drop(stopped);
+        thread::sleep(Duration::from_millis(20));
+    }
+    first.sort_unstable();
+    print_times("the first of each stall", &first);
     // The standby thread looks again, and the core notices that clients are gone.
     let until = Instant::now() + Duration::from_secs(10);
     drop(buyers);
@@ -291,7 +310,7 @@ fn a_stall_does_not_lift_the_limit_of_connections() {
         wire.send(request("GET", "/api/v1/events", None, "Connection: close\r\n", "")).expect("it is kept");
     }
     thread::sleep(Duration::from_millis(200));
-    let descriptors = fs::read_dir(format!("/proc/{}/fd", server.id())).expect("it runs").count();
+    let descriptors = descriptors(&server);
     assert!(descriptors < 150, "{descriptors} descriptors");
     drop(stopped);
     let mut served = 0;
@@ -376,4 +395,56 @@ fn a_slow_sync_holds_up_no_check_of_health() {
     let customer = server.client().log_in("cust1", PASSWORD);
     let kept = all_items(&customer, "/api/v1/reservations", 100);
     assert!(acknowledged.iter().all(|id| kept.iter().any(|one| one["id"] == **id)), "a sale was lost");
+}
+
+#[test]
+#[ignore = "needs strace"]
+fn a_slow_recovery_shows_its_progress() {
+    const SALES: usize = 5000;
+    let data = tempfile::tempdir().expect("a directory");
+    let stage = Stage::open(data.path(), 1);
+    let (event, address) = (stage.event(SALES as u64), stage.server.address);
+    let mut wire = stage.server.wire();
+    let bytes = buy(event, &stage.cust1);
+    for _ in 0..SALES / 100 {
+        wire.send(bytes.repeat(100)).expect("the server reads");
+        (0..100).for_each(|_| drop(wire.next().expect(201)));
+    }
+    stage.server.kill();
+
+    // With -D the server is the child, and strace ends with it.
+    let mut command = program("strace");
+    command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e", "inject=pread64:delay_enter=10000"]);
+    for file in ["shard-00.sqlite", "shard-00.sqlite-wal"] {
+        command.arg("-P").arg(data.path().join(file));
+    }
+    command.arg(boxoffice().get_program()).args(["serve", "--listen", &address.to_string(), "--data"]);
+    command.arg(data.path());
+    let starting = Server::begin(command, Stdio::piped());
+    let until = Instant::now() + Duration::from_secs(60);
+    let mut seen = BTreeSet::new();
+    while Wire::open(address).is_err() {
+        assert!(Instant::now() < until, "it does not listen");
+        thread::sleep(Duration::from_millis(5));
+    }
+    loop {
+        let (answer, _) = timed(address, "/readyz");
+        if answer.status == 200 {
+            break;
+        }
+        let problem = answer.problem(503, "starting");
+        if number(&problem["recovery"], "records") > 0 {
+            assert!(number(&problem["recovery"], "records") > SALES as u64, "{problem}");
+            seen.insert(number(&problem["recovery"], "records_read"));
+        }
+        assert!(Instant::now() < until, "it does not become ready");
+        thread::sleep(Duration::from_millis(20));
+    }
+    println!("records read while it started: {seen:?}");
+    assert!(seen.len() > 2, "{seen:?}");
+    let server = starting.ready();
+    assert_eq!(
+        number(&server.client().get(&format!("/api/v1/events/{event}")).expect(200).json(), "reserved"),
+        5000
+    );
 }
