@@ -164,11 +164,15 @@ impl Work {
 
     /// Whether there is nothing to do until a connection comes. Has the thread told of it.
     fn may_sleep(&mut self) -> bool {
-        if !self.visits.is_empty() || self.desk.cores_run() && self.calm < CALM_MAX {
+        if !self.visits.is_empty() {
             return false;
         }
-        let epoll = &self.epoll;
-        self.doors.iter_mut().all(|door| door.is_open() || door.open(epoll).is_ok())
+        if !self.desk.cores_run() {
+            // After an error a door is opened again by a tick.
+            return self.doors.iter().all(Door::is_open);
+        }
+        self.calm >= CALM_MAX
+            && self.doors.iter_mut().all(|door| door.is_open() || door.open(&self.epoll).is_ok())
     }
 
     /// Leaves the listeners to the cores again, and looks at them for a while: a server that gets connection after
