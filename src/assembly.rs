@@ -14,6 +14,7 @@ use crate::account_limits::{AccountLimits, FrontLimits, Refusals};
 use crate::client::Shards;
 use crate::clock::{CoreClock, Origin};
 use crate::front::api::{Api, Common};
+use crate::front::arrivals::{Arrival, Arrivals};
 use crate::front::auth::Tokens;
 use crate::front::connection::Front;
 use crate::front::deadlines::Timeouts;
@@ -22,6 +23,7 @@ use crate::front::verified::Verified;
 use crate::mesh::{Asker, Inbox, Mesh, MeshEnds};
 use crate::pump::{Pump, PumpParts};
 use crate::revocation::Revocations;
+use crate::rt::channel::Receiver;
 use crate::rt::net::Sockets;
 use crate::rt::reactor::Reactor;
 use crate::rt::workers::{Priority, Workers};
@@ -34,6 +36,8 @@ pub(crate) struct Parts {
     pub origin: Origin,
     pub log: Box<dyn Log>,
     pub ends: MeshEnds,
+    /// Connections that the standby thread hands over.
+    pub arrivals: Receiver<Arrival>,
     pub common: Arc<Common>,
     pub tokens: Tokens,
     pub limits: Limits,
@@ -50,6 +54,7 @@ pub(crate) struct Assembled {
     pub inbox: Rc<Inbox>,
     pub sockets: Rc<Sockets>,
     pub reactor: Rc<Reactor>,
+    pub arrivals: Rc<Arrivals>,
     pub clock: Rc<CoreClock>,
 }
 
@@ -61,6 +66,7 @@ impl Parts {
     /// When there are too few descriptors, or a thread cannot be started.
     pub(crate) fn assemble(self) -> io::Result<Assembled> {
         let metrics = &self.common.metrics.cores[self.index];
+        metrics.publish(self.shard.state().totals());
         let inbox = Rc::new(Inbox::default());
         let verified = Rc::new(Verified::default());
         let waker = self.ends.waker.clone();
@@ -72,9 +78,14 @@ impl Parts {
         };
         let revocations = Revocations::new(Rc::clone(&mesh), forget);
         let sockets = Sockets::new(&waker)?;
+        let arrivals = Arrivals::new(self.arrivals);
         let take_in = {
-            let (mesh, revocations) = (Rc::clone(&mesh), Rc::clone(&revocations));
-            move || mesh.take_in(|peer, notice| revocations.hear(peer, notice))
+            let (mesh, revocations, arrivals) =
+                (Rc::clone(&mesh), Rc::clone(&revocations), Rc::clone(&arrivals));
+            move || {
+                let messages = mesh.take_in(|peer, notice| revocations.hear(peer, notice));
+                arrivals.take_in() || messages
+            }
         };
         let reactor = Reactor::new(Rc::clone(&sockets), waker, take_in);
         // The pump sends its log away whole, so there is one job at a time.
@@ -108,6 +119,6 @@ impl Parts {
             closed: Cell::new(false),
         };
         let front = Rc::new(Front::new(api, metrics, self.limits, self.timeouts));
-        Ok(Assembled { front, pump, inbox, sockets, reactor, clock })
+        Ok(Assembled { front, pump, inbox, sockets, reactor, arrivals, clock })
     }
 }

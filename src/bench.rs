@@ -36,6 +36,7 @@ use crate::front::proxies::TrustedProxies;
 use crate::mesh::{Asker, CALLS_IN_FLIGHT_DEFAULT, MeshEnds, mesh_ends};
 use crate::metrics::Metrics;
 use crate::passwords::{Passwords, REGISTRATIONS_PER_HOUR_DEFAULT};
+use crate::rt::channel::channel;
 use crate::rt::net::{Sockets, Stream};
 use crate::rt::{self, Core};
 
@@ -226,11 +227,14 @@ pub(crate) fn parts(
     common: Arc<Common>,
     tokens: Tokens,
 ) -> Parts {
+    // Nobody hands over anything.
+    let (_, arrivals) = channel(ends.waker.clone());
     Parts {
         index,
         shard,
         log,
         ends,
+        arrivals,
         common,
         tokens,
         limits: Limits::default(),

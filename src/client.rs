@@ -215,6 +215,12 @@ impl Shards {
         Ok(sum)
     }
 
+    /// The part of the totals that this core's own shard has.
+    pub async fn totals_of_core(&self) -> Result<Totals, Refused> {
+        let outcome = self.mesh.call_own(Query::Totals)?.await.map_err(Refused::Rejected)?;
+        Ok(view!(Outcome::Totals, view!(Outcome::Part, outcome).outcome))
+    }
+
     async fn command(&self, command: Command) -> Result<Outcome, Refused> {
         self.ask(Question::new(Ask::Command(command)))?.await.map_err(Refused::Rejected)
     }

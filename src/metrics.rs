@@ -1,4 +1,4 @@
-//! Metrics. Each core writes its own counters; rendering sums them over the cores.
+//! Metrics. Each core writes its own counters; rendering sums them over the cores, and asks none of them.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -78,20 +78,53 @@ pub struct CoreMetrics {
     pub log_locked: Counter,
     /// The difference between the wall clock and the time of this core's records.
     pub clock_difference_ms: Counter,
+    /// Sums over the shard, as they were when they were last published.
+    events: Counter,
+    accounts: Counter,
+    tickets_quota: Counter,
+    tickets_reserved: Counter,
+}
+
+impl CoreMetrics {
+    /// Counts a response.
+    pub fn answered(&self, status: u16) {
+        self.responses[usize::from(status / 100)].add(1);
+        if status == 503 {
+            self.overloaded.add(1);
+        }
+    }
+
+    /// Makes the sums over the shard readable by all, so that nobody has to ask the shard, which may wait for its
+    /// disk.
+    pub fn publish(&self, totals: Totals) {
+        let Totals { events, accounts, admins: _, quota, reserved } = totals;
+        self.events.set(events);
+        self.accounts.set(accounts);
+        self.tickets_quota.set(quota);
+        self.tickets_reserved.set(reserved);
+    }
 }
 
 #[derive(Debug)]
 pub struct Metrics {
     pub cores: Vec<CoreMetrics>,
+    /// What the standby thread did.
+    pub standby: CoreMetrics,
+    /// Cores that are stalled, as the standby thread sees it.
+    pub stalled: Counter,
 }
 
 impl Metrics {
     pub fn new(core_count: usize) -> Metrics {
-        Metrics { cores: (0..core_count).map(|_| CoreMetrics::default()).collect() }
+        Metrics {
+            cores: (0..core_count).map(|_| CoreMetrics::default()).collect(),
+            standby: CoreMetrics::default(),
+            stalled: Counter::default(),
+        }
     }
 
     fn sum(&self, counter: impl Fn(&CoreMetrics) -> &Counter) -> u64 {
-        self.cores.iter().map(|core| counter(core).get()).sum()
+        self.cores.iter().chain([&self.standby]).map(|core| counter(core).get()).sum()
     }
 
     /// Renders a Prometheus histogram, whose buckets are cumulative.
@@ -118,9 +151,8 @@ impl Metrics {
         text.line(format_args!("{name}_count {total}"));
     }
 
-    /// Renders all metrics in the text format of Prometheus, version 0.0.4. Without `totals`, the
-    /// metrics of events, accounts and tickets are omitted.
-    pub fn render(&self, totals: Option<&Totals>) -> String {
+    /// Renders all metrics in the text format of Prometheus, version 0.0.4.
+    pub fn render(&self) -> String {
         let mut text = Exposition(String::with_capacity(2048));
         let opened = self.sum(|core| &core.connections_opened);
         let closed = self.sum(|core| &core.connections_closed);
@@ -178,12 +210,15 @@ impl Metrics {
         let name = "boxoffice_clock_difference_seconds";
         text.head(name, "gauge", "Between the wall clock and the times of sales, which follow it slowly.");
         text.line(format_args!("{name} {}", off_ms as f64 / 1e3));
-        if let Some(totals) = totals {
-            text.metric("boxoffice_events", "gauge", "Events that are not deleted.", totals.events);
-            text.metric("boxoffice_accounts", "gauge", "Accounts.", totals.accounts);
-            text.metric("boxoffice_tickets_quota", "gauge", "Tickets of all events.", totals.quota);
-            text.metric("boxoffice_tickets_reserved", "gauge", "Tickets reserved.", totals.reserved);
-        }
+        let help = "Cores that do not run although a connection waits for them.";
+        text.metric("boxoffice_cores_stalled", "gauge", help, self.stalled.get());
+        let events = self.sum(|core| &core.events);
+        text.metric("boxoffice_events", "gauge", "Events that are not deleted.", events);
+        text.metric("boxoffice_accounts", "gauge", "Accounts.", self.sum(|core| &core.accounts));
+        let quota = self.sum(|core| &core.tickets_quota);
+        text.metric("boxoffice_tickets_quota", "gauge", "Tickets of all events.", quota);
+        let reserved = self.sum(|core| &core.tickets_reserved);
+        text.metric("boxoffice_tickets_reserved", "gauge", "Tickets reserved.", reserved);
         text.0
     }
 }

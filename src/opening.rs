@@ -52,21 +52,29 @@ pub(crate) struct RecoveredSummary {
 /// # Errors
 ///
 /// When recovery refuses the data directory.
-pub(crate) fn open(storage: Storage, directory: &Path, shard_count: usize) -> Result<Opened, RecoveryError> {
+pub(crate) fn open(
+    storage: Storage,
+    directory: &Path,
+    shard_count: usize,
+    progress: &Progress,
+) -> Result<Opened, RecoveryError> {
     match storage {
-        Storage::Sqlite => open_directory(directory, shard_count),
+        Storage::Sqlite => open_directory(directory, shard_count, progress),
         Storage::Memory => Ok(open_memory(shard_count)),
     }
 }
 
-fn open_directory(directory: &Path, shard_count: usize) -> Result<Opened, RecoveryError> {
+fn open_directory(
+    directory: &Path,
+    shard_count: usize,
+    progress: &Progress,
+) -> Result<Opened, RecoveryError> {
     let start = Instant::now();
-    let progress = Progress::default();
     let recovered = thread::scope(|scope| {
-        let open = || storage::open(directory, shard_count, &progress);
+        let open = || storage::open(directory, shard_count, progress);
         let recovery = thread::Builder::new().spawn_scoped(scope, open).map_err(RecoveryError::Thread)?;
         if std::io::stderr().is_terminal() {
-            show_progress(&progress, || recovery.is_finished());
+            show_progress(progress, || recovery.is_finished());
         }
         recovery.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })?;

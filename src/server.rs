@@ -16,7 +16,7 @@ use async_lock::Mutex;
 use serde_json::json;
 use shards::driver::Pace;
 use shards::ids::EventId;
-use storage::Watch;
+use storage::{Progress, Watch};
 
 use crate::assembly::Parts;
 use crate::clock::Origin;
@@ -24,13 +24,15 @@ use crate::config::Config;
 use crate::front::api::{Common, HIGHEST_DEMO_EVENT, Ids};
 use crate::front::auth::Tokens;
 use crate::front::places::Places;
+use crate::front::standby::{CoreLink, Desk, Standby};
 use crate::logging::LogFormat;
 use crate::mesh::mesh_ends;
 use crate::metrics::Metrics;
 use crate::opening::{self, Opened, RecoveredSummary, ShardWithLog};
 use crate::passwords::Passwords;
 use crate::random;
-use crate::rt::net::{BoundListener, bind_all};
+use crate::rt::channel::channel;
+use crate::rt::net::{ListeningSocket, bind_all};
 use crate::rt::{self, Core};
 use crate::secret::{self, SecretError};
 
@@ -58,14 +60,20 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     keep_secrets();
     let descriptor_limit = process::raise_descriptor_limit(config.shard_count)?;
     let (address, listeners) = listen(config)?;
-    let opened = opening::open(config.storage, &config.data, config.shard_count)?;
-    let common = Arc::new(common(config, &opened, descriptor_limit)?);
+    let metrics: &'static Metrics = Box::leak(Box::new(Metrics::new(config.shard_count)));
+    let boot_id = format!("{:016x}", random::u64());
+    let progress = Arc::new(Progress::default());
+    let desk = Desk::new(boot_id.clone(), config.limits, metrics, Arc::clone(&progress));
+    let standby = start_standby(&listeners, desk).map_err(ServeError::Thread)?;
+    let opened = opening::open(config.storage, &config.data, config.shard_count, &progress)?;
+    let common = Arc::new(common(config, &opened, descriptor_limit, metrics, boot_id)?);
     let tokens = Tokens::new(&token_secret(config, opened.watch.as_deref())?, opened.cluster);
     if let Some(watch) = opened.watch {
         process::watch_files(watch).map_err(ServeError::Thread)?;
     }
     signals::drain_on_signal(Arc::clone(&common)).map_err(ServeError::Thread)?;
-    let cores = start_cores(config, address, listeners, opened.shards, &common, &tokens)?;
+    let (cores, links) = start_cores(config, listeners, opened.shards, &common, &tokens)?;
+    standby.stand_by(Arc::clone(&common), links);
     announce(config, address, opened.recovered.as_ref());
     for (index, core) in cores.into_iter().enumerate() {
         core.join().map_err(|source| ServeError::Core { index, source })?;
@@ -74,28 +82,37 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     Ok(())
 }
 
-/// Starts a core for each shard. Returns when all of them listen.
+/// Starts the thread that answers before the cores run.
+fn start_standby(listeners: &[ListeningSocket], desk: Desk) -> io::Result<Standby> {
+    let listeners = listeners.iter().map(ListeningSocket::share).collect::<io::Result<_>>()?;
+    Standby::start(listeners, desk)
+}
+
+/// Starts a core for each shard. Returns when all of them run, with what the standby thread needs to reach them.
 fn start_cores(
     config: &Config,
-    address: SocketAddr,
-    listeners: Vec<BoundListener>,
+    listeners: Vec<ListeningSocket>,
     shards: Vec<ShardWithLog>,
     common: &Arc<Common>,
     tokens: &Tokens,
-) -> Result<Vec<Core>, ServeError> {
+) -> Result<(Vec<Core>, Vec<CoreLink>), ServeError> {
     let fronts_open = Arc::new(AtomicUsize::new(config.shard_count));
     let ends = mesh_ends(config.shard_count).map_err(ServeError::Mesh)?;
     let mut cores = Vec::with_capacity(config.shard_count);
+    let mut links = Vec::with_capacity(config.shard_count);
     let mut reports = Vec::with_capacity(config.shard_count);
     let origin = Origin::now();
     for (index, (((shard, log), ends), listener)) in shards.into_iter().zip(ends).zip(listeners).enumerate() {
         let (report, received) = mpsc::channel();
         reports.push(received);
+        let (sender, arrivals) = channel(ends.waker.clone());
+        links.push(CoreLink { waker: ends.waker.clone(), arrivals: sender });
         let parts = Parts {
             index,
             shard,
             log,
             ends,
+            arrivals,
             common: Arc::clone(common),
             tokens: tokens.clone(),
             limits: config.limits,
@@ -112,9 +129,8 @@ fn start_cores(
     }
     for (index, reports) in reports.iter().enumerate() {
         match reports.recv() {
-            Ok(Report::Listens) => {}
+            Ok(Report::Runs) => {}
             Ok(Report::NotAssembled(source)) => return Err(ServeError::Core { index, source }),
-            Ok(Report::DoesNotListen(source)) => return Err(ServeError::Listen { address, source }),
             Err(mpsc::RecvError) => {
                 // The core ended before it reported anything: joining it returns the cause.
                 let ended = cores.swap_remove(index).join().err();
@@ -123,7 +139,7 @@ fn start_cores(
             }
         }
     }
-    Ok(cores)
+    Ok((cores, links))
 }
 
 /// The secret from the environment, else that of the data directory, else one for this start alone. `watch` saves
@@ -140,8 +156,8 @@ fn token_secret(config: &Config, watch: Option<&Watch>) -> Result<Vec<u8>, Secre
     }
 }
 
-/// Binds a socket for each core.
-fn listen(config: &Config) -> Result<(SocketAddr, Vec<BoundListener>), ServeError> {
+/// Makes a socket for each core that listens.
+fn listen(config: &Config) -> Result<(SocketAddr, Vec<ListeningSocket>), ServeError> {
     let address = config.listen;
     let deadline = Instant::now() + PORT_RELEASE_MAX;
     loop {
@@ -157,7 +173,13 @@ fn listen(config: &Config) -> Result<(SocketAddr, Vec<BoundListener>), ServeErro
 }
 
 /// What all cores share.
-fn common(config: &Config, opened: &Opened, descriptor_limit: usize) -> Result<Common, ServeError> {
+fn common(
+    config: &Config,
+    opened: &Opened,
+    descriptor_limit: usize,
+    metrics: &'static Metrics,
+    boot_id: String,
+) -> Result<Common, ServeError> {
     let reserved = if config.demo { HIGHEST_DEMO_EVENT } else { EventId(0) };
     let password_threads = (process::cpu_count() / 2).max(1);
     let connections_max =
@@ -167,8 +189,8 @@ fn common(config: &Config, opened: &Opened, descriptor_limit: usize) -> Result<C
         ids: Ids::after(opened.highest_event.max(reserved), opened.highest_user),
         passwords: Passwords::start(password_threads, config.registrations_per_hour)
             .map_err(ServeError::Thread)?,
-        metrics: Box::leak(Box::new(Metrics::new(config.shard_count))),
-        boot_id: format!("{:016x}", random::u64()),
+        metrics,
+        boot_id,
         draining: AtomicBool::new(false),
         demo: config.demo,
         places: Arc::new(Places::new(connections_max, Arc::clone(&proxies))),

@@ -3,43 +3,17 @@
 
 mod support;
 
-use std::fs::File;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
 use serde_json::json;
 use support::client::Answer;
 use support::server::Server;
-use support::{Stage, all_items, number, text};
-
-/// The byte of SQLite's shared memory that a writer has locked (<https://sqlite.org/walformat.html#locks>).
-const WRITE_LOCK: i64 = 120;
+use support::{Stage, WriteLock, all_items, number, text};
 
 /// Events of the demonstration on each of two shards.
 const EVENTS: [u64; 2] = [1, 2];
-
-/// The lock of a writer on the log of shard 0, as `BEGIN IMMEDIATE` in a `sqlite3` shell takes it.
-struct WriteLock(#[expect(dead_code, reason = "closing it releases the lock")] File);
-
-impl WriteLock {
-    fn take(data: &Path) -> WriteLock {
-        let shared_memory = File::options().read(true).write(true).open(data.join("shard-00.sqlite-shm"));
-        let shared_memory = shared_memory.expect("the server has opened it");
-        let lock = libc::flock {
-            l_type: libc::F_WRLCK as i16,
-            l_whence: libc::SEEK_SET as i16,
-            l_start: WRITE_LOCK,
-            l_len: 1,
-            l_pid: 0,
-        };
-        fcntl(&shared_memory, FcntlArg::F_SETLKW(&lock)).expect("the server has the lock for moments only");
-        WriteLock(shared_memory)
-    }
-}
 
 fn check_refused(answer: Answer) {
     assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
@@ -57,7 +31,7 @@ fn a_locked_log_stops_the_changes_of_its_shard_alone() {
     let kept = EVENTS.map(|event| stage.reservation(event, 1));
     let before = stage.seen(EVENTS[0]);
 
-    let lock = WriteLock::take(data.path());
+    let lock = WriteLock::take(data.path(), 0);
     thread::scope(|scope| {
         let waits = scope.spawn(|| reserve(EVENTS[0]));
         // A commit may wait, and its core serves others all the same.
@@ -123,13 +97,13 @@ fn locks_that_come_and_go_lose_nothing() {
         bought
     };
     let mut bought: Vec<String> = thread::scope(|scope| {
-        let first = WriteLock::take(data.path());
+        let first = WriteLock::take(data.path(), 0);
         let buyers: Vec<_> = (0..BUYERS).map(|_| scope.spawn(buy)).collect();
         thread::sleep(Duration::from_millis(100));
         drop(first);
         for _ in 0..LOCKS {
             thread::sleep(Duration::from_millis(20));
-            let lock = WriteLock::take(data.path());
+            let lock = WriteLock::take(data.path(), 0);
             thread::sleep(Duration::from_millis(20));
             drop(lock);
         }

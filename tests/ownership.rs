@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::thread;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use support::client::Client;
 use support::server::Server;
@@ -123,6 +126,8 @@ fn an_admin_edits_closes_and_hands_over_what_an_organizer_left() {
     let org1_events = events_of(&stage.org1);
     let org2_events = events_of(org2);
     let totals = || {
+        // Sums are published ten times a second.
+        thread::sleep(Duration::from_secs(1));
         let page = anyone.get("/metrics").expect(200).text().to_owned();
         let names = ["boxoffice_events ", "boxoffice_tickets_quota ", "boxoffice_tickets_reserved "];
         names.map(|name| page.lines().find(|line| line.starts_with(name)).map(str::to_owned).expect(name))

@@ -305,10 +305,12 @@ class Stand:
             return parse_metrics(answer.read().decode())
 
     def settled_metrics(self) -> dict[str, int]:
-        """Reads until two readings agree, since requests in flight at the end of a load may still be carried out."""
+        """Reads until two readings agree, since requests in flight at the end of a load may still be carried out.
+
+        The server publishes the number of reserved tickets ten times a second."""
         before = self.metrics()
         while True:
-            time.sleep(0.05)
+            time.sleep(0.3)
             after = self.metrics()
             if after["records_total"] == before["records_total"]:
                 return after

@@ -45,7 +45,7 @@ pub(crate) async fn run(front: Rc<Front>, listener: Listener) {
         match accepted.await {
             Some(Ok(stream)) => {
                 quiet = Duration::ZERO;
-                connection::admit(&front, stream);
+                connection::admit(&front, stream, None);
             }
             Some(Err(error)) => {
                 rationed!(warn, %error, "failed to accept a connection");

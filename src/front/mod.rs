@@ -3,6 +3,7 @@
 
 pub(crate) mod acceptor;
 pub mod api;
+pub(crate) mod arrivals;
 pub mod auth;
 pub(crate) mod connection;
 pub(crate) mod contract;
@@ -12,4 +13,5 @@ pub mod places;
 pub mod problem;
 pub mod proxies;
 pub mod router;
+pub(crate) mod standby;
 pub mod verified;

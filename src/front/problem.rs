@@ -7,6 +7,8 @@ mod kinds;
 
 use std::borrow::Cow;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 use shards::ids::Role;
 
@@ -28,6 +30,15 @@ pub struct Problem {
     detail: Cow<'static, str>,
     extensions: Vec<(&'static str, Value)>,
     headers: Vec<(&'static str, String)>,
+}
+
+/// How far a start has come.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+pub struct Recovery {
+    /// Records that were read.
+    pub records_read: u64,
+    /// Records of all logs that are open so far.
+    pub records: u64,
 }
 
 impl Problem {
@@ -99,6 +110,19 @@ impl Problem {
 
     pub fn not_ready(boot_id: &str) -> Problem {
         Problem::unavailable(Kind::NotReady).extend("boot_id", json!(boot_id))
+    }
+
+    /// The server does not serve yet.
+    pub fn starting(boot_id: &str, recovery: Recovery) -> Problem {
+        let done = match recovery {
+            Recovery { records: 0, .. } => "it opens its log".to_owned(),
+            Recovery { records_read, records } => format!("it has read {records_read} of {records} records"),
+        };
+        let detail = format!(
+            "The server is starting: {done}. Nothing was done; try again after 'Retry-After' seconds."
+        );
+        let problem = Problem { detail: detail.into(), ..Problem::unavailable(Kind::Starting) };
+        problem.extend("boot_id", json!(boot_id)).extend("recovery", json!(recovery))
     }
 
     pub fn invalid(errors: &FieldErrors) -> Problem {

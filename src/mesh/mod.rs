@@ -90,6 +90,15 @@ impl Mesh {
         self.request(self.owners.of(slot), ask)
     }
 
+    /// Sends a question to the shard of this core.
+    ///
+    /// # Errors
+    ///
+    /// [`Overloaded`], and nothing was sent.
+    pub fn call_own(&self, query: Query) -> Result<Call, Overloaded> {
+        self.request(self.core, Ask::Query(query))
+    }
+
     /// Sends a question to every owner of slots. The caller checks that the parts cover all slots.
     ///
     /// # Errors

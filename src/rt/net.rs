@@ -1,4 +1,4 @@
-//! TCP: listeners shared by all cores through the kernel, and streams.
+//! TCP: listeners that share an address through the kernel, and streams.
 #![allow(unsafe_code, reason = "a connection is ended through its raw descriptor while a write waits")]
 
 use std::future::poll_fn;
@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use rustix::buffer::spare_capacity;
@@ -25,13 +24,13 @@ use super::readiness::Watched;
 /// milliseconds that a batch takes.
 const BACKLOG: i32 = 4096;
 
-/// Binds one socket for each of `count` cores, all to the same address; the kernel distributes connections over
-/// them. With port 0 all get the same free port.
+/// Binds one socket for each of `count` cores, all to the same address, and listens on them; the kernel
+/// distributes connections over them. With port 0 all get the same free port.
 ///
 /// # Errors
 ///
 /// `AddrInUse` when a process listens there, or another boxoffice is about to.
-pub(crate) fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<BoundListener>)> {
+pub(crate) fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<ListeningSocket>)> {
     // In this order: the previous holder of the claim listens before it releases the claim, so the check finds it.
     let mut claim = (address.port() != 0).then(|| Claim::take(address)).transpose()?;
     check_free(address)?;
@@ -39,6 +38,7 @@ pub(crate) fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketA
     let mut listeners = Vec::with_capacity(count);
     for _ in 0..count {
         let socket = new_socket(address)?;
+        socket.set_nonblocking(true)?;
         socket.set_reuse_port(true)?;
         socket.bind(&SockAddr::from(address))?;
         if address.port() == 0 {
@@ -48,7 +48,10 @@ pub(crate) fn bind_all(address: SocketAddr, count: usize) -> io::Result<(SocketA
         if claim.is_none() {
             claim = Some(Claim::take(address)?);
         }
-        listeners.push(BoundListener { socket, claim: claim.clone() });
+        listeners.push(ListeningSocket(socket));
+    }
+    for ListeningSocket(socket) in &listeners {
+        socket.listen(BACKLOG)?;
     }
     Ok((address, listeners))
 }
@@ -62,15 +65,14 @@ fn check_free(address: SocketAddr) -> io::Result<()> {
 /// A name that one process holds at a time, and that the kernel releases when the process ends.
 ///
 /// With their options, sockets that are bound but do not listen yet do not exclude each other: two
-/// servers that recover at the same time would both get the port.
-#[derive(Clone)]
-struct Claim(#[expect(dead_code, reason = "held until it is dropped")] Arc<UnixListener>);
+/// servers that start at the same time would both get the port.
+struct Claim(#[expect(dead_code, reason = "held until it is dropped")] UnixListener);
 
 impl Claim {
     fn take(address: SocketAddr) -> io::Result<Claim> {
         let name = format!("boxoffice-listen-{address}");
         let name = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
-        Ok(Claim(Arc::new(UnixListener::bind_addr(&name)?)))
+        Ok(Claim(UnixListener::bind_addr(&name)?))
     }
 }
 
@@ -84,26 +86,45 @@ fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// A bound socket. Clients cannot connect before [`BoundListener::listen`].
-pub(crate) struct BoundListener {
-    socket: Socket,
-    /// Held until all sockets listen.
-    claim: Option<Claim>,
-}
+/// A socket that listens, and on which nobody accepts yet.
+pub(crate) struct ListeningSocket(Socket);
 
-impl BoundListener {
-    /// Starts to listen, on the core of these sockets.
+impl ListeningSocket {
+    /// Another descriptor of the same socket.
     ///
     /// # Errors
     ///
-    /// When the kernel refuses.
-    pub(crate) fn listen(self, sockets: &Rc<Sockets>) -> io::Result<Listener> {
-        let BoundListener { socket, claim } = self;
-        socket.set_nonblocking(true)?;
-        socket.listen(BACKLOG)?;
-        let listener = sockets.watch(socket.into())?;
-        drop(claim);
-        Ok(Listener(listener))
+    /// When there are too few descriptors.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        Ok(self.0.try_clone()?.into())
+    }
+
+    /// Moves it to the core of these sockets.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel cannot watch it.
+    pub(crate) fn open(self, sockets: &Rc<Sockets>) -> io::Result<Listener> {
+        Ok(Listener(sockets.watch(self.0.into())?))
+    }
+}
+
+/// Accepts a connection, if one waits. Returns its socket, and the address of the other end.
+///
+/// # Errors
+///
+/// When this connection failed, or there are too few descriptors: the caller may retry soon. `InvalidInput` when
+/// the socket does not listen any more.
+pub(crate) fn accept(listener: impl AsFd) -> io::Result<Option<(OwnedFd, IpAddr)>> {
+    match acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+        Ok((socket, peer)) => {
+            sockopt::set_tcp_nodelay(&socket, true)?;
+            let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+            let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
+            Ok(Some((socket, peer)))
+        }
+        Err(Errno::AGAIN) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -114,22 +135,23 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// When this connection failed, or there are too few descriptors: the caller may retry soon.
+    /// As for [`accept`].
     pub(crate) async fn accept(&self) -> io::Result<Stream> {
         loop {
             poll_fn(|context| self.0.poll_readable(context)).await;
-            match acceptfrom_with(&self.0, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok((socket, peer)) => {
-                    sockopt::set_tcp_nodelay(&socket, true)?;
-                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    let peer =
-                        peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
-                    return Stream::new(self.0.sockets(), socket, peer);
-                }
-                Err(Errno::AGAIN) => self.0.would_block(),
-                Err(error) => return Err(error.into()),
+            match accept(&self.0)? {
+                Some((socket, peer)) => return Stream::new(self.0.sockets(), socket, peer),
+                None => self.0.would_block(),
             }
         }
+    }
+}
+
+impl Drop for Listener {
+    /// Stops listening. Closing the socket would not do: it has another descriptor ([`ListeningSocket::share`]).
+    fn drop(&mut self) {
+        let stopped = shutdown(&self.0, Shutdown::Read);
+        debug_assert_eq!(stopped, Ok(()), "it listens");
     }
 }
 

@@ -70,6 +70,7 @@ impl Reactor {
 
     /// Polls without blocking, and wakes the tasks that wait for what is new. Returns whether anything was.
     pub(crate) fn poll(&self) -> bool {
+        self.waker.count_turn();
         let from_sockets = self.sockets.poll();
         let from_workers = self.complete();
         let from_cores = (self.take_in)();

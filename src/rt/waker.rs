@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -19,7 +19,12 @@ struct Inner {
     /// Never read: epoll is edge-triggered, so each write is an event.
     event: OwnedFd,
     asleep: AtomicBool,
+    turns: Turns,
 }
+
+/// Counts the polls of a core. Aligned so that counting them does not slow down those who read `asleep`.
+#[repr(align(128))]
+struct Turns(AtomicU64);
 
 impl CoreWaker {
     /// # Errors
@@ -27,7 +32,11 @@ impl CoreWaker {
     /// When there are too few descriptors.
     pub(crate) fn new() -> io::Result<CoreWaker> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(CoreWaker(Arc::new(Inner { event, asleep: AtomicBool::new(false) })))
+        Ok(CoreWaker(Arc::new(Inner {
+            event,
+            asleep: AtomicBool::new(false),
+            turns: Turns(AtomicU64::new(0)),
+        })))
     }
 
     /// Wakes the core if it is asleep. Called after a message was made available to it.
@@ -37,6 +46,18 @@ impl CoreWaker {
             rustix::io::write(&self.0.event, &1_u64.to_ne_bytes())
                 .expect("a 64-bit counter does not overflow");
         }
+    }
+
+    /// How often the core has polled for events. If that does not change although an event waits, something blocks
+    /// the core.
+    pub(crate) fn turns(&self) -> u64 {
+        self.0.turns.0.load(Ordering::Relaxed)
+    }
+
+    /// Called by the core itself: no other thread writes it.
+    pub(super) fn count_turn(&self) {
+        let turns = &self.0.turns.0;
+        turns.store(turns.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// Called by the core itself, before it looks for messages for the last time.

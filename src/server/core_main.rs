@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 
 use crate::assembly::{Assembled, Parts};
 use crate::front::acceptor;
+use crate::front::connection::Front;
 use crate::mesh::Signal;
 use crate::rt;
-use crate::rt::net::BoundListener;
+use crate::rt::net::ListeningSocket;
 
 /// The time that requests in flight have to finish once the server drains. With what comes before and
 /// after, the process ends within ten seconds.
@@ -24,7 +25,7 @@ const LAST_RESPONSES_MAX: Duration = Duration::from_millis(100);
 /// What a core runs. Can be sent to the core's thread.
 pub(super) struct CoreMain {
     pub(super) parts: Parts,
-    pub(super) listener: BoundListener,
+    pub(super) listener: ListeningSocket,
     /// Fronts of all cores that may still send requests to shards.
     pub(super) fronts_open: Arc<AtomicUsize>,
     pub(super) report: mpsc::Sender<Report>,
@@ -32,22 +33,22 @@ pub(super) struct CoreMain {
 
 /// How a core's start went.
 pub(super) enum Report {
-    Listens,
+    Runs,
     NotAssembled(io::Error),
-    DoesNotListen(io::Error),
 }
 
 impl CoreMain {
     /// Serves until the drain is over.
     pub(super) async fn run(self) {
-        let opened = self.parts.assemble().map_err(Report::NotAssembled).and_then(|core| {
-            let listener = self.listener.listen(&core.sockets).map_err(Report::DoesNotListen)?;
+        let assembled = self.parts.assemble().and_then(|core| {
+            let listener = self.listener.open(&core.sockets)?;
             Ok((core, listener))
         });
-        let (Assembled { front, pump, inbox, reactor, clock, .. }, listener) = match opened {
-            Ok(opened) => opened,
-            Err(failed) => {
-                let _ = self.report.send(failed);
+        let (Assembled { front, pump, inbox, sockets, reactor, arrivals, clock }, listener) = match assembled
+        {
+            Ok(assembled) => assembled,
+            Err(error) => {
+                let _ = self.report.send(Report::NotAssembled(error));
                 return;
             }
         };
@@ -62,11 +63,16 @@ impl CoreMain {
         });
         rt::spawn({
             let front = Rc::clone(&front);
-            Rc::clone(&front.deadlines).sweep(move || front.make_room_for_other_cores())
+            let totals = Totals::new(&front);
+            Rc::clone(&front.deadlines).sweep(move || {
+                front.make_room_for_other_cores();
+                totals.renew(&front);
+            })
         });
         rt::spawn(clock.tick());
+        rt::spawn(arrivals.serve(Rc::clone(&front), sockets));
         reactor.start();
-        let _ = self.report.send(Report::Listens);
+        let _ = self.report.send(Report::Runs);
         acceptor::run(Rc::clone(&front), listener).await;
 
         front.finish(DRAIN_MAX).await;
@@ -83,5 +89,37 @@ impl CoreMain {
         while front.is_busy() && Instant::now() < deadline {
             rt::sleep(Duration::from_millis(1)).await;
         }
+    }
+}
+
+/// The sums over this core's shard that all can read.
+struct Totals {
+    /// The number of records when they were read.
+    records: Cell<u64>,
+    is_asking: Cell<bool>,
+}
+
+impl Totals {
+    /// Those that the core was assembled with.
+    fn new(front: &Front) -> Rc<Totals> {
+        Rc::new(Totals { records: Cell::new(front.metrics.records.get()), is_asking: Cell::new(false) })
+    }
+
+    /// Asks the shard for them if they may have changed, until it stops.
+    fn renew(self: &Rc<Self>, front: &Rc<Front>) {
+        let records = front.metrics.records.get();
+        if records == self.records.get() || self.is_asking.get() || front.api.closed.get() {
+            return;
+        }
+        self.is_asking.set(true);
+        let (totals, front) = (Rc::clone(self), Rc::clone(front));
+        rt::spawn(async move {
+            // An overloaded core tries again.
+            if let Ok(sums) = front.api.shards.totals_of_core().await {
+                front.metrics.publish(sums);
+                totals.records.set(records);
+            }
+            totals.is_asking.set(false);
+        });
     }
 }

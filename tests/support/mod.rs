@@ -8,12 +8,15 @@ pub(crate) mod random;
 pub(crate) mod server;
 pub(crate) mod tokens;
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -63,6 +66,29 @@ pub(crate) fn sqlite3(file: &Path, sql: &str) -> String {
     let output = output.expect("sqlite3 is installed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("sqlite3 prints text")
+}
+
+/// The byte of SQLite's shared memory that a writer has locked (<https://sqlite.org/walformat.html#locks>).
+const WRITE_LOCK: i64 = 120;
+
+/// The lock of a writer on a shard's log, as `BEGIN IMMEDIATE` in a `sqlite3` shell takes it.
+pub(crate) struct WriteLock(#[expect(dead_code, reason = "closing it releases the lock")] File);
+
+impl WriteLock {
+    pub(crate) fn take(data: &Path, shard: usize) -> WriteLock {
+        let path = data.join(format!("shard-{shard:02}.sqlite-shm"));
+        let shared_memory = File::options().read(true).write(true).open(path);
+        let shared_memory = shared_memory.expect("a server has opened it, and was not ended in order");
+        let lock = libc::flock {
+            l_type: libc::F_WRLCK as i16,
+            l_whence: libc::SEEK_SET as i16,
+            l_start: WRITE_LOCK,
+            l_len: 1,
+            l_pid: 0,
+        };
+        fcntl(&shared_memory, FcntlArg::F_SETLKW(&lock)).expect("a server has the lock for moments only");
+        WriteLock(shared_memory)
+    }
 }
 
 /// A server with the demonstration data, and a client for each of its accounts.
@@ -121,6 +147,21 @@ pub(crate) fn reserve(customer: &Client, event: u64, quantity: u64) -> String {
     let path = format!("/api/v1/events/{event}/reservations");
     let made = customer.post(&path, &json!({ "quantity": quantity })).expect(201).json();
     text(&made, "id").to_owned()
+}
+
+/// Reads `/metrics` until the page has these lines: sums over events and accounts are a moment old. Returns the
+/// page, and how often it was read.
+pub(crate) fn metrics_once(client: &Client, lines: &[&str]) -> (String, u64) {
+    let until = Instant::now() + Duration::from_secs(30);
+    for reads in 1.. {
+        let page = client.get("/metrics").expect(200).text().to_owned();
+        if lines.iter().all(|line| page.lines().any(|other| other == *line)) {
+            return (page, reads);
+        }
+        assert!(Instant::now() < until, "no {lines:?} in {page}");
+        thread::sleep(Duration::from_millis(20));
+    }
+    unreachable!("it returns or panics")
 }
 
 /// Checks that `quota = reserved + held + remaining`.

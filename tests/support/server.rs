@@ -90,9 +90,14 @@ impl Server {
 
     /// Starts a server on the port of an earlier one.
     pub(crate) fn start_at(data: &Path, address: SocketAddr, arguments: &[&str]) -> Server {
+        Server::begin_at(data, address, arguments).ready()
+    }
+
+    /// Starts a server on the port of an earlier one, and does not wait until it is ready.
+    pub(crate) fn begin_at(data: &Path, address: SocketAddr, arguments: &[&str]) -> Starting {
         let mut command = boxoffice();
         command.arg("serve").arg("--data").arg(data).args(["--listen", &address.to_string()]).args(arguments);
-        Server::spawn(command)
+        Server::begin(command, Stdio::piped())
     }
 
     /// Starts a server and returns when it is ready.
@@ -105,7 +110,12 @@ impl Server {
     }
 
     /// Starts a server with this as its standard error, which is kept only if it is a new pipe.
-    pub(crate) fn spawn_with(mut command: Command, errors: Stdio) -> Server {
+    pub(crate) fn spawn_with(command: Command, errors: Stdio) -> Server {
+        Server::begin(command, errors).ready()
+    }
+
+    /// Starts a server and does not wait until it is ready.
+    pub(crate) fn begin(mut command: Command, errors: Stdio) -> Starting {
         let turn = Turn::wait();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors);
         let mut child = command.spawn().expect("it starts");
@@ -129,34 +139,14 @@ impl Server {
                 let _ = sender.send(line);
             }
         });
-        let mut server = Server {
+        let server = Server {
             child,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             greeting: String::new(),
             stderr,
             _turn: turn,
         };
-        server.await_greeting(&greetings);
-        server
-    }
-
-    fn await_greeting(&mut self, greetings: &Receiver<String>) {
-        let why = match greetings.recv_timeout(DEADLINE) {
-            Ok(line) => {
-                // The line is JSON with `--log-format json`.
-                let behind = line.split_once("http://").map(|(_, behind)| behind);
-                let address = behind.and_then(|behind| behind.split([',', '"']).next()?.parse().ok());
-                if let Some(address) = address {
-                    self.address = address;
-                    self.greeting = line;
-                    return;
-                }
-                format!("it printed {line:?}")
-            }
-            Err(RecvTimeoutError::Disconnected) => format!("it exited, {:?}", self.child.wait()),
-            Err(RecvTimeoutError::Timeout) => "it printed nothing".to_owned(),
-        };
-        panic!("the server did not start: {why}\n{}", self.stderr());
+        Starting { server, greetings }
     }
 
     pub(crate) fn client(&self) -> Client {
@@ -257,6 +247,35 @@ impl Server {
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+}
+
+/// A server that is not known to be ready; killed on drop.
+pub(crate) struct Starting {
+    pub(crate) server: Server,
+    greetings: Receiver<String>,
+}
+
+impl Starting {
+    /// Waits until it is ready.
+    pub(crate) fn ready(self) -> Server {
+        let Starting { mut server, greetings } = self;
+        let why = match greetings.recv_timeout(DEADLINE) {
+            Ok(line) => {
+                // The line is JSON with `--log-format json`.
+                let behind = line.split_once("http://").map(|(_, behind)| behind);
+                let address = behind.and_then(|behind| behind.split([',', '"']).next()?.parse().ok());
+                if let Some(address) = address {
+                    server.address = address;
+                    server.greeting = line;
+                    return server;
+                }
+                format!("it printed {line:?}")
+            }
+            Err(RecvTimeoutError::Disconnected) => format!("it exited, {:?}", server.child.wait()),
+            Err(RecvTimeoutError::Timeout) => "it printed nothing".to_owned(),
+        };
+        panic!("the server did not start: {why}\n{}", server.stderr());
     }
 }
 

@@ -154,7 +154,7 @@ impl ShardState {
             .fold((EventId(0), UserId(0)), |highest, ids| (highest.0.max(ids.0), highest.1.max(ids.1)))
     }
 
-    fn totals(&self) -> Totals {
+    pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
         for state in self.states() {
             state.add_to(&mut totals);

@@ -35,6 +35,7 @@ pub use ids::Ids;
 /// Steps of a reservation, for the benches.
 #[cfg(feature = "bench")]
 pub use reservations::steps::{quantity_asked_for, reservation_created};
+pub(super) use system::answer_without_core;
 pub use work::{Begun, Prepared, Running};
 
 use super::auth::Tokens;

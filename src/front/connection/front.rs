@@ -17,9 +17,6 @@ use crate::metrics::CoreMetrics;
 use crate::random;
 use crate::rt;
 
-/// The longest X-Request-Id that is taken over from a client.
-const REQUEST_ID_BYTES_MAX: usize = 64;
-
 /// The longest time that a draining server waits for the last pieces of streams.
 const STREAMS_END_MAX: Duration = Duration::from_secs(1);
 
@@ -110,17 +107,8 @@ impl Front {
         }
     }
 
-    /// The client's own id if it has the allowed form, so that the client can find it in its logs; otherwise
-    /// a new one.
     pub(super) fn request_id(&self, request: Option<&Request<'_>>) -> RequestId {
-        let own = request.and_then(|request| request.header("x-request-id")).filter(|id| {
-            (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
-                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
-        });
-        match own {
-            Some(own) => RequestId::Given(own.into()),
-            None => RequestId::Made { core: self.core_id, number: self.requests.get() },
-        }
+        RequestId::of(request, self.core_id, self.requests.get())
     }
 }
 

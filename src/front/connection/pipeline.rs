@@ -170,10 +170,7 @@ impl Front {
     /// Appends the finished answer to `output`, and returns its status.
     pub(super) fn put(&self, exchange: &Exchange, output: &mut Vec<u8>) -> u16 {
         let Turn::Done(response) = &exchange.turn else { unreachable!("it is put when it is done") };
-        self.metrics.responses[usize::from(response.status / 100)].add(1);
-        if response.status == 503 {
-            self.metrics.overloaded.add(1);
-        }
+        self.metrics.answered(response.status);
         self.dates.with(|date| {
             let envelope = Envelope {
                 request_id: &exchange.request_id,

@@ -16,9 +16,9 @@ use crate::rt::net::Stream;
 const WAIT_MAX: Duration = Duration::from_millis(300);
 const WAIT_STEP: Duration = Duration::from_millis(25);
 
-/// Serves a new connection if there is a place for it, or rejects it.
-pub(crate) fn admit(front: &Rc<Front>, stream: Stream) {
-    match front.take_place(stream.peer()) {
+/// Serves a new connection if it has a place or there is one for it, or rejects it.
+pub(crate) fn admit(front: &Rc<Front>, stream: Stream, place: Option<Place>) {
+    match place.map_or_else(|| front.take_place(stream.peer()), Ok) {
         Ok(place) => rt::spawn(serve(Rc::clone(front), stream, place)),
         Err(cause) => rt::spawn(admit_later(Rc::clone(front), stream, cause)),
     }

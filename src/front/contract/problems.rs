@@ -7,8 +7,8 @@ use crate::front::api::{Access, ENDPOINTS, Endpoint};
 use crate::front::problem::{Kind, PROBLEM_JSON};
 
 /// Problems that any request can be answered with, before it reaches an endpoint: its bytes are no request,
-/// the server has no room for it, or its header asks for what no endpoint does.
-const ALWAYS: [Kind; 12] = [
+/// the server has no room for it or does not serve, or its header asks for what no endpoint does.
+const ALWAYS: [Kind; 13] = [
     Kind::MalformedRequest,
     Kind::UnsupportedHeader,
     Kind::RequestTimeout,
@@ -21,6 +21,7 @@ const ALWAYS: [Kind; 12] = [
     Kind::Overloaded,
     Kind::TooManyConnections,
     Kind::NotReady,
+    Kind::Starting,
 ];
 
 /// Every kind of problem that an endpoint can answer with, in the order of their table.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::body::{Body, Framing};
-use super::parse::Version;
+use super::parse::{Request, Version};
 
 pub const JSON: &str = "application/json";
 pub const HTML: &str = "text/html; charset=utf-8";
@@ -58,7 +58,23 @@ pub enum RequestId {
     Made { core: u32, number: u64 },
 }
 
+/// The longest X-Request-Id that is taken over from a client.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
 impl RequestId {
+    /// The client's own id if it has the allowed form, so that the client can find it in its logs; otherwise
+    /// the `number`th of those that `core` has made.
+    pub fn of(request: Option<&Request<'_>>, core: u32, number: u64) -> RequestId {
+        let own = request.and_then(|request| request.header("x-request-id")).filter(|id| {
+            (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+                && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+        });
+        match own {
+            Some(own) => RequestId::Given(own.into()),
+            None => RequestId::Made { core, number },
+        }
+    }
+
     fn write(&self, out: &mut Vec<u8>) {
         match self {
             RequestId::Given(id) => out.extend_from_slice(id.as_bytes()),

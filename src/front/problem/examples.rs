@@ -4,7 +4,7 @@ use serde_json::Value;
 use shards::ids::Role;
 use shards::outcome::Rejection;
 
-use super::{FieldErrors, Kind, Problem, unknown};
+use super::{FieldErrors, Kind, Problem, Recovery, unknown};
 use crate::account_limits::LimitReached;
 use crate::front::http::parse::{Limits, Method, Parser};
 use crate::passwords::{TooManyAttempts, TooManyRegistrations};
@@ -62,6 +62,10 @@ impl Kind {
             Kind::LogFull => Rejection::LogFull.into(),
             Kind::LogLocked => Rejection::LogLocked.into(),
             Kind::NotReady => Problem::not_ready("5f2b8c90aa41d7e3"),
+            Kind::Starting => {
+                let recovery = Recovery { records_read: 120_000, records: 1_000_000 };
+                Problem::starting("5f2b8c90aa41d7e3", recovery)
+            }
             Kind::NotFound | Kind::LastAdmin | Kind::NotAcceptable | Kind::RequestTimeout => {
                 Problem::plain(self)
             }

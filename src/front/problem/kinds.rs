@@ -1,15 +1,15 @@
-//! The table of problems: for each kind its status and texts, and the member that it adds to the body.
+//! The table of problems: for each kind its status and texts, and the members that it adds to the body.
 
 use std::num::NonZeroU64;
 
 use schemars::{Schema, SchemaGenerator};
 
-use super::FieldErrors;
+use super::{FieldErrors, Recovery};
 use crate::account_limits::AccountLimit;
 
 macro_rules! kinds {
     ($($kind:ident $slug:literal $status:literal $title:literal
-        $([$member:ident: $type:ty, $about:literal])?
+        $([$member:ident: $type:ty, $about:literal])*
         $({$optional:ident: $optional_type:ty, $optional_about:literal})?
         $explanation:literal)*) => {
         /// The kind of a problem: what `type` points to.
@@ -45,7 +45,7 @@ macro_rules! kinds {
                             about: $about,
                             required: true,
                             schema: SchemaGenerator::subschema_for::<$type>,
-                        },)?
+                        },)*
                         $(ExtensionMember {
                             name: stringify!($optional),
                             about: $optional_about,
@@ -144,6 +144,10 @@ kinds! {
     NotReady "not-ready" 503 "The server is not ready"
         [boot_id: String, "Of this start of the server; the next one has another."]
         "It is about to stop. Nothing was done; try again after 'Retry-After' seconds."
+    Starting "starting" 503 "The server is starting"
+        [boot_id: String, "Of this start of the server; the next one has another."]
+        [recovery: Recovery, "How far it has come."]
+        "It reads its log, and serves requests when it has read all of it. Nothing was done; try again after 'Retry-After' seconds."
     LogLocked "log-locked" 503 "Another program has locked the log: nothing was done"
         "The server can change nothing until that program, such as a shell or a backup on the server's machine, ends its transaction on a log file; the server notices this by itself within a second. Nothing was done; reading works meanwhile. Tell whoever runs the server, whose log names the file, and try again after 'Retry-After' seconds."
     VersionNotSupported "version-not-supported" 505 "This version of HTTP is not spoken here"

@@ -198,7 +198,7 @@ impl Server {
             let Assembled { mut front, pump, sockets, reactor, .. } = parts.assemble().expect("a core");
             Rc::get_mut(&mut front).expect("nothing else has it yet").test_endpoint =
                 Some(Box::new(endpoint));
-            let listener = listener.listen(&sockets).expect("the port is ours");
+            let listener = listener.open(&sockets).expect("the port is ours");
             listens.send(()).expect("the test waits for it");
             rt::spawn(pump.run(Rc::new(Cell::new(false))));
             rt::spawn(Rc::clone(&front.deadlines).sweep(|| ()));
