@@ -26,3 +26,4 @@ mod rt;
 mod secret;
 mod server;
 mod table;
+mod upkeep;

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 60] = [
+pub(super) const EXPECTED: [&str; 61] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -54,6 +54,7 @@ pub(super) const EXPECTED: [&str; 60] = [
     "logs unlocked again",
     "failed commits",
     "failed maintenance",
+    "hindered maintenance",
     "crashes",
     "power cuts",
     "crashes in a commit: all of it is on disk",

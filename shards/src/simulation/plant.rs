@@ -37,6 +37,8 @@ pub(super) enum Plant {
     LoseSignalOfLog,
     /// A core that sleeps is not woken at the time that its driver named.
     IgnoreDeadline,
+    /// A log does not report that a reader keeps its journal from being emptied.
+    HindranceUntold,
     /// Recovery continues after a gap.
     IgnoreGaps,
     /// Recovery ignores the marks of the last committed rows.
@@ -64,7 +66,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 29] = [
+    pub(super) const ALL: [Plant; 30] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -82,6 +84,7 @@ impl Plant {
         Plant::TakeInTooMany,
         Plant::LoseSignalOfLog,
         Plant::IgnoreDeadline,
+        Plant::HindranceUntold,
         Plant::IgnoreGaps,
         Plant::IgnoreMarks,
         Plant::MarkBeforeCommit,

@@ -14,6 +14,7 @@ mod manifest;
 mod mark;
 mod named_file;
 mod reader;
+mod readers;
 mod recovery;
 mod replay;
 mod rows;
