@@ -207,6 +207,12 @@ fn command(line: &str) -> Command {
             },
             organizer: None,
         })),
+        ["rename", id, name] => Command::EditEvent(Box::new(EditEvent {
+            event: event(id),
+            actor: ADMIN,
+            changes: DetailsPatch { name: Some(EventName::new(name).unwrap()), ..DetailsPatch::default() },
+            organizer: None,
+        })),
         ["delete", id] => Command::DeleteEvent { event: event(id), actor: ADMIN, force: true },
         ["reserve", id, "for", customer, quantity] => Command::Reserve {
             event: event(id),
