@@ -93,8 +93,12 @@ impl Pump {
             pace,
             metrics,
         } = parts;
+        let mut driver = Driver::new(shard, batch_max, pace);
+        if log.maintenance_is_due() {
+            driver.maintain_first();
+        }
         Pump {
-            driver: Driver::new(shard, batch_max, pace),
+            driver,
             log: LogPlace::Here(log),
             clock,
             inbox,

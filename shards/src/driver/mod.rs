@@ -52,7 +52,7 @@ enum LogUse {
 /// When the log is maintained next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Maintenance {
-    /// When the log says so after a commit.
+    /// When the log says so, after a commit or a start.
     NotDue,
     Due,
     /// Something hindered the last one. The next step sets the time.
@@ -143,11 +143,15 @@ impl<A> Driver<A> {
             batching: Batching::new(pace),
             batch_max,
             phase: Phase::TakeIn,
-            // The last process, or something that hindered the start, may have left a large journal.
-            maintenance: Maintenance::Due,
+            maintenance: Maintenance::NotDue,
             probe_at: None,
             stopping: false,
         }
+    }
+
+    /// Begins with the log's maintenance, since a start has found it due.
+    pub fn maintain_first(&mut self) {
+        self.maintenance = Maintenance::Due;
     }
 
     pub fn shard(&self) -> &Shard<A> {

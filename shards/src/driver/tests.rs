@@ -16,10 +16,7 @@ const MS: Duration = Duration::from_millis(1);
 fn driver(batch_max: usize, pace: Pace) -> Driver<u32> {
     let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
     let shard = Shard::new(ShardState::owning(SlotSet::all()), &heads, Epoch(1));
-    let mut driver = Driver::new(shard, batch_max, pace);
-    expect(&mut driver, Duration::ZERO, true, &["maintain"]);
-    driver.log_is_done(LogDone::Maintain(Ok(Upkeep::default()))).unwrap();
-    driver
+    Driver::new(shard, batch_max, pace)
 }
 
 fn create_user(number: u32) -> Ask {
@@ -140,11 +137,8 @@ fn a_hindered_maintenance_is_tried_again_each_second_without_requests() {
 #[test]
 fn a_hindered_maintenance_does_not_keep_it_from_stopping() {
     let mut driver = driver(10, Pace::AT_ONCE);
-    expect(&mut driver, MS, true, &["take in"]);
-    take_in(&mut driver, 1);
-    let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
-    driver.log_is_done(appended(batch, MS, true)).unwrap();
-    expect(&mut driver, MS, false, &["answer 1", "maintain"]);
+    driver.maintain_first();
+    expect(&mut driver, MS, true, &["maintain"]);
     let upkeep = Upkeep { hindrance: Some(Hindrance::NoRoom), ..Upkeep::default() };
     driver.log_is_done(LogDone::Maintain(Ok(upkeep))).unwrap();
     driver.stop();

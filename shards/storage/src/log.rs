@@ -19,6 +19,9 @@ use crate::mark::{MarkFile, advanced};
 use crate::rows::{ROWS_TOGETHER, insert_of_rows, insert_rows};
 use crate::watch::{Watch, WatchedLog};
 
+/// The size of a page, of those that SQLite makes.
+const PAGE_BYTES: u64 = 4096;
+
 /// The longest wait for readers, so that they do not keep a journal from being emptied by following each other. Commits
 /// wait meanwhile. A reader of this server takes some 10 ms.
 const READERS_WAIT: Duration = Duration::from_millis(50);
@@ -50,7 +53,7 @@ impl SqliteLog {
     ///
     /// # Errors
     ///
-    /// When there is no memory.
+    /// When the journal was removed.
     pub(crate) fn new(
         mut file: LogFile,
         mark_file: MarkFile,
@@ -58,7 +61,9 @@ impl SqliteLog {
         epoch: Epoch,
         watched: (Arc<Watch>, usize),
     ) -> Result<SqliteLog, LogError> {
-        let journal_pages = Arc::new(AtomicU64::new(0));
+        // A start leaves a journal that a reader needs.
+        let left = watched.0.journal_bytes(watched.1)? / PAGE_BYTES;
+        let journal_pages = Arc::new(AtomicU64::new(left));
         let written = Arc::clone(&journal_pages);
         let mut before = 0;
         let count = move |pages| {

@@ -65,6 +65,12 @@ fn a_journal_is_emptied_when_its_reader_has_gone() {
         assert_eq!(upkeep.hindrance, None, "a journal of that size may stay");
     }
     office.run("reserve 1 for 1 1");
+    assert!(!office.shards[0].1.maintenance_is_due());
+    drop(office);
+    // A start beside the reader cannot empty it either.
+    let mut office = Office::open(directory.path(), 1);
+    assert!(journal_bytes(directory.path()) > JOURNAL_BYTES_MAX);
+    assert!(office.shards[0].1.maintenance_is_due(), "nothing else would come to it");
     drop(reader);
     let log = &mut office.shards[0].1;
     let upkeep = log.maintain().unwrap();
