@@ -27,3 +27,4 @@ mod rt;
 mod secret;
 mod server;
 mod table;
+mod upkeep;

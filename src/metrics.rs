@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use shards::log::{Hindrance, Reader, Upkeep};
 use shards::outcome::Totals;
 
 use crate::account_limits::AccountLimit;
@@ -76,6 +78,8 @@ pub struct CoreMetrics {
     pub log_full: Counter,
     /// 1 while another program locks the shard's log, else 0.
     pub log_locked: Counter,
+    /// The latest upkeep of the shard's log.
+    pub upkeep: Mutex<Upkeep>,
     /// The difference between the wall clock and the time of this core's records.
     pub clock_difference_ms: Counter,
     /// Sums over the shard, as they were when they were last published.
@@ -151,6 +155,32 @@ impl Metrics {
         text.line(format_args!("{name}_count {total}"));
     }
 
+    /// Renders the sizes of the logs' journals, and who keeps them large.
+    fn render_journals(&self, text: &mut Exposition) {
+        let upkeep = |core: &CoreMetrics| core.upkeep.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let journals: Vec<Upkeep> = self.cores.iter().map(upkeep).collect();
+        let name = "boxoffice_journal_bytes";
+        text.head(name, "gauge", "Size of a log's journal when it was last written back.");
+        for Upkeep { journal, journal_bytes, .. } in journals.iter().filter(|one| !one.journal.is_empty()) {
+            text.line(format_args!("{name}{{file=\"{}\"}} {journal_bytes}", file_name(journal)));
+        }
+        let name = "boxoffice_journal_readers";
+        text.head(
+            name,
+            "gauge",
+            "Processes that keep a journal from being written back. pid 0: not visible.",
+        );
+        for Upkeep { journal, hindrance, .. } in &journals {
+            let Some(Hindrance::Readers(readers)) = hindrance else { continue };
+            for Reader { pid, name: process } in readers {
+                let (file, pid) = (file_name(journal), pid.unwrap_or(0));
+                let process = process.as_deref().unwrap_or_default();
+                let labels = format_args!("file=\"{file}\",pid=\"{pid}\",process=\"{process}\"");
+                text.line(format_args!("{name}{{{labels}}} 1"));
+            }
+        }
+    }
+
     /// Renders all metrics in the text format of Prometheus, version 0.0.4.
     pub fn render(&self) -> String {
         let mut text = Exposition(String::with_capacity(2048));
@@ -204,6 +234,7 @@ impl Metrics {
         let locked = self.sum(|core| &core.log_locked);
         let help = "Shards that change nothing: another program has locked their log.";
         text.metric("boxoffice_logs_locked", "gauge", help, locked);
+        self.render_journals(&mut text);
         let help = "Log lines that nobody read: standard error was closed or full.";
         text.metric("boxoffice_log_lines_lost_total", "counter", help, logging::lines_lost());
         let off_ms = self.cores.iter().map(|core| core.clock_difference_ms.get()).max().unwrap_or(0);
@@ -221,6 +252,10 @@ impl Metrics {
         text.metric("boxoffice_tickets_reserved", "gauge", "Tickets reserved.", reserved);
         text.0
     }
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// A document in the text exposition format of Prometheus.

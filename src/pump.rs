@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use shards::driver::{Driver, Gather, LogDone, Notice, Pace, Step};
 use shards::limits::LOCK_WAIT_MAX;
-use shards::log::{AppendError, Log, LogError, RollbackCause, Upkeep};
+use shards::log::{AppendError, Log, LogError, RollbackCause};
 use shards::outcome::Rejection;
 use shards::shard::{Batch, Release, Shard};
 
@@ -23,6 +23,7 @@ use crate::rt;
 use crate::rt::off_cpu::OffCpu;
 use crate::rt::reactor::Reactor;
 use crate::rt::workers::Workers;
+use crate::upkeep::UpkeepReport;
 
 /// The longest timer that is set for a driver's deadline. A later deadline takes several.
 const WAKE_UP_MAX: Duration = Duration::from_secs(1);
@@ -38,6 +39,7 @@ pub(crate) struct Pump {
     log_worker: Workers<()>,
     /// The time at which a timer raises the inbox's signal, so that the driver takes its next step.
     wake_at: Option<Duration>,
+    upkeep: UpkeepReport,
     metrics: &'static CoreMetrics,
 }
 
@@ -91,8 +93,12 @@ impl Pump {
             pace,
             metrics,
         } = parts;
+        let mut driver = Driver::new(shard, batch_max, pace);
+        if log.maintenance_is_due() {
+            driver.maintain_first();
+        }
         Pump {
-            driver: Driver::new(shard, batch_max, pace),
+            driver,
             log: LogPlace::Here(log),
             clock,
             inbox,
@@ -101,6 +107,7 @@ impl Pump {
             reactor,
             log_worker,
             wake_at: None,
+            upkeep: UpkeepReport::new(metrics),
             metrics,
         }
     }
@@ -262,16 +269,7 @@ impl Pump {
                 self.metrics.log_full.set(0);
                 self.metrics.log_locked.set(0);
             }
-            Ok(Notice::Maintained(Upkeep { pages_pinned, no_room })) => {
-                if pages_pinned > 0 {
-                    tracing::warn!(pages_pinned, "a reader keeps the log's journal from being written back");
-                }
-                if no_room {
-                    tracing::warn!(
-                        "the disk is too full to write the log's journal back: it goes on growing"
-                    );
-                }
-            }
+            Ok(Notice::Maintained(upkeep)) => self.upkeep.note(upkeep, self.clock.elapsed()),
             Err(error) => end_process(&error),
         }
     }

@@ -1,8 +1,10 @@
-//! Another program has a lock on a log file: commits wait beside the core, then changes are refused, and
-//! everything else goes on.
+//! Another program has a lock on a log file. A writer's: commits wait beside the core, then changes are refused,
+//! and everything else goes on. A reader's: the log's journal grows, and everything goes on.
 
 mod support;
 
+use std::fs;
+use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +12,13 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::client::Answer;
 use support::server::Server;
-use support::{Stage, WriteLock, all_items, number, text};
+use support::{LogLock, Stage, all_items, number, text};
+
+/// More than a journal has which nobody keeps from being written back.
+const LARGE: u64 = 16 << 20;
+
+/// Longer than anything here takes.
+const LONG: Duration = Duration::from_secs(120);
 
 /// Events of the demonstration on each of two shards.
 const EVENTS: [u64; 2] = [1, 2];
@@ -31,7 +39,7 @@ fn a_locked_log_stops_the_changes_of_its_shard_alone() {
     let kept = EVENTS.map(|event| stage.reservation(event, 1));
     let before = stage.seen(EVENTS[0]);
 
-    let lock = WriteLock::take(data.path(), 0);
+    let lock = LogLock::write(data.path(), 0);
     thread::scope(|scope| {
         let waits = scope.spawn(|| reserve(EVENTS[0]));
         // A commit may wait, and its core serves others all the same.
@@ -97,13 +105,13 @@ fn locks_that_come_and_go_lose_nothing() {
         bought
     };
     let mut bought: Vec<String> = thread::scope(|scope| {
-        let first = WriteLock::take(data.path(), 0);
+        let first = LogLock::write(data.path(), 0);
         let buyers: Vec<_> = (0..BUYERS).map(|_| scope.spawn(buy)).collect();
         thread::sleep(Duration::from_millis(100));
         drop(first);
         for _ in 0..LOCKS {
             thread::sleep(Duration::from_millis(20));
-            let lock = WriteLock::take(data.path(), 0);
+            let lock = LogLock::write(data.path(), 0);
             thread::sleep(Duration::from_millis(20));
             drop(lock);
         }
@@ -119,4 +127,51 @@ fn locks_that_come_and_go_lose_nothing() {
     bought.sort_unstable();
     found.sort_unstable();
     assert_eq!(found, bought);
+}
+
+fn wait_for(what: &str, is_there: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_there() {
+        assert!(start.elapsed() < LONG, "there is no {what}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Whoever reads is this process.
+#[test]
+fn a_reader_is_named_and_its_journal_is_small_again_when_it_has_gone() {
+    let data = tempfile::tempdir().expect("a directory");
+    let stage = Stage::open(data.path(), 1);
+    stage.reservation(EVENTS[0], 1);
+    let journal = data.path().join("shard-00.sqlite-wal");
+    let journal_bytes = || fs::metadata(&journal).expect("the server has it open").len();
+    let metrics = || stage.anyone.get("/metrics").expect(200).text().to_owned();
+    let reader = format!("boxoffice_journal_readers{{file=\"shard-00.sqlite-wal\",pid=\"{}\"", process::id());
+
+    let lock = LogLock::read(data.path(), 0);
+    let start = Instant::now();
+    while journal_bytes() <= LARGE || !metrics().contains(&reader) {
+        for _ in 0..100 {
+            stage.reservation(EVENTS[0], 1);
+        }
+        assert!(start.elapsed() < LONG, "{} bytes, {}", journal_bytes(), metrics());
+    }
+    wait_for("a line", || stage.server.stderr().contains("readers keep the log's journal"));
+    let log = stage.server.stderr();
+    let line = log.lines().find(|line| line.contains("readers keep the log's journal")).expect("just found");
+    let words = ["shard-00.sqlite-wal", &format!("(process {})", process::id()), "journal_bytes="];
+    assert!(words.iter().all(|word| line.contains(word)), "{line}");
+    let sold = stage.seen(EVENTS[0]);
+
+    drop(lock);
+    // Without any request.
+    wait_for("an empty journal", || journal_bytes() == 0);
+    wait_for("a line", || stage.server.stderr().contains("the log's journal is written back again"));
+    stage.reservation(EVENTS[0], 1);
+    assert!(!metrics().contains("boxoffice_journal_readers{"), "{}", metrics());
+    let log = stage.server.stderr();
+    assert_eq!(log.matches("readers keep the log's journal").count(), 1, "{log}");
+    stage.server.kill();
+    let seen = Stage::open(data.path(), 1).seen(EVENTS[0]);
+    assert_eq!(number(&seen, "reserved"), number(&sold, "reserved") + 1);
 }

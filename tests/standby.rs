@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 use support::client::{Answer, Client, Wire, request};
 use support::server::{Server, boxoffice, program};
-use support::{PASSWORD, Stage, WriteLock, all_items, metrics_once, number, text};
+use support::{LogLock, PASSWORD, Stage, all_items, metrics_once, number, text};
 
 /// A check of health on a new connection never takes longer, even on a noisy machine. The server is made for 100 ms.
 const HEALTH_MAX: Duration = Duration::from_secs(1);
@@ -106,7 +106,7 @@ fn killed(data: &std::path::Path) -> (SocketAddr, u64) {
 fn a_start_answers_health_and_tells_the_others_how_far_it_is() {
     let data = tempfile::tempdir().expect("a directory");
     let (address, event) = killed(data.path());
-    let lock = WriteLock::take(data.path(), 1);
+    let lock = LogLock::write(data.path(), 1);
     let starting = Server::begin_at(data.path(), address, &["--shards", "2"]);
     let begun = Instant::now();
     // The log of the other shard is open soon.
@@ -176,7 +176,7 @@ fn a_start_answers_health_and_tells_the_others_how_far_it_is() {
 fn a_client_that_sends_half_a_request_is_told_so_while_the_server_starts() {
     let data = tempfile::tempdir().expect("a directory");
     let (address, _) = killed(data.path());
-    let _lock = WriteLock::take(data.path(), 1);
+    let _lock = LogLock::write(data.path(), 1);
     let starting = Server::begin_at(data.path(), address, &["--shards", "2"]);
     let mut wire = (0..400).find_map(|_| {
         thread::sleep(Duration::from_millis(5));

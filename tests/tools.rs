@@ -2,12 +2,14 @@
 
 mod support;
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use support::server::{boxoffice, run};
 use support::{Stage, number, sqlite3};
@@ -98,6 +100,43 @@ fn transactions_of_a_sqlite_shell_are_survived() {
     stage.server.kill();
     drop(reader);
     assert_eq!(Stage::open(data.path(), 1).seen(event)["reserved"], 4);
+}
+
+/// The reader's process was stopped, so that it does not end its transaction by itself.
+#[test]
+#[ignore = "needs sqlite3"]
+fn a_stopped_sqlite_shell_is_named_and_sales_go_on() {
+    const FAR_TOO_LARGE: u64 = 64 << 20;
+    let data = tempfile::tempdir().expect("a directory");
+    let stage = Stage::open(data.path(), 1);
+    let event = stage.event(1_000_000);
+    let reader = Shell::open(&data.path().join("shard-00.sqlite"), "BEGIN; SELECT count(*) FROM record");
+    let id = Pid::from_child(&reader.0);
+    kill_process(id, Signal::STOP).expect("it is our child");
+    let journal_bytes = || {
+        let journal = data.path().join("shard-00.sqlite-wal");
+        fs::metadata(journal).expect("the server has it open").len()
+    };
+    while journal_bytes() <= FAR_TOO_LARGE {
+        stage.reservation(event, 1);
+    }
+    let line = format!("readers=\"sqlite3 (process {id})\"");
+    let log = stage.server.stderr();
+    assert!(log.contains(&line), "{log}");
+    let metrics = stage.anyone.get("/metrics").expect(200);
+    let metric = format!("{{file=\"shard-00.sqlite-wal\",pid=\"{id}\",process=\"sqlite3\"}} 1");
+    assert!(metrics.text().contains(&metric), "{}", metrics.text());
+    let sold = number(&stage.seen(event), "reserved");
+
+    drop(reader);
+    let start = Instant::now();
+    while journal_bytes() > 0 {
+        assert!(start.elapsed() < Duration::from_secs(60), "{} bytes", journal_bytes());
+        thread::sleep(Duration::from_millis(50));
+    }
+    stage.reservation(event, 1);
+    stage.server.kill();
+    assert_eq!(number(&Stage::open(data.path(), 1).seen(event), "reserved"), sold + 1);
 }
 
 /// Simulates kernels where io_uring is disabled, unsupported, or out of memory.

@@ -47,3 +47,7 @@ pub const LOCK_WAIT_MAX: Duration = Duration::from_secs(1);
 /// The pages of SQLite's journal after which it is written back: 4 MiB at 4 KiB a page, which a restart
 /// replays in some 10 ms.
 pub const CHECKPOINT_PAGES: u64 = 1024;
+
+/// The size of SQLite's journal above which it is cut. Several times what it has when each checkpoint writes back all
+/// of it, since a sync of a file that keeps its size is faster.
+pub const JOURNAL_BYTES_MAX: u64 = 16 << 20;

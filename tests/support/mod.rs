@@ -71,23 +71,36 @@ pub(crate) fn sqlite3(file: &Path, sql: &str) -> String {
 /// The byte of SQLite's shared memory that a writer has locked (<https://sqlite.org/walformat.html#locks>).
 const WRITE_LOCK: i64 = 120;
 
-/// The lock of a writer on a shard's log, as `BEGIN IMMEDIATE` in a `sqlite3` shell takes it.
-pub(crate) struct WriteLock(#[expect(dead_code, reason = "closing it releases the lock")] File);
+/// The byte that a reader has locked which reads the log's journal up to some frame.
+const READ_LOCK: i64 = 124;
 
-impl WriteLock {
-    pub(crate) fn take(data: &Path, shard: usize) -> WriteLock {
+/// A lock on a shard's log.
+pub(crate) struct LogLock(#[expect(dead_code, reason = "closing it releases the lock")] File);
+
+impl LogLock {
+    /// The lock of a writer, as `BEGIN IMMEDIATE` in a `sqlite3` shell takes it.
+    pub(crate) fn write(data: &Path, shard: usize) -> LogLock {
+        LogLock::take(data, shard, WRITE_LOCK, libc::F_WRLCK)
+    }
+
+    /// The lock of a reader, as `BEGIN` and a `SELECT` take it.
+    pub(crate) fn read(data: &Path, shard: usize) -> LogLock {
+        LogLock::take(data, shard, READ_LOCK, libc::F_RDLCK)
+    }
+
+    fn take(data: &Path, shard: usize, byte: i64, kind: i32) -> LogLock {
         let path = data.join(format!("shard-{shard:02}.sqlite-shm"));
         let shared_memory = File::options().read(true).write(true).open(path);
         let shared_memory = shared_memory.expect("a server has opened it, and was not ended in order");
         let lock = libc::flock {
-            l_type: libc::F_WRLCK as i16,
+            l_type: kind as i16,
             l_whence: libc::SEEK_SET as i16,
-            l_start: WRITE_LOCK,
+            l_start: byte,
             l_len: 1,
             l_pid: 0,
         };
         fcntl(&shared_memory, FcntlArg::F_SETLKW(&lock)).expect("a server has the lock for moments only");
-        WriteLock(shared_memory)
+        LogLock(shared_memory)
     }
 }
 

@@ -24,6 +24,9 @@ pub use batching::{Gather, Pace};
 /// The time between two probes of a log that is full or locked.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
+/// The time after which a maintenance that something hindered is tried again.
+const MAINTAIN_AGAIN: Duration = Duration::from_secs(1);
+
 /// A shard and the state of its steps. `A` is the asker: where an answer goes.
 #[derive(Debug)]
 pub struct Driver<A> {
@@ -33,7 +36,7 @@ pub struct Driver<A> {
     /// The most records of a commit.
     batch_max: usize,
     phase: Phase,
-    maintenance_is_due: bool,
+    maintenance: Maintenance,
     /// The time of the next probe of a log that is full or locked.
     probe_at: Option<Duration>,
     stopping: bool,
@@ -44,6 +47,17 @@ pub struct Driver<A> {
 enum LogUse {
     Idle,
     Busy,
+}
+
+/// When the log is maintained next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maintenance {
+    /// When the log says so, after a commit or a start.
+    NotDue,
+    Due,
+    /// Something hindered the last one. The next step sets the time.
+    Hindered,
+    At(Duration),
 }
 
 /// The next step of a round.
@@ -129,10 +143,15 @@ impl<A> Driver<A> {
             batching: Batching::new(pace),
             batch_max,
             phase: Phase::TakeIn,
-            maintenance_is_due: false,
+            maintenance: Maintenance::NotDue,
             probe_at: None,
             stopping: false,
         }
+    }
+
+    /// Begins with the log's maintenance, since a start has found it due.
+    pub fn maintain_first(&mut self) {
+        self.maintenance = Maintenance::Due;
     }
 
     pub fn shard(&self) -> &Shard<A> {
@@ -175,8 +194,8 @@ impl<A> Driver<A> {
                 Release::Message(slot, command) => Step::Send(slot, command),
             };
         }
-        if self.maintenance_is_due && self.log == LogUse::Idle {
-            self.maintenance_is_due = false;
+        if self.log == LogUse::Idle && self.is_maintenance_due(&elapsed) {
+            self.maintenance = Maintenance::NotDue;
             self.log = LogUse::Busy;
             return Step::Maintain;
         }
@@ -205,7 +224,7 @@ impl<A> Driver<A> {
                         assert!(self.shard.is_at_rest(), "an answer was not released");
                         Step::Stop
                     } else {
-                        Step::Wait { until: self.probe_at }
+                        Step::Wait { until: self.next_time() }
                     };
                 }
             }
@@ -215,6 +234,28 @@ impl<A> Driver<A> {
     /// Returns an answer or a message that may leave now. [`Driver::step`] returns these first.
     pub fn next_release(&mut self) -> Option<Release<A>> {
         self.shard.next_release()
+    }
+
+    fn is_maintenance_due(&mut self, elapsed: &impl Fn() -> Duration) -> bool {
+        match self.maintenance {
+            Maintenance::NotDue => false,
+            Maintenance::Due => true,
+            Maintenance::Hindered => {
+                self.maintenance = Maintenance::At(elapsed() + MAINTAIN_AGAIN);
+                false
+            }
+            // A stop closes the log, which tries it as well.
+            Maintenance::At(time) => !self.stopping && elapsed() >= time,
+        }
+    }
+
+    /// The time at which there is something to do, even if nothing comes.
+    fn next_time(&self) -> Option<Duration> {
+        let maintain_at = match self.maintenance {
+            Maintenance::At(time) if self.log == LogUse::Idle => Some(time),
+            Maintenance::At(_) | Maintenance::NotDue | Maintenance::Due | Maintenance::Hindered => None,
+        };
+        self.probe_at.into_iter().chain(maintain_at).min()
     }
 
     /// Returns the next step that uses the log, if one is due. The log is idle.
@@ -254,7 +295,9 @@ impl<A> Driver<A> {
                 assert_eq!(fenced, SlotSet::EMPTY, "the files of a locked directory have one owner");
                 let records = batch.entries.len();
                 self.batching.committed(records, waited);
-                self.maintenance_is_due = maintenance_is_due;
+                if maintenance_is_due {
+                    self.maintenance = Maintenance::Due;
+                }
                 self.shard.finish_commit(batch);
                 Ok(Notice::Committed { records })
             }
@@ -277,7 +320,12 @@ impl<A> Driver<A> {
                 self.shard.refuse_because(cause);
                 Ok(Notice::ReadOnly { cause, error })
             }
-            LogDone::Maintain(Ok(upkeep)) => Ok(Notice::Maintained(upkeep)),
+            LogDone::Maintain(Ok(upkeep)) => {
+                if upkeep.hindrance.is_some() {
+                    self.maintenance = Maintenance::Hindered;
+                }
+                Ok(Notice::Maintained(upkeep))
+            }
             LogDone::Append {
                 result: Err(AppendError::Unknown(error) | AppendError::Fenced(error)), ..
             }

@@ -5,7 +5,7 @@ use super::*;
 use crate::command::Query;
 use crate::ids::{Epoch, Timestamp};
 use crate::limits::SLOT_COUNT;
-use crate::log::Appended;
+use crate::log::{Appended, Hindrance};
 use crate::outcome::{Outcome, Rejection};
 use crate::record::SlotHead;
 use crate::slots::SlotSet;
@@ -15,7 +15,8 @@ const MS: Duration = Duration::from_millis(1);
 
 fn driver(batch_max: usize, pace: Pace) -> Driver<u32> {
     let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
-    Driver::new(Shard::new(ShardState::owning(SlotSet::all()), &heads, Epoch(1)), batch_max, pace)
+    let shard = Shard::new(ShardState::owning(SlotSet::all()), &heads, Epoch(1));
+    Driver::new(shard, batch_max, pace)
 }
 
 fn create_user(number: u32) -> Ask {
@@ -103,6 +104,45 @@ fn a_round_takes_in_commits_and_answers() {
     expect(&mut driver, MS, true, &["wait"]);
     driver.log_is_done(LogDone::Maintain(Ok(Upkeep::default()))).unwrap();
     expect(&mut driver, MS, false, &["append 2"]);
+}
+
+#[test]
+fn a_hindered_maintenance_is_tried_again_each_second_without_requests() {
+    let mut driver = driver(10, Pace::AT_ONCE);
+    let hindered = || {
+        let hindrance = Some(Hindrance::Readers(Vec::new()));
+        LogDone::Maintain(Ok(Upkeep { hindrance, ..Upkeep::default() }))
+    };
+    expect(&mut driver, MS, true, &["take in"]);
+    take_in(&mut driver, 1);
+    let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
+    driver.log_is_done(appended(batch, MS, true)).unwrap();
+    expect(&mut driver, MS, false, &["answer 1", "maintain", "wait"]);
+    driver.log_is_done(hindered()).unwrap();
+    expect(&mut driver, 2 * MS, false, &["wait until 1002 ms"]);
+    // Commits go on, and one that fills the journal does not wait for that time.
+    expect(&mut driver, 3 * MS, true, &["take in"]);
+    take_in(&mut driver, 2);
+    let batch = expect(&mut driver, 3 * MS, false, &["append 1"]).unwrap();
+    driver.log_is_done(appended(batch, MS, false)).unwrap();
+    expect(&mut driver, 3 * MS, false, &["answer 2", "wait until 1002 ms"]);
+    expect(&mut driver, 1002 * MS, false, &["maintain", "wait"]);
+    driver.log_is_done(hindered()).unwrap();
+    expect(&mut driver, 1003 * MS, false, &["wait until 2003 ms"]);
+    expect(&mut driver, 2003 * MS, false, &["maintain"]);
+    driver.log_is_done(LogDone::Maintain(Ok(Upkeep::default()))).unwrap();
+    expect(&mut driver, 9000 * MS, false, &["wait"]);
+}
+
+#[test]
+fn a_hindered_maintenance_does_not_keep_it_from_stopping() {
+    let mut driver = driver(10, Pace::AT_ONCE);
+    driver.maintain_first();
+    expect(&mut driver, MS, true, &["maintain"]);
+    let upkeep = Upkeep { hindrance: Some(Hindrance::NoRoom), ..Upkeep::default() };
+    driver.log_is_done(LogDone::Maintain(Ok(upkeep))).unwrap();
+    driver.stop();
+    expect(&mut driver, 9000 * MS, false, &["stop"]);
 }
 
 #[test]

@@ -34,7 +34,7 @@ pub trait Log: Send {
     /// Whether [`Log::maintain`] has something to do.
     fn maintenance_is_due(&self) -> bool;
 
-    /// Does the upkeep that can wait until the batch's answers are sent.
+    /// Does the upkeep that can wait until the batch's answers are sent. Waits for readers only for moments.
     ///
     /// # Errors
     ///
@@ -85,13 +85,32 @@ pub enum RollbackCause {
 }
 
 /// The result of upkeep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Upkeep {
-    /// Pages of the journal that could not be written back, because another process reads an older
-    /// state of the file. The journal grows until that reader has finished.
-    pub pages_pinned: u64,
-    /// Whether there was no room to write pages back. They are safe in the journal.
-    pub no_room: bool,
+    /// The journal: a file, or empty for a log that has none.
+    pub journal: String,
+    pub journal_bytes: u64,
+    /// Why the journal is still too large. Nothing is lost by that, and [`Log::maintain`] is to be tried again.
+    pub hindrance: Option<Hindrance>,
+}
+
+/// What keeps a journal from being written back and made smaller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hindrance {
+    /// There was no room to write pages back. They are safe in the journal.
+    NoRoom,
+    /// Others read an older state of the log, so the journal grows until they have finished. Those that can be
+    /// named: none if they are this process itself, or have just finished.
+    Readers(Vec<Reader>),
+}
+
+/// A process that reads a log beside this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    /// Its id; `None` if it is not visible from here, such as that of a process outside of this container.
+    pub pid: Option<u32>,
+    /// The name of its program, if that can be read.
+    pub name: Option<String>,
 }
 
 /// A log that could not be read or written: what an operator needs to know.

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 65] = [
+pub(super) const EXPECTED: [&str; 66] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -57,6 +57,7 @@ pub(super) const EXPECTED: [&str; 65] = [
     "logs unlocked again",
     "failed commits",
     "failed maintenance",
+    "hindered maintenance",
     "crashes",
     "power cuts",
     "crashes in a commit: all of it is on disk",

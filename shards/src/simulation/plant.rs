@@ -39,6 +39,8 @@ pub(super) enum Plant {
     LoseSignalOfLog,
     /// A core that sleeps is not woken at the time that its driver named.
     IgnoreDeadline,
+    /// A log does not report that a reader keeps its journal from being emptied.
+    HindranceUntold,
     /// Recovery continues after a gap.
     IgnoreGaps,
     /// Recovery ignores the marks of the last committed rows.
@@ -72,7 +74,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 33] = [
+    pub(super) const ALL: [Plant; 34] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -91,6 +93,7 @@ impl Plant {
         Plant::TakeInTooMany,
         Plant::LoseSignalOfLog,
         Plant::IgnoreDeadline,
+        Plant::HindranceUntold,
         Plant::IgnoreGaps,
         Plant::IgnoreMarks,
         Plant::MarkBeforeCommit,

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use shards::ids::Epoch;
 use shards::log::{AppendError, LogError, RollbackCause};
@@ -78,7 +79,7 @@ impl LogFile {
         let file = LogFile::connect(path, flags, synchronous)?;
         file.take_over()?;
         file.connection.execute_batch(&schema(header)).map_err(file.failed("create"))?;
-        file.empty_journal().map_err(file.failed("checkpoint"))?;
+        file.empty_journal(Duration::ZERO).map_err(file.failed("checkpoint"))?;
         Ok(file)
     }
 
@@ -274,7 +275,7 @@ impl LogFile {
         claim().map_err(self.failed("commit to"))?;
         self.take_over()?;
         // If a reader prevents it, the next checkpoint does it.
-        self.empty_journal().map(drop).map_err(self.failed("checkpoint"))
+        self.empty_journal(Duration::ZERO).map(drop).map_err(self.failed("checkpoint"))
     }
 
     fn renew_history_view(&self) -> rusqlite::Result<()> {
@@ -335,10 +336,30 @@ impl LogFile {
         read().map_err(self.failed("read the journal of"))
     }
 
-    /// Checkpoints as far as readers and writers of other processes allow. Neither this nor later statements
-    /// wait for them. Returns whether the journal is empty now.
-    pub(crate) fn empty_journal(&self) -> rusqlite::Result<bool> {
-        self.wait_for_locks(Duration::ZERO)?;
+    /// Calls `count` after each commit with the pages that the journal has then.
+    pub(crate) fn count_journal_pages(
+        &mut self,
+        mut count: impl FnMut(u64) + Send + 'static,
+    ) -> rusqlite::Result<()> {
+        let hook = move |_: &mut Wal, pages: i32| {
+            count(u64::try_from(pages).unwrap_or(0));
+            Ok(())
+        };
+        self.connection.wal_hook(Some(hook))
+    }
+
+    /// Writes the journal back as far as readers allow, without waiting for any. Returns the pages that are left.
+    pub(crate) fn write_back(&self) -> rusqlite::Result<u64> {
+        // Its columns: whether it was busy, pages in the journal, pages of these that were written back.
+        let mut checkpoint = self.connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
+        let left = checkpoint.query_row([], |row| Ok(row.get::<_, i64>(1)? - row.get::<_, i64>(2)?));
+        left.map(|left| u64::try_from(left).unwrap_or(0))
+    }
+
+    /// Writes the journal back and empties it, if readers and writers of other processes allow it within `wait`.
+    /// Returns whether it is empty now.
+    pub(crate) fn empty_journal(&self, wait: Duration) -> rusqlite::Result<bool> {
+        self.wait_for_locks(wait)?;
         let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
         let busy = self.connection.query_row(checkpoint, [], |row| row.get::<_, i64>(0));
         match busy {

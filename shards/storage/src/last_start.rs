@@ -3,6 +3,8 @@
 //! Both are for [`crate::repair`]. They show what a directory had if its manifest is lost, and where a log ends
 //! if its mark is lost.
 
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension};
 use shards::ids::Epoch;
 use shards::log::{AppendError, LogError};
@@ -64,11 +66,11 @@ pub(crate) fn close(
     begin: impl FnOnce() -> Result<(), AppendError>,
 ) -> Result<(), AppendError> {
     let failed = |error| log.commit_failed(error);
-    if log.empty_journal().map_err(failed)? {
+    if log.empty_journal(Duration::ZERO).map_err(failed)? {
         begin()?;
         let note = format!("UPDATE last_start SET closed = {}; COMMIT;", epoch.0);
         log.connection().execute_batch(&note).map_err(failed)?;
-        log.empty_journal().map_err(failed)?;
+        log.empty_journal(Duration::ZERO).map_err(failed)?;
     }
     Ok(())
 }

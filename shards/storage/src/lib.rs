@@ -17,6 +17,7 @@ mod manifest;
 mod mark;
 mod named_file;
 mod reader;
+mod readers;
 mod recovery;
 mod repair;
 mod replay;

@@ -4,19 +4,28 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use shards::ids::{Epoch, EventId};
-use shards::limits::CHECKPOINT_PAGES;
-use shards::log::{AppendError, Appended, Log, LogError, Upkeep};
+use shards::limits::{CHECKPOINT_PAGES, JOURNAL_BYTES_MAX};
+use shards::log::{AppendError, Appended, Hindrance, Log, LogError, Upkeep};
 use shards::record::Entry;
 use shards::replay::Mark;
 
 use crate::file::{LogFile, is_full, is_locked};
+use crate::journal::journal_of;
 use crate::last_start;
 use crate::mark::{MarkFile, advanced};
 use crate::rows::{ROWS_TOGETHER, insert_of_rows, insert_rows};
 use crate::watch::{Watch, WatchedLog};
+
+/// The size of a page, of those that SQLite makes.
+const PAGE_BYTES: u64 = 4096;
+
+/// The longest wait for readers, so that they do not keep a journal from being emptied by following each other. Commits
+/// wait meanwhile. A reader of this server takes some 10 ms.
+const READERS_WAIT: Duration = Duration::from_millis(50);
 
 /// The log of a running shard.
 #[derive(Debug)]
@@ -32,8 +41,8 @@ pub struct SqliteLog {
     mark_is_synced: bool,
     /// The epoch for which the file was claimed.
     epoch: Epoch,
-    /// Estimate of the pages in SQLite's journal.
-    journal_pages: u64,
+    /// The pages that SQLite has written to its journal since the last checkpoint.
+    journal_pages: Arc<AtomicU64>,
     /// The statement that inserts one row; `insert_together` inserts [`ROWS_TOGETHER`].
     insert_one: String,
     insert_together: String,
@@ -42,14 +51,30 @@ pub struct SqliteLog {
 impl SqliteLog {
     /// Makes a log that appends to `file`, which was claimed for `epoch` and is the one of this index in `watch`.
     /// `mark` describes the last row of the file, and `mark_file` has the same content.
+    ///
+    /// # Errors
+    ///
+    /// When the journal was removed.
     pub(crate) fn new(
-        file: LogFile,
+        mut file: LogFile,
         mark_file: MarkFile,
         mark: Mark,
         epoch: Epoch,
         watched: (Arc<Watch>, usize),
-    ) -> SqliteLog {
-        SqliteLog {
+    ) -> Result<SqliteLog, LogError> {
+        // A start leaves a journal that a reader needs.
+        let left = watched.0.journal_bytes(watched.1)? / PAGE_BYTES;
+        let journal_pages = Arc::new(AtomicU64::new(left));
+        let written = Arc::clone(&journal_pages);
+        let mut before = 0;
+        let count = move |pages| {
+            // SQLite has begun the journal anew if it has fewer pages.
+            let more = if pages > before { pages - before } else { pages };
+            before = pages;
+            written.fetch_add(more, Ordering::Relaxed);
+        };
+        file.count_journal_pages(count).map_err(file.failed("set up"))?;
+        Ok(SqliteLog {
             file,
             watch: watched.0,
             watched: watched.1,
@@ -57,10 +82,10 @@ impl SqliteLog {
             mark,
             mark_is_synced: false,
             epoch,
-            journal_pages: 0,
+            journal_pages,
             insert_one: insert_of_rows(1),
             insert_together: insert_of_rows(ROWS_TOGETHER),
-        }
+        })
     }
 
     /// Makes a log of a file that belongs to no data directory.
@@ -71,7 +96,7 @@ impl SqliteLog {
     pub fn alone(file: LogFile, mark_file: MarkFile, mark: Mark, epoch: Epoch) -> std::io::Result<SqliteLog> {
         let directory = file.path().parent().unwrap_or(Path::new("")).to_owned();
         let watch = Watch::new(directory, Vec::new(), vec![WatchedLog::in_use(&file, epoch)?]);
-        Ok(SqliteLog::new(file, mark_file, mark, epoch, (Arc::new(watch), 0)))
+        SqliteLog::new(file, mark_file, mark, epoch, (Arc::new(watch), 0)).map_err(std::io::Error::other)
     }
 
     fn mark_failed(&self, action: &'static str) -> impl Fn(std::io::Error) -> LogError + use<'_> {
@@ -169,9 +194,6 @@ impl Log for SqliteLog {
         for (row, entry) in (first_row..).zip(batch) {
             rows.add(row, entry.slot, entry.lsn, entry.record.event().unwrap_or(EventId(0)));
         }
-        // A commit writes the last page of the table, and one more page for about each hundred rows. A rough
-        // count is enough to decide when a checkpoint is due.
-        self.journal_pages += 2 + batch.len() as u64 / 64;
         Ok(Appended::default())
     }
 
@@ -181,10 +203,10 @@ impl Log for SqliteLog {
         self.watch.check_before_checkpoint(self.watched).map_err(AppendError::Unknown)?;
         let watch = Arc::clone(&self.watch);
         let _writing = watch.writing().map_err(AppendError::Unknown)?;
-        let emptied = self.file.empty_journal().map_err(|error| self.commit_failed(error))?;
+        let emptied = self.file.empty_journal(Duration::ZERO).map_err(|error| self.commit_failed(error))?;
         self.begin(Duration::ZERO)?;
         if emptied {
-            self.journal_pages = 0;
+            self.journal_pages.store(0, Ordering::Relaxed);
             self.mark_is_synced = false;
         } else {
             self.file.cut_journal().map_err(AppendError::Unknown)?;
@@ -193,33 +215,44 @@ impl Log for SqliteLog {
     }
 
     fn maintenance_is_due(&self) -> bool {
-        self.journal_pages >= CHECKPOINT_PAGES
+        self.journal_pages.load(Ordering::Relaxed) >= CHECKPOINT_PAGES
     }
 
-    /// Syncs the mark, and checkpoints as far as readers of other processes allow. The next commit syncs it
-    /// again: it may be the first one that a journal has which SQLite begins anew.
+    /// Syncs the mark, and checkpoints as far as readers allow. The next commit syncs it again: it may be the
+    /// first one that a journal has which SQLite begins anew.
+    ///
+    /// A journal that readers let grow too large is emptied as soon as they allow it. If the oldest of them began after
+    /// the last checkpoint, they are short ones that may always overlap: this waits for them, while none of them
+    /// gets more to read.
     fn maintain(&mut self) -> Result<Upkeep, LogError> {
         self.watch.check_before_checkpoint(self.watched)?;
         let _writing = self.watch.writing()?;
-        self.journal_pages = 0;
+        self.journal_pages.store(0, Ordering::Relaxed);
         self.mark_is_synced = false;
         self.mark_file.sync().map_err(self.mark_failed("sync"))?;
-        let connection = self.file.connection();
-        // Its columns: whether it was busy, pages in the journal, pages of these that were written back.
-        let checkpoint = || {
-            let mut statement = connection.prepare_cached("PRAGMA wal_checkpoint(PASSIVE)")?;
-            statement.query_row([], |row| Ok((row.get::<_, i64>(1)?, row.get::<_, i64>(2)?)))
-        };
-        match checkpoint() {
-            Ok((pages, written_back)) => {
-                let pages_pinned = u64::try_from(pages - written_back).unwrap_or(0);
-                Ok(Upkeep { pages_pinned, no_room: false })
-            }
-            Err(error) if is_full(&error) => Ok(Upkeep { pages_pinned: 0, no_room: true }),
-            // The next one does it.
-            Err(error) if is_locked(&error) => Ok(Upkeep::default()),
-            Err(error) => Err(self.file.failed("checkpoint")(error)),
+        let mut written_back = self.file.write_back();
+        if let Ok(pages_left) = written_back
+            && self.watch.journal_bytes(self.watched)? > JOURNAL_BYTES_MAX
+        {
+            let wait = if pages_left < CHECKPOINT_PAGES { READERS_WAIT } else { Duration::ZERO };
+            written_back = self.file.empty_journal(wait).map(|_| pages_left);
         }
+        let no_room = match written_back {
+            Ok(_) => false,
+            Err(error) if is_full(&error) => true,
+            // The next one does it.
+            Err(error) if is_locked(&error) => false,
+            Err(error) => return Err(self.file.failed("checkpoint")(error)),
+        };
+        let journal_bytes = self.watch.journal_bytes(self.watched)?;
+        let hindrance = if no_room {
+            Some(Hindrance::NoRoom)
+        } else {
+            let is_large = journal_bytes > JOURNAL_BYTES_MAX;
+            is_large.then(|| Hindrance::Readers(self.watch.readers(self.watched)))
+        };
+        let journal = journal_of(self.file.path()).display().to_string();
+        Ok(Upkeep { journal, journal_bytes, hindrance })
     }
 
     fn close(self: Box<Self>) -> Result<(), LogError> {

@@ -90,7 +90,7 @@ impl Directory {
             let NamedFile { log, mark_file } = files[index].take().expect("just found");
             SqliteLog::new(log.file, mark_file, log.extent.end, epoch, (Arc::clone(&watch), index))
         };
-        let logs = names.iter().map(log).collect();
+        let logs = names.iter().map(log).collect::<Result<_, _>>()?;
         Ok(Logs { logs, records, watch, lock: self.lock })
     }
 

@@ -8,6 +8,7 @@
 //!
 //! The descriptors here are `O_PATH`: to close another one of an SQLite file would release the locks that SQLite
 //! has on it (<https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_>).
+//! The exception is one of the shared memory, which is not closed while the log is open.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -21,7 +22,7 @@ use std::thread;
 use std::time::Duration;
 
 use shards::ids::Epoch;
-use shards::log::LogError;
+use shards::log::{LogError, Reader};
 
 use crate::directory::{create_private, replace_file};
 use crate::file::{LogFile, Synchronous, inode_of, is_locked};
@@ -29,6 +30,7 @@ use crate::journal::{self, journal_of, shared_memory_of};
 use crate::log::fenced;
 use crate::manifest;
 use crate::mark::MarkFile;
+use crate::readers::readers;
 
 /// The most directories that are tried for a copy of the files under one name.
 const COPIES_MAX: u32 = 100;
@@ -85,6 +87,8 @@ struct Claimed {
 struct Journal {
     file: WatchedFile,
     shared_memory: WatchedFile,
+    /// The shared memory, opened so that the locks on it can be asked for. Closed with the log, or with the process.
+    locks: File,
     /// The length that the journal had after the last commit, or less.
     bytes: AtomicU64,
 }
@@ -160,6 +164,7 @@ impl WatchedLog {
         let journal = Journal {
             file: WatchedFile::open(journal_of(log.path()))?,
             shared_memory: WatchedFile::open(shared_memory_of(log.path()))?,
+            locks: File::open(shared_memory_of(log.path()))?,
             bytes: AtomicU64::new(0),
         };
         let claim = Mutex::new(Some(Claimed { reader, epoch }));
@@ -317,6 +322,21 @@ impl Watch {
             journal.bytes.store(length, Ordering::SeqCst);
         }
         Ok(())
+    }
+
+    /// The length of a log's journal.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`Watch::check`].
+    pub(crate) fn journal_bytes(&self, log: usize) -> Result<u64, LogError> {
+        let Some(Journal { file, .. }) = &self.logs[log].journal else { return Ok(0) };
+        file.length().map_err(|change| self.end(&file.path, change))
+    }
+
+    /// The processes that use a log beside this one.
+    pub(crate) fn readers(&self, log: usize) -> Vec<Reader> {
+        self.logs[log].journal.as_ref().map_or(Vec::new(), |journal| readers(&journal.locks))
     }
 
     /// Checks all files. Call it once a second.

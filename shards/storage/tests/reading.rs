@@ -97,7 +97,7 @@ fn a_reader_follows_what_is_appended_and_keeps_nothing_from_being_written_back()
         after = page.searched;
         office.run("reserve 1 for 1 1 | reserve 1 for 2 1");
         let upkeep = office.shards[0].1.maintain().unwrap();
-        assert_eq!(upkeep.pages_pinned, 0);
+        assert!(upkeep.journal_bytes < 100_000 && upkeep.hindrance.is_none(), "{upkeep:?}");
     }
 }
 

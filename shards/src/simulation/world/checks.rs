@@ -56,16 +56,20 @@ impl World {
     }
 
     /// Sends no more requests, and checks that all those of this process are answered, that no shard
-    /// stays read-only, and that the drivers stop. In half of the worlds they stop early, with work left, and
-    /// disks full or logs locked.
+    /// stays read-only and no journal large, and that the drivers stop. In half of the worlds they stop early,
+    /// with work left, and disks full, logs locked or read.
     pub(super) fn finish_requests(&mut self) -> Result<(), Violation> {
         self.note(|| "no more requests are sent".to_owned());
         self.rates.fails = 0;
         let stops_early = self.random.within(0, 1) == 0;
         if !stops_early {
             self.run_until(|shard| shard.is_idle())?;
-            self.shards.iter_mut().for_each(|shard| (shard.is_full, shard.is_locked) = (false, false));
-            self.run_until(|shard| shard.is_idle() && shard.driver.shard().read_only().is_none())?;
+            for shard in &mut self.shards {
+                (shard.is_full, shard.is_locked, shard.is_read) = (false, false, false);
+            }
+            self.run_until(|shard| {
+                shard.is_idle() && shard.driver.shard().read_only().is_none() && !shard.journal_is_large
+            })?;
         }
         self.run_until(|shard| {
             if shard.inbox.is_empty() {
@@ -101,7 +105,9 @@ impl World {
                 return Ok(());
             }
         }
-        Err("a request is never answered, a shard stays read-only, or a driver does not stop".to_owned())
+        Err("a request is never answered, a shard stays read-only, a journal stays large, or a driver does not \
+             stop"
+            .to_owned())
     }
 
     /// Compares every acknowledged command with the shards, without the oracle.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Progress, World};
 use crate::command::Buyer;
 use crate::driver::{LogDone, Notice};
-use crate::log::{self, AppendError, RollbackCause, Upkeep};
+use crate::log::{self, AppendError, Hindrance, RollbackCause, Upkeep};
 use crate::record::{Entry, Record};
 use crate::shard::{Batch, Release};
 use crate::simulation::failure;
@@ -103,7 +103,12 @@ impl World {
             LogWork::Append(batch) => self.append(index, batch),
             LogWork::Maintain => {
                 self.disk.sync_mark(index);
-                self.log_is_done(index, LogDone::Maintain(Ok(Upkeep::default())))
+                let shard = &mut self.shards[index];
+                shard.journal_is_large = shard.is_read;
+                let hindrance = shard.is_read.then(|| Hindrance::Readers(Vec::new()));
+                let hindrance = hindrance.filter(|_| self.plant != Some(Plant::HindranceUntold));
+                let upkeep = Upkeep { hindrance, ..Upkeep::default() };
+                self.log_is_done(index, LogDone::Maintain(Ok(upkeep)))
             }
             LogWork::Probe => {
                 let shard = &self.shards[index];
@@ -143,7 +148,13 @@ impl World {
                 self.count("commits");
                 Ok(Progress::Continues)
             }
-            Ok(Notice::StillReadOnly | Notice::Maintained(_)) => Ok(Progress::Continues),
+            Ok(Notice::Maintained(upkeep)) => {
+                if upkeep.hindrance.is_some() {
+                    self.count("hindered maintenance");
+                }
+                Ok(Progress::Continues)
+            }
+            Ok(Notice::StillReadOnly) => Ok(Progress::Continues),
         }
     }
 

@@ -63,6 +63,7 @@ struct FaultRates {
     clock_jump: u64,
     fills: u64,
     locks: u64,
+    reads: u64,
     fails: u64,
     lies: u64,
     /// The most turns that a commit takes.
@@ -100,6 +101,7 @@ impl World {
             fails: one_in(2, 60),
             lies: one_in(12, 300),
             locks: one_in(3, 40),
+            reads: one_in(3, 40),
             slowness: one_in(2, 8),
             batch_max: 1 + one_in(2, 20) as usize,
             commits_alone_max: one_in(2, 4) as u32,
@@ -179,6 +181,12 @@ impl World {
             shard.is_locked = !shard.is_locked;
             let locked = shard.is_locked;
             self.note(|| format!("another program {} a log", if locked { "locks" } else { "unlocks" }));
+        }
+        if self.has_chance(self.rates.reads) {
+            let shard = self.any_shard();
+            shard.is_read = !shard.is_read;
+            let read = shard.is_read;
+            self.note(|| format!("another program {} to read a log", if read { "begins" } else { "ceases" }));
         }
         match self.random.within(0, 99) {
             0..30 => self.ask(),

@@ -126,9 +126,14 @@ impl World {
             Some(Plant::AccountLimitTooLow) => self.reservations_max - 1,
             _ => self.reservations_max,
         };
+        let left_large = self.has_chance(100);
         let shards = states.into_iter().map(|state| {
             let shard = Shard::new(state, &heads, epoch).with_reservations_max(reservations_max);
-            let driver = Driver::new(shard, self.rates.batch_max, pace);
+            let mut driver = Driver::new(shard, self.rates.batch_max, pace);
+            // A log whose journal was left large says so.
+            if left_large {
+                driver.maintain_first();
+            }
             SimulatedShard::new(driver, Clock::new(self.wall))
         });
         self.shards = shards.collect();

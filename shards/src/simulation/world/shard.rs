@@ -33,6 +33,10 @@ pub(super) struct SimulatedShard {
     pub(super) is_full: bool,
     /// Whether another program has locked its log.
     pub(super) is_locked: bool,
+    /// Whether another program reads an older state of its log.
+    pub(super) is_read: bool,
+    /// Whether a maintenance could not empty the log's journal.
+    pub(super) journal_is_large: bool,
     /// The number of commits since the last maintenance.
     pub(super) commits: u64,
 }
@@ -58,6 +62,8 @@ impl SimulatedShard {
             log_work: None,
             is_full: false,
             is_locked: false,
+            is_read: false,
+            journal_is_large: false,
             commits: 0,
         }
     }

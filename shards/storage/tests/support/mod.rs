@@ -220,6 +220,13 @@ fn command(line: &str) -> Command {
             },
             organizer: None,
         })),
+        ["rename", id, name] => Command::EditEvent(Box::new(EditEvent {
+            event: event(id),
+            actor: ADMIN,
+            version: ExpectedVersion::Any,
+            changes: DetailsPatch { name: Some(EventName::new(name).unwrap()), ..DetailsPatch::default() },
+            organizer: None,
+        })),
         ["delete", id] => Command::DeleteEvent(Box::new(DeleteEvent {
             event: event(id),
             actor: ADMIN,
