@@ -13,11 +13,14 @@
 
 #[path = "support/device.rs"]
 mod device;
+#[path = "support/fuse.rs"]
+mod fuse;
 #[path = "support/recording.rs"]
 mod recording;
 mod support;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -101,17 +104,16 @@ impl Bench {
         let started = self.device.position();
         let mut crowd = Crowd::sign_up(&server, &ledger);
         let signed_up = self.device.position();
-        let loaded =
-            self.load(FEW, (&crowd, &server), random, (JOURNALS_BEGUN_ANEW, FLUSHES_AFTER_A_CHECKPOINT));
-        let (status, log) = server.terminate();
+        let until = (JOURNALS_BEGUN_ANEW, FLUSHES_AFTER_A_CHECKPOINT);
+        let loaded = self.load(FEW, (&crowd, server.address), random, until, || server.signal_to_end());
+        let (status, log) = server.end();
         assert_eq!(status.code(), Some(0), "{log}");
         let stopped = self.device.position();
         let server = self.start(random);
         let started_again = self.device.position();
         crowd.settle(&server);
-        let flushes = random.within(1, 200) as usize;
-        let killed = self.load(EACH, (&crowd, &server), random, (0, flushes));
-        server.kill();
+        let until = (0, random.within(1, 200) as usize);
+        let killed = self.load(EACH, (&crowd, server.address), random, until, || server.kill());
         let server = self.start(random);
         let recovered = self.device.position();
         crowd.settle(&server);
@@ -122,29 +124,31 @@ impl Bench {
         (recording, [admin, started, signed_up, loaded, stopped, started_again, killed, recovered])
     }
 
-    /// Runs each `nth` client until the device has begun this many journals, and then this many flushes.
-    /// Returns the position before the clients stop.
+    /// Runs each `nth` client until the device has begun this many journals, and then done this many flushes, and
+    /// calls `end`. Returns the position before that.
     fn load(
         &self,
         nth: usize,
-        (crowd, server): (&Crowd, &Server),
+        (crowd, address): (&Crowd, SocketAddr),
         random: &mut Random,
         (journals, flushes): (usize, usize),
+        end: impl FnOnce(),
     ) -> usize {
         let start = Instant::now();
         let wait = |count: &dyn Fn() -> usize, more: usize| {
             let before = count();
-            while count() < before + more {
-                assert!(start.elapsed() < LOAD_MAX, "{} of {more}", count() - before);
+            while count() < before + more && start.elapsed() < LOAD_MAX {
                 thread::sleep(Duration::from_millis(5));
             }
         };
         let mut position = 0;
-        crowd.run_each(nth, server.address, random, || {
+        crowd.run_each(nth, address, random, || {
             wait(&|| self.device.journals(), journals);
             wait(&|| self.device.flushes(), flushes);
             position = self.device.position();
+            end();
         });
+        assert!(start.elapsed() < LOAD_MAX, "there were not {journals} new journals and {flushes} flushes");
         position
     }
 
@@ -165,7 +169,7 @@ impl Bench {
             Some(crowd) => {
                 crowd.settle(&server);
                 if crowd.has_signed_up() {
-                    self.load(EACH, (crowd, &server), random, (0, FLUSHES_AFTER_A_RECOVERY));
+                    self.load(EACH, (crowd, server.address), random, (0, FLUSHES_AFTER_A_RECOVERY), || {});
                 }
             }
             None => {
