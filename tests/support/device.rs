@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +28,8 @@ pub(crate) struct Content(Vec<Arc<[u8; CHUNK_BYTES]>>);
 
 impl Content {
     fn zeros() -> Content {
-        Content(vec![Arc::new([0; CHUNK_BYTES]); DEVICE_BYTES as usize / CHUNK_BYTES])
+        let chunk = Arc::new([0; CHUNK_BYTES]);
+        Content(iter::repeat_n(chunk, DEVICE_BYTES as usize / CHUNK_BYTES).collect())
     }
 
     fn read(&self, at: u64, length: usize) -> Vec<u8> {

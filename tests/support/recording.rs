@@ -1,5 +1,6 @@
 //! What reached a block device, and the images that a power cut could have left.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
 use crate::device::{Action, Content, Entry};
@@ -19,6 +20,10 @@ pub(crate) enum Unflushed {
 
 /// The most entries between a place and a cut near it.
 const NEAR: u64 = 30;
+
+/// The end of the superblock of ext4, which has a checksum and is two sectors long: with only one of them, the
+/// file system cannot be mounted.
+const SUPERBLOCK_END: u64 = 2048;
 
 /// All writes and flushes, and what clients knew meanwhile.
 pub(crate) struct Recording {
@@ -50,6 +55,11 @@ impl Recording {
         random.pick(&[cut.min(last), flush.unwrap_or(last)])
     }
 
+    /// The writes among these entries with the beginning of a database or of a journal.
+    pub(crate) fn headers(&self, among: Range<usize>) -> Vec<usize> {
+        among.filter(|index| self.entries[*index].has_header()).collect()
+    }
+
     /// The number of writes between two entries.
     pub(crate) fn writes(&self, from: usize, to: usize) -> usize {
         self.entries[from..to].iter().filter(|entry| !entry.is_flush()).count()
@@ -65,15 +75,15 @@ impl Recording {
         random: &mut Random,
     ) -> Content {
         let mut content = self.base.clone();
-        // The first write from here on.
-        let mut torn = (unflushed == Unflushed::Torn)
-            .then(|| flushed + random.within(0, (cut - flushed) as u64) as usize);
+        // The first write from here on is torn.
+        let from = flushed + random.within(0, (cut - flushed) as u64) as usize;
+        let mut torn = (unflushed == Unflushed::Torn).then_some(from);
         for (index, entry) in self.entries[..cut].iter().enumerate() {
             let Action::Write { at, data } = &entry.action else { continue };
             let length = data.len();
             let kept = if index < flushed {
                 0..length
-            } else if torn.is_some_and(|torn| torn <= index) {
+            } else if torn.is_some_and(|torn| torn <= index) && *at >= SUPERBLOCK_END {
                 torn = None;
                 let sector = random.pick(&[512, 4096]);
                 let middle = sector * random.within(0, (length / sector) as u64) as usize;
