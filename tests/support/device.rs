@@ -6,8 +6,9 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::iter;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -134,6 +135,9 @@ impl State {
 }
 
 pub(crate) struct Device {
+    /// Ends after this process. Otherwise a kill of the last process in a mount namespace would end in an unmount
+    /// that waits for that process.
+    keeper: Child,
     state: Arc<Mutex<State>>,
     /// The file that this process serves.
     file: PathBuf,
@@ -156,7 +160,10 @@ impl Device {
         };
         let state = Arc::new(Mutex::new(state));
         fuse::mount(&file, Arc::clone(&state))?;
-        Ok(Device { state, file, root })
+        let mut keeper = Command::new("cat");
+        keeper.stdin(Stdio::piped()).stdout(Stdio::null()).process_group(0);
+        let keeper = keeper.spawn().expect("cat is everywhere");
+        Ok(Device { keeper, state, file, root })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -223,6 +230,8 @@ impl Drop for Device {
                 let _ = call(Command::new("umount").arg("-l").arg(mounted));
             }
         }
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
     }
 }
 
