@@ -98,12 +98,50 @@ impl Crowd {
         crowd
     }
 
+    /// The crowd when its ledger had this length, with a copy of that part of the ledger.
+    pub(crate) fn as_of(&self, length: u64, copy: &Path) -> Crowd {
+        let ledger = self.ledger.as_of(length, copy);
+        let registered = ledger.registered();
+        let accounts = self.accounts.iter().filter(|(username, _)| registered.contains(*username));
+        let accounts: BTreeMap<String, String> = accounts.map(|(a, b)| (a.clone(), b.clone())).collect();
+        let mut customers = self.customers.clone();
+        customers.retain(|customer| accounts.values().any(|token| *token == customer.token));
+        Crowd {
+            ledger,
+            admin: self.admin.clone(),
+            organizer: self.organizer.clone(),
+            customers,
+            accounts,
+            hot: self.hot,
+            shown: Shown::default(),
+        }
+    }
+
+    /// Whether all that [`Crowd::sign_up`] makes was there at the last comparison.
+    pub(crate) fn has_signed_up(&self) -> bool {
+        self.customers.len() == CUSTOMERS && self.shown.events.len() > EVENTS
+    }
+
     /// Runs all clients and calls `disturb` after `delay`. Returns the number of answers.
     pub(crate) fn run(
         &self,
         address: SocketAddr,
         random: &mut Random,
         delay: Duration,
+        disturb: impl FnOnce(),
+    ) -> usize {
+        self.run_each(1, address, random, || {
+            thread::sleep(delay);
+            disturb();
+        })
+    }
+
+    /// Runs each `nth` client until `disturb` returns. Returns the number of answers.
+    pub(crate) fn run_each(
+        &self,
+        nth: usize,
+        address: SocketAddr,
+        random: &mut Random,
         disturb: impl FnOnce(),
     ) -> usize {
         let (answered, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -131,10 +169,9 @@ impl Crowd {
             clients.push(Box::new(move |wire| self.register(&mut random, wire)));
         }
         thread::scope(|scope| {
-            for work in clients {
+            for work in clients.into_iter().step_by(nth) {
                 scope.spawn(|| run_client(address, &stop, &answered, work));
             }
-            thread::sleep(delay);
             disturb();
             stop.store(true, Ordering::Relaxed);
         });

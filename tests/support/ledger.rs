@@ -106,6 +106,16 @@ impl Ledger {
         Ledger { path: path.to_owned(), file, next: AtomicU64::new(1) }
     }
 
+    /// The whole lines among the first `length` bytes, as a ledger of their own.
+    pub(crate) fn as_of(&self, length: u64, copy: &Path) -> Ledger {
+        let mut lines = fs::read(&self.path).expect("the ledger can be read");
+        lines.truncate(length as usize);
+        lines.truncate(lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1));
+        fs::write(copy, lines).expect("the copy can be written");
+        let file = File::options().append(true).open(copy).expect("it was just written");
+        Ledger { path: copy.to_owned(), file, next: AtomicU64::new(self.next.load(Ordering::Relaxed)) }
+    }
+
     /// Records an operation, before its request is sent. Returns its number.
     pub(crate) fn begin(&self, requested: Operation) -> u64 {
         let operation = self.next.fetch_add(1, Ordering::Relaxed);
@@ -171,6 +181,16 @@ impl Ledger {
         let entries = self.read().into_values();
         let registered = entries.filter_map(|entry| match (entry.requested, entry.outcome) {
             (Operation::Register { username }, None | Some(Outcome::Done(_))) => Some(username),
+            _ => None,
+        });
+        registered.collect()
+    }
+
+    /// The usernames whose registration was acknowledged.
+    pub(crate) fn registered(&self) -> BTreeSet<String> {
+        let entries = self.read().into_values();
+        let registered = entries.filter_map(|entry| match (entry.requested, entry.outcome) {
+            (Operation::Register { username }, Some(Outcome::Done(_))) => Some(username),
             _ => None,
         });
         registered.collect()

@@ -60,6 +60,17 @@ pub(crate) fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
+/// Checks that a start and a comparison with a ledger find a loss, as controls must. Returns what was found.
+pub(crate) fn expect_a_loss(start_and_compare: impl FnOnce()) -> String {
+    let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(start_and_compare));
+    let panic = found.expect_err("nothing was lost, so this test proves nothing");
+    let message = panic.downcast_ref::<String>().map_or("", String::as_str);
+    // The start may also be refused, because the mark file shows that records are missing.
+    let expected = ["is lost", "was acknowledged", "the server did not start"];
+    assert!(expected.iter().any(|text| message.contains(text)), "{message}");
+    message.lines().next().unwrap_or("").to_owned()
+}
+
 /// Runs a statement in the `sqlite3` shell and returns its output.
 pub(crate) fn sqlite3(file: &Path, sql: &str) -> String {
     let output = Command::new("sqlite3").arg("-readonly").arg(file).arg(sql).output();

@@ -193,6 +193,13 @@ impl Server {
         strace
     }
 
+    /// Makes syncs of SQLite's journals do nothing. Returns strace.
+    pub(crate) fn disable_syncs(&self, data: &Path) -> Child {
+        let journals = (0..4).map(|shard| data.join(format!("shard-{shard:02}.sqlite-wal")));
+        let journals: Vec<PathBuf> = journals.filter(|journal| journal.exists()).collect();
+        self.inject("fsync,fdatasync", &journals, "retval=0")
+    }
+
     /// Kills the server with SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("it runs");
