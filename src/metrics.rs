@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use shards::log::RollbackCause;
 use shards::outcome::Totals;
 
 use crate::account_limits::AccountLimit;
@@ -78,6 +79,14 @@ pub struct CoreMetrics {
     pub log_locked: Counter,
     /// The difference between the wall clock and the time of this core's records.
     pub clock_difference_ms: Counter,
+}
+
+impl CoreMetrics {
+    /// Shows why the shard's log takes no records, if it takes none.
+    pub(crate) fn show_read_only(&self, cause: Option<RollbackCause>) {
+        self.log_full.set((cause == Some(RollbackCause::NoRoom)).into());
+        self.log_locked.set((cause == Some(RollbackCause::Locked)).into());
+    }
 }
 
 #[derive(Debug)]

@@ -91,6 +91,7 @@ impl Pump {
             pace,
             metrics,
         } = parts;
+        metrics.show_read_only(shard.read_only());
         Pump {
             driver: Driver::new(shard, batch_max, pace),
             log: LogPlace::Here(log),
@@ -248,8 +249,7 @@ impl Pump {
                          ends its transaction or is stopped"
                     ),
                 }
-                self.metrics.log_full.set((cause == RollbackCause::NoRoom).into());
-                self.metrics.log_locked.set((cause == RollbackCause::Locked).into());
+                self.metrics.show_read_only(Some(cause));
             }
             Ok(Notice::StillReadOnly) => {}
             Ok(Notice::Writable { cause }) => {
@@ -259,8 +259,7 @@ impl Pump {
                         tracing::info!("the log is no longer locked: changes are taken");
                     }
                 }
-                self.metrics.log_full.set(0);
-                self.metrics.log_locked.set(0);
+                self.metrics.show_read_only(None);
             }
             Ok(Notice::Maintained(Upkeep { pages_pinned, no_room })) => {
                 if pages_pinned > 0 {

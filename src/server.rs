@@ -2,6 +2,7 @@
 
 mod core_main;
 mod error;
+mod mapped_files;
 mod process;
 mod signals;
 
@@ -36,7 +37,7 @@ use crate::secret::{self, SecretError};
 use core_main::{CoreMain, Report};
 pub(crate) use error::{ServeError, recovery_hint};
 pub(crate) use process::{default_shard_count, keep_secrets};
-pub(crate) use signals::ignores_hangups;
+pub(crate) use signals::{ignores_hangups, survive_long_files};
 
 /// How long the server tries to bind a port that is taken. A server that was killed still listens for some 10 ms:
 /// its rings hold the sockets, and the kernel releases rings asynchronously.
@@ -57,11 +58,13 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     keep_secrets();
     let descriptor_limit = process::raise_descriptor_limit(config.shard_count)?;
     let (address, listeners) = listen(config)?;
+    survive_long_files();
+    mapped_files::report_faults(config.log_format, &config.data).map_err(ServeError::Signals)?;
     let opened = opening::open(config.storage, &config.data, config.shard_count)?;
     let common = Arc::new(common(config, &opened, descriptor_limit)?);
     let tokens = Tokens::new(&token_secret(config)?, opened.cluster);
-    if let Some(watch) = opened.watch {
-        process::watch_files(watch).map_err(ServeError::Thread)?;
+    if let Some(files) = opened.files {
+        process::watch_files(files).map_err(ServeError::Thread)?;
     }
     signals::drain_on_signal(Arc::clone(&common)).map_err(ServeError::Thread)?;
     let cores = start_cores(config, address, listeners, opened.shards, &common, &tokens)?;
@@ -129,7 +132,13 @@ fn start_cores(
 fn token_secret(config: &Config) -> Result<Vec<u8>, SecretError> {
     match (secret::from_environment()?, config.storage) {
         (Some(secret), _) => Ok(secret),
-        (None, Storage::Sqlite) => secret::from_directory(&config.data),
+        (None, Storage::Sqlite) => match secret::from_directory(&config.data) {
+            Err(error) if error.is_no_room() => {
+                tracing::warn!(%error, "tokens of this start are not valid after it");
+                Ok(secret::ephemeral())
+            }
+            secret => secret,
+        },
         (None, Storage::Memory) => Ok(secret::ephemeral()),
     }
 }

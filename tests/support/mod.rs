@@ -6,6 +6,7 @@ pub(crate) mod crowd;
 pub(crate) mod ledger;
 pub(crate) mod random;
 pub(crate) mod server;
+pub(crate) mod small_disk;
 pub(crate) mod tokens;
 
 use std::fs::{self, DirBuilder};

@@ -2,25 +2,31 @@
 //!
 //! SQLite's own write-ahead journal makes a batch durable with one sync.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use shards::ids::{Epoch, EventId};
 use shards::limits::CHECKPOINT_PAGES;
-use shards::log::{AppendError, Appended, Log, LogError, Upkeep};
+use shards::log::{AppendError, Appended, Log, LogError, RollbackCause, Upkeep};
 use shards::record::Entry;
 use shards::replay::Mark;
 
-use crate::file::{LogFile, is_full, is_locked};
+use crate::file::LogFile;
+use crate::journal::shared_memory_of;
 use crate::mark::{MarkFile, advanced};
 use crate::rows::{ROWS_TOGETHER, insert_of_rows, insert_rows};
+use crate::shared_memory::SharedMemory;
+use crate::sqlite_error::{is_locked, is_no_room};
 use crate::watch::{Watch, WatchedLog};
 
 /// The log of a running shard.
 #[derive(Debug)]
 pub struct SqliteLog {
     file: LogFile,
+    /// Dropped after `file`.
+    shared_memory: SharedMemory,
     watch: Arc<Watch>,
     /// The index of the file in `watch`.
     watched: usize,
@@ -41,15 +47,21 @@ pub struct SqliteLog {
 impl SqliteLog {
     /// Makes a log that appends to `file`, which was claimed for `epoch` and is the one of this index in `watch`.
     /// `mark` describes the last row of the file, and `mark_file` has the same content.
+    ///
+    /// # Errors
+    ///
+    /// When a file of SQLite's was removed.
     pub(crate) fn new(
         file: LogFile,
         mark_file: MarkFile,
         mark: Mark,
         epoch: Epoch,
         watched: (Arc<Watch>, usize),
-    ) -> SqliteLog {
-        SqliteLog {
+    ) -> io::Result<SqliteLog> {
+        let shared_memory = SharedMemory::of(file.path())?;
+        Ok(SqliteLog {
             file,
+            shared_memory,
             watch: watched.0,
             watched: watched.1,
             mark_file,
@@ -59,7 +71,7 @@ impl SqliteLog {
             journal_pages: 0,
             insert_one: insert_of_rows(1),
             insert_together: insert_of_rows(ROWS_TOGETHER),
-        }
+        })
     }
 
     /// Makes a log of a file that belongs to no data directory.
@@ -67,13 +79,13 @@ impl SqliteLog {
     /// # Errors
     ///
     /// When its files are not there.
-    pub fn alone(file: LogFile, mark_file: MarkFile, mark: Mark, epoch: Epoch) -> std::io::Result<SqliteLog> {
+    pub fn alone(file: LogFile, mark_file: MarkFile, mark: Mark, epoch: Epoch) -> io::Result<SqliteLog> {
         let directory = file.path().parent().unwrap_or(Path::new("")).to_owned();
         let watch = Watch::new(directory, Vec::new(), vec![WatchedLog::in_use(&file)?]);
-        Ok(SqliteLog::new(file, mark_file, mark, epoch, (Arc::new(watch), 0)))
+        SqliteLog::new(file, mark_file, mark, epoch, (Arc::new(watch), 0))
     }
 
-    fn mark_failed(&self, action: &'static str) -> impl Fn(std::io::Error) -> LogError + use<'_> {
+    fn mark_failed(&self, action: &'static str) -> impl Fn(io::Error) -> LogError + use<'_> {
         let place = self.mark_file.path();
         move |source| LogError { action, place: place.display().to_string(), source: source.into() }
     }
@@ -105,6 +117,19 @@ impl SqliteLog {
 
     fn commit_failed(&self, error: rusqlite::Error) -> AppendError {
         self.file.commit_failed(error)
+    }
+
+    /// Makes sure that a commit can be indexed, so that it does not fail when it is in the journal.
+    fn reserve_index(&mut self, journal_bytes: u64) -> Result<(), AppendError> {
+        self.shared_memory.reserve(journal_bytes).map_err(|source| {
+            let is_no_room = is_no_room(&source);
+            let place = shared_memory_of(self.file.path()).display().to_string();
+            let error = LogError { action: "extend", place, source: source.into() };
+            match is_no_room {
+                true => AppendError::RolledBack { cause: RollbackCause::NoRoom, error },
+                false => AppendError::Unknown(error),
+            }
+        })
     }
 
     /// Stores the batch, and marks that it is stored.
@@ -154,7 +179,8 @@ const PROBE: &str = "INSERT INTO header SELECT * FROM header;
 
 impl Log for SqliteLog {
     fn append(&mut self, batch: &[Entry], lock_wait: Duration) -> Result<Appended, AppendError> {
-        self.watch.check_before(self.watched).map_err(AppendError::Unknown)?;
+        let journal_bytes = self.watch.check_before(self.watched).map_err(AppendError::Unknown)?;
+        self.reserve_index(journal_bytes)?;
         let first_row = self.mark.row + 1;
         self.commit(batch, lock_wait)?;
         self.watch.check_after(self.watched).map_err(AppendError::Unknown)?;
@@ -175,6 +201,8 @@ impl Log for SqliteLog {
         let watch = Arc::clone(&self.watch);
         let _writing = watch.writing().map_err(AppendError::Unknown)?;
         let emptied = self.file.empty_journal().map_err(|error| self.commit_failed(error))?;
+        let journal_bytes = watch.check_before(self.watched).map_err(AppendError::Unknown)?;
+        self.reserve_index(journal_bytes)?;
         self.begin(Duration::ZERO)?;
         if emptied {
             self.journal_pages = 0;
@@ -208,7 +236,7 @@ impl Log for SqliteLog {
                 let pages_pinned = u64::try_from(pages - written_back).unwrap_or(0);
                 Ok(Upkeep { pages_pinned, no_room: false })
             }
-            Err(error) if is_full(&error) => Ok(Upkeep { pages_pinned: 0, no_room: true }),
+            Err(error) if self.file.found_no_room(&error) => Ok(Upkeep { pages_pinned: 0, no_room: true }),
             // The next one does it.
             Err(error) if is_locked(&error) => Ok(Upkeep::default()),
             Err(error) => Err(self.file.failed("checkpoint")(error)),
@@ -222,7 +250,7 @@ impl Log for SqliteLog {
         match self.file.empty_journal() {
             // If another process or a full disk prevents it, the journal stays, and the next start reads it.
             Ok(_) => {}
-            Err(error) if is_full(&error) => {}
+            Err(error) if self.file.found_no_room(&error) => {}
             Err(error) => return Err(self.file.failed("checkpoint")(error)),
         }
         self.mark_file.sync().map_err(self.mark_failed("sync"))

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use shards::replay::{Extent, Mark};
 
 use crate::error::{RecoveryError, in_file, io_error};
-use crate::file::{FileHeader, Identity, LogFile, Synchronous};
+use crate::file::{Access, FileHeader, Identity, LogFile, Synchronous};
+use crate::index::FileIndex;
 use crate::journal::{Damage, find_damage, journal_of};
 use crate::manifest::Manifest;
 use crate::mark::MarkFile;
@@ -29,6 +31,29 @@ impl NamedFile {
         let written = self.mark_file.write(&self.extent.end).and_then(|()| self.mark_file.sync());
         written.map_err(io_error("write", self.mark_file.path()))
     }
+
+    /// Continues after an earlier reading of the file, or without one, if the file was empty. Nothing else was
+    /// written since.
+    ///
+    /// # Errors
+    ///
+    /// When the file does not end as it was read.
+    pub(crate) fn resume(&mut self, read: Option<(Extent, &Arc<FileIndex>)>) -> Result<(), RecoveryError> {
+        if let Some((extent, index)) = read {
+            self.extent = extent;
+            self.log.continue_index(index);
+        }
+        let Mark { row, chain, .. } = self.extent.end;
+        let mut found = (0, Mark::EMPTY.chain);
+        self.log.rows_after(row.saturating_sub(1), |row| -> Result<bool, RecoveryError> {
+            found = (row.position, row.chain);
+            Ok(true)
+        })?;
+        if found != (row, chain) {
+            return Err(RecoveryError::WrittenMeanwhile { path: self.log.path().to_owned() });
+        }
+        Ok(())
+    }
 }
 
 /// Opens every file that the manifest names, and checks that it is the log of that name and directory, that
@@ -36,6 +61,7 @@ impl NamedFile {
 pub(crate) fn open_named_files(
     directory: &Path,
     manifest: &Manifest,
+    access: Access,
     progress: &Progress,
 ) -> Result<Vec<NamedFile>, RecoveryError> {
     let mut files = Vec::new();
@@ -44,7 +70,7 @@ pub(crate) fn open_named_files(
         if !path.try_exists().map_err(io_error("look for", &path))? {
             return Err(RecoveryError::Missing { path });
         }
-        let log = LogFile::open(&path, Synchronous::Full)?;
+        let log = LogFile::open_for(&path, access)?;
         let header = match log.identity()? {
             Identity::Log(header) => header,
             Identity::OtherFormat(format) => return Err(RecoveryError::of_format(path, format.into())),

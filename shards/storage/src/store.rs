@@ -1,32 +1,34 @@
 //! A data directory as a store of logs. To claim it is to check every row and to start an epoch.
 //!
 //! Rows are checked epoch by epoch, with the files of an epoch in parallel. Nothing is written before all
-//! rows are checked.
+//! rows are checked. Where there is no room to write, a directory is read without a claim: `waiting` claims it
+//! later.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use shards::ids::EventId;
+use shards::ids::{Epoch, EventId};
 use shards::log::{Claim, LogStore, Replay};
 use shards::replay::{RangeCheck, Row, check_ranges, left_over};
 use shards::shard::SlotHeads;
 use shards::slots::SlotSet;
 
-use crate::directory::{DirectoryLock, find_debris, lock_directory, remove_debris, sync_directory};
+use crate::directory::{find_debris, remove_debris, sync_directory};
 use crate::error::{RecoveryError, in_file, io_error};
+use crate::file::Access;
 use crate::log::SqliteLog;
 use crate::manifest::Manifest;
 use crate::named_file::{NamedFile, create_file, open_named_files};
 use crate::reader::Records;
 use crate::recovery::Progress;
 use crate::replay::{join_thread, start_thread};
+use crate::room;
 use crate::watch::{Watch, WatchedLog};
 
-/// A locked data directory with its files open.
+/// A data directory with its files open. The caller has its lock.
 pub(crate) struct Directory {
     path: PathBuf,
-    pub(crate) lock: DirectoryLock,
     manifest: Manifest,
     debris: Vec<String>,
     files: Vec<NamedFile>,
@@ -40,31 +42,55 @@ pub(crate) struct Logs {
     /// Those of all files.
     pub(crate) records: Records,
     pub(crate) watch: Arc<Watch>,
-    pub(crate) lock: DirectoryLock,
 }
 
 impl Directory {
     /// # Errors
     ///
-    /// If another process has the directory, if it cannot be written, or if a file is not the one that the
-    /// manifest names.
+    /// If it cannot be written, or if a file is not the one that the manifest names.
     pub(crate) fn open(
         path: &Path,
         shard_count: usize,
+        access: Access,
         progress: &Progress,
     ) -> Result<Directory, RecoveryError> {
-        let lock = lock_directory(path)?;
         let manifest = match Manifest::read(path)? {
             Some(manifest) => manifest,
             None => Manifest::new(random_cluster()),
         };
-        let debris = find_debris(path, &manifest.epochs.file_names())?;
-        let files = open_named_files(path, &manifest, progress)?;
-        Ok(Directory { path: path.to_owned(), lock, manifest, debris, files, shard_count })
+        let names = manifest.epochs.file_names();
+        if access == Access::Write {
+            room::check(path, new_files_max(&names, shard_count))?;
+        }
+        let debris = find_debris(path, &names, access)?;
+        let files = open_named_files(path, &manifest, access, progress)?;
+        Ok(Directory { path: path.to_owned(), manifest, debris, files, shard_count })
     }
 
     pub(crate) fn cluster(&self) -> u64 {
         self.manifest.cluster
+    }
+
+    /// The epoch of the last start.
+    fn last_epoch(&self) -> Epoch {
+        self.manifest.epochs.last()
+    }
+
+    fn next_epoch(&self) -> Epoch {
+        Epoch(self.last_epoch().0 + 1)
+    }
+
+    pub(crate) fn files_mut(&mut self) -> &mut [NamedFile] {
+        &mut self.files
+    }
+
+    /// Closes all files, and returns how far they were read. Call it after [`Directory::read`].
+    pub(crate) fn into_read(self) -> (Manifest, Vec<NamedFile>) {
+        (self.manifest, self.files)
+    }
+
+    pub(crate) fn records(&self) -> Records {
+        Records::of(self.files.iter().map(|file| &file.log))
     }
 
     /// Returns the log of each shard in the order of their indices. Call it after the claim.
@@ -74,7 +100,7 @@ impl Directory {
     /// When a file was removed meanwhile.
     pub(crate) fn into_logs(self) -> Result<Logs, RecoveryError> {
         let epoch = self.manifest.epochs.last();
-        let records = Records::of(self.files.iter().map(|file| &file.log));
+        let records = self.records();
         let names: Vec<String> = (0..self.shard_count).map(file_name).collect();
         let watched = |file: &NamedFile| {
             let log = &file.log;
@@ -89,14 +115,16 @@ impl Directory {
             let is_named = |file: &Option<NamedFile>| file.as_ref().is_some_and(|file| file.name == *name);
             let index = files.iter().position(is_named).expect("made by the claim");
             let NamedFile { log, mark_file, extent, .. } = files[index].take().expect("just found");
-            SqliteLog::new(log, mark_file, extent.end, epoch, (Arc::clone(&watch), index))
+            let failed = io_error("open the shared memory of", log.path());
+            SqliteLog::new(log, mark_file, extent.end, epoch, (Arc::clone(&watch), index)).map_err(failed)
         };
-        let logs = names.iter().map(log).collect();
-        Ok(Logs { logs, records, watch, lock: self.lock })
+        let logs: Result<_, _> = names.iter().map(log).collect();
+        let logs = logs?;
+        Ok(Logs { logs, records, watch })
     }
 
     /// Locks all files until they are claimed, so that nothing is written while they are read.
-    fn lock_files(&self) -> Result<(), RecoveryError> {
+    pub(crate) fn lock_files(&self) -> Result<(), RecoveryError> {
         for file in &self.files {
             file.log.lock()?;
         }
@@ -132,12 +160,34 @@ impl Directory {
         Ok(heads)
     }
 
-    /// Starts the next epoch in the manifest, claims all files for it, and makes what was read durable.
-    fn start_epoch(&mut self) -> Result<(), RecoveryError> {
+    /// Checks that no file was claimed last in another epoch than the manifest says.
+    fn check_claims(&self) -> Result<(), RecoveryError> {
         for NamedFile { name, log, .. } in &self.files {
             let epoch = log.epoch().map_err(log.failed("read the header of"))?;
             self.manifest.check_claim(&self.path, name, epoch)?;
         }
+        Ok(())
+    }
+
+    /// Reads all records without a claim, and writes nothing. The claim names the epoch that is to be started.
+    ///
+    /// # Errors
+    ///
+    /// If any record is not as it was written.
+    pub(crate) fn read(&mut self, replay: &dyn Replay) -> Result<Claim, RecoveryError> {
+        let heads = self.check(replay)?;
+        self.check_claims()?;
+        Ok(Claim { epoch: self.next_epoch(), heads })
+    }
+
+    /// Starts an epoch in the manifest, unless it is there, claims all files for it, and makes what was read
+    /// durable.
+    ///
+    /// # Errors
+    ///
+    /// When the disk refuses, or a file was claimed last in another epoch than the manifest says.
+    pub(crate) fn start_epoch(&mut self, epoch: Epoch) -> Result<(), RecoveryError> {
+        self.check_claims()?;
         remove_debris(&self.path, &self.debris)?;
         let names: Vec<String> = (0..self.shard_count).map(file_name).collect();
         for name in &names {
@@ -146,13 +196,16 @@ impl Directory {
             }
         }
         sync_directory(&self.path)?;
-        self.manifest.epochs.add(names);
-        self.manifest.write(&self.path)?;
+        if self.last_epoch() < epoch {
+            self.manifest.epochs.add(names);
+            self.manifest.write(&self.path)?;
+        }
+        assert_eq!(self.last_epoch(), epoch, "epochs are started one after the other");
         for file in &self.files {
-            file.log.make_durable(self.manifest.epochs.last())?;
+            file.log.make_durable(epoch)?;
             file.write_mark()?;
         }
-        self.manifest.claimed = self.manifest.epochs.last();
+        self.manifest.claimed = epoch;
         self.manifest.write(&self.path)
     }
 }
@@ -164,8 +217,9 @@ impl LogStore for Directory {
         assert!(slots.is_full(), "a locked directory is claimed as a whole");
         self.lock_files()?;
         let heads = self.check(replay)?;
-        self.start_epoch()?;
-        Ok(Claim { epoch: self.manifest.epochs.last(), heads })
+        let epoch = self.next_epoch();
+        self.start_epoch(epoch)?;
+        Ok(Claim { epoch, heads })
     }
 }
 
@@ -185,6 +239,13 @@ fn read_file<'a>(
         Ok(true)
     })?;
     Ok(check)
+}
+
+/// The most files that a start makes: a journal and its shared memory for each log, a log and a mark for each new
+/// shard, a manifest, and a secret.
+fn new_files_max(names: &[String], shard_count: usize) -> usize {
+    let new = (0..shard_count).filter(|&index| !names.contains(&file_name(index))).count();
+    2 * (names.len() + new) + 2 * new + 2
 }
 
 fn file_name(shard_index: usize) -> String {

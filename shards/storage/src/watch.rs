@@ -73,7 +73,8 @@ pub(crate) struct WatchedLog {
 #[derive(Debug)]
 struct Journal {
     file: WatchedFile,
-    shared_memory: WatchedFile,
+    /// `None` where nothing is written.
+    shared_memory: Option<WatchedFile>,
     /// The length that the journal had after the last commit, or less.
     bytes: AtomicU64,
 }
@@ -143,10 +144,23 @@ impl WatchedLog {
         log.epoch().map_err(io::Error::other)?;
         let journal = Journal {
             file: WatchedFile::open(journal_of(log.path()))?,
-            shared_memory: WatchedFile::open(shared_memory_of(log.path()))?,
+            shared_memory: Some(WatchedFile::open(shared_memory_of(log.path()))?),
             bytes: AtomicU64::new(0),
         };
         Ok(WatchedLog { journal: Some(journal), ..WatchedLog::unused(log)? })
+    }
+
+    /// The files of a log that was read and is not claimed yet.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is not there.
+    pub(crate) fn without_writer(log: &Path) -> io::Result<WatchedLog> {
+        let journal = match WatchedFile::open(journal_of(log)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            file => Some(Journal { file: file?, shared_memory: None, bytes: AtomicU64::new(0) }),
+        };
+        Ok(WatchedLog { journal, ..WatchedLog::at(log)? })
     }
 
     /// The files of a log that no shard writes any more.
@@ -155,14 +169,20 @@ impl WatchedLog {
     ///
     /// When one of them is not there.
     pub(crate) fn unused(log: &LogFile) -> io::Result<WatchedLog> {
-        let mark = WatchedFile::open(MarkFile::path_for(log.path()))?;
-        let log = WatchedFile::open(log.path().to_owned())?;
+        WatchedLog::at(log.path())
+    }
+
+    fn at(log: &Path) -> io::Result<WatchedLog> {
+        let mark = WatchedFile::open(MarkFile::path_for(log))?;
+        let log = WatchedFile::open(log.to_owned())?;
         Ok(WatchedLog { log, mark, journal: None, in_use: AtomicBool::new(true) })
     }
 
     fn files(&self) -> impl Iterator<Item = &WatchedFile> {
-        let journal = self.journal.iter().flat_map(|journal| [&journal.file, &journal.shared_memory]);
-        [&self.log, &self.mark].into_iter().chain(journal)
+        let journal = self.journal.as_ref();
+        let shared_memory = journal.and_then(|journal| journal.shared_memory.as_ref());
+        let journal = journal.map(|journal| &journal.file);
+        [&self.log, &self.mark].into_iter().chain(journal).chain(shared_memory)
     }
 
     /// Checks what the open files themselves tell, by one system call each.
@@ -170,7 +190,7 @@ impl WatchedLog {
         for file in [&self.log, &self.mark] {
             file.check_length().map_err(|change| (&*file.path, change))?;
         }
-        if let Some(Journal { shared_memory, .. }) = &self.journal {
+        if let Some(Journal { shared_memory: Some(shared_memory), .. }) = &self.journal {
             shared_memory.length().map_err(|change| (&*shared_memory.path, change))?;
         }
         Ok(())
@@ -187,12 +207,14 @@ impl WatchedLog {
 
     /// Checks that the journal is no shorter than it was, unless SQLite has emptied it: for this process, or for
     /// another program that has written all of it back.
-    fn check_journal(&self) -> Result<(), (&Path, Change)> {
-        let Some(Journal { file, bytes, .. }) = &self.journal else { return Ok(()) };
+    /// Returns its length.
+    fn check_journal(&self) -> Result<u64, (&Path, Change)> {
+        let Some(Journal { file, bytes, .. }) = &self.journal else { return Ok(0) };
         let failed = |change| (&*file.path, change);
         let expected = bytes.load(Ordering::SeqCst);
-        if file.length().map_err(failed)? >= expected {
-            return Ok(());
+        let length = file.length().map_err(failed)?;
+        if length >= expected {
+            return Ok(length);
         }
         for _ in 0..LOOKS {
             // In this order: what SQLite reads was written before. If the journal is emptied in between, the next
@@ -201,7 +223,7 @@ impl WatchedLog {
             let length = file.length().map_err(failed)?;
             if length >= used {
                 let _ = bytes.compare_exchange(expected, length, Ordering::SeqCst, Ordering::SeqCst);
-                return Ok(());
+                return Ok(length);
             }
             thread::sleep(LOOK_PAUSE);
         }
@@ -244,12 +266,12 @@ impl Watch {
         self.logs[log].check().map_err(|(path, change)| self.end(path, change))
     }
 
-    /// Checks the journal of a log before a commit to it.
+    /// Checks the journal of a log before a commit to it, and returns its length.
     ///
     /// # Errors
     ///
     /// As those of [`Watch::check`].
-    pub(crate) fn check_before(&self, log: usize) -> Result<(), LogError> {
+    pub(crate) fn check_before(&self, log: usize) -> Result<u64, LogError> {
         self.logs[log].check_journal().map_err(|(path, change)| self.end(path, change))
     }
 
