@@ -61,7 +61,14 @@ impl SmallDisk {
         while filler.write_all(&[0; 1 << 12]).is_ok() {}
     }
 
-    /// Makes room after [`SmallDisk::fill`].
+    /// Makes this much room after [`SmallDisk::fill`].
+    pub(crate) fn give_back(&self, bytes: u64) {
+        let filler = File::options().write(true).open(self.filler()).expect("the disk was filled before");
+        let length = filler.metadata().expect("it is open").len();
+        filler.set_len(length - bytes).expect("it is longer");
+    }
+
+    /// Makes all room after [`SmallDisk::fill`].
     pub(crate) fn make_room(&self) {
         fs::remove_file(self.filler()).expect("the disk was filled before");
     }

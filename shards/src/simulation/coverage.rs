@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 60] = [
+pub(super) const EXPECTED: [&str; 63] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -61,6 +61,9 @@ pub(super) const EXPECTED: [&str; 60] = [
     "crashes in a commit: torn",
     "starts",
     "interrupted starts",
+    "starts without room",
+    "late claims",
+    "files written before a late claim",
     "starts with another shard count",
     "clock jumps",
     "damage: lost tail",
