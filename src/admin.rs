@@ -18,7 +18,7 @@ use crate::clock::wall;
 use crate::passwords::hash_now;
 use crate::passwords::rules::NewPassword;
 use crate::random;
-use crate::server::{default_shard_count, keep_secrets, recovery_hint};
+use crate::server::{default_shard_count, keep_secrets, recovery_hint, survive_long_files};
 
 /// The environment variable from which scripts can pass the password.
 pub(crate) const PASSWORD_VARIABLE: &str = "BOXOFFICE_ADMIN_PASSWORD";
@@ -58,6 +58,7 @@ pub(crate) enum AdminError {
 /// be recovered.
 pub(crate) fn create(directory: &Path, username: &str) -> Result<UserId, AdminError> {
     keep_secrets();
+    survive_long_files();
     let username = Username::new(username)?;
     let password = read_password()?;
     let password = NewPassword::new(&password).map_err(AdminError::Password)?;

@@ -1,7 +1,8 @@
 //! The log on standard error. No line of it waits for whoever reads it, or ends the process: what the reader does
 //! not take is lost, and counted.
 
-use std::io::{self, IsTerminal, StderrLock, Write};
+use std::io::{self, IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -63,15 +64,33 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) {
 
 /// Reports why the process ends, at every level.
 pub(crate) fn report(format: LogFormat, text: &str) {
-    let line = match format {
+    write_line(line_at(format, text, Some(Timestamp::now())).as_bytes());
+}
+
+/// A line that says why the process ends, to be written later, so that it has no time.
+pub(crate) fn line(format: LogFormat, text: &str) -> String {
+    line_at(format, text, None)
+}
+
+fn line_at(format: LogFormat, text: &str, now: Option<Timestamp>) -> String {
+    match format {
         LogFormat::Human => format!("{text}\n"),
         LogFormat::Json => {
-            let timestamp = Timestamp::now().to_string();
-            let line = json!({ "timestamp": timestamp, "level": "ERROR", "fields": { "message": text } });
+            let mut line = json!({ "level": "ERROR", "fields": { "message": text } });
+            if let Some(now) = now {
+                line["timestamp"] = now.to_string().into();
+            }
             format!("{line}\n")
         }
-    };
-    write_line(line.as_bytes());
+    }
+}
+
+/// Writes a line without a lock or an allocation. It may get between the parts of another one.
+pub(crate) fn write_in_signal_handler(line: &[u8]) {
+    let stderr = rustix::stdio::stderr();
+    if takes_more(stderr) {
+        let _ = rustix::io::write(stderr, &line[..line.len().min(PIPE_BYTES)]);
+    }
 }
 
 /// The number of lines that were lost.
@@ -97,7 +116,7 @@ fn write_line(line: &[u8]) {
     // The lock keeps other threads from filling the pipe between the poll and the write.
     let mut stderr = io::stderr().lock();
     for part in line.chunks(PIPE_BYTES) {
-        if !takes_more(&stderr) || stderr.write_all(part).is_err() {
+        if !takes_more(stderr.as_fd()) || stderr.write_all(part).is_err() {
             LINES_LOST.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -105,8 +124,8 @@ fn write_line(line: &[u8]) {
 }
 
 /// Whether a write would not wait: false for a pipe that is full, or whose reader has gone.
-fn takes_more(stderr: &StderrLock<'_>) -> bool {
-    let mut polled = [PollFd::new(stderr, PollFlags::OUT)];
+fn takes_more(stderr: BorrowedFd<'_>) -> bool {
+    let mut polled = [PollFd::from_borrowed_fd(stderr, PollFlags::OUT)];
     poll(&mut polled, Some(&Timespec::default())).is_ok() && polled[0].revents().contains(PollFlags::OUT)
 }
 

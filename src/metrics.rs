@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use shards::log::{Hindrance, Reader, Upkeep};
+use shards::log::{Hindrance, Reader, RollbackCause, Upkeep};
 use shards::outcome::Totals;
 
 use crate::account_limits::AccountLimit;
@@ -106,6 +106,12 @@ impl CoreMetrics {
         self.accounts.set(accounts);
         self.tickets_quota.set(quota);
         self.tickets_reserved.set(reserved);
+    }
+
+    /// Shows why the shard's log takes no records, if it takes none.
+    pub(crate) fn show_read_only(&self, cause: Option<RollbackCause>) {
+        self.log_full.set((cause == Some(RollbackCause::NoRoom)).into());
+        self.log_locked.set((cause == Some(RollbackCause::Locked)).into());
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,12 +9,13 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use shards::ids::{Epoch, EventId, UserId};
 use shards::limits::SLOT_COUNT;
+use shards::log::RollbackCause;
 use shards::log::{Log, MemoryLog};
 use shards::record::SlotHead;
 use shards::shard::Shard;
 use shards::slots::Owners;
 use shards::state::ShardState;
-use storage::{DirectoryLock, Progress, RecoveryError, Watch};
+use storage::{DirectoryLock, FilesInUse, Progress, Recovered, RecoveryError};
 
 use crate::config::Storage;
 use crate::mesh::Asker;
@@ -34,8 +34,8 @@ pub(crate) struct Opened {
     pub highest_event: EventId,
     pub highest_user: UserId,
     pub recovered: Option<RecoveredSummary>,
-    /// Watches the files of the data directory.
-    pub watch: Option<Arc<Watch>>,
+    /// The files of the data directory.
+    pub files: Option<FilesInUse>,
     /// The lock on the data directory, held until the process ends.
     #[expect(dead_code, reason = "dropping it releases the lock")]
     pub lock: Option<DirectoryLock>,
@@ -70,19 +70,45 @@ fn open_directory(
     progress: &Progress,
 ) -> Result<Opened, RecoveryError> {
     let start = Instant::now();
-    let recovered = thread::scope(|scope| {
-        let open = || storage::open(directory, shard_count, progress);
+    let recovered = recover(progress, || storage::open(directory, shard_count, progress));
+    let error = match recovered {
+        Ok(recovered) => return Ok(opened(recovered, start, |shard| shard)),
+        Err(error) => error,
+    };
+    // Before the first start, there is nothing to read.
+    if !error.is_no_room() || !matches!(storage::last_shard_count(directory), Ok(Some(_))) {
+        return Err(error);
+    }
+    progress.begin_again();
+    let recovered = recover(progress, || storage::open_without_room(directory, shard_count, progress))?;
+    tracing::error!(%error, "no room for a start: reading works, changes are refused until there is room");
+    Ok(opened(recovered, start, |shard| shard.refusing(RollbackCause::NoRoom)))
+}
+
+/// Recovers on a thread of its own, while this one shows the progress.
+fn recover<L: Send>(
+    progress: &Progress,
+    open: impl FnOnce() -> Result<Recovered<L>, RecoveryError> + Send,
+) -> Result<Recovered<L>, RecoveryError> {
+    thread::scope(|scope| {
         let recovery = thread::Builder::new().spawn_scoped(scope, open).map_err(RecoveryError::Thread)?;
         if std::io::stderr().is_terminal() {
             show_progress(progress, || recovery.is_finished());
         }
         recovery.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })?;
+    })
+}
+
+fn opened<L: Log + 'static>(
+    recovered: Recovered<L>,
+    start: Instant,
+    prepare: impl Fn(Shard<Asker>) -> Shard<Asker>,
+) -> Opened {
     let shards = recovered.shards.into_iter().map(|(state, log)| {
         let log: Box<dyn Log> = Box::new(log);
-        (Shard::new(state, &recovered.heads, recovered.epoch), log)
+        (prepare(Shard::new(state, &recovered.heads, recovered.epoch)), log)
     });
-    Ok(Opened {
+    Opened {
         shards: shards.collect(),
         cluster: recovered.cluster,
         highest_event: recovered.highest_event,
@@ -92,9 +118,9 @@ fn open_directory(
             epoch: recovered.epoch,
             took: start.elapsed(),
         }),
-        watch: Some(recovered.watch),
+        files: Some(recovered.files),
         lock: Some(recovered.lock),
-    })
+    }
 }
 
 fn show_progress(progress: &Progress, is_finished: impl Fn() -> bool) {
@@ -132,7 +158,7 @@ fn open_memory(shard_count: usize) -> Opened {
         highest_event: EventId(0),
         highest_user: UserId(0),
         recovered: None,
-        watch: None,
+        files: None,
         lock: None,
     }
 }

@@ -93,6 +93,7 @@ impl Pump {
             pace,
             metrics,
         } = parts;
+        metrics.show_read_only(shard.read_only());
         let mut driver = Driver::new(shard, batch_max, pace);
         if log.maintenance_is_due() {
             driver.maintain_first();
@@ -255,8 +256,7 @@ impl Pump {
                          ends its transaction or is stopped"
                     ),
                 }
-                self.metrics.log_full.set((cause == RollbackCause::NoRoom).into());
-                self.metrics.log_locked.set((cause == RollbackCause::Locked).into());
+                self.metrics.show_read_only(Some(cause));
             }
             Ok(Notice::StillReadOnly) => {}
             Ok(Notice::Writable { cause }) => {
@@ -266,8 +266,7 @@ impl Pump {
                         tracing::info!("the log is no longer locked: changes are taken");
                     }
                 }
-                self.metrics.log_full.set(0);
-                self.metrics.log_locked.set(0);
+                self.metrics.show_read_only(None);
             }
             Ok(Notice::Maintained(upkeep)) => self.upkeep.note(upkeep, self.clock.elapsed()),
             Err(error) => end_process(&error),

@@ -34,6 +34,13 @@ pub(crate) enum SecretError {
     Io { action: &'static str, path: PathBuf, source: io::Error },
 }
 
+impl SecretError {
+    /// Whether there was no room for the file.
+    pub(crate) fn is_no_room(&self) -> bool {
+        matches!(self, SecretError::Io { source, .. } if storage::is_no_room(source))
+    }
+}
+
 /// Creates a secret that is valid until the server exits.
 pub(crate) fn ephemeral() -> Vec<u8> {
     random::bytes::<32>().to_vec()

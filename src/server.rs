@@ -2,6 +2,7 @@
 
 mod core_main;
 mod error;
+mod mapped_files;
 mod process;
 mod signals;
 
@@ -16,7 +17,7 @@ use async_lock::Mutex;
 use serde_json::json;
 use shards::driver::Pace;
 use shards::ids::EventId;
-use storage::{Progress, Watch};
+use storage::{FilesInUse, Progress};
 
 use crate::assembly::Parts;
 use crate::clock::Origin;
@@ -39,7 +40,7 @@ use crate::secret::{self, SecretError};
 use core_main::{CoreMain, Report};
 pub(crate) use error::{ServeError, recovery_hint};
 pub(crate) use process::{default_shard_count, keep_secrets};
-pub(crate) use signals::ignores_hangups;
+pub(crate) use signals::{ignores_hangups, survive_long_files};
 
 /// How long the server tries to bind a port that is taken. A server that was killed still listens for some 10 ms:
 /// its rings hold the sockets, and the kernel releases rings asynchronously.
@@ -60,6 +61,8 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     keep_secrets();
     let descriptor_limit = process::raise_descriptor_limit(config.shard_count)?;
     let (address, listeners) = listen(config)?;
+    survive_long_files();
+    mapped_files::report_faults(config.log_format, &config.data).map_err(ServeError::Signals)?;
     let metrics: &'static Metrics = Box::leak(Box::new(Metrics::new(config.shard_count)));
     let boot_id = format!("{:016x}", random::u64());
     let progress = Arc::new(Progress::default());
@@ -67,9 +70,9 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     let standby = start_standby(&listeners, desk).map_err(ServeError::Thread)?;
     let opened = opening::open(config.storage, &config.data, config.shard_count, &progress)?;
     let common = Arc::new(common(config, &opened, descriptor_limit, metrics, boot_id)?);
-    let tokens = Tokens::new(&token_secret(config, opened.watch.as_deref())?, opened.cluster);
-    if let Some(watch) = opened.watch {
-        process::watch_files(watch).map_err(ServeError::Thread)?;
+    let tokens = Tokens::new(&token_secret(config, opened.files.as_ref())?, opened.cluster);
+    if let Some(files) = opened.files {
+        process::watch_files(files).map_err(ServeError::Thread)?;
     }
     signals::drain_on_signal(Arc::clone(&common)).map_err(ServeError::Thread)?;
     let (cores, links) = start_cores(config, listeners, opened.shards, &common, &tokens)?;
@@ -142,16 +145,22 @@ fn start_cores(
     Ok((cores, links))
 }
 
-/// The secret from the environment, else that of the data directory, else one for this start alone. `watch` saves
+/// The secret from the environment, else that of the data directory, else one for this start alone. `files` saves
 /// that of the directory with its other files.
-fn token_secret(config: &Config, watch: Option<&Watch>) -> Result<Vec<u8>, SecretError> {
-    match (secret::from_environment()?, watch) {
+fn token_secret(config: &Config, files: Option<&FilesInUse>) -> Result<Vec<u8>, SecretError> {
+    match (secret::from_environment()?, files) {
         (Some(secret), _) => Ok(secret),
-        (None, Some(watch)) => {
-            let secret = secret::from_directory(&config.data)?;
-            watch.keep(secret::FILE_NAME, secret.clone());
-            Ok(secret)
-        }
+        (None, Some(files)) => match secret::from_directory(&config.data) {
+            Err(error) if error.is_no_room() => {
+                tracing::warn!(%error, "tokens of this start are not valid after it");
+                Ok(secret::ephemeral())
+            }
+            secret => {
+                let secret = secret?;
+                files.keep(secret::FILE_NAME, secret.clone());
+                Ok(secret)
+            }
+        },
         (None, None) => Ok(secret::ephemeral()),
     }
 }

@@ -1,91 +1,22 @@
 //! A full disk: refused changes have no effect, reads continue, and changes succeed again as soon as
-//! there is space, without a restart.
+//! there is space, without a restart. `full_starts` tests starts without room.
 //!
 //! Needs its own file system: run by name, as root, `cargo test --test disk_full -- --ignored`.
 
 mod support;
 
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::client::{Answer, Client};
+use support::client::Client;
+use support::small_disk::{SmallDisk, check_refused, until_done};
 use support::{PASSWORD, Stage, all_items, number, text};
 
 const RESERVATIONS: &str = "/api/v1/reservations";
-
-/// A small tmpfs, which is unmounted on drop.
-struct SmallDisk {
-    path: PathBuf,
-    _parent: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount() -> SmallDisk {
-        let parent = tempfile::tempdir().expect("a directory");
-        let path = parent.path().join("disk");
-        fs::create_dir(&path).expect("a directory");
-        let mount =
-            Command::new("mount").args(["-t", "tmpfs", "-o", "size=12m", "tmpfs"]).arg(&path).output();
-        let mount = mount.expect("mount is there");
-        assert!(mount.status.success(), "{}", String::from_utf8_lossy(&mount.stderr));
-        SmallDisk { path, _parent: parent }
-    }
-
-    fn data(&self) -> PathBuf {
-        self.path.join("data")
-    }
-
-    fn filler(&self) -> PathBuf {
-        self.path.join("filler")
-    }
-
-    /// Uses up all free space.
-    fn fill(&self) {
-        let mut filler = File::options().create(true).append(true).open(self.filler()).expect("a file");
-        for size in [1 << 16, 1 << 12] {
-            while filler.write_all(&vec![0; size]).is_ok() {}
-        }
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.filler()).expect("the disk was filled before");
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg("--lazy").arg(&self.path).status();
-        assert!(unmounted.is_ok_and(|status| status.success()), "{} stays mounted", self.path.display());
-    }
-}
-
-/// Checks the refusal of a change.
-fn check_refused(answer: Answer) {
-    assert_eq!(answer.header("retry-after"), Some("1"), "{answer:?}");
-    answer.problem(507, "log-full");
-}
-
-/// Sends a request until it succeeds. Returns the answer and the time it took.
-fn until_done(mut send: impl FnMut() -> Answer) -> (Answer, Duration) {
-    let start = Instant::now();
-    loop {
-        let answer = send();
-        if answer.status < 300 {
-            return (answer, start.elapsed());
-        }
-        check_refused(answer);
-        assert!(start.elapsed() < Duration::from_secs(60), "there is space, but changes are still refused");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
 
 fn everything(client: &Client, admin: &Client, events: &[u64]) -> Vec<Value> {
     let mut seen = all_items(client, "/api/v1/events", 100);
@@ -98,7 +29,7 @@ fn everything(client: &Client, admin: &Client, events: &[u64]) -> Vec<Value> {
 #[test]
 #[ignore = "needs root, for a small tmpfs"]
 fn a_full_disk_is_survived() {
-    let disk = SmallDisk::mount();
+    let disk = SmallDisk::tmpfs("size=12m");
     let stage = Stage::open(&disk.data(), 2);
     let events = [stage.event(1_000_000), stage.event(1_000_000)];
     let reserve = |event: u64| {
@@ -156,7 +87,7 @@ fn a_full_disk_is_survived() {
 #[test]
 #[ignore = "needs root, for a small tmpfs"]
 fn space_is_detected_without_a_request() {
-    let disk = SmallDisk::mount();
+    let disk = SmallDisk::tmpfs("size=12m");
     let stage = Stage::open(&disk.data(), 1);
     let path = format!("/api/v1/events/{}/reservations", stage.event(1_000_000));
     let reserve = || stage.cust1.post(&path, &json!({ "quantity": 1 }));
@@ -187,7 +118,7 @@ struct Bought {
 #[test]
 #[ignore = "needs root, for a small tmpfs"]
 fn refused_changes_are_not_done_and_acknowledged_ones_are_kept() {
-    let disk = SmallDisk::mount();
+    let disk = SmallDisk::tmpfs("size=12m");
     let stage = Stage::open(&disk.data(), 2);
     let events: Vec<u64> = (0..4).map(|_| stage.event(10_000_000)).collect();
     let stop = AtomicBool::new(false);
@@ -260,24 +191,4 @@ fn check(admin: &Client, events: &[u64], live: &HashMap<String, u64>) {
     }
     assert_eq!(found.len(), live.len());
     assert!(found == *live, "the lists differ");
-}
-
-/// A start needs some space; without it, the server exits with a message.
-#[test]
-#[ignore = "needs root, for a small tmpfs"]
-fn a_start_on_a_full_disk_is_refused() {
-    let disk = SmallDisk::mount();
-    let stage = Stage::open(&disk.data(), 1);
-    let event = stage.event(10);
-    stage.reservation(event, 1);
-    stage.server.kill();
-    disk.fill();
-    let ended = support::server::run(support::server::serve(&disk.data()), "");
-    assert_eq!(ended.code, Some(1), "{ended:?}");
-    assert!(ended.stderr.contains("full"), "{ended:?}");
-    disk.make_room();
-    let stage = Stage::open(&disk.data(), 1);
-    assert_eq!(stage.seen(event)["reserved"], 1);
-    drop(stage);
-    assert!(Path::new(&disk.data()).exists());
 }

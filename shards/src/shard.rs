@@ -116,6 +116,11 @@ impl<A> Shard<A> {
         Shard { reservations_max, ..self }
     }
 
+    /// Refuses commands from the start, since the log takes no records yet, for this cause.
+    pub fn refusing(self, cause: RollbackCause) -> Shard<A> {
+        Shard { read_only: Some(cause), ..self }
+    }
+
     /// Takes over a slot with its state and its head. Its next records carry `epoch`.
     pub fn adopt(&mut self, slot: Slot, state: SlotState, head: SlotHead, epoch: Epoch) {
         self.state.adopt(slot, state);
@@ -301,7 +306,7 @@ impl<A> Shard<A> {
 
     /// Refuses commands for another cause than before: the log is still read-only.
     pub fn refuse_because(&mut self, cause: RollbackCause) {
-        assert!(self.read_only.is_some(), "only a rollback makes a shard read-only");
+        assert!(self.read_only.is_some(), "the shard takes commands");
         self.read_only = Some(cause);
     }
 

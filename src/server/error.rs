@@ -6,9 +6,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::{fs, io};
 
-use rustix::fs::{Access, access};
+use rustix::fs::{Access, access, statvfs};
 use rustix::io::Errno;
 use rustix::process::geteuid;
+use shards::log::LogError;
 use storage::RecoveryError;
 
 use crate::rt::RuntimeError;
@@ -43,6 +44,8 @@ pub(crate) enum ServeError {
     FewDescriptors { shards: usize, needed: usize, limit: usize },
     #[error("start a thread: {0}")]
     Thread(io::Error),
+    #[error("handle signals: {0}")]
+    Signals(io::Error),
     #[error("connect the cores: {0}")]
     Mesh(io::Error),
     #[error("core {index} failed: {source}")]
@@ -65,6 +68,9 @@ fn listen_hint(error: &io::Error) -> &'static str {
 
 /// What an operator can do about a data directory that was refused.
 pub(crate) fn recovery_hint(error: &RecoveryError) -> Cow<'static, str> {
+    if error.is_no_room() {
+        return no_room_hint(error).into();
+    }
     if let Some((path, source)) = error.system_error() {
         return system_hint(path, source);
     }
@@ -131,6 +137,29 @@ fn permission_hint(path: &Path, place: &Path, owner: u32) -> String {
         "\n  {place} is owned by {whose}, and this is user {user}: run this as {whose}; or, as root: {remedy} {path}; \
          or choose another directory with --data"
     )
+}
+
+/// What is missing, and where. `error` says that there is no room.
+fn no_room_hint(error: &RecoveryError) -> String {
+    let (path, kind) = match error {
+        RecoveryError::Io { path, source, .. } => (path.as_path(), source.kind()),
+        RecoveryError::Log(LogError { place, .. }) => (Path::new(place), io::ErrorKind::StorageFull),
+        _ => unreachable!("no other error is of room"),
+    };
+    // The directory to be made may be missing, and so may some above it.
+    let place = path.ancestors().find(|place| place.exists()).unwrap_or(Path::new("."));
+    let of_place = format!("the file system of {}", place.display());
+    let missing = match kind {
+        io::ErrorKind::QuotaExceeded => format!("a quota on {of_place} is used up: raise it, or remove files"),
+        io::ErrorKind::FileTooLarge => {
+            "files may not become longer: raise the limit (ulimit -f in a shell, LimitFSIZE in a systemd unit)".to_owned()
+        }
+        _ if statvfs(place).is_ok_and(|found| found.f_files > 0 && found.f_favail == 0) => {
+            format!("{of_place} has no inodes left: remove files")
+        }
+        _ => format!("{of_place} is full: make room"),
+    };
+    format!("\n  {missing}, and start again; nothing was lost")
 }
 
 fn refusal_hint(error: &RecoveryError) -> &'static str {

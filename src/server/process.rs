@@ -3,14 +3,13 @@
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io;
 use std::num::NonZero;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shards::limits::SHARD_COUNT_MAX;
 
-use storage::Watch;
+use storage::FilesInUse;
 
 use super::error::ServeError;
 use crate::logging::{self, LogFormat};
@@ -71,11 +70,11 @@ const WATCH: Duration = Duration::from_secs(1);
 /// # Errors
 ///
 /// When there is no thread left.
-pub(super) fn watch_files(watch: Arc<Watch>) -> io::Result<()> {
+pub(super) fn watch_files(files: FilesInUse) -> io::Result<()> {
     let check = move || {
         loop {
             thread::sleep(WATCH);
-            if let Err(error) = watch.check() {
+            if let Err(error) = files.check() {
                 end_process(&error);
             }
         }

@@ -1,10 +1,10 @@
-//! Signals that end the server.
+//! Signals that end the server, and one that does not.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::{fs, io, thread};
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
 use crate::front::api::Common;
@@ -35,6 +35,15 @@ pub(super) fn drain_on_signal(common: Arc<Common>) -> io::Result<()> {
     };
     thread::Builder::new().name("signals".to_owned()).spawn(watch)?;
     Ok(())
+}
+
+/// Makes a write that would exceed the limit of a file's length (`ulimit -f`) fail, instead of ending the process
+/// by SIGXFSZ.
+pub(crate) fn survive_long_files() {
+    // Nobody reads the flag.
+    if let Err(error) = signal_hook::flag::register(SIGXFSZ, Arc::default()) {
+        tracing::warn!(%error, "SIGXFSZ could not be handled");
+    }
 }
 
 /// Whether the process was started with SIGHUP ignored, as nohup(1) does, and should leave it so.

@@ -6,6 +6,7 @@ pub(crate) mod crowd;
 pub(crate) mod ledger;
 pub(crate) mod random;
 pub(crate) mod server;
+pub(crate) mod small_disk;
 pub(crate) mod tokens;
 
 use std::fs::{self, DirBuilder, File};
@@ -137,6 +138,12 @@ impl Stage {
         let anyone = server.client();
         let made = anyone.get("/api/v1/pop");
         assert!([200, 304].contains(&made.status), "{made:?}");
+        Stage::again(server)
+    }
+
+    /// Uses a server whose directory was used for a stage before. Changes nothing.
+    pub(crate) fn again(server: Server) -> Stage {
+        let anyone = server.client();
         let [admin, org1, org2, cust1, cust2] =
             ["admin", "org1", "org2", "cust1", "cust2"].map(|name| anyone.log_in(name, PASSWORD));
         Stage { server, anyone, admin, org1, org2, cust1, cust2 }

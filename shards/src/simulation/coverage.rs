@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 66] = [
+pub(super) const EXPECTED: [&str; 69] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -65,6 +65,9 @@ pub(super) const EXPECTED: [&str; 66] = [
     "crashes in a commit: torn",
     "starts",
     "interrupted starts",
+    "starts without room",
+    "late claims",
+    "files written before a late claim",
     "starts with another shard count",
     "clock jumps",
     "suspensions",

@@ -33,6 +33,8 @@ pub(super) enum Plant {
     KeepLastOfRolledBack,
     /// A batch of a killed process reaches the file after the next start.
     OldEpochWrites,
+    /// A start that found no room starts its epoch later, whatever another process has written since it read.
+    ClaimWithoutCheck,
     /// A shard takes in more requests than its driver asked for.
     TakeInTooMany,
     /// A core that sleeps is not woken when its log is done.
@@ -74,7 +76,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 34] = [
+    pub(super) const ALL: [Plant; 35] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -90,6 +92,7 @@ impl Plant {
         Plant::LockedLogKeepsBatch,
         Plant::KeepLastOfRolledBack,
         Plant::OldEpochWrites,
+        Plant::ClaimWithoutCheck,
         Plant::TakeInTooMany,
         Plant::LoseSignalOfLog,
         Plant::IgnoreDeadline,

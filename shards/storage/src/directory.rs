@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::error::{RecoveryError, io_error};
-use crate::file::{Identity, LogFile, Synchronous};
+use crate::file::{Access, Identity, LogFile};
 use crate::journal::{journal_of, shared_memory_of};
 use crate::mark::MarkFile;
 use crate::named_file::check_journal;
@@ -106,12 +106,16 @@ pub fn replace_file(directory: &Path, name: &str, content: &[u8]) -> io::Result<
 
 /// Finds log files that the manifest does not name. A crash before the manifest was written leaves
 /// such files, all empty; one with records is refused.
-pub(crate) fn find_debris(directory: &Path, names: &[String]) -> Result<Vec<String>, RecoveryError> {
+pub(crate) fn find_debris(
+    directory: &Path,
+    names: &[String],
+    access: Access,
+) -> Result<Vec<String>, RecoveryError> {
     let mut debris = log_names(directory)?;
     debris.retain(|name| !names.contains(name));
     for name in &debris {
         let path = directory.join(name);
-        let log = LogFile::open(&path, Synchronous::Full)?;
+        let log = LogFile::open_for(&path, access)?;
         match log.identity()? {
             Identity::Log(_) if log.row_count()? > 0 => return Err(RecoveryError::Unnamed { path }),
             Identity::Log(header) => {

@@ -7,7 +7,7 @@ use shards::ids::Epoch;
 use shards::log::LogError;
 use shards::replay::ReplayError;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, is_locked, is_no_room};
 use crate::journal::journal_of;
 use crate::schema::FORMAT;
 
@@ -46,6 +46,8 @@ pub enum RecoveryError {
          copy, or an older one of the whole directory", path.display(), epoch.0, claimed.0
     )]
     OlderCopy { path: PathBuf, epoch: Epoch, claimed: Epoch },
+    #[error("{}: another process has written it since this one read it", path.display())]
+    WrittenMeanwhile { path: PathBuf },
     #[error("{}: {source}{}", path.display(), advice(path, source))]
     Replay { path: PathBuf, source: ReplayError },
     #[error("{}: {reason}", path.display())]
@@ -76,6 +78,27 @@ impl RecoveryError {
             return source.is_newer();
         }
         matches!(self, RecoveryError::NewFormat { .. })
+    }
+
+    /// Whether there is no room: no space, no inode, no quota, or a limit of the length of files.
+    pub fn is_no_room(&self) -> bool {
+        match self {
+            RecoveryError::Io { source, .. } => is_no_room(source),
+            RecoveryError::Log(LogError { source, .. }) => match source.downcast_ref() {
+                Some(Failure { error, system }) => {
+                    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+                        || system.as_ref().is_some_and(is_no_room)
+                }
+                None => source.downcast_ref().is_some_and(is_no_room),
+            },
+            _ => false,
+        }
+    }
+
+    /// Whether another program has a lock on a log file.
+    pub(crate) fn is_of_lock(&self) -> bool {
+        let RecoveryError::Log(LogError { source, .. }) = self else { return false };
+        source.downcast_ref().is_some_and(|Failure { error, .. }| is_locked(error))
     }
 
     /// Whether SQLite or the disk failed without any known damage to the data, so that a later start may

@@ -1,4 +1,4 @@
-//! An error of SQLite, with what the operating system said.
+//! An error of SQLite, with what the operating system said, and what it means for a log.
 #![expect(unsafe_code, reason = "rusqlite has no call for the operating system's error")]
 
 use std::fmt;
@@ -59,6 +59,29 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+/// Whether a write found no room: no space on the disk, no quota left, or the file may not become longer. If a
+/// sync finds no room, SQLite reports another I/O error. Call it before the connection is used again.
+///
+/// All three end SQLite's `unixWrite`, but only for `ENOSPC` it returns `SQLITE_FULL`.
+pub(crate) fn found_no_room(connection: &Connection, error: &rusqlite::Error) -> bool {
+    let is_of_write =
+        error.sqlite_error().is_some_and(|error| error.extended_code == ffi::SQLITE_IOERR_WRITE);
+    error.sqlite_error_code() == Some(ErrorCode::DiskFull)
+        || is_of_write && is_no_room(&io::Error::from_raw_os_error(system_errno(connection)))
+}
+
+/// Whether another process has a lock. `SQLITE_PROTOCOL` says the same after many attempts.
+pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
+    use ErrorCode::{DatabaseBusy, FileLockingProtocolFailed};
+    matches!(error.sqlite_error_code(), Some(DatabaseBusy | FileLockingProtocolFailed))
+}
+
+/// Whether there was no room: no space or inode, no quota left, or the file may not become longer.
+pub fn is_no_room(error: &io::Error) -> bool {
+    use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
 
 /// The last error of the operating system for which SQLite could not open, read or write a file.
 fn system_errno(connection: &Connection) -> i32 {

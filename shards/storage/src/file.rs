@@ -5,6 +5,7 @@
 
 use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use shards::ids::Epoch;
 use shards::log::{AppendError, LogError, RollbackCause};
 use shards::replay::Row;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, found_no_room, is_locked};
 use crate::index::FileIndex;
-use crate::journal;
+use crate::journal::{self, journal_of};
 use crate::last_start;
 use crate::rows::{SELECT, decode_row, small};
 use crate::schema::{APPLICATION_ID, FORMAT, history_view, schema};
@@ -44,6 +45,15 @@ pub enum Synchronous {
 pub struct FileHeader {
     pub cluster: u64,
     pub name: String,
+}
+
+/// What opening a log file may add to its directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// SQLite makes a journal and its shared memory, if they are missing.
+    Write,
+    /// Nothing, since there is no room. The file is read as it is, and no other process can write it meanwhile.
+    ReadOnly,
 }
 
 /// The type of a file, by its content.
@@ -94,6 +104,39 @@ impl LogFile {
         LogFile::connect(path, flags, synchronous)
     }
 
+    /// Opens a file that must be there.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`LogFile::open`].
+    pub(crate) fn open_for(path: &Path, access: Access) -> Result<LogFile, LogError> {
+        match access {
+            Access::Write => LogFile::open(path, Synchronous::Full),
+            Access::ReadOnly => LogFile::open_in_place(path),
+        }
+    }
+
+    /// Opens a file without making any other. The index of a journal is kept in memory (SQLite's VFS `unix-excl`),
+    /// which locks other processes out. Without a journal, everything is in the file itself.
+    fn open_in_place(path: &Path) -> Result<LogFile, LogError> {
+        let journal = match fs::metadata(journal_of(path)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+            journal => journal.map_err(|source| log_error(path, "open", source))?.len(),
+        };
+        let connection = if journal > 0 {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            Connection::open_with_flags_and_vfs(path, flags, c"unix-excl")
+        } else {
+            let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+                | OpenFlags::SQLITE_OPEN_NO_MUTEX
+                | OpenFlags::SQLITE_OPEN_URI;
+            Connection::open_with_flags(immutable(path), flags)
+        };
+        let connection =
+            connection.map_err(|error| log_error(path, "open", Failure::of_open(error, path)))?;
+        LogFile::set_up(connection, path, Synchronous::Full)
+    }
+
     /// Opens a second connection to the file of a running log, for reading a few rows at a time.
     ///
     /// # Errors
@@ -114,11 +157,15 @@ impl LogFile {
         );
         let connection = Connection::open_with_flags(path, flags)
             .map_err(|error| log_error(path, "open", Failure::of_open(error, path)))?;
+        LogFile::set_up(connection, path, synchronous)
+    }
+
+    fn set_up(connection: Connection, path: &Path, synchronous: Synchronous) -> Result<LogFile, LogError> {
+        let failed = |error| log_error(path, "open", Failure::new(error, &connection));
         let level = match synchronous {
             Synchronous::Full => "FULL",
             Synchronous::Normal => "NORMAL",
         };
-        let failed = |error| log_error(path, "open", Failure::new(error, &connection));
         // First of all: otherwise closing the connection would checkpoint the journal, even if the journal belongs
         // to another file, or if what follows fails.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(failed)?;
@@ -147,7 +194,8 @@ impl LogFile {
             // Without shared memory, as on some network file systems, SQLite keeps its previous mode.
             let cannot = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
             let reason = format!("this file system has no WAL for SQLite, it stays at {mode}");
-            return Err(failed(rusqlite::Error::SqliteFailure(cannot, Some(reason))));
+            let error = rusqlite::Error::SqliteFailure(cannot, Some(reason));
+            return Err(log_error(&self.path, "set up", Failure { error, system: None }));
         }
         let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
         self.connection.set_db_config(no_checkpoint, false).map(drop).map_err(&failed)
@@ -160,6 +208,11 @@ impl LogFile {
     /// The index of the rows that were replayed or appended so far.
     pub(crate) fn index(&self) -> &Arc<FileIndex> {
         &self.index
+    }
+
+    /// Continues the index of an earlier opening of the same file.
+    pub(crate) fn continue_index(&mut self, index: &Arc<FileIndex>) {
+        self.index = Arc::clone(index);
     }
 
     pub(crate) fn connection(&self) -> &Connection {
@@ -297,7 +350,7 @@ impl LogFile {
     /// When the disk refuses, or another file has the path now: its journal belongs to another process.
     pub(crate) fn cut_journal(&self) -> Result<(), LogError> {
         assert!(!self.connection.is_autocommit(), "another process could write meanwhile");
-        let place = journal::journal_of(&self.path);
+        let place = journal_of(&self.path);
         let failed = |source| log_error(&place, "cut", source);
         if inode_of(&fs::metadata(&self.path).map_err(failed)?) != self.inode {
             return Err(failed(io::Error::other("its log file was moved, and another one took its place")));
@@ -369,38 +422,35 @@ impl LogFile {
     }
 
     /// Classifies a failed commit. It is known to be rolled back in two cases, if SQLite undoes the
-    /// transaction: after `SQLITE_FULL`, a write found no room before the frame that completes the commit was
-    /// written; and another process had a lock that the transaction needed before it could write anything.
+    /// transaction: a write found no room before the frame that completes the commit was written; and another
+    /// process had a lock that the transaction needed before it could write anything.
+    ///
+    /// If the journal's index cannot grow (`SQLITE_IOERR_SHMSIZE`), the commit may be in the journal: SQLite
+    /// extends the index after the sync.
     pub(crate) fn commit_failed(&self, error: rusqlite::Error) -> AppendError {
         let cause = match &error {
-            error if is_full(error) => Some(RollbackCause::NoRoom),
+            error if self.found_no_room(error) => Some(RollbackCause::NoRoom),
             error if is_locked(error) => Some(RollbackCause::Locked),
             _ => None,
         };
         let is_undone =
             || self.connection.is_autocommit() || self.connection.execute_batch("ROLLBACK").is_ok();
-        let cause = cause.filter(|_| is_undone());
         let error = self.failed("commit to")(error);
+        let cause = cause.filter(|_| is_undone());
         match cause {
             Some(cause) => AppendError::RolledBack { cause, error },
             None => AppendError::Unknown(error),
         }
     }
 
+    /// Whether a write found no room. Call it before the connection is used again.
+    pub(crate) fn found_no_room(&self, error: &rusqlite::Error) -> bool {
+        found_no_room(&self.connection, error)
+    }
+
     pub(crate) fn failed(&self, action: &'static str) -> impl Fn(rusqlite::Error) -> LogError + use<'_> {
         move |error| log_error(&self.path, action, Failure::new(error, &self.connection))
     }
-}
-
-/// Whether a write found no room on the disk. If a sync finds no room, SQLite reports an I/O error instead.
-pub(crate) fn is_full(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
-}
-
-/// Whether another process has a lock. `SQLITE_PROTOCOL` says the same after many attempts.
-pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseBusy, FileLockingProtocolFailed};
-    matches!(error.sqlite_error_code(), Some(DatabaseBusy | FileLockingProtocolFailed))
 }
 
 /// What tells a file from others, whatever its name: its device and its inode.
@@ -414,4 +464,18 @@ fn log_error(
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> LogError {
     LogError { action, place: path.display().to_string(), source: source.into() }
+}
+
+/// The URI of a file that does not change while it is read, so SQLite needs no lock and no journal
+/// (<https://sqlite.org/uri.html#uriimmutable>).
+fn immutable(path: &Path) -> String {
+    use std::fmt::Write;
+    let mut uri = String::from("file:");
+    for &byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' => uri.push(byte.into()),
+            _ => write!(uri, "%{byte:02X}").expect("memory takes everything"),
+        }
+    }
+    uri + "?immutable=1"
 }

@@ -2,6 +2,7 @@
 //!
 //! SQLite's own write-ahead journal makes a batch durable with one sync.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,15 +10,17 @@ use std::time::Duration;
 
 use shards::ids::{Epoch, EventId};
 use shards::limits::{CHECKPOINT_PAGES, JOURNAL_BYTES_MAX};
-use shards::log::{AppendError, Appended, Hindrance, Log, LogError, Upkeep};
+use shards::log::{AppendError, Appended, Hindrance, Log, LogError, RollbackCause, Upkeep};
 use shards::record::Entry;
 use shards::replay::Mark;
 
-use crate::file::{LogFile, is_full, is_locked};
-use crate::journal::journal_of;
+use crate::failure::{is_locked, is_no_room};
+use crate::file::LogFile;
+use crate::journal::{journal_of, shared_memory_of};
 use crate::last_start;
 use crate::mark::{MarkFile, advanced};
 use crate::rows::{ROWS_TOGETHER, insert_of_rows, insert_rows};
+use crate::shared_memory::SharedMemory;
 use crate::watch::{Watch, WatchedLog};
 
 /// The size of a page, of those that SQLite makes.
@@ -31,6 +34,8 @@ const READERS_WAIT: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct SqliteLog {
     file: LogFile,
+    /// Dropped after `file`.
+    shared_memory: SharedMemory,
     watch: Arc<Watch>,
     /// The index of the file in `watch`.
     watched: usize,
@@ -54,7 +59,7 @@ impl SqliteLog {
     ///
     /// # Errors
     ///
-    /// When the journal was removed.
+    /// When a file of SQLite's was removed.
     pub(crate) fn new(
         mut file: LogFile,
         mark_file: MarkFile,
@@ -74,8 +79,13 @@ impl SqliteLog {
             written.fetch_add(more, Ordering::Relaxed);
         };
         file.count_journal_pages(count).map_err(file.failed("set up"))?;
+        let shared_memory = SharedMemory::of(file.path()).map_err(|source| {
+            let place = shared_memory_of(file.path()).display().to_string();
+            LogError { action: "open", place, source: source.into() }
+        })?;
         Ok(SqliteLog {
             file,
+            shared_memory,
             watch: watched.0,
             watched: watched.1,
             mark_file,
@@ -93,13 +103,13 @@ impl SqliteLog {
     /// # Errors
     ///
     /// When its files are not there.
-    pub fn alone(file: LogFile, mark_file: MarkFile, mark: Mark, epoch: Epoch) -> std::io::Result<SqliteLog> {
+    pub fn alone(file: LogFile, mark_file: MarkFile, mark: Mark, epoch: Epoch) -> io::Result<SqliteLog> {
         let directory = file.path().parent().unwrap_or(Path::new("")).to_owned();
         let watch = Watch::new(directory, Vec::new(), vec![WatchedLog::in_use(&file, epoch)?]);
-        SqliteLog::new(file, mark_file, mark, epoch, (Arc::new(watch), 0)).map_err(std::io::Error::other)
+        SqliteLog::new(file, mark_file, mark, epoch, (Arc::new(watch), 0)).map_err(io::Error::other)
     }
 
-    fn mark_failed(&self, action: &'static str) -> impl Fn(std::io::Error) -> LogError + use<'_> {
+    fn mark_failed(&self, action: &'static str) -> impl Fn(io::Error) -> LogError + use<'_> {
         let place = self.mark_file.path();
         move |source| LogError { action, place: place.display().to_string(), source: source.into() }
     }
@@ -121,6 +131,19 @@ impl SqliteLog {
 
     fn commit_failed(&self, error: rusqlite::Error) -> AppendError {
         self.file.commit_failed(error)
+    }
+
+    /// Makes sure that a commit can be indexed, so that it does not fail when it is in the journal.
+    fn reserve_index(&mut self, journal_bytes: u64) -> Result<(), AppendError> {
+        self.shared_memory.reserve(journal_bytes).map_err(|source| {
+            let is_no_room = is_no_room(&source);
+            let place = shared_memory_of(self.file.path()).display().to_string();
+            let error = LogError { action: "extend", place, source: source.into() };
+            match is_no_room {
+                true => AppendError::RolledBack { cause: RollbackCause::NoRoom, error },
+                false => AppendError::Unknown(error),
+            }
+        })
     }
 
     /// Stores the batch, and marks that it is stored.
@@ -186,7 +209,8 @@ const PROBE: &str = "INSERT INTO header SELECT * FROM header;
 
 impl Log for SqliteLog {
     fn append(&mut self, batch: &[Entry], lock_wait: Duration) -> Result<Appended, AppendError> {
-        self.watch.check_before(self.watched).map_err(AppendError::Unknown)?;
+        let journal_bytes = self.watch.check_before(self.watched).map_err(AppendError::Unknown)?;
+        self.reserve_index(journal_bytes)?;
         let first_row = self.mark.row + 1;
         self.commit(batch, lock_wait)?;
         self.watch.check_after(self.watched).map_err(AppendError::Unknown)?;
@@ -204,6 +228,8 @@ impl Log for SqliteLog {
         let watch = Arc::clone(&self.watch);
         let _writing = watch.writing().map_err(AppendError::Unknown)?;
         let emptied = self.file.empty_journal(Duration::ZERO).map_err(|error| self.commit_failed(error))?;
+        let journal_bytes = watch.check_before(self.watched).map_err(AppendError::Unknown)?;
+        self.reserve_index(journal_bytes)?;
         self.begin(Duration::ZERO)?;
         if emptied {
             self.journal_pages.store(0, Ordering::Relaxed);
@@ -239,7 +265,7 @@ impl Log for SqliteLog {
         }
         let no_room = match written_back {
             Ok(_) => false,
-            Err(error) if is_full(&error) => true,
+            Err(error) if self.file.found_no_room(&error) => true,
             // The next one does it.
             Err(error) if is_locked(&error) => false,
             Err(error) => return Err(self.file.failed("checkpoint")(error)),

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use shards::replay::{Extent, Mark};
 
 use crate::error::{RecoveryError, in_file, io_error};
-use crate::file::{FileHeader, Identity, LogFile, Synchronous};
+use crate::file::{Access, FileHeader, Identity, LogFile, Synchronous};
+use crate::index::FileIndex;
 use crate::journal::{Damage, find_damage, journal_of};
 use crate::manifest::Manifest;
 use crate::mark::MarkFile;
@@ -42,11 +44,12 @@ impl NamedFile {
 pub(crate) fn open_named_files(
     directory: &Path,
     manifest: &Manifest,
+    access: Access,
     progress: &Progress,
 ) -> Result<Vec<NamedFile>, RecoveryError> {
     let mut files = Vec::new();
     for name in manifest.epochs.file_names() {
-        let file = open_log(directory, &name, manifest.cluster)?;
+        let file = open_log(directory, &name, manifest.cluster, access)?;
         let (mark_file, committed) = open_mark(&file, manifest.cluster)?;
         let log = NamedLog { name, extent: Extent::new(committed), file };
         let row_count = log.check_end()?;
@@ -57,12 +60,17 @@ pub(crate) fn open_named_files(
 }
 
 /// Opens the log of this name and directory.
-pub(crate) fn open_log(directory: &Path, name: &str, cluster: u64) -> Result<LogFile, RecoveryError> {
+pub(crate) fn open_log(
+    directory: &Path,
+    name: &str,
+    cluster: u64,
+    access: Access,
+) -> Result<LogFile, RecoveryError> {
     let path = directory.join(name);
     if !path.try_exists().map_err(io_error("look for", &path))? {
         return Err(RecoveryError::Missing { path });
     }
-    let log = LogFile::open(&path, Synchronous::Full)?;
+    let log = LogFile::open_for(&path, access)?;
     let header = match log.identity()? {
         Identity::Log(header) => header,
         Identity::OtherFormat(format) => return Err(RecoveryError::of_format(path, format.into())),
@@ -102,6 +110,29 @@ impl NamedLog {
         self.extent.check_row_count(row_count).map_err(in_file(path))?;
         check_journal(path, row_count)?;
         Ok(row_count)
+    }
+
+    /// Continues after an earlier reading of the file, or without one, if the file was empty. Nothing else was
+    /// written since.
+    ///
+    /// # Errors
+    ///
+    /// When the file does not end as it was read.
+    pub(crate) fn resume(&mut self, read: Option<(Extent, &Arc<FileIndex>)>) -> Result<(), RecoveryError> {
+        if let Some((extent, index)) = read {
+            self.extent = extent;
+            self.file.continue_index(index);
+        }
+        let Mark { row, chain, .. } = self.extent.end;
+        let mut found = (0, Mark::EMPTY.chain);
+        self.file.rows_after(row.saturating_sub(1), |row| -> Result<bool, RecoveryError> {
+            found = (row.position, row.chain);
+            Ok(true)
+        })?;
+        if found != (row, chain) {
+            return Err(RecoveryError::WrittenMeanwhile { path: self.file.path().to_owned() });
+        }
+        Ok(())
     }
 
     /// Checks the epoch in which the log was claimed last.

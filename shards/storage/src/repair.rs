@@ -21,7 +21,7 @@ use shards::replay::{Extent, Mark};
 use crate::check::check_rows;
 use crate::directory::{DirectoryLock, find_debris, lock_existing, log_names, sync_directory};
 use crate::error::{RecoveryError, io_error};
-use crate::file::{Identity, LogFile, Synchronous};
+use crate::file::{Access, Identity, LogFile, Synchronous};
 use crate::journal::{journal_of, shared_memory_of};
 use crate::last_start;
 use crate::manifest::{FILE_NAME, Manifest};
@@ -92,7 +92,7 @@ impl Repair {
         let names = log_names(directory)?;
         let Some(manifest) = repair.find_manifest(&names)? else {
             // What a start leaves that was cut off before it wrote a manifest. The next one removes it.
-            find_debris(directory, &[])?;
+            find_debris(directory, &[], Access::Write)?;
             return Ok(repair);
         };
         repair.open_logs(&manifest)?;
@@ -164,7 +164,7 @@ impl Repair {
         // It says whether a start has claimed the logs since. Such a claim may be in a journal that was removed.
         let manifest_is_found = self.findings.is_empty();
         for name in manifest.epochs.file_names() {
-            let file = open_log(&self.directory, &name, manifest.cluster)?;
+            let file = open_log(&self.directory, &name, manifest.cluster, Access::Write)?;
             file.lock()?;
             let (committed, lost) = match open_mark(&file, manifest.cluster) {
                 Ok((_, committed)) => (committed, None),
@@ -210,7 +210,7 @@ impl Repair {
                 Identity::Log(header) if header.cluster == manifest.cluster && header.name == *name => {
                     // Refused if it is not empty.
                     let others: Vec<_> = names.iter().filter(|other| *other != name).cloned().collect();
-                    find_debris(&self.directory, &others)?;
+                    find_debris(&self.directory, &others, Access::Write)?;
                 }
                 Identity::Log(_) => self.findings.push(Finding::Stranger { path }),
                 Identity::OtherFormat(format) => return Err(RecoveryError::of_format(path, format.into())),

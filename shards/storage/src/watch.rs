@@ -25,7 +25,8 @@ use shards::ids::Epoch;
 use shards::log::{LogError, Reader};
 
 use crate::directory::{create_private, replace_file};
-use crate::file::{LogFile, Synchronous, inode_of, is_locked};
+use crate::failure::is_locked;
+use crate::file::{LogFile, Synchronous, inode_of};
 use crate::journal::{self, journal_of, shared_memory_of};
 use crate::log::fenced;
 use crate::manifest;
@@ -83,12 +84,19 @@ struct Claimed {
     epoch: Epoch,
 }
 
+/// SQLite's index of a journal.
+#[derive(Debug)]
+struct SharedMemory {
+    file: WatchedFile,
+    /// The same file, opened so that the locks on it can be asked for. Closed with the log, or with the process.
+    locks: File,
+}
+
 #[derive(Debug)]
 struct Journal {
     file: WatchedFile,
-    shared_memory: WatchedFile,
-    /// The shared memory, opened so that the locks on it can be asked for. Closed with the log, or with the process.
-    locks: File,
+    /// `None` where nothing is written.
+    shared_memory: Option<SharedMemory>,
     /// The length that the journal had after the last commit, or less.
     bytes: AtomicU64,
 }
@@ -163,12 +171,27 @@ impl WatchedLog {
         }
         let journal = Journal {
             file: WatchedFile::open(journal_of(log.path()))?,
-            shared_memory: WatchedFile::open(shared_memory_of(log.path()))?,
-            locks: File::open(shared_memory_of(log.path()))?,
+            shared_memory: Some(SharedMemory {
+                file: WatchedFile::open(shared_memory_of(log.path()))?,
+                locks: File::open(shared_memory_of(log.path()))?,
+            }),
             bytes: AtomicU64::new(0),
         };
         let claim = Mutex::new(Some(Claimed { reader, epoch }));
         Ok(WatchedLog { journal: Some(journal), claim, ..WatchedLog::unused(log)? })
+    }
+
+    /// The files of a log that was read and is not claimed yet.
+    ///
+    /// # Errors
+    ///
+    /// When one of them is not there.
+    pub(crate) fn without_writer(log: &Path) -> io::Result<WatchedLog> {
+        let journal = match WatchedFile::open(journal_of(log)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            file => Some(Journal { file: file?, shared_memory: None, bytes: AtomicU64::new(0) }),
+        };
+        Ok(WatchedLog { journal, ..WatchedLog::at(log)? })
     }
 
     /// The files of a log that no shard writes any more.
@@ -177,14 +200,21 @@ impl WatchedLog {
     ///
     /// When one of them is not there.
     pub(crate) fn unused(log: &LogFile) -> io::Result<WatchedLog> {
-        let mark = WatchedFile::open(MarkFile::path_for(log.path()))?;
-        let log = WatchedFile::open(log.path().to_owned())?;
+        WatchedLog::at(log.path())
+    }
+
+    fn at(log: &Path) -> io::Result<WatchedLog> {
+        let mark = WatchedFile::open(MarkFile::path_for(log))?;
+        let log = WatchedFile::open(log.to_owned())?;
         Ok(WatchedLog { log, mark, journal: None, in_use: AtomicBool::new(true), claim: Mutex::default() })
     }
 
     fn files(&self) -> impl Iterator<Item = &WatchedFile> {
-        let journal = self.journal.iter().flat_map(|journal| [&journal.file, &journal.shared_memory]);
-        [&self.log, &self.mark].into_iter().chain(journal)
+        let journal = self.journal.as_ref();
+        let shared_memory =
+            journal.and_then(|journal| journal.shared_memory.as_ref()).map(|memory| &memory.file);
+        let journal = journal.map(|journal| &journal.file);
+        [&self.log, &self.mark].into_iter().chain(journal).chain(shared_memory)
     }
 
     /// Checks what the open files themselves tell, by one system call each.
@@ -192,8 +222,8 @@ impl WatchedLog {
         for file in [&self.log, &self.mark] {
             file.check_length().map_err(|change| (&*file.path, change))?;
         }
-        if let Some(Journal { shared_memory, .. }) = &self.journal {
-            shared_memory.length().map_err(|change| (&*shared_memory.path, change))?;
+        if let Some(Journal { shared_memory: Some(SharedMemory { file, .. }), .. }) = &self.journal {
+            file.length().map_err(|change| (&*file.path, change))?;
         }
         Ok(())
     }
@@ -209,12 +239,14 @@ impl WatchedLog {
 
     /// Checks that the journal is no shorter than it was, unless SQLite has emptied it: for this process, or for
     /// another program that has written all of it back.
-    fn check_journal(&self) -> Result<(), (&Path, Change)> {
-        let Some(Journal { file, bytes, .. }) = &self.journal else { return Ok(()) };
+    /// Returns its length.
+    fn check_journal(&self) -> Result<u64, (&Path, Change)> {
+        let Some(Journal { file, bytes, .. }) = &self.journal else { return Ok(0) };
         let failed = |change| (&*file.path, change);
         let expected = bytes.load(Ordering::SeqCst);
-        if file.length().map_err(failed)? >= expected {
-            return Ok(());
+        let length = file.length().map_err(failed)?;
+        if length >= expected {
+            return Ok(length);
         }
         for _ in 0..LOOKS {
             // In this order: what SQLite reads was written before. If the journal is emptied in between, the next
@@ -223,7 +255,7 @@ impl WatchedLog {
             let length = file.length().map_err(failed)?;
             if length >= used {
                 let _ = bytes.compare_exchange(expected, length, Ordering::SeqCst, Ordering::SeqCst);
-                return Ok(());
+                return Ok(length);
             }
             thread::sleep(LOOK_PAUSE);
         }
@@ -287,12 +319,12 @@ impl Watch {
         self.logs[log].check().map_err(|(path, change)| self.end(path, change))
     }
 
-    /// Checks the journal of a log before a commit to it.
+    /// Checks the journal of a log before a commit to it, and returns its length.
     ///
     /// # Errors
     ///
     /// As those of [`Watch::check`].
-    pub(crate) fn check_before(&self, log: usize) -> Result<(), LogError> {
+    pub(crate) fn check_before(&self, log: usize) -> Result<u64, LogError> {
         self.logs[log].check_journal().map_err(|(path, change)| self.end(path, change))
     }
 
@@ -336,7 +368,9 @@ impl Watch {
 
     /// The processes that use a log beside this one.
     pub(crate) fn readers(&self, log: usize) -> Vec<Reader> {
-        self.logs[log].journal.as_ref().map_or(Vec::new(), |journal| readers(&journal.locks))
+        let journal = self.logs[log].journal.as_ref();
+        let memory = journal.and_then(|journal| journal.shared_memory.as_ref());
+        memory.map_or(Vec::new(), |memory| readers(&memory.locks))
     }
 
     /// Checks all files. Call it once a second.

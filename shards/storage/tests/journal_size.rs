@@ -76,7 +76,7 @@ fn a_journal_is_emptied_when_its_reader_has_gone() {
     let upkeep = log.maintain().unwrap();
     assert_eq!((upkeep.journal_bytes, upkeep.hindrance), (0, None));
     assert_eq!(journal_bytes(directory.path()), 0);
-    office.recovered.watch.check().expect("it is still the journal of this process");
+    office.recovered.files.check().expect("it is still the journal of this process");
     office.run("reserve 1 for 1 1");
     let totals = office.totals();
     drop(office);

@@ -6,7 +6,6 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -128,7 +127,7 @@ fn a_process_whose_files_were_claimed_appends_nothing_more() {
         let first = tempfile::tempdir().unwrap();
         let (mut office, batch) = office_with_batch(first.path());
         let second = linked(first.path());
-        let watch = Arc::clone(&office.recovered.watch);
+        let watch = office.recovered.files.clone();
         watch.check().unwrap();
         let mut other = Office::open(second.path(), shard_count);
         // Without a commit, too.

@@ -47,8 +47,8 @@ impl Disk {
 
     /// Ends a recovery that accepted the disk: marks the end of each file, adds missing files, and begins
     /// an epoch.
-    pub(super) fn start_epoch(&mut self, shard_count: usize, replayed: &Replayed) -> Epoch {
-        for (file, end) in self.files.iter_mut().zip(&replayed.ends) {
+    pub(super) fn start_epoch(&mut self, shard_count: usize, ends: &[Mark]) {
+        for (file, end) in self.files.iter_mut().zip(ends) {
             file.mark = *end;
             file.synced_mark = *end;
             file.lies.clear();
@@ -66,7 +66,11 @@ impl Disk {
             });
         }
         self.epochs.add(names);
-        self.epochs.last()
+    }
+
+    /// Makes all rows durable, as a start does that has no room for more.
+    pub(super) fn sync(&mut self) {
+        self.files.iter_mut().for_each(|file| file.lies.clear());
     }
 
     /// Appends a batch to a shard's file. If `lie`, a power cut may lose it.

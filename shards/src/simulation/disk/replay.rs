@@ -14,7 +14,7 @@ pub(in crate::simulation) struct Replayed {
     pub(in crate::simulation) states: Vec<ShardState>,
     pub(in crate::simulation) heads: SlotHeads,
     /// The last row of each file.
-    pub(super) ends: Vec<Mark>,
+    pub(in crate::simulation) ends: Vec<Mark>,
 }
 
 /// Why recovery refuses a disk.

@@ -61,6 +61,7 @@ impl World {
     pub(super) fn finish_requests(&mut self) -> Result<(), Violation> {
         self.note(|| "no more requests are sent".to_owned());
         self.rates.fails = 0;
+        self.unfenced.clear();
         let stops_early = self.random.within(0, 1) == 0;
         if !stops_early {
             self.run_until(|shard| shard.is_idle())?;
@@ -77,9 +78,10 @@ impl World {
             }
             shard.driver_state == DriverState::Stopped
         })?;
-        let epoch = self.disk.last_epoch().0;
         let mut requests = self.requests.iter().enumerate();
-        if let Some((request, _)) = requests.find(|(_, one)| one.epoch == epoch && one.reply.is_none()) {
+        if let Some((request, _)) =
+            requests.find(|(_, one)| one.process == self.process && one.reply.is_none())
+        {
             return Err(format!("request {request} is never answered"));
         }
         self.check_shards()?;

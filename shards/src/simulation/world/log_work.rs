@@ -117,10 +117,37 @@ impl World {
                     (false, true) => Some(RollbackCause::NoRoom),
                     (false, false) => None,
                 };
+                if cause.is_none() && self.claim()? == Progress::Crashes {
+                    return Ok(Progress::Crashes);
+                }
                 let result = cause.map_or(Ok(()), |cause| Err(rolled_back(cause)));
                 self.log_is_done(index, LogDone::Probe(result))
             }
         }
+    }
+
+    /// Starts the epoch of a process that found no room for it, unless another process has written since.
+    fn claim(&mut self) -> Result<Progress, Violation> {
+        let Some(ends) = self.waiting.take() else { return Ok(Progress::Continues) };
+        if !self.unfenced.is_empty() {
+            self.count("files written before a late claim");
+            self.note(|| "an earlier process has written".to_owned());
+            if self.plant != Some(Plant::ClaimWithoutCheck) {
+                return Ok(Progress::Crashes);
+            }
+            self.write_unfenced()?;
+        }
+        self.count("late claims");
+        self.disk.start_epoch(self.shards.len(), &ends);
+        Ok(Progress::Continues)
+    }
+
+    /// Stores what a killed process was still writing.
+    pub(super) fn write_unfenced(&mut self) -> Result<(), Violation> {
+        for (index, entries) in std::mem::take(&mut self.unfenced) {
+            self.store(index, &entries, false)?;
+        }
+        Ok(())
     }
 
     /// Reports to the driver, and returns whether the process continues.

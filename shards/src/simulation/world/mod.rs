@@ -20,6 +20,7 @@ use super::random::Random;
 use super::workload::Ids;
 use crate::ids::{Slot, Timestamp};
 use crate::record::Entry;
+use crate::replay::Mark;
 use crate::slots::shard_of_slot;
 use network::{Message, SentRequest};
 use shard::SimulatedShard;
@@ -41,6 +42,12 @@ pub(super) struct World {
     elapsed: Duration,
     wall: Timestamp,
     disk: Disk,
+    /// The number of the process. One that is killed before it starts its epoch leaves the epoch to the next one.
+    process: u64,
+    /// How far a process has read the files that found no room for its start, until it starts its epoch.
+    waiting: Option<Vec<Mark>>,
+    /// Batches that a killed process was writing, with their shards. It may go on writing until the next epoch.
+    unfenced: Vec<(usize, Vec<Entry>)>,
     /// Empty while the server is down.
     shards: Vec<SimulatedShard>,
     wire: Vec<Message>,
@@ -118,6 +125,9 @@ impl World {
             wall: Timestamp(START_MS),
             reservations_max,
             disk: Disk::new(random.next()),
+            process: 0,
+            waiting: None,
+            unfenced: Vec::new(),
             shards: Vec::new(),
             wire: Vec::new(),
             requests: Vec::new(),
@@ -152,6 +162,8 @@ impl World {
             }
         }
         self.finish_requests()?;
+        // A start without room writes no marks, which the check of the edited file needs.
+        self.rates.fills = 0;
         for _ in 0..2 {
             if self.crash()? == Progress::Ends {
                 return Ok(());

@@ -20,8 +20,8 @@ pub(super) struct SentRequest {
     pub(super) shard_index: usize,
     /// The step in which it was sent.
     pub(super) sent: u64,
-    /// The epoch of the process that it was sent to.
-    pub(super) epoch: u64,
+    /// The process that it was sent to.
+    pub(super) process: u64,
     /// The reply, once it has arrived.
     pub(super) reply: Option<Reply>,
 }
@@ -37,8 +37,8 @@ impl World {
         let request = self.requests.len();
         self.note(|| format!("request {request} to shard {shard_index}: {ask:?}"));
         self.oracle.request_sent(&ask);
-        let epoch = self.disk.last_epoch().0;
-        self.requests.push(SentRequest { ask, shard_index, sent: self.now, epoch, reply: None });
+        let process = self.process;
+        self.requests.push(SentRequest { ask, shard_index, sent: self.now, process, reply: None });
         self.wire.push(Message::Request(request));
     }
 
@@ -59,7 +59,7 @@ impl World {
             Message::Reply { request, reply, known } => {
                 self.note(|| format!("the reply to {request} arrives"));
                 self.count(name_of(&reply));
-                if self.requests[request].epoch != self.disk.last_epoch().0 {
+                if self.requests[request].process != self.process {
                     self.count("replies of a killed process");
                 }
                 self.oracle.reply_arrived(self.now, known);

@@ -9,7 +9,7 @@ use super::shard::SimulatedShard;
 use super::{Progress, World};
 use crate::clock::Clock;
 use crate::driver::{Driver, Pace};
-use crate::ids::Timestamp;
+use crate::ids::{Epoch, Timestamp};
 use crate::log::RollbackCause;
 use crate::shard::Shard;
 use crate::simulation::disk::{Damage, Replayed};
@@ -41,10 +41,12 @@ impl World {
             }
             ended.push(shard);
         }
+        self.waiting = None;
         let replayed = self.replay(ended.len())?;
         for (index, shard) in ended.iter().enumerate() {
             compare(index, shard.state(), &replayed.states[index])?;
         }
+        self.write_unfenced()?;
         for (index, entries) in under_way {
             match self.random.within(0, 2) {
                 _ if self.plant == Some(Plant::OldEpochWrites) => self.late_writes.push((index, entries)),
@@ -55,7 +57,10 @@ impl World {
                         self.disk.mark(index);
                     }
                 }
-                1 => self.count("crashes in a commit: nothing of it is"),
+                1 => {
+                    self.count("crashes in a commit: nothing of it is");
+                    self.unfenced.push((index, entries));
+                }
                 // Cut off when the file is opened.
                 _ => self.count("crashes in a commit: torn"),
             }
@@ -66,6 +71,7 @@ impl World {
             return self.start(&Damage::None);
         }
         self.count("power cuts");
+        self.unfenced.clear();
         self.note(|| "the machine loses power".to_owned());
         let damage = self.disk.lose_power(&mut self.random);
         self.start(&damage)
@@ -100,16 +106,25 @@ impl World {
         if self.disk.last_shard_count().is_some_and(|before| before != shard_count) {
             self.count("starts with another shard count");
         }
+        let Replayed { states, mut heads, ends } = replayed;
         let last = self.disk.last_epoch();
-        let epoch = self.disk.start_epoch(shard_count, &replayed);
-        if epoch <= last {
-            return Err(format!("epoch {epoch:?} follows {last:?}"));
+        let has_room = self.rates.fills == 0 || last == Epoch(0) || self.random.within(0, 3) > 0;
+        if has_room {
+            self.unfenced.clear();
+            self.disk.start_epoch(shard_count, &ends);
+        } else {
+            self.count("starts without room");
+            self.note(|| "there is no room for a start".to_owned());
+            self.disk.sync();
+            self.waiting = Some(ends);
         }
+        let epoch = Epoch(last.0 + 1);
         if self.has_chance(50) {
             self.count("interrupted starts");
+            self.waiting = None;
             return self.start(damage);
         }
-        let Replayed { states, mut heads, .. } = replayed;
+        self.process += 1;
         self.ids.event = states.iter().map(|state| state.highest_ids().0.0).max().unwrap_or(0);
         self.ids.user = states.iter().map(|state| state.highest_ids().1.0).max().unwrap_or(0);
         match self.plant {
@@ -128,18 +143,23 @@ impl World {
         };
         let left_large = self.has_chance(100);
         let shards = states.into_iter().map(|state| {
-            let shard = Shard::new(state, &heads, epoch).with_reservations_max(reservations_max);
+            let mut shard = Shard::new(state, &heads, epoch).with_reservations_max(reservations_max);
+            if !has_room {
+                shard = shard.refusing(RollbackCause::NoRoom);
+            }
             let mut driver = Driver::new(shard, self.rates.batch_max, pace);
             // A log whose journal was left large says so.
-            if left_large {
+            if left_large && has_room {
                 driver.maintain_first();
             }
-            SimulatedShard::new(driver, Clock::new(self.wall))
+            SimulatedShard { is_full: !has_room, ..SimulatedShard::new(driver, Clock::new(self.wall)) }
         });
         self.shards = shards.collect();
-        for (index, entries) in std::mem::take(&mut self.late_writes) {
-            if index < shard_count {
-                self.disk.append(index, &entries, false);
+        if has_room {
+            for (index, entries) in std::mem::take(&mut self.late_writes) {
+                if index < shard_count {
+                    self.disk.append(index, &entries, false);
+                }
             }
         }
         self.check_shards()?;
