@@ -133,7 +133,10 @@ impl World {
             _ => {}
         }
         self.elapsed = Duration::ZERO;
-        self.oracle.process_ended();
+        if has_room {
+            // Otherwise, what the earlier process was writing may still reach the files.
+            self.oracle.process_ended();
+        }
         let mut pace = Pace::USUAL;
         pace.commits_alone_max = self.rates.commits_alone_max;
         let reservations_max = match self.plant {
