@@ -249,11 +249,15 @@ impl<A> Driver<A> {
         }
     }
 
-    /// The time at which there is something to do, even if nothing comes.
+    /// The time at which there is something to do, even if nothing comes. While the log is busy, there is none: all
+    /// that waits for a time uses the log.
     fn next_time(&self) -> Option<Duration> {
+        if self.log == LogUse::Busy {
+            return None;
+        }
         let maintain_at = match self.maintenance {
-            Maintenance::At(time) if self.log == LogUse::Idle => Some(time),
-            Maintenance::At(_) | Maintenance::NotDue | Maintenance::Due | Maintenance::Hindered => None,
+            Maintenance::At(time) => Some(time),
+            Maintenance::NotDue | Maintenance::Due | Maintenance::Hindered => None,
         };
         self.probe_at.into_iter().chain(maintain_at).min()
     }

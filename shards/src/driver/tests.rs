@@ -134,6 +134,28 @@ fn a_hindered_maintenance_is_tried_again_each_second_without_requests() {
     expect(&mut driver, 9000 * MS, false, &["wait"]);
 }
 
+/// While the log is maintained, the time of its next probe passes: nothing can be done then, so nothing is waited for
+/// but the log.
+#[test]
+fn a_full_log_that_is_maintained_is_waited_for() {
+    let mut driver = driver(10, Pace::AT_ONCE);
+    driver.maintain_first();
+    expect(&mut driver, MS, false, &["maintain"]);
+    let hindered = Upkeep { hindrance: Some(Hindrance::NoRoom), ..Upkeep::default() };
+    driver.log_is_done(LogDone::Maintain(Ok(hindered))).unwrap();
+    expect(&mut driver, MS, true, &["take in"]);
+    take_in(&mut driver, 1);
+    let batch = expect(&mut driver, MS, false, &["append 1"]).unwrap();
+    let full = rolled_back(RollbackCause::NoRoom);
+    let done = LogDone::Append { batch, result: Err(full), waited: MS, maintenance_is_due: false };
+    driver.log_is_done(done).unwrap();
+    expect(&mut driver, MS, false, &["full for 1", "wait until 1001 ms"]);
+    expect(&mut driver, 1001 * MS, false, &["maintain", "wait"]);
+    expect(&mut driver, 1002 * MS, false, &["wait"]);
+    driver.log_is_done(LogDone::Maintain(Ok(Upkeep::default()))).unwrap();
+    expect(&mut driver, 1003 * MS, false, &["probe", "wait"]);
+}
+
 #[test]
 fn a_hindered_maintenance_does_not_keep_it_from_stopping() {
     let mut driver = driver(10, Pace::AT_ONCE);
