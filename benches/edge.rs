@@ -64,7 +64,7 @@ fn edge(criterion: &mut Criterion) {
 }
 
 fn parsed(request: &str) -> Request<'_> {
-    match Parser::new(Limits::default()).parse(request.as_bytes()) {
+    match Box::leak(Box::new(Parser::new(Limits::default()))).parse(request.as_bytes()) {
         Ok(Progress::Complete { request, .. }) => request,
         _ => panic!("the request is valid"),
     }

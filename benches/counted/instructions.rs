@@ -52,7 +52,7 @@ fn bytes() -> &'static [u8] {
 }
 
 fn parsed(bytes: &'static [u8]) -> Request<'static> {
-    match Parser::new(Limits::default()).parse(bytes) {
+    match Box::leak(Box::new(Parser::new(Limits::default()))).parse(bytes) {
         Ok(Progress::Complete { request, .. }) => request,
         _ => panic!("the request is valid"),
     }

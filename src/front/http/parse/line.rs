@@ -50,17 +50,16 @@ impl RequestLine {
         Ok(Self { method, version, path: in_head(path), query: query.map(in_head) })
     }
 
-    pub(super) fn path<'b>(&self, head: &'b [u8]) -> Result<&'b str, Refusal> {
+    pub(super) fn path<'b>(&self, head: &'b [u8]) -> &'b str {
         // An absolute target may have an empty path, which means "/" (RFC 9110 section 4.2.3).
         if self.path.is_empty() {
-            return Ok("/");
+            return "/";
         }
         text(&head[self.path.clone()])
     }
 
-    pub(super) fn query<'b>(&self, head: &'b [u8]) -> Result<Option<&'b str>, Refusal> {
-        let query = self.query.clone();
-        query.map(|range| text(&head[range])).transpose()
+    pub(super) fn query<'b>(&self, head: &'b [u8]) -> Option<&'b str> {
+        self.query.clone().map(|range| text(&head[range]))
     }
 }
 
@@ -95,6 +94,12 @@ pub(super) fn is_authority(authority: &[u8]) -> bool {
 
 pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && is_made_of(bytes, TOKEN)
+}
+
+/// The number of bytes at the start that a token can have.
+pub(super) fn token_bytes(bytes: &[u8]) -> usize {
+    let ends = |&byte: &u8| CLASSES[usize::from(byte)] & TOKEN == 0;
+    bytes.iter().position(ends).unwrap_or(bytes.len())
 }
 
 /// Checks `":" *DIGIT`, at most 65535. The number may be missing (RFC 3986 section 3.2.3).
@@ -205,8 +210,9 @@ fn has_whole_escapes(bytes: &[u8]) -> bool {
     )
 }
 
-fn text(bytes: &[u8]) -> Result<&str, Refusal> {
-    str::from_utf8(bytes).map_err(|_| TARGET)
+/// A part of a target that was parsed.
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).expect("the classes of a target are ASCII")
 }
 
 /// `tchar` of RFC 9110 section 5.6.2.

@@ -3,12 +3,13 @@
 //! Owns the rules for line ends and control characters. Scans in byte order, each byte once, and
 //! does not interpret lines.
 
+use std::ops::Range;
+
 use super::Refusal;
 
 /// Progress through the field lines of a head or of a trailer section.
 #[derive(Default)]
 pub(super) struct FieldLines {
-    begin: usize,
     line: usize,
     scanned: usize,
     count: usize,
@@ -16,21 +17,17 @@ pub(super) struct FieldLines {
 
 impl FieldLines {
     pub(super) fn starting_at(begin: usize) -> Self {
-        Self { begin, line: begin, scanned: begin, count: 0 }
+        Self { line: begin, scanned: begin, count: 0 }
     }
 
-    /// Where the first field line begins.
-    pub(super) fn begin(&self) -> usize {
-        self.begin
-    }
-
-    /// The number of field lines so far.
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
-
-    /// The index after the empty line that ends the block, if it has been received.
-    pub(super) fn find_end(&mut self, window: &[u8], fields_max: usize) -> Result<Option<usize>, Refusal> {
+    /// Calls `read` with the place of each further line that has been received. Returns the index after the empty
+    /// line that ends the block, if it has been received.
+    pub(super) fn find_end(
+        &mut self,
+        window: &[u8],
+        fields_max: usize,
+        mut read: impl FnMut(Range<usize>) -> Result<(), Refusal>,
+    ) -> Result<Option<usize>, Refusal> {
         loop {
             match window.get(self.line) {
                 None => return Ok(None),
@@ -47,6 +44,7 @@ impl FieldLines {
             if end == self.line {
                 return Ok(Some(end + 2));
             }
+            read(self.line..end)?;
             self.count += 1;
             self.line = end + 2;
         }
