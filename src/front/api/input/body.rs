@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 
-use super::json::{Json, TOO_MANY_MEMBERS, repeated};
+use super::json::{self, Json, TOO_MANY_MEMBERS, repeated};
 use super::member::Member;
 use crate::front::http::parse::Request;
 use crate::front::problem::{FieldErrors, Problem, unknown};
@@ -29,7 +29,7 @@ impl<'b> BodyReader<'b> {
             }
         }
         check_content_encoding(request)?;
-        let json: Json<'b> = serde_json::from_slice(&request.body).map_err(|failure| {
+        let json = json::read(&request.body).map_err(|failure| {
             let text = failure.to_string();
             // A body that is a number, and so valid JSON (RFC 8259 section 6).
             if text.starts_with("number out of range") {
