@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use shards::ids::Role;
 
 use super::http::parse::Method;
-use super::http::write::Response;
+use super::http::write::{Headers, Response};
 
 pub use field_errors::{FieldErrors, unknown};
 pub use kinds::Kind;
@@ -27,12 +27,12 @@ pub struct Problem {
     kind: Kind,
     detail: Cow<'static, str>,
     extensions: Vec<(&'static str, Value)>,
-    headers: Vec<(&'static str, String)>,
+    headers: Headers,
 }
 
 impl Problem {
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { kind, detail: detail.into(), extensions: Vec::new(), headers: Vec::new() }
+        Problem { kind, detail: detail.into(), extensions: Vec::new(), headers: Headers::new() }
     }
 
     /// A problem whose detail is the explanation of its kind.

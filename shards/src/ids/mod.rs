@@ -5,9 +5,11 @@ mod place;
 mod quantity;
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 pub use account::{Role, Username, UsernameError};
 pub use place::{Epoch, Lsn, Slot, Timestamp};
@@ -73,11 +75,27 @@ pub struct ReservationId {
 }
 
 impl ReservationId {
-    /// The text of the id. Takes a third of the time of formatting, and each sale writes it twice.
+    /// The text of the id. Takes a fraction of the time of formatting, and each sale writes it twice.
     #[must_use]
-    pub fn to_text(self) -> String {
+    pub fn to_text(self) -> ReservationIdText {
         let (mut event, mut number) = (itoa::Buffer::new(), itoa::Buffer::new());
-        [event.format(self.event.0), "-", number.format(self.number)].concat()
+        let mut text = SmallVec::new();
+        for part in [event.format(self.event.0), "-", number.format(self.number)] {
+            text.extend_from_slice(part.as_bytes());
+        }
+        ReservationIdText(text)
+    }
+}
+
+/// The text of a reservation's id.
+#[derive(Debug)]
+pub struct ReservationIdText(SmallVec<[u8; "4294967295-4294967295".len()]>);
+
+impl Deref for ReservationIdText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        str::from_utf8(&self.0).expect("digits and a hyphen")
     }
 }
 

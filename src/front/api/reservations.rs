@@ -127,7 +127,7 @@ fn create(
 
 /// The response to a reservation that was made.
 fn created(view: ReservationView) -> Response {
-    let location = ["/api/v1/reservations/", &view.id.to_text()].concat();
+    let location = ["/api/v1/reservations/", &*view.id.to_text()].concat();
     json_response(201, &Reservation::from(view)).with("Location", location)
 }
 

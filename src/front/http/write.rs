@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
+use smallvec::SmallVec;
 
 use super::body::{Body, Framing};
 use super::parse::Version;
@@ -18,6 +19,9 @@ pub const PLAIN: &str = "text/plain; charset=utf-8";
 /// The text format of Prometheus.
 pub const METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 
+/// Names and values of headers. Most responses have at most one of their own.
+pub type Headers = SmallVec<[(&'static str, String); 1]>;
+
 /// A response, before it is serialized.
 #[derive(Debug)]
 pub struct Response {
@@ -25,20 +29,25 @@ pub struct Response {
     /// `None` for a response without a body.
     pub content_type: Option<&'static str>,
     /// Headers in addition to those that every response has.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Headers,
     pub body: Body,
 }
 
 impl Response {
     pub fn empty(status: u16) -> Response {
-        Response { status, content_type: None, headers: Vec::new(), body: Body::Whole(Cow::Borrowed(b"")) }
+        Response {
+            status,
+            content_type: None,
+            headers: Headers::new(),
+            body: Body::Whole(Cow::Borrowed(b"")),
+        }
     }
 
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Cow<'static, [u8]>>) -> Response {
         Response {
             status,
             content_type: Some(content_type),
-            headers: Vec::new(),
+            headers: Headers::new(),
             body: Body::from(body.into()),
         }
     }
