@@ -3,7 +3,6 @@
 //! Depends on neither the runtime nor the shards.
 
 use std::rc::Rc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
 use jsonwebtoken::crypto::{CryptoProvider, JwtSigner, JwtVerifier, KeyUtils};
@@ -14,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use shards::command::Actor;
 use shards::ids::{Role, UserId, Username};
+
+pub use super::seconds::now;
 
 /// The lifetime of a token: one working day.
 pub const TOKEN_LIFE_SECONDS: u64 = 12 * 60 * 60;
@@ -140,14 +141,10 @@ impl Tokens {
 }
 
 /// Extracts the token from the value of an Authorization header.
-pub fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
-}
-
-/// The current Unix time in seconds.
-pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+pub fn bearer(authorization: &[u8]) -> Option<&[u8]> {
+    let (scheme, behind) = authorization.split_at_checked("bearer".len())?;
+    let spaces = behind.iter().take_while(|&&byte| byte == b' ').count();
+    (scheme.eq_ignore_ascii_case(b"bearer") && spaces > 0).then(|| &behind[spaces..])
 }
 
 /// The cryptography provider for jsonwebtoken: HMAC-SHA-256; other algorithms are refused. The
@@ -244,11 +241,13 @@ mod tests {
             ("bearer  x.y.z", Some("x.y.z")),
             ("Basic x.y.z", None),
             ("Bearer", None),
+            ("Bearers x.y.z", None),
+            ("Bearer x", Some("x")),
             ("x.y.z", None),
             ("", None),
         ];
         for (value, token) in rows {
-            assert_eq!(bearer(value), token, "{value}");
+            assert_eq!(bearer(value.as_bytes()), token.map(str::as_bytes), "{value}");
         }
     }
 

@@ -12,4 +12,5 @@ pub mod places;
 pub mod problem;
 pub mod proxies;
 pub mod router;
+pub(crate) mod seconds;
 pub mod verified;

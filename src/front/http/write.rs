@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
@@ -10,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::body::{Body, Framing};
 use super::parse::Version;
+use crate::front::seconds;
 
 pub const JSON: &str = "application/json";
 pub const HTML: &str = "text/html; charset=utf-8";
@@ -185,32 +185,34 @@ pub fn reason(status: u16) -> &'static str {
     }
 }
 
-/// The value of the Date header, formatted at most once a second.
+/// The value of the Date header, formatted once a second.
 #[derive(Debug)]
 pub struct DateClock {
-    now: RefCell<(Instant, String)>,
+    now: RefCell<(u64, String)>,
 }
 
 impl Default for DateClock {
     fn default() -> DateClock {
-        DateClock { now: RefCell::new((Instant::now(), http_date(SystemTime::now()))) }
+        let now = seconds::now();
+        DateClock { now: RefCell::new((now, http_date(now))) }
     }
 }
 
 impl DateClock {
     /// Calls `read` with the current date.
     pub fn with<T>(&self, read: impl FnOnce(&str) -> T) -> T {
-        let mut now = self.now.borrow_mut();
-        if now.0.elapsed() >= Duration::from_secs(1) {
-            *now = (Instant::now(), http_date(SystemTime::now()));
+        let (seconds, mut date) = (seconds::now(), self.now.borrow_mut());
+        if date.0 != seconds {
+            *date = (seconds, http_date(seconds));
         }
-        read(&now.1)
+        read(&date.1)
     }
 }
 
-/// 1970 for a clock that shows a time before it or after the year 9999.
-fn http_date(now: SystemTime) -> String {
-    let now = Timestamp::try_from(now).unwrap_or(Timestamp::UNIX_EPOCH).max(Timestamp::UNIX_EPOCH);
+/// 1970 for a clock that shows a time after the year 9999.
+fn http_date(seconds: u64) -> String {
+    let seconds = i64::try_from(seconds).unwrap_or(i64::MAX);
+    let now = Timestamp::from_second(seconds).unwrap_or(Timestamp::UNIX_EPOCH);
     let text = DateTimePrinter::new().timestamp_to_rfc9110_string(&now);
     text.expect("a date in the years 1970 to 9999 has an HTTP form")
 }
@@ -238,13 +240,11 @@ mod tests {
     #[test]
     fn every_clock_gives_a_date() {
         const YEAR: u64 = 365 * 24 * 3600;
-        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
-        let before_the_year_0 = SystemTime::UNIX_EPOCH - Duration::from_secs(3000 * YEAR);
         for (now, date) in [
-            (at(784_111_777), "Sun, 06 Nov 1994 08:49:37 GMT"),
-            (at(0), "Thu, 01 Jan 1970 00:00:00 GMT"),
-            (at(20_000 * YEAR), "Thu, 01 Jan 1970 00:00:00 GMT"),
-            (before_the_year_0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (784_111_777, "Sun, 06 Nov 1994 08:49:37 GMT"),
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (20_000 * YEAR, "Thu, 01 Jan 1970 00:00:00 GMT"),
+            (u64::MAX, "Thu, 01 Jan 1970 00:00:00 GMT"),
         ] {
             assert_eq!(http_date(now), date);
         }

@@ -31,6 +31,12 @@ impl<'b> Request<'b> {
         self.headers(name).next()
     }
 
+    /// The value of the first field with that name, as it was sent.
+    #[must_use]
+    pub fn header_bytes(&self, name: &str) -> Option<&'b [u8]> {
+        self.fields.named(self.head, name).next()
+    }
+
     /// The values of all fields with that name, in order; [`NOT_TEXT`] for those that are not UTF-8.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &'b str> {
         self.fields.named(self.head, name).map(|value| str::from_utf8(value).unwrap_or(NOT_TEXT))
