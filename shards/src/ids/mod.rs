@@ -9,7 +9,6 @@ use std::ops::Deref;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use smallvec::SmallVec;
 
 pub use account::{Role, Username, UsernameError};
 pub use place::{Epoch, Lsn, Slot, Timestamp};
@@ -79,23 +78,36 @@ impl ReservationId {
     #[must_use]
     pub fn to_text(self) -> ReservationIdText {
         let (mut event, mut number) = (itoa::Buffer::new(), itoa::Buffer::new());
-        let mut text = SmallVec::new();
-        for part in [event.format(self.event.0), "-", number.format(self.number)] {
-            text.extend_from_slice(part.as_bytes());
-        }
-        ReservationIdText(text)
+        let (event, number) = (event.format(self.event.0), number.format(self.number));
+        let mut text =
+            ReservationIdText { bytes: [b'-'; ID_TEXT_BYTES], length: event.len() + 1 + number.len() };
+        text.bytes[..event.len()].copy_from_slice(event.as_bytes());
+        text.bytes[event.len() + 1..text.length].copy_from_slice(number.as_bytes());
+        text
     }
 }
 
+/// The length of the longest text of a reservation's id.
+const ID_TEXT_BYTES: usize = "4294967295-4294967295".len();
+
 /// The text of a reservation's id.
 #[derive(Debug)]
-pub struct ReservationIdText(SmallVec<[u8; "4294967295-4294967295".len()]>);
+pub struct ReservationIdText {
+    bytes: [u8; ID_TEXT_BYTES],
+    length: usize,
+}
+
+impl ReservationIdText {
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
 
 impl Deref for ReservationIdText {
     type Target = str;
 
     fn deref(&self) -> &str {
-        str::from_utf8(&self.0).expect("digits and a hyphen")
+        str::from_utf8(self.as_bytes()).expect("digits and a hyphen")
     }
 }
 

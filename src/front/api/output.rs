@@ -14,16 +14,34 @@ use crate::front::http::write::{JSON, Response};
 /// The capacity to reserve for a body; enough for one event or reservation.
 const BODY_BYTES: usize = 256;
 
-pub(super) fn json_response(status: u16, body: &impl Serialize) -> Response {
+/// A view that has a form as JSON.
+pub(super) trait ToJson {
+    fn append_to(&self, text: &mut Vec<u8>);
+}
+
+impl<T: Serialize> ToJson for T {
+    fn append_to(&self, text: &mut Vec<u8>) {
+        serde_json::to_writer(text, self).expect("a view always has a JSON form");
+    }
+}
+
+/// Appends the parts of a text.
+pub(super) fn append_all<const N: usize>(text: &mut Vec<u8>, parts: [&[u8]; N]) {
+    for part in parts {
+        text.extend_from_slice(part);
+    }
+}
+
+pub(super) fn json_response(status: u16, body: &impl ToJson) -> Response {
     let mut text = Vec::with_capacity(BODY_BYTES);
-    serde_json::to_writer(&mut text, body).expect("a view always has a JSON form");
+    body.append_to(&mut text);
     // So that a shell's prompt begins a line.
     text.push(b'\n');
     Response::new(status, JSON, text)
 }
 
 /// A page of a list: what is on it, and where the next one begins.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
 #[schemars(rename = "{T}Page")]
 pub(super) struct Page<T> {
     items: Vec<T>,
@@ -31,7 +49,22 @@ pub(super) struct Page<T> {
     next: Option<String>,
 }
 
-impl<T: Serialize> Page<T> {
+impl<T: ToJson> ToJson for Page<T> {
+    fn append_to(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(b"{\"items\":[");
+        for (index, item) in self.items.iter().enumerate() {
+            if index > 0 {
+                text.push(b',');
+            }
+            item.append_to(text);
+        }
+        text.extend_from_slice(b"],\"next\":");
+        self.next.append_to(text);
+        text.push(b'}');
+    }
+}
+
+impl<T: ToJson> Page<T> {
     /// `views` has one more than `limit` when there is a next page.
     pub(super) fn new<V>(mut views: Vec<V>, limit: usize, cursor: impl Fn(&V) -> String) -> Page<T>
     where
@@ -78,7 +111,7 @@ thread_local! {
 }
 
 impl Rfc3339 {
-    fn text(self) -> [u8; TEXT_BYTES] {
+    pub(super) fn text(self) -> [u8; TEXT_BYTES] {
         const MILLISECONDS: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
         let at = i64::try_from(self.0.0).unwrap_or(i64::MAX).min(Calendar::MAX.as_millisecond());
         let second = at / 1000;
