@@ -64,7 +64,7 @@ impl Fields {
             .iter()
             .filter(move |span| {
                 usize::from(span.name_bytes) == name.len()
-                    && slice(head, span.name, span.name_bytes).eq_ignore_ascii_case(name.as_bytes())
+                    && line::is_same_name(slice(head, span.name, span.name_bytes), name.as_bytes())
             })
             .map(|span| slice(head, span.value, span.value_bytes))
     }
@@ -139,12 +139,12 @@ struct Seen {
 impl Seen {
     fn read(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.read_host(value),
-            6 if name.eq_ignore_ascii_case(b"expect") => self.read_expect(value),
-            10 if name.eq_ignore_ascii_case(b"connection") => self.read_connection(value),
-            13 if name.eq_ignore_ascii_case(b"authorization") => self.read_authorization(),
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.read_length(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.read_coding(value),
+            4 if line::is_same_name(name, b"host") => self.read_host(value),
+            6 if line::is_same_name(name, b"expect") => self.read_expect(value),
+            10 if line::is_same_name(name, b"connection") => self.read_connection(value),
+            13 if line::is_same_name(name, b"authorization") => self.read_authorization(),
+            14 if line::is_same_name(name, b"content-length") => self.read_length(value),
+            17 if line::is_same_name(name, b"transfer-encoding") => self.read_coding(value),
             _ => Ok(()),
         }
     }
@@ -166,11 +166,13 @@ impl Seen {
     fn read_connection(&mut self, value: &[u8]) -> Result<(), Refusal> {
         // RFC 9110 section 5.6.1: empty list elements are ignored.
         for option in elements(value).filter(|option| !option.is_empty()) {
-            if !line::is_token(option) {
+            if line::is_same_name(option, b"keep-alive") {
+                self.keep_alive = true;
+            } else if line::is_same_name(option, b"close") {
+                self.close = true;
+            } else if !line::is_token(option) {
                 return Err(CONNECTION);
             }
-            self.close |= option.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
         }
         Ok(())
     }

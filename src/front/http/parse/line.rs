@@ -85,9 +85,9 @@ pub(super) fn is_authority(authority: &[u8]) -> bool {
         let address = address.and_then(|text| text.parse::<Ipv6Addr>().ok());
         (address.is_some(), &rest[close + 1..])
     } else {
-        let colon = authority.iter().position(|&byte| byte == b':');
-        let (name, port) = authority.split_at(colon.unwrap_or(authority.len()));
-        (!name.is_empty() && is_made_of(name, NAME), port)
+        // A colon is not in the class of a name.
+        let (name, port) = authority.split_at(class_bytes(authority, NAME));
+        (!name.is_empty() && has_whole_escapes(name), port)
     };
     host_is_valid && (port.is_empty() || is_port(port))
 }
@@ -96,10 +96,27 @@ pub(super) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && is_made_of(bytes, TOKEN)
 }
 
+/// Whether bytes of a line are this name without regard to case. The name has letters and hyphens only. Compares
+/// eight bytes at a time, since each name of a head is compared several times.
+pub(super) fn is_same_name(bytes: &[u8], name: &[u8]) -> bool {
+    // With this bit set, the two cases of a letter are equal, and no other byte of a line equals a letter or a
+    // hyphen.
+    const CASE: u64 = 0x2020_2020_2020_2020;
+    let word = |bytes: &[u8; 8]| u64::from_ne_bytes(*bytes) | CASE;
+    match (bytes.last_chunk::<8>(), name.last_chunk::<8>()) {
+        _ if bytes.len() != name.len() => false,
+        (Some(last), Some(name_last)) => {
+            let (words, _) = bytes.as_chunks::<8>();
+            let (name_words, _) = name.as_chunks::<8>();
+            word(last) == word(name_last) && words.iter().map(word).eq(name_words.iter().map(word))
+        }
+        _ => bytes.eq_ignore_ascii_case(name),
+    }
+}
+
 /// The number of bytes at the start that a token can have.
 pub(super) fn token_bytes(bytes: &[u8]) -> usize {
-    let ends = |&byte: &u8| CLASSES[usize::from(byte)] & TOKEN == 0;
-    bytes.iter().position(ends).unwrap_or(bytes.len())
+    class_bytes(bytes, TOKEN)
 }
 
 /// Checks `":" *DIGIT`, at most 65535. The number may be missing (RFC 3986 section 3.2.3).
@@ -107,11 +124,11 @@ fn is_port(bytes: &[u8]) -> bool {
     let Some(digits) = bytes.strip_prefix(b":") else {
         return false;
     };
-    if !digits.iter().all(u8::is_ascii_digit) {
-        return false;
-    }
-    let number = str::from_utf8(digits).ok().map(str::parse::<u16>);
-    digits.is_empty() || matches!(number, Some(Ok(_)))
+    let append = |number: u16, digit: &u8| {
+        let digit = digit.checked_sub(b'0').filter(|&digit| digit < 10)?;
+        number.checked_mul(10)?.checked_add(digit.into())
+    };
+    digits.iter().try_fold(0, append).is_some()
 }
 
 fn read_method(method: &[u8]) -> Result<Method, Refusal> {
@@ -182,32 +199,36 @@ fn read_absolute(target: &[u8]) -> Result<PathAndQuery, Refusal> {
 /// Parses the path and query from index `begin` to the end of the target.
 fn read_path(target: &[u8], begin: usize) -> Result<PathAndQuery, Refusal> {
     let bytes = &target[begin..];
-    let mark = bytes.iter().position(|&byte| byte == b'?');
-    let path = &bytes[..mark.unwrap_or(bytes.len())];
-    let query = mark.map(|mark| &bytes[mark + 1..]);
-    if !is_made_of(path, PATH) || query.is_some_and(|query| !is_made_of(query, QUERY)) {
+    // A question mark is not in the class of a path.
+    let (path, behind) = bytes.split_at(class_bytes(bytes, PATH));
+    let query = match behind {
+        [] => None,
+        [b'?', query @ ..] => Some(query),
+        _ => return Err(TARGET),
+    };
+    if !has_whole_escapes(path) || query.is_some_and(|query| !is_made_of(query, QUERY)) {
         return Err(TARGET);
     }
     let end = begin + path.len();
     Ok((begin..end, query.map(|_| end + 1..target.len())))
 }
 
+/// The number of bytes at the start that are in the class.
+fn class_bytes(bytes: &[u8], class: u8) -> usize {
+    let ends = |&byte: &u8| CLASSES[usize::from(byte)] & class == 0;
+    bytes.iter().position(ends).unwrap_or(bytes.len())
+}
+
 /// Returns true if each byte is in the class and each `%` begins a valid escape.
 fn is_made_of(bytes: &[u8], class: u8) -> bool {
-    let mut escapes = false;
-    for &byte in bytes {
-        if CLASSES[usize::from(byte)] & class == 0 {
-            return false;
-        }
-        escapes |= byte == b'%';
-    }
-    !escapes || class == TOKEN || has_whole_escapes(bytes)
+    class_bytes(bytes, class) == bytes.len() && (class == TOKEN || has_whole_escapes(bytes))
 }
 
 fn has_whole_escapes(bytes: &[u8]) -> bool {
-    bytes.split(|&byte| byte == b'%').skip(1).all(
-        |behind| matches!(behind, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()),
-    )
+    !bytes.contains(&b'%')
+        || bytes.split(|&byte| byte == b'%').skip(1).all(
+            |behind| matches!(behind, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()),
+        )
 }
 
 /// A part of a target that was parsed.
