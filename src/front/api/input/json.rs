@@ -9,6 +9,7 @@ use std::iter;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use smallvec::SmallVec;
 
 /// The most members of the object that is a body: far more than any body of the API has. Objects inside of it
 /// are not counted.
@@ -18,9 +19,12 @@ const MEMBERS_MAX: usize = 100;
 pub(super) const TOO_MANY_MEMBERS: &str = "has more than 100 members";
 const _: () = assert!(MEMBERS_MAX == 100, "the error says so");
 
+/// Names and values. Most bodies have one or two.
+pub(super) type Members<'b> = SmallVec<[(Cow<'b, str>, Value); 2]>;
+
 /// A JSON text, as far as a body is concerned. A member is read as [`member_value`] says.
 pub(super) enum Json<'b> {
-    Object(Vec<(Cow<'b, str>, Value)>),
+    Object(Members<'b>),
     Other,
 }
 
@@ -39,9 +43,9 @@ pub(super) fn read(body: &[u8]) -> serde_json::Result<Json<'_>> {
 /// The members of an object such as `{"quantity": 1}`, whose names have no escape and whose values are digits.
 /// The body of a reservation is one, and serde_json takes eight times as many instructions for it. `None` for any
 /// other body, even if that is an object of this kind, too.
-fn plain_members(body: &[u8]) -> Option<Vec<(Cow<'_, str>, Value)>> {
+fn plain_members(body: &[u8]) -> Option<Members<'_>> {
     let mut rest = trimmed(body).strip_prefix(b"{")?;
-    let mut members = Vec::new();
+    let mut members = Members::new();
     loop {
         let name = trimmed(rest).strip_prefix(b"\"")?;
         let length = name.iter().position(|&byte| !byte.is_ascii_lowercase())?;
@@ -93,7 +97,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<'de>, A::Error> {
-        let mut members = Vec::new();
+        let mut members = Members::new();
         while let Some((Name(name), text)) = map.next_entry::<_, &RawValue>()? {
             if members.len() == MEMBERS_MAX {
                 return Err(A::Error::custom(TOO_MANY_MEMBERS));
