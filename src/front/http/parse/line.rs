@@ -86,14 +86,16 @@ pub(super) fn is_authority(authority: &[u8]) -> bool {
         (address.is_some(), &rest[close + 1..])
     } else {
         // A colon is not in the class of a name.
-        let (name, port) = authority.split_at(class_bytes(authority, NAME));
-        (!name.is_empty() && has_whole_escapes(name), port)
+        let Some((name, port)) = split_class(authority, NAME) else {
+            return false;
+        };
+        (!name.is_empty(), port)
     };
     host_is_valid && (port.is_empty() || is_port(port))
 }
 
 pub(super) fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && is_made_of(bytes, TOKEN)
+    !bytes.is_empty() && token_bytes(bytes) == bytes.len()
 }
 
 /// Whether bytes of a line are this name without regard to case. The name has letters and hyphens only. Compares
@@ -116,7 +118,7 @@ pub(super) fn is_same_name(bytes: &[u8], name: &[u8]) -> bool {
 
 /// The number of bytes at the start that a token can have.
 pub(super) fn token_bytes(bytes: &[u8]) -> usize {
-    class_bytes(bytes, TOKEN)
+    bytes.iter().position(|&byte| CLASSES[usize::from(byte)] & TOKEN == 0).unwrap_or(bytes.len())
 }
 
 /// Checks `":" *DIGIT`, at most 65535. The number may be missing (RFC 3986 section 3.2.3).
@@ -198,37 +200,38 @@ fn read_absolute(target: &[u8]) -> Result<PathAndQuery, Refusal> {
 
 /// Parses the path and query from index `begin` to the end of the target.
 fn read_path(target: &[u8], begin: usize) -> Result<PathAndQuery, Refusal> {
-    let bytes = &target[begin..];
     // A question mark is not in the class of a path.
-    let (path, behind) = bytes.split_at(class_bytes(bytes, PATH));
-    let query = match behind {
-        [] => None,
-        [b'?', query @ ..] => Some(query),
-        _ => return Err(TARGET),
-    };
-    if !has_whole_escapes(path) || query.is_some_and(|query| !is_made_of(query, QUERY)) {
-        return Err(TARGET);
-    }
+    let (path, behind) = split_class(&target[begin..], PATH).ok_or(TARGET)?;
     let end = begin + path.len();
-    Ok((begin..end, query.map(|_| end + 1..target.len())))
+    match behind {
+        [] => Ok((begin..end, None)),
+        [b'?', query @ ..] if is_made_of(query, QUERY) => Ok((begin..end, Some(end + 1..target.len()))),
+        _ => Err(TARGET),
+    }
 }
 
-/// The number of bytes at the start that are in the class.
-fn class_bytes(bytes: &[u8], class: u8) -> usize {
-    let ends = |&byte: &u8| CLASSES[usize::from(byte)] & class == 0;
-    bytes.iter().position(ends).unwrap_or(bytes.len())
+/// Splits bytes before the first one that is not in the class. `None` if a `%` before it begins no valid escape.
+fn split_class(bytes: &[u8], class: u8) -> Option<(&[u8], &[u8])> {
+    let mut classes_seen = 0;
+    let is_outside = |&byte: &u8| {
+        let classes = CLASSES[usize::from(byte)];
+        classes_seen |= classes;
+        classes & class == 0
+    };
+    let end = bytes.iter().position(is_outside).unwrap_or(bytes.len());
+    let (inside, behind) = bytes.split_at(end);
+    (classes_seen & PERCENT == 0 || has_whole_escapes(inside)).then_some((inside, behind))
 }
 
 /// Returns true if each byte is in the class and each `%` begins a valid escape.
 fn is_made_of(bytes: &[u8], class: u8) -> bool {
-    class_bytes(bytes, class) == bytes.len() && (class == TOKEN || has_whole_escapes(bytes))
+    split_class(bytes, class).is_some_and(|(_, behind)| behind.is_empty())
 }
 
 fn has_whole_escapes(bytes: &[u8]) -> bool {
-    !bytes.contains(&b'%')
-        || bytes.split(|&byte| byte == b'%').skip(1).all(
-            |behind| matches!(behind, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()),
-        )
+    bytes.split(|&byte| byte == b'%').skip(1).all(
+        |behind| matches!(behind, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit()),
+    )
 }
 
 /// A part of a target that was parsed.
@@ -245,6 +248,8 @@ const PATH: u8 = 4;
 /// `query` of RFC 3986 section 3.4, and the characters that browsers do not escape in a query (the
 /// query percent-encode set of the URL standard).
 const QUERY: u8 = 8;
+/// The percent sign, which begins an escape.
+const PERCENT: u8 = 16;
 
 static CLASSES: [u8; 256] = classes();
 
@@ -254,7 +259,8 @@ const fn classes() -> [u8; 256] {
     while byte < 0x80 {
         classes[byte as usize] = match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => TOKEN | NAME | PATH | QUERY,
-            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' => {
+            b'%' => TOKEN | NAME | PATH | QUERY | PERCENT,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'*' | b'+' => {
                 TOKEN | NAME | PATH | QUERY
             }
             b'(' | b')' | b',' | b';' | b'=' => NAME | PATH | QUERY,
