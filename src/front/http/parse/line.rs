@@ -28,15 +28,13 @@ impl Default for RequestLine {
 impl RequestLine {
     /// Parses a complete line, given without its CRLF.
     pub(super) fn read(line: &[u8], limits: &Limits) -> Result<Self, Refusal> {
-        let mut parts = line.split(|&byte| byte == b' ');
         // RFC 9112 section 3: single spaces between the parts, none within. The section allows
         // lenient parsing, and warns that it may be a security risk.
-        let (Some(method), Some(target), Some(version), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(LINE);
-        };
-        if !is_token(method) || target.is_empty() {
+        let (method, behind) = line.split_at(token_bytes(line));
+        let behind = behind.strip_prefix(b" ").ok_or(LINE)?;
+        let space = behind.iter().rposition(|&byte| byte == b' ').ok_or(LINE)?;
+        let (target, version) = (&behind[..space], &behind[space + 1..]);
+        if method.is_empty() || target.is_empty() || target.contains(&b' ') {
             return Err(LINE);
         }
         let version = read_version(version)?;

@@ -81,20 +81,19 @@ pub(super) fn find_line(bytes: &[u8], scanned: &mut usize) -> Result<Option<usiz
 /// The index of the first control character other than a tab, at or after `from`.
 ///
 /// Scans eight bytes at a time: byte by byte, a request of 285 bytes took 338 ns to parse instead
-/// of 263. Blocks of 32 bytes without a control character, as in a long token, are skipped first.
+/// of 263. Most lines are short; after some words without a control character, as in a long token,
+/// blocks of 32 bytes without one are skipped.
 fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<32>) {
-        // Vectorized by the compiler: one comparison for sixteen or more bytes.
-        if block.iter().fold(false, |found, &byte| found | (byte < b' ') | (byte == 0x7F)) {
-            break;
-        }
-        at += 32;
-    }
+    const WORDS_BEFORE_BLOCKS: u32 = 4;
+    let (mut at, mut words) = (from, 0);
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let mask = control_mask(u64::from_le_bytes(*word));
         if mask == 0 {
             at += 8;
+            words += 1;
+            if words == WORDS_BEFORE_BLOCKS {
+                at = skip_blocks(bytes, at);
+            }
             continue;
         }
         // Only the lowest marked byte is exact, so the scan resumes directly after a tab.
@@ -107,6 +106,15 @@ fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
     let rest = bytes.get(at..)?;
     let found = rest.iter().position(|&byte| byte.is_ascii_control() && byte != b'\t')?;
     Some(at + found)
+}
+
+/// The index after the blocks without a control character that begin at `at`.
+fn skip_blocks(bytes: &[u8], at: usize) -> usize {
+    let (blocks, _) = bytes[at..].as_chunks::<32>();
+    // Vectorized by the compiler: one comparison for sixteen or more bytes.
+    let is_clean =
+        |block: &&[u8; 32]| !block.iter().fold(false, |found, &byte| found | (byte < b' ') | (byte == 0x7F));
+    at + 32 * blocks.iter().take_while(is_clean).count()
 }
 
 /// Sets the high bit of each byte that is below 0x20 or equal to 0x7F. Bytes above the lowest one
@@ -137,7 +145,7 @@ mod tests {
 
     #[test]
     fn every_control_character_is_found_at_every_position() {
-        for length in 0..40 {
+        for length in 0..120 {
             for position in 0..length {
                 for byte in 0..=255_u8 {
                     let mut bytes = vec![b'\t'; length];
