@@ -14,7 +14,7 @@ use shards::replay::Mark;
 
 use crate::file::{LogFile, is_full, is_locked};
 use crate::mark::{MarkFile, advanced};
-use crate::rows::{ROWS_TOGETHER, insert_of_rows, insert_rows};
+use crate::rows::{ROWS_TOGETHER, RowInsert, insert_of_rows};
 use crate::watch::{Watch, WatchedLog};
 
 /// The log of a running shard.
@@ -132,15 +132,15 @@ impl SqliteLog {
         let connection = self.file.connection();
         let (together, alone) = batch.as_chunks::<ROWS_TOGETHER>();
         if !together.is_empty() {
-            let mut insert = connection.prepare_cached(&self.insert_together)?;
+            let mut rows = RowInsert::new(connection.prepare_cached(&self.insert_together)?, ROWS_TOGETHER);
             for entries in together {
-                insert_rows(&mut insert, entries)?;
+                rows.insert(entries)?;
             }
         }
         if !alone.is_empty() {
-            let mut insert = connection.prepare_cached(&self.insert_one)?;
+            let mut row = RowInsert::new(connection.prepare_cached(&self.insert_one)?, 1);
             for entry in alone.chunks(1) {
-                insert_rows(&mut insert, entry)?;
+                row.insert(entry)?;
             }
         }
         let (last, expected) = (connection.last_insert_rowid(), self.mark.row + batch.len() as u64);
