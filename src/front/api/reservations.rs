@@ -153,9 +153,14 @@ fn create(
     Ok(Work::command(command, |outcome| created(view!(Outcome::Reservation, outcome))))
 }
 
+/// The capacity for the path of a reservation, whatever its id is.
+const LOCATION_BYTES: usize = 48;
+
 /// The response to a reservation that was made.
 fn created(view: ReservationView) -> Response {
-    let location = ["/api/v1/reservations/", &*view.id.to_text()].concat();
+    let mut location = String::with_capacity(LOCATION_BYTES);
+    location.push_str("/api/v1/reservations/");
+    location.push_str(&view.id.to_text());
     json_response(201, &Reservation::from(view)).with("Location", location)
 }
 
