@@ -58,6 +58,7 @@ pub(super) fn window(bytes: &[u8], most: usize) -> &[u8] {
 
 /// The index of the CRLF that ends the line at `scanned`, if it has been received. Moves `scanned`
 /// past the bytes that need no second scan.
+#[inline]
 pub(super) fn find_line(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, Refusal> {
     let Some(at) = find_control(bytes, *scanned) else {
         *scanned = bytes.len();
@@ -96,7 +97,6 @@ fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
             }
             continue;
         }
-        // Only the lowest marked byte is exact, so the scan resumes directly after a tab.
         at += mask.trailing_zeros() as usize / 8;
         if bytes[at] != b'\t' {
             return Some(at);
@@ -117,15 +117,13 @@ fn skip_blocks(bytes: &[u8], at: usize) -> usize {
     at + 32 * blocks.iter().take_while(is_clean).count()
 }
 
-/// Sets the high bit of each byte that is below 0x20 or equal to 0x7F. Bytes above the lowest one
-/// marked may be marked wrongly.
+/// Sets the high bit of each byte that is below 0x20 or equal to 0x7F, and clears all other bits.
 fn control_mask(word: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
-    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-    let delete = word ^ (ONES * 0x7F);
-    let is_delete = delete.wrapping_sub(ONES) & !delete;
-    (below_space | is_delete) & HIGHS
+    // Of 7 bits each, so that no sum carries into the next byte; 0x7F becomes 0, and 0x1F becomes 0x20.
+    let next = ((word & !HIGHS) + ONES) & !HIGHS;
+    !((next + ONES * (0x80 - 0x21)) | word) & HIGHS
 }
 
 const BARE_CR: Refusal = Refusal { status: 400, detail: "end lines with CR LF: a CR stands alone" };
