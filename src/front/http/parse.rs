@@ -48,6 +48,9 @@ pub struct Parser {
     refused: Option<Refusal>,
 }
 
+/// A body, and the index after the request.
+type BodyAndEnd<'b> = (Cow<'b, [u8]>, usize);
+
 enum Stage {
     Line,
     Fields,
@@ -103,7 +106,7 @@ impl Parser {
     }
 
     /// Returns the body and the index after it once the request is complete.
-    fn advance<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<(Cow<'b, [u8]>, usize)>, Refusal> {
+    fn advance<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<BodyAndEnd<'b>>, Refusal> {
         if matches!(self.stage, Stage::Line) && !self.read_line(bytes)? {
             return Ok(None);
         }
