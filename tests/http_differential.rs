@@ -202,8 +202,11 @@ const RULES: &[Rule] = &[
         side: Side::HyperRefuses,
         explains: |message| {
             let end: &[u8] = if message.bytes.ends_with(b"\r") { b"\n\r\n" } else { b"\r\n\r\n" };
-            matches!(our_reading::first(message.bytes), Ours::Wait)
-                && matches!(our_reading::first(&[message.bytes, end].concat()), Ours::Refuse(_))
+            matches!(our_reading::first(&mut our_reading::parser(), message.bytes), Ours::Wait)
+                && matches!(
+                    our_reading::first(&mut our_reading::parser(), &[message.bytes, end].concat()),
+                    Ours::Refuse(_)
+                )
         },
     },
     Rule {
@@ -475,7 +478,8 @@ fn compare(bytes: &[u8]) -> (Option<Difference<'_>>, usize) {
     let mut is_kept = true;
     while is_kept && begin < bytes.len() {
         let rest = &bytes[begin..];
-        let ours = our_reading::first(rest);
+        let mut parser = our_reading::parser();
+        let ours = our_reading::first(&mut parser, rest);
         let theirs = hyper_oracle::first(rest);
         let end = if let Verdict::Accept(theirs) = &theirs { theirs.consumed } else { rest.len() };
         let found = |kind, ours: String| {

@@ -103,7 +103,7 @@ fn hyper_parses_accepted_requests_alike() {
     try_all(mutants_wanted(), mutant, |bytes, _| {
         let mut rest = bytes;
         while !rest.is_empty() {
-            match (our_reading::first(rest), hyper_oracle::first(rest)) {
+            match (our_reading::first(&mut our_reading::parser(), rest), hyper_oracle::first(rest)) {
                 (Ours::Accept { request, consumed }, Verdict::Accept(theirs)) => {
                     if let Some(difference) = our_reading::difference(&request, consumed, &theirs) {
                         return Err(difference);

@@ -312,7 +312,8 @@ fn requests_are_refused_before_the_head_is_complete() {
 #[test]
 fn all_fields_of_a_name_are_returned() {
     let bytes = b"GET / HTTP/1.1\r\nHost: x\r\nA: 1\r\na:\t2 \r\nB: 3\r\nA: \xFF\r\nA:\r\n\r\n";
-    let Ok(Progress::Complete { request, consumed }) = Parser::new(Limits::default()).parse(bytes) else {
+    let mut parser = Parser::new(Limits::default());
+    let Ok(Progress::Complete { request, consumed }) = parser.parse(bytes) else {
         panic!("the request is complete");
     };
     assert_eq!(consumed, bytes.len());

@@ -92,6 +92,16 @@ pub enum ReservationStatus {
     Cancelled,
 }
 
+impl ReservationStatus {
+    /// Its name, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ReservationStatus::Confirmed => "confirmed",
+            ReservationStatus::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// Sums over a shard's events that are not deleted, and over its accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {

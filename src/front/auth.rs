@@ -162,9 +162,10 @@ impl Tokens {
 }
 
 /// Extracts the token from the value of an Authorization header.
-pub fn bearer(authorization: &str) -> Option<&str> {
-    let (scheme, token) = authorization.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim_start_matches(' '))
+pub fn bearer(authorization: &[u8]) -> Option<&[u8]> {
+    let (scheme, behind) = authorization.split_at_checked("bearer".len())?;
+    let spaces = behind.iter().take_while(|&&byte| byte == b' ').count();
+    (scheme.eq_ignore_ascii_case(b"bearer") && spaces > 0).then(|| &behind[spaces..])
 }
 
 /// The cryptography provider for jsonwebtoken: HMAC-SHA-256; other algorithms are refused. The
@@ -263,11 +264,13 @@ mod tests {
             ("bearer  x.y.z", Some("x.y.z")),
             ("Basic x.y.z", None),
             ("Bearer", None),
+            ("Bearers x.y.z", None),
+            ("Bearer x", Some("x")),
             ("x.y.z", None),
             ("", None),
         ];
         for (value, token) in rows {
-            assert_eq!(bearer(value), token, "{value}");
+            assert_eq!(bearer(value.as_bytes()), token.map(str::as_bytes), "{value}");
         }
     }
 

@@ -13,5 +13,6 @@ pub mod places;
 pub mod problem;
 pub mod proxies;
 pub mod router;
+pub(crate) mod seconds;
 pub(crate) mod standby;
 pub mod verified;

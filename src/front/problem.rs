@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use shards::ids::Role;
 
 use super::http::parse::Method;
-use super::http::write::Response;
+use super::http::write::{Headers, Response};
 
 pub use field_errors::{FieldErrors, unknown};
 pub use kinds::Kind;
@@ -29,7 +29,7 @@ pub struct Problem {
     kind: Kind,
     detail: Cow<'static, str>,
     extensions: Vec<(&'static str, Value)>,
-    headers: Vec<(&'static str, String)>,
+    headers: Headers,
 }
 
 /// How far a start has come.
@@ -43,7 +43,7 @@ pub struct Recovery {
 
 impl Problem {
     pub fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Problem {
-        Problem { kind, detail: detail.into(), extensions: Vec::new(), headers: Vec::new() }
+        Problem { kind, detail: detail.into(), extensions: Vec::new(), headers: Headers::new() }
     }
 
     /// A problem whose detail is the explanation of its kind.

@@ -6,16 +6,20 @@ use boxoffice::front::http::parse::{Limits, NOT_TEXT, Parser, Progress, Refusal,
 
 use crate::hyper_oracle::Accepted;
 
-#[expect(clippy::large_enum_variant, reason = "only one exists at a time")]
 pub(crate) enum Ours<'b> {
     Accept { request: Request<'b>, consumed: usize },
     Refuse(Refusal),
     Wait,
 }
 
-/// Parses the first request of the bytes.
-pub(crate) fn first(bytes: &[u8]) -> Ours<'_> {
-    match Parser::new(Limits::default()).parse(bytes) {
+/// A parser with the default limits.
+pub(crate) fn parser() -> Parser {
+    Parser::new(Limits::default())
+}
+
+/// Parses the first request of the bytes with a new parser.
+pub(crate) fn first<'b>(parser: &'b mut Parser, bytes: &'b [u8]) -> Ours<'b> {
+    match parser.parse(bytes) {
         Ok(Progress::Complete { request, consumed }) => Ours::Accept { request, consumed },
         Ok(Progress::Incomplete { .. }) => Ours::Wait,
         Err(refusal) => Ours::Refuse(refusal),

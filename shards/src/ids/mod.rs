@@ -5,6 +5,7 @@ mod place;
 mod quantity;
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -73,11 +74,40 @@ pub struct ReservationId {
 }
 
 impl ReservationId {
-    /// The text of the id. Takes a third of the time of formatting, and each sale writes it twice.
+    /// The text of the id. Takes a fraction of the time of formatting, and each sale writes it twice.
     #[must_use]
-    pub fn to_text(self) -> String {
+    pub fn to_text(self) -> ReservationIdText {
         let (mut event, mut number) = (itoa::Buffer::new(), itoa::Buffer::new());
-        [event.format(self.event.0), "-", number.format(self.number)].concat()
+        let (event, number) = (event.format(self.event.0), number.format(self.number));
+        let mut text =
+            ReservationIdText { bytes: [b'-'; ID_TEXT_BYTES], length: event.len() + 1 + number.len() };
+        text.bytes[..event.len()].copy_from_slice(event.as_bytes());
+        text.bytes[event.len() + 1..text.length].copy_from_slice(number.as_bytes());
+        text
+    }
+}
+
+/// The length of the longest text of a reservation's id.
+const ID_TEXT_BYTES: usize = "4294967295-4294967295".len();
+
+/// The text of a reservation's id.
+#[derive(Debug)]
+pub struct ReservationIdText {
+    bytes: [u8; ID_TEXT_BYTES],
+    length: usize,
+}
+
+impl ReservationIdText {
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+impl Deref for ReservationIdText {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        str::from_utf8(self.as_bytes()).expect("digits and a hyphen")
     }
 }
 

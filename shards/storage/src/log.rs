@@ -19,7 +19,7 @@ use crate::file::LogFile;
 use crate::journal::{journal_of, shared_memory_of};
 use crate::last_start;
 use crate::mark::{MarkFile, advanced};
-use crate::rows::{ROWS_TOGETHER, insert_of_rows, insert_rows};
+use crate::rows::{ROWS_TOGETHER, RowInsert, insert_of_rows};
 use crate::shared_memory::SharedMemory;
 use crate::watch::{Watch, WatchedLog};
 
@@ -162,23 +162,29 @@ impl SqliteLog {
         Ok(())
     }
 
+    /// Inserts the rows and commits.
+    ///
+    /// # Errors
+    ///
+    /// Also if there were other rows than those that this log knows, which another process wrote or deleted.
     fn insert_all(&self, batch: &[Entry]) -> rusqlite::Result<()> {
         let connection = self.file.connection();
-        let mut row = self.mark.row + 1;
         let (together, alone) = batch.as_chunks::<ROWS_TOGETHER>();
         if !together.is_empty() {
-            let mut insert = connection.prepare_cached(&self.insert_together)?;
+            let mut rows = RowInsert::new(connection.prepare_cached(&self.insert_together)?, ROWS_TOGETHER);
             for entries in together {
-                insert_rows(&mut insert, row, entries)?;
-                row += entries.len() as u64;
+                rows.insert(entries)?;
             }
         }
         if !alone.is_empty() {
-            let mut insert = connection.prepare_cached(&self.insert_one)?;
+            let mut row = RowInsert::new(connection.prepare_cached(&self.insert_one)?, 1);
             for entry in alone.chunks(1) {
-                insert_rows(&mut insert, row, entry)?;
-                row += 1;
+                row.insert(entry)?;
             }
+        }
+        let (last, expected) = (connection.last_insert_rowid(), self.mark.row + batch.len() as u64);
+        if !batch.is_empty() && last.cast_unsigned() != expected {
+            return Err(not_where_expected(last, expected));
         }
         connection.prepare_cached("COMMIT")?.execute([])?;
         Ok(())
@@ -199,6 +205,15 @@ pub(crate) fn fenced(file: &LogFile, ours: Epoch, theirs: Epoch) -> LogError {
         theirs.0, ours.0
     );
     LogError { action: "commit to", place: file.path().display().to_string(), source: source.into() }
+}
+
+/// The error of rows that did not get their positions.
+fn not_where_expected(last: i64, expected: u64) -> rusqlite::Error {
+    let constraint = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CONSTRAINT);
+    let reason = format!(
+        "the batch would end at row {last} instead of {expected}: another program has written to the file"
+    );
+    rusqlite::Error::SqliteFailure(constraint, Some(reason))
 }
 
 /// A commit that leaves the data as it is and still writes a page. An update to the same value would write

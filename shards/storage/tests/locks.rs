@@ -160,18 +160,23 @@ fn a_process_appends_nothing_while_another_one_starts() {
 }
 
 #[test]
-fn rows_of_another_program_are_not_written_over() {
-    let directory = tempfile::tempdir().unwrap();
-    let (mut office, batch) = office_with_batch(directory.path());
-    let other = another_program(directory.path());
-    other
-        .execute_batch(
-            "INSERT INTO record SELECT position + 1, slot, epoch, lsn, at, kind, event, number, user, quantity, \
-             body, chain FROM record ORDER BY position DESC LIMIT 1",
-        )
-        .unwrap();
-    let refused = office.shards[0].1.append(&batch, Duration::ZERO);
-    assert!(matches!(refused, Err(AppendError::Unknown(_))), "{refused:?}");
+fn rows_that_another_program_wrote_or_deleted_are_noticed() {
+    for change in [
+        "INSERT INTO record SELECT position + 1, slot, epoch, lsn, at, kind, event, number, user, quantity, body, \
+         chain FROM record ORDER BY position DESC LIMIT 1",
+        "DELETE FROM record WHERE position = (SELECT max(position) FROM record)",
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut office, batch) = office_with_batch(directory.path());
+        let other = another_program(directory.path());
+        let rows = || other.query_row("SELECT count(*) FROM record", [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(other.execute(change, []), Ok(1));
+        let before = rows();
+        let refused = office.shards[0].1.append(&batch, Duration::ZERO);
+        assert!(matches!(refused, Err(AppendError::Unknown(_))), "{refused:?}");
+        drop(office);
+        assert_eq!(rows(), before, "nothing of the batch is there");
+    }
 }
 
 /// An older manifest would lead to an epoch that is in use.

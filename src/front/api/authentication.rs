@@ -27,11 +27,12 @@ impl Sender {
     ///
     /// 401, without a good token.
     pub(super) fn of(request: &Request<'_>, api: &Api) -> Result<Sender, Problem> {
-        let token = request.header("authorization").and_then(bearer).ok_or_else(Problem::no_token)?;
+        let token = request.header_bytes("authorization").and_then(bearer).ok_or_else(Problem::no_token)?;
         let now = api.unix_time();
         if let Some(identity) = api.verified.get(token, now) {
             return Ok(Sender { identity, token_check: None });
         }
+        let token = str::from_utf8(token).map_err(|_| Problem::no_token())?;
         let claimed = api.tokens.verify(token, now).ok_or_else(Problem::bad_token)?;
         let token_check = TokenCheck {
             token: token.into(),

@@ -1,7 +1,6 @@
 //! Reservations: create, list, view.
 
 use schemars::JsonSchema;
-use serde::Serialize;
 use serde_json::{Value, json};
 use shards::command::{Buyer, Command, Query};
 use shards::ids::{EventId, Quantity, ReservationId, ReservationNumber, Role, UserId};
@@ -12,7 +11,7 @@ use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, Link, Success, Tag, Takes};
 use super::events;
 use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, body, query};
-use super::output::{Page, Rfc3339, json_response, page_example};
+use super::output::{Page, Rfc3339, ToJson, append_all, json_response, page_example};
 use super::work::Work;
 use crate::client::view;
 use crate::front::http::parse::Method;
@@ -20,7 +19,7 @@ use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};
 
 /// Tickets of one event, sold to one customer.
-#[derive(Serialize, JsonSchema)]
+#[derive(JsonSchema)]
 pub(super) struct Reservation {
     id: ReservationId,
     event: EventId,
@@ -31,8 +30,7 @@ pub(super) struct Reservation {
     status: ReservationStatus,
     created_at: Rfc3339,
     /// There when it is cancelled.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Rfc3339")]
+    #[schemars(with = "Rfc3339", skip_serializing_if = "Option::is_none")]
     cancelled_at: Option<Rfc3339>,
 }
 
@@ -78,6 +76,36 @@ impl From<ReservationView> for Reservation {
             created_at: Rfc3339(created_at),
             cancelled_at: cancelled_at.map(Rfc3339),
         }
+    }
+}
+
+/// Without serde_json, which looks for characters to escape in each name and each value: that took half of the
+/// instructions of a sale's answer.
+impl ToJson for Reservation {
+    fn append_to(&self, text: &mut Vec<u8>) {
+        let &Reservation { id, event, customer, quantity, status, created_at, cancelled_at } = self;
+        let [mut event_text, mut customer_text, mut quantity_text] = [itoa::Buffer::new(); 3];
+        append_all(
+            text,
+            [
+                b"{\"id\":\"",
+                id.to_text().as_bytes(),
+                b"\",\"event\":",
+                event_text.format(event.0).as_bytes(),
+                b",\"customer\":",
+                customer_text.format(customer.0).as_bytes(),
+                b",\"quantity\":",
+                quantity_text.format(quantity).as_bytes(),
+                b",\"status\":\"",
+                status.as_str().as_bytes(),
+                b"\",\"created_at\":\"",
+                &created_at.text(),
+            ],
+        );
+        if let Some(cancelled_at) = cancelled_at {
+            append_all(text, [b"\",\"cancelled_at\":\"", &cancelled_at.text()]);
+        }
+        text.extend_from_slice(b"\"}");
     }
 }
 
@@ -129,9 +157,14 @@ fn create(
     Ok(Work::command(command, |outcome| created(view!(Outcome::Reservation, outcome))))
 }
 
+/// The capacity for the path of a reservation, whatever its id is.
+const LOCATION_BYTES: usize = 48;
+
 /// The response to a reservation that was made.
 fn created(view: ReservationView) -> Response {
-    let location = ["/api/v1/reservations/", &view.id.to_text()].concat();
+    let mut location = String::with_capacity(LOCATION_BYTES);
+    location.push_str("/api/v1/reservations/");
+    location.push_str(&view.id.to_text());
     json_response(201, &Reservation::from(view)).with("Location", location)
 }
 
@@ -249,4 +282,47 @@ fn get(
     Ok(Work::query(query, |outcome| {
         json_response(200, &Reservation::from(view!(Outcome::Reservation, outcome)))
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use shards::ids::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn reservations_are_json() {
+        let id = ReservationId { event: EventId(u32::MAX), number: u32::MAX };
+        let buyer = Buyer::Account(UserId(31));
+        let at = Timestamp(1_772_452_800_017);
+        let confirmed = ReservationStatus::Confirmed;
+        let view =
+            ReservationView { id, buyer, quantity: 2, status: confirmed, created_at: at, cancelled_at: None };
+        let cancelled = ReservationStatus::Cancelled;
+        let cancelled = ReservationView { status: cancelled, cancelled_at: Some(Timestamp(0)), ..view };
+        let mut expected = json!({
+            "id": "4294967295-4294967295",
+            "event": u32::MAX,
+            "customer": 31,
+            "quantity": 2,
+            "status": ReservationStatus::Confirmed,
+            "created_at": "2026-03-02T12:00:00.017Z",
+        });
+        for view in [view, cancelled] {
+            if view.cancelled_at.is_some() {
+                expected["status"] = json!(ReservationStatus::Cancelled);
+                expected["cancelled_at"] = json!("1970-01-01T00:00:00.000Z");
+            }
+            let mut text = Vec::new();
+            Reservation::from(view).append_to(&mut text);
+            assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), expected);
+            for (limit, next) in [(2, Value::Null), (1, json!("x\""))] {
+                let page: Page<Reservation> = Page::new(vec![view, view], limit, |_| "x\"".to_owned());
+                let mut text = Vec::new();
+                page.append_to(&mut text);
+                let expected = json!({ "items": vec![expected.clone(); limit], "next": next });
+                assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), expected);
+            }
+        }
+    }
 }

@@ -125,6 +125,9 @@ impl Connection {
         let mut owes_continue = false;
         while !self.closing {
             if start > 0 {
+                if start == self.input.len() {
+                    break;
+                }
                 self.slice.yield_if_over().await;
             }
             match self.next(start) {
@@ -172,6 +175,7 @@ impl Connection {
     fn next(&mut self, start: usize) -> Next {
         match self.parser.parse(&self.input[start..]) {
             Ok(Progress::Complete { request, consumed }) => {
+                self.in_body = false;
                 let prepared = self.front.prepare(&request, self.peer);
                 let (safe, shard) = match prepared.question() {
                     Some(question) => (question.is_safe(), Some(self.front.api.shards.owner(question))),

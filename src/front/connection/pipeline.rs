@@ -110,7 +110,8 @@ impl Connection {
     pub(super) async fn answer_all(&mut self) -> Result<(), Gone> {
         while let Some(mut exchange) = self.pipeline.exchanges.pop_front() {
             if let Turn::Running(running) = &mut exchange.turn {
-                let response = match poll_once(&mut *running).await {
+                let is_next = self.output.is_empty();
+                let response = match if is_next { None } else { poll_once(&mut *running).await } {
                     Some(response) => response,
                     None => {
                         // The answers before it are ready: they are written now.

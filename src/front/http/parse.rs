@@ -1,9 +1,8 @@
 //! Parses HTTP/1.1 and HTTP/1.0 requests from the bytes of a connection.
 //!
-//! Owns what counts as a request, where it ends, and the limits on it. httparse splits the field
-//! lines; the strict layer around it refuses every message that two parsers could frame
-//! differently, so that bytes after an ambiguous one are never executed as a request (request
-//! smuggling). Does no I/O, does not wait, decodes no path, and depends on neither sockets, routes
+//! Owns what counts as a request, where it ends, and the limits on it. Refuses every message that two
+//! parsers could frame differently, so that bytes after an ambiguous one are never executed as a
+//! request (request smuggling). Does no I/O, does not wait, decodes no path, and depends on neither sockets, routes
 //! nor responses.
 //!
 //! The outcome depends on the bytes alone, not on how they were split into segments: each rule is
@@ -19,6 +18,7 @@ mod terms;
 
 use std::borrow::Cow;
 use std::mem;
+use std::ops::Range;
 
 use chunked::ChunkedDecoder;
 use fields::{BodyFraming, Fields, Semantics};
@@ -47,6 +47,9 @@ pub struct Parser {
     /// The refusal, once there is one: every later call returns it.
     refused: Option<Refusal>,
 }
+
+/// A body, and the index after the request.
+type BodyAndEnd<'b> = (Cow<'b, [u8]>, usize);
 
 enum Stage {
     Line,
@@ -84,42 +87,44 @@ impl Parser {
     ///
     /// The bytes are not a request that this server accepts. Every later call returns the same
     /// refusal.
-    pub fn parse<'b>(&mut self, unconsumed: &'b [u8]) -> Result<Progress<'b>, Refusal> {
+    pub fn parse<'b>(&'b mut self, unconsumed: &'b [u8]) -> Result<Progress<'b>, Refusal> {
         if let Some(refusal) = self.refused {
             return Err(refusal);
         }
-        let progress = self.advance(unconsumed);
-        if let Err(refusal) = &progress {
-            self.refused = Some(*refusal);
+        match self.advance(unconsumed) {
+            Ok(Some((body, consumed))) => {
+                let head = &unconsumed[self.start..self.head_end];
+                self.begin_next();
+                Ok(Progress::Complete { request: self.request(head, body), consumed })
+            }
+            Ok(None) => Ok(self.wait()),
+            Err(refusal) => {
+                self.refused = Some(refusal);
+                Err(refusal)
+            }
         }
-        progress
     }
 
-    fn advance<'b>(&mut self, bytes: &'b [u8]) -> Result<Progress<'b>, Refusal> {
+    /// Returns the body and the index after it once the request is complete.
+    fn advance<'b>(&mut self, bytes: &'b [u8]) -> Result<Option<BodyAndEnd<'b>>, Refusal> {
         if matches!(self.stage, Stage::Line) && !self.read_line(bytes)? {
-            return Ok(self.wait());
+            return Ok(None);
         }
         if matches!(self.stage, Stage::Fields) && !self.read_fields(bytes)? {
-            return Ok(self.wait());
+            return Ok(None);
         }
-        let (body, consumed) = match &mut self.stage {
+        match &mut self.stage {
             Stage::Length(length) => {
                 let end = self.head_end + *length;
-                match bytes.get(self.head_end..end) {
-                    Some(body) => (Cow::Borrowed(body), end),
-                    None => return Ok(self.wait()),
-                }
+                Ok(bytes.get(self.head_end..end).map(|body| (Cow::Borrowed(body), end)))
             }
-            Stage::Chunked(chunked) => match chunked.advance(bytes, &self.limits)? {
-                Some(end) => (Cow::Owned(chunked.take_decoded()), end),
-                None => return Ok(self.wait()),
-            },
+            Stage::Chunked(chunked) => {
+                let end = chunked.advance(bytes, &self.limits)?;
+                Ok(end.map(|end| (Cow::Owned(chunked.take_decoded()), end)))
+            }
             // Unreachable: both stages were completed above.
-            Stage::Line | Stage::Fields => return Ok(self.wait()),
-        };
-        let request = self.request(bytes, body)?;
-        self.begin_next();
-        Ok(Progress::Complete { request, consumed })
+            Stage::Line | Stage::Fields => Ok(None),
+        }
     }
 
     /// Skips empty lines and reads the request line. Returns true once the line is complete.
@@ -136,6 +141,7 @@ impl Parser {
             if end > self.start {
                 self.line = RequestLine::read(&window[self.start..end], &self.limits)?;
                 self.field_lines = FieldLines::starting_at(end + 2);
+                self.fields.clear();
                 self.stage = Stage::Fields;
                 return Ok(true);
             }
@@ -152,15 +158,16 @@ impl Parser {
     fn read_fields(&mut self, bytes: &[u8]) -> Result<bool, Refusal> {
         let most = self.start + self.limits.head_bytes;
         let window = scan::window(bytes, most);
-        let Some(end) = self.field_lines.find_end(window, self.limits.fields)? else {
+        // Positions of fields are those in the head.
+        let (start, fields) = (self.start, &mut self.fields);
+        let add = |line: Range<usize>| fields.add(&window[start..], line.start - start..line.end - start);
+        let Some(end) = self.field_lines.find_end(window, self.limits.fields, add)? else {
             if bytes.len() > most {
                 return Err(HEAD_BYTES);
             }
             return Ok(false);
         };
         let head = &bytes[self.start..end];
-        let begin = self.field_lines.begin() - self.start;
-        self.fields.read(head, begin, self.field_lines.count())?;
         let semantics = Semantics::of(&self.fields, head, self.line.version, &self.limits)?;
         // Bytes after a CONNECT may be tunnel data (RFC 9110 section 9.3.6). The tunnel is refused,
         // so they are not parsed as a request.
@@ -181,18 +188,17 @@ impl Parser {
         }
     }
 
-    fn request<'b>(&mut self, bytes: &'b [u8], body: Cow<'b, [u8]>) -> Result<Request<'b>, Refusal> {
-        let head = &bytes[self.start..self.head_end];
-        Ok(Request {
+    fn request<'b>(&'b self, head: &'b [u8], body: Cow<'b, [u8]>) -> Request<'b> {
+        Request {
             method: self.line.method,
-            path: self.line.path(head)?,
-            query: self.line.query(head)?,
+            path: self.line.path(head),
+            query: self.line.query(head),
             version: self.line.version,
             body,
             keep_alive: self.keep_alive,
             head,
-            fields: mem::take(&mut self.fields),
-        })
+            fields: &self.fields,
+        }
     }
 
     fn begin_next(&mut self) {

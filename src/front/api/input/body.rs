@@ -1,18 +1,16 @@
 //! JSON bodies: read member by member; the reader and the schema come from one list of members.
 
-use std::borrow::Cow;
-
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 
-use super::json::{Json, TOO_MANY_MEMBERS, repeated};
+use super::json::{self, Json, Members, TOO_MANY_MEMBERS, repeated};
 use super::member::Member;
 use crate::front::http::parse::Request;
 use crate::front::problem::{FieldErrors, Problem, unknown};
 
 /// Takes the members out of a JSON object, one by one.
 pub(in crate::front) struct BodyReader<'b> {
-    members: Vec<(Cow<'b, str>, Value)>,
+    members: Members<'b>,
     errors: FieldErrors,
 }
 
@@ -22,14 +20,14 @@ impl<'b> BodyReader<'b> {
     /// 415 when its Content-Type is not JSON or it is in a coding, 400 when it is not JSON, 422 when it is not
     /// an object, has too many members, or one twice.
     pub(in crate::front::api) fn read(request: &'b Request<'_>) -> Result<BodyReader<'b>, Problem> {
-        if let Some(content_type) = request.header("content-type") {
-            let media = content_type.split(';').next().unwrap_or("").trim();
-            if !is_json(media) {
-                return Err(Problem::unsupported_media_type(&media.to_ascii_lowercase()));
-            }
+        let content_type = request.header_bytes("content-type");
+        if content_type.is_some_and(|content_type| !is_json(media_of(content_type))) {
+            let media = media_of(request.header("content-type").unwrap_or_default().as_bytes());
+            let media = String::from_utf8_lossy(media).to_ascii_lowercase();
+            return Err(Problem::unsupported_media_type(&media));
         }
         check_content_encoding(request)?;
-        let json: Json<'b> = serde_json::from_slice(&request.body).map_err(|failure| {
+        let json = json::read(&request.body).map_err(|failure| {
             let text = failure.to_string();
             // A body that is a number, and so valid JSON (RFC 8259 section 6).
             if text.starts_with("number out of range") {
@@ -100,12 +98,18 @@ fn check_content_encoding(request: &Request<'_>) -> Result<(), Problem> {
     }
 }
 
+/// The media type, without its parameters.
+fn media_of(content_type: &[u8]) -> &[u8] {
+    let end = content_type.iter().position(|&byte| byte == b';').unwrap_or(content_type.len());
+    content_type[..end].trim_ascii()
+}
+
 /// `application/json`, or a type with the suffix `+json` (RFC 6839 section 3.1).
-fn is_json(media: &str) -> bool {
-    let is = |part: Option<&str>, name: &str| part.is_some_and(|part| part.eq_ignore_ascii_case(name));
+fn is_json(media: &[u8]) -> bool {
+    let is = |part: Option<&[u8]>, name: &[u8]| part.is_some_and(|part| part.eq_ignore_ascii_case(name));
     let suffix = media.len().checked_sub("+json".len()).and_then(|at| media.get(at..));
-    media.eq_ignore_ascii_case("application/json")
-        || is(media.get(.."application/".len()), "application/") && is(suffix, "+json")
+    media.eq_ignore_ascii_case(b"application/json")
+        || is(media.get(.."application/".len()), b"application/") && is(suffix, b"+json")
 }
 
 /// The JSON pointer to a member (RFC 6901 section 3).

@@ -25,8 +25,8 @@ impl<'a> QueryReader<'a> {
     pub(in crate::front::api) fn read(request: &Request<'a>) -> QueryReader<'a> {
         let mut query =
             QueryReader { parameters: Vec::new(), known: Vec::new(), errors: FieldErrors::default() };
-        let pairs = request.query.unwrap_or("").split('&').filter(|pair| !pair.is_empty());
-        for pair in pairs {
+        let pairs = request.query.into_iter().flat_map(|query| query.split('&'));
+        for pair in pairs.filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             match (decode(name), decode(value)) {
                 (Some(name), Some(value)) => query.parameters.push((name, value)),

@@ -109,13 +109,11 @@ impl ChunkedDecoder {
             return Ok(None);
         };
         let most = self.at + self.overhead_left;
-        match lines.find_end(scan::window(bytes, most), limits.fields)? {
-            // RFC 9110 section 6.5.1: a trailer may be merged into the fields only if its
-            // definition allows it. No field that this server reads does.
-            Some(end) => {
-                fields::check(&bytes[self.at..end], lines.count())?;
-                Ok(Some(end))
-            }
+        // RFC 9110 section 6.5.1: a trailer may be merged into the fields only if its definition allows it. No
+        // field that this server reads does.
+        let checked = |line| fields::check(&bytes[line]);
+        match lines.find_end(scan::window(bytes, most), limits.fields, checked)? {
+            Some(end) => Ok(Some(end)),
             None if bytes.len() >= most => Err(TRAILERS),
             None => Ok(None),
         }
@@ -148,7 +146,7 @@ fn read_size_line(line: &[u8]) -> Result<usize, Refusal> {
 /// ignored; their syntax is checked so that nothing can be smuggled in them.
 fn are_extensions(mut rest: &[u8]) -> bool {
     while let Some(extension) = rest.strip_prefix(b";") {
-        let name = token_bytes(extension);
+        let name = line::token_bytes(extension);
         rest = &extension[name..];
         if name == 0 {
             return false;
@@ -156,7 +154,7 @@ fn are_extensions(mut rest: &[u8]) -> bool {
         if let Some(value) = rest.strip_prefix(b"=") {
             let length = match value {
                 [b'"', ..] => quoted_bytes(value),
-                _ => Some(token_bytes(value)).filter(|&length| length > 0),
+                _ => Some(line::token_bytes(value)).filter(|&length| length > 0),
             };
             let Some(length) = length else {
                 return false;
@@ -165,11 +163,6 @@ fn are_extensions(mut rest: &[u8]) -> bool {
         }
     }
     rest.is_empty()
-}
-
-fn token_bytes(bytes: &[u8]) -> usize {
-    let ends = |&byte: &u8| !line::is_token(&[byte]);
-    bytes.iter().position(ends).unwrap_or(bytes.len())
 }
 
 /// The length of the quoted string that `bytes` begins with, if it is closed. `scan` has already

@@ -3,7 +3,8 @@
 //! Owns the framing rules: which fields determine where the body ends, and which heads are
 //! ambiguous. Stores the positions of fields, not their bytes.
 
-use httparse::{EMPTY_HEADER, Header, Status};
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
 use super::limits::{BODY_TOO_LONG, FIELDS_USUAL};
@@ -38,16 +39,34 @@ pub(super) enum BodyFraming {
 }
 
 impl Fields {
-    /// Reads the `count` field lines from index `begin` to the end of `head`.
-    pub(super) fn read(&mut self, head: &[u8], begin: usize, count: usize) -> Result<(), Refusal> {
-        split(&head[begin..], count, |fields| self.store(head, fields))
+    pub(super) fn clear(&mut self) {
+        self.spans.clear();
+    }
+
+    /// Adds the field whose line is at `line` of `head`.
+    pub(super) fn add(&mut self, head: &[u8], line: Range<usize>) -> Result<(), Refusal> {
+        let (name_bytes, value) = split(&head[line.clone()])?;
+        // A head has at most `u16::MAX` bytes, so nothing is truncated.
+        let narrow = |length: usize| length as u16;
+        self.spans.push(FieldSpan {
+            name: narrow(line.start),
+            name_bytes: narrow(name_bytes),
+            value: narrow(line.start + value.start),
+            value_bytes: narrow(value.len()),
+        });
+        Ok(())
     }
 
     /// The values of all fields with that name, in order.
     pub(super) fn named<'b>(&self, head: &'b [u8], name: &str) -> impl Iterator<Item = &'b [u8]> {
-        self.all(head)
-            .filter(|(other, _)| other.eq_ignore_ascii_case(name.as_bytes()))
-            .map(|(_, value)| value)
+        // The length alone excludes most names, so few are compared.
+        self.spans
+            .iter()
+            .filter(move |span| {
+                usize::from(span.name_bytes) == name.len()
+                    && line::is_same_name(slice(head, span.name, span.name_bytes), name.as_bytes())
+            })
+            .map(|span| slice(head, span.value, span.value_bytes))
     }
 
     pub(super) fn all<'b>(&self, head: &'b [u8]) -> impl Iterator<Item = (&'b [u8], &'b [u8])> {
@@ -55,43 +74,24 @@ impl Fields {
             .iter()
             .map(|span| (slice(head, span.name, span.name_bytes), slice(head, span.value, span.value_bytes)))
     }
-
-    fn store(&mut self, head: &[u8], fields: &[Header<'_>]) {
-        let from = head.as_ptr() as usize;
-        // A head has at most `u16::MAX` bytes, so nothing is truncated.
-        let narrow = |length: usize| length as u16;
-        self.spans.clear();
-        self.spans.extend(fields.iter().map(|field| FieldSpan {
-            name: narrow(field.name.as_ptr() as usize - from),
-            name_bytes: narrow(field.name.len()),
-            value: narrow(field.value.as_ptr() as usize - from),
-            value_bytes: narrow(field.value.len()),
-        }));
-    }
 }
 
-/// Refuses a block of `count` field lines, including the empty line that ends it, if one of its lines is
-/// not a valid field.
-pub(super) fn check(block: &[u8], count: usize) -> Result<(), Refusal> {
-    split(block, count, |_| ())
+/// Refuses a line that is not a valid field.
+pub(super) fn check(line: &[u8]) -> Result<(), Refusal> {
+    split(line).map(|_| ())
 }
 
-/// Splits `count` field lines, and gives them to `read`. `scan` has already checked that lines end with CRLF, are not folded and
-/// contain no control character; httparse alone would accept a bare LF.
-fn split(block: &[u8], count: usize, read: impl FnOnce(&[Header<'_>])) -> Result<(), Refusal> {
-    let (mut usual, mut many) = ([EMPTY_HEADER; FIELDS_USUAL], Vec::new());
-    let headers = if count <= FIELDS_USUAL {
-        &mut usual[..]
-    } else {
-        many.resize(count, EMPTY_HEADER);
-        &mut many[..]
-    };
-    match httparse::parse_headers(block, headers) {
-        Ok(Status::Complete((length, fields))) if length == block.len() => {
-            read(fields);
-            Ok(())
+/// Splits a field line (RFC 9112 section 5) into its name, from the start, and its value without the white space
+/// around it. `scan` has already checked that the line is not folded and contains no control character but tabs.
+fn split(line: &[u8]) -> Result<(usize, Range<usize>), Refusal> {
+    let name_bytes = line::token_bytes(line);
+    match line[name_bytes..].split_first() {
+        Some((b':', value)) if name_bytes > 0 => {
+            let value = value.trim_ascii_start();
+            let begin = line.len() - value.len();
+            Ok((name_bytes, begin..begin + value.trim_ascii_end().len()))
         }
-        _ => Err(FIELD),
+        Some(_) | None => Err(FIELD),
     }
 }
 
@@ -139,15 +139,14 @@ struct Seen {
 
 impl Seen {
     fn read(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
-        // The length alone excludes most names, so few are compared.
         match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => self.read_host(value),
-            6 if name.eq_ignore_ascii_case(b"expect") => self.read_expect(value),
-            10 if name.eq_ignore_ascii_case(b"connection") => self.read_connection(value),
-            12 if name.eq_ignore_ascii_case(b"content-type") => once(&mut self.content_type, CONTENT_TYPE),
-            13 if name.eq_ignore_ascii_case(b"authorization") => once(&mut self.authorization, AUTHORIZATION),
-            14 if name.eq_ignore_ascii_case(b"content-length") => self.read_length(value),
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => self.read_coding(value),
+            4 if line::is_same_name(name, b"host") => self.read_host(value),
+            6 if line::is_same_name(name, b"expect") => self.read_expect(value),
+            10 if line::is_same_name(name, b"connection") => self.read_connection(value),
+            12 if line::is_same_name(name, b"content-type") => once(&mut self.content_type, CONTENT_TYPE),
+            13 if line::is_same_name(name, b"authorization") => once(&mut self.authorization, AUTHORIZATION),
+            14 if line::is_same_name(name, b"content-length") => self.read_length(value),
+            17 if line::is_same_name(name, b"transfer-encoding") => self.read_coding(value),
             _ => Ok(()),
         }
     }
@@ -169,11 +168,13 @@ impl Seen {
     fn read_connection(&mut self, value: &[u8]) -> Result<(), Refusal> {
         // RFC 9110 section 5.6.1: empty list elements are ignored.
         for option in elements(value).filter(|option| !option.is_empty()) {
-            if !line::is_token(option) {
+            if line::is_same_name(option, b"keep-alive") {
+                self.keep_alive = true;
+            } else if line::is_same_name(option, b"close") {
+                self.close = true;
+            } else if !line::is_token(option) {
                 return Err(CONNECTION);
             }
-            self.close |= option.eq_ignore_ascii_case(b"close");
-            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
         }
         Ok(())
     }

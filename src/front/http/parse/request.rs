@@ -6,7 +6,7 @@ use std::str;
 use super::fields::Fields;
 use super::terms::{Method, Version};
 
-/// A whole request, borrowed from the connection's buffer.
+/// A whole request, borrowed from the connection's buffer and parser.
 pub struct Request<'b> {
     pub method: Method,
     /// The path, not decoded; every `%` in it begins a valid escape. It begins with `/`, except for
@@ -20,7 +20,7 @@ pub struct Request<'b> {
     /// False if the connection must be closed after the response.
     pub keep_alive: bool,
     pub(super) head: &'b [u8],
-    pub(super) fields: Fields,
+    pub(super) fields: &'b Fields,
 }
 
 impl<'b> Request<'b> {
@@ -29,6 +29,12 @@ impl<'b> Request<'b> {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'b str> {
         self.headers(name).next()
+    }
+
+    /// The value of the first field with that name, as it was sent.
+    #[must_use]
+    pub fn header_bytes(&self, name: &str) -> Option<&'b [u8]> {
+        self.fields.named(self.head, name).next()
     }
 
     /// The values of all fields with that name, in order; [`NOT_TEXT`] for those that are not UTF-8.
@@ -54,10 +60,6 @@ impl<'b> Request<'b> {
 pub const NOT_TEXT: &str = "\u{fffd}";
 
 /// How far the parser has come with a request.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a request stays on the stack, so that the hot path allocates nothing"
-)]
 pub enum Progress<'b> {
     /// More bytes are needed.
     Incomplete {

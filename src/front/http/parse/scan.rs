@@ -3,12 +3,13 @@
 //! Owns the rules for line ends and control characters. Scans in byte order, each byte once, and
 //! does not interpret lines.
 
+use std::ops::Range;
+
 use super::Refusal;
 
 /// Progress through the field lines of a head or of a trailer section.
 #[derive(Default)]
 pub(super) struct FieldLines {
-    begin: usize,
     line: usize,
     scanned: usize,
     count: usize,
@@ -16,21 +17,17 @@ pub(super) struct FieldLines {
 
 impl FieldLines {
     pub(super) fn starting_at(begin: usize) -> Self {
-        Self { begin, line: begin, scanned: begin, count: 0 }
+        Self { line: begin, scanned: begin, count: 0 }
     }
 
-    /// Where the first field line begins.
-    pub(super) fn begin(&self) -> usize {
-        self.begin
-    }
-
-    /// The number of field lines so far.
-    pub(super) fn count(&self) -> usize {
-        self.count
-    }
-
-    /// The index after the empty line that ends the block, if it has been received.
-    pub(super) fn find_end(&mut self, window: &[u8], fields_max: usize) -> Result<Option<usize>, Refusal> {
+    /// Calls `read` with the place of each further line that has been received. Returns the index after the empty
+    /// line that ends the block, if it has been received.
+    pub(super) fn find_end(
+        &mut self,
+        window: &[u8],
+        fields_max: usize,
+        mut read: impl FnMut(Range<usize>) -> Result<(), Refusal>,
+    ) -> Result<Option<usize>, Refusal> {
         loop {
             match window.get(self.line) {
                 None => return Ok(None),
@@ -47,6 +44,7 @@ impl FieldLines {
             if end == self.line {
                 return Ok(Some(end + 2));
             }
+            read(self.line..end)?;
             self.count += 1;
             self.line = end + 2;
         }
@@ -60,6 +58,7 @@ pub(super) fn window(bytes: &[u8], most: usize) -> &[u8] {
 
 /// The index of the CRLF that ends the line at `scanned`, if it has been received. Moves `scanned`
 /// past the bytes that need no second scan.
+#[inline]
 pub(super) fn find_line(bytes: &[u8], scanned: &mut usize) -> Result<Option<usize>, Refusal> {
     let Some(at) = find_control(bytes, *scanned) else {
         *scanned = bytes.len();
@@ -83,23 +82,21 @@ pub(super) fn find_line(bytes: &[u8], scanned: &mut usize) -> Result<Option<usiz
 /// The index of the first control character other than a tab, at or after `from`.
 ///
 /// Scans eight bytes at a time: byte by byte, a request of 285 bytes took 338 ns to parse instead
-/// of 263. Blocks of 32 bytes without a control character, as in a long token, are skipped first.
+/// of 263. Most lines are short; after some words without a control character, as in a long token,
+/// blocks of 32 bytes without one are skipped.
 fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
-    let mut at = from;
-    while let Some(block) = bytes.get(at..).and_then(<[u8]>::first_chunk::<32>) {
-        // Vectorized by the compiler: one comparison for sixteen or more bytes.
-        if block.iter().fold(false, |found, &byte| found | (byte < b' ') | (byte == 0x7F)) {
-            break;
-        }
-        at += 32;
-    }
+    const WORDS_BEFORE_BLOCKS: u32 = 4;
+    let (mut at, mut words) = (from, 0);
     while let Some(word) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
         let mask = control_mask(u64::from_le_bytes(*word));
         if mask == 0 {
             at += 8;
+            words += 1;
+            if words == WORDS_BEFORE_BLOCKS {
+                at = skip_blocks(bytes, at);
+            }
             continue;
         }
-        // Only the lowest marked byte is exact, so the scan resumes directly after a tab.
         at += mask.trailing_zeros() as usize / 8;
         if bytes[at] != b'\t' {
             return Some(at);
@@ -111,15 +108,22 @@ fn find_control(bytes: &[u8], from: usize) -> Option<usize> {
     Some(at + found)
 }
 
-/// Sets the high bit of each byte that is below 0x20 or equal to 0x7F. Bytes above the lowest one
-/// marked may be marked wrongly.
+/// The index after the blocks without a control character that begin at `at`.
+fn skip_blocks(bytes: &[u8], at: usize) -> usize {
+    let (blocks, _) = bytes[at..].as_chunks::<32>();
+    // Vectorized by the compiler: one comparison for sixteen or more bytes.
+    let is_clean =
+        |block: &&[u8; 32]| !block.iter().fold(false, |found, &byte| found | (byte < b' ') | (byte == 0x7F));
+    at + 32 * blocks.iter().take_while(is_clean).count()
+}
+
+/// Sets the high bit of each byte that is below 0x20 or equal to 0x7F, and clears all other bits.
 fn control_mask(word: u64) -> u64 {
     const ONES: u64 = u64::from_le_bytes([0x01; 8]);
     const HIGHS: u64 = u64::from_le_bytes([0x80; 8]);
-    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
-    let delete = word ^ (ONES * 0x7F);
-    let is_delete = delete.wrapping_sub(ONES) & !delete;
-    (below_space | is_delete) & HIGHS
+    // Of 7 bits each, so that no sum carries into the next byte; 0x7F becomes 0, and 0x1F becomes 0x20.
+    let next = ((word & !HIGHS) + ONES) & !HIGHS;
+    !((next + ONES * (0x80 - 0x21)) | word) & HIGHS
 }
 
 const BARE_CR: Refusal = Refusal { status: 400, detail: "end lines with CR LF: a CR stands alone" };
@@ -139,7 +143,7 @@ mod tests {
 
     #[test]
     fn every_control_character_is_found_at_every_position() {
-        for length in 0..40 {
+        for length in 0..120 {
             for position in 0..length {
                 for byte in 0..=255_u8 {
                     let mut bytes = vec![b'\t'; length];
