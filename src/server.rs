@@ -191,8 +191,9 @@ fn common(
 ) -> Result<Common, ServeError> {
     let reserved = if config.demo { HIGHEST_DEMO_EVENT } else { EventId(0) };
     let password_threads = (process::cpu_count() / 2).max(1);
-    let connections_max =
-        config.connections_max.unwrap_or_else(|| process::default_connections_max(descriptor_limit));
+    let connections_max = config
+        .connections_max
+        .unwrap_or_else(|| process::default_connections_max(descriptor_limit, config.shard_count));
     let proxies = Arc::new(config.proxies.clone());
     Ok(Common {
         ids: Ids::after(opened.highest_event.max(reserved), opened.highest_user),

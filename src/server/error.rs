@@ -141,10 +141,11 @@ fn permission_hint(path: &Path, place: &Path, owner: u32) -> String {
 
 /// What is missing, and where. `error` says that there is no room.
 fn no_room_hint(error: &RecoveryError) -> String {
-    let (path, kind) = match error {
-        RecoveryError::Io { path, source, .. } => (path.as_path(), source.kind()),
-        RecoveryError::Log(LogError { place, .. }) => (Path::new(place), io::ErrorKind::StorageFull),
-        _ => unreachable!("no other error is of room"),
+    let (path, kind) = match (error.system_error(), error) {
+        (Some((path, source)), _) => (path, source.kind()),
+        // SQLite's own error says no more.
+        (None, RecoveryError::Log(LogError { place, .. })) => (Path::new(place), io::ErrorKind::StorageFull),
+        (None, _) => (Path::new("."), io::ErrorKind::StorageFull),
     };
     // The directory to be made may be missing, and so may some above it.
     let place = path.ancestors().find(|place| place.exists()).unwrap_or(Path::new("."));

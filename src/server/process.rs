@@ -15,9 +15,9 @@ use super::error::ServeError;
 use crate::logging::{self, LogFormat};
 use crate::pump::end_process;
 
-/// Descriptors of a core: its rings, epoll instance, waker, listener and log. An idle core has 11; the rest is a
-/// margin, since the runtime panics when there are too few.
-const DESCRIPTORS_PER_CORE: usize = 22;
+/// Descriptors of a core: its rings, epoll instance, waker, listener and log, with those that watch the log. An idle
+/// core has 20; the rest is a margin, since the runtime panics when there are too few.
+const DESCRIPTORS_PER_CORE: usize = 32;
 
 /// Descriptors of the process itself and of its first clients.
 const DESCRIPTORS_MIN: usize = 64;
@@ -106,6 +106,7 @@ pub(super) fn raise_descriptor_limit(shards: usize) -> Result<usize, ServeError>
 }
 
 /// The number of connections where none is given: those for which there are descriptors.
-pub(super) fn default_connections_max(descriptor_limit: usize) -> usize {
-    descriptor_limit - DESCRIPTORS_RESERVED.min(descriptor_limit / 2)
+pub(super) fn default_connections_max(descriptor_limit: usize, shards: usize) -> usize {
+    let left = descriptor_limit - DESCRIPTORS_PER_CORE * shards;
+    left - DESCRIPTORS_RESERVED.min(left / 2)
 }

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use crate::error::{RecoveryError, io_error};
+use crate::failure::synced;
 use crate::file::{Access, Identity, LogFile};
 use crate::journal::{journal_of, shared_memory_of};
 use crate::mark::MarkFile;
@@ -99,9 +100,9 @@ pub fn replace_file(directory: &Path, name: &str, content: &[u8]) -> io::Result<
     let temporary = directory.join(format!("{name}.new"));
     let mut file = create_private(&temporary)?;
     file.write_all(content)?;
-    file.sync_all()?;
+    synced(file.sync_all())?;
     fs::rename(&temporary, directory.join(name))?;
-    File::open(directory)?.sync_all()
+    synced(File::open(directory)?.sync_all())
 }
 
 /// Finds log files that the manifest does not name. A crash before the manifest was written leaves

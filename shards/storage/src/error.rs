@@ -83,8 +83,10 @@ impl RecoveryError {
     /// Whether there is no room: no space, no inode, no quota, or a limit of the length of files.
     pub fn is_no_room(&self) -> bool {
         match self {
-            RecoveryError::Io { source, .. } => is_no_room(source),
+            // After a sync that found no room, it is not known what is on disk.
+            RecoveryError::Io { action, source, .. } => *action != "sync" && is_no_room(source),
             RecoveryError::Log(LogError { source, .. }) => match source.downcast_ref() {
+                Some(failure) if failure.is_of_sync() => false,
                 Some(Failure { error, system }) => {
                     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
                         || system.as_ref().is_some_and(is_no_room)

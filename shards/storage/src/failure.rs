@@ -30,6 +30,12 @@ impl Failure {
         Failure { error, system: (errno != 0).then(|| io::Error::from_raw_os_error(errno)) }
     }
 
+    /// Whether a sync failed. Then it is not known what is on disk, and another sync may hide it.
+    pub(crate) fn is_of_sync(&self) -> bool {
+        let of_sync = [ffi::SQLITE_IOERR_FSYNC, ffi::SQLITE_IOERR_DIR_FSYNC, ffi::SQLITE_IOERR_CLOSE];
+        self.error.sqlite_error().is_some_and(|error| of_sync.contains(&error.extended_code))
+    }
+
     /// The error of a file that could not be opened, so that there is no connection to ask.
     pub(crate) fn of_open(error: rusqlite::Error, path: &Path) -> Failure {
         // Any other descriptor would release the locks of this process when it is closed.
@@ -81,6 +87,14 @@ pub(crate) fn is_locked(error: &rusqlite::Error) -> bool {
 pub fn is_no_room(error: &io::Error) -> bool {
     use io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
+}
+
+/// Marks the error of a sync that found no room as another one: it is not known what is on disk then.
+pub(crate) fn synced(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if is_no_room(&error) => Err(io::Error::other(format!("a sync failed: {error}"))),
+        result => result,
+    }
 }
 
 /// The last error of the operating system for which SQLite could not open, read or write a file.

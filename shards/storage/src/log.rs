@@ -240,16 +240,21 @@ impl Log for SqliteLog {
     /// recovery could otherwise take for damage.
     fn probe(&mut self) -> Result<(), AppendError> {
         self.watch.check_before_checkpoint(self.watched).map_err(AppendError::Unknown)?;
+        // Whatever fails below: the next commit may be the first one that a journal has.
+        self.mark_is_synced = false;
         let watch = Arc::clone(&self.watch);
-        let _writing = watch.writing().map_err(AppendError::Unknown)?;
-        let emptied = self.file.empty_journal(Duration::ZERO).map_err(|error| self.commit_failed(error))?;
-        let journal_bytes = watch.check_before(self.watched).map_err(AppendError::Unknown)?;
-        self.reserve_index(journal_bytes)?;
-        self.begin(Duration::ZERO)?;
+        let emptied = {
+            let _writing = watch.writing().map_err(AppendError::Unknown)?;
+            self.file.empty_journal(Duration::ZERO).map_err(|error| self.commit_failed(error))?
+        };
         if emptied {
             self.journal_pages.store(0, Ordering::Relaxed);
-            self.mark_is_synced = false;
-        } else {
+        }
+        let journal_bytes = watch.check_before(self.watched).map_err(AppendError::Unknown)?;
+        let _writing = watch.writing().map_err(AppendError::Unknown)?;
+        self.reserve_index(journal_bytes)?;
+        self.begin(Duration::ZERO)?;
+        if !emptied {
             self.file.cut_journal().map_err(AppendError::Unknown)?;
         }
         self.file.connection().execute_batch(PROBE).map_err(|error| self.commit_failed(error))
@@ -267,15 +272,18 @@ impl Log for SqliteLog {
     /// gets more to read.
     fn maintain(&mut self) -> Result<Upkeep, LogError> {
         self.watch.check_before_checkpoint(self.watched)?;
-        let _writing = self.watch.writing()?;
         self.journal_pages.store(0, Ordering::Relaxed);
         self.mark_is_synced = false;
-        self.mark_file.sync().map_err(self.mark_failed("sync"))?;
-        let mut written_back = self.file.write_back();
+        let mut written_back = {
+            let _writing = self.watch.writing()?;
+            self.mark_file.sync().map_err(self.mark_failed("sync"))?;
+            self.file.write_back()
+        };
         if let Ok(pages_left) = written_back
             && self.watch.journal_bytes(self.watched)? > JOURNAL_BYTES_MAX
         {
             let wait = if pages_left < CHECKPOINT_PAGES { READERS_WAIT } else { Duration::ZERO };
+            let _writing = self.watch.writing()?;
             written_back = self.file.empty_journal(wait).map(|_| pages_left);
         }
         let no_room = match written_back {

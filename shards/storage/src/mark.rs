@@ -18,6 +18,7 @@ use shards::replay::Mark;
 use twox_hash::XxHash3_64;
 
 use crate::directory::{create_private, replace_file};
+use crate::failure::synced;
 
 /// The size of the file. It is overwritten in place, and fits into one sector, which a disk writes as a
 /// whole.
@@ -131,7 +132,7 @@ impl MarkFile {
     ///
     /// When the disk refuses.
     pub fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        synced(self.file.sync_data())
     }
 }
 

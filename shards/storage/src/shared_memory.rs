@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 
 use rustix::fs::{FallocateFlags, fallocate};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 
 use crate::journal::shared_memory_of;
 
@@ -57,7 +57,7 @@ impl SharedMemory {
         if needed <= self.bytes {
             return Ok(());
         }
-        match fallocate(&self.file, FallocateFlags::empty(), 0, needed) {
+        match retry_on_intr(|| fallocate(&self.file, FallocateFlags::empty(), 0, needed)) {
             // Where a file system cannot, SQLite still extends the file.
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.bytes = needed,
             Err(error) => return Err(error.into()),

@@ -70,7 +70,7 @@ impl Directory {
     }
 
     /// The epoch of the last start.
-    fn last_epoch(&self) -> Epoch {
+    pub(crate) fn last_epoch(&self) -> Epoch {
         self.manifest.epochs.last()
     }
 
@@ -82,7 +82,7 @@ impl Directory {
         &mut self.files
     }
 
-    /// Closes all files, and returns how far they were read. Call it after [`Directory::read`].
+    /// Returns the files, with how far they were read. Call it after [`Directory::read`].
     pub(crate) fn into_read(self) -> (Manifest, Vec<NamedFile>) {
         (self.manifest, self.files)
     }

@@ -176,6 +176,11 @@ impl WaitingStart {
             return Err(RecoveryError::Foreign { path: self.directory.clone() });
         }
         directory.lock_files()?;
+        // The next one, or this one after an attempt that failed halfway.
+        let last = directory.last_epoch();
+        if last != self.epoch && last.0 + 1 != self.epoch.0 {
+            return Err(RecoveryError::WrittenMeanwhile { path: self.directory.join(manifest::FILE_NAME) });
+        }
         for NamedFile { log, .. } in directory.files_mut() {
             let read = self.read.iter().find(|read| read.name == log.name);
             log.resume(read.map(|read| (read.extent, &read.index)))?;

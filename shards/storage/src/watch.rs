@@ -21,11 +21,12 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use std::thread;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use shards::ids::Epoch;
 use shards::log::{LogError, Reader};
 
 use crate::directory::{create_private, replace_file};
-use crate::failure::is_locked;
+use crate::failure::{Failure, is_locked};
 use crate::file::{LogFile, Synchronous, inode_of};
 use crate::journal::{self, journal_of, shared_memory_of};
 use crate::log::fenced;
@@ -228,8 +229,18 @@ impl WatchedLog {
         Ok(())
     }
 
+    /// The journal, if a shard writes it. Another program may write the journal of a log back and remove it that no
+    /// process has open.
+    fn written_journal(&self) -> Option<&Journal> {
+        self.journal.as_ref().filter(|journal| journal.shared_memory.is_some())
+    }
+
     fn check(&self) -> Result<(), (&Path, Change)> {
-        for file in self.files() {
+        let is_own = |file: &&WatchedFile| match &self.journal {
+            Some(journal) => self.written_journal().is_some() || !std::ptr::eq(*file, &journal.file),
+            None => true,
+        };
+        for file in self.files().filter(is_own) {
             file.check_name().map_err(|change| (&*file.path, change))?;
         }
         self.check_open_files()?;
@@ -241,7 +252,7 @@ impl WatchedLog {
     /// another program that has written all of it back.
     /// Returns its length.
     fn check_journal(&self) -> Result<u64, (&Path, Change)> {
-        let Some(Journal { file, bytes, .. }) = &self.journal else { return Ok(0) };
+        let Some(Journal { file, bytes, .. }) = self.written_journal() else { return Ok(0) };
         let failed = |change| (&*file.path, change);
         let expected = bytes.load(Ordering::SeqCst);
         let length = file.length().map_err(failed)?;
@@ -251,7 +262,12 @@ impl WatchedLog {
         for _ in 0..LOOKS {
             // In this order: what SQLite reads was written before. If the journal is emptied in between, the next
             // look finds it so.
-            let used = journal_bytes(&self.log.path).map_err(|error| failed(Change::Unknown(error)))?;
+            let used = match journal_bytes(&self.log.path) {
+                Ok(used) => used,
+                // The next look finds it.
+                Err(error) if is_scarcity(&error) => return Ok(length),
+                Err(error) => return Err(failed(Change::Unknown(error))),
+            };
             let length = file.length().map_err(failed)?;
             if length >= used {
                 let _ = bytes.compare_exchange(expected, length, Ordering::SeqCst, Ordering::SeqCst);
@@ -278,16 +294,27 @@ impl WatchedLog {
 
     /// Checks that the journal begins as one, if it has anything. SQLite has no lock on it, so it may be opened.
     fn check_header(&self) -> Result<(), (&Path, Change)> {
-        let Some(Journal { file, .. }) = &self.journal else { return Ok(()) };
+        let Some(Journal { file, .. }) = self.written_journal() else { return Ok(()) };
         let mut header = Vec::new();
         let read =
             File::open(file.magic_path()).and_then(|journal| journal.take(32).read_to_end(&mut header));
         match read {
             Ok(_) if header.len() < 32 || journal::is_header(&header) => Ok(()),
             Ok(_) => Err((&*file.path, Change::Truncated)),
+            // The next look finds it.
+            Err(error) if is_scarcity(&error) => Ok(()),
             Err(error) => Err((&*file.path, Change::Unknown(error))),
         }
     }
+}
+
+/// Whether the process or the machine has too few descriptors or too little memory at the moment.
+fn is_scarcity(error: &io::Error) -> bool {
+    let of_log = error.get_ref().and_then(|inner| inner.downcast_ref::<LogError>());
+    let failure = of_log.and_then(|error| error.source.downcast_ref::<Failure>());
+    let error = failure.and_then(|failure| failure.system.as_ref()).unwrap_or(error);
+    let scarcity = [Errno::MFILE, Errno::NFILE, Errno::NOMEM];
+    Errno::from_io_error(error).is_some_and(|errno| scarcity.contains(&errno))
 }
 
 /// The length of the part of a log's journal that SQLite reads.
@@ -328,7 +355,8 @@ impl Watch {
         self.logs[log].check_journal().map_err(|(path, change)| self.end(path, change))
     }
 
-    /// What it returns is held while a log is written.
+    /// What it returns is held while a log is written. Nothing else of the watch may be called meanwhile: it could wait
+    /// for this to be dropped.
     ///
     /// # Errors
     ///

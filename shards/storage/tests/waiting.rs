@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::Connection;
 use shards::clock::Now;
 use shards::command::{Ask, Buyer, Command};
 use shards::ids::{EventId, Quantity, Timestamp, UserId};
@@ -70,6 +71,24 @@ fn a_start_without_room_writes_nothing_and_claims_later() {
         assert_eq!(epoch.0, 3, "the claim started the epoch that was named");
         assert_eq!(Office::open(data.path(), 1).recovered.record_count, 4);
     }
+}
+
+/// As a `sqlite3` shell does with a log that no process has open: it writes the journal back and removes it.
+#[test]
+fn a_start_without_room_survives_a_shell_that_writes_the_journal_back() {
+    let data = tempfile::tempdir().unwrap();
+    left(data.path(), true);
+    let mut recovered = wait(data.path(), 1);
+    let shell = Connection::open(data.path().join("shard-00.sqlite")).unwrap();
+    let rows = shell.query_row("SELECT count(*) FROM record", [], |row| row.get::<_, u32>(0)).unwrap();
+    assert_eq!(rows, 3);
+    shell.close().unwrap();
+    assert!(!data.path().join("shard-00.sqlite-wal").exists());
+    recovered.files.check().unwrap();
+    recovered.shards[0].1.probe().unwrap();
+    recovered.files.check().unwrap();
+    drop(recovered);
+    assert_eq!(Office::open(data.path(), 1).recovered.record_count, 3);
 }
 
 /// The shard count changes, so the claim makes files.
