@@ -52,6 +52,24 @@ const fn around(path: &str) -> Option<(&str, &str)> {
     Some((path.split_at(open).0, path.split_at(close + 1).1))
 }
 
+/// The lengths of the patterns without braces, as bits. Most paths have none of them, and need no comparison.
+const LITERAL_LENGTHS: u64 = {
+    let (mut lengths, mut index) = (0, 0);
+    while index < ENDPOINTS.len() {
+        let path = ENDPOINTS[index].path;
+        if around(path).is_none() {
+            assert!(path.len() < u64::BITS as usize, "a literal path is short");
+            lengths |= 1 << path.len();
+        }
+        index += 1;
+    }
+    lengths
+};
+
+fn has_length_of_a_literal(path: &str) -> bool {
+    path.len() < u64::BITS as usize && LITERAL_LENGTHS >> path.len() & 1 == 1
+}
+
 /// The result of routing a request.
 pub enum Routed<'p> {
     To {
@@ -97,7 +115,7 @@ pub fn find<'p>(method: Method, path: &'p str) -> Routed<'p> {
     let wanted = if method == Method::Head { Method::Get } else { method };
     let mut known_path = None;
     // A literal route takes precedence over a pattern that matches the same path.
-    let is_literal = ROUTES.iter().any(|route| route.path == path);
+    let is_literal = has_length_of_a_literal(path) && ROUTES.iter().any(|route| route.path == path);
     for route in ROUTES.iter().filter(|route| !is_literal || route.path == path) {
         let Some(parameter) = matches(route, path) else { continue };
         if route.method == wanted {
