@@ -59,7 +59,7 @@ fn too_few_descriptors_are_reported() {
     let ended = run(command, "");
     assert_eq!(ended.code, Some(1), "{ended:?}");
     assert!(
-        ended.stderr.contains("8 shards need a limit of at least 240 open files, it is 100"),
+        ended.stderr.contains("8 shards need a limit of at least 320 open files, it is 100"),
         "{ended:?}"
     );
 }
