@@ -2,14 +2,14 @@
 #![expect(unsafe_code, reason = "rusqlite has no call for the operating system's error")]
 
 use std::fmt;
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr;
 
 use rusqlite::{Connection, ErrorCode, ffi};
 use rustix::io::Errno;
+
+use crate::file::open_path;
 
 /// Why SQLite failed.
 #[derive(Debug)]
@@ -38,9 +38,7 @@ impl Failure {
 
     /// The error of a file that could not be opened, so that there is no connection to ask.
     pub(crate) fn of_open(error: rusqlite::Error, path: &Path) -> Failure {
-        // Any other descriptor would release the locks of this process when it is closed.
-        let flags = rustix::fs::OFlags::PATH.bits().cast_signed();
-        let opened = File::options().read(true).custom_flags(flags).open(path);
+        let opened = open_path(path);
         let accessed = rustix::fs::access(path, rustix::fs::Access::READ_OK | rustix::fs::Access::WRITE_OK);
         // SQLite has read the header, and says no more than this.
         let is_unread =

@@ -3,10 +3,10 @@
 //! The server runs its own checkpoints. SQLite's default hook (`sqlite3WalDefaultHook`) ignores the
 //! error of a failed checkpoint, and so could hide that a disk fails.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -453,12 +453,21 @@ impl LogFile {
     }
 }
 
+/// Opens a file without the right to read or write it. Closing any other descriptor of an SQLite file would release
+/// the locks that SQLite has on it
+/// (<https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_>).
+pub(crate) fn open_path(path: &Path) -> io::Result<File> {
+    let flags = rustix::fs::OFlags::PATH.bits().cast_signed();
+    File::options().read(true).custom_flags(flags).open(path)
+}
+
 /// What tells a file from others, whatever its name: its device and its inode.
 pub(crate) fn inode_of(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
 
-fn log_error(
+/// The error of `action` on the file or directory `path`.
+pub(crate) fn log_error(
     path: &Path,
     action: &'static str,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -15,7 +15,7 @@ use shards::record::Entry;
 use shards::replay::Mark;
 
 use crate::failure::{is_locked, is_no_room};
-use crate::file::LogFile;
+use crate::file::{LogFile, log_error};
 use crate::journal::{journal_of, shared_memory_of};
 use crate::last_start;
 use crate::mark::{MarkFile, advanced};
@@ -79,10 +79,8 @@ impl SqliteLog {
             written.fetch_add(more, Ordering::Relaxed);
         };
         file.count_journal_pages(count).map_err(file.failed("set up"))?;
-        let shared_memory = SharedMemory::of(file.path()).map_err(|source| {
-            let place = shared_memory_of(file.path()).display().to_string();
-            LogError { action: "open", place, source: source.into() }
-        })?;
+        let shared_memory = SharedMemory::of(file.path())
+            .map_err(|source| log_error(&shared_memory_of(file.path()), "open", source))?;
         Ok(SqliteLog {
             file,
             shared_memory,
@@ -110,8 +108,7 @@ impl SqliteLog {
     }
 
     fn mark_failed(&self, action: &'static str) -> impl Fn(io::Error) -> LogError + use<'_> {
-        let place = self.mark_file.path();
-        move |source| LogError { action, place: place.display().to_string(), source: source.into() }
+        move |source| log_error(self.mark_file.path(), action, source)
     }
 
     /// Begins a transaction, in which no other process writes.
@@ -137,8 +134,7 @@ impl SqliteLog {
     fn reserve_index(&mut self, journal_bytes: u64) -> Result<(), AppendError> {
         self.shared_memory.reserve(journal_bytes).map_err(|source| {
             let is_no_room = is_no_room(&source);
-            let place = shared_memory_of(self.file.path()).display().to_string();
-            let error = LogError { action: "extend", place, source: source.into() };
+            let error = log_error(&shared_memory_of(self.file.path()), "extend", source);
             match is_no_room {
                 true => AppendError::RolledBack { cause: RollbackCause::NoRoom, error },
                 false => AppendError::Unknown(error),
@@ -204,7 +200,7 @@ pub(crate) fn fenced(file: &LogFile, ours: Epoch, theirs: Epoch) -> LogError {
         "another process claimed it in epoch {}, and this one, of epoch {}, may not write it any more",
         theirs.0, ours.0
     );
-    LogError { action: "commit to", place: file.path().display().to_string(), source: source.into() }
+    log_error(file.path(), "commit to", source)
 }
 
 /// The error of rows that did not get their positions.

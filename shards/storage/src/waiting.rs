@@ -17,7 +17,7 @@ use shards::replay::Extent;
 
 use crate::directory::sync_directory;
 use crate::error::{RecoveryError, io_error};
-use crate::file::Access;
+use crate::file::{Access, log_error};
 use crate::index::FileIndex;
 use crate::journal::journal_of;
 use crate::log::SqliteLog;
@@ -208,7 +208,7 @@ impl WaitingStart {
     }
 
     fn error(&self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> LogError {
-        LogError { action: "claim", place: self.directory.display().to_string(), source: source.into() }
+        log_error(&self.directory, "claim", source)
     }
 }
 

@@ -6,15 +6,14 @@
 //! The removed files are copied to a directory from which a server can start, since they are there as long as
 //! this process has them open.
 //!
-//! The descriptors here are `O_PATH`: to close another one of an SQLite file would release the locks that SQLite
-//! has on it (<https://sqlite.org/howtocorrupt.html#_posix_advisory_locks_canceled_by_a_separate_thread_doing_close_>).
-//! The exception is one of the shared memory, which is not closed while the log is open.
+//! The descriptors here are those of [`open_path`], which SQLite's locks survive. The exception is one of the shared
+//! memory, which is not closed while the log is open; the log has another such one.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
@@ -27,7 +26,7 @@ use shards::log::{LogError, Reader};
 
 use crate::directory::{create_private, replace_file};
 use crate::failure::{Failure, is_locked};
-use crate::file::{LogFile, Synchronous, inode_of};
+use crate::file::{LogFile, Synchronous, inode_of, log_error, open_path};
 use crate::journal::{self, journal_of, shared_memory_of};
 use crate::log::fenced;
 use crate::manifest;
@@ -113,8 +112,7 @@ struct WatchedFile {
 
 impl WatchedFile {
     fn open(path: PathBuf) -> io::Result<WatchedFile> {
-        let flags = rustix::fs::OFlags::PATH.bits().cast_signed();
-        let file = File::options().read(true).custom_flags(flags).open(&path)?;
+        let file = open_path(&path)?;
         let found = file.metadata()?;
         Ok(WatchedFile { path, file, inode: inode_of(&found), bytes: AtomicU64::new(found.len()) })
     }
@@ -436,8 +434,7 @@ impl Watch {
     }
 
     fn error(&self, reason: &str) -> LogError {
-        let place = self.directory.display().to_string();
-        LogError { action: "use", place, source: reason.into() }
+        log_error(&self.directory, "use", reason)
     }
 
     /// Saves the content of removed files. Returns where the data is, for the operator.
