@@ -11,7 +11,9 @@ use shards::command::{
     Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query, RemoveUser,
 };
 use shards::ids::{EventId, ReservationId, Slot, UserId, Username};
-use shards::outcome::{AccountView, EventView, Outcome, Rejection, ReservationView, Totals, UserView};
+use shards::outcome::{
+    AccountView, Availability, EventView, Outcome, Rejection, ReservationView, Totals, UserView,
+};
 
 pub(crate) use crate::mesh::Call;
 use crate::mesh::{Mesh, Overloaded};
@@ -165,6 +167,15 @@ impl Shards {
     pub async fn event(&self, event: EventId) -> Result<Box<EventView>, Refused> {
         let outcome = self.query(Query::Event { event }).await?;
         Ok(view!(Outcome::Event, outcome))
+    }
+
+    /// The tickets of events, ordered by id; unknown and deleted events are left out. No snapshot: each shard
+    /// answers at its own time. `events` is in ascending order, without repetitions.
+    pub async fn availabilities(&self, events: Box<[EventId]>) -> Result<Vec<Availability>, Refused> {
+        let limit = events.len();
+        let parts = self.query_all(Query::Availabilities { events }).await?;
+        let lists = parts.into_iter().map(|part| view!(Outcome::Availabilities, part));
+        Ok(first_of(lists, limit, |one| one.event))
     }
 
     /// Events of all shards, ordered by id. No snapshot: each shard answers at its own time.

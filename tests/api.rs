@@ -46,6 +46,10 @@ GET    /api/v1/events?organizer=me            -                401 200 200 200 2
 POST   /api/v1/events                         {"name":"A","quota":5}  401 403 403 201 201 403
 GET    /api/v1/events/{event}                 -                200 200 200 200 200 200
 GET    /api/v1/events/{deleted}               -                410 410 410 410 410 410
+GET    /api/v1/events/{event}/availability    -                200 200 200 200 200 200
+GET    /api/v1/events/{deleted}/availability  -                410 410 410 410 410 410
+GET    /api/v1/events/999999/availability     -                404 404 404 404 404 404
+GET    /api/v1/availability?ids={event},{deleted},999999  -    200 200 200 200 200 200
 GET    /api/v1/events/999999                  -                404 404 404 404 404 404
 PATCH  /api/v1/events/{event}                 {"quota":5}      401 403 403 200 403 200
 PATCH  /api/v1/events/{event}                 {"name":"B"}     401 403 403 200 403 200

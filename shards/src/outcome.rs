@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::command::Buyer;
 use crate::details::EventDetails;
-use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{EventId, Lsn, ReservationId, Role, Timestamp, UserId, Username};
 use crate::slots::SlotSet;
 
 pub type Reply = Result<Outcome, Rejection>;
@@ -24,6 +24,8 @@ pub enum Outcome {
     Event(Box<EventView>),
     Events(Vec<EventView>),
     EventDeleted,
+    Availability(Availability),
+    Availabilities(Vec<Availability>),
     Reservation(ReservationView),
     Reservations(Vec<ReservationView>),
     Cancelled,
@@ -72,6 +74,18 @@ pub struct EventView {
     pub version: u64,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+/// The tickets of an event. `quota = reserved + held + remaining`, always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Availability {
+    pub event: EventId,
+    pub quota: u32,
+    pub reserved: u32,
+    pub held: u32,
+    pub remaining: u32,
+    /// The event's last record. Rises with each change of the event, and with nothing else.
+    pub position: Lsn,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,6 +27,15 @@ pub enum Query {
     Event {
         event: EventId,
     },
+    /// The tickets of an event.
+    Availability {
+        event: EventId,
+    },
+    /// This shard's part of the tickets of these events, by id. Unknown and deleted events are left out.
+    Availabilities {
+        /// In ascending order, none twice.
+        events: Box<[EventId]>,
+    },
     /// This shard's part of the events, by id, after `after`, of one organizer or of all.
     Events {
         after: Option<EventId>,
@@ -65,11 +74,14 @@ impl Query {
             Query::Account { username } | Query::TokenStands { username, .. } => {
                 Some(slot_of_username(username))
             }
-            Query::Event { event } | Query::EventReservations { event, .. } => Some(slot_of_event(*event)),
+            Query::Event { event }
+            | Query::Availability { event }
+            | Query::EventReservations { event, .. } => Some(slot_of_event(*event)),
             Query::Reservation { reservation, .. } => Some(slot_of_event(reservation.event)),
             Query::AccountOf { .. }
             | Query::Users { .. }
             | Query::Events { .. }
+            | Query::Availabilities { .. }
             | Query::CustomerReservations { .. }
             | Query::EventsCreated { .. }
             | Query::Totals => None,

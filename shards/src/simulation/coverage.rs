@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 69] = [
+pub(super) const EXPECTED: [&str; 71] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -17,6 +17,8 @@ pub(super) const EXPECTED: [&str; 69] = [
     "replies: users",
     "replies: event",
     "replies: events",
+    "replies: availability",
+    "replies: availabilities",
     "replies: event deleted",
     "replies: reservation",
     "replies: reservations",
@@ -120,6 +122,8 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
         Outcome::Users(_) => "replies: users",
         Outcome::Event(_) => "replies: event",
         Outcome::Events(_) => "replies: events",
+        Outcome::Availability(_) => "replies: availability",
+        Outcome::Availabilities(_) => "replies: availabilities",
         Outcome::EventDeleted => "replies: event deleted",
         Outcome::Reservation(_) => "replies: reservation",
         Outcome::Reservations(_) => "replies: reservations",

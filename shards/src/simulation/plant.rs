@@ -11,6 +11,8 @@ pub(super) enum Plant {
     AnswerRejectionsAtOnce,
     /// Two replies are swapped.
     SwapAnswers,
+    /// The position of an event is shown as one more than that of its last record.
+    ShowNextPosition,
     /// The mesh delivers a request twice.
     DeliverTwice,
     /// The mesh leaves out the versions of an event for which a change is meant.
@@ -76,11 +78,12 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 35] = [
+    pub(super) const ALL: [Plant; 36] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
         Plant::SwapAnswers,
+        Plant::ShowNextPosition,
         Plant::DeliverTwice,
         Plant::ChangeAnyVersion,
         Plant::AskAnotherShard,

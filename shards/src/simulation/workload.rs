@@ -1,6 +1,8 @@
 //! The requests of the simulated clients: few people, few events and few tickets, so that they conflict
 //! often.
 
+use std::collections::BTreeSet;
+
 use super::random::Random;
 use crate::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
@@ -54,7 +56,16 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
 
 fn random_query(random: &mut Random, ids: &Ids) -> Query {
     match random.within(0, 6) {
-        0 | 1 => Query::Event { event: event(random, ids) },
+        0 => Query::Event { event: event(random, ids) },
+        1 => match random.within(0, 2) {
+            0 => Query::Event { event: event(random, ids) },
+            1 => Query::Availability { event: event(random, ids) },
+            _ => {
+                let events: BTreeSet<EventId> =
+                    (0..random.within(1, 4)).map(|_| event(random, ids)).collect();
+                Query::Availabilities { events: events.into_iter().collect() }
+            }
+        },
         2 => Query::Reservation { reservation: reservation(random, ids), actor: actor(random) },
         3 => Query::EventReservations {
             event: event(random, ids),

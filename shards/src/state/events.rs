@@ -8,7 +8,7 @@ use super::{Decision, OutcomeRef, SlotState};
 use crate::command::{Actor, CreateEvent, DeleteEvent, EditEvent, ExpectedVersion};
 use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, Role, Timestamp, UserId};
-use crate::outcome::{EventView, Outcome, Rejection, Reply, Totals};
+use crate::outcome::{Availability, EventView, Outcome, Rejection, Reply, Totals};
 use crate::record::{EventCreated, EventEdited, Record};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -109,6 +109,17 @@ impl Event {
             version: self.edition.version,
             created_at: self.created_at,
             updated_at: self.edition.updated_at,
+        }
+    }
+
+    fn availability(&self, event: EventId) -> Availability {
+        Availability {
+            event,
+            quota: self.edition.details.quota,
+            reserved: self.reserved,
+            held: 0,
+            remaining: self.remaining(),
+            position: self.last_record,
         }
     }
 }
@@ -273,6 +284,15 @@ impl SlotState {
 
     pub(super) fn query_event(&self, id: EventId) -> Reply {
         Ok(Outcome::Event(Box::new(self.live_event(id)?.view(id))))
+    }
+
+    pub(super) fn query_availability(&self, id: EventId) -> Reply {
+        Ok(Outcome::Availability(self.live_event(id)?.availability(id)))
+    }
+
+    /// The tickets of an event; `None` if it is unknown or deleted.
+    pub(super) fn availability(&self, id: EventId) -> Option<Availability> {
+        Some(self.live_event(id).ok()?.availability(id))
     }
 
     /// The view of an event that is known to exist.

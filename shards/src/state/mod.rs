@@ -224,6 +224,7 @@ impl SlotState {
                 Ok(Outcome::TokenStands(self.token_stands(*user, username, *token_version)))
             }
             Query::Event { event } => self.query_event(*event),
+            Query::Availability { event } => self.query_availability(*event),
             Query::Reservation { reservation, actor } => self.query_reservation(*reservation, *actor),
             Query::EventReservations { event, actor, after, limit } => {
                 self.query_event_reservations(*event, *actor, *after, *limit)
@@ -231,6 +232,7 @@ impl SlotState {
             Query::AccountOf { .. }
             | Query::Users { .. }
             | Query::Events { .. }
+            | Query::Availabilities { .. }
             | Query::CustomerReservations { .. }
             | Query::EventsCreated { .. }
             | Query::Totals => unreachable!("{query:?} is over all slots"),

@@ -124,6 +124,13 @@ impl ShardState {
                 };
                 Outcome::Events(events.into_iter().map(|(state, event)| state.event_view(event)).collect())
             }
+            Query::Availabilities { ref events } => {
+                let known = events.iter().filter_map(|&event| {
+                    let state = self.slot(slot_of_event(event))?;
+                    state.availability(event)
+                });
+                Outcome::Availabilities(known.collect())
+            }
             Query::CustomerReservations { customer, after, limit } => {
                 let ids = self.reservations_of.after(customer, after).take(limit);
                 Outcome::Reservations(ids.map(|id| self.reservation_view(id)).collect())
@@ -136,6 +143,7 @@ impl ShardState {
             Query::Account { .. }
             | Query::TokenStands { .. }
             | Query::Event { .. }
+            | Query::Availability { .. }
             | Query::Reservation { .. }
             | Query::EventReservations { .. } => unreachable!("{query:?} is about one slot"),
         };

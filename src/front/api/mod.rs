@@ -5,6 +5,7 @@
 
 mod administration;
 mod authentication;
+mod availability;
 mod cancellations;
 mod common;
 mod context;
@@ -63,6 +64,8 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &events::CREATE,
     &events::LIST,
     &events::GET,
+    &availability::GET,
+    &availability::LIST,
     &events::EDIT,
     &events::DELETE,
     &reservations::LIST,

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Handler, Header, RequestHeader, Success, Tag, Takes};
-use super::input::{AnyQuery, FromPath, NoBody, NoParameter, PathParameter, lists};
+use super::input::{AnyQuery, FromPath, KnownTags, NoBody, NoParameter, PathParameter, lists};
 use super::problem_pages;
 use super::work::Work;
 use crate::front::contract;
@@ -50,8 +50,7 @@ impl File {
     }
 
     fn respond(&'static self, request: &Request<'_>) -> Response {
-        let mut known = request.elements(RequestHeader::IF_NONE_MATCH.name);
-        if known.any(|tag| tag == "*" || tag == self.tag) {
+        if KnownTags::read(request).has(&self.tag) {
             return Response::empty(304)
                 .with("ETag", self.tag.clone())
                 .with("Cache-Control", "no-cache".to_owned())

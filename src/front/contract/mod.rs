@@ -126,6 +126,8 @@ impl Document {
                 "in": "query",
                 "required": property.required,
                 "description": property.about.trim(),
+                // A list is one text with commas.
+                "explode": false,
                 "schema": property.schema,
             })
         });

@@ -2,23 +2,22 @@
 
 use super::Violation;
 use crate::command::{Actor, Command};
-use crate::ids::{Role, Timestamp};
-use crate::outcome::{EventView, Outcome, ReservationStatus, ReservationView};
-use crate::record::Record;
+use crate::ids::{Lsn, Role, Timestamp};
+use crate::outcome::{Availability, EventView, Outcome, ReservationStatus, ReservationView};
+use crate::record::{Entry, Record};
 
 #[derive(Debug, Clone)]
 pub(super) struct EventState {
     pub(super) view: EventView,
     pub(super) is_deleted: bool,
+    /// The position of the last record.
+    pub(super) position: Lsn,
     pub(super) reservations: Vec<ReservationView>,
 }
 
 impl EventState {
-    pub(super) fn after(
-        before: Option<&EventState>,
-        at: Timestamp,
-        record: &Record,
-    ) -> Result<EventState, Violation> {
+    pub(super) fn after(before: Option<&EventState>, entry: &Entry) -> Result<EventState, Violation> {
+        let Entry { at, lsn: position, ref record, .. } = *entry;
         if let Record::EventCreated(event) = record {
             let view = EventView {
                 id: event.id,
@@ -31,11 +30,12 @@ impl EventState {
                 created_at: at,
                 updated_at: at,
             };
-            let created = EventState { view, is_deleted: false, reservations: Vec::new() };
+            let created = EventState { view, is_deleted: false, position, reservations: Vec::new() };
             return before.map_or(Ok(created), |before| Err(format!("{record:?} after {before:?}")));
         }
         let before = before.filter(|before| !before.is_deleted);
         let mut state = before.cloned().ok_or_else(|| format!("no event for {record:?}"))?;
+        state.position = position;
         match record {
             Record::UserCreated(_)
             | Record::PasswordChanged(_)
@@ -116,6 +116,18 @@ impl EventState {
                 let reduced = self.reservations[reservation.number as usize - 1];
                 Outcome::Reservation(ReservationView { quantity: quantity.get(), ..reduced })
             }
+        }
+    }
+
+    pub(super) fn availability(&self) -> Availability {
+        let EventView { id: event, reserved, held, remaining, .. } = self.view;
+        Availability {
+            event,
+            quota: self.view.details.quota,
+            reserved,
+            held,
+            remaining,
+            position: self.position,
         }
     }
 

@@ -10,7 +10,7 @@ use super::{Exchange, Known, Oracle, Violation};
 use crate::command::{Ask, Buyer, Query};
 use crate::ids::{EventId, ReservationId, Role, Slot, UserId, Username};
 use crate::outcome::{
-    AccountView, EventView, Outcome, Part, Rejection, Reply, ReservationView, Totals, UserView,
+    AccountView, Availability, EventView, Outcome, Part, Rejection, Reply, ReservationView, Totals, UserView,
 };
 use crate::simulation::workload::ADMIN;
 use crate::slots::{SlotSet, slot_of_event, slot_of_username};
@@ -30,9 +30,12 @@ impl Oracle {
                 let count = self.accounts.entry(username.clone()).or_default().find(exchange, is_right)?;
                 Ok(vec![Known::Account(username.clone(), count)])
             }
-            (Query::Event { event } | Query::EventReservations { event, .. }, _) => {
-                self.check_event_query(*event, exchange)
-            }
+            (
+                Query::Event { event }
+                | Query::Availability { event }
+                | Query::EventReservations { event, .. },
+                _,
+            ) => self.check_event_query(*event, exchange),
             (Query::Reservation { reservation, .. }, _) => {
                 self.check_event_query(reservation.event, exchange)
             }
@@ -72,6 +75,9 @@ impl Oracle {
                 };
                 self.check_each_account(exchange, found.map(|found| &found.username), owns_account, is_right)
             }
+            (Query::Availabilities { events }, Outcome::Availabilities(list)) => {
+                self.check_availabilities(events, list, exchange, owns)
+            }
             (Query::EventsCreated { organizer }, Outcome::EventsCreated(count)) => {
                 self.check_events_created(*organizer, *count, exchange, owns)
             }
@@ -108,6 +114,25 @@ impl Oracle {
             views.eq(state.filter(is_listed).map(|state| &state.view))
         };
         self.check_each_event(exchange, list.iter().map(|view| view.id), in_range, is_right)
+    }
+
+    /// Checks one shard's part of the tickets of some events.
+    fn check_availabilities(
+        &self,
+        asked: &[EventId],
+        list: &[Availability],
+        exchange: Exchange<'_>,
+        owns: impl Fn(EventId) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        if !list.is_sorted_by(|one, next| one.event < next.event) {
+            return Err(format!("{exchange:?}"));
+        }
+        let in_range = |id| owns(id) && asked.contains(&id);
+        let is_right = |id: EventId, state: Option<&EventState>| {
+            let expected = state.filter(|state| !state.is_deleted).map(EventState::availability);
+            list.iter().copied().find(|one| one.event == id) == expected
+        };
+        self.check_each_event(exchange, list.iter().map(|one| one.event), in_range, is_right)
     }
 
     /// Checks one shard's part of the number of events of an organizer. Other events may be on disk by now than
@@ -223,7 +248,8 @@ impl Oracle {
                 reservation: ReservationId { event, number },
                 actor: ADMIN,
             });
-            for query in [Query::Event { event }, all].into_iter().chain(each) {
+            for query in [Query::Event { event }, Query::Availability { event }, all].into_iter().chain(each)
+            {
                 ask(slot_of_event(event), query, &|ask| expected_of_event(history.last(), ask))?;
             }
             if let Some(state) = history.last().filter(|state| !state.is_deleted) {

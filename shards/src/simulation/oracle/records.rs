@@ -68,7 +68,7 @@ impl Oracle {
             | Record::Cancelled { .. }
             | Record::Reduced { .. } => {
                 let history = self.events.entry(EventId(change.1)).or_default();
-                let state = EventState::after(history.last(), entry.at, &entry.record)?;
+                let state = EventState::after(history.last(), entry)?;
                 history.states.push((change, state));
             }
             Record::TimeSetBack => unreachable!("no client asks for it"),

@@ -81,6 +81,7 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
 fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcome, Rejection> {
     Ok(match query {
         Query::Event { .. } => view(live(event)?),
+        Query::Availability { .. } => Outcome::Availability(live(event)?.availability()),
         Query::Reservation { reservation, actor } => {
             Outcome::Reservation(*visible(event, *reservation, *actor)?)
         }
@@ -99,6 +100,7 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         | Query::TokenStands { .. }
         | Query::Users { .. }
         | Query::Events { .. }
+        | Query::Availabilities { .. }
         | Query::CustomerReservations { .. }
         | Query::EventsCreated { .. }
         | Query::Totals => unreachable!("{query:?} is not about one event"),

@@ -8,7 +8,7 @@ use super::{Progress, World};
 use crate::clock::{AHEAD_MAX_MS, Clock};
 use crate::command::{Ask, Command, ExpectedVersion};
 use crate::driver::{Driver, Gather, Step};
-use crate::outcome::Reply;
+use crate::outcome::{Outcome, Reply};
 use crate::shard::Release;
 use crate::simulation::oracle::Violation;
 use crate::simulation::plant::Plant;
@@ -215,7 +215,12 @@ impl World {
         self.shards[index].driver.gathered(news);
     }
 
-    fn answer(&mut self, index: usize, request: usize, reply: Reply) -> Result<(), Violation> {
+    fn answer(&mut self, index: usize, request: usize, mut reply: Reply) -> Result<(), Violation> {
+        if self.plant == Some(Plant::ShowNextPosition)
+            && let Ok(Outcome::Availability(one)) = &mut reply
+        {
+            one.position = one.position.next();
+        }
         if self.plant == Some(Plant::SwapAnswers)
             && self.has_chance(200)
             && let Some(Release::Answer(other, other_reply)) = self.shards[index].driver.next_release()

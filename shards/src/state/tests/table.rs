@@ -10,7 +10,7 @@ use crate::command::{
 use crate::details::{DetailsPatch, EventName, NewDetails, Venue};
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use crate::limits::RESERVATIONS_MAX;
-use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus};
+use crate::outcome::{Availability, Outcome, Rejection, Reply, ReservationStatus};
 
 fn command(words: &[&str]) -> Command {
     let event = EventId(1);
@@ -125,6 +125,10 @@ fn query(words: &[&str]) -> Option<Query> {
         ["users"] => Query::Users { after: None, limit: 10 },
         ["user-of", id] => Query::AccountOf { user: UserId(id.parse().unwrap()) },
         ["view"] => Query::Event { event },
+        ["left"] => Query::Availability { event },
+        ["left-of", ref events @ ..] => Query::Availabilities {
+            events: events.iter().map(|event| EventId(event.parse().unwrap())).collect(),
+        },
         ["list"] => Query::Events { after: None, limit: 10, organizer: None },
         [who, "list"] => Query::Events { after: None, limit: 10, organizer: Some(actor(who).user) },
         [who, "made"] => Query::EventsCreated { organizer: actor(who).user },
@@ -182,6 +186,10 @@ fn describe(reply: &Reply, changed: bool) -> String {
             let at = event.details.venue.as_ref().map_or(String::new(), |venue| format!(" at {venue}"));
             format!("{}/{quota} v{}{at}", event.reserved, event.version)
         }
+        Outcome::Availability(one) => describe_availability(one),
+        Outcome::Availabilities(list) => {
+            list.iter().map(describe_availability).collect::<Vec<_>>().join(", ")
+        }
         Outcome::Events(events) => format!("{} events", events.len()),
         Outcome::Reservation(reservation) => match reservation.status {
             ReservationStatus::Confirmed => format!("confirmed {}", reservation.quantity),
@@ -211,6 +219,11 @@ fn describe(reply: &Reply, changed: bool) -> String {
         Outcome::Part(_) => unreachable!("a part of a part"),
         Outcome::AccountChanged(_) | Outcome::EventDeleted | Outcome::Cancelled => "same".to_owned(),
     }
+}
+
+fn describe_availability(one: &Availability) -> String {
+    assert_eq!(one.quota, one.reserved + one.held + one.remaining);
+    format!("{} of {} at {}", one.remaining, one.quota, one.position)
 }
 
 /// Runs steps separated by `|`, each `step -> result`. At the end, replaying the records must give the same
@@ -265,6 +278,14 @@ fn reservations_stay_within_the_quota() {
     check("event 0 -> ok | a reserve 1 -> sold-out 0");
     check("a reserve 1 -> no-event");
     check("event 10000000 -> ok | a reserve 10000000 -> ok | view -> 10000000/10000000 v1");
+}
+
+/// The position is that of the event's last record: it rises with whatever changes the event, and with nothing else.
+#[test]
+fn availability_has_the_position_of_the_last_change() {
+    check(
+        "left -> no-event | left-of 1 2 ->  | event 5 -> ok | left -> 5 of 5 at 1 | a reserve 2 -> ok | left -> 3 of 5 at 2 | a reserve 4 -> sold-out 3 | o quota 5 -> 2/5 v1 | left -> 3 of 5 at 2 | a reduce 1 1 -> ok | o name Recital -> ok | left-of 1 2 -> 4 of 5 at 4 | a cancel 1 -> ok | left -> 5 of 5 at 5 | o delete -> ok | left -> deleted | left-of 1 -> ",
+    );
 }
 
 #[test]

@@ -5,6 +5,7 @@
 mod accept;
 mod body;
 mod if_match;
+mod if_none_match;
 mod json;
 mod member;
 mod path;
@@ -16,10 +17,13 @@ pub(super) use accept::{check_accept, lists};
 pub(in crate::front) use body::{BodyDescription, FromBody};
 pub(super) use body::{BodyReader, Field, NoBody, body};
 pub(super) use if_match::{IF_MATCH, expected_version};
+pub(super) use if_none_match::KnownTags;
 pub(super) use member::{Member, Nullable, ReservationIds};
 pub(super) use path::NoParameter;
 pub(in crate::front) use path::{FromPath, PathParameter};
 pub(in crate::front) use property::Property;
 pub(in crate::front) use query::FromQuery;
-pub(super) use query::{AnyQuery, Cursor, Limit, NoQuery, NoQueryFirst, Parameter, QueryReader, query};
+pub(super) use query::{
+    AnyQuery, Cursor, EventIds, Limit, NoQuery, NoQueryFirst, Parameter, QueryField, QueryReader, query,
+};
 pub(super) use unsupported::check_unsupported;

@@ -1,11 +1,12 @@
 //! Query parameters: read one by one; the reader and the contract come from one list of parameters.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use shards::ids::Quota;
+use shards::ids::{EventId, Quota};
 use shards::limits::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, QUOTA_MAX};
 use shards::schema::ID_PATTERN;
 
@@ -36,12 +37,27 @@ impl<'a> QueryReader<'a> {
         query
     }
 
-    /// A parameter. `None` when it is missing, or invalid and an error is noted.
-    pub(in crate::front::api) fn take<T: Parameter>(&mut self, name: &'static str) -> Option<T> {
+    /// A required parameter. `None` when it is missing or invalid, and an error is noted.
+    fn required<T: Parameter>(&mut self, name: &'static str) -> Option<T> {
+        match self.take(name) {
+            Some(text) => self.note(name, T::from_text(&text)),
+            None => self.note(name, Err("is missing".to_owned())),
+        }
+    }
+
+    /// An optional parameter. `None` when it is missing, or invalid and an error is noted.
+    fn optional<T: Parameter>(&mut self, name: &'static str) -> Option<T> {
+        let text = self.take(name)?;
+        self.note(name, T::from_text(&text))
+    }
+
+    fn take(&mut self, name: &'static str) -> Option<Cow<'a, str>> {
         self.known.push(name);
         let place = self.parameters.iter().position(|(known, _)| known == name)?;
-        let (_, value) = self.parameters.remove(place);
-        let parsed = T::from_text(&value);
+        Some(self.parameters.remove(place).1)
+    }
+
+    fn note<T>(&mut self, name: &str, parsed: Result<T, String>) -> Option<T> {
         parsed.map_err(|detail| self.errors.add(|| format!("?{name}"), detail)).ok()
     }
 
@@ -93,6 +109,26 @@ impl Parameter for Quota {
     }
 }
 
+/// The most events whose tickets one request asks for: a page that shows more asks twice.
+const EVENTS_MAX: usize = 100;
+
+/// Ids of events, separated by commas. In ascending order, without repetitions.
+#[derive(JsonSchema)]
+#[schemars(transparent)]
+pub(in crate::front) struct EventIds(
+    #[schemars(length(min = 1, max = EVENTS_MAX))] pub(in crate::front::api) Vec<EventId>,
+);
+
+impl Parameter for EventIds {
+    fn from_text(text: &str) -> Result<EventIds, String> {
+        let id = |text| digits(text).filter(|&id| id > 0).map(EventId);
+        let few = text.split(',').count() <= EVENTS_MAX;
+        let ids: Option<BTreeSet<EventId>> = if few { text.split(',').map(id).collect() } else { None };
+        let ids = ids.ok_or_else(|| format!("must be 1 to {EVENTS_MAX} ids of events, such as 7,8,12"))?;
+        Ok(EventIds(ids.into_iter().collect()))
+    }
+}
+
 /// How many items a page of a list has at most.
 #[derive(Clone, Copy, JsonSchema)]
 #[schemars(transparent)]
@@ -138,6 +174,33 @@ impl<C: JsonSchema> JsonSchema for Cursor<C> {
         let form = C::json_schema(generator);
         let pattern = form.get("pattern").cloned().unwrap_or_else(|| format!("^{ID_PATTERN}$").into());
         json_schema!({ "type": "string", "pattern": pattern })
+    }
+}
+
+/// A field of a query's struct: a required parameter, or an `Option`.
+pub(in crate::front::api) trait QueryField: Sized {
+    const REQUIRED: bool;
+    type Parameter: Parameter;
+
+    /// `None` when it is invalid or missing, and an error is noted.
+    fn take(query: &mut QueryReader<'_>, name: &'static str) -> Option<Self>;
+}
+
+impl<T: Parameter> QueryField for T {
+    const REQUIRED: bool = true;
+    type Parameter = T;
+
+    fn take(query: &mut QueryReader<'_>, name: &'static str) -> Option<T> {
+        query.required(name)
+    }
+}
+
+impl<T: Parameter> QueryField for Option<T> {
+    const REQUIRED: bool = false;
+    type Parameter = T;
+
+    fn take(query: &mut QueryReader<'_>, name: &'static str) -> Option<Option<T>> {
+        Some(query.optional(name))
     }
 }
 
@@ -200,11 +263,11 @@ impl FromQuery for AnyQuery {
 /// Defines a query: its reader and the contract's parameters are made from the same list.
 macro_rules! query {
     ($(#[doc = $doc:literal])* struct $name:ident {
-        $($(#[doc = $about:literal])* $parameter:ident: Option<$type:ty>,)*
+        $($(#[doc = $about:literal])* $parameter:ident: $type:ty,)*
     }) => {
         $(#[doc = $doc])*
         struct $name {
-            $($(#[doc = $about])* $parameter: Option<$type>,)*
+            $($(#[doc = $about])* $parameter: $type,)*
         }
 
         impl $crate::front::api::input::FromQuery for $name {
@@ -212,19 +275,23 @@ macro_rules! query {
                 request: &$crate::front::http::parse::Request<'_>,
             ) -> Result<$name, $crate::front::problem::Problem> {
                 let mut query = $crate::front::api::input::QueryReader::read(request);
-                $(let $parameter = query.take::<$type>(stringify!($parameter));)*
+                $(let $parameter = $crate::front::api::input::QueryField::take(&mut query, stringify!($parameter));)*
                 query.finish()?;
-                Ok($name { $($parameter),* })
+                match ($($parameter,)*) {
+                    ($(Some($parameter),)*) => Ok($name { $($parameter),* }),
+                    _ => unreachable!("an error would have been noted"),
+                }
             }
 
             fn parameters(
                 generator: &mut schemars::SchemaGenerator,
             ) -> Vec<$crate::front::api::input::Property> {
+                use $crate::front::api::input::QueryField;
                 vec![$($crate::front::api::input::Property {
                     name: stringify!($parameter),
                     about: concat!($($about),*),
-                    required: false,
-                    schema: generator.subschema_for::<$type>(),
+                    required: <$type as QueryField>::REQUIRED,
+                    schema: generator.subschema_for::<<$type as QueryField>::Parameter>(),
                 }),*]
             }
         }
