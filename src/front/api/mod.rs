@@ -11,6 +11,7 @@ mod context;
 mod demonstration;
 mod endpoint;
 mod events;
+mod holds;
 mod ids;
 mod input;
 mod output;
@@ -70,6 +71,9 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &cancellations::CANCEL,
     &cancellations::REDUCE,
     &cancellations::CANCEL_SEVERAL,
+    &holds::CREATE,
+    &holds::CONFIRM,
+    &holds::RELEASE,
     &demonstration::POPULATE,
     &system::LIVE,
     &system::READY,
