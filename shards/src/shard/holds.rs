@@ -97,6 +97,11 @@ impl<A> Shard<A> {
         self.deadlines.taken_over.remove(slot);
     }
 
+    /// The end of a hold of this slot in the steady time of the process.
+    pub fn process_time(&self, slot: Slot, end: Timestamp) -> Timestamp {
+        Timestamp(end.0.saturating_sub(self.deadlines.ahead[slot.index()]))
+    }
+
     /// The elapsed time at which [`Shard::end_holds`] has something to do. `None` while the log is read-only: holds
     /// that are over then stay live until it takes records.
     pub fn holds_end_at(&self) -> Option<Duration> {

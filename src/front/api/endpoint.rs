@@ -9,8 +9,8 @@ use shards::ids::Role;
 
 use super::context::RequestContext;
 use super::input::{BodyDescription, FromBody, FromPath, FromQuery, IF_MATCH, PathParameter, Property};
-use super::{holds, reservations};
 use super::work::Work;
+use super::{holds, reservations};
 use crate::front::http::parse::Method;
 use crate::front::http::write::JSON;
 use crate::front::problem::{Kind, Problem};
@@ -169,7 +169,9 @@ impl Tag {
         match self {
             Tag::Accounts => "Register, log in.",
             Tag::Events => "What tickets are sold for, and how many.",
-            Tag::Reservations => "Tickets that are sold, or held for a time: all that were asked for, or none.",
+            Tag::Reservations => {
+                "Tickets that are sold, or held for a time: all that were asked for, or none."
+            }
             Tag::Server => "Health, metrics, this document, and pages for people.",
         }
     }

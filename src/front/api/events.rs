@@ -17,8 +17,8 @@ use super::input::{
     Cursor, Limit, NoBody, NoParameter, NoQuery, NoQueryFirst, Nullable, Parameter, body, query,
 };
 use super::output::{Page, Rfc3339, json_response, page_example};
-use super::{holds, reservations};
 use super::work::Work;
+use super::{holds, reservations};
 use crate::client::{Shards, view};
 use crate::front::http::parse::Method;
 use crate::front::http::write::{Response, entity_tag};

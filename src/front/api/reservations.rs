@@ -87,7 +87,8 @@ impl From<ReservationView> for Reservation {
 /// instructions of a sale's answer.
 impl ToJson for Reservation {
     fn append_to(&self, text: &mut Vec<u8>) {
-        let &Reservation { id, event, customer, quantity, status, created_at, expires_at, cancelled_at } = self;
+        let &Reservation { id, event, customer, quantity, status, created_at, expires_at, cancelled_at } =
+            self;
         let [mut event_text, mut customer_text, mut quantity_text] = [itoa::Buffer::new(); 3];
         append_all(
             text,
@@ -303,8 +304,20 @@ mod tests {
         let buyer = Buyer::Account(UserId(31));
         let at = Timestamp(1_772_452_800_017);
         let confirmed = ReservationStatus::Confirmed;
-        let view =
-            ReservationView { id, buyer, quantity: 2, status: confirmed, created_at: at, cancelled_at: None };
+        let view = ReservationView {
+            id,
+            buyer,
+            quantity: 2,
+            status: confirmed,
+            created_at: at,
+            expires_at: None,
+            cancelled_at: None,
+        };
+        let held = ReservationView {
+            status: ReservationStatus::Held,
+            expires_at: Some(Timestamp(1_772_453_400_017)),
+            ..view
+        };
         let cancelled = ReservationStatus::Cancelled;
         let cancelled = ReservationView { status: cancelled, cancelled_at: Some(Timestamp(0)), ..view };
         let mut expected = json!({
@@ -315,9 +328,13 @@ mod tests {
             "status": ReservationStatus::Confirmed,
             "created_at": "2026-03-02T12:00:00.017Z",
         });
-        for view in [view, cancelled] {
+        for view in [view, held, cancelled] {
+            expected["status"] = json!(view.status);
+            expected.as_object_mut().unwrap().remove("expires_at");
+            if view.expires_at.is_some() {
+                expected["expires_at"] = json!("2026-03-02T12:10:00.017Z");
+            }
             if view.cancelled_at.is_some() {
-                expected["status"] = json!(ReservationStatus::Cancelled);
                 expected["cancelled_at"] = json!("1970-01-01T00:00:00.000Z");
             }
             let mut text = Vec::new();
