@@ -108,8 +108,8 @@ impl From<LimitReached> for Problem {
             ),
             LimitReached::Reservations { most } => (
                 format!(
-                    "Your account has the {most} reservations that it may have in a shard of the server, cancelled \
-                     ones included. Nothing was done. Ask whoever runs the server to raise \
+                    "Your account has the {most} reservations and holds that it may have in a shard of the server, \
+                     cancelled and expired ones included. Nothing was done. Ask whoever runs the server to raise \
                      --max-reservations-per-account."
                 ),
                 lasting,

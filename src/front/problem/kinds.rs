@@ -137,7 +137,7 @@ kinds! {
     TooManyRegistrations "too-many-registrations" 429 "Too many registrations from this address"
         "As many accounts were registered from your address (of IPv6, its /64) as the server allows in an hour; attempts with a username that was taken count, too. Nothing was done; try again after 'Retry-After' seconds. If many people share the address, whoever runs the server can allow more with --registrations-per-hour; behind a proxy, the server has to be told to trust the proxy's word on addresses."
     AccountLimit "account-limit" 429 "The account has reached a limit"
-        [limit: AccountLimit, "`changes`: requests that change something, other than reserving, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations of the account, cancelled ones included."]
+        [limit: AccountLimit, "`changes`: requests that change something, other than reserving and holding, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations and holds of the account, cancelled and expired ones included."]
         "The server limits what one account makes, so that none takes the memory and the disk of all. Nothing was done; 'limit' says which limit it was. If it is 'changes', try again after 'Retry-After' seconds, and more slowly. The others do not go away by waiting, deleting or cancelling: ask whoever runs the server for a higher limit. The detail names the option."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
         "Unless the server was told otherwise: send at most 64 fields, and 16 KiB in all."
