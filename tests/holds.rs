@@ -18,7 +18,7 @@ use shards::slots::slot_of_event;
 use support::client::{Answer, Client};
 use support::random::Random;
 use support::server::Server;
-use support::{Stage, all_items, create_event, hold, metrics_once, number, reserve, text};
+use support::{LogLock, Stage, all_items, create_event, hold, metrics_once, number, reserve, text};
 use tempfile::tempdir;
 
 /// The shortest time of a hold.
@@ -399,6 +399,28 @@ fn an_event_is_deleted_after_the_end_of_a_hold(stage: &Stage, event: u64) {
     }
     act(&stage.cust1, &ended, "confirm").problem(409, "hold-expired");
     act(&stage.cust2, &held, "confirm").problem(409, "hold-released");
+}
+
+/// What cannot be recorded does not happen: while the log takes no records, a hold that is over stays live, and it ends
+/// as soon as the log takes them.
+#[test]
+fn a_hold_outlives_a_log_that_takes_no_records() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 1);
+    let event = stage.event(10);
+    let asked = Instant::now();
+    let id = hold_shortly(&stage.cust1, event);
+    let lock = LogLock::write(data.path(), 0);
+    thread::sleep((asked + SHORTEST + MARGIN / 2).saturating_duration_since(Instant::now()));
+    for _ in 0..2 {
+        assert_eq!(tickets(&stage.anyone, event), [0, 4, 6]);
+        assert_eq!(seen(&stage.cust1, &id)["status"], "held");
+        act(&stage.cust1, &id, "confirm").problem(503, "log-locked");
+    }
+    drop(lock);
+    wait_for_end(&stage.cust1, &id);
+    assert_eq!(tickets(&stage.anyone, event), [0, 0, 10]);
+    act(&stage.cust1, &id, "confirm").problem(409, "hold-expired");
 }
 
 /// What a buyer of the race was told of one hold.
