@@ -131,6 +131,7 @@ pub(super) fn example() -> Value {
 pub(super) const OF_RESERVATION: &[Link] = &[
     (&GET, "reservation", "/id"),
     (&cancellations::CANCEL, "reservation", "/id"),
+    (&cancellations::REDUCE, "reservation", "/id"),
     (&events::GET, "event", "/event"),
 ];
 const OF_RESERVATIONS: &[Link] =
