@@ -116,7 +116,8 @@ fn change_hold(random: &mut Random, ids: &Ids) -> Command {
             Command::Hold { event, actor, buyer, quantity, time }
         }
         5..9 => Command::Confirm {
-            reservation: reservation(random, ids),
+            // Most events have few reservations before they are sold out.
+            reservation: ReservationId { event: event(random, ids), number: random.within(1, 3) as u32 },
             // Others may not.
             actor: match random.within(0, 5) {
                 0 => actor(random),

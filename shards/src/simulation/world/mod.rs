@@ -110,7 +110,7 @@ impl World {
             lies: one_in(12, 300),
             locks: one_in(3, 40),
             reads: one_in(3, 40),
-            pause: one_in(1, 60),
+            pause: one_in(2, 40),
             slowness: one_in(2, 8),
             batch_max: 1 + one_in(2, 20) as usize,
             commits_alone_max: one_in(2, 4) as u32,
