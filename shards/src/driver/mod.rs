@@ -63,6 +63,7 @@ enum Maintenance {
 /// The next step of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
+    EndHolds,
     TakeIn,
     Commit,
     Rest,
@@ -144,7 +145,7 @@ impl<A> Driver<A> {
             log: LogUse::Idle,
             batching: Batching::new(pace),
             batch_max,
-            phase: Phase::TakeIn,
+            phase: Phase::EndHolds,
             maintenance: Maintenance::NotDue,
             probe_at: None,
             stopping: false,
@@ -209,10 +210,13 @@ impl<A> Driver<A> {
         let has_room = self.has_room();
         loop {
             match self.phase {
-                Phase::TakeIn => {
+                Phase::EndHolds => {
+                    self.phase = Phase::TakeIn;
                     if has_room && self.are_holds_over(&elapsed) {
                         return Step::EndHolds;
                     }
+                }
+                Phase::TakeIn => {
                     self.phase = Phase::Commit;
                     if requests_wait && has_room {
                         return Step::TakeIn(BATCH_MAX);
@@ -227,7 +231,7 @@ impl<A> Driver<A> {
                     }
                 }
                 Phase::Rest => {
-                    self.phase = Phase::TakeIn;
+                    self.phase = Phase::EndHolds;
                     return if requests_wait && (has_room || self.log == LogUse::Idle) {
                         Step::Yield
                     } else if self.stopping && self.log == LogUse::Idle {
@@ -293,7 +297,7 @@ impl<A> Driver<A> {
             return None;
         }
         if let Some(gather) = self.batching.gather(elapsed(), batch_is_full) {
-            self.phase = Phase::TakeIn;
+            self.phase = Phase::EndHolds;
             return Some(Step::Gather(gather));
         }
         let batch = self.shard.begin_commit()?;

@@ -78,7 +78,9 @@ impl Record {
                     ..Columns::of(Kind::Held)
                 }
             }
-            Record::Confirmed { id, by, quantity } => columns_of_change(Kind::Confirmed, *id, *by, *quantity),
+            Record::Confirmed { id, by, given_back } => {
+                columns_of_change(Kind::Confirmed, *id, *by, *given_back)
+            }
             Record::Released { id, by, quantity } => columns_of_change(Kind::Released, *id, *by, *quantity),
             Record::HoldsExpired { event, up_to, tickets } => Columns {
                 event: event.0,
@@ -181,7 +183,7 @@ impl Record {
                 quantity,
                 deadline: body.deadline()?,
             })),
-            Kind::Confirmed => Record::Confirmed { id, by: user, quantity },
+            Kind::Confirmed => Record::Confirmed { id, by: user, given_back: quantity },
             Kind::Released => Record::Released { id, by: user, quantity },
             Kind::HoldsExpired => Record::HoldsExpired { event, up_to: body.deadline()?, tickets: quantity },
             Kind::HoldsExtended => Record::HoldsExtended { from: body.deadline()? },

@@ -27,7 +27,7 @@ pub enum Record {
     EventDeleted {
         event: EventId,
         by: UserId,
-        /// The number of tickets of the confirmed reservations, which this record cancels.
+        /// The number of tickets of the live reservations and holds, which this record cancels.
         tickets: u32,
     },
     Reserved {
@@ -56,8 +56,8 @@ pub enum Record {
     Confirmed {
         id: ReservationId,
         by: UserId,
-        /// The number of tickets of the reservation. The others are given back.
-        quantity: u32,
+        /// The number of tickets of the hold that the reservation does not have.
+        given_back: u32,
     },
     /// A hold was given up.
     Released {

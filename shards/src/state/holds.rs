@@ -106,25 +106,33 @@ impl Event {
         holds.flatten()
     }
 
-    /// Gives a live hold another deadline.
-    fn move_deadline(&mut self, number: u32, deadline: Timestamp) {
-        let reservation = &mut self.reservations[number as usize - 1];
-        let Standing::Held { deadline: before } = reservation.standing() else {
-            unreachable!("reservation {number} is not held")
-        };
-        reservation.set_standing(Standing::Held { deadline });
-        let quantity = reservation.quantity;
-        self.end_hold(before, quantity);
-        self.hold(deadline, quantity);
+    /// Gives the live holds other deadlines. `holds` has all of them.
+    fn set_deadlines(&mut self, holds: &[(u32, Timestamp)]) {
+        let mut sums: Vec<(Timestamp, u32)> = Vec::with_capacity(holds.len());
+        for &(number, deadline) in holds {
+            let reservation = &mut self.reservations[number as usize - 1];
+            reservation.set_standing(Standing::Held { deadline });
+            sums.push((deadline, reservation.quantity));
+        }
+        let tickets: u32 = sums.iter().map(|&(_, tickets)| tickets).sum();
+        assert_eq!(tickets, self.held, "all live holds get deadlines");
+        sums.sort_unstable_by_key(|&(deadline, _)| deadline);
+        sums.dedup_by(|next, sum| {
+            let is_same = next.0 == sum.0;
+            sum.1 += if is_same { next.1 } else { 0 };
+            is_same
+        });
+        let holds = self.holds.as_mut().expect("the event has live holds");
+        holds.tickets = sums.into_iter().collect();
     }
 }
 
-/// The deadline that a live hold has after a start at the time `from`. By the wall clock, any time may have passed
-/// since the process before ended. So a hold never gets more than it had when it was made, and always gets
-/// [`HOLD_MS_AFTER_START`].
-fn extended(reservation: &Reservation, deadline: Timestamp, from: Timestamp) -> Timestamp {
-    let most = deadline.0.saturating_sub(reservation.created_at.0).min(u64::from(HOLD_SECONDS_MAX) * 1000);
-    Timestamp(deadline.0.min(from.0 + most).max(from.0 + HOLD_MS_AFTER_START))
+/// The deadline that a live hold has after a start at the time `from`. How much time has passed since the process
+/// before, only the wall clock tells, which may have been set. A hold gets at least [`HOLD_MS_AFTER_START`]; and
+/// at most the longest time of a hold, which is no less than what it had left.
+fn extended(deadline: Timestamp, from: Timestamp) -> Timestamp {
+    let most = u64::from(HOLD_SECONDS_MAX) * 1000;
+    Timestamp(deadline.0.clamp(from.0 + HOLD_MS_AFTER_START, from.0 + most))
 }
 
 impl SlotState {
@@ -190,7 +198,7 @@ impl SlotState {
         match event.standing(reservation) {
             Standing::Held { .. } if quantity > has => Err(Rejection::QuantityAbove { quantity: has }),
             Standing::Held { .. } => {
-                let confirmed = Record::Confirmed { id, by: actor.user, quantity };
+                let confirmed = Record::Confirmed { id, by: actor.user, given_back: has - quantity };
                 Ok(Decision::change(confirmed, OutcomeRef::Reservation(id)))
             }
             Standing::Confirmed if quantity == has => Ok(Decision::unchanged(OutcomeRef::Reservation(id))),
@@ -200,15 +208,16 @@ impl SlotState {
         }
     }
 
-    pub(super) fn apply_confirmed(&mut self, lsn: Lsn, id: ReservationId, quantity: u32) -> Lsn {
+    pub(super) fn apply_confirmed(&mut self, lsn: Lsn, id: ReservationId, given_back: u32) -> Lsn {
         self.change_event(id.event, lsn, |event| {
             let reservation = event.reservation_mut(id);
             let (standing, has) = (reservation.standing(), reservation.quantity);
             let Standing::Held { deadline } = standing else { unreachable!("{id} is not held") };
+            assert!(given_back < has, "a reservation has at least one ticket");
             reservation.set_standing(Standing::Confirmed);
-            reservation.quantity = quantity;
+            reservation.quantity = has - given_back;
             event.end_hold(deadline, has);
-            event.take(quantity);
+            event.take(has - given_back);
         })
     }
 
@@ -305,31 +314,26 @@ impl SlotState {
         });
     }
 
-    /// The live holds, with their deadlines.
+    /// The live holds with their deadlines, by event.
     pub(super) fn holds_to_undo(&self) -> Undo {
-        let holds = self.deadlines.iter().flat_map(|&(_, event)| {
-            let live = self.events[&event].live_holds();
-            live.map(move |(number, deadline)| (ReservationId { event, number }, deadline))
-        });
-        Undo::Deadlines(holds.collect())
+        let events = self.deadlines.iter().map(|&(_, event)| event);
+        Undo::Deadlines(events.map(|event| (event, self.events[&event].live_holds().collect())).collect())
     }
 
     pub(super) fn apply_holds_extended(&mut self, from: Timestamp) {
         let events: Vec<EventId> = self.deadlines.iter().map(|&(_, event)| event).collect();
         for id in events {
             self.change_deadlines(id, |event| {
-                let holds: Vec<_> = event.live_holds().collect();
-                for (number, deadline) in holds {
-                    let deadline = extended(&event.reservations[number as usize - 1], deadline, from);
-                    event.move_deadline(number, deadline);
-                }
+                let holds = event.live_holds().map(|(number, deadline)| (number, extended(deadline, from)));
+                let holds: Vec<_> = holds.collect();
+                event.set_deadlines(&holds);
             });
         }
     }
 
-    pub(super) fn undo_holds_extended(&mut self, before: Vec<(ReservationId, Timestamp)>) {
-        for (id, deadline) in before {
-            self.change_deadlines(id.event, |event| event.move_deadline(id.number, deadline));
+    pub(super) fn undo_holds_extended(&mut self, before: Vec<(EventId, Vec<(u32, Timestamp)>)>) {
+        for (id, holds) in before {
+            self.change_deadlines(id, |event| event.set_deadlines(&holds));
         }
     }
 }

@@ -93,8 +93,8 @@ pub enum Undo {
         deadline: Timestamp,
     },
     Expiry(Box<Expiry>),
-    /// The deadlines of live holds.
-    Deadlines(Vec<(ReservationId, Timestamp)>),
+    /// The numbers and deadlines of the live holds of each event.
+    Deadlines(Vec<(EventId, Vec<(u32, Timestamp)>)>),
 }
 
 impl Decision {
@@ -161,7 +161,9 @@ impl SlotState {
             Record::Cancelled { id, .. } => return self.apply_cancelled(at, lsn, *id),
             Record::Reduced { id, by: _, quantity } => return self.apply_reduced(lsn, *id, *quantity),
             Record::Held(held) => return self.apply_held(at, lsn, held),
-            Record::Confirmed { id, by: _, quantity } => return self.apply_confirmed(lsn, *id, *quantity),
+            Record::Confirmed { id, by: _, given_back } => {
+                return self.apply_confirmed(lsn, *id, *given_back);
+            }
             Record::Released { id, .. } => return self.apply_released(at, lsn, *id),
             Record::HoldsExpired { event, up_to, tickets } => {
                 return self.apply_holds_expired(lsn, *event, *up_to, *tickets);
