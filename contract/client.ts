@@ -1,5 +1,5 @@
 // Uses a client generated from /openapi.json: an organizer creates an event, a customer
-// reserves, lists and cancels. The program must type-check and get the expected answers.
+// reserves, holds, confirms, lists and cancels. The program must type-check and get the expected answers.
 // Its argument is the address of the server.
 
 import assert from "node:assert/strict";
@@ -52,6 +52,18 @@ const gone = await customer.GET("/api/v1/reservations/{reservation}", inReservat
 assert(gone.data?.status !== "transferred");
 assert.equal(gone.data?.status, "cancelled");
 
+const held = await customer.POST("/api/v1/events/{event}/holds", { ...inEvent, body: { quantity: 2, ttl_seconds: 60 } });
+assert(held.data?.status === "held" && held.data.expires_at, JSON.stringify(held));
+const inHold = { params: { path: { reservation: held.data.id } } };
+const confirmed = await customer.POST("/api/v1/holds/{reservation}/confirm", { ...inHold, body: { quantity: 1 } });
+assert.deepEqual([confirmed.data?.status, confirmed.data?.quantity], ["confirmed", 1]);
+// Without a body, all that is left.
+const repeated = await customer.POST("/api/v1/holds/{reservation}/confirm", inHold);
+assert.deepEqual(repeated.data, confirmed.data);
+const late = await customer.DELETE("/api/v1/holds/{reservation}", inHold);
+assert(late.error && late.error.type === "/problems/hold-confirmed", JSON.stringify(late));
+await customer.DELETE("/api/v1/reservations/{reservation}", inHold);
+
 const edited = await organizer.PATCH("/api/v1/events/{event}", { ...inEvent, body: { quota: 4 } });
 assert.deepEqual([edited.data?.quota, edited.data?.reserved, edited.data?.remaining], [4, 0, 4]);
 
@@ -59,4 +71,4 @@ assert.deepEqual([edited.data?.quota, edited.data?.reserved, edited.data?.remain
 const unknown = await customer.POST("/api/v1/events/{event}/reservations", { ...inEvent, body: { tickets: 1 } });
 assert.equal(unknown.response.status, 422);
 
-console.log("the generated client registers, logs in, creates, reserves, lists, cancels and edits");
+console.log("the generated client registers, logs in, creates, reserves, holds, confirms, lists, cancels and edits");

@@ -18,13 +18,14 @@ use crate::table::Table;
 /// The limits of each account; 0 is no limit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AccountLimits {
-    /// The most changes at once, for each core. A change is a request that may write, other than reserving.
+    /// The most changes at once, for each core. A change is a request that may write, other than reserving and
+    /// holding.
     pub changes: u32,
     /// The changes that an account regains in a second, for each core.
     pub changes_per_second: u32,
     /// The most events that an account creates, deleted ones included.
     pub events: u32,
-    /// The most reservations of an account in each shard, cancelled ones included.
+    /// The most reservations and holds of an account in each shard, cancelled and expired ones included.
     pub reservations: u32,
 }
 

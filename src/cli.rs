@@ -169,7 +169,7 @@ struct LimitOptions {
 #[derive(Debug, Args)]
 struct AccountOptions {
     /// Maximum number of changes of an account at once, per core: requests that change something,
-    /// except reservations [0 to 4294967295; 0: no limit]
+    /// except reservations and holds [0 to 4294967295; 0: no limit]
     #[arg(long, env = "BOXOFFICE_MAX_CHANGES_PER_ACCOUNT", value_name = "N", default_value_t = AccountLimits::default().changes, value_parser = account_limit)]
     max_changes_per_account: u32,
 
@@ -182,8 +182,8 @@ struct AccountOptions {
     #[arg(long, env = "BOXOFFICE_MAX_EVENTS_PER_ACCOUNT", value_name = "N", default_value_t = AccountLimits::default().events, value_parser = account_limit)]
     max_events_per_account: u32,
 
-    /// Maximum number of reservations of an account in each shard, cancelled ones included [0 to
-    /// 4294967295; 0: no limit]
+    /// Maximum number of reservations and holds of an account in each shard, cancelled and expired ones
+    /// included [0 to 4294967295; 0: no limit]
     #[arg(long, env = "BOXOFFICE_MAX_RESERVATIONS_PER_ACCOUNT", value_name = "N", default_value_t = AccountLimits::default().reservations, value_parser = account_limit)]
     max_reservations_per_account: u32,
 }

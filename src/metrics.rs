@@ -87,6 +87,7 @@ pub struct CoreMetrics {
     accounts: Counter,
     tickets_quota: Counter,
     tickets_reserved: Counter,
+    tickets_held: Counter,
 }
 
 impl CoreMetrics {
@@ -101,11 +102,12 @@ impl CoreMetrics {
     /// Makes the sums over the shard readable by all, so that nobody has to ask the shard, which may wait for its
     /// disk.
     pub fn publish(&self, totals: Totals) {
-        let Totals { events, accounts, admins: _, quota, reserved } = totals;
+        let Totals { events, accounts, admins: _, quota, reserved, held } = totals;
         self.events.set(events);
         self.accounts.set(accounts);
         self.tickets_quota.set(quota);
         self.tickets_reserved.set(reserved);
+        self.tickets_held.set(held);
     }
 
     /// Shows why the shard's log takes no records, if it takes none.
@@ -256,6 +258,8 @@ impl Metrics {
         text.metric("boxoffice_tickets_quota", "gauge", "Tickets of all events.", quota);
         let reserved = self.sum(|core| &core.tickets_reserved);
         text.metric("boxoffice_tickets_reserved", "gauge", "Tickets reserved.", reserved);
+        let held = self.sum(|core| &core.tickets_held);
+        text.metric("boxoffice_tickets_held", "gauge", "Tickets of live holds.", held);
         text.0
     }
 }

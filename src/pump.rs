@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use shards::driver::{Driver, Gather, LogDone, Notice, Pace, Step};
 use shards::limits::LOCK_WAIT_MAX;
 use shards::log::{AppendError, Log, LogError, RollbackCause};
-use shards::outcome::Rejection;
+use shards::outcome::{Outcome, Rejection, ReservationView};
 use shards::shard::{Batch, Release, Shard};
+use shards::slots::slot_of_event;
 
 use crate::account_limits::{AccountLimit, Refusals};
 use crate::clock::CoreClock;
@@ -126,6 +127,7 @@ impl Pump {
             match self.driver.step(|| self.clock.elapsed(), !self.inbox.is_empty()) {
                 Step::Answer(asker, reply) => self.release(Release::Answer(asker, reply)),
                 Step::Send(slot, command) => self.release(Release::Message(slot, command)),
+                Step::EndHolds => self.driver.end_holds(self.clock.now()),
                 Step::TakeIn(most) => self.take_in(most),
                 Step::Gather(gather) => self.gather(gather).await,
                 Step::Append { batch, on_worker: true } => self.send_log_away(LogWork::Append(batch)),
@@ -149,13 +151,43 @@ impl Pump {
 
     fn release(&self, release: Release<Asker>) {
         match release {
-            Release::Answer(asker, reply) => {
+            Release::Answer(asker, mut reply) => {
+                if let Ok(outcome) = &mut reply {
+                    self.show_deadlines(outcome);
+                }
                 if let Err(Rejection::AccountLimit { account, most: _ }) = reply {
                     self.refusals.note(account, AccountLimit::Reservations);
                 }
                 self.revocations.reply(asker, reply);
             }
             Release::Message(slot, command) => self.revocations.mesh().send(slot, command),
+        }
+    }
+
+    /// Gives the ends of holds in wall time, which clients compare with their clocks.
+    fn show_deadlines(&self, outcome: &mut Outcome) {
+        let show = |view: &mut ReservationView| {
+            if let Some(end) = view.expires_at {
+                let end = self.driver.shard().process_time(slot_of_event(view.id.event), end);
+                view.expires_at = Some(self.clock.as_wall(end));
+            }
+        };
+        match outcome {
+            Outcome::Reservation(view) => show(view),
+            Outcome::Reservations(views) => views.iter_mut().for_each(show),
+            Outcome::Part(part) => self.show_deadlines(&mut part.outcome),
+            Outcome::Account(_)
+            | Outcome::AccountChanged(_)
+            | Outcome::TokenStands(_)
+            | Outcome::Users(_)
+            | Outcome::Event(_)
+            | Outcome::Events(_)
+            | Outcome::EventDeleted
+            | Outcome::Availability(_)
+            | Outcome::Availabilities(_)
+            | Outcome::Cancelled
+            | Outcome::EventsCreated(_)
+            | Outcome::Totals(_) => {}
         }
     }
 

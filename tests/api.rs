@@ -12,12 +12,12 @@ use serde_json::{Value, json};
 use support::client::{Answer, Client, request};
 use support::random::Random;
 use support::server::Server;
-use support::{PASSWORD, Stage, all_items, create_event, metrics_once, number, reserve, text};
+use support::{PASSWORD, Stage, all_items, create_event, hold, metrics_once, number, reserve, text};
 use tempfile::tempdir;
 
 /// The expected status for each role. The placeholders are filled with new items for each request:
 /// `{event}` an event of org1, `{sold}` an event with two tickets reserved by cust1, `{deleted}` a
-/// deleted event, `{reservation}` a reservation of cust1, `{cancelled}` a cancelled one, `{orphaned}`
+/// deleted event, `{reservation}` a reservation of cust1, `{hold}` a hold of cust1 with two tickets, `{cancelled}` a cancelled one, `{orphaned}`
 /// one whose event was deleted, `{user}` an account, `{org2}` the id of org2, `{removed}` a removed
 /// account, `{fresh}` an unused name.
 ///
@@ -87,6 +87,35 @@ PATCH  /api/v1/reservations/{reservation}     {"quantity":1,"status":"cancelled"
 PATCH  /api/v1/reservations/{cancelled}       {"quantity":1}   401 409 404 403 404 409
 PATCH  /api/v1/reservations/{orphaned}        {"quantity":1}   401 409 404 403 404 409
 PATCH  /api/v1/reservations/999999-1          {"quantity":1}   401 404 404 404 404 404
+POST   /api/v1/events/{event}/holds           {"quantity":1}   401 201 201 403 403 403
+POST   /api/v1/events/{event}/holds           {"quantity":11}  401 409 409 403 403 403
+POST   /api/v1/events/{event}/holds           {"quantity":1,"ttl_seconds":9}  401 422 422 403 403 403
+POST   /api/v1/events/{event}/holds           {"quantity":1,"customer":2}     401 422 422 403 403 403
+POST   /api/v1/events/{event}/holds           {"quantity":1,"status":"held"}  401 422 422 403 403 403
+POST   /api/v1/events/{deleted}/holds         {"quantity":1}   401 410 410 403 403 403
+POST   /api/v1/events/999999/holds            {"quantity":1}   401 404 404 403 403 403
+GET    /api/v1/events/{event}/holds           -                405 405 405 405 405 405
+GET    /api/v1/reservations/{hold}            -                401 200 404 200 404 200
+POST   /api/v1/holds/{hold}/confirm           -                401 200 404 403 404 403
+POST   /api/v1/holds/{hold}/confirm           {}               401 200 404 403 404 403
+POST   /api/v1/holds/{hold}/confirm           {"quantity":1}   401 200 404 403 404 403
+POST   /api/v1/holds/{hold}/confirm           {"quantity":3}   401 422 404 403 404 403
+POST   /api/v1/holds/{hold}/confirm           {"quantity":0}   401 422 422 422 422 422
+POST   /api/v1/holds/{hold}/confirm           {"ttl_seconds":60}  401 422 422 422 422 422
+POST   /api/v1/holds/{reservation}/confirm    -                401 200 404 403 404 403
+POST   /api/v1/holds/{cancelled}/confirm      -                401 409 404 403 404 403
+POST   /api/v1/holds/{orphaned}/confirm       -                401 409 404 403 404 403
+POST   /api/v1/holds/999999-1/confirm         -                401 404 404 404 404 404
+POST   /api/v1/holds/{event}/confirm          -                401 404 404 404 404 404
+GET    /api/v1/holds/{hold}/confirm           -                405 405 405 405 405 405
+DELETE /api/v1/holds/{hold}                   -                401 204 404 403 404 204
+DELETE /api/v1/holds/{reservation}            -                401 409 404 403 404 409
+DELETE /api/v1/holds/{cancelled}              -                401 204 404 403 404 204
+DELETE /api/v1/holds/{orphaned}               -                401 204 404 403 404 204
+DELETE /api/v1/holds/999999-1                 -                401 404 404 404 404 404
+GET    /api/v1/holds/{hold}                   -                405 405 405 405 405 405
+DELETE /api/v1/reservations/{hold}            -                401 204 404 403 404 204
+PATCH  /api/v1/reservations/{hold}            {"quantity":1}   401 200 404 403 404 200
 POST   /api/v1/reservations/cancel            {"ids":["{reservation}"]}  401 200 200 200 200 200
 POST   /api/v1/reservations/cancel            {"ids":[]}       401 422 422 422 422 422
 POST   /api/v1/reservations/cancel            {"ids":[1]}      401 422 422 422 422 422
@@ -159,6 +188,7 @@ fn fill(stage: &Stage, text: &str, fresh: &mut usize) -> String {
         event.to_string()
     });
     put("{reservation}", &mut || stage.reservation(stage.event(QUOTA), 1));
+    put("{hold}", &mut || hold(&stage.cust1, stage.event(QUOTA), &json!({ "quantity": 2 })));
     put("{cancelled}", &mut || {
         let reservation = stage.reservation(stage.event(QUOTA), 1);
         stage.cust1.delete(&format!("/api/v1/reservations/{reservation}")).expect(204);

@@ -1,6 +1,6 @@
 //! Jumps of the wall clock, before a start and while the server runs, by an hour, ten years and a hundred,
 //! forward and back. Nothing is lost, and the server does not panic. A jump while it runs does not affect
-//! the times of sales, or tokens. After a start with a wrong clock, the next sale has the right time again.
+//! the times of sales, tokens, or when a hold ends. After a start with a wrong clock, the next sale has the right time again.
 //!
 //! `cargo test --test clock -- --ignored`: libfaketime changes the clock of one process only.
 
@@ -9,13 +9,17 @@ mod support;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use serde_json::json;
 use shards::ids::EventId;
 use shards::slots::slot_of_event;
 use support::client::Client;
 use support::server::{Server, serve};
-use support::{PASSWORD, TestFolder, all_items, check_sums, create_event, number, reserve, sqlite3, text};
+use support::{
+    PASSWORD, TestFolder, all_items, check_sums, create_event, hold, number, reserve, sqlite3, text,
+};
 
 const HOUR: i64 = 3600;
 const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;
@@ -190,4 +194,149 @@ fn history(data: &Path, event: u64) -> Vec<(String, i64)> {
     }
     rows.sort();
     rows.into_iter().map(|(_, kind, ahead)| (kind, ahead)).collect()
+}
+
+/// A server with an event and a customer, for holds.
+struct House {
+    server: Server,
+    event: u64,
+    customer: Client,
+}
+
+impl House {
+    fn open(clock: &Clock, data: &Path) -> House {
+        let server = clock.start(data, "2");
+        let event = create_event(&server.client().sign_up("grace", "organizer"), 100);
+        let customer = server.client().sign_up("ada", "customer");
+        House { server, event, customer }
+    }
+
+    /// Kills the server and starts one with this clock.
+    fn reopen(self, clock: &Clock, data: &Path, off: i64) -> House {
+        self.server.kill();
+        clock.set(off);
+        let server = clock.start(data, "3");
+        let customer = server.client().log_in("ada", PASSWORD);
+        House { server, customer, ..self }
+    }
+
+    fn hold(&self, seconds: i64) -> String {
+        hold(&self.customer, self.event, &json!({ "quantity": 1, "ttl_seconds": seconds }))
+    }
+
+    /// The status of a hold, and by how many seconds its end is ahead of the right clock.
+    fn seen(&self, id: &str) -> (String, i64) {
+        let seen = self.customer.get(&format!("/api/v1/reservations/{id}")).expect(200).json();
+        (text(&seen, "status").to_owned(), ahead(text(&seen, "expires_at")))
+    }
+
+    /// Checks that a hold is live, and how many seconds it has left by a clock that is off by `off`.
+    #[track_caller]
+    fn expect_left(&self, id: &str, off: i64, left: std::ops::RangeInclusive<i64>) {
+        let (status, ahead) = self.seen(id);
+        assert!(
+            status == "held" && left.contains(&(ahead - off)),
+            "{id} is {status}, {} s left",
+            ahead - off
+        );
+    }
+
+    /// Waits until a hold is over, which it is within this time.
+    #[track_caller]
+    fn wait_for_end(&self, id: &str, within: Duration) {
+        let until = Instant::now() + within;
+        while self.seen(id).0 == "held" {
+            assert!(Instant::now() < until, "{id} is still held");
+            thread::sleep(Duration::from_millis(100));
+        }
+        assert_eq!(self.seen(id).0, "expired");
+    }
+}
+
+const A_BIT_MORE_THAN_10: Duration = Duration::from_secs(15);
+
+#[test]
+#[ignore = "needs faketime"]
+fn a_clock_that_is_set_ends_no_hold_and_keeps_none() {
+    thread::scope(|scope| {
+        for off in [HOUR, -HOUR] {
+            scope.spawn(move || {
+                let folder = TestFolder::new();
+                let clock = Clock::without_offset(&folder);
+                let house = House::open(&clock, &folder.path("data"));
+                let [long, before] = [600, 10].map(|seconds| house.hold(seconds));
+                clock.set(off);
+                let asked = Instant::now();
+                let after = house.hold(10);
+                // The clock is not believed yet, so the times are those of the right one.
+                house.expect_left(&long, 0, 590..=600);
+                house.expect_left(&before, 0, 0..=10);
+                house.expect_left(&after, 0, 0..=10);
+                house.wait_for_end(&before, A_BIT_MORE_THAN_10);
+                house.wait_for_end(&after, A_BIT_MORE_THAN_10);
+                assert!(asked.elapsed() >= Duration::from_secs(10), "it ended after {:?}", asked.elapsed());
+                house.expect_left(&long, 0, 580..=600);
+                assert!(!house.server.stderr().contains("panicked"), "{}", house.server.stderr());
+            });
+        }
+    });
+}
+
+/// A hold has at least a minute after each start, and never more than the longest time of a hold; its end is shown by
+/// the clock of this start. Also when holds of an earlier process ended at times that are still to come.
+#[test]
+#[ignore = "needs faketime"]
+fn a_start_with_another_clock_ends_no_hold() {
+    thread::scope(|scope| {
+        for offsets in [[0, -HOUR, 0], [0, HOUR, -TEN_YEARS]] {
+            scope.spawn(move || {
+                let folder = TestFolder::new();
+                let data = folder.path("data");
+                let clock = Clock::without_offset(&folder);
+                let mut house = House::open(&clock, &data);
+                let first = house.hold(10);
+                house.wait_for_end(&first, A_BIT_MORE_THAN_10);
+                let [long, short] = [600, 10].map(|seconds| house.hold(seconds));
+                for off in offsets {
+                    house = house.reopen(&clock, &data, off);
+                    house.expect_left(&long, off, 50..=1800);
+                    house.expect_left(&short, off, 50..=1800);
+                    let new = house.hold(300);
+                    house.expect_left(&new, off, 295..=300);
+                    assert_eq!(house.seen(&first).0, "expired");
+                }
+                let last = house.hold(10);
+                house.wait_for_end(&last, A_BIT_MORE_THAN_10);
+                house.expect_left(&long, offsets[2], 30..=1800);
+                house.expect_left(&short, offsets[2], 30..=1800);
+                assert!(!house.server.stderr().contains("panicked"), "{}", house.server.stderr());
+            });
+        }
+    });
+}
+
+/// Once a correction of the clock is believed, the ends of holds are shown by it.
+#[test]
+#[ignore = "needs faketime"]
+fn the_end_of_a_hold_is_shown_by_the_corrected_clock() {
+    let folder = TestFolder::new();
+    let clock = Clock::without_offset(&folder);
+    clock.set(-HOUR);
+    let house = House::open(&clock, &folder.path("data"));
+    let before = house.hold(1800);
+    house.expect_left(&before, -HOUR, 1795..=1800);
+    clock.set(0);
+    let set = Instant::now();
+    while house.seen(&before).1 < 0 {
+        assert!(set.elapsed() < Duration::from_secs(90), "the clock is not believed");
+        thread::sleep(Duration::from_millis(500));
+    }
+    let passed = set.elapsed().as_secs() as i64;
+    assert!(passed >= 55, "it was believed after {passed} s");
+    house.expect_left(&before, 0, (1790 - passed)..=(1801 - passed));
+    let after = house.hold(600);
+    house.expect_left(&after, 0, 595..=600);
+    let list = all_items(&house.customer, "/api/v1/reservations", 100);
+    let ends: Vec<_> = list.iter().map(|item| ahead(text(item, "expires_at"))).collect();
+    assert!(ends[0] <= 1801 - passed && (595..=600).contains(&ends[1]), "{list:?}");
 }

@@ -276,11 +276,11 @@ fn the_ledger_detects_wrong_states() {
             .find(|(_, seen)| seen["status"] == status && shown.events.contains_key(&number(seen, "event")));
         found.expect("the crowd did both").0.clone()
     };
-    let (confirmed, cancelled) = (find("confirmed"), find("cancelled"));
+    let (confirmed, held, cancelled) = (find("confirmed"), find("held"), find("cancelled"));
     let reduced = ledger.reduced().expect("the crowd gives parts back");
     let event = number(&shown.reservations[&confirmed], "event");
     let deleted = *shown.deleted.first().expect("the crowd deletes");
-    let corruptions: [Corruption<'_>; 11] = [
+    let corruptions: [Corruption<'_>; 13] = [
         ("a sale is missing", "was acknowledged and is lost", &|shown| {
             shown.reservations.remove(&confirmed);
         }),
@@ -300,6 +300,12 @@ fn the_ledger_detects_wrong_states() {
         }),
         ("a cancel that no client requested", "no client requested this status", &|shown| {
             shown.reservations.get_mut(&confirmed).expect("there")["status"] = json!("cancelled");
+        }),
+        ("a hold is confirmed that nobody confirmed", "no client requested this status", &|shown| {
+            shown.reservations.get_mut(&held).expect("there")["status"] = json!("confirmed");
+        }),
+        ("a hold has ended", "no client requested this status", &|shown| {
+            shown.reservations.get_mut(&held).expect("there")["status"] = json!("expired");
         }),
         ("tickets were released twice", "the list and the sum differ", &|shown| {
             let seen = shown.events.get_mut(&event).expect("there");

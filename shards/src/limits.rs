@@ -23,6 +23,16 @@ pub const EVENT_NAME_CHARS_MAX: usize = 200;
 /// The most characters of an event's venue: a name and an address.
 pub const VENUE_CHARS_MAX: usize = 200;
 
+/// The shortest, the longest and the usual time of a hold. A buyer needs some seconds to confirm even what is
+/// free, and payments that take longer than half an hour fail.
+pub const HOLD_SECONDS_MIN: u32 = 10;
+pub const HOLD_SECONDS_MAX: u32 = 30 * 60;
+pub const HOLD_SECONDS_DEFAULT: u32 = 10 * 60;
+
+/// The least time that a live hold has left after a start, in milliseconds: its buyer has to notice that the
+/// server is there again.
+pub const HOLD_MS_AFTER_START: u64 = 60_000;
+
 /// The fewest bytes of a username. There are few shorter ones, and they would be taken at once.
 pub const USERNAME_BYTES_MIN: usize = 3;
 /// The most bytes of a username, so that it fits a table's column and a token's claim.

@@ -95,6 +95,8 @@ pub struct ReservationView {
     pub quantity: u32,
     pub status: ReservationStatus,
     pub created_at: Timestamp,
+    /// The end of the hold, in the steady time of its slot. Set when the status is `Held` or `Expired`.
+    pub expires_at: Option<Timestamp>,
     /// Set when the status is `Cancelled`.
     pub cancelled_at: Option<Timestamp>,
 }
@@ -103,7 +105,11 @@ pub struct ReservationView {
 #[serde(rename_all = "snake_case")]
 pub enum ReservationStatus {
     Confirmed,
+    /// Not confirmed yet.
+    Held,
     Cancelled,
+    /// The hold was not confirmed in time.
+    Expired,
 }
 
 impl ReservationStatus {
@@ -111,7 +117,9 @@ impl ReservationStatus {
     pub fn as_str(self) -> &'static str {
         match self {
             ReservationStatus::Confirmed => "confirmed",
+            ReservationStatus::Held => "held",
             ReservationStatus::Cancelled => "cancelled",
+            ReservationStatus::Expired => "expired",
         }
     }
 }
@@ -126,16 +134,18 @@ pub struct Totals {
     pub admins: u64,
     pub quota: u64,
     pub reserved: u64,
+    pub held: u64,
 }
 
 impl AddAssign for Totals {
     fn add_assign(&mut self, part: Totals) {
-        let Totals { events, accounts, admins, quota, reserved } = part;
+        let Totals { events, accounts, admins, quota, reserved, held } = part;
         self.events += events;
         self.accounts += accounts;
         self.admins += admins;
         self.quota += quota;
         self.reserved += reserved;
+        self.held += held;
     }
 }
 
@@ -160,6 +170,7 @@ pub enum Rejection {
     },
     HasReservations {
         reserved: u32,
+        held: u32,
     },
     UsernameTaken,
     UserNotFound,
@@ -176,6 +187,14 @@ pub enum Rejection {
     ReservationCancelled,
     /// The reservation has `quantity` tickets: fewer than those that would be left.
     QuantityAbove {
+        quantity: u32,
+    },
+    /// The hold's time is over: its tickets were given back.
+    HoldExpired,
+    /// The hold, or the reservation that it became, was given up.
+    HoldReleased,
+    /// The hold has become a reservation of `quantity` tickets.
+    HoldConfirmed {
         quantity: u32,
     },
     /// The log is full: nothing can be changed.

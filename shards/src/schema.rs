@@ -6,9 +6,10 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::details::{EventName, Venue};
-use crate::ids::{EventId, Quantity, Quota, ReservationId, ReservationNumber, UserId, Username};
+use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, ReservationNumber, UserId, Username};
 use crate::limits::{
-    EVENT_NAME_CHARS_MAX, QUOTA_MAX, USERNAME_BYTES_MAX, USERNAME_BYTES_MIN, VENUE_CHARS_MAX,
+    EVENT_NAME_CHARS_MAX, HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, QUOTA_MAX,
+    USERNAME_BYTES_MAX, USERNAME_BYTES_MIN, VENUE_CHARS_MAX,
 };
 use crate::outcome::ReservationStatus;
 
@@ -66,9 +67,9 @@ schemas! {
     }
     // No `enum`: a client that is generated from one refuses the values of later versions.
     ReservationStatus {
-        "description": "What has become of it: `confirmed` or `cancelled`. Later versions have more values.",
+        "description": "What has become of it: `confirmed`; `held`: not confirmed yet; `cancelled`; `expired`: not confirmed in time. Later versions have more values.",
         "type": "string",
-        "x-extensible-enum": ["confirmed", "cancelled"],
+        "x-extensible-enum": ["confirmed", "held", "cancelled", "expired"],
         "examples": ["confirmed"],
     }
     Quantity {
@@ -77,6 +78,14 @@ schemas! {
         "minimum": 1,
         "maximum": QUOTA_MAX,
         "examples": [2],
+    }
+    HoldTime {
+        "description": "The time of a hold, in seconds.",
+        "type": "integer",
+        "minimum": HOLD_SECONDS_MIN,
+        "maximum": HOLD_SECONDS_MAX,
+        "default": HOLD_SECONDS_DEFAULT,
+        "examples": [300],
     }
     Quota {
         "description": "The most tickets that can be reserved at once.",

@@ -6,6 +6,8 @@
 //! read, a message) before `committed` has reached the batch that it depends on. When the log is full or
 //! locked, memory is rolled back to `committed`.
 
+mod holds;
+
 use std::collections::VecDeque;
 
 use smallvec::SmallVec;
@@ -19,6 +21,7 @@ use crate::outcome::{Rejection, Reply};
 use crate::record::{Entry, Record, SlotHead, Stamp};
 use crate::slots::SlotSet;
 use crate::state::{Decision, ShardState, SlotState, Undo};
+use holds::Deadlines;
 
 /// The head of each slot: its last record.
 pub type SlotHeads = Box<[SlotHead; SLOT_COUNT]>;
@@ -68,6 +71,7 @@ pub struct Shard<A> {
     pending: VecDeque<Pending<A>>,
     /// Why commands are refused: the log takes no records at present.
     read_only: Option<RollbackCause>,
+    deadlines: Deadlines,
     /// The most reservations of an account in this shard, cancelled ones included.
     reservations_max: u32,
 }
@@ -95,7 +99,8 @@ impl<A> Shard<A> {
         for slot in state.owned().iter() {
             owned[slot.index()] = Some(Ownership { epoch, head: heads[slot.index()] });
         }
-        Shard {
+        let slots = state.owned();
+        let mut shard = Shard {
             state,
             owned,
             open: Vec::new(),
@@ -105,8 +110,11 @@ impl<A> Shard<A> {
             committed: BatchNumber(0),
             pending: VecDeque::new(),
             read_only: None,
+            deadlines: Deadlines::new(),
             reservations_max: u32::MAX,
-        }
+        };
+        slots.iter().for_each(|slot| shard.take_over_holds(slot));
+        shard
     }
 
     /// Sets the most reservations that an account may have in this shard, cancelled ones included: all that
@@ -125,6 +133,7 @@ impl<A> Shard<A> {
     pub fn adopt(&mut self, slot: Slot, state: SlotState, head: SlotHead, epoch: Epoch) {
         self.state.adopt(slot, state);
         self.owned[slot.index()] = Some(Ownership { epoch, head });
+        self.take_over_holds(slot);
     }
 
     /// Gives up a slot, for another owner to adopt; `None` if it is not owned.
@@ -137,6 +146,7 @@ impl<A> Shard<A> {
         let Ownership { head, .. } = self.owned[slot.index()]?;
         assert!(self.is_at_rest(), "slot {slot} is given up while answers wait for a commit");
         self.owned[slot.index()] = None;
+        self.give_up_holds(slot);
         Some((self.state.release(slot)?, head))
     }
 
@@ -150,6 +160,9 @@ impl<A> Shard<A> {
 
     /// Decides a request and applies its records. [`Shard::next_release`] returns the answer later.
     pub fn take_in(&mut self, now: Now, ask: Ask, asker: A) {
+        if self.deadlines.are_due(now) {
+            self.end_holds_for(now, ask.slot());
+        }
         let (reply, query) = match ask {
             Ask::Command(command) => (self.command(now, command), None),
             Ask::Query(query) => (self.state.query(now, &query), Some((now, query))),
@@ -163,7 +176,7 @@ impl<A> Shard<A> {
             return Err(refusal(cause));
         }
         let slot = command.slot();
-        let decision = self.state.decide(now, slot, command);
+        let decision = self.state.decide(self.deadlines.time_of_slot(now, slot), slot, command);
         self.check_account(&decision)?;
         self.carry_out(now, slot, decision)
     }
@@ -172,7 +185,7 @@ impl<A> Shard<A> {
     fn check_account(&self, decision: &Decision) -> Result<(), Rejection> {
         let most = self.reservations_max;
         for record in &decision.records {
-            if let &Record::Reserved { buyer: Buyer::Account(account), .. } = record
+            if let Some((_, Buyer::Account(account))) = record.reservation_made()
                 && self.state.has_reservations(account, most)
             {
                 return Err(Rejection::AccountLimit { account, most });
@@ -222,6 +235,7 @@ impl<A> Shard<A> {
         let undo = self.state.slot(slot).expect("decided for an owned slot").undo_of(&record);
         self.undos.push(UndoEntry { head: *head, undo });
         let previous = self.state.apply(slot, at, lsn, &record);
+        self.deadlines.applied(slot, self.state.slot(slot).expect("decided for an owned slot"));
         let stamp = Stamp { slot, epoch: *epoch, lsn, at, previous, continues };
         let chain = head.chain_next(&stamp, &record.encode());
         *head = SlotHead { lsn, chain, at };
@@ -281,6 +295,8 @@ impl<A> Shard<A> {
             self.state.undo(entry.slot, entry.previous, &entry.record, undo);
             let ownership = self.owned[entry.slot.index()].as_mut();
             ownership.expect("a slot with uncommitted records is owned").head = head;
+            let state = self.state.slot(entry.slot).expect("a slot with uncommitted records is owned");
+            self.deadlines.undone(entry.slot, state, &entry.record);
         }
         self.applied = self.committed;
         self.read_only = Some(cause);

@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use ureq::http::{Method, Request};
 
+use super::check_sums;
+
 /// The timeout of a request, ten times what one takes on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -33,6 +35,17 @@ impl Answer {
     pub(crate) fn json(&self) -> Value {
         assert!(self.body.ends_with(b"\n"), "no newline ends {}", String::from_utf8_lossy(&self.body));
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Checks the sums of each event in the answer: the clients do this with every answer of every test.
+    fn check_events(&self) {
+        let has_remaining = || self.body.windows(11).any(|text| text == b"\"remaining\"");
+        if self.status >= 300 || self.header("content-type") != Some("application/json") || !has_remaining() {
+            return;
+        }
+        let body = self.json();
+        let items = body["items"].as_array().map_or(std::slice::from_ref(&body), Vec::as_slice);
+        items.iter().filter(|item| item["remaining"].is_number()).for_each(check_sums);
     }
 
     pub(crate) fn closes(&self) -> bool {
@@ -161,11 +174,10 @@ impl Client {
         let headers = response.headers().iter().map(|(name, value)| {
             (name.as_str().to_owned(), value.to_str().expect("headers are text").to_owned())
         });
-        Ok(Answer {
-            status: response.status().as_u16(),
-            headers: headers.collect(),
-            body: response.body_mut().read_to_vec()?,
-        })
+        let (status, headers) = (response.status().as_u16(), headers.collect());
+        let answer = Answer { status, headers, body: response.body_mut().read_to_vec()? };
+        answer.check_events();
+        Ok(answer)
     }
 }
 
@@ -293,6 +305,7 @@ impl Wire {
         }
         answer.body = self.input[head_end + 4..head_end + 4 + length].to_vec();
         self.input.drain(..head_end + 4 + length);
+        answer.check_events();
         Ok(Some(answer))
     }
 

@@ -1,4 +1,4 @@
-//! 64 clients that reserve, cancel, create, edit and register at random, and record everything in a
+//! 64 clients that reserve, hold, confirm, cancel, create, edit and register at random, and record everything in a
 //! ledger. They are used with one server after the other on the same data.
 
 use std::collections::BTreeMap;
@@ -145,11 +145,11 @@ impl Crowd {
         disturb: impl FnOnce(),
     ) -> usize {
         let (answered, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let mut own: Vec<Vec<(String, Sale)>> = vec![Vec::new(); BUYERS];
-        for (index, (id, sale)) in self.live().enumerate() {
-            let customer = self.customers.iter().position(|customer| customer.id == sale.customer);
+        let mut own: Vec<Vec<Own>> = (0..BUYERS).map(|_| Vec::new()).collect();
+        for (index, one) in self.live().enumerate() {
+            let customer = self.customers.iter().position(|customer| customer.id == one.sale.customer);
             let buyers = BUYERS / CUSTOMERS;
-            own[customer.expect("a customer of the crowd") + CUSTOMERS * (index % buyers)].push((id, sale));
+            own[customer.expect("a customer of the crowd") + CUSTOMERS * (index % buyers)].push(one);
         }
         let mut events: Vec<u64> = self.shown.events.keys().copied().collect();
         events.retain(|event| *event != self.hot);
@@ -178,16 +178,16 @@ impl Crowd {
         answered.into_inner()
     }
 
-    /// All confirmed reservations.
-    fn live(&self) -> impl Iterator<Item = (String, Sale)> {
-        let live = self.shown.reservations.iter().filter(|(_, seen)| seen["status"] == "confirmed");
+    /// All reservations that are confirmed or held.
+    fn live(&self) -> impl Iterator<Item = Own> {
+        let live = self.shown.reservations.iter().filter(|(_, seen)| seen["status"] != "cancelled");
         live.map(|(id, seen)| {
             let sale = Sale {
                 event: number(seen, "event"),
                 customer: number(seen, "customer"),
                 quantity: number(seen, "quantity"),
             };
-            (id.clone(), sale)
+            Own { id: id.clone(), sale, is_held: seen["status"] == "held" }
         })
     }
 
@@ -294,11 +294,18 @@ fn ask(wire: &mut Wire, method: &str, path: &str, token: Option<&str>, body: &Va
     wire.answer().ok()?
 }
 
+/// A reservation that its buyer may change.
+struct Own {
+    id: String,
+    sale: Sale,
+    is_held: bool,
+}
+
 struct Buyer<'a> {
     crowd: &'a Crowd,
     customer: Customer,
     /// The reservations that this buyer may cancel.
-    own: Vec<(String, Sale)>,
+    own: Vec<Own>,
     events: &'a [u64],
     random: Random,
 }
@@ -306,8 +313,10 @@ struct Buyer<'a> {
 impl Buyer<'_> {
     fn act(&mut self, wire: &mut Wire) -> Option<()> {
         match self.random.within(0, 99) {
-            0..50 => self.buy(wire),
-            50..70 if !self.own.is_empty() => self.cancel(wire),
+            0..35 => self.buy(wire, false),
+            35..50 => self.buy(wire, true),
+            50..60 if !self.own.is_empty() => self.confirm(wire),
+            60..70 if !self.own.is_empty() => self.cancel(wire),
             70..75 if !self.own.is_empty() => self.cancel_several(wire),
             75..85 if !self.own.is_empty() => self.reduce(wire),
             _ => self.read(wire),
@@ -325,17 +334,22 @@ impl Buyer<'_> {
         ask(wire, method, path, Some(&self.customer.token), body)
     }
 
-    fn buy(&mut self, wire: &mut Wire) -> Option<()> {
+    fn buy(&mut self, wire: &mut Wire, is_held: bool) -> Option<()> {
         let sale =
             Sale { event: self.event(), customer: self.customer.id, quantity: self.random.within(1, 4) };
-        let operation = self.crowd.ledger.begin(Operation::Reserve(sale));
-        let path = format!("/api/v1/events/{}/reservations", sale.event);
-        let answer = self.ask(wire, "POST", &path, &json!({ "quantity": sale.quantity }))?;
+        let quantity = sale.quantity;
+        let (list, body, requested) = match is_held {
+            // The longest time, so that none expires.
+            true => ("holds", json!({ "quantity": quantity, "ttl_seconds": 1800 }), Operation::Hold(sale)),
+            false => ("reservations", json!({ "quantity": quantity }), Operation::Reserve(sale)),
+        };
+        let operation = self.crowd.ledger.begin(requested);
+        let answer = self.ask(wire, "POST", &format!("/api/v1/events/{}/{list}", sale.event), &body)?;
         match answer.status {
             201 => {
                 let id = text(&answer.json(), "id").to_owned();
                 self.crowd.ledger.done(operation, &id);
-                self.own.push((id, sale));
+                self.own.push(Own { id, sale, is_held });
             }
             409 | 410 | 503 => self.crowd.ledger.not_done(operation),
             _ => panic!("reserve: {answer:?}"),
@@ -343,16 +357,43 @@ impl Buyer<'_> {
         Some(())
     }
 
+    /// Confirms a hold, or a part of it.
+    fn confirm(&mut self, wire: &mut Wire) -> Option<()> {
+        let Some(index) = self.own.iter().rposition(|one| one.is_held) else { return self.read(wire) };
+        let (id, sale) = (self.own[index].id.clone(), self.own[index].sale);
+        let quantity = if self.random.within(0, 1) == 0 { sale.quantity } else { 1 };
+        let operation = self.crowd.ledger.begin(Operation::Confirm { reservation: id.clone(), quantity });
+        let body = if quantity == sale.quantity { Value::Null } else { json!({ "quantity": quantity }) };
+        let answer = self.ask(wire, "POST", &format!("/api/v1/holds/{id}/confirm"), &body)?;
+        match answer.status {
+            200 => {
+                self.crowd.ledger.done(operation, "");
+                self.own[index].is_held = false;
+                self.own[index].sale.quantity = quantity;
+            }
+            // The event was deleted.
+            409 => {
+                answer.problem(409, "hold-released");
+                self.crowd.ledger.not_done(operation);
+                self.own.swap_remove(index);
+            }
+            503 => self.crowd.ledger.not_done(operation),
+            _ => panic!("confirm {id}: {answer:?}"),
+        }
+        Some(())
+    }
+
     fn cancel(&mut self, wire: &mut Wire) -> Option<()> {
         let index = self.random.within(0, self.own.len() as u64 - 1) as usize;
-        let (id, sale) = self.own.swap_remove(index);
+        let one = self.own.swap_remove(index);
+        let (id, list) = (&one.id, if one.is_held { "holds" } else { "reservations" });
         let operation = self.crowd.ledger.begin(Operation::Cancel { reservation: id.clone() });
-        let answer = self.ask(wire, "DELETE", &format!("/api/v1/reservations/{id}"), &Value::Null)?;
+        let answer = self.ask(wire, "DELETE", &format!("/api/v1/{list}/{id}"), &Value::Null)?;
         match answer.status {
             204 => self.crowd.ledger.done(operation, ""),
             503 => {
                 self.crowd.ledger.not_done(operation);
-                self.own.push((id, sale));
+                self.own.push(one);
             }
             _ => panic!("cancel {id}: {answer:?}"),
         }
@@ -362,9 +403,9 @@ impl Buyer<'_> {
     fn cancel_several(&mut self, wire: &mut Wire) -> Option<()> {
         let ledger = &self.crowd.ledger;
         let several = self.own.split_off(self.own.len().saturating_sub(20));
-        let begin = |(id, _): &(String, Sale)| ledger.begin(Operation::Cancel { reservation: id.clone() });
+        let begin = |one: &Own| ledger.begin(Operation::Cancel { reservation: one.id.clone() });
         let operations: Vec<u64> = several.iter().map(begin).collect();
-        let ids: Vec<&str> = several.iter().map(|(id, _)| &**id).collect();
+        let ids: Vec<&str> = several.iter().map(|one| &*one.id).collect();
         let answer = self.ask(wire, "POST", "/api/v1/reservations/cancel", &json!({ "ids": ids }))?;
         if answer.status == 503 {
             operations.into_iter().for_each(|operation| ledger.not_done(operation));
@@ -375,14 +416,14 @@ impl Buyer<'_> {
         let results = body["results"].as_array().expect("one for each");
         assert_eq!(results.len(), several.len());
         for ((operation, one), result) in operations.into_iter().zip(several).zip(results) {
-            assert_eq!(text(result, "id"), one.0);
+            assert_eq!(text(result, "id"), one.id);
             match number(result, "status") {
                 204 => ledger.done(operation, ""),
                 503 => {
                     ledger.not_done(operation);
                     self.own.push(one);
                 }
-                other => panic!("cancel {} with others: {other}", one.0),
+                other => panic!("cancel {} with others: {other}", one.id),
             }
         }
         Some(())
@@ -390,7 +431,7 @@ impl Buyer<'_> {
 
     fn reduce(&mut self, wire: &mut Wire) -> Option<()> {
         let index = self.random.within(0, self.own.len() as u64 - 1) as usize;
-        let (id, sale) = self.own[index].clone();
+        let (id, sale) = (self.own[index].id.clone(), self.own[index].sale);
         let quantity = self.random.within(1, sale.quantity);
         let operation = self.crowd.ledger.begin(Operation::Reduce { reservation: id.clone(), quantity });
         let path = format!("/api/v1/reservations/{id}");
@@ -398,7 +439,7 @@ impl Buyer<'_> {
         match answer.status {
             200 => {
                 self.crowd.ledger.done(operation, "");
-                self.own[index].1.quantity = quantity;
+                self.own[index].sale.quantity = quantity;
             }
             409 | 503 => self.crowd.ledger.not_done(operation),
             _ => panic!("reduce {id}: {answer:?}"),

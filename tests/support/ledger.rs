@@ -3,7 +3,7 @@
 //!
 //! Uses only the API of the server.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,14 @@ use super::{check_sums, number, text};
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Operation {
     Reserve(Sale),
+    /// Holds that do not expire while the ledger is used.
+    Hold(Sale),
+    /// Those of a reservation come one after the other, with reductions.
+    Confirm {
+        reservation: String,
+        quantity: u64,
+    },
+    /// Also the release of a hold.
     Cancel {
         reservation: String,
     },
@@ -279,6 +287,8 @@ impl Ledger {
                     );
                 }
                 Operation::Reserve(_)
+                | Operation::Hold(_)
+                | Operation::Confirm { .. }
                 | Operation::Cancel { .. }
                 | Operation::Reduce { .. }
                 | Operation::Register { .. } => {}
@@ -298,31 +308,45 @@ impl Ledger {
 
     fn settle_reservations(&self, entries: &mut BTreeMap<u64, Entry>, shown: &Shown) {
         let mut sold: HashMap<String, Sale> = HashMap::new();
-        let mut unknown: HashMap<Sale, Vec<u64>> = HashMap::new();
+        let mut held: HashSet<String> = HashSet::new();
+        // With whether it is a hold.
+        let mut unknown: HashMap<(Sale, bool), Vec<u64>> = HashMap::new();
         for (&operation, entry) in entries.iter() {
-            match (&entry.requested, &entry.outcome) {
-                (Operation::Reserve(sale), Some(Outcome::Done(id))) => {
+            let (Operation::Reserve(sale) | Operation::Hold(sale)) = &entry.requested else { continue };
+            let is_hold = matches!(entry.requested, Operation::Hold(_));
+            match &entry.outcome {
+                Some(Outcome::Done(id)) => {
                     assert!(sold.insert(id.clone(), *sale).is_none(), "the id {id} was given twice");
+                    held.extend(is_hold.then(|| id.clone()));
                 }
-                (Operation::Reserve(sale), None) => unknown.entry(*sale).or_default().push(operation),
-                _ => {}
+                None => unknown.entry((*sale, is_hold)).or_default().push(operation),
+                Some(Outcome::NotDone) => {}
             }
         }
         for id in sold.keys() {
             assert!(shown.reservations.contains_key(id), "{id} was acknowledged and is lost");
         }
         for (&operation, entry) in entries.iter_mut() {
-            let Operation::Reduce { reservation, quantity } = &entry.requested else { continue };
-            let sale = sold.get_mut(reservation).expect("a client reduces what it has bought");
+            let (reservation, quantity, confirms) = match &entry.requested {
+                Operation::Reduce { reservation, quantity } => (reservation, quantity, false),
+                Operation::Confirm { reservation, quantity } => (reservation, quantity, true),
+                _ => continue,
+            };
+            let sale = sold.get_mut(reservation).expect("a client changes what it has bought");
             if entry.outcome.is_none() {
-                let seen = number(&shown.reservations[reservation], "quantity");
+                let seen = &shown.reservations[reservation];
+                let confirmed = confirms && seen["status"] == "confirmed";
+                let seen = number(seen, "quantity");
                 // One that changes nothing counts as not done.
-                let done = seen == *quantity && seen != sale.quantity;
+                let done = confirmed || seen == *quantity && seen != sale.quantity;
                 let outcome = if done { Outcome::Done(String::new()) } else { Outcome::NotDone };
                 self.resolve(operation, &mut entry.outcome, outcome);
             }
             if let Some(Outcome::Done(_)) = entry.outcome {
                 sale.quantity = *quantity;
+                if confirms {
+                    assert!(held.remove(reservation), "{reservation} was confirmed twice");
+                }
             }
         }
         for (id, seen) in &shown.reservations {
@@ -335,8 +359,18 @@ impl Ledger {
                 Some(acknowledged) => assert_eq!(sale, *acknowledged, "{id} is another"),
                 // It belongs to one of the reservations that got no answer; each makes at most one.
                 None => {
-                    let operation = unknown.get_mut(&sale).and_then(Vec::pop);
-                    let operation = operation.unwrap_or_else(|| panic!("no client requested {seen}"));
+                    // Of one that was cancelled with its event, nobody knows whether it was a hold.
+                    let kinds: &[bool] = match text(seen, "status") {
+                        "held" => &[true],
+                        "confirmed" => &[false],
+                        _ => &[false, true],
+                    };
+                    let mut found = kinds
+                        .iter()
+                        .filter_map(|is_hold| Some((unknown.get_mut(&(sale, *is_hold))?.pop()?, *is_hold)));
+                    let (operation, is_hold) =
+                        found.next().unwrap_or_else(|| panic!("no client requested {seen}"));
+                    held.extend(is_hold.then(|| id.clone()));
                     self.resolve(
                         operation,
                         &mut entries.get_mut(&operation).expect("the operation was begun").outcome,
@@ -366,7 +400,11 @@ impl Ledger {
         }
         for (id, seen) in &shown.reservations {
             let expected = cancelled.contains(id) || shown.deleted.contains(&number(seen, "event"));
-            let status = if expected { "cancelled" } else { "confirmed" };
+            let status = match expected {
+                true => "cancelled",
+                false if held.contains(id) => "held",
+                false => "confirmed",
+            };
             assert_eq!(text(seen, "status"), status, "no client requested this status: {seen}");
         }
     }
@@ -405,17 +443,22 @@ impl Entry {
     }
 }
 
-/// Checks that no event is oversold, and that its reserved count is the sum of its confirmed
+/// Checks that no event is oversold, and that its counts are the sums of its confirmed and its held
 /// reservations.
 fn check_totals(shown: &Shown) {
-    let mut reserved: BTreeMap<u64, u64> = BTreeMap::new();
-    for seen in shown.reservations.values().filter(|seen| seen["status"] == "confirmed") {
-        *reserved.entry(number(seen, "event")).or_default() += number(seen, "quantity");
-    }
+    let sums = |status: &str| {
+        let mut sums: BTreeMap<u64, u64> = BTreeMap::new();
+        for seen in shown.reservations.values().filter(|seen| seen["status"] == status) {
+            *sums.entry(number(seen, "event")).or_default() += number(seen, "quantity");
+        }
+        sums
+    };
+    let (reserved, held) = (sums("confirmed"), sums("held"));
     for (event, seen) in &shown.events {
         check_sums(seen);
-        let sum = reserved.get(event).copied().unwrap_or(0);
-        assert_eq!(number(seen, "reserved"), sum, "the list and the sum differ: {seen}");
-        assert!(sum <= number(seen, "quota"), "oversold: {seen}");
+        let [reserved, held] = [&reserved, &held].map(|sums| sums.get(event).copied().unwrap_or(0));
+        assert_eq!(number(seen, "reserved"), reserved, "the list and the sum differ: {seen}");
+        assert_eq!(number(seen, "held"), held, "the list and the sum differ: {seen}");
+        assert!(reserved + held <= number(seen, "quota"), "oversold: {seen}");
     }
 }

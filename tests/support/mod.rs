@@ -180,6 +180,13 @@ pub(crate) fn reserve(customer: &Client, event: u64, quantity: u64) -> String {
     text(&made, "id").to_owned()
 }
 
+/// Makes a hold and returns its id. `body` has the quantity, and the time if it matters.
+pub(crate) fn hold(customer: &Client, event: u64, body: &Value) -> String {
+    let made = customer.post(&format!("/api/v1/events/{event}/holds"), body).expect(201).json();
+    assert_eq!(made["status"], "held", "{made}");
+    text(&made, "id").to_owned()
+}
+
 /// Reads `/metrics` until the page has these lines: sums over events and accounts are a moment old. Returns the
 /// page, and how often it was read.
 pub(crate) fn metrics_once(client: &Client, lines: &[&str]) -> (String, u64) {

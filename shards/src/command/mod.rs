@@ -6,7 +6,7 @@
 mod query;
 
 use crate::details::{DetailsPatch, NewDetails};
-use crate::ids::{EventId, Quantity, ReservationId, Role, Slot, UserId, Username};
+use crate::ids::{EventId, HoldTime, Quantity, ReservationId, Role, Slot, UserId, Username};
 use crate::slots::{slot_of_event, slot_of_username};
 pub use query::Query;
 
@@ -46,6 +46,27 @@ pub enum Command {
         buyer: Buyer,
         quantity: Quantity,
     },
+    /// Reserves tickets for a time, in which they can be confirmed.
+    Hold {
+        event: EventId,
+        actor: Actor,
+        buyer: Buyer,
+        quantity: Quantity,
+        time: HoldTime,
+    },
+    /// Makes a hold a reservation.
+    Confirm {
+        reservation: ReservationId,
+        actor: Actor,
+        /// The tickets to keep, if not all: the others are given back.
+        quantity: Option<Quantity>,
+    },
+    /// Gives a hold up.
+    Release {
+        reservation: ReservationId,
+        actor: Actor,
+    },
+    /// Cancels a reservation, or gives a hold up.
     Cancel {
         reservation: ReservationId,
         actor: Actor,
@@ -167,10 +188,11 @@ impl Command {
             Command::CreateEvent(create) => slot_of_event(create.id),
             Command::EditEvent(edit) => slot_of_event(edit.event),
             Command::DeleteEvent(delete) => slot_of_event(delete.event),
-            Command::Reserve { event, .. } => slot_of_event(*event),
-            Command::Cancel { reservation, .. } | Command::Reduce { reservation, .. } => {
-                slot_of_event(reservation.event)
-            }
+            Command::Reserve { event, .. } | Command::Hold { event, .. } => slot_of_event(*event),
+            Command::Confirm { reservation, .. }
+            | Command::Release { reservation, .. }
+            | Command::Cancel { reservation, .. }
+            | Command::Reduce { reservation, .. } => slot_of_event(reservation.event),
         }
     }
 }

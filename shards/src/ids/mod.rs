@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use account::{Role, Username, UsernameError};
 pub use place::{Epoch, Lsn, Slot, Timestamp};
-pub use quantity::{Quantity, Quota};
+pub use quantity::{HoldTime, Quantity, Quota};
 
 macro_rules! small_integer_id {
     ($(#[$doc:meta])* $name:ident) => {

@@ -1,8 +1,8 @@
-//! Counts of tickets.
+//! Counts of tickets, and the time of a hold.
 
 use std::num::NonZeroU32;
 
-use crate::limits::QUOTA_MAX;
+use crate::limits::{HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, QUOTA_MAX};
 
 /// The number of tickets of a reservation: 1 to [`QUOTA_MAX`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,12 +36,39 @@ impl Quota {
     }
 }
 
+/// The time of a hold: [`HOLD_SECONDS_MIN`] to [`HOLD_SECONDS_MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct HoldTime(u32);
+
+impl HoldTime {
+    /// `None` unless [`HOLD_SECONDS_MIN`] to [`HOLD_SECONDS_MAX`].
+    pub fn from_seconds(seconds: u64) -> Option<HoldTime> {
+        let seconds = u32::try_from(seconds).ok()?;
+        (HOLD_SECONDS_MIN..=HOLD_SECONDS_MAX).contains(&seconds).then_some(HoldTime(seconds))
+    }
+
+    pub fn milliseconds(self) -> u64 {
+        u64::from(self.0) * 1000
+    }
+}
+
+impl Default for HoldTime {
+    fn default() -> HoldTime {
+        HoldTime(HOLD_SECONDS_DEFAULT)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn quantities_are_bounded() {
+        for (seconds, ok) in
+            [(0, false), (9, false), (10, true), (1800, true), (1801, false), (1 << 32, false)]
+        {
+            assert_eq!(HoldTime::from_seconds(seconds).is_some(), ok, "{seconds}");
+        }
         for (tickets, ok) in
             [(0, false), (1, true), (10_000_000, true), (10_000_001, false), (u64::MAX, false)]
         {

@@ -26,6 +26,9 @@ pub(super) struct Body<'a> {
     pub(super) token_version: Option<u64>,
     #[n(5)]
     pub(super) name: Option<&'a str>,
+    /// A deadline, in milliseconds since 1970 by the clock of the process that wrote it.
+    #[n(6)]
+    pub(super) deadline: Option<u64>,
     #[n(16)]
     pub(super) venue: Option<&'a str>,
     #[n(25)]

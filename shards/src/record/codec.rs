@@ -4,11 +4,11 @@ use std::borrow::Cow;
 
 use super::body::{Body, number_of_role, role_of_number};
 use super::{
-    EventCreated, EventEdited, Kind, PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved,
+    EventCreated, EventEdited, Held, Kind, PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved,
 };
 use crate::command::Buyer;
 use crate::details::EventDetails;
-use crate::ids::{EventId, ReservationId, Role, UserId, Username, UsernameError};
+use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username, UsernameError};
 
 /// A record's columns. A column that a kind does not use is 0 or empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,11 +62,35 @@ impl Record {
                 number: id.number,
                 user: buyer.0,
                 quantity,
-                body: body_of_actor(by, buyer),
+                body: body_of_reservation(by, buyer, None),
                 ..Columns::of(Kind::Reserved)
             },
-            Record::Cancelled { id, by, quantity } => columns_of_return(Kind::Cancelled, *id, *by, *quantity),
-            Record::Reduced { id, by, quantity } => columns_of_return(Kind::Reduced, *id, *by, *quantity),
+            Record::Cancelled { id, by, quantity } => columns_of_change(Kind::Cancelled, *id, *by, *quantity),
+            Record::Reduced { id, by, quantity } => columns_of_change(Kind::Reduced, *id, *by, *quantity),
+            Record::Held(held) => {
+                let &Held { id, by, buyer: Buyer::Account(buyer), quantity, deadline } = &**held;
+                Columns {
+                    event: id.event.0,
+                    number: id.number,
+                    user: buyer.0,
+                    quantity,
+                    body: body_of_reservation(by, buyer, Some(deadline)),
+                    ..Columns::of(Kind::Held)
+                }
+            }
+            Record::Confirmed { id, by, given_back } => {
+                columns_of_change(Kind::Confirmed, *id, *by, *given_back)
+            }
+            Record::Released { id, by, quantity } => columns_of_change(Kind::Released, *id, *by, *quantity),
+            Record::HoldsExpired { event, up_to, tickets } => Columns {
+                event: event.0,
+                quantity: *tickets,
+                body: body_of_deadline(*up_to),
+                ..Columns::of(Kind::HoldsExpired)
+            },
+            Record::HoldsExtended { from } => {
+                Columns { body: body_of_deadline(*from), ..Columns::of(Kind::HoldsExtended) }
+            }
             Record::EventCreated(event) => {
                 let EventCreated { id, organizer, details } = &**event;
                 columns_of_details(Kind::EventCreated, *id, *organizer, details, None)
@@ -152,6 +176,17 @@ impl Record {
                 Record::Reserved { id, by, buyer: Buyer::Account(user), quantity }
             }
             Kind::Cancelled => Record::Cancelled { id, by: user, quantity },
+            Kind::Held => Record::Held(Box::new(Held {
+                id,
+                by: body.body.by.map_or(user, UserId),
+                buyer: Buyer::Account(user),
+                quantity,
+                deadline: body.deadline()?,
+            })),
+            Kind::Confirmed => Record::Confirmed { id, by: user, given_back: quantity },
+            Kind::Released => Record::Released { id, by: user, quantity },
+            Kind::HoldsExpired => Record::HoldsExpired { event, up_to: body.deadline()?, tickets: quantity },
+            Kind::HoldsExtended => Record::HoldsExtended { from: body.deadline()? },
             Kind::Reduced => Record::Reduced { id, by: user, quantity },
             Kind::EventCreated => Record::EventCreated(Box::new(EventCreated {
                 id: event,
@@ -195,8 +230,8 @@ impl Record {
     }
 }
 
-/// Tickets of a reservation that are given back.
-fn columns_of_return(kind: Kind, id: ReservationId, by: UserId, quantity: u32) -> Columns<'static> {
+/// A change of a reservation.
+fn columns_of_change(kind: Kind, id: ReservationId, by: UserId, quantity: u32) -> Columns<'static> {
     Columns { event: id.event.0, number: id.number, user: by.0, quantity, ..Columns::of(kind) }
 }
 
@@ -213,12 +248,18 @@ fn columns_of_details(
     Columns { event: event.0, user: user.0, quantity: *quota, body: body.encode(), ..Columns::of(kind) }
 }
 
-/// The body of a reservation. It is empty in the usual case, in which the buyer's own account acts.
-fn body_of_actor(by: UserId, buyer: UserId) -> Cow<'static, [u8]> {
-    match by == buyer {
-        true => Cow::Borrowed(&[]),
-        false => Body { by: Some(by.0), ..Body::default() }.encode(),
+/// The body of a reservation or a hold. It is empty in the usual case: a reservation for which the buyer's own
+/// account acts.
+fn body_of_reservation(by: UserId, buyer: UserId, deadline: Option<Timestamp>) -> Cow<'static, [u8]> {
+    if by == buyer && deadline.is_none() {
+        return Cow::Borrowed(&[]);
     }
+    let by = (by != buyer).then_some(by.0);
+    Body { by, deadline: deadline.map(|deadline| deadline.0), ..Body::default() }.encode()
+}
+
+fn body_of_deadline(deadline: Timestamp) -> Cow<'static, [u8]> {
+    Body { deadline: Some(deadline.0), ..Body::default() }.encode()
 }
 
 impl Columns<'_> {
@@ -263,6 +304,10 @@ impl<'a> Members<'a> {
 
     fn token_version(&self) -> Result<u64, DecodeError> {
         self.required("token_version", self.body.token_version)
+    }
+
+    fn deadline(&self) -> Result<Timestamp, DecodeError> {
+        self.required("deadline", self.body.deadline).map(Timestamp)
     }
 
     fn details(&self, quota: u32) -> Result<EventDetails, DecodeError> {

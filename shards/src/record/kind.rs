@@ -7,8 +7,13 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Kind {
+    Held = 0,
     Reserved = 1,
     Cancelled = 2,
+    Confirmed = 3,
+    Released = 4,
+    HoldsExpired = 5,
+    HoldsExtended = 6,
     Reduced = 7,
     EventCreated = 16,
     EventEdited = 17,
@@ -21,9 +26,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 11] = [
+    pub const ALL: [Kind; 16] = [
+        Kind::Held,
         Kind::Reserved,
         Kind::Cancelled,
+        Kind::Confirmed,
+        Kind::Released,
+        Kind::HoldsExpired,
+        Kind::HoldsExtended,
         Kind::Reduced,
         Kind::EventCreated,
         Kind::EventEdited,
@@ -37,8 +47,13 @@ impl Kind {
 
     pub fn name(self) -> &'static str {
         match self {
+            Kind::Held => "held",
             Kind::Reserved => "reserved",
             Kind::Cancelled => "cancelled",
+            Kind::Confirmed => "confirmed",
+            Kind::Released => "released",
+            Kind::HoldsExpired => "holds_expired",
+            Kind::HoldsExtended => "holds_extended",
             Kind::Reduced => "reduced",
             Kind::EventCreated => "event_created",
             Kind::EventEdited => "event_edited",

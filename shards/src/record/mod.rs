@@ -13,7 +13,7 @@ mod tests;
 
 use crate::command::Buyer;
 use crate::details::EventDetails;
-use crate::ids::{EventId, ReservationId, Role, UserId, Username};
+use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
 pub use codec::{Columns, DecodeError};
 pub use entry::{Entry, SlotHead, Stamp};
 pub use kind::Kind;
@@ -27,7 +27,7 @@ pub enum Record {
     EventDeleted {
         event: EventId,
         by: UserId,
-        /// The number of tickets of the confirmed reservations, which this record cancels.
+        /// The number of tickets of the live reservations and holds, which this record cancels.
         tickets: u32,
     },
     Reserved {
@@ -50,6 +50,33 @@ pub enum Record {
         by: UserId,
         /// The number of tickets that are given back.
         quantity: u32,
+    },
+    Held(Box<Held>),
+    /// A hold became a reservation.
+    Confirmed {
+        id: ReservationId,
+        by: UserId,
+        /// The number of tickets of the hold that the reservation does not have.
+        given_back: u32,
+    },
+    /// A hold was given up.
+    Released {
+        id: ReservationId,
+        by: UserId,
+        /// The number of tickets that are given back.
+        quantity: u32,
+    },
+    /// All holds of the event with a deadline up to this one are over.
+    HoldsExpired {
+        event: EventId,
+        up_to: Timestamp,
+        /// The number of tickets that are given back.
+        tickets: u32,
+    },
+    /// A process that took over the slot at this time gives each live hold at least
+    /// [`crate::limits::HOLD_MS_AFTER_START`] from then.
+    HoldsExtended {
+        from: Timestamp,
     },
     PasswordChanged(Box<PasswordChanged>),
     RoleChanged(Box<RoleChanged>),
@@ -94,6 +121,18 @@ pub struct UserRemoved {
     pub by: UserId,
 }
 
+/// Tickets are held for a buyer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub id: ReservationId,
+    /// The account that acted.
+    pub by: UserId,
+    pub buyer: Buyer,
+    pub quantity: u32,
+    /// The end of the hold, if it is neither confirmed nor released before.
+    pub deadline: Timestamp,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventCreated {
     pub id: EventId,
@@ -112,19 +151,46 @@ pub struct EventEdited {
 }
 
 impl Record {
+    /// The reservation or hold that the record makes, and its buyer.
+    pub fn reservation_made(&self) -> Option<(ReservationId, Buyer)> {
+        match self {
+            Record::Reserved { id, buyer, .. } => Some((*id, *buyer)),
+            Record::Held(held) => Some((held.id, held.buyer)),
+            Record::UserCreated(_)
+            | Record::EventCreated(_)
+            | Record::EventEdited(_)
+            | Record::EventDeleted { .. }
+            | Record::Cancelled { .. }
+            | Record::Reduced { .. }
+            | Record::Confirmed { .. }
+            | Record::Released { .. }
+            | Record::HoldsExpired { .. }
+            | Record::HoldsExtended { .. }
+            | Record::PasswordChanged(_)
+            | Record::RoleChanged(_)
+            | Record::UserRemoved(_)
+            | Record::TimeSetBack => None,
+        }
+    }
+
     /// The event that the record is about, if it is about one.
     pub fn event(&self) -> Option<EventId> {
         match self {
             Record::EventCreated(event) => Some(event.id),
             Record::EventEdited(event) => Some(event.id),
             Record::EventDeleted { event, .. } => Some(*event),
-            Record::Reserved { id, .. } | Record::Cancelled { id, .. } | Record::Reduced { id, .. } => {
-                Some(id.event)
-            }
+            Record::Held(held) => Some(held.id.event),
+            Record::HoldsExpired { event, .. } => Some(*event),
+            Record::Reserved { id, .. }
+            | Record::Cancelled { id, .. }
+            | Record::Reduced { id, .. }
+            | Record::Confirmed { id, .. }
+            | Record::Released { id, .. } => Some(id.event),
             Record::UserCreated(_)
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::HoldsExtended { .. }
             | Record::TimeSetBack => None,
         }
     }

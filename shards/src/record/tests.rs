@@ -4,9 +4,21 @@ use crate::ids::{Epoch, Lsn, Slot, Timestamp};
 fn one_of_each_kind() -> Vec<Record> {
     let id = ReservationId { event: EventId(7), number: 3 };
     let username = Username::new("ada").unwrap();
+    let held = Held {
+        id,
+        by: UserId(2),
+        buyer: Buyer::Account(UserId(2)),
+        quantity: 4,
+        deadline: Timestamp(1_800_000_600_000),
+    };
     vec![
+        Record::Held(Box::new(held)),
         Record::Reserved { id, by: UserId(2), buyer: Buyer::Account(UserId(2)), quantity: 4 },
         Record::Cancelled { id, by: UserId(2), quantity: 4 },
+        Record::Confirmed { id, by: UserId(2), given_back: 1 },
+        Record::Released { id, by: UserId(2), quantity: 4 },
+        Record::HoldsExpired { event: EventId(7), up_to: Timestamp(1_800_000_600_000), tickets: 9 },
+        Record::HoldsExtended { from: Timestamp(1_800_000_600_000) },
         Record::Reduced { id, by: UserId(2), quantity: 3 },
         Record::EventCreated(Box::new(EventCreated {
             id: EventId(7),
@@ -53,6 +65,14 @@ fn every_kind_survives_its_columns() {
     let id = ReservationId { event: EventId(7), number: 3 };
     let for_another = Record::Reserved { id, by: UserId(1), buyer: Buyer::Account(UserId(2)), quantity: 4 };
     assert_eq!(*for_another.encode().body, [0xa1, 0, 1]);
+    let held_for_another = Record::Held(Box::new(Held {
+        id,
+        by: UserId(1),
+        buyer: Buyer::Account(UserId(2)),
+        quantity: 4,
+        deadline: Timestamp(9),
+    }));
+    assert_eq!(*held_for_another.encode().body, [0xa2, 0, 1, 6, 9]);
     let handed_over = Record::EventEdited(Box::new(EventEdited {
         id: EventId(7),
         by: UserId(1),
@@ -60,7 +80,7 @@ fn every_kind_survives_its_columns() {
         organizer: Some(UserId(9)),
     }));
     assert_eq!(*handed_over.encode().body, [0xa2, 5, 0x63, b'N', b'e', b'w', 0x18, 25, 9]);
-    for record in records.into_iter().chain([for_another, handed_over]) {
+    for record in records.into_iter().chain([for_another, held_for_another, handed_over]) {
         assert_eq!(Record::decode(&record.encode()).unwrap(), record);
     }
 }
@@ -92,9 +112,15 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
     newer(&Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 }, |columns| {
         columns.body.to_mut().extend([0xa1, 0, 7]);
     });
-    newer(&records[3], |columns| columns.number = 1);
+    newer(&records[8], |columns| columns.number = 1);
+    // A deadline where there is none.
+    for record in [&records[1], &records[3]] {
+        let mut columns = record.encode();
+        columns.body.to_mut().extend([0xa1, 6, 9]);
+        assert!(Record::decode(&columns).is_err_and(|error| error.is_newer()), "{record:?}");
+    }
     // A new event is not handed over.
-    newer(&records[3], |columns| {
+    newer(&records[8], |columns| {
         let body = columns.body.to_mut();
         body[0] += 1;
         body.extend([0x18, 25, 9]);
@@ -110,6 +136,10 @@ fn a_body_that_is_damaged_is_not_taken_for_that_of_a_newer_version() {
         let error = Record::decode(&columns).expect_err("it has no name");
         assert!(!error.is_newer(), "{body:?}: {error}");
     }
+    for kind in [Kind::Held, Kind::HoldsExpired, Kind::HoldsExtended] {
+        let error = Record::decode(&Columns::of(kind)).expect_err("it has no deadline");
+        assert!(!error.is_newer(), "{kind:?}: {error}");
+    }
 }
 
 /// Numbers and forms that are on disk for ever.
@@ -124,8 +154,13 @@ fn the_form_of_each_kind_never_changes() {
         })
         .collect();
     let expected = [
+        "0 7 3 2 4 a1061b000001a3186577c0",
         "1 7 3 2 4 ",
         "2 7 3 2 4 ",
+        "3 7 3 2 1 ",
+        "4 7 3 2 4 ",
+        "5 7 0 0 9 a1061b000001a3186577c0",
+        "6 0 0 0 0 a1061b000001a3186577c0",
         "7 7 3 2 3 ",
         "16 7 0 1 10 a1056c2251756f7465642220e29882",
         "17 7 0 1 0 a205634e657710694d61696e2068616c6c",
@@ -141,7 +176,7 @@ fn the_form_of_each_kind_never_changes() {
 
 #[test]
 fn the_chain_sees_every_column() {
-    let record = &one_of_each_kind()[3];
+    let record = &one_of_each_kind()[8];
     let head = SlotHead::empty(1);
     let stamp = Stamp {
         slot: Slot(1),
@@ -202,7 +237,7 @@ fn members_cost_what_the_document_says() {
         (3, "role", price(3, 2), 2),
         (4, "token_version", price(4, u64::MAX), 10),
         (5, "name", price(5, text(23)), 25),
-        (6, "deadline", price(6, 600_000), 6),
+        (6, "deadline", price(6, AT_MS), 10),
         (7, "key_hash", price(7, bytes(16)), 18),
         (8, "fingerprint", price(8, bytes(8)), 10),
         (9, "first_answer", price(9, 400), 4),

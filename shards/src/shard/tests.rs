@@ -1,3 +1,5 @@
+mod holds;
+
 use smallvec::smallvec;
 
 use super::*;

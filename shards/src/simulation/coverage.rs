@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 71] = [
+pub(super) const EXPECTED: [&str; 79] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -42,11 +42,19 @@ pub(super) const EXPECTED: [&str; 71] = [
     "rejections: reservation not found",
     "rejections: reservation cancelled",
     "rejections: quantity above",
+    "rejections: hold expired",
+    "rejections: hold released",
+    "rejections: hold confirmed",
     "rejections: log full",
     "rejections: log locked",
     "reservations made by another account",
     "reservations of deleted events listed",
     "hand-overs",
+    "holds confirmed in part",
+    "expiries of several holds",
+    "expiries at the deadline",
+    "pauses",
+    "slots ahead of their process",
     "commits",
     "commits on a worker",
     "gathers of one turn",
@@ -108,6 +116,9 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::ReservationNotFound) => "rejections: reservation not found",
         Err(Rejection::ReservationCancelled) => "rejections: reservation cancelled",
         Err(Rejection::QuantityAbove { .. }) => "rejections: quantity above",
+        Err(Rejection::HoldExpired) => "rejections: hold expired",
+        Err(Rejection::HoldReleased) => "rejections: hold released",
+        Err(Rejection::HoldConfirmed { .. }) => "rejections: hold confirmed",
         Err(Rejection::LogFull) => "rejections: log full",
         Err(Rejection::LogLocked) => "rejections: log locked",
         Err(Rejection::Elsewhere) => "rejections: elsewhere",

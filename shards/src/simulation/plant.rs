@@ -17,6 +17,8 @@ pub(super) enum Plant {
     DeliverTwice,
     /// The mesh leaves out the versions of an event for which a change is meant.
     ChangeAnyVersion,
+    /// The mesh leaves out how many tickets of a hold a confirmation keeps.
+    ConfirmAll,
     /// The mesh delivers a query over all slots to another shard than the one that was asked.
     AskAnotherShard,
     /// The list of an organizer's events leaves out those that were handed over to the organizer.
@@ -43,6 +45,14 @@ pub(super) enum Plant {
     LoseSignalOfLog,
     /// A core that sleeps is not woken at the time that its driver named.
     IgnoreDeadline,
+    /// A core ends holds only when requests come.
+    EndHoldsForRequestsOnly,
+    /// A core takes in queries with a time that is a millisecond old.
+    HoldsEndLateForReaders,
+    /// A core takes in confirmations with a time that is a second old.
+    ConfirmTooLate,
+    /// Deadlines follow the wall clock.
+    DeadlinesByWallClock,
     /// A log does not report that a reader keeps its journal from being emptied.
     HindranceUntold,
     /// Recovery continues after a gap.
@@ -63,6 +73,16 @@ pub(super) enum Plant {
     ForgetCancels,
     /// Recovery leaves out the tickets that parts of reservations gave back.
     ForgetReductions,
+    /// Recovery takes holds for reservations.
+    HoldsBecomeReservations,
+    /// Recovery leaves out the ends of holds at their deadlines.
+    ForgetExpiries,
+    /// Recovery applies the ends of holds at their deadlines twice.
+    ExpireTwice,
+    /// Recovery leaves out the time that holds got at starts.
+    ForgetExtensions,
+    /// Recovery applies twice what gives up a hold.
+    ReleaseTwice,
     /// Recovery leaves events with the organizers who created them.
     ForgetHandOvers,
     /// Recovery loses the time of each slot's last record.
@@ -78,7 +98,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 36] = [
+    pub(super) const ALL: [Plant; 46] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -86,6 +106,7 @@ impl Plant {
         Plant::ShowNextPosition,
         Plant::DeliverTwice,
         Plant::ChangeAnyVersion,
+        Plant::ConfirmAll,
         Plant::AskAnotherShard,
         Plant::ListByFirstOrganizer,
         Plant::TakeFullForDone,
@@ -99,6 +120,10 @@ impl Plant {
         Plant::TakeInTooMany,
         Plant::LoseSignalOfLog,
         Plant::IgnoreDeadline,
+        Plant::EndHoldsForRequestsOnly,
+        Plant::HoldsEndLateForReaders,
+        Plant::ConfirmTooLate,
+        Plant::DeadlinesByWallClock,
         Plant::HindranceUntold,
         Plant::IgnoreGaps,
         Plant::IgnoreMarks,
@@ -109,6 +134,11 @@ impl Plant {
         Plant::RouteByOldCount,
         Plant::ForgetCancels,
         Plant::ForgetReductions,
+        Plant::HoldsBecomeReservations,
+        Plant::ForgetExpiries,
+        Plant::ExpireTwice,
+        Plant::ForgetExtensions,
+        Plant::ReleaseTwice,
         Plant::ForgetHandOvers,
         Plant::ForgetTimes,
         Plant::KeepLatestTime,

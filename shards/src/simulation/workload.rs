@@ -9,7 +9,7 @@ use crate::command::{
     ExpectedVersion, Query, RemoveUser,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, Venue};
-use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
+use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, Role, UserId, Username};
 
 const CUSTOMERS: u64 = 4;
 const ORGANIZERS: [u32; 2] = [11, 12];
@@ -18,6 +18,8 @@ const EVENTS_MAX: u32 = 6;
 const USERNAMES: u64 = 8;
 /// The highest reservation number in a request; an event may have fewer.
 const NUMBERS: u64 = 6;
+/// The times of holds, in seconds.
+pub(super) const HOLD_SECONDS: [u64; 4] = [10, 11, 60, 1800];
 
 /// The highest ids in use.
 #[derive(Debug, Default, Clone, Copy)]
@@ -32,7 +34,8 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
         return Ask::Command(create_event(random, ids));
     }
     let command = match random.within(0, 99) {
-        0..40 => reserve(random, ids),
+        0..22 => reserve(random, ids),
+        22..40 => change_hold(random, ids),
         40..50 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
         50..54 => Command::Reduce {
             reservation: reservation(random, ids),
@@ -111,6 +114,30 @@ fn reserve(random: &mut Random, ids: &Ids) -> Command {
         _ => Actor { user: customer, role: Role::Customer },
     };
     Command::Reserve { event, actor, buyer: Buyer::Account(customer), quantity: quantity(random) }
+}
+
+fn change_hold(random: &mut Random, ids: &Ids) -> Command {
+    match random.within(0, 9) {
+        0..5 => {
+            let Command::Reserve { event, actor, buyer, quantity } = reserve(random, ids) else {
+                unreachable!("a reservation")
+            };
+            let seconds = HOLD_SECONDS[random.within(0, 7).saturating_sub(4) as usize];
+            let time = HoldTime::from_seconds(seconds).expect("within the bounds");
+            Command::Hold { event, actor, buyer, quantity, time }
+        }
+        5..9 => Command::Confirm {
+            // Most events have few reservations before they are sold out.
+            reservation: ReservationId { event: event(random, ids), number: random.within(1, 3) as u32 },
+            // Others may not.
+            actor: match random.within(0, 5) {
+                0 => actor(random),
+                _ => Actor { user: customer(random), role: Role::Customer },
+            },
+            quantity: (random.within(0, 1) == 0).then(|| quantity(random)),
+        },
+        _ => Command::Release { reservation: reservation(random, ids), actor: actor(random) },
+    }
 }
 
 fn create_event(random: &mut Random, ids: &mut Ids) -> Command {

@@ -1,8 +1,10 @@
 //! Events and their quota.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use super::chunks::Chunks;
+use super::holds::Holds;
 use super::reservations::Reservation;
 use super::{Decision, OutcomeRef, SlotState};
 use crate::command::{Actor, CreateEvent, DeleteEvent, EditEvent, ExpectedVersion};
@@ -14,12 +16,15 @@ use crate::record::{EventCreated, EventEdited, Record};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Event {
     pub(super) edition: Edition,
-    /// Tickets of confirmed reservations. Never above the quota.
+    /// Tickets of confirmed reservations.
     reserved: u32,
+    /// Tickets of live holds. Together with `reserved` never above the quota.
+    pub(super) held: u32,
     created_at: Timestamp,
     deleted_at: Option<Timestamp>,
     /// The position of the event's last record.
     last_record: Lsn,
+    pub(super) holds: Option<Box<Holds>>,
     /// The reservations: number n at index n - 1. Cancelled ones stay.
     pub(super) reservations: Chunks<Reservation>,
 }
@@ -40,6 +45,7 @@ pub(super) struct EventTotals {
     pub(super) events: u64,
     pub(super) quota: u64,
     pub(super) reserved: u64,
+    pub(super) held: u64,
 }
 
 impl EventTotals {
@@ -48,6 +54,7 @@ impl EventTotals {
             self.events += 1;
             self.quota += u64::from(event.edition.details.quota);
             self.reserved += u64::from(event.reserved);
+            self.held += u64::from(event.held);
         }
     }
 
@@ -57,6 +64,7 @@ impl EventTotals {
             self.events -= 1;
             self.quota -= u64::from(event.edition.details.quota);
             self.reserved -= u64::from(event.reserved);
+            self.held -= u64::from(event.held);
         }
     }
 }
@@ -67,7 +75,12 @@ impl Event {
     }
 
     pub(super) fn remaining(&self) -> u32 {
-        self.edition.details.quota - self.reserved
+        self.edition.details.quota - self.committed()
+    }
+
+    /// The tickets that are reserved or held.
+    pub(super) fn committed(&self) -> u32 {
+        self.reserved + self.held
     }
 
     pub(super) fn is_deleted(&self) -> bool {
@@ -104,7 +117,7 @@ impl Event {
             organizer: self.edition.organizer,
             details: self.edition.details.clone(),
             reserved: self.reserved,
-            held: 0,
+            held: self.held,
             remaining: self.remaining(),
             version: self.edition.version,
             created_at: self.created_at,
@@ -117,7 +130,7 @@ impl Event {
             event,
             quota: self.edition.details.quota,
             reserved: self.reserved,
-            held: 0,
+            held: self.held,
             remaining: self.remaining(),
             position: self.last_record,
         }
@@ -162,9 +175,20 @@ impl SlotState {
     ) -> Lsn {
         let event = self.events.get_mut(&id).expect("a record of an event follows that event's creation");
         self.totals.subtract(event);
+        let deadline = event.first_deadline();
         change(event);
+        assert!(event.committed() <= event.edition.details.quota, "more is reserved and held than the quota");
         self.totals.add(event);
+        index_deadline(&mut self.deadlines, id, deadline, event.first_deadline());
         std::mem::replace(&mut event.last_record, last_record)
+    }
+
+    /// Moves deadlines of an event's holds. Changes nothing else of the event.
+    pub(super) fn change_deadlines(&mut self, id: EventId, change: impl FnOnce(&mut Event)) {
+        let event = self.events.get_mut(&id).expect("the event has holds");
+        let deadline = event.first_deadline();
+        change(event);
+        index_deadline(&mut self.deadlines, id, deadline, event.first_deadline());
     }
 
     pub(super) fn decide_create_event(&self, create: CreateEvent) -> Result<Decision, Rejection> {
@@ -185,9 +209,11 @@ impl SlotState {
                 updated_at: at,
             },
             reserved: 0,
+            held: 0,
             created_at: at,
             deleted_at: None,
             last_record: lsn,
+            holds: None,
             reservations: Chunks::new(),
         };
         self.totals.add(&event);
@@ -216,8 +242,8 @@ impl SlotState {
         let EditEvent { event: id, actor, version, changes, organizer } = edit;
         let event = self.event_to_change(id, actor, &version)?;
         let details = changes.apply_to(&event.edition.details);
-        if details.quota < event.reserved {
-            return Err(Rejection::QuotaBelowCommitted { committed: event.reserved });
+        if details.quota < event.committed() {
+            return Err(Rejection::QuotaBelowCommitted { committed: event.committed() });
         }
         let organizer = organizer.filter(|&organizer| organizer != event.edition.organizer);
         if details == event.edition.details && organizer.is_none() {
@@ -232,7 +258,6 @@ impl SlotState {
             self.index_under(organizer, edited.id);
         }
         self.change_event(edited.id, lsn, |event| {
-            assert!(edited.details.quota >= event.reserved, "a quota fell below what was sold");
             event.edition = Edition {
                 organizer: edited.organizer.unwrap_or(event.edition.organizer),
                 details: edited.details.clone(),
@@ -256,20 +281,20 @@ impl SlotState {
     pub(super) fn decide_delete_event(&self, delete: &DeleteEvent) -> Result<Decision, Rejection> {
         let DeleteEvent { event: id, actor, version, force } = delete;
         let event = self.event_to_change(*id, *actor, version)?;
-        if event.reserved > 0 && !force {
-            return Err(Rejection::HasReservations { reserved: event.reserved });
+        if event.committed() > 0 && !force {
+            return Err(Rejection::HasReservations { reserved: event.reserved, held: event.held });
         }
-        let deleted = Record::EventDeleted { event: *id, by: actor.user, tickets: event.reserved };
+        let deleted = Record::EventDeleted { event: *id, by: actor.user, tickets: event.committed() };
         Ok(Decision::change(deleted, OutcomeRef::EventDeleted))
     }
 
-    /// Cancels all live reservations by marking the event as deleted, in constant time.
+    /// Cancels all live reservations and holds by marking the event as deleted, in constant time.
     pub(super) fn apply_event_deleted(&mut self, at: Timestamp, lsn: Lsn, id: EventId) -> Lsn {
         self.live_events.remove(&id);
         self.events_of.remove(&(self.events[&id].edition.organizer, id));
         self.change_event(id, lsn, |event| {
             event.deleted_at = Some(at);
-            event.reserved = 0;
+            (event.reserved, event.held) = (0, 0);
         })
     }
 
@@ -278,7 +303,8 @@ impl SlotState {
         self.events_of.insert((self.events[&id].edition.organizer, id));
         self.change_event(id, previous, |event| {
             event.deleted_at = None;
-            event.take(tickets);
+            event.held = event.tickets_held_at_deletion();
+            event.take(tickets - event.held);
         });
     }
 
@@ -332,10 +358,28 @@ impl SlotState {
 
     /// Adds this slot's part of the totals.
     pub(super) fn add_to(&self, totals: &mut Totals) {
-        let EventTotals { events, quota, reserved } = self.totals;
+        let EventTotals { events, quota, reserved, held } = self.totals;
         totals.events += events;
         totals.quota += quota;
         totals.reserved += reserved;
+        totals.held += held;
         self.add_accounts_to(totals);
+    }
+}
+
+fn index_deadline(
+    deadlines: &mut BTreeSet<(Timestamp, EventId)>,
+    event: EventId,
+    before: Option<Timestamp>,
+    after: Option<Timestamp>,
+) {
+    if before == after {
+        return;
+    }
+    if let Some(before) = before {
+        deadlines.remove(&(before, event));
+    }
+    if let Some(after) = after {
+        deadlines.insert((after, event));
     }
 }

@@ -11,6 +11,7 @@ mod accounts;
 mod by_customer;
 mod chunks;
 mod events;
+mod holds;
 mod owned;
 mod reservations;
 
@@ -25,6 +26,7 @@ use crate::outcome::{Outcome, Rejection, Reply};
 use crate::record::Record;
 use accounts::{Account, AccountTotals};
 use events::{Edition, Event, EventTotals};
+use holds::Expiry;
 
 pub use owned::ShardState;
 
@@ -46,6 +48,10 @@ pub struct SlotState {
     events_created: BTreeMap<UserId, u32>,
     /// Sums over the events that are not deleted.
     totals: EventTotals,
+    /// The events with live holds, by the earliest deadline of each.
+    deadlines: BTreeSet<(Timestamp, EventId)>,
+    /// The highest deadline up to which the holds of some event are over.
+    holds_over: Timestamp,
 }
 
 /// The result of a command: records of its slot, and what happens once they are durable.
@@ -81,6 +87,14 @@ pub enum Undo {
     Event(Box<Edition>),
     /// The account as it was.
     Account(Box<Account>),
+    /// The tickets and deadline of a hold that ended.
+    Hold {
+        quantity: u32,
+        deadline: Timestamp,
+    },
+    Expiry(Box<Expiry>),
+    /// The numbers and deadlines of the live holds of each event.
+    Deadlines(Vec<(EventId, Vec<(u32, Timestamp)>)>),
 }
 
 impl Decision {
@@ -103,8 +117,6 @@ impl From<Rejection> for Decision {
 impl SlotState {
     /// Decides a command, without changing the state.
     pub fn decide(&self, now: Now, command: Command) -> Decision {
-        // No rule depends on the time yet.
-        let _ = now;
         let decided = match command {
             Command::CreateUser(create) => self.decide_create_user(*create),
             Command::ChangePassword(change) => self.decide_change_password(*change),
@@ -116,6 +128,13 @@ impl SlotState {
             Command::Reserve { event, actor, buyer, quantity } => {
                 self.decide_reserve(event, actor, buyer, quantity)
             }
+            Command::Hold { event, actor, buyer, quantity, time } => {
+                self.decide_hold(now, event, actor, buyer, quantity, time)
+            }
+            Command::Confirm { reservation, actor, quantity } => {
+                self.decide_confirm(reservation, actor, quantity)
+            }
+            Command::Release { reservation, actor } => self.decide_release(reservation, actor),
             Command::Cancel { reservation, actor } => self.decide_cancel(reservation, actor),
             Command::Reduce { reservation, actor, quantity } => {
                 self.decide_reduce(reservation, actor, quantity)
@@ -141,6 +160,15 @@ impl SlotState {
             }
             Record::Cancelled { id, .. } => return self.apply_cancelled(at, lsn, *id),
             Record::Reduced { id, by: _, quantity } => return self.apply_reduced(lsn, *id, *quantity),
+            Record::Held(held) => return self.apply_held(at, lsn, held),
+            Record::Confirmed { id, by: _, given_back } => {
+                return self.apply_confirmed(lsn, *id, *given_back);
+            }
+            Record::Released { id, .. } => return self.apply_released(at, lsn, *id),
+            Record::HoldsExpired { event, up_to, tickets } => {
+                return self.apply_holds_expired(lsn, *event, *up_to, *tickets);
+            }
+            Record::HoldsExtended { from } => self.apply_holds_extended(*from),
             // The slot's head has its time.
             Record::TimeSetBack => {}
         }
@@ -155,7 +183,11 @@ impl SlotState {
             Record::RoleChanged(changed) => account(&changed.username),
             Record::UserRemoved(removed) => account(&removed.username),
             Record::EventEdited(event) => Undo::Event(Box::new(self.events[&event.id].edition())),
+            Record::Confirmed { id, .. } | Record::Released { id, .. } => self.hold_to_undo(*id),
+            Record::HoldsExpired { event, up_to, .. } => self.expiry_to_undo(*event, *up_to),
+            Record::HoldsExtended { .. } => self.holds_to_undo(),
             Record::UserCreated(_)
+            | Record::Held(_)
             | Record::EventCreated(_)
             | Record::EventDeleted { .. }
             | Record::Reserved { .. }
@@ -186,7 +218,20 @@ impl SlotState {
             (Record::EventDeleted { event, tickets, .. }, Undo::Nothing) => {
                 self.undo_event_deleted(*event, previous, *tickets);
             }
-            (Record::Reserved { id, .. }, Undo::Nothing) => self.undo_reserved(*id, previous),
+            (Record::Reserved { id, quantity, .. }, Undo::Nothing) => {
+                self.undo_reserved(*id, previous, *quantity);
+            }
+            (Record::Held(held), Undo::Nothing) => self.undo_held(held, previous),
+            (
+                Record::Confirmed { id, .. } | Record::Released { id, .. },
+                Undo::Hold { quantity, deadline },
+            ) => {
+                self.undo_end_of_hold(*id, previous, quantity, deadline);
+            }
+            (Record::HoldsExpired { event, tickets, .. }, Undo::Expiry(before)) => {
+                self.undo_holds_expired(*event, previous, *tickets, *before);
+            }
+            (Record::HoldsExtended { .. }, Undo::Deadlines(before)) => self.undo_holds_extended(before),
             (Record::Cancelled { id, .. }, Undo::Nothing) => self.undo_cancelled(*id, previous),
             (Record::Reduced { id, quantity, .. }, Undo::Nothing) => {
                 self.undo_reduced(*id, previous, *quantity);

@@ -76,7 +76,7 @@ impl ShardState {
 
     /// Calls [`SlotState::apply`]. The slot must be owned.
     pub fn apply(&mut self, slot: Slot, at: Timestamp, lsn: Lsn, record: &Record) -> Lsn {
-        if let &Record::Reserved { id, buyer: Buyer::Account(customer), .. } = record {
+        if let Some((id, Buyer::Account(customer))) = record.reservation_made() {
             self.reservations_of.insert(customer, id);
         }
         self.slot_mut(slot).apply(at, lsn, record)
@@ -85,7 +85,7 @@ impl ShardState {
     /// Calls [`SlotState::undo`]. Different slots may be undone in any order.
     pub fn undo(&mut self, slot: Slot, previous: Lsn, record: &Record, undo: Undo) {
         self.slot_mut(slot).undo(previous, record, undo);
-        if let &Record::Reserved { id, buyer: Buyer::Account(customer), .. } = record {
+        if let Some((id, Buyer::Account(customer))) = record.reservation_made() {
             self.reservations_of.remove(customer, id);
         }
     }

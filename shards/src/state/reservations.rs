@@ -10,18 +10,59 @@ use crate::record::Record;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Reservation {
-    created_at: Timestamp,
-    /// 0 while it is confirmed: an `Option` would cost eight more bytes a reservation.
-    cancelled_at: Timestamp,
+    pub(super) created_at: Timestamp,
+    /// A [`Standing`] in eight bytes instead of sixteen: 0 for a confirmed one, the time of the cancellation, or
+    /// the deadline with [`HELD`].
+    standing: u64,
     buyer: Buyer,
-    quantity: u32,
+    pub(super) quantity: u32,
 }
 
 const _: () = assert!(size_of::<Reservation>() <= 24);
 
-const NOT_CANCELLED: Timestamp = Timestamp(0);
+/// The bit of a deadline. No time has it.
+const HELD: u64 = 1 << 63;
+
+/// Whether a reservation has tickets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Confirmed,
+    Held {
+        deadline: Timestamp,
+    },
+    /// Was held until the deadline. A reservation does not know this alone: see [`Event::standing`].
+    Expired {
+        deadline: Timestamp,
+    },
+    Cancelled {
+        at: Timestamp,
+    },
+}
 
 impl Reservation {
+    pub(super) fn new(created_at: Timestamp, standing: Standing, buyer: Buyer, quantity: u32) -> Reservation {
+        let mut reservation = Reservation { created_at, standing: 0, buyer, quantity };
+        reservation.set_standing(standing);
+        reservation
+    }
+
+    /// The standing as far as records of this reservation alone say.
+    pub(super) fn standing(&self) -> Standing {
+        match self.standing {
+            0 => Standing::Confirmed,
+            deadline if deadline & HELD != 0 => Standing::Held { deadline: Timestamp(deadline & !HELD) },
+            at => Standing::Cancelled { at: Timestamp(at) },
+        }
+    }
+
+    pub(super) fn set_standing(&mut self, standing: Standing) {
+        self.standing = match standing {
+            Standing::Confirmed => 0,
+            Standing::Held { deadline } | Standing::Expired { deadline } => deadline.0 | HELD,
+            Standing::Cancelled { at } => at.0,
+        };
+    }
+
     /// Whether the actor bought it. The actor's role may be another one now.
     fn is_of(&self, actor: Actor) -> bool {
         self.buyer == Buyer::Account(actor.user)
@@ -30,7 +71,7 @@ impl Reservation {
 
 impl Event {
     /// The number of reservations, cancelled ones included.
-    fn reservation_count(&self) -> u32 {
+    pub(super) fn reservation_count(&self) -> u32 {
         u32::try_from(self.reservations.len()).expect("at most RESERVATIONS_MAX")
     }
 
@@ -38,27 +79,49 @@ impl Event {
         self.reservations.get(number.checked_sub(1)? as usize)
     }
 
-    /// The time at which it was cancelled, alone or with its event.
-    fn cancelled_at(&self, reservation: &Reservation) -> Option<Timestamp> {
-        match reservation.cancelled_at {
-            NOT_CANCELLED => self.deleted_at(),
-            at => Some(at),
+    pub(super) fn reservation_mut(&mut self, id: ReservationId) -> &mut Reservation {
+        &mut self.reservations[id.number as usize - 1]
+    }
+
+    pub(super) fn add_reservation(&mut self, id: ReservationId, reservation: Reservation) {
+        self.reservations.push(reservation);
+        assert_eq!(self.reservations.len(), id.number as usize, "reservations are applied in order");
+    }
+
+    /// Removes the last reservation, to undo it: numbers have no gaps.
+    pub(super) fn remove_reservation(&mut self, id: ReservationId) {
+        assert_eq!(self.reservations.len(), id.number as usize, "reservations are undone in reverse order");
+        self.reservations.pop();
+    }
+
+    /// The standing, as the records of the event say as well: they may end holds, or cancel all that is left.
+    pub(super) fn standing(&self, reservation: &Reservation) -> Standing {
+        match reservation.standing() {
+            Standing::Held { deadline } if deadline <= self.holds_over() => Standing::Expired { deadline },
+            standing @ (Standing::Held { .. } | Standing::Confirmed) => match self.deleted_at() {
+                Some(at) => Standing::Cancelled { at },
+                None => standing,
+            },
+            standing @ (Standing::Cancelled { .. } | Standing::Expired { .. }) => standing,
         }
     }
 
     /// The view of a reservation that is known to exist.
     pub(super) fn reservation_view(&self, id: ReservationId) -> ReservationView {
         let reservation = self.reservation(id.number).expect("the caller knows that it exists");
-        let cancelled_at = self.cancelled_at(reservation);
+        let (status, expires_at, cancelled_at) = match self.standing(reservation) {
+            Standing::Confirmed => (ReservationStatus::Confirmed, None, None),
+            Standing::Held { deadline } => (ReservationStatus::Held, Some(deadline), None),
+            Standing::Expired { deadline } => (ReservationStatus::Expired, Some(deadline), None),
+            Standing::Cancelled { at } => (ReservationStatus::Cancelled, None, Some(at)),
+        };
         ReservationView {
             id,
             buyer: reservation.buyer,
             quantity: reservation.quantity,
-            status: match cancelled_at {
-                Some(_) => ReservationStatus::Cancelled,
-                None => ReservationStatus::Confirmed,
-            },
+            status,
             created_at: reservation.created_at,
+            expires_at,
             cancelled_at,
         }
     }
@@ -72,6 +135,17 @@ impl SlotState {
         buyer: Buyer,
         quantity: Quantity,
     ) -> Result<Decision, Rejection> {
+        let id = self.next_reservation(id, quantity)?;
+        let reserved = Record::Reserved { id, by: actor.user, buyer, quantity: quantity.get() };
+        Ok(Decision::change(reserved, OutcomeRef::Reservation(id)))
+    }
+
+    /// The id of the next reservation, if the event has so many tickets.
+    pub(super) fn next_reservation(
+        &self,
+        id: EventId,
+        quantity: Quantity,
+    ) -> Result<ReservationId, Rejection> {
         let event = self.live_event(id)?;
         if quantity.get() > event.remaining() {
             return Err(Rejection::SoldOut { remaining: event.remaining() });
@@ -80,9 +154,7 @@ impl SlotState {
         if made == RESERVATIONS_MAX {
             return Err(Rejection::NumbersUsedUp);
         }
-        let id = ReservationId { event: id, number: made + 1 };
-        let reserved = Record::Reserved { id, by: actor.user, buyer, quantity: quantity.get() };
-        Ok(Decision::change(reserved, OutcomeRef::Reservation(id)))
+        Ok(ReservationId { event: id, number: made + 1 })
     }
 
     pub(super) fn apply_reserved(
@@ -95,33 +167,21 @@ impl SlotState {
     ) -> Lsn {
         self.change_event(id.event, lsn, |event| {
             event.take(quantity);
-            event.reservations.push(Reservation {
-                created_at: at,
-                cancelled_at: NOT_CANCELLED,
-                buyer,
-                quantity,
-            });
-            assert_eq!(event.reservations.len(), id.number as usize, "reservations are applied in order");
+            event.add_reservation(id, Reservation::new(at, Standing::Confirmed, buyer, quantity));
         })
     }
 
-    /// Undoes the event's last reservation: numbers have no gaps.
-    pub(super) fn undo_reserved(&mut self, id: ReservationId, previous: Lsn) {
+    pub(super) fn undo_reserved(&mut self, id: ReservationId, previous: Lsn, quantity: u32) {
         self.change_event(id.event, previous, |event| {
-            assert_eq!(
-                event.reservations.len(),
-                id.number as usize,
-                "reservations are undone in reverse order"
-            );
-            let reservation = event.reservations.pop().expect("the count was checked above");
-            event.give_back(reservation.quantity);
+            event.remove_reservation(id);
+            event.give_back(quantity);
         });
     }
 
     pub(super) fn decide_cancel(&self, id: ReservationId, actor: Actor) -> Result<Decision, Rejection> {
         let (event, reservation) = self.reservation_to_cancel(id, actor)?;
-        if event.cancelled_at(reservation).is_some() {
-            return Ok(Decision::unchanged(OutcomeRef::Cancelled));
+        if event.standing(reservation) != Standing::Confirmed {
+            return self.decide_release(id, actor);
         }
         let cancelled = Record::Cancelled { id, by: actor.user, quantity: reservation.quantity };
         Ok(Decision::change(cancelled, OutcomeRef::Cancelled))
@@ -129,9 +189,9 @@ impl SlotState {
 
     pub(super) fn apply_cancelled(&mut self, at: Timestamp, lsn: Lsn, id: ReservationId) -> Lsn {
         self.change_event(id.event, lsn, |event| {
-            let reservation = &mut event.reservations[id.number as usize - 1];
-            assert_eq!(reservation.cancelled_at, NOT_CANCELLED, "a reservation was cancelled twice");
-            reservation.cancelled_at = at;
+            let reservation = event.reservation_mut(id);
+            assert_eq!(reservation.standing(), Standing::Confirmed, "a reservation was cancelled twice");
+            reservation.set_standing(Standing::Cancelled { at });
             let quantity = reservation.quantity;
             event.give_back(quantity);
         })
@@ -139,8 +199,8 @@ impl SlotState {
 
     pub(super) fn undo_cancelled(&mut self, id: ReservationId, previous: Lsn) {
         self.change_event(id.event, previous, |event| {
-            let reservation = &mut event.reservations[id.number as usize - 1];
-            reservation.cancelled_at = NOT_CANCELLED;
+            let reservation = event.reservation_mut(id);
+            reservation.set_standing(Standing::Confirmed);
             let quantity = reservation.quantity;
             event.take(quantity);
         });
@@ -153,8 +213,10 @@ impl SlotState {
         left: Quantity,
     ) -> Result<Decision, Rejection> {
         let (event, reservation) = self.reservation_to_cancel(id, actor)?;
-        if event.cancelled_at(reservation).is_some() {
-            return Err(Rejection::ReservationCancelled);
+        match event.standing(reservation) {
+            Standing::Confirmed | Standing::Held { .. } => {}
+            Standing::Expired { .. } => return Err(Rejection::HoldExpired),
+            Standing::Cancelled { .. } => return Err(Rejection::ReservationCancelled),
         }
         let quantity = reservation.quantity;
         let given_back = quantity.checked_sub(left.get()).ok_or(Rejection::QuantityAbove { quantity })?;
@@ -167,18 +229,25 @@ impl SlotState {
 
     pub(super) fn apply_reduced(&mut self, lsn: Lsn, id: ReservationId, given_back: u32) -> Lsn {
         self.change_event(id.event, lsn, |event| {
-            let reservation = &mut event.reservations[id.number as usize - 1];
-            assert_eq!(reservation.cancelled_at, NOT_CANCELLED, "a cancelled reservation has no ticket");
+            let reservation = event.reservation_mut(id);
             assert!(given_back < reservation.quantity, "a reservation has at least one ticket");
             reservation.quantity -= given_back;
-            event.give_back(given_back);
+            match reservation.standing() {
+                Standing::Confirmed => event.give_back(given_back),
+                Standing::Held { deadline } => event.end_hold(deadline, given_back),
+                ended => unreachable!("{id} has no ticket: {ended:?}"),
+            }
         })
     }
 
     pub(super) fn undo_reduced(&mut self, id: ReservationId, previous: Lsn, given_back: u32) {
         self.change_event(id.event, previous, |event| {
-            event.reservations[id.number as usize - 1].quantity += given_back;
-            event.take(given_back);
+            let reservation = event.reservation_mut(id);
+            reservation.quantity += given_back;
+            match reservation.standing() {
+                Standing::Held { deadline } => event.hold(deadline, given_back),
+                _ => event.take(given_back),
+            }
         });
     }
 
@@ -221,8 +290,21 @@ impl SlotState {
         })
     }
 
+    /// The event and reservation, if the actor bought it.
+    pub(super) fn own_reservation(
+        &self,
+        id: ReservationId,
+        actor: Actor,
+    ) -> Result<(&Event, &Reservation), Rejection> {
+        let (event, reservation) = self.reservation_visible_to(id, actor)?;
+        if !reservation.is_of(actor) {
+            return Err(Rejection::NotYourReservation);
+        }
+        Ok((event, reservation))
+    }
+
     /// The event and reservation, if the actor may cancel it.
-    fn reservation_to_cancel(
+    pub(super) fn reservation_to_cancel(
         &self,
         id: ReservationId,
         actor: Actor,

@@ -21,15 +21,17 @@ use shards::record::{Entry, Kind, Record, SlotHead};
 use shards::slots::{slot_of_event, slot_of_username};
 use support::{ADMIN, Office, copy_directory};
 
-/// What was done in `format_3`, in two starts of two shards, and in `format_3_later` in a third. Events 1 and 19
-/// are in one slot.
-const SCRIPTS: [&str; 3] = [
+/// What was done in `format_3`, in two starts of two shards, and in `format_3_later` in two more. Events 1 and 19
+/// are in one slot. The last start gives the holds a minute.
+const SCRIPTS: [&str; 4] = [
     "user ada 7 | user bob 8 | user user1 9 | event 1 quota 100 | event 2 quota 10 | event 3 quota 5 | event 19 quota 7
      | reserve 1 for 7 2 | reserve 2 for 8 3 | reserve 1 for 8 1 | reserve 3 for 7 5 | cancel 1-1",
     "reserve 1 for 7 4 by 50 | reserve 2 for 7 1 | edit 1 quota 90 | delete 3 | password ada 7 | organizer bob 8
      | remove user1 9 | cancel 2-1 | reserve 19 for 8 1",
     "clock 4922000000000 | reserve 19 for 8 1 | clock 1700000003100 | reserve 19 for 7 3 | cancel 19-2
-     | reduce 19-3 2",
+     | reduce 19-3 2 | event 6 quota 20 | hold 6 for 7 5 600 | hold 6 for 8 4 10 | hold 6 for 7 3 20 | release 6-3
+     | hold 6 for 8 2 600",
+    "confirm 6-1 3 by 7 | clock 1700000120000 | reserve 6 for 7 1",
 ];
 
 /// What has to come of the first two.
@@ -48,12 +50,18 @@ const STATE: [&str; 12] = [
     "user1: 9, Customer, , 18446744073709551606, removed true",
 ];
 
-/// What differs after the third.
-const STATE_LATER: [&str; 4] = [
+/// What differs after the others.
+const STATE_LATER: [&str; 10] = [
     "event 19: Event 19 ☂, organizer 50, quota 7, reserved 3, version 1",
     "19-1: 1 for 8, Confirmed",
     "19-2: 1 for 8, Cancelled",
     "19-3: 2 for 7, Confirmed",
+    "event 6: Event 6 ☂, organizer 50, quota 20, reserved 4, version 1",
+    "6-1: 3 for 7, Confirmed",
+    "6-2: 4 for 8, Expired",
+    "6-3: 3 for 7, Cancelled",
+    "6-4: 2 for 8, Held",
+    "6-5: 1 for 7, Confirmed",
 ];
 
 fn stored(name: &str) -> PathBuf {
@@ -84,10 +92,10 @@ fn write(directory: &Path, scripts: &[&str]) {
 
 fn state(office: &Office) -> Vec<String> {
     let mut lines = Vec::new();
-    for event in [1, 2, 3, 19].map(EventId) {
+    for event in [1, 2, 3, 19, 6].map(EventId) {
         let slot = slot_of_event(event);
         let Ok(Outcome::Event(view)) = office.answer(slot, &Query::Event { event }) else {
-            assert_eq!(event, EventId(3), "the deleted one");
+            assert!(matches!(event, EventId(3 | 6)), "the deleted one, and one of later");
             continue;
         };
         lines.push(format!(

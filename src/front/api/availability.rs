@@ -27,7 +27,7 @@ struct Availability {
     quota: u32,
     /// Tickets that are sold.
     reserved: u32,
-    /// Tickets that are set aside; 0 for now.
+    /// Tickets of live holds.
     held: u32,
     /// Tickets that can be had.
     remaining: u32,

@@ -9,8 +9,8 @@ use shards::ids::Role;
 
 use super::context::RequestContext;
 use super::input::{BodyDescription, FromBody, FromPath, FromQuery, IF_MATCH, PathParameter, Property};
-use super::reservations;
 use super::work::Work;
+use super::{holds, reservations};
 use crate::front::http::parse::Method;
 use crate::front::http::write::JSON;
 use crate::front::problem::{Kind, Problem};
@@ -42,10 +42,11 @@ impl Endpoint {
         self.path.starts_with("/api/")
     }
 
-    /// Whether its requests count as changes of the account that sends them. Reservations do not: the quota of
-    /// the event and the number of an account's reservations limit these.
+    /// Whether its requests count as changes of the account that sends them. Reservations and holds do
+    /// not: the quota of the event and the number of an account's reservations limit these.
     pub(in crate::front) fn counts_as_change(&self) -> bool {
-        self.writes && self.access.reads_tokens() && !ptr::eq(self, &reservations::CREATE)
+        let reserves = [&reservations::CREATE, &holds::CREATE].iter().any(|one| ptr::eq(self, *one));
+        self.writes && self.access.reads_tokens() && !reserves
     }
 }
 
@@ -168,7 +169,9 @@ impl Tag {
         match self {
             Tag::Accounts => "Register, log in.",
             Tag::Events => "What tickets are sold for, and how many.",
-            Tag::Reservations => "Tickets that are sold: all that were asked for, or none.",
+            Tag::Reservations => {
+                "Tickets that are sold, or held for a time: all that were asked for, or none."
+            }
             Tag::Server => "Health, metrics, this document, and pages for people.",
         }
     }

@@ -17,8 +17,8 @@ use super::input::{
     Cursor, Limit, NoBody, NoParameter, NoQuery, NoQueryFirst, Nullable, Parameter, body, query,
 };
 use super::output::{Page, Rfc3339, json_response, page_example};
-use super::reservations;
 use super::work::Work;
+use super::{holds, reservations};
 use crate::client::{Shards, view};
 use crate::front::http::parse::Method;
 use crate::front::http::write::{Response, entity_tag};
@@ -39,7 +39,7 @@ struct Event {
     venue: Option<Box<str>>,
     /// Tickets that are sold.
     reserved: u32,
-    /// Tickets that are set aside; 0 for now.
+    /// Tickets of holds that are not over.
     held: u32,
     /// Tickets that can be had.
     remaining: u32,
@@ -66,7 +66,7 @@ body! {
     struct EventPatch {
         /// What it is called from now on.
         name: Option<EventName>,
-        /// Not below what is reserved already.
+        /// Not below what is reserved and held already.
         quota: Option<Quota>,
         /// Where it takes place; null removes it.
         venue: Option<Nullable<Venue>>,
@@ -91,7 +91,7 @@ query! {
 query! {
     /// How an event is deleted.
     struct DeletionQuery {
-        /// Cancels the event's live reservations; without it they refuse the deletion.
+        /// Cancels the event's live reservations and holds; without it they refuse the deletion.
         force: Option<bool>,
     }
 }
@@ -152,8 +152,8 @@ fn example() -> Value {
         "organizer": 12,
         "quota": 500,
         "venue": "Main hall, 1 Opera Square",
-        "reserved": 480,
-        "held": 0,
+        "reserved": 470,
+        "held": 10,
         "remaining": 20,
         "created_at": "2026-03-01T09:00:00.000Z",
         "updated_at": "2026-03-01T09:00:00.000Z",
@@ -172,6 +172,7 @@ const OF_EVENT: &[Link] = &[
     (&DELETE, "event", "/id"),
     (&reservations::CREATE, "event", "/id"),
     (&reservations::LIST_OF_EVENT, "event", "/id"),
+    (&holds::CREATE, "event", "/id"),
 ];
 const OF_EVENTS: &[Link] = &[(&GET, "event", "/items/0/id"), (&reservations::CREATE, "event", "/items/0/id")];
 
@@ -288,7 +289,7 @@ pub(super) static EDIT: Endpoint = Endpoint {
     summary: "Edit an event",
     about: "For its organizer and for admins. A merge patch (RFC 7396), sent as JSON or as \
             `application/merge-patch+json`. `organizer` hands the event over to another organizer. A quota \
-            equal to `reserved` closes the event.",
+            equal to `reserved` and `held` together closes the event.",
     successes: &[Success::json::<Event>(200, "The event as it is now.", example).with(&[ETAG])],
     problems: &[Kind::NotYours, Kind::VersionMismatch, Kind::QuotaBelowCommitted, Kind::EventDeleted],
 };
@@ -338,7 +339,7 @@ pub(super) static DELETE: Endpoint = Endpoint {
     tag: Tag::Events,
     summary: "Delete an event",
     about: "For its organizer and for admins. It will not come back.",
-    successes: &[Success::empty(204, "It is deleted, and its reservations are cancelled.")],
+    successes: &[Success::empty(204, "It is deleted, and its reservations and holds are cancelled.")],
     problems: &[Kind::NotYours, Kind::VersionMismatch, Kind::HasReservations, Kind::EventDeleted],
 };
 

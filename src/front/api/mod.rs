@@ -12,6 +12,7 @@ mod context;
 mod demonstration;
 mod endpoint;
 mod events;
+mod holds;
 mod ids;
 mod input;
 mod output;
@@ -73,6 +74,9 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &cancellations::CANCEL,
     &cancellations::REDUCE,
     &cancellations::CANCEL_SEVERAL,
+    &holds::CREATE,
+    &holds::CONFIRM,
+    &holds::RELEASE,
     &demonstration::POPULATE,
     &system::LIVE,
     &system::READY,

@@ -1,4 +1,4 @@
-//! Reservations: create, list, view.
+//! Reservations: create, list, view. Holds are reservations that are not confirmed yet.
 
 use schemars::JsonSchema;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};
 
-/// Tickets of one event, sold to one customer.
+/// Tickets of one event, sold to one customer or held for one.
 #[derive(JsonSchema)]
 pub(super) struct Reservation {
     id: ReservationId,
@@ -29,6 +29,9 @@ pub(super) struct Reservation {
     quantity: u32,
     status: ReservationStatus,
     created_at: Rfc3339,
+    /// There when it is held or expired: the end of the hold.
+    #[schemars(with = "Rfc3339", skip_serializing_if = "Option::is_none")]
+    expires_at: Option<Rfc3339>,
     /// There when it is cancelled.
     #[schemars(with = "Rfc3339", skip_serializing_if = "Option::is_none")]
     cancelled_at: Option<Rfc3339>,
@@ -65,7 +68,7 @@ query! {
 
 impl From<ReservationView> for Reservation {
     fn from(view: ReservationView) -> Reservation {
-        let ReservationView { id, buyer, quantity, status, created_at, cancelled_at } = view;
+        let ReservationView { id, buyer, quantity, status, created_at, expires_at, cancelled_at } = view;
         let Buyer::Account(customer) = buyer;
         Reservation {
             id,
@@ -74,6 +77,7 @@ impl From<ReservationView> for Reservation {
             quantity,
             status,
             created_at: Rfc3339(created_at),
+            expires_at: expires_at.map(Rfc3339),
             cancelled_at: cancelled_at.map(Rfc3339),
         }
     }
@@ -83,7 +87,8 @@ impl From<ReservationView> for Reservation {
 /// instructions of a sale's answer.
 impl ToJson for Reservation {
     fn append_to(&self, text: &mut Vec<u8>) {
-        let &Reservation { id, event, customer, quantity, status, created_at, cancelled_at } = self;
+        let &Reservation { id, event, customer, quantity, status, created_at, expires_at, cancelled_at } =
+            self;
         let [mut event_text, mut customer_text, mut quantity_text] = [itoa::Buffer::new(); 3];
         append_all(
             text,
@@ -102,6 +107,9 @@ impl ToJson for Reservation {
                 &created_at.text(),
             ],
         );
+        if let Some(expires_at) = expires_at {
+            append_all(text, [b"\",\"expires_at\":\"", &expires_at.text()]);
+        }
         if let Some(cancelled_at) = cancelled_at {
             append_all(text, [b"\",\"cancelled_at\":\"", &cancelled_at.text()]);
         }
@@ -120,9 +128,10 @@ pub(super) fn example() -> Value {
     })
 }
 
-const OF_RESERVATION: &[Link] = &[
+pub(super) const OF_RESERVATION: &[Link] = &[
     (&GET, "reservation", "/id"),
     (&cancellations::CANCEL, "reservation", "/id"),
+    (&cancellations::REDUCE, "reservation", "/id"),
     (&events::GET, "event", "/event"),
 ];
 const OF_RESERVATIONS: &[Link] =
@@ -160,8 +169,8 @@ fn create(
 /// The capacity for the path of a reservation, whatever its id is.
 const LOCATION_BYTES: usize = 48;
 
-/// The response to a reservation that was made.
-fn created(view: ReservationView) -> Response {
+/// The response to a reservation or hold that was made.
+pub(super) fn created(view: ReservationView) -> Response {
     let mut location = String::with_capacity(LOCATION_BYTES);
     location.push_str("/api/v1/reservations/");
     location.push_str(&view.id.to_text());
@@ -234,7 +243,7 @@ pub(super) static LIST_OF_EVENT: Endpoint = Endpoint {
     headers: &[],
     tag: Tag::Reservations,
     summary: "List an event's reservations",
-    about: "By number, for its organizer and for admins. Those of a deleted event are all cancelled.",
+    about: "By number, for its organizer and for admins. Those of a deleted event are all cancelled, except holds that had expired before.",
     successes: &[Success::json::<Page<Reservation>>(200, "A page.", || page_example(&example(), "42"))
         .with(&[Header::LINK])
         .then(OF_RESERVATIONS)],
@@ -296,8 +305,20 @@ mod tests {
         let buyer = Buyer::Account(UserId(31));
         let at = Timestamp(1_772_452_800_017);
         let confirmed = ReservationStatus::Confirmed;
-        let view =
-            ReservationView { id, buyer, quantity: 2, status: confirmed, created_at: at, cancelled_at: None };
+        let view = ReservationView {
+            id,
+            buyer,
+            quantity: 2,
+            status: confirmed,
+            created_at: at,
+            expires_at: None,
+            cancelled_at: None,
+        };
+        let held = ReservationView {
+            status: ReservationStatus::Held,
+            expires_at: Some(Timestamp(1_772_453_400_017)),
+            ..view
+        };
         let cancelled = ReservationStatus::Cancelled;
         let cancelled = ReservationView { status: cancelled, cancelled_at: Some(Timestamp(0)), ..view };
         let mut expected = json!({
@@ -308,9 +329,13 @@ mod tests {
             "status": ReservationStatus::Confirmed,
             "created_at": "2026-03-02T12:00:00.017Z",
         });
-        for view in [view, cancelled] {
+        for view in [view, held, cancelled] {
+            expected["status"] = json!(view.status);
+            expected.as_object_mut().unwrap().remove("expires_at");
+            if view.expires_at.is_some() {
+                expected["expires_at"] = json!("2026-03-02T12:10:00.017Z");
+            }
             if view.cancelled_at.is_some() {
-                expected["status"] = json!(ReservationStatus::Cancelled);
                 expected["cancelled_at"] = json!("1970-01-01T00:00:00.000Z");
             }
             let mut text = Vec::new();

@@ -105,7 +105,7 @@ impl Document {
             if endpoint.method == Method::Patch {
                 media["application/merge-patch+json"] = content;
             }
-            described["requestBody"] = json!({ "required": true, "content": media });
+            described["requestBody"] = json!({ "required": body.required, "content": media });
         }
         described
     }

@@ -108,8 +108,8 @@ impl From<LimitReached> for Problem {
             ),
             LimitReached::Reservations { most } => (
                 format!(
-                    "Your account has the {most} reservations that it may have in a shard of the server, cancelled \
-                     ones included. Nothing was done. Ask whoever runs the server to raise \
+                    "Your account has the {most} reservations and holds that it may have in a shard of the server, \
+                     cancelled and expired ones included. Nothing was done. Ask whoever runs the server to raise \
                      --max-reservations-per-account."
                 ),
                 lasting,
@@ -144,12 +144,15 @@ impl From<Rejection> for Problem {
                 Problem::plain(Kind::VersionMismatch).extend("etag", json!(entity_tag(version)))
             }
             Rejection::QuotaBelowCommitted { committed } => {
-                let detail = format!("{committed} tickets are reserved; the quota has to be at least that.");
+                let detail =
+                    format!("{committed} tickets are reserved or held; the quota has to be at least that.");
                 Problem::new(Kind::QuotaBelowCommitted, detail).extend("committed", json!(committed))
             }
-            Rejection::HasReservations { reserved } => Problem::new(
+            Rejection::HasReservations { reserved, held } => Problem::new(
                 Kind::HasReservations,
-                format!("{reserved} tickets are reserved. Add ?force=true to cancel them all."),
+                format!(
+                    "{reserved} tickets are reserved, and {held} are held. Add ?force=true to cancel them all."
+                ),
             ),
             Rejection::UsernameTaken => Problem::plain(Kind::UsernameTaken),
             Rejection::EventExists => Problem::plain(Kind::EventExists),
@@ -161,9 +164,20 @@ impl From<Rejection> for Problem {
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
             Rejection::NotYourReservation => Problem::new(
                 Kind::Forbidden,
-                "Only the customer who has a reservation, or an admin, cancels it or a part of it.",
+                "Only the customer who has a hold confirms it. That customer or an admin cancels it, or a reservation, or \
+                 a part of it.",
             ),
             Rejection::ReservationCancelled => Problem::plain(Kind::ReservationCancelled),
+            Rejection::HoldExpired => Problem::plain(Kind::HoldExpired),
+            Rejection::HoldReleased => Problem::plain(Kind::HoldReleased),
+            Rejection::HoldConfirmed { quantity } => {
+                let detail = format!(
+                    "The hold has become a reservation of {quantity} tickets. Nothing was done. Give tickets back \
+                     with PATCH, or all with DELETE, of /api/v1/reservations/{{reservation}}; more tickets need \
+                     another reservation."
+                );
+                Problem::new(Kind::HoldConfirmed, detail)
+            }
             Rejection::QuantityAbove { quantity } => {
                 let rule = format!("must be at most {quantity}, the tickets that the reservation has");
                 Problem::invalid(&FieldErrors::of("/quantity", rule))

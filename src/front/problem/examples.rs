@@ -26,8 +26,11 @@ impl Kind {
             Kind::SoldOut => Rejection::SoldOut { remaining: 1 }.into(),
             Kind::QuotaBelowCommitted => Rejection::QuotaBelowCommitted { committed: 480 }.into(),
             Kind::VersionMismatch => Rejection::VersionMismatch { version: 3 }.into(),
-            Kind::HasReservations => Rejection::HasReservations { reserved: 480 }.into(),
+            Kind::HasReservations => Rejection::HasReservations { reserved: 470, held: 10 }.into(),
             Kind::ReservationCancelled => Rejection::ReservationCancelled.into(),
+            Kind::HoldExpired => Rejection::HoldExpired.into(),
+            Kind::HoldReleased => Rejection::HoldReleased.into(),
+            Kind::HoldConfirmed => Rejection::HoldConfirmed { quantity: 2 }.into(),
             Kind::UsernameTaken => Rejection::UsernameTaken.into(),
             Kind::TooManyAttempts => TooManyAttempts { retry_after_seconds: 30 }.into(),
             Kind::AccountLimit => {

@@ -93,13 +93,19 @@ kinds! {
     SoldOut "sold-out" 409 "Not enough tickets are left"
         [remaining: u32, "Tickets that are left."]
         "The event has fewer tickets left than were asked for; 'remaining' says how many. Ask for fewer, or try again when others cancel."
-    QuotaBelowCommitted "quota-below-committed" 409 "More tickets are reserved than the new quota"
-        [committed: u32, "Tickets that are reserved: the least that the quota can be."]
-        "A quota cannot fall below what is reserved already; 'committed' says how many that is. Set it to at least that."
-    HasReservations "has-reservations" 409 "The event has live reservations"
+    QuotaBelowCommitted "quota-below-committed" 409 "More tickets are reserved and held than the new quota"
+        [committed: u32, "Tickets that are reserved or held: the least that the quota can be."]
+        "A quota cannot fall below what is reserved and held already; 'committed' says how many that is. Set it to at least that."
+    HasReservations "has-reservations" 409 "The event has live reservations or holds"
         "Deleting the event would cancel them. Add '?force=true' to do so."
     ReservationCancelled "reservation-cancelled" 409 "The reservation is cancelled"
         "It has no tickets any more, so none can be given back. GET /api/v1/reservations/{reservation} shows it; for new tickets, reserve again."
+    HoldExpired "hold-expired" 409 "The time of the hold is over"
+        "It was not confirmed before 'expires_at', and its tickets are for sale again. Nothing was done. Hold or reserve tickets again."
+    HoldReleased "hold-released" 409 "The hold was given up"
+        "It was released, the reservation that it became was cancelled, or its event was deleted. It has no tickets any more. Nothing was done. GET /api/v1/reservations/{reservation} shows it; for new tickets, hold or reserve again."
+    HoldConfirmed "hold-confirmed" 409 "The hold has been confirmed"
+        "It has become a reservation, so it is no longer released or confirmed with another number of tickets. Nothing was done. Give tickets back with PATCH, or all with DELETE, of /api/v1/reservations/{reservation}; more tickets need another reservation."
     UsernameTaken "username-taken" 409 "The username is taken"
         "Usernames are unique, whatever their case. Choose another."
     LastAdmin "last-admin" 409 "The last admin stays an admin"
@@ -131,7 +137,7 @@ kinds! {
     TooManyRegistrations "too-many-registrations" 429 "Too many registrations from this address"
         "As many accounts were registered from your address (of IPv6, its /64) as the server allows in an hour; attempts with a username that was taken count, too. Nothing was done; try again after 'Retry-After' seconds. If many people share the address, whoever runs the server can allow more with --registrations-per-hour; behind a proxy, the server has to be told to trust the proxy's word on addresses."
     AccountLimit "account-limit" 429 "The account has reached a limit"
-        [limit: AccountLimit, "`changes`: requests that change something, other than reserving, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations of the account, cancelled ones included."]
+        [limit: AccountLimit, "`changes`: requests that change something, other than reserving and holding, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations and holds of the account, cancelled and expired ones included."]
         "The server limits what one account makes, so that none takes the memory and the disk of all. Nothing was done; 'limit' says which limit it was. If it is 'changes', try again after 'Retry-After' seconds, and more slowly. The others do not go away by waiting, deleting or cancelling: ask whoever runs the server for a higher limit. The detail names the option."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
         "Unless the server was told otherwise: send at most 64 fields, and 16 KiB in all."

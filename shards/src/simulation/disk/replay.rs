@@ -1,7 +1,7 @@
 //! Recovery from simulated files.
 
 use super::{Disk, SimulatedFile, mark_of};
-use crate::record::{Record, SlotHead, Stamp};
+use crate::record::{Held, Record, SlotHead, Stamp};
 use crate::replay::{Extent, Mark, RangeCheck, ReplayError, Row, check_ranges, left_over};
 use crate::shard::SlotHeads;
 use crate::simulation::plant::Plant;
@@ -71,6 +71,18 @@ impl Disk {
             Some(Plant::ForgetReductions) => {
                 records.retain(|row| !matches!(row.record, Record::Reduced { .. }));
             }
+            Some(Plant::ForgetExpiries) => {
+                records.retain(|row| !matches!(row.record, Record::HoldsExpired { .. }));
+            }
+            Some(Plant::ForgetExtensions) => {
+                records.retain(|row| !matches!(row.record, Record::HoldsExtended { .. }));
+            }
+            Some(Plant::HoldsBecomeReservations) => records.iter_mut().for_each(|row| {
+                if let Record::Held(held) = &row.record {
+                    let &Held { id, by, buyer, quantity, deadline: _ } = &**held;
+                    row.record = Record::Reserved { id, by, buyer, quantity };
+                }
+            }),
             Some(Plant::ForgetHandOvers) => records.iter_mut().for_each(|row| {
                 if let Record::EventEdited(edited) = &mut row.record {
                     edited.organizer = None;
@@ -87,6 +99,13 @@ impl Disk {
         for Recovered { stamp, record, .. } in &records {
             let state = &mut states[shard_of_slot(stamp.slot, owners)];
             let previous = state.apply(stamp.slot, stamp.at, stamp.lsn, record);
+            match (record, plant) {
+                (Record::HoldsExpired { .. }, Some(Plant::ExpireTwice))
+                | (Record::Released { .. }, Some(Plant::ReleaseTwice)) => {
+                    state.apply(stamp.slot, stamp.at, stamp.lsn, record);
+                }
+                _ => {}
+            }
             assert!(
                 plant.is_some() || previous == stamp.previous,
                 "{stamp:?}, but the event's last record is {previous}"

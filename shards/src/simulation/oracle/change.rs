@@ -28,7 +28,14 @@ pub(super) fn change_of_command(command: &Command) -> Change {
         Command::Reserve { event, actor, buyer, quantity } => {
             (Kind::Reserved, event.0, people(actor.user, *buyer), quantity.get())
         }
-        Command::Cancel { reservation, actor } => {
+        Command::Hold { event, actor, buyer, quantity, time: _ } => {
+            (Kind::Held, event.0, people(actor.user, *buyer), quantity.get())
+        }
+        Command::Confirm { reservation, actor, .. } => {
+            (Kind::Confirmed, reservation.event.0, reservation.number, actor.user.0)
+        }
+        // Both give up a hold.
+        Command::Cancel { reservation, actor } | Command::Release { reservation, actor } => {
             (Kind::Cancelled, reservation.event.0, reservation.number, actor.user.0)
         }
         Command::Reduce { reservation, actor, .. } => {
@@ -50,7 +57,10 @@ fn people(by: UserId, buyer: Buyer) -> u32 {
 }
 
 pub(in crate::simulation) fn kind_of(record: &Record) -> Kind {
-    change_of_record(record).0
+    match record {
+        Record::Released { .. } => Kind::Released,
+        record => change_of_record(record).0,
+    }
 }
 
 pub(super) fn change_of_record(record: &Record) -> Change {
@@ -73,7 +83,13 @@ pub(super) fn change_of_record(record: &Record) -> Change {
         Record::Reserved { id, by, buyer, quantity } => {
             (Kind::Reserved, id.event.0, people(*by, *buyer), *quantity)
         }
-        Record::Cancelled { id, by, .. } => (Kind::Cancelled, id.event.0, id.number, by.0),
+        Record::Held(held) => (Kind::Held, held.id.event.0, people(held.by, held.buyer), held.quantity),
+        Record::Confirmed { id, by, .. } => (Kind::Confirmed, id.event.0, id.number, by.0),
+        Record::HoldsExpired { event, .. } => (Kind::HoldsExpired, event.0, 0, 0),
+        Record::HoldsExtended { .. } => (Kind::HoldsExtended, 0, 0, 0),
+        Record::Cancelled { id, by, .. } | Record::Released { id, by, .. } => {
+            (Kind::Cancelled, id.event.0, id.number, by.0)
+        }
         Record::Reduced { id, by, .. } => (Kind::Reduced, id.event.0, id.number, by.0),
         Record::TimeSetBack => (Kind::TimeSetBack, 0, 0, 0),
     }

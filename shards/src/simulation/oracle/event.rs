@@ -1,10 +1,10 @@
 //! The state of an event after each of its records.
 
 use super::Violation;
-use crate::command::{Actor, Command};
-use crate::ids::{Lsn, Role, Timestamp};
+use crate::command::{Actor, Buyer, Command};
+use crate::ids::{Lsn, Quantity, ReservationId, Role, Timestamp};
 use crate::outcome::{Availability, EventView, Outcome, ReservationStatus, ReservationView};
-use crate::record::{Entry, Record};
+use crate::record::{Entry, Held, Record};
 
 #[derive(Debug, Clone)]
 pub(super) struct EventState {
@@ -41,6 +41,7 @@ impl EventState {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::HoldsExtended { .. }
             | Record::TimeSetBack
             | Record::EventCreated(_) => unreachable!("{record:?} changes no event"),
             Record::EventEdited(edited) => {
@@ -53,18 +54,47 @@ impl EventState {
                 state.view.updated_at = at;
             }
             &Record::EventDeleted { tickets, .. } => {
-                if tickets != state.view.reserved {
-                    return Err(format!("{record:?} cancels {} tickets", state.view.reserved));
+                let live = state.view.reserved + state.view.held;
+                if tickets != live {
+                    return Err(format!("{record:?} cancels {live} tickets"));
                 }
                 state.is_deleted = true;
                 state.reservations.iter_mut().for_each(|reservation| cancel(reservation, at));
             }
             &Record::Reserved { id, by: _, buyer, quantity } => {
-                let (status, created_at) = (ReservationStatus::Confirmed, at);
-                let new = ReservationView { id, buyer, quantity, status, created_at, cancelled_at: None };
-                state.reservations.push(new);
-                if id.number as usize != state.reservations.len() {
-                    return Err(format!("{record:?} is number {}", state.reservations.len()));
+                state.add(id, buyer, quantity, ReservationStatus::Confirmed, at, None)?;
+            }
+            Record::Held(held) => {
+                let &Held { id, by: _, buyer, quantity, deadline } = &**held;
+                state.add(id, buyer, quantity, ReservationStatus::Held, at, Some(deadline))?;
+            }
+            &Record::Confirmed { id, by: _, given_back } => {
+                match state.reservations.get_mut(id.number as usize - 1) {
+                    Some(one) if one.status == ReservationStatus::Held && one.quantity > given_back => {
+                        one.status = ReservationStatus::Confirmed;
+                        one.expires_at = None;
+                        one.quantity -= given_back;
+                    }
+                    other => return Err(format!("{record:?} confirms {other:?}")),
+                }
+            }
+            &Record::Released { id, by: _, quantity } => {
+                match state.reservations.get_mut(id.number as usize - 1) {
+                    Some(one) if one.status == ReservationStatus::Held && one.quantity == quantity => {
+                        cancel(one, at);
+                    }
+                    other => return Err(format!("{record:?} gives up {other:?}")),
+                }
+            }
+            &Record::HoldsExpired { event: _, up_to, tickets } => {
+                let over = state.reservations.iter_mut().filter(|one| is_over(one, up_to));
+                let ended = over.map(|one| {
+                    one.status = ReservationStatus::Expired;
+                    one.quantity
+                });
+                let ended: u32 = ended.sum();
+                if ended != tickets || tickets == 0 {
+                    return Err(format!("{record:?} ends holds of {ended} tickets"));
                 }
             }
             &Record::Cancelled { id, by: _, quantity } => {
@@ -80,7 +110,9 @@ impl EventState {
             &Record::Reduced { id, by: _, quantity } => {
                 let reservation = state.reservations.get_mut(id.number as usize - 1);
                 let has_more = |one: &&mut ReservationView| {
-                    one.status == ReservationStatus::Confirmed && one.quantity > quantity
+                    let is_live =
+                        matches!(one.status, ReservationStatus::Confirmed | ReservationStatus::Held);
+                    is_live && one.quantity > quantity
                 };
                 match reservation.filter(has_more) {
                     Some(reservation) if quantity > 0 => reservation.quantity -= quantity,
@@ -88,11 +120,51 @@ impl EventState {
                 }
             }
         }
-        let confirmed = |one: &&ReservationView| one.status == ReservationStatus::Confirmed;
-        state.view.reserved = state.reservations.iter().filter(confirmed).map(|one| one.quantity).sum();
-        let remaining = state.view.details.quota.checked_sub(state.view.reserved);
+        state.view.reserved = state.tickets(ReservationStatus::Confirmed);
+        state.view.held = state.tickets(ReservationStatus::Held);
+        let remaining = state.view.details.quota.checked_sub(state.view.reserved + state.view.held);
         state.view.remaining = remaining.ok_or_else(|| format!("oversold by {record:?}: {state:?}"))?;
         Ok(state)
+    }
+
+    fn add(
+        &mut self,
+        id: ReservationId,
+        buyer: Buyer,
+        quantity: u32,
+        status: ReservationStatus,
+        created_at: Timestamp,
+        expires_at: Option<Timestamp>,
+    ) -> Result<(), Violation> {
+        let cancelled_at = None;
+        let new = ReservationView { id, buyer, quantity, status, created_at, expires_at, cancelled_at };
+        self.reservations.push(new);
+        let number = self.reservations.len();
+        if id.number as usize == number { Ok(()) } else { Err(format!("{new:?} is number {number}")) }
+    }
+
+    fn tickets(&self, status: ReservationStatus) -> u32 {
+        self.reservations.iter().filter(|one| one.status == status).map(|one| one.quantity).sum()
+    }
+
+    /// The state after a start at the time `from`, if it changes something.
+    pub(super) fn extended(&self, from: Timestamp) -> Option<EventState> {
+        if self.tickets(ReservationStatus::Held) == 0 {
+            return None;
+        }
+        let mut state = self.clone();
+        for one in &mut state.reservations {
+            if let (ReservationStatus::Held, Some(end)) = (one.status, &mut one.expires_at) {
+                // A minute at least, half an hour at most.
+                end.0 = end.0.max(from.0 + 60_000).min(from.0 + 1_800_000);
+            }
+        }
+        Some(state)
+    }
+
+    /// Whether no hold is live whose time is over at this time.
+    pub(super) fn is_current(&self, time: Option<Timestamp>) -> bool {
+        time.is_none_or(|time| !self.reservations.iter().any(|one| is_over(one, time)))
     }
 
     /// The outcome of the command whose record led to this state.
@@ -108,10 +180,15 @@ impl EventState {
                 Outcome::Event(Box::new(EventView { organizer, ..self.view.clone() }))
             }
             Command::DeleteEvent(_) => Outcome::EventDeleted,
-            Command::Reserve { .. } => {
+            Command::Reserve { .. } | Command::Hold { .. } => {
                 Outcome::Reservation(*self.reservations.last().expect("the record made one"))
             }
-            Command::Cancel { .. } => Outcome::Cancelled,
+            Command::Cancel { .. } | Command::Release { .. } => Outcome::Cancelled,
+            Command::Confirm { reservation, quantity, .. } => {
+                let confirmed = self.reservations[reservation.number as usize - 1];
+                let quantity = quantity.map_or(confirmed.quantity, Quantity::get);
+                Outcome::Reservation(ReservationView { quantity, ..confirmed })
+            }
             Command::Reduce { reservation, quantity, .. } => {
                 let reduced = self.reservations[reservation.number as usize - 1];
                 Outcome::Reservation(ReservationView { quantity: quantity.get(), ..reduced })
@@ -137,8 +214,13 @@ impl EventState {
 }
 
 fn cancel(reservation: &mut ReservationView, at: Timestamp) {
-    if reservation.status == ReservationStatus::Confirmed {
+    if matches!(reservation.status, ReservationStatus::Confirmed | ReservationStatus::Held) {
         reservation.status = ReservationStatus::Cancelled;
+        reservation.expires_at = None;
         reservation.cancelled_at = Some(at);
     }
+}
+
+fn is_over(reservation: &ReservationView, time: Timestamp) -> bool {
+    reservation.status == ReservationStatus::Held && reservation.expires_at.is_none_or(|end| end <= time)
 }

@@ -46,15 +46,20 @@ impl<T: Debug> History<T> {
     }
 
     /// The same for a command that asks for `change`. `expected` is what the rules say to it in a state:
-    /// `None` where it makes a record. Also returns whether it made the last of these records.
+    /// `None` where it makes a record. `is_current` says whether it may have been taken in, and answered, with this
+    /// state. Also returns whether it made the last of these records.
     pub(super) fn find_answer(
         &mut self,
         change: Change,
         exchange: Exchange<'_>,
         expected: impl Fn(Option<&T>) -> Result<Option<Outcome>, Rejection>,
         outcome: impl Fn(&T) -> Outcome,
+        is_current: impl Fn(&T) -> bool,
     ) -> Result<(usize, bool), Violation> {
         for count in self.known_at(exchange.sent)..=self.states.len() {
+            if !self.after(count).is_none_or(&is_current) {
+                continue;
+            }
             match expected(self.after(count)).transpose() {
                 Some(expected) if expected == *exchange.reply => return Ok((count, false)),
                 Some(_) => {}
@@ -62,6 +67,7 @@ impl<T: Debug> History<T> {
                     let Some((made, state)) = self.states.get(count) else { continue };
                     if *made == change
                         && !self.answered.contains(&count)
+                        && is_current(state)
                         && exchange.reply.as_ref() == Ok(&outcome(state))
                     {
                         self.answered.push(count);

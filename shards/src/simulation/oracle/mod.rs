@@ -16,9 +16,10 @@ mod times;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use crate::clock::Now;
 use crate::command::{Ask, Buyer, Command};
 use crate::ids::{EventId, Slot, Timestamp, UserId, Username};
-use crate::outcome::{AccountView, Outcome, Rejection, Reply};
+use crate::outcome::{AccountView, Outcome, Rejection, Reply, ReservationStatus};
 use crate::slots::slot_of_event;
 pub(super) use change::kind_of;
 use change::{Change, change_of_command};
@@ -42,6 +43,9 @@ pub(super) enum Known {
 pub(super) struct Exchange<'a> {
     /// The step in which the request was sent.
     pub(super) sent: u64,
+    /// The time at which it was taken in, if the shard could record then that holds are over, and has undone nothing
+    /// since.
+    pub(super) taken_in: Option<Timestamp>,
     pub(super) ask: &'a Ask,
     pub(super) reply: &'a Reply,
 }
@@ -69,9 +73,47 @@ impl Oracle {
         }
     }
 
-    /// A shard takes in a command at this wall time.
-    pub(super) fn taken_in(&mut self, slot: Slot, wall: Timestamp) {
-        self.times.entry(slot).or_default().take_in(wall);
+    /// A shard takes in a request to this slot, or to all of them, or ends holds in all of them. Returns whether
+    /// a slot is ahead of the process, which sees it for the first time.
+    pub(super) fn taken_in(
+        &mut self,
+        slot: Option<Slot>,
+        now: Now,
+        is_read_only: bool,
+        owns: impl Fn(Slot) -> bool,
+    ) -> bool {
+        if let Some(slot) = slot {
+            self.times.entry(slot).or_default();
+        }
+        let with_holds = self.slots_with_holds();
+        let mut is_ahead = false;
+        for (&of, times) in self.times.iter_mut().filter(|&(&of, _)| owns(of)) {
+            let is_taken_over = times.ahead.is_none() && !is_read_only;
+            if is_taken_over {
+                times.take_over(now, with_holds.contains(&of));
+                is_ahead |= times.ahead > Some(0);
+            }
+            if is_taken_over || slot.is_none_or(|slot| slot == of) {
+                times.take_in(now);
+            }
+        }
+        is_ahead
+    }
+
+    /// A shard has undone what is not on disk.
+    pub(super) fn rolled_back(&mut self, owns: impl Fn(Slot) -> bool) {
+        self.times.iter_mut().filter(|&(&of, _)| owns(of)).for_each(|(_, times)| times.roll_back());
+    }
+
+    pub(super) fn process_begun(&mut self) {
+        self.times.values_mut().for_each(SlotTimes::begin_process);
+    }
+
+    /// Whether the state of an event may be seen in this exchange: no hold is live that was over before.
+    fn is_current(&self, event: EventId, exchange: Exchange<'_>) -> impl Fn(&EventState) -> bool + use<> {
+        let ahead = self.times.get(&slot_of_event(event)).and_then(|times| times.ahead).unwrap_or(0);
+        let time = exchange.taken_in.map(|time| Timestamp(time.0 + ahead));
+        move |state| state.is_current(time)
     }
 
     pub(super) fn process_ended(&mut self) {
@@ -121,6 +163,9 @@ impl Oracle {
             | Command::EditEvent(_)
             | Command::DeleteEvent(_)
             | Command::Reserve { .. }
+            | Command::Hold { .. }
+            | Command::Confirm { .. }
+            | Command::Release { .. }
             | Command::Cancel { .. }
             | Command::Reduce { .. } => None,
         };
@@ -131,14 +176,16 @@ impl Oracle {
                 _ => Outcome::AccountChanged(user_view(state)),
             };
             let expected = |state: Option<&_>| expected_of_account(state, exchange.ask);
-            let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome)?;
+            let (count, made_a_record) =
+                history.find_answer(change, exchange, expected, outcome, |_| true)?;
             return Ok((Some(Known::Account(username.clone(), count)), made_a_record));
         }
         let event = EventId(change.1);
+        let is_current = self.is_current(event, exchange);
         let history = self.events.entry(event).or_default();
         let expected = |state: Option<&_>| expected_of_event(state, exchange.ask);
         let outcome = |state: &EventState| state.outcome(command);
-        let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome)?;
+        let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome, is_current)?;
         Ok((Some(Known::Event(event, count)), made_a_record))
     }
 
@@ -150,7 +197,9 @@ impl Oracle {
         exchange: Exchange<'_>,
         owns: impl Fn(Slot) -> bool,
     ) -> Result<Known, Violation> {
-        let Command::Reserve { event, buyer: Buyer::Account(account), .. } = command else {
+        let (Command::Reserve { event, buyer: Buyer::Account(account), .. }
+        | Command::Hold { event, buyer: Buyer::Account(account), .. }) = command
+        else {
             return Err(format!("{exchange:?}"));
         };
         let most = self.reservations_max;
@@ -159,7 +208,10 @@ impl Oracle {
         {
             return Err(format!("{exchange:?}: the limit is {most}"));
         }
-        let is_takeable = |state: Option<&_>| expected_of_event(state, exchange.ask) == Ok(None);
+        let is_current = self.is_current(*event, exchange);
+        let is_takeable = |state: Option<&_>| {
+            state.is_none_or(&is_current) && expected_of_event(state, exchange.ask) == Ok(None)
+        };
         let count = self.events.entry(*event).or_default().find(exchange, is_takeable)?;
         Ok(Known::Event(*event, count))
     }
@@ -176,6 +228,14 @@ impl Oracle {
     pub(super) fn first_organizer(&self, event: EventId) -> Option<UserId> {
         let (_, created) = self.events.get(&event)?.states.first()?;
         Some(created.view.organizer)
+    }
+
+    /// The deadlines up to this one of an event's live holds on disk.
+    pub(super) fn holds_up_to(&self, event: EventId, up_to: Timestamp) -> Vec<Timestamp> {
+        let state = self.events.get(&event).and_then(History::last);
+        let reservations = state.into_iter().flat_map(|state| &state.reservations);
+        let held = reservations.filter(|one| one.status == ReservationStatus::Held);
+        held.filter_map(|one| one.expires_at).filter(|&deadline| deadline <= up_to).collect()
     }
 
     /// Whether this is known of an event that is deleted.

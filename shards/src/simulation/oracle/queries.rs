@@ -81,14 +81,18 @@ impl Oracle {
             (Query::EventsCreated { organizer }, Outcome::EventsCreated(count)) => {
                 self.check_events_created(*organizer, *count, exchange, owns)
             }
-            (Query::Totals, Outcome::Totals(totals)) if totals.reserved <= totals.quota => Ok(Vec::new()),
+            (Query::Totals, Outcome::Totals(totals)) if totals.reserved + totals.held <= totals.quota => {
+                Ok(Vec::new())
+            }
             _ => Err(format!("{exchange:?}")),
         }
     }
 
     fn check_event_query(&mut self, event: EventId, exchange: Exchange<'_>) -> Result<Vec<Known>, Violation> {
+        let is_current = self.is_current(event, exchange);
         let is_right = |state: Option<&_>| {
-            expected_of_event(state, exchange.ask).transpose().as_ref() == Some(exchange.reply)
+            state.is_none_or(&is_current)
+                && expected_of_event(state, exchange.ask).transpose().as_ref() == Some(exchange.reply)
         };
         let count = self.events.entry(event).or_default().find(exchange, is_right)?;
         Ok(vec![Known::Event(event, count)])
@@ -214,7 +218,9 @@ impl Oracle {
         is_right: impl Fn(EventId, Option<&EventState>) -> bool,
     ) -> Result<Vec<Known>, Violation> {
         let in_range = |id: &EventId| in_range(*id);
-        let is_right = |id: &EventId, state: Option<&_>| is_right(*id, state);
+        let is_right = |id: &EventId, state: Option<&_>| {
+            state.is_none_or(self.is_current(*id, exchange)) && is_right(*id, state)
+        };
         check_each(&self.events, exchange, listed, in_range, is_right, Known::Event)
     }
 
@@ -256,6 +262,7 @@ impl Oracle {
                 sum.events += 1;
                 sum.quota += u64::from(state.view.details.quota);
                 sum.reserved += u64::from(state.view.reserved);
+                sum.held += u64::from(state.view.held);
             }
         }
         if sum != totals {

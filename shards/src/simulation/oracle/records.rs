@@ -1,13 +1,16 @@
 //! The records on disk, applied in order to the oracle's own state.
 
-use super::change::change_of_record;
+use std::collections::BTreeSet;
+
+use super::change::{Change, change_of_record};
 use super::event::EventState;
 use super::history::History;
 use super::{Oracle, Violation};
 use crate::command::Buyer;
-use crate::ids::{EventId, Slot, Username};
+use crate::ids::{EventId, Slot, Timestamp, Username};
 use crate::outcome::AccountView;
 use crate::record::{Entry, Record};
+use crate::slots::slot_of_event;
 
 impl Oracle {
     /// Applies a record that is on disk, and stays there. `owns` says which slots the shard has that wrote it.
@@ -16,13 +19,20 @@ impl Oracle {
         entry: &Entry,
         owns: impl Fn(Slot) -> bool,
     ) -> Result<(), Violation> {
-        self.times.entry(entry.slot).or_default().add(entry)?;
-        if entry.record == Record::TimeSetBack {
-            return Ok(());
-        }
+        let has_live_holds = self.slots_with_holds().contains(&entry.slot);
+        self.times.entry(entry.slot).or_default().add(entry, has_live_holds)?;
         let change = change_of_record(&entry.record);
-        self.settle(change, entry)?;
-        if let &Record::Reserved { buyer: Buyer::Account(account), .. } = &entry.record
+        match entry.record {
+            // No client asks for these.
+            Record::TimeSetBack => return Ok(()),
+            Record::HoldsExtended { from } => {
+                self.extend_holds(entry.slot, from, change);
+                return Ok(());
+            }
+            Record::HoldsExpired { .. } => {}
+            _ => self.settle(change, entry)?,
+        }
+        if let Some((_, Buyer::Account(account))) = entry.record.reservation_made()
             && self.reservation_count(account, owns) >= self.reservations_max as usize
         {
             return Err(format!("above the limit of {}: {entry:?}", self.reservations_max));
@@ -65,15 +75,34 @@ impl Oracle {
             | Record::EventEdited(_)
             | Record::EventDeleted { .. }
             | Record::Reserved { .. }
+            | Record::Held(_)
+            | Record::Confirmed { .. }
+            | Record::Released { .. }
+            | Record::HoldsExpired { .. }
             | Record::Cancelled { .. }
             | Record::Reduced { .. } => {
                 let history = self.events.entry(EventId(change.1)).or_default();
                 let state = EventState::after(history.last(), entry)?;
                 history.states.push((change, state));
             }
-            Record::TimeSetBack => unreachable!("no client asks for it"),
+            Record::TimeSetBack | Record::HoldsExtended { .. } => unreachable!("handled above"),
         }
         Ok(())
+    }
+
+    /// The slots of events with live holds.
+    pub(super) fn slots_with_holds(&self) -> BTreeSet<Slot> {
+        let has_holds = |state: &&EventState| !state.is_deleted && state.view.held > 0;
+        let live = self.events.iter().filter(|(_, history)| history.last().filter(has_holds).is_some());
+        live.map(|(&event, _)| slot_of_event(event)).collect()
+    }
+
+    fn extend_holds(&mut self, slot: Slot, from: Timestamp, change: Change) {
+        for (_, history) in self.events.iter_mut().filter(|&(&event, _)| slot_of_event(event) == slot) {
+            if let Some(state) = history.last().and_then(|state| state.extended(from)) {
+                history.states.push((change, state));
+            }
+        }
     }
 
     fn usable_account(&self, username: &Username, record: &Record) -> Result<AccountView, Violation> {

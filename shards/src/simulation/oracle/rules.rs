@@ -3,9 +3,11 @@
 use super::event::EventState;
 use crate::command::{Actor, Ask, Buyer, Command, ExpectedVersion, Query};
 use crate::details::DetailsPatch;
-use crate::ids::{ReservationId, Role, UserId};
+use crate::ids::{Quantity, ReservationId, Role, UserId};
 use crate::limits::RESERVATIONS_MAX;
-use crate::outcome::{AccountView, Outcome, Rejection, ReservationStatus, ReservationView, UserView};
+use crate::outcome::{
+    AccountView, EventView, Outcome, Rejection, ReservationStatus, ReservationView, UserView,
+};
 
 /// What the rules say to a request about an event in this state: the outcome, the rejection, or `None`
 /// if a command makes a record.
@@ -25,10 +27,11 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
         Command::EditEvent(edit) => {
             let event = managed(event, edit.actor, &edit.version)?;
             let DetailsPatch { name, quota, venue } = &edit.changes;
-            let (before, reserved) = (&event.view.details, event.view.reserved);
+            let before = &event.view.details;
+            let committed = event.view.reserved + event.view.held;
             let quota = quota.map(|quota| quota.get());
-            if quota.is_some_and(|quota| quota < reserved) {
-                return Err(Rejection::QuotaBelowCommitted { committed: reserved });
+            if quota.is_some_and(|quota| quota < committed) {
+                return Err(Rejection::QuotaBelowCommitted { committed });
             }
             let same_name = name.as_ref().is_none_or(|name| name.as_str() == &*before.name);
             let same_quota = quota.is_none_or(|quota| quota == before.quota);
@@ -38,13 +41,13 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             (same_name && same_quota && same_venue && same_organizer).then(|| view(event))
         }
         Command::DeleteEvent(delete) => {
-            let reserved = managed(event, delete.actor, &delete.version)?.view.reserved;
-            if reserved > 0 && !delete.force {
-                return Err(Rejection::HasReservations { reserved });
+            let EventView { reserved, held, .. } = managed(event, delete.actor, &delete.version)?.view;
+            if reserved + held > 0 && !delete.force {
+                return Err(Rejection::HasReservations { reserved, held });
             }
             None
         }
-        Command::Reserve { quantity, .. } => {
+        Command::Reserve { quantity, .. } | Command::Hold { quantity, .. } => {
             let event = live(event)?;
             let remaining = event.view.remaining;
             if quantity.get() > remaining {
@@ -57,16 +60,46 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
         }
         Command::Cancel { reservation, actor } => {
             let reservation = cancellable(event, *reservation, *actor)?;
-            (reservation.status == ReservationStatus::Cancelled).then_some(Outcome::Cancelled)
+            match reservation.status {
+                ReservationStatus::Confirmed | ReservationStatus::Held => None,
+                ReservationStatus::Cancelled | ReservationStatus::Expired => Some(Outcome::Cancelled),
+            }
+        }
+        Command::Release { reservation, actor } => {
+            let reservation = cancellable(event, *reservation, *actor)?;
+            match reservation.status {
+                ReservationStatus::Held => None,
+                ReservationStatus::Cancelled | ReservationStatus::Expired => Some(Outcome::Cancelled),
+                ReservationStatus::Confirmed => {
+                    return Err(Rejection::HoldConfirmed { quantity: reservation.quantity });
+                }
+            }
+        }
+        Command::Confirm { reservation, actor, quantity } => {
+            let reservation = visible(event, *reservation, *actor)?;
+            if reservation.buyer != Buyer::Account(actor.user) {
+                return Err(Rejection::NotYourReservation);
+            }
+            let has = reservation.quantity;
+            let asked = quantity.map_or(has, Quantity::get);
+            match reservation.status {
+                ReservationStatus::Held if asked <= has => None,
+                ReservationStatus::Held => return Err(Rejection::QuantityAbove { quantity: has }),
+                ReservationStatus::Confirmed if asked == has => Some(Outcome::Reservation(*reservation)),
+                ReservationStatus::Confirmed => return Err(Rejection::HoldConfirmed { quantity: has }),
+                ReservationStatus::Expired => return Err(Rejection::HoldExpired),
+                ReservationStatus::Cancelled => return Err(Rejection::HoldReleased),
+            }
         }
         Command::Reduce { reservation, actor, quantity } => {
             let reservation = cancellable(event, *reservation, *actor)?;
             match (reservation.status, reservation.quantity) {
                 (ReservationStatus::Cancelled, _) => return Err(Rejection::ReservationCancelled),
-                (ReservationStatus::Confirmed, has) if quantity.get() > has => {
+                (ReservationStatus::Expired, _) => return Err(Rejection::HoldExpired),
+                (ReservationStatus::Confirmed | ReservationStatus::Held, has) if quantity.get() > has => {
                     return Err(Rejection::QuantityAbove { quantity: has });
                 }
-                (ReservationStatus::Confirmed, has) => {
+                (ReservationStatus::Confirmed | ReservationStatus::Held, has) => {
                     (quantity.get() == has).then_some(Outcome::Reservation(*reservation))
                 }
             }

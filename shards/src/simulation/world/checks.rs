@@ -64,15 +64,18 @@ impl World {
         self.unfenced.clear();
         let stops_early = self.random.within(0, 1) == 0;
         if !stops_early {
-            self.run_until(|shard| shard.is_idle())?;
+            self.run_until(|shard, _| shard.is_idle())?;
             for shard in &mut self.shards {
                 (shard.is_full, shard.is_locked, shard.is_read) = (false, false, false);
             }
-            self.run_until(|shard| {
-                shard.is_idle() && shard.driver.shard().read_only().is_none() && !shard.journal_is_large
+            self.run_until(|shard, elapsed| {
+                shard.is_idle()
+                    && shard.driver.shard().read_only().is_none()
+                    && !shard.journal_is_large
+                    && shard.driver.shard().holds_end_at().is_none_or(|end| end > elapsed)
             })?;
         }
-        self.run_until(|shard| {
+        self.run_until(|shard, _| {
             if shard.inbox.is_empty() {
                 shard.stop();
             }
@@ -89,7 +92,7 @@ impl World {
     }
 
     /// Delivers every message and runs the cores, until `done` holds for all shards.
-    fn run_until(&mut self, done: impl Fn(&mut SimulatedShard) -> bool) -> Result<(), Violation> {
+    fn run_until(&mut self, done: impl Fn(&mut SimulatedShard, Duration) -> bool) -> Result<(), Violation> {
         for _ in 0..ROUNDS_TO_REST {
             self.now += 1;
             self.elapsed += ROUND;
@@ -102,20 +105,22 @@ impl World {
                 }
             }
             let mut all_done = true;
-            self.shards.iter_mut().for_each(|shard| all_done &= done(shard));
+            self.shards.iter_mut().for_each(|shard| all_done &= done(shard, self.elapsed));
             if self.wire.is_empty() && all_done {
                 return Ok(());
             }
         }
-        Err("a request is never answered, a shard stays read-only, a journal stays large, or a driver does not \
-             stop"
+        Err("a request is never answered, a shard stays read-only, a journal stays large, holds do not end, or a \
+             driver does not stop"
             .to_owned())
     }
 
     /// Compares every acknowledged command with the shards, without the oracle.
     pub(super) fn check_acknowledged(&self) -> Result<(), Violation> {
         let reductions = self.requests.iter().filter_map(|request| match request.ask {
-            Ask::Command(Command::Reduce { reservation, .. }) => Some(reservation),
+            Ask::Command(
+                Command::Reduce { reservation, .. } | Command::Confirm { reservation, quantity: Some(_), .. },
+            ) => Some(reservation),
             _ => None,
         });
         let reductions: BTreeSet<ReservationId> = reductions.collect();
@@ -124,10 +129,16 @@ impl World {
                 continue;
             };
             let query = match (command, outcome) {
-                (Command::Cancel { reservation, .. }, _) => (*reservation, None),
-                (Command::Reserve { .. } | Command::Reduce { .. }, Outcome::Reservation(view)) => {
-                    (view.id, Some(view))
+                (Command::Cancel { reservation, .. } | Command::Release { reservation, .. }, _) => {
+                    (*reservation, None)
                 }
+                (
+                    Command::Reserve { .. }
+                    | Command::Hold { .. }
+                    | Command::Confirm { .. }
+                    | Command::Reduce { .. },
+                    Outcome::Reservation(view),
+                ) => (view.id, Some(view)),
                 _ => continue,
             };
             let (reservation, view) = query;
@@ -137,10 +148,20 @@ impl World {
             let is_right = match (&reply, view) {
                 (Ok(Outcome::Reservation(now)), Some(view)) => {
                     let may_be_less = reductions.contains(&reservation);
-                    now.buyer == view.buyer
+                    // What is confirmed may be cancelled, and nothing else.
+                    let may_have_become = match view.status {
+                        ReservationStatus::Held => true,
+                        _ => {
+                            matches!(now.status, ReservationStatus::Confirmed | ReservationStatus::Cancelled)
+                        }
+                    };
+                    may_have_become
+                        && now.buyer == view.buyer
                         && (now.quantity == view.quantity || may_be_less && now.quantity < view.quantity)
                 }
-                (Ok(Outcome::Reservation(now)), None) => now.status == ReservationStatus::Cancelled,
+                (Ok(Outcome::Reservation(now)), None) => {
+                    matches!(now.status, ReservationStatus::Cancelled | ReservationStatus::Expired)
+                }
                 _ => false,
             };
             if !is_right {

@@ -6,7 +6,7 @@ use super::{Progress, World};
 use crate::command::Buyer;
 use crate::driver::{LogDone, Notice};
 use crate::log::{self, AppendError, Hindrance, RollbackCause, Upkeep};
-use crate::record::{Entry, Record};
+use crate::record::{Entry, Kind, Record};
 use crate::shard::{Batch, Release};
 use crate::simulation::failure;
 use crate::simulation::oracle::{Violation, kind_of};
@@ -33,7 +33,12 @@ impl World {
         on_worker: bool,
     ) -> Result<Progress, Violation> {
         self.note(|| format!("shard {index} commits {} records", batch.entries.len()));
-        let changes = batch.entries.iter().filter(|entry| !entry.continues).count();
+        // Holds that have ended take no room.
+        let is_change = |entry: &&Entry| {
+            let kind = kind_of(&entry.record);
+            !entry.continues && kind != Kind::HoldsExpired && kind != Kind::HoldsExtended
+        };
+        let changes = batch.entries.iter().filter(is_change).count();
         if changes > self.rates.batch_max {
             return Err(format!("a batch of {changes} changes, above the limit"));
         }
@@ -160,6 +165,12 @@ impl World {
                     RollbackCause::Locked => "locked logs",
                 });
                 self.note(|| format!("shard {index} is read-only: {cause:?}"));
+                let process = self.process;
+                let in_shard =
+                    self.requests.iter_mut().filter(|one| one.process == process && one.shard_index == index);
+                in_shard.for_each(|one| one.taken_in = None);
+                let shard_count = self.shards.len();
+                self.oracle.rolled_back(|slot| shard_of_slot(slot, shard_count) == index);
                 self.compare_with_disk(Some(index))?;
                 Ok(Progress::Continues)
             }
@@ -257,6 +268,18 @@ impl World {
                 && by != customer
             {
                 self.count("reservations made by another account");
+            }
+            if let Record::Confirmed { given_back: 1.., .. } = entry.record {
+                self.count("holds confirmed in part");
+            }
+            if let Record::HoldsExpired { event, up_to, .. } = entry.record {
+                let ended = self.oracle.holds_up_to(event, up_to);
+                if ended.len() > 1 {
+                    self.count("expiries of several holds");
+                }
+                if ended.contains(&up_to) {
+                    self.count("expiries at the deadline");
+                }
             }
             if let Record::EventEdited(edited) = &entry.record
                 && edited.organizer.is_some()

@@ -71,6 +71,7 @@ struct FaultRates {
     fills: u64,
     locks: u64,
     reads: u64,
+    pause: u64,
     fails: u64,
     lies: u64,
     /// The most turns that a commit takes.
@@ -109,6 +110,7 @@ impl World {
             lies: one_in(12, 300),
             locks: one_in(3, 40),
             reads: one_in(3, 40),
+            pause: one_in(2, 40),
             slowness: one_in(2, 8),
             batch_max: 1 + one_in(2, 20) as usize,
             commits_alone_max: one_in(2, 4) as u32,
@@ -150,9 +152,7 @@ impl World {
         }
         for _ in 0..self.random.within(STEPS[0], STEPS[1]) {
             self.now += 1;
-            let passed = self.random.within(0, 5);
-            self.elapsed += Duration::from_millis(passed);
-            self.wall.0 += passed;
+            self.let_time_pass();
             let then = match self.step()? {
                 Progress::Crashes => self.crash()?,
                 then => then,
@@ -212,6 +212,22 @@ impl World {
             }
         }
         Ok(Progress::Continues)
+    }
+
+    /// Lets some milliseconds pass, or, in a pause, some seconds: often just until the deadline of a hold.
+    fn let_time_pass(&mut self) {
+        let mut passed = Duration::from_millis(self.random.within(0, 5));
+        if self.has_chance(self.rates.pause) {
+            self.count("pauses");
+            let end = self.any_shard().driver.shard().holds_end_at().unwrap_or_default();
+            passed = match end.saturating_sub(self.elapsed) {
+                Duration::ZERO => Duration::from_millis(self.random.within(0, 12_000)),
+                left => (left + Duration::from_millis(1))
+                    .saturating_sub(Duration::from_millis(self.random.within(0, 2))),
+            };
+        }
+        self.elapsed += passed;
+        self.wall.0 += passed.as_millis() as u64;
     }
 
     fn jump_clock(&mut self) {

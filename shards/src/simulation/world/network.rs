@@ -2,6 +2,7 @@
 
 use super::World;
 use crate::command::{Ask, Query};
+use crate::ids::Timestamp;
 use crate::outcome::{Outcome, Reply};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
@@ -22,6 +23,8 @@ pub(super) struct SentRequest {
     pub(super) sent: u64,
     /// The process that it was sent to.
     pub(super) process: u64,
+    /// See [`Exchange::taken_in`].
+    pub(super) taken_in: Option<Timestamp>,
     /// The reply, once it has arrived.
     pub(super) reply: Option<Reply>,
 }
@@ -38,7 +41,8 @@ impl World {
         self.note(|| format!("request {request} to shard {shard_index}: {ask:?}"));
         self.oracle.request_sent(&ask);
         let process = self.process;
-        self.requests.push(SentRequest { ask, shard_index, sent: self.now, process, reply: None });
+        let sent = self.now;
+        self.requests.push(SentRequest { ask, shard_index, sent, process, taken_in: None, reply: None });
         self.wire.push(Message::Request(request));
     }
 
@@ -78,10 +82,10 @@ impl World {
             list.retain(|event| self.oracle.first_organizer(event.id) == Some(organizer));
         }
         self.note(|| format!("reply to {request}: {reply:?}"));
-        let SentRequest { ref ask, sent, shard_index, .. } = self.requests[request];
+        let SentRequest { ref ask, sent, shard_index, taken_in, .. } = self.requests[request];
         let shard_count = self.shards.len();
         let owns = |slot| shard_of_slot(slot, shard_count) == shard_index;
-        let known = self.oracle.check(Exchange { sent, ask, reply: &reply }, owns)?;
+        let known = self.oracle.check(Exchange { sent, taken_in, ask, reply: &reply }, owns)?;
         if let Ok(Outcome::Reservations(list)) = &reply
             && !list.is_empty()
             && known.iter().any(|known| self.oracle.is_deleted(known))

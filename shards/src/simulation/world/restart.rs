@@ -133,6 +133,7 @@ impl World {
             _ => {}
         }
         self.elapsed = Duration::ZERO;
+        self.oracle.process_begun();
         if has_room {
             // Otherwise, what the earlier process was writing may still reach the files.
             self.oracle.process_ended();

@@ -12,11 +12,14 @@ use crate::outcome::{Outcome, Reply};
 use crate::shard::Release;
 use crate::simulation::oracle::Violation;
 use crate::simulation::plant::Plant;
+use crate::slots::shard_of_slot;
 
 /// The most requests that a shard takes in at once.
 const TAKE_IN_MAX: u64 = 6;
 /// The most steps of a driver in one turn of its core.
 const DRIVER_STEPS_MAX: u64 = 20;
+/// The longest time that passes at once because all cores sleep.
+const NAP_MAX: Duration = Duration::from_secs(2);
 
 pub(super) struct SimulatedShard {
     pub(super) driver: Driver<usize>,
@@ -120,6 +123,7 @@ impl World {
             match self.shards[index].driver.step(|| self.elapsed, requests_wait) {
                 Step::Answer(request, reply) => self.answer(index, request, reply)?,
                 Step::Send(slot, command) => return Err(format!("a message to slot {slot}: {command:?}")),
+                Step::EndHolds => self.end_holds(index),
                 Step::TakeIn(most) => self.take_in(index, most)?,
                 Step::Gather(gather) => self.gather(index, gather),
                 Step::Append { batch, on_worker } => {
@@ -136,6 +140,7 @@ impl World {
                         continue;
                     }
                     if let Some(until) = until
+                        && until <= self.elapsed + NAP_MAX
                         && self.random.within(0, 3) == 0
                     {
                         self.elapsed = self.elapsed.max(until);
@@ -174,8 +179,24 @@ impl World {
             }
             let SimulatedShard { driver, clock, .. } = &mut self.shards[index];
             let mut now = clock.read(self.elapsed, self.wall);
-            if let Ask::Command(command) = &ask {
-                self.oracle.taken_in(command.slot(), now.wall);
+            let is_read_only = driver.shard().read_only().is_some();
+            let shard_count = self.shards.len();
+            let owns = |slot| shard_of_slot(slot, shard_count) == index;
+            if self.oracle.taken_in(ask.slot(), now, is_read_only, owns) {
+                self.count("slots ahead of their process");
+            }
+            self.requests[request].taken_in = (!is_read_only).then_some(now.steady);
+            let SimulatedShard { driver, .. } = &mut self.shards[index];
+            match (&mut ask, self.plant) {
+                (Ask::Command(Command::Confirm { quantity, .. }), Some(Plant::ConfirmAll)) => {
+                    *quantity = None
+                }
+                (Ask::Command(Command::Confirm { .. }), Some(Plant::ConfirmTooLate)) => {
+                    now.steady.0 -= 1000;
+                }
+                (Ask::Query(_), Some(Plant::HoldsEndLateForReaders)) => now.steady.0 -= 1,
+                (_, Some(Plant::DeadlinesByWallClock)) => now.steady = now.wall,
+                _ => {}
             }
             if self.plant == Some(Plant::KeepLatestTime) {
                 self.latest_wall = self.latest_wall.max(now.wall);
@@ -197,6 +218,20 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn end_holds(&mut self, index: usize) {
+        if self.plant == Some(Plant::EndHoldsForRequestsOnly) {
+            return;
+        }
+        self.note(|| format!("shard {index} ends holds"));
+        let now = self.shards[index].clock.read(self.elapsed, self.wall);
+        let shard_count = self.shards.len();
+        let owns = |slot| shard_of_slot(slot, shard_count) == index;
+        if self.oracle.taken_in(None, now, false, owns) {
+            self.count("slots ahead of their process");
+        }
+        self.shards[index].driver.end_holds(now);
     }
 
     /// Lets some time pass in which a request may arrive.

@@ -6,7 +6,9 @@ use crate::command::{
     Actor, Buyer, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent, ExpectedVersion,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails};
-use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Slot, Timestamp, UserId, Username};
+use crate::ids::{
+    EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Slot, Timestamp, UserId, Username,
+};
 use crate::record::Record;
 use crate::slots::{SlotSet, slot_of_event};
 use crate::state::{ShardState, Undo};
@@ -38,7 +40,7 @@ fn history(draws: &mut Draws) -> History {
         let customer = UserId(1 + draws.below(3) as u32);
         let by = Actor { user: customer, role: Role::Customer };
         let number = 1 + draws.below(30) as u32;
-        let command = match draws.below(12) {
+        let command = match draws.below(14) {
             _ if step < 12 => Command::CreateEvent(Box::new(CreateEvent {
                 id: EventId(step + 1),
                 organizer: actor("o").user,
@@ -72,6 +74,19 @@ fn history(draws: &mut Draws) -> History {
                 actor: by,
                 quantity: Quantity::new(1).unwrap(),
             },
+            5 | 6 => Command::Hold {
+                event,
+                actor: by,
+                buyer: Buyer::Account(customer),
+                quantity: Quantity::new(1 + draws.below(3) as u64).unwrap(),
+                time: HoldTime::from_seconds(10 + draws.below(5) as u64).unwrap(),
+            },
+            7 => Command::Confirm {
+                reservation: ReservationId { event, number },
+                actor: by,
+                quantity: Quantity::new(draws.below(3) as u64),
+            },
+            8 => Command::Release { reservation: ReservationId { event, number }, actor: by },
             2 | 3 => Command::Cancel { reservation: ReservationId { event, number }, actor: by },
             _ => Command::Reserve {
                 event,
@@ -81,7 +96,15 @@ fn history(draws: &mut Draws) -> History {
             },
         };
         let slot = command.slot();
-        for record in state.decide(Now::at(Timestamp(1)), slot, command).records {
+        // Time passes, at some steps so much that holds end, or that a start gives them more time.
+        let now = Now::at(Timestamp(1000 * u64::from(step)));
+        let of_slot = state.slot(slot).expect("all slots are owned");
+        let records = match draws.below(20) {
+            0 => [Record::HoldsExtended { from: now.steady }].into_iter().collect(),
+            1..6 => of_slot.expiry_due(now).into_iter().collect(),
+            _ => state.decide(now, slot, command).records,
+        };
+        for record in records {
             let records = &mut records_of[slot.index()];
             let lsn = Lsn(1 + records.len() as u64);
             let undo = state.slot(slot).expect("all slots are owned").undo_of(&record);

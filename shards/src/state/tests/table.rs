@@ -1,6 +1,8 @@
 //! The rules of the domain as tables of steps and their results.
 
-use super::super::SlotState;
+use std::fmt::Display;
+
+use super::super::{Decision, OutcomeRef, SlotState};
 use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{
@@ -8,9 +10,11 @@ use crate::command::{
     ExpectedVersion, Query, RemoveUser,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, Venue};
-use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use crate::limits::RESERVATIONS_MAX;
 use crate::outcome::{Availability, Outcome, Rejection, Reply, ReservationStatus};
+use crate::record::Record;
+use crate::slots::slot_of_event;
 
 fn command(words: &[&str]) -> Command {
     let event = EventId(1);
@@ -96,6 +100,22 @@ fn command(words: &[&str]) -> Command {
             reservation: ReservationId { event, number: number.parse().unwrap() },
             actor: actor(who),
         },
+        [who, "hold", quantity, seconds] => Command::Hold {
+            event,
+            actor: actor(who),
+            buyer: Buyer::Account(actor(who).user),
+            quantity: Quantity::new(tickets(quantity)).unwrap(),
+            time: HoldTime::from_seconds(tickets(seconds)).unwrap(),
+        },
+        [who, "confirm", number, ref quantity @ ..] => Command::Confirm {
+            reservation: ReservationId { event, number: number.parse().unwrap() },
+            actor: actor(who),
+            quantity: quantity.first().map(|quantity| Quantity::new(tickets(quantity)).unwrap()),
+        },
+        [who, "release", number] => Command::Release {
+            reservation: ReservationId { event, number: number.parse().unwrap() },
+            actor: actor(who),
+        },
         [who, "reduce", number, quantity] => Command::Reduce {
             reservation: ReservationId { event, number: number.parse().unwrap() },
             actor: actor(who),
@@ -154,7 +174,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::SoldOut { remaining } => format!("sold-out {remaining}"),
                 Rejection::NumbersUsedUp => "used-up".to_owned(),
                 Rejection::QuotaBelowCommitted { committed } => format!("below {committed}"),
-                Rejection::HasReservations { reserved } => format!("has {reserved}"),
+                Rejection::HasReservations { reserved, held } => format!("has {}", sum(*reserved, *held)),
                 Rejection::UsernameTaken => "taken".to_owned(),
                 Rejection::UserNotFound => "no-user".to_owned(),
                 Rejection::TokenEnded => "ended".to_owned(),
@@ -167,6 +187,9 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::ReservationNotFound => "no-reservation".to_owned(),
                 Rejection::ReservationCancelled => "was-cancelled".to_owned(),
                 Rejection::QuantityAbove { quantity } => format!("has {quantity}"),
+                Rejection::HoldExpired => "hold-expired".to_owned(),
+                Rejection::HoldReleased => "hold-released".to_owned(),
+                Rejection::HoldConfirmed { quantity } => format!("hold-confirmed {quantity}"),
                 Rejection::AccountLimit { .. } => unreachable!("the state has no limits of accounts"),
                 Rejection::LogFull | Rejection::LogLocked | Rejection::Elsewhere => {
                     unreachable!("all slots are owned, and there is no log")
@@ -184,7 +207,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
             let quota = event.details.quota;
             assert_eq!(quota, event.reserved + event.held + event.remaining);
             let at = event.details.venue.as_ref().map_or(String::new(), |venue| format!(" at {venue}"));
-            format!("{}/{quota} v{}{at}", event.reserved, event.version)
+            format!("{}/{quota} v{}{at}", sum(event.reserved, event.held), event.version)
         }
         Outcome::Availability(one) => describe_availability(one),
         Outcome::Availabilities(list) => {
@@ -194,9 +217,14 @@ fn describe(reply: &Reply, changed: bool) -> String {
         Outcome::Reservation(reservation) => match reservation.status {
             ReservationStatus::Confirmed => format!("confirmed {}", reservation.quantity),
             ReservationStatus::Cancelled => format!("cancelled {}", reservation.quantity),
+            status @ (ReservationStatus::Held | ReservationStatus::Expired) => {
+                let left = reservation.expires_at.unwrap().0 - START_MS;
+                format!("{} {} until {left}", status.as_str(), reservation.quantity)
+            }
         },
         Outcome::Reservations(list) => {
-            let live = list.iter().filter(|one| one.status == ReservationStatus::Confirmed);
+            let is_live = |status| matches!(status, ReservationStatus::Confirmed | ReservationStatus::Held);
+            let live = list.iter().filter(|one| is_live(one.status));
             format!("{} of {}", live.count(), list.len())
         }
         Outcome::Account(account) => account.as_ref().map_or("none".to_owned(), |account| {
@@ -215,7 +243,9 @@ fn describe(reply: &Reply, changed: bool) -> String {
         Outcome::Totals(totals) if totals.accounts > 0 => {
             format!("{} with {} admins", totals.accounts, totals.admins)
         }
-        Outcome::Totals(totals) => format!("{} of {}", totals.reserved, totals.quota),
+        Outcome::Totals(totals) => {
+            format!("{} of {}", sum(totals.reserved, totals.held), totals.quota)
+        }
         Outcome::Part(_) => unreachable!("a part of a part"),
         Outcome::AccountChanged(_) | Outcome::EventDeleted | Outcome::Cancelled => "same".to_owned(),
     }
@@ -226,37 +256,71 @@ fn describe_availability(one: &Availability) -> String {
     format!("{} of {} at {}", one.remaining, one.quota, one.position)
 }
 
+/// The tickets that are reserved, and behind a plus those that are held.
+fn sum<N: Display + Default + PartialEq>(reserved: N, held: N) -> String {
+    if held == N::default() { reserved.to_string() } else { format!("{reserved}+{held}") }
+}
+
+/// The time of the first step. Each step is a millisecond after the one before; `wait` with seconds lets more time
+/// pass.
+const START_MS: u64 = 1000;
+
+/// Records that no command makes: `expire` ends the holds that have reached their deadlines, `start` gives live
+/// holds more time.
+fn record(words: &[&str], state: &SlotState, now: Now) -> Option<Option<Record>> {
+    match *words {
+        ["expire"] => Some(state.expiry_due(now)),
+        ["start"] => Some(Some(Record::HoldsExtended { from: now.steady })),
+        _ => None,
+    }
+}
+
 /// Runs steps separated by `|`, each `step -> result`. At the end, replaying the records must give the same
 /// state, and undoing them one by one must give every earlier state.
 fn check(steps: &str) {
     let mut state = all_slots();
     let mut records = Vec::new();
     let mut undo_steps = Vec::new();
+    let mut now = Now::at(Timestamp(START_MS));
     for (index, step) in steps.split('|').enumerate() {
         let (action, expected) = step.split_once("->").expect("a step has an arrow");
         let words: Vec<&str> = action.split_whitespace().collect();
-        let at = Timestamp(1000 + index as u64);
-        let now = Now::at(at);
-        let (reply, changed) = match query(&words) {
-            Some(query) => (state.query(now, &query), false),
-            None => {
-                let command = command(&words);
-                let slot = command.slot();
-                let decision = state.decide(now, slot, command);
-                let changed = !decision.records.is_empty();
-                for record in decision.records {
-                    let lsn = Lsn(1 + records.len() as u64);
-                    let of_slot = state.slot(slot).expect("all slots are owned");
-                    let (before, undo) = (format!("{state:?}"), of_slot.undo_of(&record));
-                    let previous = state.apply(slot, at, lsn, &record);
-                    undo_steps.push((before, slot, previous, record.clone(), undo));
-                    records.push((slot, at, lsn, record));
+        let slot_of_1 = slot_of_event(EventId(1));
+        let (reply, changed) = if let Some(query) = query(&words) {
+            (state.query(now, &query), false)
+        } else if let ["wait", seconds] = *words {
+            now = Now::at(Timestamp(now.steady.0 + seconds.parse::<u64>().unwrap() * 1000));
+            (Ok(Outcome::Cancelled), true)
+        } else {
+            let of_event = state.slot(slot_of_1).expect("all slots are owned");
+            let (slot, decision) = match record(&words, of_event, now) {
+                Some(record) => (
+                    slot_of_1,
+                    Decision {
+                        records: record.into_iter().collect(),
+                        reply: Ok(OutcomeRef::Cancelled),
+                        messages: Vec::new(),
+                    },
+                ),
+                None => {
+                    let command = command(&words);
+                    (command.slot(), state.decide(now, command.slot(), command))
                 }
+            };
+            let changed = !decision.records.is_empty();
+            for record in decision.records {
+                let lsn = Lsn(1 + records.len() as u64);
                 let of_slot = state.slot(slot).expect("all slots are owned");
-                (decision.reply.map(|outcome| of_slot.outcome(&outcome)), changed)
+                let (before, undo) = (format!("{state:?}"), of_slot.undo_of(&record));
+                let previous = state.apply(slot, now.wall, lsn, &record);
+                undo_steps.push((before, slot, previous, record.clone(), undo));
+                records.push((slot, now.wall, lsn, record));
             }
+            let of_slot = state.slot(slot).expect("all slots are owned");
+            (decision.reply.map(|outcome| of_slot.outcome(&outcome)), changed)
         };
         assert_eq!(describe(&reply, changed), expected.trim(), "step {index} of {steps}");
+        now = Now::at(Timestamp(now.steady.0 + 1));
     }
     let mut replayed = all_slots();
     for (slot, at, lsn, record) in &records {
@@ -465,5 +529,90 @@ fn a_removed_account_keeps_only_its_name() {
     );
     check(
         "user ada -> ok | user adam -> ok | totals -> 2 with 0 admins | role ada admin -> ok | totals -> 2 with 1 admins | remove ada -> ok | totals -> 1 with 0 admins",
+    );
+}
+
+#[test]
+fn a_hold_takes_tickets_until_it_is_confirmed_or_given_up() {
+    check(
+        "event 5 -> ok | a hold 3 10 -> ok | view -> 0+3/5 v1 | totals -> 0+3 of 5 | b reserve 3 -> sold-out 2 | b hold 3 10 -> sold-out 2 | a see 1 -> held 3 until 10001 | a mine -> 1 of 1 | a confirm 1 -> ok | view -> 3/5 v1 | totals -> 3 of 5 | a see 1 -> confirmed 3 | a cancel 1 -> ok | view -> 0/5 v1",
+    );
+    check(
+        "event 5 -> ok | a hold 3 10 -> ok | a release 1 -> ok | view -> 0/5 v1 | a see 1 -> cancelled 3 | a release 1 -> same | a cancel 1 -> same | a confirm 1 -> hold-released | a reduce 1 1 -> was-cancelled | view -> 0/5 v1",
+    );
+    // A cancellation of a hold gives it up.
+    check("event 5 -> ok | a hold 3 10 -> ok | a cancel 1 -> ok | a release 1 -> same | view -> 0/5 v1");
+    check("event 0 -> ok | a hold 1 10 -> sold-out 0");
+    check("a hold 1 10 -> no-event | event 5 -> ok | o delete -> ok | a hold 1 10 -> deleted");
+}
+
+#[test]
+fn a_hold_is_confirmed_whole_or_in_part() {
+    check(
+        "event 5 -> ok | a hold 4 10 -> ok | a confirm 1 5 -> has 4 | a confirm 1 3 -> ok | view -> 3/5 v1 | b reserve 2 -> ok | view -> 5/5 v1 | a see 1 -> confirmed 3",
+    );
+    // A repetition changes nothing; another quantity is refused, also the one of the hold.
+    check(
+        "event 5 -> ok | a hold 4 10 -> ok | a confirm 1 3 -> ok | a confirm 1 3 -> confirmed 3 | a confirm 1 -> confirmed 3 | a confirm 1 4 -> hold-confirmed 3 | a confirm 1 2 -> hold-confirmed 3 | a release 1 -> hold-confirmed 3 | wait 10 -> ok | expire -> same | a confirm 1 3 -> confirmed 3 | view -> 3/5 v1",
+    );
+    // What was never held is as what was confirmed.
+    check(
+        "event 5 -> ok | a reserve 2 -> ok | a confirm 1 -> confirmed 2 | a confirm 1 2 -> confirmed 2 | a confirm 1 1 -> hold-confirmed 2 | a release 1 -> hold-confirmed 2 | a cancel 1 -> ok | a confirm 1 -> hold-released | a release 1 -> same",
+    );
+    check(
+        "event 5 -> ok | a hold 4 10 -> ok | a reduce 1 3 -> ok | view -> 0+3/5 v1 | a reduce 1 3 -> held 3 until 10001 | a reduce 1 4 -> has 3 | a confirm 1 4 -> has 3 | a confirm 1 -> ok | a reduce 1 1 -> ok | a confirm 1 3 -> hold-confirmed 1 | view -> 1/5 v1",
+    );
+}
+
+#[test]
+fn a_hold_is_its_buyers() {
+    check(
+        "event 5 -> ok | a hold 1 10 -> ok | b confirm 1 -> no-reservation | o confirm 1 -> not-your-reservation | p confirm 1 -> no-reservation | z confirm 1 -> not-your-reservation | a confirm 2 -> no-reservation | a confirm 0 -> no-reservation | a-organizer confirm 1 -> ok",
+    );
+    check(
+        "event 5 -> ok | a hold 1 10 -> ok | b release 1 -> no-reservation | o release 1 -> not-your-reservation | p release 1 -> no-reservation | a release 2 -> no-reservation | b-organizer release 1 -> no-reservation | z release 1 -> ok",
+    );
+}
+
+#[test]
+fn holds_are_over_at_their_deadlines() {
+    // The steps are at 0, 1, 2 ... milliseconds; the hold of the second ends at 10001.
+    check(
+        "event 5 -> ok | a hold 3 10 -> ok | expire -> same | wait 9 -> ok | expire -> same | wait 0 -> ok | a see 1 -> held 3 until 10001 | a confirm 1 2 -> ok | view -> 2/5 v1",
+    );
+    check(
+        "event 5 -> ok | a hold 3 10 -> ok | b hold 1 20 -> ok | wait 9 -> ok | wait 1 -> ok | expire -> ok | expire -> same | view -> 0+1/5 v1 | totals -> 0+1 of 5 | o reservations -> 1 of 2 | a see 1 -> expired 3 until 10001 | b see 2 -> held 1 until 20002 | a confirm 1 -> hold-expired | a confirm 1 1 -> hold-expired | a reduce 1 1 -> hold-expired | a release 1 -> same | a cancel 1 -> same | view -> 0+1/5 v1 | b reserve 4 -> ok | b confirm 2 -> ok | view -> 5/5 v1 | wait 20 -> ok | expire -> same",
+    );
+    // One record ends many, in part reduced, confirmed or given up; and later holds go on.
+    check(
+        "event 9 -> ok | a hold 3 10 -> ok | a hold 2 10 -> ok | b hold 1 11 -> ok | b hold 1 10 -> ok | a reduce 1 2 -> ok | a confirm 2 1 -> ok | b release 4 -> ok | view -> 1+3/9 v1 | wait 10 -> ok | expire -> ok | view -> 1+1/9 v1 | a hold 2 10 -> ok | wait 1 -> ok | expire -> ok | view -> 1+2/9 v1 | o reservations -> 2 of 5 | wait 10 -> ok | expire -> ok | view -> 1/9 v1",
+    );
+}
+
+#[test]
+fn events_with_holds_are_edited_and_deleted() {
+    check(
+        "event 5 -> ok | a hold 2 10 -> ok | b reserve 1 -> ok | o quota 2 -> below 3 | o quota 3 -> ok | b reserve 1 -> sold-out 0 | z hand p -> ok | totals -> 1+2 of 3 | p delete -> has 1+2 | p delete force -> ok | totals -> 0 of 0 | a see 1 -> cancelled 2 | a confirm 1 -> hold-released | a release 1 -> same | wait 10 -> ok | expire -> same | a see 1 -> cancelled 2 | p reservations -> 0 of 2",
+    );
+    // What had expired before stays so.
+    check(
+        "event 5 -> ok | a hold 2 10 -> ok | a hold 1 20 -> ok | wait 10 -> ok | expire -> ok | o delete -> has 0+1 | o delete force -> ok | a see 1 -> expired 2 until 10001 | a confirm 1 -> hold-expired | a see 2 -> cancelled 1 | a confirm 2 -> hold-released",
+    );
+    check("event 5 -> ok | a hold 2 10 -> ok | wait 10 -> ok | expire -> ok | o delete -> ok");
+}
+
+#[test]
+fn a_start_gives_holds_more_time() {
+    // At least a minute from then: also those whose time was over while nobody could record it.
+    check(
+        "event 9 -> ok | a hold 1 10 -> ok | a hold 2 600 -> ok | b reserve 1 -> ok | wait 30 -> ok | start -> ok | a see 1 -> held 1 until 90005 | a see 2 -> held 2 until 600002 | view -> 1+3/9 v1 | expire -> same | wait 60 -> ok | expire -> ok | view -> 1+2/9 v1",
+    );
+    // Each start again; and no longer than the longest hold.
+    check(
+        "event 9 -> ok | a hold 1 10 -> ok | start -> ok | a see 1 -> held 1 until 60002 | wait 10 -> ok | start -> ok | a see 1 -> held 1 until 70005 | b hold 1 1800 -> ok | start -> ok | b see 2 -> held 1 until 1810007 | a confirm 1 -> ok | start -> ok | view -> 1+1/9 v1",
+    );
+    // What is over, given up or deleted does not come back.
+    check(
+        "event 9 -> ok | a hold 1 10 -> ok | a hold 2 20 -> ok | a hold 3 20 -> ok | a release 3 -> ok | wait 10 -> ok | expire -> ok | start -> ok | view -> 0+2/9 v1 | a see 1 -> expired 1 until 10001 | a see 2 -> held 2 until 70007 | o delete force -> ok | start -> ok | a see 2 -> cancelled 2 | a see 1 -> expired 1 until 10001",
     );
 }

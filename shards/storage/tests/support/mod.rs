@@ -12,7 +12,7 @@ use shards::command::{
     ExpectedVersion, Query, RemoveUser,
 };
 use shards::details::{DetailsPatch, EventName, NewDetails};
-use shards::ids::{EventId, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
+use shards::ids::{EventId, HoldTime, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
 use shards::log::Log;
 use shards::outcome::{Outcome, Reply, Totals};
 use shards::record::Entry;
@@ -245,6 +245,19 @@ fn command(line: &str) -> Command {
             buyer: Buyer::Account(UserId(number(customer))),
             quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
         },
+        ["hold", id, "for", customer, quantity, seconds] => Command::Hold {
+            event: event(id),
+            actor: Actor { user: UserId(number(customer)), role: Role::Customer },
+            buyer: Buyer::Account(UserId(number(customer))),
+            quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
+            time: HoldTime::from_seconds(u64::from(number(seconds))).unwrap(),
+        },
+        ["confirm", id, quantity, "by", customer] => Command::Confirm {
+            reservation: id.parse().unwrap(),
+            actor: Actor { user: UserId(number(customer)), role: Role::Customer },
+            quantity: Some(Quantity::new(u64::from(number(quantity))).unwrap()),
+        },
+        ["release", id] => Command::Release { reservation: id.parse().unwrap(), actor: ADMIN },
         ["reduce", id, quantity] => Command::Reduce {
             reservation: id.parse().unwrap(),
             actor: ADMIN,

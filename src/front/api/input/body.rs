@@ -156,6 +156,8 @@ pub(in crate::front) trait FromBody: Sized {
 pub(in crate::front) struct BodyDescription {
     pub(in crate::front) schema: fn(&mut SchemaGenerator) -> Schema,
     pub(in crate::front) example: fn() -> Value,
+    /// Whether it has to be sent.
+    pub(in crate::front) required: bool,
 }
 
 /// No body: what is sent all the same is not looked at.
@@ -166,6 +168,21 @@ impl FromBody for NoBody {
 
     fn read(_: &Request<'_>) -> Result<NoBody, Problem> {
         Ok(NoBody)
+    }
+}
+
+/// A body that may be left out.
+pub(in crate::front::api) struct IfSent<B>(pub(in crate::front::api) Option<B>);
+
+impl<B: FromBody> FromBody for IfSent<B> {
+    const DESCRIPTION: Option<BodyDescription> = match B::DESCRIPTION {
+        Some(description) => Some(BodyDescription { required: false, ..description }),
+        None => None,
+    };
+
+    fn read(request: &Request<'_>) -> Result<IfSent<B>, Problem> {
+        let sent = !request.body.is_empty();
+        sent.then(|| B::read(request)).transpose().map(IfSent)
     }
 }
 
@@ -185,6 +202,7 @@ macro_rules! body {
                 Some($crate::front::api::input::BodyDescription {
                     schema: schemars::SchemaGenerator::subschema_for::<$name>,
                     example: || serde_json::json!($example),
+                    required: true,
                 });
 
             fn read(

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 use shards::details::{EventName, Venue};
-use shards::ids::{Quantity, Quota, ReservationId, UserId, Username};
-use shards::limits::QUOTA_MAX;
+use shards::ids::{HoldTime, Quantity, Quota, ReservationId, UserId, Username};
+use shards::limits::{HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, QUOTA_MAX};
 
 use super::json::ITEMS_KEPT;
 
@@ -37,6 +37,15 @@ impl Member for Quantity {
     fn from_json(value: &Value) -> Result<Quantity, String> {
         let tickets = value.as_u64().and_then(Quantity::new);
         tickets.ok_or_else(|| format!("must be a whole number from 1 to {QUOTA_MAX}"))
+    }
+}
+
+impl Member for HoldTime {
+    fn from_json(value: &Value) -> Result<HoldTime, String> {
+        let time = value.as_u64().and_then(HoldTime::from_seconds);
+        time.ok_or_else(|| {
+            format!("must be a whole number of seconds from {HOLD_SECONDS_MIN} to {HOLD_SECONDS_MAX}")
+        })
     }
 }
 

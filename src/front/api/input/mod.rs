@@ -15,7 +15,7 @@ mod unsupported;
 
 pub(super) use accept::{check_accept, lists};
 pub(in crate::front) use body::{BodyDescription, FromBody};
-pub(super) use body::{BodyReader, Field, NoBody, body};
+pub(super) use body::{BodyReader, Field, IfSent, NoBody, body};
 pub(super) use if_match::{IF_MATCH, expected_version};
 pub(super) use if_none_match::KnownTags;
 pub(super) use member::{Member, Nullable, ReservationIds};

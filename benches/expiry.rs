@@ -1,0 +1,122 @@
+//! Whether the end of many holds delays sales: 100,000 holds of one event, made with pipelined requests, end within
+//! some seconds, while tickets of another event of the same shard are sold at a steady rate. Prints how long these
+//! sales took from the moment at which each was due, before, during and after.
+//!
+//! `cargo bench --bench expiry`. It takes 40 s.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use support::client::{Wire, request};
+use support::random::Random;
+use support::server::Server;
+use support::{create_event, metrics_once, number};
+use tempfile::tempdir_in;
+
+const HOLDS: u64 = 100_000;
+/// Connections that hold, and the requests that each sends at a time.
+const HOLDERS: u64 = 8;
+const PIPELINED: u64 = 250;
+const TTL: std::ops::RangeInclusive<u64> = 10..=12;
+
+/// Connections that sell, and the interval of each: together 1,000 sales a second.
+const SELLERS: u64 = 4;
+const INTERVAL: Duration = Duration::from_millis(4);
+
+/// How long sales are measured before the first hold ends and after the last one.
+const AROUND: Duration = Duration::from_secs(5);
+
+/// A sale: when it was due, and how long it took from then.
+struct Sale {
+    due: Instant,
+    took: Duration,
+}
+
+fn main() {
+    // Not in /tmp, which may be in memory.
+    let folder = tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+    let server = Server::start(&folder.path().join("data"), &["--shards", "1"]);
+    let organizer = server.client().sign_up("grace", "organizer");
+    let [held, sold] = [0; 2].map(|_| create_event(&organizer, 10_000_000));
+    let token = server.client().sign_up("ada", "customer").token.expect("logged in");
+    let sell =
+        request("POST", &format!("/api/v1/events/{sold}/reservations"), Some(&token), "", "{\"quantity\":1}");
+
+    let (first, last) = hold_all(&server, held, &token);
+    let (begin, end) = (Instant::now().max(first - AROUND), last + AROUND);
+    assert!(begin < first, "this machine takes too long to make the holds");
+    let sales: Vec<Sale> = thread::scope(|scope| {
+        let sellers = (0..SELLERS).map(|seller| {
+            let (wire, sell) = (server.wire(), &*sell);
+            let begin = begin + INTERVAL * seller as u32 / SELLERS as u32;
+            scope.spawn(move || sell_steadily(wire, sell, begin, end))
+        });
+        let sellers: Vec<_> = sellers.collect();
+        sellers.into_iter().flat_map(|seller| seller.join().expect("no panic")).collect()
+    });
+
+    metrics_once(&server.client(), &["boxoffice_tickets_held 0"]);
+    let event = server.client().get(&format!("/api/v1/events/{held}")).expect(200).json();
+    assert_eq!((number(&event, "held"), number(&event, "remaining")), (0, 10_000_000));
+    println!("{HOLDS} holds ended within {:.1} s", (last - first).as_secs_f64());
+    println!("{:>8} {:>8} {:>10} {:>10} {:>10}", "", "sales", "p50 ms", "p99 ms", "max ms");
+    report("before", sales.iter().filter(|sale| sale.due < first));
+    report("during", sales.iter().filter(|sale| (first..last).contains(&sale.due)));
+    report("after", sales.iter().filter(|sale| sale.due >= last));
+}
+
+/// Makes the holds. Returns when the first and the last of them end, at the latest.
+fn hold_all(server: &Server, event: u64, token: &str) -> (Instant, Instant) {
+    let ends: Vec<(Instant, Instant)> = thread::scope(|scope| {
+        let holders = (0..HOLDERS).map(|seed| {
+            let wire = server.wire();
+            scope.spawn(move || hold_some(wire, event, token, Random::new(seed)))
+        });
+        let holders: Vec<_> = holders.collect();
+        holders.into_iter().map(|holder| holder.join().expect("no panic")).collect()
+    });
+    let first = ends.iter().map(|(first, _)| *first).min().expect("there are holders");
+    (first, ends.iter().map(|(_, last)| *last).max().expect("there are holders"))
+}
+
+fn hold_some(mut wire: Wire, event: u64, token: &str, mut random: Random) -> (Instant, Instant) {
+    let path = format!("/api/v1/events/{event}/holds");
+    let mut ends: Option<(Instant, Instant)> = None;
+    for _ in 0..HOLDS / HOLDERS / PIPELINED {
+        let times: Vec<u64> = (0..PIPELINED).map(|_| random.within(*TTL.start(), *TTL.end())).collect();
+        let hold = |ttl: &u64| {
+            let body = format!("{{\"quantity\":1,\"ttl_seconds\":{ttl}}}");
+            request("POST", &path, Some(token), "", &body)
+        };
+        wire.send(times.iter().map(hold).collect::<String>()).expect("the server reads");
+        for ttl in times {
+            wire.next().expect(201);
+            let end = Instant::now() + Duration::from_secs(ttl);
+            let (first, last) = ends.unwrap_or((end, end));
+            ends = Some((first.min(end), last.max(end)));
+        }
+    }
+    ends.expect("there are holds")
+}
+
+fn sell_steadily(mut wire: Wire, sell: &str, begin: Instant, end: Instant) -> Vec<Sale> {
+    let mut sales = Vec::new();
+    let mut due = begin;
+    while due < end {
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        wire.ask(sell).expect(201);
+        sales.push(Sale { due, took: due.elapsed() });
+        due += INTERVAL;
+    }
+    sales
+}
+
+fn report<'a>(name: &str, sales: impl Iterator<Item = &'a Sale>) {
+    let mut took: Vec<f64> = sales.map(|sale| sale.took.as_secs_f64() * 1e3).collect();
+    took.sort_by(f64::total_cmp);
+    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
+    println!("{name:>8} {:>8} {:>10.2} {:>10.2} {:>10.2}", took.len(), at(0.5), at(0.99), at(1.0));
+}
