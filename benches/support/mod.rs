@@ -107,6 +107,7 @@ pub(crate) fn view() -> ReservationView {
         buyer: Buyer::Account(CUSTOMER),
         quantity: 1,
         status: ReservationStatus::Confirmed,
+        expires_at: None,
         created_at: Timestamp(1_800_000_000_000),
         cancelled_at: None,
     }
