@@ -26,7 +26,7 @@ const HOLDS: u32 = 100_000;
 const OLDER: u32 = 9_500_000;
 const START_MS: u64 = 1_800_000_000_000;
 const MINUTE_MS: u64 = 60_000;
-const ROUNDS: u64 = 15;
+const ROUNDS: u64 = 5;
 
 fn main() {
     let arguments: Vec<u32> =
