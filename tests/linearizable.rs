@@ -19,7 +19,7 @@ use stateright::semantics::{ConsistencyTester, LinearizabilityTester, Sequential
 use support::client::{Answer, Wire, request};
 use support::random::{Random, rounds};
 use support::server::Server;
-use support::{Stage, TestFolder, check_sums, create_event, number, text};
+use support::{Stage, TestFolder, create_event, number, text};
 
 /// The number of events that are used at the same time, each with its own history.
 const CONCURRENT_HISTORIES: u64 = 8;
@@ -41,15 +41,40 @@ struct Model {
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Sale {
     quantity: u64,
-    is_cancelled: bool,
+    status: Status,
+}
+
+/// No hold expires within a history.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Status {
+    Held,
+    Confirmed,
+    Cancelled,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Op {
-    Reserve { quantity: u64 },
-    Cancel { number: usize },
-    Reduce { number: usize, quantity: u64 },
-    Edit { quota: u64 },
+    Reserve {
+        quantity: u64,
+    },
+    Hold {
+        quantity: u64,
+    },
+    Confirm {
+        number: usize,
+        quantity: u64,
+    },
+    /// Also a release.
+    Cancel {
+        number: usize,
+    },
+    Reduce {
+        number: usize,
+        quantity: u64,
+    },
+    Edit {
+        quota: u64,
+    },
     Read,
     List,
 }
@@ -63,6 +88,9 @@ enum Ret {
         remaining: u64,
     },
     Cancelled,
+    Confirmed,
+    /// The type of the problem.
+    NotConfirmed(String),
     Reduced,
     /// A part of a cancelled reservation, or more than a reservation has, cannot be given back.
     NotReduced {
@@ -72,9 +100,10 @@ enum Ret {
     Seen {
         quota: u64,
         reserved: u64,
+        held: u64,
     },
-    BelowReserved {
-        reserved: u64,
+    BelowCommitted {
+        committed: u64,
     },
     Listed(Vec<Sale>),
     NotFound,
@@ -85,26 +114,41 @@ impl SequentialSpec for Model {
     type Ret = Ret;
 
     fn invoke(&mut self, op: &Op) -> Ret {
-        let live = self.sales.iter().filter(|sale| !sale.is_cancelled);
-        let reserved = live.map(|sale| sale.quantity).sum();
+        let sum = |status| {
+            let sales = self.sales.iter().filter(|sale| sale.status == status);
+            sales.map(|sale| sale.quantity).sum::<u64>()
+        };
+        let (reserved, held) = (sum(Status::Confirmed), sum(Status::Held));
+        let remaining = self.quota - reserved - held;
         match *op {
-            Op::Reserve { quantity } if quantity > self.quota - reserved => {
-                Ret::SoldOut { remaining: self.quota - reserved }
+            Op::Reserve { quantity } | Op::Hold { quantity } if quantity > remaining => {
+                Ret::SoldOut { remaining }
             }
-            Op::Reserve { quantity } => {
-                self.sales.push(Sale { quantity, is_cancelled: false });
-                Ret::Sold { number: self.sales.len() }
-            }
+            Op::Reserve { quantity } => self.sell(quantity, Status::Confirmed),
+            Op::Hold { quantity } => self.sell(quantity, Status::Held),
+            Op::Confirm { number, quantity } => match self.sales.get_mut(number - 1) {
+                Some(sale) => match sale.status {
+                    Status::Held if quantity > sale.quantity => Ret::NotConfirmed("invalid".to_owned()),
+                    Status::Held => {
+                        *sale = Sale { quantity, status: Status::Confirmed };
+                        Ret::Confirmed
+                    }
+                    Status::Confirmed if quantity == sale.quantity => Ret::Confirmed,
+                    Status::Confirmed => Ret::NotConfirmed("hold-confirmed".to_owned()),
+                    Status::Cancelled => Ret::NotConfirmed("hold-released".to_owned()),
+                },
+                None => Ret::NotFound,
+            },
             Op::Cancel { number } => match self.sales.get_mut(number - 1) {
                 Some(sale) => {
-                    sale.is_cancelled = true;
+                    sale.status = Status::Cancelled;
                     Ret::Cancelled
                 }
                 None => Ret::NotFound,
             },
             Op::Reduce { number, quantity } => match self.sales.get_mut(number - 1) {
-                Some(sale) if sale.is_cancelled || sale.quantity < quantity => {
-                    Ret::NotReduced { is_cancelled: sale.is_cancelled }
+                Some(sale) if sale.status == Status::Cancelled || sale.quantity < quantity => {
+                    Ret::NotReduced { is_cancelled: sale.status == Status::Cancelled }
                 }
                 Some(sale) => {
                     sale.quantity = quantity;
@@ -112,14 +156,23 @@ impl SequentialSpec for Model {
                 }
                 None => Ret::NotFound,
             },
-            Op::Edit { quota } if quota < reserved => Ret::BelowReserved { reserved },
+            Op::Edit { quota } if quota < reserved + held => {
+                Ret::BelowCommitted { committed: reserved + held }
+            }
             Op::Edit { quota } => {
                 self.quota = quota;
-                Ret::Seen { quota, reserved }
+                Ret::Seen { quota, reserved, held }
             }
-            Op::Read => Ret::Seen { quota: self.quota, reserved },
+            Op::Read => Ret::Seen { quota: self.quota, reserved, held },
             Op::List => Ret::Listed(self.sales.clone()),
         }
+    }
+}
+
+impl Model {
+    fn sell(&mut self, quantity: u64, status: Status) -> Ret {
+        self.sales.push(Sale { quantity, status });
+        Ret::Sold { number: self.sales.len() }
     }
 }
 
@@ -167,12 +220,14 @@ impl History {
             }
         }
         let has_trace = |op| match op {
-            Op::Reserve { quantity } => {
+            Op::Reserve { quantity } | Op::Hold { quantity } => {
                 let mut numbered = (1..).zip(&sales);
                 numbered.any(|(number, sale)| sale.quantity <= quantity && !known.contains(&number))
             }
-            Op::Cancel { number } => sales.get(number - 1).is_some_and(|sale| sale.is_cancelled),
-            Op::Reduce { number, quantity } => {
+            Op::Cancel { number } => {
+                sales.get(number - 1).is_some_and(|sale| sale.status == Status::Cancelled)
+            }
+            Op::Confirm { number, quantity } | Op::Reduce { number, quantity } => {
                 sales.get(number - 1).is_some_and(|sale| sale.quantity <= quantity)
             }
             Op::Edit { .. } => true,
@@ -306,7 +361,12 @@ impl Worker<'_> {
     }
 
     fn choose(&mut self) -> Op {
-        match self.random.within(0, 9) {
+        match self.random.within(0, 11) {
+            10 if !self.own.is_empty() => {
+                let number = self.random.pick(&self.own);
+                Op::Confirm { number, quantity: self.random.within(1, 3) }
+            }
+            10..12 => Op::Hold { quantity: self.random.within(1, 3) },
             4 if !self.own.is_empty() => {
                 let number = self.random.pick(&self.own);
                 Op::Reduce { number, quantity: self.random.within(1, 3) }
@@ -331,6 +391,15 @@ impl Worker<'_> {
                 let body = json!({ "quantity": quantity }).to_string();
                 request("POST", &format!("{of_event}/reservations"), Some(customer), "", &body)
             }
+            Op::Hold { quantity } => {
+                let body = json!({ "quantity": quantity }).to_string();
+                request("POST", &format!("{of_event}/holds"), Some(customer), "", &body)
+            }
+            Op::Confirm { number, quantity } => {
+                let path = format!("/api/v1/holds/{event}-{number}/confirm");
+                let body = json!({ "quantity": quantity }).to_string();
+                request("POST", &path, Some(customer), "", &body)
+            }
             Op::Cancel { number } => {
                 request("DELETE", &format!("/api/v1/reservations/{event}-{number}"), Some(customer), "", "")
             }
@@ -353,12 +422,21 @@ impl Worker<'_> {
 fn read(event: u64, op: Op, answer: &Answer) -> Ret {
     let body = || answer.json();
     match (op, answer.status) {
-        (Op::Reserve { .. }, 201) => {
+        (Op::Reserve { .. } | Op::Hold { .. }, 201) => {
             let id = text(&body(), "id").to_owned();
             let number = id.strip_prefix(&format!("{event}-")).and_then(|number| number.parse().ok());
             Ret::Sold { number: number.unwrap_or_else(|| panic!("{id} is not of event {event}")) }
         }
-        (Op::Reserve { .. }, 409) => Ret::SoldOut { remaining: number(&body(), "remaining") },
+        (Op::Reserve { .. } | Op::Hold { .. }, 409) => {
+            Ret::SoldOut { remaining: number(&body(), "remaining") }
+        }
+        (Op::Confirm { quantity, .. }, 200) => {
+            assert_eq!((text(&body(), "status"), number(&body(), "quantity")), ("confirmed", quantity));
+            Ret::Confirmed
+        }
+        (Op::Confirm { .. }, 409 | 422) => {
+            Ret::NotConfirmed(text(&body(), "type").trim_start_matches("/problems/").to_owned())
+        }
         (Op::Cancel { .. }, 204) => Ret::Cancelled,
         (Op::Reduce { number: own, quantity }, 200) => {
             let id = format!("{event}-{own}");
@@ -367,19 +445,24 @@ fn read(event: u64, op: Op, answer: &Answer) -> Ret {
         }
         (Op::Reduce { .. }, status @ (409 | 422)) => Ret::NotReduced { is_cancelled: status == 409 },
         (Op::Edit { .. } | Op::Read, 200) => {
-            check_sums(&body());
-            Ret::Seen { quota: number(&body(), "quota"), reserved: number(&body(), "reserved") }
+            let [quota, reserved, held] = ["quota", "reserved", "held"].map(|name| number(&body(), name));
+            Ret::Seen { quota, reserved, held }
         }
         (Op::List, 200) => {
             let body = body();
             let items = body["items"].as_array().expect("a list has items").iter();
             let sale = |item: &Value| Sale {
                 quantity: number(item, "quantity"),
-                is_cancelled: text(item, "status") == "cancelled",
+                status: match text(item, "status") {
+                    "held" => Status::Held,
+                    "confirmed" => Status::Confirmed,
+                    "cancelled" => Status::Cancelled,
+                    other => panic!("{other}: {item}"),
+                },
             };
             Ret::Listed(items.map(sale).collect())
         }
-        (Op::Edit { .. }, 409) => Ret::BelowReserved { reserved: number(&body(), "committed") },
+        (Op::Edit { .. }, 409) => Ret::BelowCommitted { committed: number(&body(), "committed") },
         _ => panic!("{op:?}: {answer:?}"),
     }
 }
@@ -482,41 +565,53 @@ fn histories_with_kills_in_them_are_linearizable() {
 #[test]
 fn a_wrong_answer_in_a_history_is_found() {
     use Step::{Invoked, Returned};
-    let seen = |reserved| Ret::Seen { quota: 4, reserved };
+    let seen = |reserved, held| Ret::Seen { quota: 4, reserved, held };
     let two = Op::Reserve { quantity: 2 };
     let correct = vec![
         Invoked(0, two),
         Invoked(1, two),
         Invoked(2, Op::Read),
         Returned(1, Ret::Sold { number: 1 }),
-        Returned(2, seen(2)),
+        Returned(2, seen(2, 0)),
         Invoked(2, two),
         Returned(0, Ret::Sold { number: 2 }),
         Returned(2, Ret::SoldOut { remaining: 0 }),
         // Done, but the server was killed before the answer.
         Invoked(1, Op::Cancel { number: 1 }),
         Invoked(3, Op::Read),
-        Returned(3, seen(2)),
+        Returned(3, seen(2, 0)),
         Invoked(0, Op::Reserve { quantity: 1 }),
         Returned(0, Ret::Sold { number: 3 }),
         Invoked(3, Op::Read),
-        Returned(3, seen(3)),
+        Returned(3, seen(3, 0)),
         Invoked(2, Op::Reduce { number: 2, quantity: 1 }),
         Returned(2, Ret::Reduced),
         Invoked(2, Op::Reduce { number: 2, quantity: 2 }),
         Returned(2, Ret::NotReduced { is_cancelled: false }),
         Invoked(3, Op::Read),
-        Returned(3, seen(2)),
+        Returned(3, seen(2, 0)),
+        Invoked(0, Op::Hold { quantity: 2 }),
+        Returned(0, Ret::Sold { number: 4 }),
+        Invoked(3, Op::Read),
+        Returned(3, seen(2, 2)),
+        Invoked(0, Op::Confirm { number: 4, quantity: 1 }),
+        Returned(0, Ret::Confirmed),
+        Invoked(3, Op::Read),
+        Returned(3, seen(3, 0)),
     ];
     assert!(is_linearizable(4, &correct));
-    let wrong: [(&str, usize, Step); 8] = [
+    let wrong: [(&str, usize, Step); 12] = [
         ("oversold", 7, Returned(2, Ret::Sold { number: 3 })),
         ("a number given twice", 6, Returned(0, Ret::Sold { number: 1 })),
-        ("a stale read", 14, Returned(3, seen(2))),
-        ("an acknowledged sale is lost", 14, Returned(3, seen(1))),
-        ("tickets released twice", 10, Returned(3, seen(0))),
-        ("a part is not given back", 20, Returned(3, seen(3))),
+        ("a stale read", 14, Returned(3, seen(2, 0))),
+        ("an acknowledged sale is lost", 14, Returned(3, seen(1, 0))),
+        ("tickets released twice", 10, Returned(3, seen(0, 0))),
+        ("a part is not given back", 20, Returned(3, seen(3, 0))),
         ("more tickets than before", 18, Returned(2, Ret::Reduced)),
+        ("a hold without tickets", 24, Returned(3, seen(2, 0))),
+        ("a confirmation that was not made", 26, Returned(0, Ret::NotConfirmed("invalid".to_owned()))),
+        ("a confirmed part is held, too", 28, Returned(3, seen(3, 1))),
+        ("a confirmation is lost", 28, Returned(3, seen(2, 2))),
         ("sold out with tickets left", 12, Returned(0, Ret::SoldOut { remaining: 0 })),
     ];
     for (what, at, step) in wrong {
