@@ -73,10 +73,20 @@ pub(super) enum Plant {
     ForgetAccountLimit,
     /// A shard refuses an account's last reservation.
     AccountLimitTooLow,
+    /// The limit of a customer's tickets ignores those that the customer has.
+    ForgetTickets,
+    /// The limit of a customer's tickets counts those of all events.
+    CountAllEvents,
+    /// A sale starts and ends a millisecond late.
+    WindowLate,
+    /// A sale starts and ends by a clock that does not follow the wall clock.
+    WindowBySteadyClock,
+    /// Recovery leaves out the limits and windows of events.
+    ForgetRules,
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 35] = [
+    pub(super) const ALL: [Plant; 40] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -112,5 +122,10 @@ impl Plant {
         Plant::ForgetIds,
         Plant::ForgetAccountLimit,
         Plant::AccountLimitTooLow,
+        Plant::ForgetTickets,
+        Plant::CountAllEvents,
+        Plant::WindowLate,
+        Plant::WindowBySteadyClock,
+        Plant::ForgetRules,
     ];
 }

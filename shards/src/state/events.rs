@@ -2,6 +2,7 @@
 
 use std::ops::Bound;
 
+use super::buyers::Buyers;
 use super::chunks::Chunks;
 use super::reservations::Reservation;
 use super::{Decision, OutcomeRef, SlotState};
@@ -20,6 +21,8 @@ pub(super) struct Event {
     deleted_at: Option<Timestamp>,
     /// The position of the event's last record.
     last_record: Lsn,
+    /// There while the event limits the tickets of a customer.
+    pub(super) buyers: Option<Box<Buyers>>,
     /// The reservations: number n at index n - 1. Cancelled ones stay.
     pub(super) reservations: Chunks<Reservation>,
 }
@@ -58,6 +61,12 @@ impl EventTotals {
             self.quota -= u64::from(event.edition.details.quota);
             self.reserved -= u64::from(event.reserved);
         }
+    }
+}
+
+impl Edition {
+    pub(super) fn details(&self) -> &EventDetails {
+        &self.details
     }
 }
 
@@ -161,12 +170,15 @@ impl SlotState {
             return Err(Rejection::EventExists);
         }
         let CreateEvent { id, organizer, details } = create;
+        if !details.rules.have_a_window() {
+            return Err(Rejection::EmptyWindow);
+        }
         let created = EventCreated { id, organizer, details: details.into() };
         Ok(Decision::change(Record::EventCreated(Box::new(created)), OutcomeRef::Event(id)))
     }
 
     pub(super) fn apply_event_created(&mut self, at: Timestamp, lsn: Lsn, created: &EventCreated) {
-        let event = Event {
+        let mut event = Event {
             edition: Edition {
                 organizer: created.organizer,
                 details: created.details.clone(),
@@ -177,8 +189,10 @@ impl SlotState {
             created_at: at,
             deleted_at: None,
             last_record: lsn,
+            buyers: None,
             reservations: Chunks::new(),
         };
+        event.fit_buyers();
         self.totals.add(&event);
         self.live_events.insert(created.id);
         self.events_of.insert((created.organizer, created.id));
@@ -205,6 +219,9 @@ impl SlotState {
         let EditEvent { event: id, actor, version, changes, organizer } = edit;
         let event = self.event_to_change(id, actor, &version)?;
         let details = changes.apply_to(&event.edition.details);
+        if !details.rules().have_a_window() {
+            return Err(Rejection::EmptyWindow);
+        }
         if details.quota < event.reserved {
             return Err(Rejection::QuotaBelowCommitted { committed: event.reserved });
         }
@@ -228,12 +245,16 @@ impl SlotState {
                 version: event.edition.version + 1,
                 updated_at: at,
             };
+            event.fit_buyers();
         })
     }
 
     pub(super) fn undo_event_edited(&mut self, id: EventId, previous: Lsn, before: Edition) {
         self.index_under(before.organizer, id);
-        self.change_event(id, previous, |event| event.edition = before);
+        self.change_event(id, previous, |event| {
+            event.edition = before;
+            event.fit_buyers();
+        });
     }
 
     /// Moves a live event in the index by organizer. Called before the event itself gets this organizer.
@@ -259,6 +280,7 @@ impl SlotState {
         self.change_event(id, lsn, |event| {
             event.deleted_at = Some(at);
             event.reserved = 0;
+            event.fit_buyers();
         })
     }
 
@@ -268,6 +290,7 @@ impl SlotState {
         self.change_event(id, previous, |event| {
             event.deleted_at = None;
             event.take(tickets);
+            event.fit_buyers();
         });
     }
 

@@ -1,7 +1,9 @@
 //! Reservations: each belongs to an event, and is numbered from 1 there.
 
+use super::by_customer::ByCustomer;
 use super::events::Event;
 use super::{Decision, OutcomeRef, SlotState};
+use crate::clock::Now;
 use crate::command::{Actor, Buyer};
 use crate::ids::{EventId, Lsn, Quantity, ReservationId, Role, Timestamp, UserId};
 use crate::limits::RESERVATIONS_MAX;
@@ -38,6 +40,28 @@ impl Event {
         self.reservations.get(number.checked_sub(1)? as usize)
     }
 
+    /// Counts tickets as a buyer's.
+    fn sell(&mut self, buyer: Buyer, tickets: u32) {
+        self.take(tickets);
+        if let Some(buyers) = &mut self.buyers {
+            buyers.add(buyer, tickets);
+        }
+    }
+
+    /// The inverse of [`Event::sell`].
+    fn take_back(&mut self, buyer: Buyer, tickets: u32) {
+        self.give_back(tickets);
+        if let Some(buyers) = &mut self.buyers {
+            buyers.subtract(buyer, tickets);
+        }
+    }
+
+    /// The tickets of a reservation of a live event that were not given back.
+    pub(super) fn live_tickets(&self, number: u32) -> u32 {
+        let reservation = &self.reservations[number as usize - 1];
+        if reservation.cancelled_at == NOT_CANCELLED { reservation.quantity } else { 0 }
+    }
+
     /// The time at which it was cancelled, alone or with its event.
     fn cancelled_at(&self, reservation: &Reservation) -> Option<Timestamp> {
         match reservation.cancelled_at {
@@ -67,12 +91,17 @@ impl Event {
 impl SlotState {
     pub(super) fn decide_reserve(
         &self,
+        now: Now,
         id: EventId,
         actor: Actor,
         buyer: Buyer,
         quantity: Quantity,
+        index: &ByCustomer,
     ) -> Result<Decision, Rejection> {
         let event = self.live_event(id)?;
+        if let Some(rules) = &event.edition.details().rules {
+            event.check_rules(id, rules, now.wall, buyer, quantity, index)?;
+        }
         if quantity.get() > event.remaining() {
             return Err(Rejection::SoldOut { remaining: event.remaining() });
         }
@@ -94,7 +123,7 @@ impl SlotState {
         quantity: u32,
     ) -> Lsn {
         self.change_event(id.event, lsn, |event| {
-            event.take(quantity);
+            event.sell(buyer, quantity);
             event.reservations.push(Reservation {
                 created_at: at,
                 cancelled_at: NOT_CANCELLED,
@@ -114,7 +143,7 @@ impl SlotState {
                 "reservations are undone in reverse order"
             );
             let reservation = event.reservations.pop().expect("the count was checked above");
-            event.give_back(reservation.quantity);
+            event.take_back(reservation.buyer, reservation.quantity);
         });
     }
 
@@ -132,8 +161,8 @@ impl SlotState {
             let reservation = &mut event.reservations[id.number as usize - 1];
             assert_eq!(reservation.cancelled_at, NOT_CANCELLED, "a reservation was cancelled twice");
             reservation.cancelled_at = at;
-            let quantity = reservation.quantity;
-            event.give_back(quantity);
+            let (buyer, quantity) = (reservation.buyer, reservation.quantity);
+            event.take_back(buyer, quantity);
         })
     }
 
@@ -141,8 +170,8 @@ impl SlotState {
         self.change_event(id.event, previous, |event| {
             let reservation = &mut event.reservations[id.number as usize - 1];
             reservation.cancelled_at = NOT_CANCELLED;
-            let quantity = reservation.quantity;
-            event.take(quantity);
+            let (buyer, quantity) = (reservation.buyer, reservation.quantity);
+            event.sell(buyer, quantity);
         });
     }
 
@@ -171,14 +200,17 @@ impl SlotState {
             assert_eq!(reservation.cancelled_at, NOT_CANCELLED, "a cancelled reservation has no ticket");
             assert!(given_back < reservation.quantity, "a reservation has at least one ticket");
             reservation.quantity -= given_back;
-            event.give_back(given_back);
+            let buyer = reservation.buyer;
+            event.take_back(buyer, given_back);
         })
     }
 
     pub(super) fn undo_reduced(&mut self, id: ReservationId, previous: Lsn, given_back: u32) {
         self.change_event(id.event, previous, |event| {
-            event.reservations[id.number as usize - 1].quantity += given_back;
-            event.take(given_back);
+            let reservation = &mut event.reservations[id.number as usize - 1];
+            reservation.quantity += given_back;
+            let buyer = reservation.buyer;
+            event.sell(buyer, given_back);
         });
     }
 

@@ -1,9 +1,9 @@
 //! The state of an event after each of its records.
 
 use super::Violation;
-use crate::command::{Actor, Command};
+use crate::command::{Actor, Buyer, Command};
 use crate::ids::{Role, Timestamp};
-use crate::outcome::{EventView, Outcome, ReservationStatus, ReservationView};
+use crate::outcome::{EventView, Outcome, Rejection, ReservationStatus, ReservationView};
 use crate::record::Record;
 
 #[derive(Debug, Clone)]
@@ -60,6 +60,7 @@ impl EventState {
                 state.reservations.iter_mut().for_each(|reservation| cancel(reservation, at));
             }
             &Record::Reserved { id, by: _, buyer, quantity } => {
+                state.check_limits(buyer, quantity).map_err(|limit| format!("{record:?}: {limit:?}"))?;
                 let (status, created_at) = (ReservationStatus::Confirmed, at);
                 let new = ReservationView { id, buyer, quantity, status, created_at, cancelled_at: None };
                 state.reservations.push(new);
@@ -93,6 +94,25 @@ impl EventState {
         let remaining = state.view.details.quota.checked_sub(state.view.reserved);
         state.view.remaining = remaining.ok_or_else(|| format!("oversold by {record:?}: {state:?}"))?;
         Ok(state)
+    }
+
+    /// Checks that the limits of the event allow a reservation.
+    pub(super) fn check_limits(&self, buyer: Buyer, quantity: u32) -> Result<(), Rejection> {
+        let rules = self.view.details.rules();
+        if let Some(most) = rules.max_per_reservation
+            && quantity > most.get()
+        {
+            return Err(Rejection::ReservationLimit { allowed: most.get() });
+        }
+        let own = self.reservations.iter().filter(|one| one.buyer == buyer);
+        let live = own.filter(|one| one.status == ReservationStatus::Confirmed);
+        let has: u32 = live.map(|one| one.quantity).sum();
+        match rules.max_per_customer {
+            Some(most) if has + quantity > most.get() => {
+                Err(Rejection::CustomerLimit { allowed: most.get() - has.min(most.get()) })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The outcome of the command whose record led to this state.

@@ -43,6 +43,8 @@ pub(super) struct Exchange<'a> {
     /// The step in which the request was sent.
     pub(super) sent: u64,
     pub(super) ask: &'a Ask,
+    /// The wall time at which a shard took it in.
+    pub(super) wall: Timestamp,
     pub(super) reply: &'a Reply,
 }
 
@@ -136,7 +138,7 @@ impl Oracle {
         }
         let event = EventId(change.1);
         let history = self.events.entry(event).or_default();
-        let expected = |state: Option<&_>| expected_of_event(state, exchange.ask);
+        let expected = |state: Option<&_>| expected_of_event(state, exchange.ask, exchange.wall);
         let outcome = |state: &EventState| state.outcome(command);
         let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome)?;
         Ok((Some(Known::Event(event, count)), made_a_record))
@@ -159,7 +161,8 @@ impl Oracle {
         {
             return Err(format!("{exchange:?}: the limit is {most}"));
         }
-        let is_takeable = |state: Option<&_>| expected_of_event(state, exchange.ask) == Ok(None);
+        let is_takeable =
+            |state: Option<&_>| expected_of_event(state, exchange.ask, exchange.wall) == Ok(None);
         let count = self.events.entry(*event).or_default().find(exchange, is_takeable)?;
         Ok(Known::Event(*event, count))
     }

@@ -8,7 +8,7 @@ use super::history::History;
 use super::rules::{expected_of_account, expected_of_event, user_view};
 use super::{Exchange, Known, Oracle, Violation};
 use crate::command::{Ask, Buyer, Query};
-use crate::ids::{EventId, ReservationId, Role, Slot, UserId, Username};
+use crate::ids::{EventId, ReservationId, Role, Slot, Timestamp, UserId, Username};
 use crate::outcome::{
     AccountView, EventView, Outcome, Part, Rejection, Reply, ReservationView, Totals, UserView,
 };
@@ -82,7 +82,7 @@ impl Oracle {
 
     fn check_event_query(&mut self, event: EventId, exchange: Exchange<'_>) -> Result<Vec<Known>, Violation> {
         let is_right = |state: Option<&_>| {
-            expected_of_event(state, exchange.ask).transpose().as_ref() == Some(exchange.reply)
+            expected_of_event(state, exchange.ask, exchange.wall).transpose().as_ref() == Some(exchange.reply)
         };
         let count = self.events.entry(event).or_default().find(exchange, is_right)?;
         Ok(vec![Known::Event(event, count)])
@@ -224,7 +224,9 @@ impl Oracle {
                 actor: ADMIN,
             });
             for query in [Query::Event { event }, all].into_iter().chain(each) {
-                ask(slot_of_event(event), query, &|ask| expected_of_event(history.last(), ask))?;
+                ask(slot_of_event(event), query, &|ask| {
+                    expected_of_event(history.last(), ask, Timestamp(0))
+                })?;
             }
             if let Some(state) = history.last().filter(|state| !state.is_deleted) {
                 sum.events += 1;

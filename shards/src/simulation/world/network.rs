@@ -2,6 +2,7 @@
 
 use super::World;
 use crate::command::{Ask, Query};
+use crate::ids::Timestamp;
 use crate::outcome::{Outcome, Reply};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
@@ -20,6 +21,8 @@ pub(super) struct SentRequest {
     pub(super) shard_index: usize,
     /// The step in which it was sent.
     pub(super) sent: u64,
+    /// The wall time at which a shard took it in; 0 before.
+    pub(super) wall: Timestamp,
     /// The process that it was sent to.
     pub(super) process: u64,
     /// The reply, once it has arrived.
@@ -38,7 +41,14 @@ impl World {
         self.note(|| format!("request {request} to shard {shard_index}: {ask:?}"));
         self.oracle.request_sent(&ask);
         let process = self.process;
-        self.requests.push(SentRequest { ask, shard_index, sent: self.now, process, reply: None });
+        self.requests.push(SentRequest {
+            ask,
+            shard_index,
+            sent: self.now,
+            wall: Timestamp(0),
+            process,
+            reply: None,
+        });
         self.wire.push(Message::Request(request));
     }
 
@@ -78,10 +88,10 @@ impl World {
             list.retain(|event| self.oracle.first_organizer(event.id) == Some(organizer));
         }
         self.note(|| format!("reply to {request}: {reply:?}"));
-        let SentRequest { ref ask, sent, shard_index, .. } = self.requests[request];
+        let SentRequest { ref ask, sent, wall, shard_index, .. } = self.requests[request];
         let shard_count = self.shards.len();
         let owns = |slot| shard_of_slot(slot, shard_count) == shard_index;
-        let known = self.oracle.check(Exchange { sent, ask, reply: &reply }, owns)?;
+        let known = self.oracle.check(Exchange { sent, ask, wall, reply: &reply }, owns)?;
         if let Ok(Outcome::Reservations(list)) = &reply
             && !list.is_empty()
             && known.iter().any(|known| self.oracle.is_deleted(known))
