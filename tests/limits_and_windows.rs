@@ -31,8 +31,9 @@ fn event_with(stage: &Stage, quota: u64, members: Value) -> u64 {
 }
 
 fn create(stage: &Stage, quota: u64, members: Value) -> Answer {
-    let mut body = json!({ "name": "An evening", "quota": quota });
-    body.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+    let mut body = members;
+    body["name"] = json!("An evening");
+    body["quota"] = json!(quota);
     stage.org1.post("/api/v1/events", &body)
 }
 
@@ -415,7 +416,7 @@ fn kill_while_buying(stage: &Stage, event: u64, delay: Duration) -> (u64, u64) {
         let buyers: Vec<_> = (0..BUYERS).map(|index| scope.spawn(move || buyer(index))).collect();
         thread::sleep(delay);
         stage.server.signal(Signal::KILL);
-        let sums = buyers.into_iter().map(|buyer| buyer.join().unwrap());
+        let sums = buyers.into_iter().map(|buyer| buyer.join().expect("it does not panic"));
         sums.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
     })
 }
