@@ -200,6 +200,8 @@ fn columns_of_return(kind: Kind, id: ReservationId, by: UserId, quantity: u32) -
     Columns { event: id.event.0, number: id.number, user: by.0, quantity, ..Columns::of(kind) }
 }
 
+/// Not inlined: a reservation would save the registers that it needs.
+#[inline(never)]
 fn columns_of_details(
     kind: Kind,
     event: EventId,

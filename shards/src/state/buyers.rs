@@ -78,7 +78,8 @@ impl fmt::Debug for Buyers {
 }
 
 impl Event {
-    /// Checks that the rules of the sale allow a reservation at this time.
+    /// Checks that the rules of the sale allow a reservation at this time. Not inlined: most events have no rules.
+    #[inline(never)]
     pub(super) fn check_rules(
         &self,
         id: EventId,
