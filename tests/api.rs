@@ -378,7 +378,11 @@ fn problems_have_a_type_and_their_members() {
             errors(&[
                 ("/name", name),
                 ("/quota", quota),
-                ("/place", "is not known here (known: name, quota, venue)"),
+                (
+                    "/place",
+                    "is not known here (known: name, quota, venue, max_per_reservation, max_per_customer, \
+                     sales_start, sales_end)",
+                ),
             ]),
         ),
         (cust1, "POST", buy, "[1]", 422, "invalid", errors(&[("", "must be a JSON object")])),
@@ -714,6 +718,10 @@ fn answers_have_the_headers_that_clients_need() {
         "organizer",
         "quota",
         "venue",
+        "max_per_reservation",
+        "max_per_customer",
+        "sales_start",
+        "sales_end",
         "reserved",
         "held",
         "remaining",

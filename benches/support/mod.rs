@@ -109,7 +109,6 @@ pub(crate) fn view() -> ReservationView {
         status: ReservationStatus::Confirmed,
         expires_at: None,
         created_at: Timestamp(1_800_000_000_000),
-        expires_at: None,
         cancelled_at: None,
     }
 }

@@ -161,6 +161,22 @@ pub enum Rejection {
         account: UserId,
         most: u32,
     },
+    /// The event is not on sale before this time.
+    SalesNotOpen {
+        opens_at: Timestamp,
+    },
+    /// The event is no longer on sale.
+    SalesClosed,
+    /// A reservation of the event has at most `allowed` tickets.
+    ReservationLimit {
+        allowed: u32,
+    },
+    /// The buyer may have `allowed` more tickets of the event.
+    CustomerLimit {
+        allowed: u32,
+    },
+    /// The sale of an event would end before it starts, or at the same time.
+    EmptyWindow,
     /// The event has another version than the change is meant for.
     VersionMismatch {
         version: u64,

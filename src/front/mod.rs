@@ -12,6 +12,7 @@ pub mod http;
 pub mod places;
 pub mod problem;
 pub mod proxies;
+mod rfc3339;
 pub mod router;
 pub(crate) mod seconds;
 pub(crate) mod standby;

@@ -31,6 +31,14 @@ pub(super) struct Body<'a> {
     pub(super) deadline: Option<u64>,
     #[n(16)]
     pub(super) venue: Option<&'a str>,
+    #[n(17)]
+    pub(super) sales_start: Option<u64>,
+    #[n(18)]
+    pub(super) sales_end: Option<u64>,
+    #[n(19)]
+    pub(super) max_per_reservation: Option<u32>,
+    #[n(20)]
+    pub(super) max_per_customer: Option<u32>,
     #[n(25)]
     pub(super) organizer: Option<u32>,
 }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::ids::{Epoch, Lsn, Slot, Timestamp};
+use crate::details::SalesRules;
+use crate::ids::{Epoch, Lsn, Quantity, Slot, Timestamp};
 
 fn one_of_each_kind() -> Vec<Record> {
     let id = ReservationId { event: EventId(7), number: 3 };
@@ -23,12 +24,23 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::EventCreated(Box::new(EventCreated {
             id: EventId(7),
             organizer: UserId(1),
-            details: EventDetails { name: "\"Quoted\" ☂".into(), quota: 10, venue: None },
+            details: EventDetails { name: "\"Quoted\" ☂".into(), quota: 10, venue: None, rules: None },
         })),
         Record::EventEdited(Box::new(EventEdited {
             id: EventId(7),
             by: UserId(1),
-            details: EventDetails { name: "New".into(), quota: 0, venue: Some("Main hall".into()) },
+            details: EventDetails {
+                name: "New".into(),
+                quota: 0,
+                venue: Some("Main hall".into()),
+                rules: SalesRules {
+                    max_per_reservation: Quantity::new(4),
+                    max_per_customer: Quantity::new(300),
+                    sales_start: Some(Timestamp(1_800_000_000_000)),
+                    sales_end: Some(Timestamp(1_800_000_000_001)),
+                }
+                .boxed(),
+            },
             organizer: None,
         })),
         Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 },
@@ -76,7 +88,7 @@ fn every_kind_survives_its_columns() {
     let handed_over = Record::EventEdited(Box::new(EventEdited {
         id: EventId(7),
         by: UserId(1),
-        details: EventDetails { name: "New".into(), quota: 0, venue: None },
+        details: EventDetails { name: "New".into(), quota: 0, venue: None, rules: None },
         organizer: Some(UserId(9)),
     }));
     assert_eq!(*handed_over.encode().body, [0xa2, 5, 0x63, b'N', b'e', b'w', 0x18, 25, 9]);
@@ -119,6 +131,12 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
         columns.body.to_mut().extend([0xa1, 6, 9]);
         assert!(Record::decode(&columns).is_err_and(|error| error.is_newer()), "{record:?}");
     }
+    // No version writes a limit of 0 yet.
+    newer(&records[8], |columns| {
+        let body = columns.body.to_mut();
+        body[0] += 1;
+        body.extend([20, 0]);
+    });
     // A new event is not handed over.
     newer(&records[8], |columns| {
         let body = columns.body.to_mut();
@@ -163,7 +181,7 @@ fn the_form_of_each_kind_never_changes() {
         "6 0 0 0 0 a1061b000001a3186577c0",
         "7 7 3 2 3 ",
         "16 7 0 1 10 a1056c2251756f7465642220e29882",
-        "17 7 0 1 0 a205634e657710694d61696e2068616c6c",
+        "17 7 0 1 0 a605634e657710694d61696e2068616c6c111b000001a3185c5000121b000001a3185c500113041419012c",
         "18 7 0 1 9 ",
         "24 0 0 1 0 a40163616461026d246172676f6e326964242e2e2e0301041bffffffffffffffff",
         "25 0 0 1 0 a30163616461026d246172676f6e326964242e2e2e0401",

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 79] = [
+pub(super) const EXPECTED: [&str; 84] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -29,6 +29,11 @@ pub(super) const EXPECTED: [&str; 79] = [
     "rejections: sold out",
     "rejections: numbers used up",
     "rejections: account limit",
+    "rejections: sales not open",
+    "rejections: sales closed",
+    "rejections: reservation limit",
+    "rejections: customer limit",
+    "rejections: empty window",
     "rejections: version mismatch",
     "rejections: quota below committed",
     "rejections: has reservations",
@@ -102,6 +107,11 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::SoldOut { .. }) => "rejections: sold out",
         Err(Rejection::NumbersUsedUp) => "rejections: numbers used up",
         Err(Rejection::AccountLimit { .. }) => "rejections: account limit",
+        Err(Rejection::SalesNotOpen { .. }) => "rejections: sales not open",
+        Err(Rejection::SalesClosed) => "rejections: sales closed",
+        Err(Rejection::ReservationLimit { .. }) => "rejections: reservation limit",
+        Err(Rejection::CustomerLimit { .. }) => "rejections: customer limit",
+        Err(Rejection::EmptyWindow) => "rejections: empty window",
         Err(Rejection::VersionMismatch { .. }) => "rejections: version mismatch",
         Err(Rejection::QuotaBelowCommitted { .. }) => "rejections: quota below committed",
         Err(Rejection::HasReservations { .. }) => "rejections: has reservations",

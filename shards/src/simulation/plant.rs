@@ -95,10 +95,20 @@ pub(super) enum Plant {
     ForgetAccountLimit,
     /// A shard refuses an account's last reservation.
     AccountLimitTooLow,
+    /// The limit of a customer's tickets ignores those that the customer has.
+    ForgetTickets,
+    /// The limit of a customer's tickets counts those of all events.
+    CountAllEvents,
+    /// A sale starts and ends a millisecond late.
+    WindowLate,
+    /// A sale starts and ends by a clock that does not follow the wall clock.
+    WindowBySteadyClock,
+    /// Recovery leaves out the limits and windows of events.
+    ForgetRules,
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 46] = [
+    pub(super) const ALL: [Plant; 51] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -145,5 +155,10 @@ impl Plant {
         Plant::ForgetIds,
         Plant::ForgetAccountLimit,
         Plant::AccountLimitTooLow,
+        Plant::ForgetTickets,
+        Plant::CountAllEvents,
+        Plant::WindowLate,
+        Plant::WindowBySteadyClock,
+        Plant::ForgetRules,
     ];
 }

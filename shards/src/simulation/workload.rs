@@ -8,8 +8,11 @@ use crate::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
     ExpectedVersion, Query, RemoveUser,
 };
-use crate::details::{DetailsPatch, EventName, NewDetails, Venue};
-use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, Role, UserId, Username};
+use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, SalesRules, Venue};
+use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
+
+/// The wall time at which worlds begin: 2023-11-14.
+pub(super) const START: Timestamp = Timestamp(1_700_000_000_000);
 
 const CUSTOMERS: u64 = 4;
 const ORGANIZERS: [u32; 2] = [11, 12];
@@ -145,8 +148,51 @@ fn create_event(random: &mut Random, ids: &mut Ids) -> Command {
     Command::CreateEvent(Box::new(CreateEvent {
         id: EventId(ids.event),
         organizer: organizer(random),
-        details: NewDetails { name: name(random), quota: quota(random), venue: venue(random) },
+        details: NewDetails {
+            name: name(random),
+            quota: quota(random),
+            venue: venue(random),
+            rules: rules(random),
+        },
     }))
+}
+
+/// Most events have no rules.
+fn rules(random: &mut Random) -> SalesRules {
+    let mut one_in_six = || random.within(0, 5) == 0;
+    let [of_reservation, of_customer, start, end] = [(); 4].map(|()| one_in_six());
+    SalesRules {
+        max_per_reservation: of_reservation.then(|| quantity(random)),
+        max_per_customer: of_customer.then(|| most_of_customer(random)),
+        sales_start: start.then(|| time(random)),
+        sales_end: end.then(|| time(random)),
+    }
+}
+
+fn rules_patch(random: &mut Random) -> RulesPatch {
+    let mut one_in_six = || random.within(0, 5) == 0;
+    let [of_reservation, of_customer, start, end] = [(); 4].map(|()| one_in_six());
+    let SalesRules { max_per_reservation, max_per_customer, sales_start, sales_end } = SalesRules {
+        max_per_reservation: (random.within(0, 1) == 0).then(|| quantity(random)),
+        max_per_customer: (random.within(0, 2) > 0).then(|| most_of_customer(random)),
+        sales_start: (random.within(0, 2) == 0).then(|| time(random)),
+        sales_end: (random.within(0, 2) == 0).then(|| time(random)),
+    };
+    RulesPatch {
+        max_per_reservation: of_reservation.then_some(max_per_reservation),
+        max_per_customer: of_customer.then_some(max_per_customer),
+        sales_start: start.then_some(sales_start),
+        sales_end: end.then_some(sales_end),
+    }
+}
+
+fn most_of_customer(random: &mut Random) -> Quantity {
+    Quantity::new(random.within(1, 5)).expect("at least one")
+}
+
+/// A time within the first moments of most worlds.
+fn time(random: &mut Random) -> Timestamp {
+    Timestamp(START.0 + random.within(0, 300))
 }
 
 fn create_user(random: &mut Random, ids: &mut Ids) -> Command {
@@ -189,6 +235,7 @@ fn edit_event(random: &mut Random, ids: &Ids) -> Command {
             name: (random.within(0, 1) == 0).then(|| name(random)),
             quota: (random.within(0, 2) > 0).then(|| quota(random)),
             venue: (random.within(0, 2) == 0).then(|| venue(random)),
+            rules: rules_patch(random),
         },
         organizer: match random.within(0, 5) {
             0 | 1 => Some(organizer(random)),

@@ -150,6 +150,22 @@ impl ByCustomer {
         few.into_iter().chain(many.into_iter().flatten().copied())
     }
 
+    /// The numbers of a customer's reservations at an event, in any order. Takes the time of these; or of all
+    /// that the customer has, if these are at most [`FEW_MAX`].
+    pub(super) fn at_event(&self, customer: UserId, event: EventId) -> impl Iterator<Item = u32> {
+        let (few, many) = match self.customer(customer) {
+            None => (&[][..], None),
+            Some(Customer::One(id)) => (std::slice::from_ref(id), None),
+            Some(&Customer::Several(list)) => match &self.lists[list as usize] {
+                List::Few(ids) => (&ids[..], None),
+                List::Many(ids) => (&[][..], Some(ids)),
+            },
+        };
+        let [first, last] = [0, u32::MAX].map(|number| ReservationId { event, number });
+        let many = many.into_iter().flat_map(move |ids| ids.range(first..=last));
+        few.iter().filter(move |id| id.event == event).chain(many).map(|id| id.number)
+    }
+
     /// All reservations, in order of customers and ids.
     fn contents(&self) -> impl Iterator<Item = (UserId, ReservationId)> {
         let customers = self.blocks.iter().flat_map(|(number, block)| {
@@ -288,6 +304,13 @@ mod tests {
                 assert_eq!(ids(index, customer, None), here, "customer {customer}");
                 assert!(index.has_as_many(UserId(customer), here.len()), "customer {customer}");
                 assert!(!index.has_as_many(UserId(customer), here.len() + 1), "customer {customer}");
+                for event in [1, 7, 31, 32] {
+                    let mut numbers: Vec<_> = index.at_event(UserId(customer), EventId(event)).collect();
+                    numbers.sort_unstable();
+                    let at_event = here.iter().filter(|id| id.event == EventId(event));
+                    let expected: Vec<_> = at_event.map(|id| id.number).collect();
+                    assert_eq!(numbers, expected, "customer {customer} at event {event}");
+                }
                 for after in [id(0, 1), id(7, 1), id(16, 250), id(31, u32::MAX)] {
                     let behind: Vec<_> = here.iter().copied().filter(|&id| id > after).collect();
                     assert_eq!(

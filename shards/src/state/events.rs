@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ops::Bound;
 
+use super::buyers::Buyers;
 use super::chunks::Chunks;
 use super::holds::Holds;
 use super::reservations::Reservation;
@@ -25,6 +26,8 @@ pub(super) struct Event {
     /// The position of the event's last record.
     last_record: Lsn,
     pub(super) holds: Option<Box<Holds>>,
+    /// There while the event limits the tickets of a customer.
+    pub(super) buyers: Option<Box<Buyers>>,
     /// The reservations: number n at index n - 1. Cancelled ones stay.
     pub(super) reservations: Chunks<Reservation>,
 }
@@ -66,6 +69,12 @@ impl EventTotals {
             self.reserved -= u64::from(event.reserved);
             self.held -= u64::from(event.held);
         }
+    }
+}
+
+impl Edition {
+    pub(super) fn details(&self) -> &EventDetails {
+        &self.details
     }
 }
 
@@ -196,12 +205,15 @@ impl SlotState {
             return Err(Rejection::EventExists);
         }
         let CreateEvent { id, organizer, details } = create;
+        if !details.rules.have_a_window() {
+            return Err(Rejection::EmptyWindow);
+        }
         let created = EventCreated { id, organizer, details: details.into() };
         Ok(Decision::change(Record::EventCreated(Box::new(created)), OutcomeRef::Event(id)))
     }
 
     pub(super) fn apply_event_created(&mut self, at: Timestamp, lsn: Lsn, created: &EventCreated) {
-        let event = Event {
+        let mut event = Event {
             edition: Edition {
                 organizer: created.organizer,
                 details: created.details.clone(),
@@ -214,8 +226,10 @@ impl SlotState {
             deleted_at: None,
             last_record: lsn,
             holds: None,
+            buyers: None,
             reservations: Chunks::new(),
         };
+        event.fit_buyers();
         self.totals.add(&event);
         self.live_events.insert(created.id);
         self.events_of.insert((created.organizer, created.id));
@@ -242,6 +256,9 @@ impl SlotState {
         let EditEvent { event: id, actor, version, changes, organizer } = edit;
         let event = self.event_to_change(id, actor, &version)?;
         let details = changes.apply_to(&event.edition.details);
+        if !details.rules().have_a_window() {
+            return Err(Rejection::EmptyWindow);
+        }
         if details.quota < event.committed() {
             return Err(Rejection::QuotaBelowCommitted { committed: event.committed() });
         }
@@ -264,12 +281,16 @@ impl SlotState {
                 version: event.edition.version + 1,
                 updated_at: at,
             };
+            event.fit_buyers();
         })
     }
 
     pub(super) fn undo_event_edited(&mut self, id: EventId, previous: Lsn, before: Edition) {
         self.index_under(before.organizer, id);
-        self.change_event(id, previous, |event| event.edition = before);
+        self.change_event(id, previous, |event| {
+            event.edition = before;
+            event.fit_buyers();
+        });
     }
 
     /// Moves a live event in the index by organizer. Called before the event itself gets this organizer.
@@ -295,6 +316,7 @@ impl SlotState {
         self.change_event(id, lsn, |event| {
             event.deleted_at = Some(at);
             (event.reserved, event.held) = (0, 0);
+            event.fit_buyers();
         })
     }
 
@@ -305,6 +327,7 @@ impl SlotState {
             event.deleted_at = None;
             event.held = event.tickets_held_at_deletion();
             event.take(tickets - event.held);
+            event.fit_buyers();
         });
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use super::by_customer::ByCustomer;
 use super::events::Event;
 use super::reservations::{Reservation, Standing};
 use super::{Decision, OutcomeRef, SlotState, Undo};
@@ -49,14 +50,17 @@ impl Event {
     }
 
     /// Counts tickets as held. The inverse of [`Event::end_hold`].
-    pub(super) fn hold(&mut self, deadline: Timestamp, tickets: u32) {
+    pub(super) fn hold(&mut self, buyer: Buyer, deadline: Timestamp, tickets: u32) {
         assert!(tickets <= self.remaining(), "held beyond the quota");
         self.held += tickets;
         *self.holds.get_or_insert_default().tickets.entry(deadline).or_default() += tickets;
+        if let Some(buyers) = &mut self.buyers {
+            buyers.add(buyer, Some(deadline), tickets);
+        }
     }
 
     /// Counts tickets as held no longer.
-    pub(super) fn end_hold(&mut self, deadline: Timestamp, tickets: u32) {
+    pub(super) fn end_hold(&mut self, buyer: Buyer, deadline: Timestamp, tickets: u32) {
         self.held -= tickets;
         let holds = self.holds.as_mut().expect("the event has this hold");
         let sum = holds.tickets.get_mut(&deadline).expect("the hold is live");
@@ -65,6 +69,9 @@ impl Event {
             holds.tickets.remove(&deadline);
         }
         self.drop_unused_holds();
+        if let Some(buyers) = &mut self.buyers {
+            buyers.subtract(buyer, Some(deadline), tickets);
+        }
     }
 
     /// The tickets of the live holds with a deadline up to this one.
@@ -122,6 +129,7 @@ impl Event {
         });
         let holds = self.holds.as_mut().expect("the event has live holds");
         holds.tickets = sums.into_iter().collect();
+        self.forget_buyers();
     }
 }
 
@@ -161,8 +169,9 @@ impl SlotState {
         buyer: Buyer,
         quantity: Quantity,
         time: HoldTime,
+        index: &ByCustomer,
     ) -> Result<Decision, Rejection> {
-        let id = self.next_reservation(event, quantity)?;
+        let id = self.next_reservation(now, event, buyer, quantity, index)?;
         let deadline = Timestamp(now.steady.0 + time.milliseconds());
         let held = Held { id, by: actor.user, buyer, quantity: quantity.get(), deadline };
         Ok(Decision::change(Record::Held(Box::new(held)), OutcomeRef::Reservation(id)))
@@ -172,7 +181,7 @@ impl SlotState {
         let &Held { id, by: _, buyer, quantity, deadline } = held;
         self.change_event(id.event, lsn, |event| {
             assert!(deadline > event.holds_over(), "a hold is over before it begins");
-            event.hold(deadline, quantity);
+            event.hold(buyer, deadline, quantity);
             event.add_reservation(id, Reservation::new(at, Standing::Held { deadline }, buyer, quantity));
         })
     }
@@ -180,7 +189,7 @@ impl SlotState {
     pub(super) fn undo_held(&mut self, held: &Held, previous: Lsn) {
         self.change_event(held.id.event, previous, |event| {
             event.remove_reservation(held.id);
-            event.end_hold(held.deadline, held.quantity);
+            event.end_hold(held.buyer, held.deadline, held.quantity);
         });
     }
 
@@ -209,13 +218,13 @@ impl SlotState {
     pub(super) fn apply_confirmed(&mut self, lsn: Lsn, id: ReservationId, given_back: u32) -> Lsn {
         self.change_event(id.event, lsn, |event| {
             let reservation = event.reservation_mut(id);
-            let (standing, has) = (reservation.standing(), reservation.quantity);
+            let (standing, buyer, has) = (reservation.standing(), reservation.buyer, reservation.quantity);
             let Standing::Held { deadline } = standing else { unreachable!("{id} is not held") };
             assert!(given_back < has, "a reservation has at least one ticket");
             reservation.set_standing(Standing::Confirmed);
             reservation.quantity = has - given_back;
-            event.end_hold(deadline, has);
-            event.take(has - given_back);
+            event.end_hold(buyer, deadline, has);
+            event.sell(buyer, has - given_back);
         })
     }
 
@@ -236,10 +245,11 @@ impl SlotState {
     pub(super) fn apply_released(&mut self, at: Timestamp, lsn: Lsn, id: ReservationId) -> Lsn {
         self.change_event(id.event, lsn, |event| {
             let reservation = event.reservation_mut(id);
-            let (standing, quantity) = (reservation.standing(), reservation.quantity);
+            let (standing, buyer, quantity) =
+                (reservation.standing(), reservation.buyer, reservation.quantity);
             let Standing::Held { deadline } = standing else { unreachable!("{id} is not held") };
             reservation.set_standing(Standing::Cancelled { at });
-            event.end_hold(deadline, quantity);
+            event.end_hold(buyer, deadline, quantity);
         })
     }
 
@@ -266,8 +276,9 @@ impl SlotState {
             };
             reservation.set_standing(Standing::Held { deadline });
             reservation.quantity = quantity;
-            event.give_back(confirmed);
-            event.hold(deadline, quantity);
+            let buyer = reservation.buyer;
+            event.take_back(buyer, confirmed);
+            event.hold(buyer, deadline, quantity);
         });
     }
 

@@ -3,11 +3,12 @@
 //! [`SlotState`] is the state of one slot. It depends on no other slot, so it can move to another owner.
 //! [`ShardState`] holds the slots that a shard owns, and what is derived from all of them.
 //!
-//! [`SlotState::decide`] returns the records of a command, and [`SlotState::apply`] applies them. `apply`
+//! [`ShardState::decide`] returns the records of a command, and [`SlotState::apply`] applies them. `apply`
 //! cannot fail, and is the same code live and in recovery. State depends on no clock, randomness, I/O,
 //! thread, log, or order of a hash map.
 
 mod accounts;
+mod buyers;
 mod by_customer;
 mod chunks;
 mod events;
@@ -25,6 +26,7 @@ use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId, Username}
 use crate::outcome::{Outcome, Rejection, Reply};
 use crate::record::Record;
 use accounts::{Account, AccountTotals};
+use by_customer::ByCustomer;
 use events::{Edition, Event, EventTotals};
 use holds::Expiry;
 
@@ -115,8 +117,9 @@ impl From<Rejection> for Decision {
 }
 
 impl SlotState {
-    /// Decides a command, without changing the state.
-    pub fn decide(&self, now: Now, command: Command) -> Decision {
+    /// Decides a command, without changing the state. `index` has the reservations of this slot, and maybe of
+    /// others, which make no difference.
+    fn decide(&self, now: Now, command: Command, index: &ByCustomer) -> Decision {
         let decided = match command {
             Command::CreateUser(create) => self.decide_create_user(*create),
             Command::ChangePassword(change) => self.decide_change_password(*change),
@@ -126,10 +129,10 @@ impl SlotState {
             Command::EditEvent(edit) => self.decide_edit_event(*edit),
             Command::DeleteEvent(delete) => self.decide_delete_event(&delete),
             Command::Reserve { event, actor, buyer, quantity } => {
-                self.decide_reserve(event, actor, buyer, quantity)
+                self.decide_reserve(now, event, actor, buyer, quantity, index)
             }
             Command::Hold { event, actor, buyer, quantity, time } => {
-                self.decide_hold(now, event, actor, buyer, quantity, time)
+                self.decide_hold(now, event, actor, buyer, quantity, time, index)
             }
             Command::Confirm { reservation, actor, quantity } => {
                 self.decide_confirm(reservation, actor, quantity)
@@ -143,7 +146,7 @@ impl SlotState {
         decided.unwrap_or_else(Decision::from)
     }
 
-    /// Applies a record that [`SlotState::decide`] made, now or before a restart. `lsn` is the record's.
+    /// Applies a record that [`ShardState::decide`] made, now or before a restart. `lsn` is the record's.
     /// Returns the lsn of the event's previous record; 0 for an event's first record, and for a record of no
     /// event.
     pub fn apply(&mut self, at: Timestamp, lsn: Lsn, record: &Record) -> Lsn {

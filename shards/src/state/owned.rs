@@ -66,10 +66,10 @@ impl ShardState {
         self.slots[slot.index()].as_deref()
     }
 
-    /// Calls [`SlotState::decide`].
+    /// Decides a command, without changing the state.
     pub fn decide(&self, now: Now, slot: Slot, command: Command) -> Decision {
         match self.slot(slot) {
-            Some(state) => state.decide(now, command),
+            Some(state) => state.decide(now, command, &self.reservations_of),
             None => Rejection::Elsewhere.into(),
         }
     }

@@ -1,7 +1,9 @@
 //! Reservations: each belongs to an event, and is numbered from 1 there.
 
+use super::by_customer::ByCustomer;
 use super::events::Event;
 use super::{Decision, OutcomeRef, SlotState};
+use crate::clock::Now;
 use crate::command::{Actor, Buyer};
 use crate::ids::{EventId, Lsn, Quantity, ReservationId, Role, Timestamp, UserId};
 use crate::limits::RESERVATIONS_MAX;
@@ -14,7 +16,7 @@ pub(super) struct Reservation {
     /// A [`Standing`] in eight bytes instead of sixteen: 0 for a confirmed one, the time of the cancellation, or
     /// the deadline with [`HELD`].
     standing: u64,
-    buyer: Buyer,
+    pub(super) buyer: Buyer,
     pub(super) quantity: u32,
 }
 
@@ -94,6 +96,22 @@ impl Event {
         self.reservations.pop();
     }
 
+    /// Counts tickets as reserved by a buyer.
+    pub(super) fn sell(&mut self, buyer: Buyer, tickets: u32) {
+        self.take(tickets);
+        if let Some(buyers) = &mut self.buyers {
+            buyers.add(buyer, None, tickets);
+        }
+    }
+
+    /// The inverse of [`Event::sell`].
+    pub(super) fn take_back(&mut self, buyer: Buyer, tickets: u32) {
+        self.give_back(tickets);
+        if let Some(buyers) = &mut self.buyers {
+            buyers.subtract(buyer, None, tickets);
+        }
+    }
+
     /// The standing, as the records of the event say as well: they may end holds, or cancel all that is left.
     pub(super) fn standing(&self, reservation: &Reservation) -> Standing {
         match reservation.standing() {
@@ -130,23 +148,31 @@ impl Event {
 impl SlotState {
     pub(super) fn decide_reserve(
         &self,
+        now: Now,
         id: EventId,
         actor: Actor,
         buyer: Buyer,
         quantity: Quantity,
+        index: &ByCustomer,
     ) -> Result<Decision, Rejection> {
-        let id = self.next_reservation(id, quantity)?;
+        let id = self.next_reservation(now, id, buyer, quantity, index)?;
         let reserved = Record::Reserved { id, by: actor.user, buyer, quantity: quantity.get() };
         Ok(Decision::change(reserved, OutcomeRef::Reservation(id)))
     }
 
-    /// The id of the next reservation, if the event has so many tickets.
+    /// The id of the next reservation, if the event has so many tickets and its rules allow the sale.
     pub(super) fn next_reservation(
         &self,
+        now: Now,
         id: EventId,
+        buyer: Buyer,
         quantity: Quantity,
+        index: &ByCustomer,
     ) -> Result<ReservationId, Rejection> {
         let event = self.live_event(id)?;
+        if let Some(rules) = &event.edition.details().rules {
+            event.check_rules(id, rules, now.wall, buyer, quantity, index)?;
+        }
         if quantity.get() > event.remaining() {
             return Err(Rejection::SoldOut { remaining: event.remaining() });
         }
@@ -166,15 +192,16 @@ impl SlotState {
         quantity: u32,
     ) -> Lsn {
         self.change_event(id.event, lsn, |event| {
-            event.take(quantity);
+            event.sell(buyer, quantity);
             event.add_reservation(id, Reservation::new(at, Standing::Confirmed, buyer, quantity));
         })
     }
 
     pub(super) fn undo_reserved(&mut self, id: ReservationId, previous: Lsn, quantity: u32) {
         self.change_event(id.event, previous, |event| {
+            let buyer = event.reservation_mut(id).buyer;
             event.remove_reservation(id);
-            event.give_back(quantity);
+            event.take_back(buyer, quantity);
         });
     }
 
@@ -192,8 +219,8 @@ impl SlotState {
             let reservation = event.reservation_mut(id);
             assert_eq!(reservation.standing(), Standing::Confirmed, "a reservation was cancelled twice");
             reservation.set_standing(Standing::Cancelled { at });
-            let quantity = reservation.quantity;
-            event.give_back(quantity);
+            let (buyer, quantity) = (reservation.buyer, reservation.quantity);
+            event.take_back(buyer, quantity);
         })
     }
 
@@ -201,8 +228,8 @@ impl SlotState {
         self.change_event(id.event, previous, |event| {
             let reservation = event.reservation_mut(id);
             reservation.set_standing(Standing::Confirmed);
-            let quantity = reservation.quantity;
-            event.take(quantity);
+            let (buyer, quantity) = (reservation.buyer, reservation.quantity);
+            event.sell(buyer, quantity);
         });
     }
 
@@ -232,9 +259,10 @@ impl SlotState {
             let reservation = event.reservation_mut(id);
             assert!(given_back < reservation.quantity, "a reservation has at least one ticket");
             reservation.quantity -= given_back;
-            match reservation.standing() {
-                Standing::Confirmed => event.give_back(given_back),
-                Standing::Held { deadline } => event.end_hold(deadline, given_back),
+            let (standing, buyer) = (reservation.standing(), reservation.buyer);
+            match standing {
+                Standing::Confirmed => event.take_back(buyer, given_back),
+                Standing::Held { deadline } => event.end_hold(buyer, deadline, given_back),
                 ended => unreachable!("{id} has no ticket: {ended:?}"),
             }
         })
@@ -244,9 +272,10 @@ impl SlotState {
         self.change_event(id.event, previous, |event| {
             let reservation = event.reservation_mut(id);
             reservation.quantity += given_back;
-            match reservation.standing() {
-                Standing::Held { deadline } => event.hold(deadline, given_back),
-                _ => event.take(given_back),
+            let (standing, buyer) = (reservation.standing(), reservation.buyer);
+            match standing {
+                Standing::Held { deadline } => event.hold(buyer, deadline, given_back),
+                _ => event.sell(buyer, given_back),
             }
         });
     }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use shards::command::{Buyer, Query};
+use shards::details::SalesRules;
 use shards::ids::{EventId, Lsn, Slot, Timestamp, Username};
 use shards::log::{Log, ReadRecords};
 use shards::outcome::Outcome;
@@ -30,7 +31,7 @@ const SCRIPTS: [&str; 4] = [
      | remove user1 9 | cancel 2-1 | reserve 19 for 8 1",
     "clock 4922000000000 | reserve 19 for 8 1 | clock 1700000003100 | reserve 19 for 7 3 | cancel 19-2
      | reduce 19-3 2 | event 6 quota 20 | hold 6 for 7 5 600 | hold 6 for 8 4 10 | hold 6 for 7 3 20 | release 6-3
-     | hold 6 for 8 2 600",
+     | hold 6 for 8 2 600 | rules 19 2 3 1700000000000 1800000000000",
     "confirm 6-1 3 by 7 | clock 1700000120000 | reserve 6 for 7 1",
 ];
 
@@ -51,8 +52,9 @@ const STATE: [&str; 12] = [
 ];
 
 /// What differs after the others.
-const STATE_LATER: [&str; 10] = [
-    "event 19: Event 19 ☂, organizer 50, quota 7, reserved 3, version 1",
+const STATE_LATER: [&str; 11] = [
+    "event 19: Event 19 ☂, organizer 50, quota 7, reserved 3, version 2",
+    "rules of 19: at most 2 and 3, from 1700000000000 to 1800000000000",
     "19-1: 1 for 8, Confirmed",
     "19-2: 1 for 8, Cancelled",
     "19-3: 2 for 7, Confirmed",
@@ -102,6 +104,15 @@ fn state(office: &Office) -> Vec<String> {
             "event {event}: {}, organizer {}, quota {}, reserved {}, version {}",
             view.details.name, view.organizer, view.details.quota, view.reserved, view.version
         ));
+        if let Some(rules) = view.details.rules {
+            let SalesRules { max_per_reservation, max_per_customer, sales_start, sales_end } = *rules;
+            let [most, most_of_customer] =
+                [max_per_reservation, max_per_customer].map(|most| most.unwrap().get());
+            let [Timestamp(start), Timestamp(end)] = [sales_start, sales_end].map(Option::unwrap);
+            lines.push(format!(
+                "rules of {event}: at most {most} and {most_of_customer}, from {start} to {end}"
+            ));
+        }
         let query = Query::EventReservations { event, actor: ADMIN, after: None, limit: usize::MAX };
         let Ok(Outcome::Reservations(views)) = office.answer(slot, &query) else { panic!("{event}") };
         lines.extend(views.iter().map(|view| {

@@ -7,22 +7,23 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shards::command::{Command, CreateEvent, DeleteEvent, EditEvent, Query};
-use shards::details::{DetailsPatch, EventDetails, EventName, NewDetails, Venue};
-use shards::ids::{EventId, Quota, Role, UserId};
-use shards::outcome::{EventView, Outcome};
+use shards::details::{DetailsPatch, EventDetails, EventName, NewDetails, RulesPatch, SalesRules, Venue};
+use shards::ids::{EventId, Quantity, Quota, Role, UserId};
+use shards::outcome::{EventView, Outcome, Rejection};
 
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
 use super::input::{
     Cursor, Limit, NoBody, NoParameter, NoQuery, NoQueryFirst, Nullable, Parameter, body, query,
 };
-use super::output::{Page, Rfc3339, json_response, page_example};
+use super::output::{Page, json_response, page_example};
 use super::work::Work;
 use super::{holds, reservations};
 use crate::client::{Shards, view};
 use crate::front::http::parse::Method;
 use crate::front::http::write::{Response, entity_tag};
 use crate::front::problem::{FieldErrors, Kind, Problem};
+use crate::front::rfc3339::Rfc3339;
 
 /// An event. `quota = reserved + held + remaining`, in every answer.
 #[derive(Serialize, JsonSchema)]
@@ -37,6 +38,16 @@ struct Event {
     /// Null when none was given.
     #[schemars(with = "Option<Venue>")]
     venue: Option<Box<str>>,
+    /// The most tickets of a reservation; null for no limit.
+    #[schemars(with = "Option<Quantity>")]
+    max_per_reservation: Option<u32>,
+    /// The most tickets of a customer, over all live reservations; null for no limit.
+    #[schemars(with = "Option<Quantity>")]
+    max_per_customer: Option<u32>,
+    /// From when on tickets are sold; null for at once.
+    sales_start: Option<Rfc3339>,
+    /// From when on no more tickets are sold; null for no end.
+    sales_end: Option<Rfc3339>,
     /// Tickets that are sold.
     reserved: u32,
     /// Tickets of holds that are not over.
@@ -44,7 +55,7 @@ struct Event {
     /// Tickets that can be had.
     remaining: u32,
     created_at: Rfc3339,
-    /// Of the name, the organizer, the quota or the venue; sales do not change it.
+    /// Of what an edit can change; sales do not change it.
     updated_at: Rfc3339,
 }
 
@@ -57,12 +68,20 @@ body! {
         quota: Quota,
         /// Where it takes place.
         venue: Option<Nullable<Venue>>,
+        /// The most tickets of a reservation.
+        max_per_reservation: Option<Nullable<Quantity>>,
+        /// The most tickets of a customer, over all live reservations of the event.
+        max_per_customer: Option<Nullable<Quantity>>,
+        /// From when on tickets are sold. Cut to milliseconds.
+        sales_start: Option<Nullable<Rfc3339>>,
+        /// From when on no more tickets are sold: after `sales_start`. Cut to milliseconds.
+        sales_end: Option<Nullable<Rfc3339>>,
     }
     example { "name": "Recital", "quota": 500 }
 }
 
 body! {
-    /// A merge patch (RFC 7396): what is left out stays as it is; the venue alone can be removed.
+    /// A merge patch (RFC 7396): what is left out stays as it is, and null removes what is optional.
     struct EventPatch {
         /// What it is called from now on.
         name: Option<EventName>,
@@ -70,6 +89,15 @@ body! {
         quota: Option<Quota>,
         /// Where it takes place; null removes it.
         venue: Option<Nullable<Venue>>,
+        /// The most tickets of a reservation from now on; null removes the limit.
+        max_per_reservation: Option<Nullable<Quantity>>,
+        /// The most tickets of a customer, over all live reservations of the event; null removes the limit. Who has
+        /// more keeps them.
+        max_per_customer: Option<Nullable<Quantity>>,
+        /// From when on tickets are sold; null for at once.
+        sales_start: Option<Nullable<Rfc3339>>,
+        /// From when on no more tickets are sold: after `sales_start`. Null for no end.
+        sales_end: Option<Nullable<Rfc3339>>,
         /// The organizer who gets the event; it is no longer its present organizer's.
         organizer: Option<UserId>,
     }
@@ -124,13 +152,18 @@ impl From<EventView> for Event {
             created_at,
             updated_at,
         } = view;
-        let EventDetails { name, quota, venue } = details;
+        let SalesRules { max_per_reservation, max_per_customer, sales_start, sales_end } = details.rules();
+        let EventDetails { name, quota, venue, rules: _ } = details;
         Event {
             id,
             name,
             organizer,
             quota,
             venue,
+            max_per_reservation: max_per_reservation.map(Quantity::get),
+            max_per_customer: max_per_customer.map(Quantity::get),
+            sales_start: sales_start.map(Rfc3339),
+            sales_end: sales_end.map(Rfc3339),
             reserved,
             held,
             remaining,
@@ -152,6 +185,10 @@ fn example() -> Value {
         "organizer": 12,
         "quota": 500,
         "venue": "Main hall, 1 Opera Square",
+        "max_per_reservation": 4,
+        "max_per_customer": 8,
+        "sales_start": "2026-03-02T11:00:00.000Z",
+        "sales_end": null,
         "reserved": 470,
         "held": 10,
         "remaining": 20,
@@ -186,21 +223,20 @@ pub(super) static CREATE: Endpoint = Endpoint {
     headers: &[],
     tag: Tag::Events,
     summary: "Create an event",
-    about: "On sale at once. Its organizer and admins edit it.",
+    about: "On sale at once, or from `sales_start` on. Its organizer and admins edit it.",
     successes: &[Success::json::<Event>(201, "The event.", example)
         .with(&[Header::location("/api/v1/events/7"), ETAG])
         .then(OF_EVENT)],
     problems: &[Kind::IdsUsedUp],
 };
 
-fn create(
-    context: &RequestContext<'_>,
-    _: NoParameter,
-    _: NoQuery,
-    NewEvent { name, quota, venue }: NewEvent,
-) -> Result<Work, Problem> {
+fn create(context: &RequestContext<'_>, _: NoParameter, _: NoQuery, body: NewEvent) -> Result<Work, Problem> {
     let organizer = context.actor().user;
-    let details = NewDetails { name, quota, venue: venue.and_then(|Nullable(venue)| venue) };
+    let details = new_details(body);
+    if !details.rules.have_a_window() {
+        // The slot would say so, too, but the event would have used up an id.
+        return Err(Rejection::EmptyWindow.into());
+    }
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
     let limits = Rc::clone(&context.api.account_limits);
@@ -214,6 +250,17 @@ fn create(
         let location = format!("/api/v1/events/{}", view.id);
         Ok(respond(201, *view).with("Location", location))
     }))
+}
+
+fn new_details(body: NewEvent) -> NewDetails {
+    let NewEvent { name, quota, venue, max_per_reservation, max_per_customer, sales_start, sales_end } = body;
+    let rules = SalesRules {
+        max_per_reservation: max_per_reservation.and_then(|Nullable(most)| most),
+        max_per_customer: max_per_customer.and_then(|Nullable(most)| most),
+        sales_start: sales_start.and_then(|Nullable(time)| time).map(|Rfc3339(time)| time),
+        sales_end: sales_end.and_then(|Nullable(time)| time).map(|Rfc3339(time)| time),
+    };
+    NewDetails { name, quota, venue: venue.and_then(|Nullable(venue)| venue), rules }
 }
 
 pub(super) static LIST: Endpoint = Endpoint {
@@ -298,9 +345,9 @@ fn edit(
     context: &RequestContext<'_>,
     event: EventId,
     _: NoQueryFirst,
-    EventPatch { name, quota, venue, organizer }: EventPatch,
+    body: EventPatch,
 ) -> Result<Work, Problem> {
-    let changes = DetailsPatch { name, quota, venue: venue.map(|Nullable(venue)| venue) };
+    let (changes, organizer) = changes(body);
     let version = context.expected_version()?;
     let edit = EditEvent { event, actor: context.actor(), version, changes, organizer };
     let Some(organizer) = organizer else {
@@ -319,6 +366,27 @@ fn edit(
         let errors = FieldErrors::of("/organizer", "must be the id of an account whose role is organizer");
         Err(Problem::invalid(&errors))
     }))
+}
+
+/// The changes of details, and the organizer who gets the event.
+fn changes(body: EventPatch) -> (DetailsPatch, Option<UserId>) {
+    let EventPatch {
+        name,
+        quota,
+        venue,
+        max_per_reservation,
+        max_per_customer,
+        sales_start,
+        sales_end,
+        organizer,
+    } = body;
+    let rules = RulesPatch {
+        max_per_reservation: max_per_reservation.map(|Nullable(most)| most),
+        max_per_customer: max_per_customer.map(|Nullable(most)| most),
+        sales_start: sales_start.map(|Nullable(time)| time.map(|Rfc3339(time)| time)),
+        sales_end: sales_end.map(|Nullable(time)| time.map(|Rfc3339(time)| time)),
+    };
+    (DetailsPatch { name, quota, venue: venue.map(|Nullable(venue)| venue), rules }, organizer)
 }
 
 /// Whether an event may be handed over to this account: only if it may also create events. If its role changes

@@ -65,7 +65,16 @@ pub(super) static CREATE: Endpoint = Endpoint {
     successes: &[Success::json::<Reservation>(201, "The tickets are held for you.", example)
         .with(&[Header::location("/api/v1/reservations/7-42")])
         .then(OF_HOLD)],
-    problems: &[Kind::SoldOut, Kind::EventDeleted, Kind::AccountLimit, Kind::IdsUsedUp],
+    problems: &[
+        Kind::SalesNotOpen,
+        Kind::SalesClosed,
+        Kind::ReservationLimit,
+        Kind::CustomerLimit,
+        Kind::SoldOut,
+        Kind::EventDeleted,
+        Kind::AccountLimit,
+        Kind::IdsUsedUp,
+    ],
 };
 
 fn create(

@@ -11,12 +11,13 @@ use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, Link, Success, Tag, Takes};
 use super::events;
 use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, body, query};
-use super::output::{Page, Rfc3339, ToJson, append_all, json_response, page_example};
+use super::output::{Page, ToJson, append_all, json_response, page_example};
 use super::work::Work;
 use crate::client::view;
 use crate::front::http::parse::Method;
 use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};
+use crate::front::rfc3339::Rfc3339;
 
 /// Tickets of one event, sold to one customer or held for one.
 #[derive(JsonSchema)]
@@ -152,7 +153,16 @@ pub(super) static CREATE: Endpoint = Endpoint {
     successes: &[Success::json::<Reservation>(201, "The tickets are yours.", example)
         .with(&[Header::location("/api/v1/reservations/7-42")])
         .then(OF_RESERVATION)],
-    problems: &[Kind::SoldOut, Kind::EventDeleted, Kind::AccountLimit, Kind::IdsUsedUp],
+    problems: &[
+        Kind::SalesNotOpen,
+        Kind::SalesClosed,
+        Kind::ReservationLimit,
+        Kind::CustomerLimit,
+        Kind::SoldOut,
+        Kind::EventDeleted,
+        Kind::AccountLimit,
+        Kind::IdsUsedUp,
+    ],
 };
 
 fn create(

@@ -10,6 +10,7 @@ use crate::client::Refused;
 use crate::front::http::parse::Refusal;
 use crate::front::http::write::entity_tag;
 use crate::front::places::NoPlace;
+use crate::front::rfc3339::Rfc3339;
 use crate::logging::rationed;
 use crate::passwords::{self, TooManyAttempts, TooManyRegistrations};
 
@@ -132,6 +133,29 @@ impl From<Rejection> for Problem {
                 };
                 Problem::new(Kind::SoldOut, detail).extend("remaining", json!(remaining))
             }
+            Rejection::SalesNotOpen { opens_at } => {
+                let opens_at = Rfc3339(opens_at);
+                let detail =
+                    format!("Tickets are sold from {opens_at} on. Nothing was done; try again then.");
+                Problem::new(Kind::SalesNotOpen, detail).extend("opens_at", json!(opens_at))
+            }
+            Rejection::SalesClosed => Problem::plain(Kind::SalesClosed),
+            Rejection::ReservationLimit { allowed } => {
+                let detail = format!("A reservation of this event has at most {}.", tickets(allowed));
+                Problem::new(Kind::ReservationLimit, detail).extend("allowed", json!(allowed))
+            }
+            Rejection::CustomerLimit { allowed } => {
+                let detail = match allowed {
+                    0 => "You have as many tickets of this event as a customer may have.".to_owned(),
+                    more => format!("You may have {} more of this event.", tickets(more)),
+                };
+                Problem::new(Kind::CustomerLimit, detail).extend("allowed", json!(allowed))
+            }
+            Rejection::EmptyWindow => {
+                let rule =
+                    "must be later than sales_start; leave one of them out, or set it to null, for no bound";
+                Problem::invalid(&FieldErrors::of("/sales_end", rule))
+            }
             Rejection::NumbersUsedUp => {
                 let detail = format!(
                     "The event has had {RESERVATIONS_MAX} reservations, cancelled ones included, and can have no \
@@ -188,4 +212,8 @@ impl From<Rejection> for Problem {
             Rejection::Elsewhere => Problem::unavailable(Kind::Overloaded),
         }
     }
+}
+
+fn tickets(count: u32) -> String {
+    if count == 1 { "1 ticket".to_owned() } else { format!("{count} tickets") }
 }

@@ -1,7 +1,7 @@
 //! An example of each kind of problem, for the pages and the contract.
 
 use serde_json::Value;
-use shards::ids::Role;
+use shards::ids::{Role, Timestamp};
 use shards::outcome::Rejection;
 
 use super::{FieldErrors, Kind, Problem, Recovery, unknown};
@@ -24,6 +24,10 @@ impl Kind {
             Kind::NotYours => Rejection::NotYourEvent.into(),
             Kind::MethodNotAllowed => Problem::method_not_allowed(Method::Put, "GET, HEAD, POST".to_owned()),
             Kind::SoldOut => Rejection::SoldOut { remaining: 1 }.into(),
+            Kind::SalesNotOpen => Rejection::SalesNotOpen { opens_at: Timestamp(1_772_449_200_000) }.into(),
+            Kind::SalesClosed => Rejection::SalesClosed.into(),
+            Kind::ReservationLimit => Rejection::ReservationLimit { allowed: 4 }.into(),
+            Kind::CustomerLimit => Rejection::CustomerLimit { allowed: 1 }.into(),
             Kind::QuotaBelowCommitted => Rejection::QuotaBelowCommitted { committed: 480 }.into(),
             Kind::VersionMismatch => Rejection::VersionMismatch { version: 3 }.into(),
             Kind::HasReservations => Rejection::HasReservations { reserved: 470, held: 10 }.into(),

@@ -6,6 +6,7 @@ use schemars::{Schema, SchemaGenerator};
 
 use super::{FieldErrors, Recovery};
 use crate::account_limits::AccountLimit;
+use crate::front::rfc3339::Rfc3339;
 
 macro_rules! kinds {
     ($($kind:ident $slug:literal $status:literal $title:literal
@@ -82,6 +83,11 @@ kinds! {
         "Customers reserve, organizers manage their own events, admins manage all events and accounts. Log in with an account that may."
     NotYours "not-yours" 403 "This event is another organizer's"
         "Only its organizer and admins may change an event or see its reservations. Log in as its organizer; if that was you, the event was handed over to another."
+    SalesNotOpen "sales-not-open" 403 "The event is not on sale yet"
+        [opens_at: Rfc3339, "When the sale starts."]
+        "The event's organizer has set a start of sales (sales_start), and the server's clock is before it. Nothing was done; try again from 'opens_at' on. The organizer can change it."
+    SalesClosed "sales-closed" 403 "The event is no longer on sale"
+        "The event's organizer has set an end of sales (sales_end), and it has come. Nothing was done. What you have can still be given back. The organizer can change the end."
     NotFound "not-found" 404 "There is no such thing"
         "Nothing with this address exists, or it is not yours to see. Check the address, and whose token you send."
     MethodNotAllowed "method-not-allowed" 405 "This address does not take this method"
@@ -93,6 +99,12 @@ kinds! {
     SoldOut "sold-out" 409 "Not enough tickets are left"
         [remaining: u32, "Tickets that are left."]
         "The event has fewer tickets left than were asked for; 'remaining' says how many. Ask for fewer, or try again when others cancel."
+    ReservationLimit "reservation-limit" 409 "A reservation of this event has fewer tickets"
+        [allowed: u32, "The most tickets of a reservation of this event."]
+        "The event's organizer limits the tickets of a reservation (max_per_reservation); 'allowed' says to how many. All or nothing: none was reserved. Ask for at most that many."
+    CustomerLimit "customer-limit" 409 "A customer of this event has fewer tickets"
+        [allowed: u32, "How many more tickets of this event you may have now; 0 for none."]
+        "The event's organizer limits the tickets that a customer has, over all live reservations of the event (max_per_customer); 'allowed' says how many more you may have. All or nothing: none was reserved. Ask for at most that many, or give others back first."
     QuotaBelowCommitted "quota-below-committed" 409 "More tickets are reserved and held than the new quota"
         [committed: u32, "Tickets that are reserved or held: the least that the quota can be."]
         "A quota cannot fall below what is reserved and held already; 'committed' says how many that is. Set it to at least that."

@@ -88,6 +88,11 @@ impl Disk {
                     edited.organizer = None;
                 }
             }),
+            Some(Plant::ForgetRules) => records.iter_mut().for_each(|row| match &mut row.record {
+                Record::EventCreated(created) => created.details.rules = None,
+                Record::EventEdited(edited) => edited.details.rules = None,
+                _ => {}
+            }),
             Some(Plant::RouteByOldCount) => {
                 owners = self.last_shard_count().unwrap_or(owners).min(owners);
             }

@@ -1,7 +1,7 @@
 //! Changes: what a command asks for and its record makes, in a form common to both.
 
 use crate::command::{Buyer, Command};
-use crate::details::{EventDetails, NewDetails, Venue};
+use crate::details::{EventDetails, NewDetails, SalesRules, Venue};
 use crate::ids::UserId;
 use crate::record::{Kind, Record};
 
@@ -19,8 +19,9 @@ pub(super) fn change_of_command(command: &Command) -> Change {
         }
         Command::RemoveUser(remove) => (Kind::UserRemoved, remove.user.0, remove.by.0, 0),
         Command::CreateEvent(create) => {
-            let NewDetails { name, quota, venue } = &create.details;
-            let digest = digest_of_details(name.as_str(), quota.get(), venue.as_ref().map(Venue::as_str));
+            let NewDetails { name, quota, venue, rules } = &create.details;
+            let venue = venue.as_ref().map(Venue::as_str);
+            let digest = digest_of_details(name.as_str(), quota.get(), venue, rules);
             (Kind::EventCreated, create.id.0, create.organizer.0, digest)
         }
         Command::EditEvent(edit) => (Kind::EventEdited, edit.event.0, edit.actor.user.0, 0),
@@ -45,8 +46,8 @@ pub(super) fn change_of_command(command: &Command) -> Change {
 }
 
 /// A number that differs where the details of an event do.
-fn digest_of_details(name: &str, quota: u32, venue: Option<&str>) -> u32 {
-    let texts = format!("{name:?} {venue:?}");
+fn digest_of_details(name: &str, quota: u32, venue: Option<&str>, rules: &SalesRules) -> u32 {
+    let texts = format!("{name:?} {venue:?} {rules:?}");
     texts.bytes().fold(quota, |digest, byte| digest.wrapping_mul(31).wrapping_add(byte.into()))
 }
 
@@ -74,8 +75,8 @@ pub(super) fn change_of_record(record: &Record) -> Change {
         }
         Record::UserRemoved(removed) => (Kind::UserRemoved, removed.id.0, removed.by.0, 0),
         Record::EventCreated(event) => {
-            let EventDetails { name, quota, venue } = &event.details;
-            let digest = digest_of_details(name, *quota, venue.as_deref());
+            let EventDetails { name, quota, venue, rules: _ } = &event.details;
+            let digest = digest_of_details(name, *quota, venue.as_deref(), &event.details.rules());
             (Kind::EventCreated, event.id.0, event.organizer.0, digest)
         }
         Record::EventEdited(event) => (Kind::EventEdited, event.id.0, event.by.0, 0),

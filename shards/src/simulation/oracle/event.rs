@@ -3,7 +3,7 @@
 use super::Violation;
 use crate::command::{Actor, Buyer, Command};
 use crate::ids::{Lsn, Quantity, ReservationId, Role, Timestamp};
-use crate::outcome::{Availability, EventView, Outcome, ReservationStatus, ReservationView};
+use crate::outcome::{Availability, EventView, Outcome, Rejection, ReservationStatus, ReservationView};
 use crate::record::{Entry, Held, Record};
 
 #[derive(Debug, Clone)]
@@ -62,10 +62,12 @@ impl EventState {
                 state.reservations.iter_mut().for_each(|reservation| cancel(reservation, at));
             }
             &Record::Reserved { id, by: _, buyer, quantity } => {
+                state.check_limits(buyer, quantity).map_err(|limit| format!("{record:?}: {limit:?}"))?;
                 state.add(id, buyer, quantity, ReservationStatus::Confirmed, at, None)?;
             }
             Record::Held(held) => {
                 let &Held { id, by: _, buyer, quantity, deadline } = &**held;
+                state.check_limits(buyer, quantity).map_err(|limit| format!("{record:?}: {limit:?}"))?;
                 state.add(id, buyer, quantity, ReservationStatus::Held, at, Some(deadline))?;
             }
             &Record::Confirmed { id, by: _, given_back } => {
@@ -165,6 +167,26 @@ impl EventState {
     /// Whether no hold is live whose time is over at this time.
     pub(super) fn is_current(&self, time: Option<Timestamp>) -> bool {
         time.is_none_or(|time| !self.reservations.iter().any(|one| is_over(one, time)))
+    }
+
+    /// Checks that the limits of the event allow a reservation.
+    pub(super) fn check_limits(&self, buyer: Buyer, quantity: u32) -> Result<(), Rejection> {
+        let rules = self.view.details.rules();
+        if let Some(most) = rules.max_per_reservation
+            && quantity > most.get()
+        {
+            return Err(Rejection::ReservationLimit { allowed: most.get() });
+        }
+        let own = self.reservations.iter().filter(|one| one.buyer == buyer);
+        let live =
+            own.filter(|one| matches!(one.status, ReservationStatus::Confirmed | ReservationStatus::Held));
+        let has: u32 = live.map(|one| one.quantity).sum();
+        match rules.max_per_customer {
+            Some(most) if has + quantity > most.get() => {
+                Err(Rejection::CustomerLimit { allowed: most.get() - has.min(most.get()) })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// The outcome of the command whose record led to this state.

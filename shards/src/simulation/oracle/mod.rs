@@ -47,6 +47,8 @@ pub(super) struct Exchange<'a> {
     /// since.
     pub(super) taken_in: Option<Timestamp>,
     pub(super) ask: &'a Ask,
+    /// The wall time at which a shard took it in.
+    pub(super) wall: Timestamp,
     pub(super) reply: &'a Reply,
 }
 
@@ -185,7 +187,7 @@ impl Oracle {
         let event = EventId(change.1);
         let is_current = self.is_current(event, exchange);
         let history = self.events.entry(event).or_default();
-        let expected = |state: Option<&_>| expected_of_event(state, exchange.ask);
+        let expected = |state: Option<&_>| expected_of_event(state, exchange.ask, exchange.wall);
         let outcome = |state: &EventState| state.outcome(command);
         let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome, is_current)?;
         Ok((Some(Known::Event(event, count)), made_a_record))
@@ -212,7 +214,7 @@ impl Oracle {
         }
         let is_current = self.is_current(*event, exchange);
         let is_takeable = |state: Option<&_>| {
-            state.is_none_or(&is_current) && expected_of_event(state, exchange.ask) == Ok(None)
+            state.is_none_or(&is_current) && expected_of_event(state, exchange.ask, exchange.wall) == Ok(None)
         };
         let count = self.events.entry(*event).or_default().find(exchange, is_takeable)?;
         Ok(Known::Event(*event, count))

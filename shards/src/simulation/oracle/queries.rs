@@ -8,7 +8,7 @@ use super::history::History;
 use super::rules::{expected_of_account, expected_of_event, user_view};
 use super::{Exchange, Known, Oracle, Violation};
 use crate::command::{Ask, Buyer, Query};
-use crate::ids::{EventId, ReservationId, Role, Slot, UserId, Username};
+use crate::ids::{EventId, ReservationId, Role, Slot, Timestamp, UserId, Username};
 use crate::outcome::{
     AccountView, Availability, EventView, Outcome, Part, Rejection, Reply, ReservationView, Totals, UserView,
 };
@@ -92,7 +92,8 @@ impl Oracle {
         let is_current = self.is_current(event, exchange);
         let is_right = |state: Option<&_>| {
             state.is_none_or(&is_current)
-                && expected_of_event(state, exchange.ask).transpose().as_ref() == Some(exchange.reply)
+                && expected_of_event(state, exchange.ask, exchange.wall).transpose().as_ref()
+                    == Some(exchange.reply)
         };
         let count = self.events.entry(event).or_default().find(exchange, is_right)?;
         Ok(vec![Known::Event(event, count)])
@@ -256,7 +257,9 @@ impl Oracle {
             });
             for query in [Query::Event { event }, Query::Availability { event }, all].into_iter().chain(each)
             {
-                ask(slot_of_event(event), query, &|ask| expected_of_event(history.last(), ask))?;
+                ask(slot_of_event(event), query, &|ask| {
+                    expected_of_event(history.last(), ask, Timestamp(0))
+                })?;
             }
             if let Some(state) = history.last().filter(|state| !state.is_deleted) {
                 sum.events += 1;

@@ -2,33 +2,46 @@
 
 use super::event::EventState;
 use crate::command::{Actor, Ask, Buyer, Command, ExpectedVersion, Query};
-use crate::details::DetailsPatch;
-use crate::ids::{Quantity, ReservationId, Role, UserId};
+use crate::details::{DetailsPatch, RulesPatch, SalesRules};
+use crate::ids::{Quantity, ReservationId, Role, Timestamp, UserId};
 use crate::limits::RESERVATIONS_MAX;
 use crate::outcome::{
     AccountView, EventView, Outcome, Rejection, ReservationStatus, ReservationView, UserView,
 };
 
 /// What the rules say to a request about an event in this state: the outcome, the rejection, or `None`
-/// if a command makes a record.
-pub(super) fn expected_of_event(event: Option<&EventState>, ask: &Ask) -> Result<Option<Outcome>, Rejection> {
+/// if a command makes a record. `wall` is the time at which a command was taken in.
+pub(super) fn expected_of_event(
+    event: Option<&EventState>,
+    ask: &Ask,
+    wall: Timestamp,
+) -> Result<Option<Outcome>, Rejection> {
     match ask {
-        Ask::Command(command) => expected_of_command(event, command),
+        Ask::Command(command) => expected_of_command(event, command, wall),
         Ask::Query(query) => expected_of_query(event, query).map(Some),
     }
 }
 
-fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<Option<Outcome>, Rejection> {
+fn expected_of_command(
+    event: Option<&EventState>,
+    command: &Command,
+    wall: Timestamp,
+) -> Result<Option<Outcome>, Rejection> {
     Ok(match command {
-        Command::CreateEvent(_) => match event {
+        Command::CreateEvent(create) => match event {
+            None if is_empty_window(&create.details.rules) => return Err(Rejection::EmptyWindow),
             None => None,
             Some(_) => return Err(Rejection::EventExists),
         },
         Command::EditEvent(edit) => {
             let event = managed(event, edit.actor, &edit.version)?;
-            let DetailsPatch { name, quota, venue } = &edit.changes;
+            let DetailsPatch { name, quota, venue, rules } = &edit.changes;
             let before = &event.view.details;
             let committed = event.view.reserved + event.view.held;
+            let rules = patched(before.rules(), rules);
+            if is_empty_window(&rules) {
+                return Err(Rejection::EmptyWindow);
+            }
             let quota = quota.map(|quota| quota.get());
             if quota.is_some_and(|quota| quota < committed) {
                 return Err(Rejection::QuotaBelowCommitted { committed });
@@ -38,7 +51,8 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             let venue = venue.as_ref().map(|venue| venue.as_ref().map(|venue| venue.as_str()));
             let same_venue = venue.is_none_or(|venue| venue == before.venue.as_deref());
             let same_organizer = edit.organizer.is_none_or(|organizer| organizer == event.view.organizer);
-            (same_name && same_quota && same_venue && same_organizer).then(|| view(event))
+            let same_details = same_name && same_quota && same_venue && rules == before.rules();
+            (same_details && same_organizer).then(|| view(event))
         }
         Command::DeleteEvent(delete) => {
             let EventView { reserved, held, .. } = managed(event, delete.actor, &delete.version)?.view;
@@ -47,8 +61,10 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             }
             None
         }
-        Command::Reserve { quantity, .. } | Command::Hold { quantity, .. } => {
+        Command::Reserve { buyer, quantity, .. } | Command::Hold { buyer, quantity, .. } => {
             let event = live(event)?;
+            check_window(&event.view.details.rules(), wall)?;
+            event.check_limits(*buyer, quantity.get())?;
             let remaining = event.view.remaining;
             if quantity.get() > remaining {
                 return Err(Rejection::SoldOut { remaining });
@@ -138,6 +154,35 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         | Query::EventsCreated { .. }
         | Query::Totals => unreachable!("{query:?} is not about one event"),
     })
+}
+
+fn patched(mut rules: SalesRules, patch: &RulesPatch) -> SalesRules {
+    if let Some(most) = patch.max_per_reservation {
+        rules.max_per_reservation = most;
+    }
+    if let Some(most) = patch.max_per_customer {
+        rules.max_per_customer = most;
+    }
+    if let Some(start) = patch.sales_start {
+        rules.sales_start = start;
+    }
+    if let Some(end) = patch.sales_end {
+        rules.sales_end = end;
+    }
+    rules
+}
+
+fn is_empty_window(rules: &SalesRules) -> bool {
+    let start = rules.sales_start.unwrap_or(Timestamp(0));
+    rules.sales_start.is_some() && rules.sales_end.is_some_and(|end| end <= start)
+}
+
+fn check_window(rules: &SalesRules, wall: Timestamp) -> Result<(), Rejection> {
+    match (rules.sales_start, rules.sales_end) {
+        (Some(opens_at), _) if wall.0 < opens_at.0 => Err(Rejection::SalesNotOpen { opens_at }),
+        (_, Some(end)) if end.0 <= wall.0 => Err(Rejection::SalesClosed),
+        _ => Ok(()),
+    }
 }
 
 fn view(event: &EventState) -> Outcome {

@@ -17,7 +17,7 @@ use super::disk::{Damage, Disk};
 use super::oracle::{Oracle, Violation};
 use super::plant::Plant;
 use super::random::Random;
-use super::workload::Ids;
+use super::workload::{Ids, START};
 use crate::ids::{Slot, Timestamp};
 use crate::record::Entry;
 use crate::replay::Mark;
@@ -28,8 +28,6 @@ use shard::SimulatedShard;
 const STEPS: [u64; 2] = [100, 500];
 const SUSPENSION: Duration = Duration::from_secs(60);
 const HOUR_MS: u64 = 3_600_000;
-/// 2023-11-14.
-const START_MS: u64 = 1_700_000_000_000;
 
 pub(super) struct World {
     random: Random,
@@ -124,7 +122,7 @@ impl World {
             rates,
             now: 0,
             elapsed: Duration::ZERO,
-            wall: Timestamp(START_MS),
+            wall: START,
             reservations_max,
             disk: Disk::new(random.next()),
             process: 0,

@@ -21,6 +21,8 @@ pub(super) struct SentRequest {
     pub(super) shard_index: usize,
     /// The step in which it was sent.
     pub(super) sent: u64,
+    /// The wall time at which a shard took it in; 0 before.
+    pub(super) wall: Timestamp,
     /// The process that it was sent to.
     pub(super) process: u64,
     /// See [`Exchange::taken_in`].
@@ -41,8 +43,15 @@ impl World {
         self.note(|| format!("request {request} to shard {shard_index}: {ask:?}"));
         self.oracle.request_sent(&ask);
         let process = self.process;
-        let sent = self.now;
-        self.requests.push(SentRequest { ask, shard_index, sent, process, taken_in: None, reply: None });
+        self.requests.push(SentRequest {
+            ask,
+            shard_index,
+            sent: self.now,
+            wall: Timestamp(0),
+            process,
+            taken_in: None,
+            reply: None,
+        });
         self.wire.push(Message::Request(request));
     }
 
@@ -82,10 +91,10 @@ impl World {
             list.retain(|event| self.oracle.first_organizer(event.id) == Some(organizer));
         }
         self.note(|| format!("reply to {request}: {reply:?}"));
-        let SentRequest { ref ask, sent, shard_index, taken_in, .. } = self.requests[request];
+        let SentRequest { ref ask, sent, wall, shard_index, taken_in, .. } = self.requests[request];
         let shard_count = self.shards.len();
         let owns = |slot| shard_of_slot(slot, shard_count) == shard_index;
-        let known = self.oracle.check(Exchange { sent, taken_in, ask, reply: &reply }, owns)?;
+        let known = self.oracle.check(Exchange { sent, taken_in, ask, wall, reply: &reply }, owns)?;
         if let Ok(Outcome::Reservations(list)) = &reply
             && !list.is_empty()
             && known.iter().any(|known| self.oracle.is_deleted(known))

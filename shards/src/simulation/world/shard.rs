@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use super::log_work::LogWork;
 use super::{Progress, World};
-use crate::clock::{AHEAD_MAX_MS, Clock};
-use crate::command::{Ask, Command, ExpectedVersion};
+use crate::clock::{AHEAD_MAX_MS, Clock, Now};
+use crate::command::{Ask, Buyer, Command, ExpectedVersion, Query};
 use crate::driver::{Driver, Gather, Step};
-use crate::outcome::{Outcome, Reply};
+use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus};
 use crate::shard::Release;
 use crate::simulation::oracle::Violation;
 use crate::simulation::plant::Plant;
 use crate::slots::shard_of_slot;
+use crate::state::ShardState;
 
 /// The most requests that a shard takes in at once.
 const TAKE_IN_MAX: u64 = 6;
@@ -186,7 +187,18 @@ impl World {
                 self.count("slots ahead of their process");
             }
             self.requests[request].taken_in = (!is_read_only).then_some(now.steady);
+            self.requests[request].wall = now.wall;
             let SimulatedShard { driver, .. } = &mut self.shards[index];
+            if let Ask::Command(Command::Reserve { event, buyer, .. } | Command::Hold { event, buyer, .. }) =
+                ask
+            {
+                match self.plant {
+                    Some(Plant::ForgetTickets) => driver.shard().state().forget_tickets(event, buyer),
+                    Some(Plant::WindowLate) => now.wall.0 = now.wall.0.saturating_sub(1),
+                    Some(Plant::WindowBySteadyClock) => now.wall = now.steady,
+                    _ => {}
+                }
+            }
             match (&mut ask, self.plant) {
                 (Ask::Command(Command::Confirm { quantity, .. }), Some(Plant::ConfirmAll)) => {
                     *quantity = None
@@ -209,6 +221,9 @@ impl World {
                 (Ask::Query(query), Some(Plant::AnswerReadsAtOnce)) => Some(state.query(now, query)),
                 (Ask::Command(command), Some(Plant::AnswerRejectionsAtOnce)) => {
                     state.decide(now, command.slot(), command.clone()).reply.err().map(Err)
+                }
+                (Ask::Command(command), Some(Plant::CountAllEvents)) if driver.shard().is_at_rest() => {
+                    limit_of_all_events(state, now, command).map(Err)
                 }
                 _ => None,
             };
@@ -265,4 +280,20 @@ impl World {
         }
         self.send(request, reply)
     }
+}
+
+/// The refusal of a reservation that the buyer may make, if the event's limit counted the tickets of all events, for
+/// [`Plant::CountAllEvents`].
+fn limit_of_all_events(state: &ShardState, now: Now, command: &Command) -> Option<Rejection> {
+    let &Command::Reserve { event, buyer, quantity, .. } = command else { return None };
+    let Buyer::Account(customer) = buyer;
+    let Ok(Outcome::Event(view)) = state.query(now, &Query::Event { event }) else { return None };
+    let most = view.details.rules().max_per_customer?.get();
+    let all = Query::CustomerReservations { customer, after: None, limit: usize::MAX };
+    let Ok(Outcome::Part(part)) = state.query(now, &all) else { return None };
+    let Outcome::Reservations(list) = part.outcome else { return None };
+    let live = list.iter().filter(|one| one.status == ReservationStatus::Confirmed);
+    let allowed = most.saturating_sub(live.map(|one| one.quantity).sum());
+    let is_taken = state.decide(now, command.slot(), command.clone()).reply.is_ok();
+    (is_taken && quantity.get() > allowed).then_some(Rejection::CustomerLimit { allowed })
 }

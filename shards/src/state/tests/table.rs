@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use super::super::by_customer::ByCustomer;
 use super::super::{Decision, OutcomeRef, SlotState};
 use super::{actor, all_slots};
 use crate::clock::Now;
@@ -9,7 +10,7 @@ use crate::command::{
     Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
     ExpectedVersion, Query, RemoveUser,
 };
-use crate::details::{DetailsPatch, EventName, NewDetails, Venue};
+use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, Venue};
 use crate::ids::{EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use crate::limits::RESERVATIONS_MAX;
 use crate::outcome::{Availability, Outcome, Rejection, Reply, ReservationStatus};
@@ -78,6 +79,18 @@ fn command(words: &[&str]) -> Command {
         [who, "venue", venue] => {
             let venue = Some(Venue::new(venue).ok().filter(|_| venue != "none"));
             edit(who, DetailsPatch { venue, ..DetailsPatch::default() }, None)
+        }
+        [who, "rule", rule, value] => {
+            let limit = || Some(Quantity::new(value.parse().unwrap_or(0)));
+            let time = || Some(value.parse().ok().map(Timestamp));
+            let rules = match rule {
+                "reservation" => RulesPatch { max_per_reservation: limit(), ..RulesPatch::default() },
+                "customer" => RulesPatch { max_per_customer: limit(), ..RulesPatch::default() },
+                "start" => RulesPatch { sales_start: time(), ..RulesPatch::default() },
+                "end" => RulesPatch { sales_end: time(), ..RulesPatch::default() },
+                _ => panic!("unknown rule: {rule}"),
+            };
+            edit(who, DetailsPatch { rules, ..DetailsPatch::default() }, None)
         }
         [who, "name", name] => {
             edit(who, DetailsPatch { name: EventName::new(name).ok(), ..DetailsPatch::default() }, None)
@@ -173,6 +186,11 @@ fn describe(reply: &Reply, changed: bool) -> String {
             return match rejection {
                 Rejection::SoldOut { remaining } => format!("sold-out {remaining}"),
                 Rejection::NumbersUsedUp => "used-up".to_owned(),
+                Rejection::SalesNotOpen { opens_at } => format!("opens {opens_at:?}"),
+                Rejection::SalesClosed => "closed".to_owned(),
+                Rejection::ReservationLimit { allowed } => format!("at-most {allowed}"),
+                Rejection::CustomerLimit { allowed } => format!("{allowed} more"),
+                Rejection::EmptyWindow => "no-window".to_owned(),
                 Rejection::QuotaBelowCommitted { committed } => format!("below {committed}"),
                 Rejection::HasReservations { reserved, held } => format!("has {}", sum(*reserved, *held)),
                 Rejection::UsernameTaken => "taken".to_owned(),
@@ -458,11 +476,49 @@ fn an_admin_closes_an_event() {
     );
 }
 
+/// Steps are a millisecond apart, the first at 1000.
+#[test]
+fn an_event_is_on_sale_from_its_start_until_its_end() {
+    check(
+        "event 9 -> ok | o rule start 1004 -> ok | a reserve 1 -> opens Timestamp(1004) | a reserve 1 -> opens Timestamp(1004) | a reserve 1 -> ok | o rule end 1008 -> ok | a reserve 1 -> ok | a reserve 1 -> ok | a reserve 1 -> closed | o rule end none -> ok | a reserve 1 -> ok",
+    );
+    // What is sold can be given back at any time, and the rules can be changed.
+    check(
+        "event 9 -> ok | a reserve 3 -> ok | o rule end 1000 -> ok | a reserve 1 -> closed | a reduce 1 2 -> ok | a cancel 1 -> ok | o quota 5 -> ok | o rule end 1007 -> ok | a reserve 1 -> closed | o rule start 1000 -> ok | o rule start 1007 -> no-window | o rule start 1006 -> ok | o rule end 1006 -> no-window | o rule end 1005 -> no-window | o quota 4 -> ok",
+    );
+    // The window is looked at first, and the event before it.
+    check(
+        "event 9 -> ok | o rule start 2000 -> ok | o rule reservation 1 -> ok | a reserve 2 -> opens Timestamp(2000) | o rule start none -> ok | o rule end 1000 -> ok | a reserve 2 -> closed | o rule end none -> ok | a reserve 2 -> at-most 1 | o delete -> ok | a reserve 2 -> deleted",
+    );
+}
+
+#[test]
+fn a_reservation_has_at_most_as_many_tickets_as_its_event_says() {
+    check(
+        "event 9 -> ok | o rule reservation 2 -> ok | a reserve 3 -> at-most 2 | a reserve 2 -> ok | a reserve 2 -> ok | o rule reservation 2 -> 4/9 v2 | o rule reservation 1 -> ok | a reserve 2 -> at-most 1 | o rule reservation none -> ok | a reserve 5 -> ok | view -> 9/9 v4",
+    );
+}
+
+#[test]
+fn a_customer_has_at_most_as_many_tickets_as_the_event_says() {
+    check(
+        "event 9 -> ok | o rule customer 3 -> ok | a reserve 4 -> 3 more | a reserve 2 -> ok | a reserve 2 -> 1 more | b reserve 3 -> ok | a reserve 1 -> ok | a reserve 1 -> 0 more | a cancel 1 -> ok | a reserve 3 -> 2 more | a reserve 2 -> ok | a reserve 1 -> 0 more | b reduce 2 1 -> ok | b reserve 3 -> 2 more | b reserve 2 -> ok | view -> 6/9 v2",
+    );
+    // Set, raised and lowered under sale: what is sold counts, and stays sold.
+    check(
+        "event 9 -> ok | a reserve 2 -> ok | a reserve 2 -> ok | a cancel 1 -> ok | o rule customer 3 -> ok | a reserve 2 -> 1 more | o rule customer 1 -> ok | a reserve 1 -> 0 more | a cancel 2 -> ok | a reserve 1 -> ok | o rule customer none -> ok | a reserve 3 -> ok | o rule customer 5 -> ok | a reserve 2 -> 1 more | a reserve 1 -> ok",
+    );
+    // Looked at before what is left, and after the limit of a reservation.
+    check(
+        "event 2 -> ok | o rule customer 1 -> ok | o rule reservation 2 -> ok | a reserve 3 -> at-most 2 | a reserve 2 -> 1 more | a reserve 1 -> ok | b reserve 1 -> ok | a reserve 1 -> 0 more | p reserve 1 -> sold-out 0 | o delete force -> ok | a reserve 1 -> deleted",
+    );
+}
+
 #[test]
 fn a_version_does_not_come_again() {
     let mut state = SlotState::default();
     let mut apply = |words: &[&str], change: fn(&mut SlotState)| {
-        let decision = state.decide(Now::at(Timestamp(1000)), command(words));
+        let decision = state.decide(Now::at(Timestamp(1000)), command(words), &ByCustomer::default());
         for record in &decision.records {
             state.apply(Timestamp(1000), Lsn(1), record);
         }

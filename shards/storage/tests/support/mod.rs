@@ -11,7 +11,7 @@ use shards::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
     ExpectedVersion, Query, RemoveUser,
 };
-use shards::details::{DetailsPatch, EventName, NewDetails};
+use shards::details::{DetailsPatch, EventName, NewDetails, RulesPatch};
 use shards::ids::{EventId, HoldTime, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
 use shards::log::Log;
 use shards::outcome::{Outcome, Reply, Totals};
@@ -216,6 +216,21 @@ fn command(line: &str) -> Command {
             version: ExpectedVersion::Any,
             changes: DetailsPatch {
                 quota: Some(Quota::new(u64::from(number(quota))).unwrap()),
+                ..DetailsPatch::default()
+            },
+            organizer: None,
+        })),
+        ["rules", id, of_reservation, of_customer, start, end] => Command::EditEvent(Box::new(EditEvent {
+            event: event(id),
+            actor: ADMIN,
+            version: ExpectedVersion::Any,
+            changes: DetailsPatch {
+                rules: RulesPatch {
+                    max_per_reservation: Some(Quantity::new(u64::from(number(of_reservation)))),
+                    max_per_customer: Some(Quantity::new(u64::from(number(of_customer)))),
+                    sales_start: Some(Some(Timestamp(start.parse().unwrap()))),
+                    sales_end: Some(Some(Timestamp(end.parse().unwrap()))),
+                },
                 ..DetailsPatch::default()
             },
             organizer: None,

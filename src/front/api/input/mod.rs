@@ -11,6 +11,7 @@ mod member;
 mod path;
 mod property;
 mod query;
+mod time;
 mod unsupported;
 
 pub(super) use accept::{check_accept, lists};

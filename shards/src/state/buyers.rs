@@ -1,0 +1,247 @@
+//! The rules of an event's sale, and how many tickets a customer has of an event with such a limit.
+//!
+//! Nothing is counted ahead. A customer's tickets are summed up when a reservation needs the sum; the sum of a
+//! customer with more than some reservations is then remembered, and follows each later record. So a limit is
+//! set on an event with millions of reservations in no time, and costs no memory for customers with few.
+//! Remembered sums are derived from the slot's state, and are no part of it: a state is equal to one without
+//! them.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::by_customer::ByCustomer;
+use super::events::Event;
+use super::reservations::Standing;
+use crate::command::Buyer;
+use crate::details::SalesRules;
+use crate::ids::{EventId, Quantity, Timestamp, UserId};
+use crate::outcome::Rejection;
+
+/// The most reservations that are summed up each time. That takes some microseconds. In the tests of this crate it
+/// is 1, so that most sums there are remembered.
+const SUMMED_UP_MAX: usize = if cfg!(test) { 1 } else { 32 };
+
+/// The remembered sums of an event, by customer.
+#[derive(Default)]
+pub(super) struct Buyers {
+    /// Extended while a command is decided, which changes no state.
+    sums: RefCell<BTreeMap<UserId, Sum>>,
+}
+
+/// The tickets of a customer's live reservations.
+#[derive(Default)]
+struct Sum {
+    confirmed: u32,
+    /// The tickets of holds, by deadline. A bound of the event ends holds, and visits none of them: those that are
+    /// over are dropped when the sum is read.
+    held: BTreeMap<Timestamp, u32>,
+}
+
+/// The tickets of a live reservation, and the deadline if it is held.
+pub(super) type Live = (u32, Option<Timestamp>);
+
+impl Sum {
+    fn add(&mut self, deadline: Option<Timestamp>, tickets: u32) {
+        match deadline {
+            None => self.confirmed += tickets,
+            Some(deadline) => *self.held.entry(deadline).or_default() += tickets,
+        }
+    }
+
+    fn subtract(&mut self, deadline: Option<Timestamp>, tickets: u32) {
+        let sum = match deadline {
+            None => &mut self.confirmed,
+            Some(deadline) => self.held.get_mut(&deadline).expect("only a live hold is given back"),
+        };
+        *sum = sum.checked_sub(tickets).expect("a buyer gives back tickets of the sum");
+    }
+
+    /// The sum without holds that are over at the deadline `over`.
+    fn tickets(&mut self, over: Timestamp) -> u32 {
+        while let Some(first) =
+            self.held.first_entry().filter(|first| *first.key() <= over || *first.get() == 0)
+        {
+            first.remove();
+        }
+        self.confirmed + self.held.values().sum::<u32>()
+    }
+}
+
+impl Buyers {
+    /// A customer's tickets. `each` has the live tickets of each of the customer's reservations, ended ones with
+    /// 0, and is read only if no sum is remembered. Holds up to the deadline `over` are over.
+    fn tickets(&self, customer: UserId, over: Timestamp, each: impl Iterator<Item = Live>) -> u32 {
+        let mut sums = self.sums.borrow_mut();
+        if let Some(sum) = sums.get_mut(&customer) {
+            return sum.tickets(over);
+        }
+        let (mut count, mut sum) = (0, Sum::default());
+        for (tickets, deadline) in each {
+            count += 1;
+            sum.add(deadline, tickets);
+        }
+        let tickets = sum.tickets(over);
+        if count > SUMMED_UP_MAX {
+            sums.insert(customer, sum);
+        }
+        tickets
+    }
+
+    /// A buyer has more tickets.
+    pub(super) fn add(&mut self, Buyer::Account(customer): Buyer, deadline: Option<Timestamp>, tickets: u32) {
+        if let Some(sum) = self.sums.get_mut().get_mut(&customer) {
+            sum.add(deadline, tickets);
+        }
+    }
+
+    /// The inverse of [`Buyers::add`].
+    pub(super) fn subtract(
+        &mut self,
+        Buyer::Account(customer): Buyer,
+        deadline: Option<Timestamp>,
+        tickets: u32,
+    ) {
+        if let Some(sum) = self.sums.get_mut().get_mut(&customer) {
+            sum.subtract(deadline, tickets);
+        }
+    }
+}
+
+/// What is remembered makes no difference.
+impl PartialEq for Buyers {
+    fn eq(&self, _: &Buyers) -> bool {
+        true
+    }
+}
+
+impl Eq for Buyers {}
+
+impl fmt::Debug for Buyers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Buyers")
+    }
+}
+
+impl Event {
+    /// Checks that the rules of the sale allow a reservation at this time. Not inlined: most events have no rules.
+    #[inline(never)]
+    pub(super) fn check_rules(
+        &self,
+        id: EventId,
+        rules: &SalesRules,
+        wall: Timestamp,
+        buyer: Buyer,
+        quantity: Quantity,
+        index: &ByCustomer,
+    ) -> Result<(), Rejection> {
+        let &SalesRules { max_per_reservation, max_per_customer, sales_start, sales_end } = rules;
+        if let Some(opens_at) = sales_start.filter(|&start| wall < start) {
+            return Err(Rejection::SalesNotOpen { opens_at });
+        }
+        if sales_end.is_some_and(|end| wall >= end) {
+            return Err(Rejection::SalesClosed);
+        }
+        if let Some(most) = max_per_reservation.filter(|&most| quantity > most) {
+            return Err(Rejection::ReservationLimit { allowed: most.get() });
+        }
+        if let Some(most) = max_per_customer {
+            let allowed = most.get().saturating_sub(self.tickets_of(id, buyer, index));
+            if quantity.get() > allowed {
+                return Err(Rejection::CustomerLimit { allowed });
+            }
+        }
+        Ok(())
+    }
+
+    fn tickets_of(&self, id: EventId, Buyer::Account(customer): Buyer, index: &ByCustomer) -> u32 {
+        let buyers = self.buyers.as_ref().expect("the event has the limit");
+        let numbers = index.at_event(customer, id);
+        buyers.tickets(customer, self.holds_over(), numbers.map(|number| self.live_tickets(number)))
+    }
+
+    /// Forgets all sums, because deadlines of holds were moved, or holds that were over are live again.
+    pub(super) fn forget_buyers(&mut self) {
+        if let Some(buyers) = &mut self.buyers {
+            buyers.sums.get_mut().clear();
+        }
+    }
+
+    /// The tickets of a reservation of a live event that were not given back.
+    fn live_tickets(&self, number: u32) -> Live {
+        let reservation = &self.reservations[number as usize - 1];
+        match self.standing(reservation) {
+            Standing::Confirmed => (reservation.quantity, None),
+            Standing::Held { deadline } => (reservation.quantity, Some(deadline)),
+            Standing::Expired { .. } | Standing::Cancelled { .. } => (0, None),
+        }
+    }
+
+    /// Keeps sums exactly while a limit needs them. Called after each change of the limit.
+    pub(super) fn fit_buyers(&mut self) {
+        let limited = self.edition.details().rules().max_per_customer.is_some() && !self.is_deleted();
+        if !limited {
+            self.buyers = None;
+        } else if self.buyers.is_none() {
+            self.buyers = Some(Box::default());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ShardState;
+    use super::*;
+    use crate::slots::slot_of_event;
+
+    impl ShardState {
+        /// Plants a wrong sum: that a customer has no ticket of an event.
+        pub(crate) fn forget_tickets(&self, event: EventId, Buyer::Account(customer): Buyer) {
+            let event = self.slot(slot_of_event(event)).and_then(|state| state.events.get(&event));
+            if let Some(buyers) = event.and_then(|event| event.buyers.as_ref()) {
+                buyers.sums.borrow_mut().insert(customer, Sum::default());
+            }
+        }
+    }
+
+    const NEVER: Timestamp = Timestamp(0);
+
+    fn sold(tickets: &[u32]) -> impl Iterator<Item = Live> {
+        tickets.iter().map(|&tickets| (tickets, None))
+    }
+
+    /// Fails if the reservations are summed up again.
+    fn unread() -> impl Iterator<Item = Live> {
+        std::iter::from_fn(|| panic!("the sum is remembered"))
+    }
+
+    #[test]
+    fn sums_of_many_reservations_are_remembered_and_follow_changes() {
+        let (ada, bob) = (UserId(1), UserId(2));
+        let mut buyers = Buyers::default();
+        buyers.add(Buyer::Account(ada), None, 9);
+        assert_eq!(buyers.tickets(ada, NEVER, sold(&[2, 0])), 2, "nothing was remembered before");
+        assert_eq!(buyers.tickets(bob, NEVER, sold(&[7])), 7);
+        buyers.add(Buyer::Account(ada), None, 3);
+        buyers.subtract(Buyer::Account(ada), None, 4);
+        assert_eq!(buyers.tickets(ada, NEVER, unread()), 1);
+        assert_eq!(buyers.tickets(bob, NEVER, sold(&[1])), 1, "few reservations are summed up each time");
+    }
+
+    #[test]
+    fn holds_leave_a_remembered_sum_when_they_end() {
+        let (ada, [early, late]) = (UserId(1), [Timestamp(100), Timestamp(200)]);
+        let mut buyers = Buyers::default();
+        let each = [(1, None), (2, Some(early)), (4, Some(late)), (8, Some(late))];
+        assert_eq!(buyers.tickets(ada, NEVER, each.into_iter()), 15);
+        buyers.add(Buyer::Account(ada), Some(early), 16);
+        assert_eq!(buyers.tickets(ada, Timestamp(99), unread()), 31);
+        // One is confirmed, without a part of it.
+        buyers.subtract(Buyer::Account(ada), Some(late), 8);
+        buyers.add(Buyer::Account(ada), None, 7);
+        assert_eq!(buyers.tickets(ada, Timestamp(100), unread()), 12);
+        buyers.subtract(Buyer::Account(ada), Some(late), 4);
+        assert_eq!(buyers.tickets(ada, Timestamp(100), unread()), 8);
+        assert_eq!(buyers.tickets(ada, Timestamp(200), unread()), 8);
+    }
+}
