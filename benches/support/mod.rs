@@ -108,6 +108,7 @@ pub(crate) fn view() -> ReservationView {
         quantity: 1,
         status: ReservationStatus::Confirmed,
         created_at: Timestamp(1_800_000_000_000),
+        expires_at: None,
         cancelled_at: None,
     }
 }

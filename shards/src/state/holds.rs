@@ -24,14 +24,12 @@ pub(super) struct Holds {
     over: Timestamp,
 }
 
-/// What a [`Record::HoldsExpired`] replaced.
+/// What a [`Record::HoldsExpired`] replaces. The sums that it removes follow from the reservations.
 #[derive(Debug)]
 pub struct Expiry {
-    /// The sums that it removed.
-    tickets: BTreeMap<Timestamp, u32>,
-    /// The event's bound before.
+    /// The event's bound.
     over: Timestamp,
-    /// The highest bound of the slot's events before.
+    /// The highest bound of the slot's events.
     holds_over: Timestamp,
 }
 
@@ -282,35 +280,28 @@ impl SlotState {
     ) -> Lsn {
         self.holds_over = self.holds_over.max(up_to);
         self.change_event(id, lsn, |event| {
-            assert_eq!(tickets, event.tickets_up_to(up_to), "an expiry gives back all tickets that it ends");
-            let holds = event.holds.get_or_insert_default();
-            holds.tickets = holds.tickets.split_off(&Timestamp(up_to.0 + 1));
+            let holds = event.holds.as_mut().expect("the event has holds");
+            let later = holds.tickets.split_off(&Timestamp(up_to.0 + 1));
+            let over = std::mem::replace(&mut holds.tickets, later);
+            assert_eq!(tickets, over.values().sum::<u32>(), "an expiry gives back all tickets that it ends");
             holds.over = holds.over.max(up_to);
             event.held -= tickets;
         })
     }
 
     /// What [`Record::HoldsExpired`] replaces.
-    pub(super) fn expiry_to_undo(&self, id: EventId, up_to: Timestamp) -> Undo {
-        let holds = self.events[&id].holds.as_ref();
-        let tickets = holds.map(|holds| holds.tickets.range(..=up_to).map(|(&at, &sum)| (at, sum)).collect());
-        Undo::Expiry(Box::new(Expiry {
-            tickets: tickets.unwrap_or_default(),
-            over: self.events[&id].holds_over(),
-            holds_over: self.holds_over,
-        }))
+    pub(super) fn expiry_to_undo(&self, id: EventId) -> Undo {
+        Undo::Expiry(Expiry { over: self.events[&id].holds_over(), holds_over: self.holds_over })
     }
 
     pub(super) fn undo_holds_expired(&mut self, id: EventId, previous: Lsn, tickets: u32, before: Expiry) {
-        let Expiry { tickets: mut sums, over, holds_over } = before;
+        let Expiry { over, holds_over } = before;
         self.holds_over = holds_over;
         self.change_event(id, previous, |event| {
-            let holds = event.holds.get_or_insert_default();
-            // All that are left are later.
-            sums.append(&mut holds.tickets);
-            (holds.tickets, holds.over) = (sums, over);
+            event.holds.as_mut().expect("the event has holds").over = over;
             event.held += tickets;
-            event.drop_unused_holds();
+            let holds: Vec<_> = event.live_holds().collect();
+            event.set_deadlines(&holds);
         });
     }
 

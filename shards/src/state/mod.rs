@@ -92,7 +92,7 @@ pub enum Undo {
         quantity: u32,
         deadline: Timestamp,
     },
-    Expiry(Box<Expiry>),
+    Expiry(Expiry),
     /// The numbers and deadlines of the live holds of each event.
     Deadlines(Vec<(EventId, Vec<(u32, Timestamp)>)>),
 }
@@ -184,7 +184,7 @@ impl SlotState {
             Record::UserRemoved(removed) => account(&removed.username),
             Record::EventEdited(event) => Undo::Event(Box::new(self.events[&event.id].edition())),
             Record::Confirmed { id, .. } | Record::Released { id, .. } => self.hold_to_undo(*id),
-            Record::HoldsExpired { event, up_to, .. } => self.expiry_to_undo(*event, *up_to),
+            Record::HoldsExpired { event, .. } => self.expiry_to_undo(*event),
             Record::HoldsExtended { .. } => self.holds_to_undo(),
             Record::UserCreated(_)
             | Record::Held(_)
@@ -229,7 +229,7 @@ impl SlotState {
                 self.undo_end_of_hold(*id, previous, quantity, deadline);
             }
             (Record::HoldsExpired { event, tickets, .. }, Undo::Expiry(before)) => {
-                self.undo_holds_expired(*event, previous, *tickets, *before);
+                self.undo_holds_expired(*event, previous, *tickets, before);
             }
             (Record::HoldsExtended { .. }, Undo::Deadlines(before)) => self.undo_holds_extended(before),
             (Record::Cancelled { id, .. }, Undo::Nothing) => self.undo_cancelled(*id, previous),

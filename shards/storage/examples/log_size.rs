@@ -1,5 +1,5 @@
-//! What plain reservations cost on disk and when they are read back:
-//! `cargo run --release -p storage --example log_size -- RECORDS EVENTS`.
+//! What plain reservations, or holds, cost on disk and when they are read back:
+//! `cargo run --release -p storage --example log_size -- RECORDS EVENTS [holds]`.
 //!
 //! Writes them to a directory below `target` in commits of 1000, then prints bytes a record, the time of a
 //! recovery, and of pages of 100 records behind random positions, of a slot and of one event.
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use shards::clock::Now;
 use shards::command::{Actor, Ask, Buyer, Command, CreateEvent};
 use shards::details::{EventName, NewDetails};
-use shards::ids::{EventId, Lsn, Quantity, Quota, Role, Slot, Timestamp, UserId};
+use shards::ids::{EventId, HoldTime, Lsn, Quantity, Quota, Role, Slot, Timestamp, UserId};
 use shards::limits::QUOTA_MAX;
 use shards::log::{Log, ReadRecords};
 use shards::shard::{Release, Shard};
@@ -26,15 +26,20 @@ const PAGES: u64 = 200;
 const RARE_EVERY: u32 = 10_000;
 
 fn main() {
-    let arguments: Vec<u32> =
-        std::env::args().skip(1).map(|text| text.parse().expect("whole numbers")).collect();
-    let [records, events] = arguments[..] else { panic!("RECORDS EVENTS") };
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (numbers, holds) = match &arguments[..] {
+        [numbers @ .., word] if word == "holds" => (numbers, true),
+        numbers => (numbers, false),
+    };
+    let [records, events] = numbers else { panic!("RECORDS EVENTS [holds]") };
+    let [records, events] = [records, events].map(|text| text.parse().expect("whole numbers"));
     let directory =
         tempfile::Builder::new().prefix("log-size-").tempdir_in("target").expect("a target directory");
-    write(directory.path(), records, events);
+    write(directory.path(), records, events, holds);
     let bytes = std::fs::metadata(directory.path().join("shard-00.sqlite")).expect("the log is there").len();
     let rows = f64::from(records + events + 1);
-    println!("{records} reservations of {events} events: {:.2} bytes a record", bytes as f64 / rows);
+    let what = if holds { "holds" } else { "reservations" };
+    println!("{records} {what} of {events} events: {:.2} bytes a record", bytes as f64 / rows);
 
     let start = Instant::now();
     let recovered = open(directory.path());
@@ -50,7 +55,7 @@ fn open(directory: &Path) -> Recovered {
     storage::open(directory, 1, &Progress::default()).expect("the directory is as it was left")
 }
 
-fn write(directory: &Path, records: u32, events: u32) {
+fn write(directory: &Path, records: u32, events: u32, holds: bool) {
     let Recovered { mut shards, heads, epoch, .. } = open(directory);
     let (state, mut log) = shards.pop().expect("one shard");
     let mut shard: Shard<()> = Shard::new(state, &heads, epoch);
@@ -67,11 +72,13 @@ fn write(directory: &Path, records: u32, events: u32) {
     });
     let reservations = (0..records).map(|index| {
         let customer = UserId(1 + index.wrapping_mul(2_654_435_761) % CUSTOMERS);
-        Command::Reserve {
-            event: EventId(if index % RARE_EVERY == 0 { rare } else { 1 + index % events }),
-            actor: Actor { user: customer, role: Role::Customer },
-            buyer: Buyer::Account(customer),
-            quantity: Quantity::new(1).expect("one ticket"),
+        let event = EventId(if index % RARE_EVERY == 0 { rare } else { 1 + index % events });
+        let actor = Actor { user: customer, role: Role::Customer };
+        let (buyer, quantity) = (Buyer::Account(customer), Quantity::new(1).expect("one ticket"));
+        if holds {
+            Command::Hold { event, actor, buyer, quantity, time: HoldTime::default() }
+        } else {
+            Command::Reserve { event, actor, buyer, quantity }
         }
     });
     let mut now = 1_800_000_000_000;

@@ -83,8 +83,8 @@ fn restarted(mut shard: Shard<&'static str>) -> Shard<&'static str> {
 fn every_reader_sees_the_end_of_a_hold_at_its_millisecond() {
     let totals = || Ask::Query(Query::Totals);
     let mine = || Ask::Query(Query::CustomerReservations { customer: UserId(2), after: None, limit: 9 });
-    let rows: [(fn() -> Ask, &str, &str); 6] = [
-        (see, "held 12000", "expired 12000"),
+    let rows = [
+        (see as fn() -> Ask, "held 12000", "expired 12000"),
         (|| Ask::Query(VIEW), "0+4", "0+0"),
         (totals, "0+4", "0+0"),
         (mine, "1 held", "1 expired"),

@@ -13,7 +13,7 @@ mod records;
 mod rules;
 mod times;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use crate::clock::Now;
@@ -85,7 +85,9 @@ impl Oracle {
         if let Some(slot) = slot {
             self.times.entry(slot).or_default();
         }
-        let with_holds = self.slots_with_holds();
+        let are_seen = |of: &Slot, times: &SlotTimes| !owns(*of) || times.ahead.is_some();
+        let is_first = !is_read_only && !self.times.iter().all(|(of, times)| are_seen(of, times));
+        let with_holds = if is_first { self.slots_with_holds() } else { BTreeSet::new() };
         let mut is_ahead = false;
         for (&of, times) in self.times.iter_mut().filter(|&(&of, _)| owns(of)) {
             let is_taken_over = times.ahead.is_none() && !is_read_only;

@@ -1,5 +1,6 @@
 //! Tests of the rules, and of the independence of slots.
 
+mod holds;
 mod slots;
 mod table;
 

@@ -1,5 +1,7 @@
 //! Slots are independent: replayed, adopted, released and undone one by one.
 
+use std::collections::BTreeSet;
+
 use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{
@@ -9,7 +11,7 @@ use crate::details::{DetailsPatch, EventName, NewDetails};
 use crate::ids::{
     EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Slot, Timestamp, UserId, Username,
 };
-use crate::record::Record;
+use crate::record::{Kind, Record};
 use crate::slots::{SlotSet, slot_of_event};
 use crate::state::{ShardState, Undo};
 
@@ -39,7 +41,7 @@ fn history(draws: &mut Draws) -> History {
         let event = EventId(1 + draws.below(12) as u32);
         let customer = UserId(1 + draws.below(3) as u32);
         let by = Actor { user: customer, role: Role::Customer };
-        let number = 1 + draws.below(30) as u32;
+        let number = 1 + draws.below(10) as u32;
         let command = match draws.below(14) {
             _ if step < 12 => Command::CreateEvent(Box::new(CreateEvent {
                 id: EventId(step + 1),
@@ -81,12 +83,12 @@ fn history(draws: &mut Draws) -> History {
                 quantity: Quantity::new(1 + draws.below(3) as u64).unwrap(),
                 time: HoldTime::from_seconds(10 + draws.below(5) as u64).unwrap(),
             },
-            7 => Command::Confirm {
+            7..10 => Command::Confirm {
                 reservation: ReservationId { event, number },
                 actor: by,
                 quantity: Quantity::new(draws.below(3) as u64),
             },
-            8 => Command::Release { reservation: ReservationId { event, number }, actor: by },
+            10 => Command::Release { reservation: ReservationId { event, number }, actor: by },
             2 | 3 => Command::Cancel { reservation: ReservationId { event, number }, actor: by },
             _ => Command::Reserve {
                 event,
@@ -97,11 +99,11 @@ fn history(draws: &mut Draws) -> History {
         };
         let slot = command.slot();
         // Time passes, at some steps so much that holds end, or that a start gives them more time.
-        let now = Now::at(Timestamp(1000 * u64::from(step)));
+        let now = Now::at(Timestamp(300 * u64::from(step)));
         let of_slot = state.slot(slot).expect("all slots are owned");
-        let records = match draws.below(20) {
+        let records = match draws.below(100) {
             0 => [Record::HoldsExtended { from: now.steady }].into_iter().collect(),
-            1..6 => of_slot.expiry_due(now).into_iter().collect(),
+            1..25 => of_slot.expiry_due(now).into_iter().collect(),
             _ => state.decide(now, slot, command).records,
         };
         for record in records {
@@ -124,8 +126,10 @@ fn history(draws: &mut Draws) -> History {
 #[test]
 fn a_slot_replayed_alone_or_interleaved_is_the_same() {
     let mut draws = Draws(7);
+    let mut kinds = BTreeSet::new();
     for _ in 0..20 {
         let History { records, state, .. } = history(&mut draws);
+        kinds.extend(records.iter().flatten().map(|(_, record)| record.encode().kind));
         let mut interleaved = all_slots();
         let mut next = [0; 256];
         let mut left: Vec<usize> = (0..256).filter(|&slot| !records[slot].is_empty()).collect();
@@ -162,6 +166,9 @@ fn a_slot_replayed_alone_or_interleaved_is_the_same() {
         assert!(adopted.release(slot).is_none());
         adopted.adopt(slot, released);
         assert_eq!(adopted, state);
+    }
+    for kind in [Kind::Held, Kind::Confirmed, Kind::Released, Kind::HoldsExpired, Kind::HoldsExtended] {
+        assert!(kinds.contains(&(kind as u8)), "no {} in {kinds:?}", kind.name());
     }
 }
 
