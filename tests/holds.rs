@@ -293,8 +293,8 @@ fn holds_end_on_time() {
         }
     };
     thread::scope(|scope| {
-        let cases: [(fn(&Stage, u64), u64); 4] = [
-            (a_hold_ends_without_a_request, alone),
+        let cases = [
+            (a_hold_ends_without_a_request as fn(&Stage, u64), alone),
             (tickets_are_for_sale_again_at_the_deadline, event()),
             (a_late_confirm_is_refused, event()),
             (an_event_is_deleted_after_the_end_of_a_hold, event()),

@@ -47,9 +47,9 @@ pub(super) enum Plant {
     IgnoreDeadline,
     /// A core ends holds only when requests come.
     EndHoldsForRequestsOnly,
-    /// A core takes in queries with a time that is a millisecond old.
+    /// A core takes in queries with the time just before a deadline, in the millisecond of the deadline.
     HoldsEndLateForReaders,
-    /// A core takes in confirmations with a time that is a second old.
+    /// A core takes in confirmations with the time just before a deadline, for a second.
     ConfirmTooLate,
     /// Deadlines follow the wall clock.
     DeadlinesByWallClock,

@@ -39,6 +39,8 @@ pub(super) struct World {
     /// The time since the process started.
     elapsed: Duration,
     wall: Timestamp,
+    /// The steps in which no time passes.
+    still: u64,
     disk: Disk,
     /// The number of the process. One that is killed before it starts its epoch leaves the epoch to the next one.
     process: u64,
@@ -123,6 +125,7 @@ impl World {
             now: 0,
             elapsed: Duration::ZERO,
             wall: START,
+            still: 0,
             reservations_max,
             disk: Disk::new(random.next()),
             process: 0,
@@ -212,11 +215,17 @@ impl World {
         Ok(Progress::Continues)
     }
 
-    /// Lets some milliseconds pass, or, in a pause, some seconds: often just until the deadline of a hold.
+    /// Lets some milliseconds pass, or, in a pause, some seconds: often just until the deadline of a hold. After a
+    /// pause, time stands still for some steps, so that requests come just then.
     fn let_time_pass(&mut self) {
+        if self.still > 0 {
+            self.still -= 1;
+            return;
+        }
         let mut passed = Duration::from_millis(self.random.within(0, 5));
         if self.has_chance(self.rates.pause) {
             self.count("pauses");
+            self.still = self.random.within(0, 10);
             let end = self.any_shard().driver.shard().holds_end_at().unwrap_or_default();
             passed = match end.saturating_sub(self.elapsed) {
                 Duration::ZERO => Duration::from_millis(self.random.within(0, 12_000)),
