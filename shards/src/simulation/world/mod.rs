@@ -225,12 +225,15 @@ impl World {
         let mut passed = Duration::from_millis(self.random.within(0, 5));
         if self.has_chance(self.rates.pause) {
             self.count("pauses");
-            self.still = self.random.within(0, 10);
+            self.still = self.random.within(0, 20);
             let end = self.any_shard().driver.shard().holds_end_at().unwrap_or_default();
             passed = match end.saturating_sub(self.elapsed) {
                 Duration::ZERO => Duration::from_millis(self.random.within(0, 12_000)),
-                left => (left + Duration::from_millis(1))
-                    .saturating_sub(Duration::from_millis(self.random.within(0, 2))),
+                left => match self.random.within(0, 4) {
+                    0 => left.saturating_sub(Duration::from_millis(1)),
+                    1 => left + Duration::from_millis(1),
+                    _ => left,
+                },
             };
         }
         self.elapsed += passed;
