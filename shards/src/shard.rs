@@ -6,6 +6,8 @@
 //! read, a message) before `committed` has reached the batch that it depends on. When the log is full or
 //! locked, memory is rolled back to `committed`.
 
+mod keys;
+
 use std::collections::VecDeque;
 
 use smallvec::SmallVec;
@@ -19,6 +21,7 @@ use crate::outcome::{Rejection, Reply};
 use crate::record::{Entry, Record, SlotHead, Stamp};
 use crate::slots::SlotSet;
 use crate::state::{Decision, ShardState, SlotState, Undo};
+use keys::KeyAges;
 
 /// The head of each slot: its last record.
 pub type SlotHeads = Box<[SlotHead; SLOT_COUNT]>;
@@ -70,6 +73,9 @@ pub struct Shard<A> {
     read_only: Option<RollbackCause>,
     /// The most reservations of an account in this shard, cancelled ones included.
     reservations_max: u32,
+    /// The most idempotency keys in this shard.
+    keys_max: u64,
+    key_ages: KeyAges,
 }
 
 #[derive(Debug)]
@@ -106,6 +112,8 @@ impl<A> Shard<A> {
             pending: VecDeque::new(),
             read_only: None,
             reservations_max: u32::MAX,
+            keys_max: u64::MAX,
+            key_ages: KeyAges::default(),
         }
     }
 
@@ -114,6 +122,12 @@ impl<A> Shard<A> {
     /// no part of the state: a refusal writes nothing, and another shard count or setting changes no record.
     pub fn with_reservations_max(self, reservations_max: u32) -> Shard<A> {
         Shard { reservations_max, ..self }
+    }
+
+    /// Sets the most idempotency keys that this shard keeps. A request with another one is refused with
+    /// [`Rejection::NoRoomForKeys`]. A setting, as that of reservations is.
+    pub fn with_keys_max(self, keys_max: u64) -> Shard<A> {
+        Shard { keys_max, ..self }
     }
 
     /// Refuses commands from the start, since the log takes no records yet, for this cause.
@@ -163,9 +177,19 @@ impl<A> Shard<A> {
             return Err(refusal(cause));
         }
         let slot = command.slot();
+        let keeps_key = match command.key() {
+            Some(key) => {
+                self.check_room_for_key(slot, key)?;
+                true
+            }
+            None => false,
+        };
         let decision = self.state.decide(now, slot, command);
         self.check_account(&decision)?;
-        self.carry_out(now, slot, decision)
+        match keeps_key && !decision.records.is_empty() {
+            true => self.carry_out_with_key(now, slot, decision),
+            false => self.carry_out(now, slot, decision),
+        }
     }
 
     /// Checks that the buyer of a decided reservation may have one more.
@@ -279,6 +303,7 @@ impl<A> Shard<A> {
         let earlier = batch.entries.into_iter().zip(batch.undos).rev();
         for (entry, UndoEntry { head, undo }) in later.chain(earlier) {
             self.state.undo(entry.slot, entry.previous, &entry.record, undo);
+            self.key_ages.forget(entry.slot, entry.lsn);
             let ownership = self.owned[entry.slot.index()].as_mut();
             ownership.expect("a slot with uncommitted records is owned").head = head;
         }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::body::{Body, number_of_role, role_of_number};
 use super::{
-    EventCreated, EventEdited, Kind, PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved,
+    Answer, EventCreated, EventEdited, KeyKept, Kind, PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved,
 };
 use crate::command::Buyer;
 use crate::details::EventDetails;
@@ -116,6 +116,10 @@ impl Record {
                 Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::UserRemoved) }
             }
             Record::TimeSetBack => Columns::of(Kind::TimeSetBack),
+            Record::KeyKept(kept) => columns_of_key(kept),
+            Record::KeysAged { since_ms } => {
+                Columns { quantity: *since_ms, ..Columns::of(Kind::KeysAged) }
+            }
         }
     }
 
@@ -191,6 +195,12 @@ impl Record {
                 by: body.by()?,
             })),
             Kind::TimeSetBack => Record::TimeSetBack,
+            Kind::KeyKept => {
+                let id = ReservationId { event: body.answer_event()?, number: columns.number };
+                body.key_kept(user, Answer::Reservation { id, quantity })?
+            }
+            Kind::EventIdGiven => body.key_kept(user, Answer::EventId(body.answer_event()?))?,
+            Kind::KeysAged => Record::KeysAged { since_ms: quantity },
         })
     }
 }
@@ -198,6 +208,21 @@ impl Record {
 /// Tickets of a reservation that are given back.
 fn columns_of_return(kind: Kind, id: ReservationId, by: UserId, quantity: u32) -> Columns<'static> {
     Columns { event: id.event.0, number: id.number, user: by.0, quantity, ..Columns::of(kind) }
+}
+
+fn columns_of_key(kept: &KeyKept) -> Columns<'static> {
+    let KeyKept { user, hash, fingerprint, answer } = kept;
+    let (kind, event, number, quantity) = match *answer {
+        Answer::Reservation { id, quantity } => (Kind::KeyKept, id.event, id.number, quantity),
+        Answer::EventId(event) => (Kind::EventIdGiven, event, 0, 0),
+    };
+    let body = Body {
+        key_hash: Some((*hash).into()),
+        fingerprint: Some(fingerprint.to_le_bytes().into()),
+        answer_event: Some(event.0),
+        ..Body::default()
+    };
+    Columns { number, user: user.0, quantity, body: body.encode(), ..Columns::of(kind) }
 }
 
 fn columns_of_details(
@@ -263,6 +288,17 @@ impl<'a> Members<'a> {
 
     fn token_version(&self) -> Result<u64, DecodeError> {
         self.required("token_version", self.body.token_version)
+    }
+
+    fn answer_event(&self) -> Result<EventId, DecodeError> {
+        self.required("event of the answer", self.body.answer_event).map(EventId)
+    }
+
+    fn key_kept(&self, user: UserId, answer: Answer) -> Result<Record, DecodeError> {
+        let hash = self.required("key", self.body.key_hash)?.into();
+        let fingerprint = self.required("fingerprint", self.body.fingerprint)?;
+        let fingerprint = u64::from_le_bytes(fingerprint.into());
+        Ok(Record::KeyKept(Box::new(KeyKept { user, hash, fingerprint, answer })))
     }
 
     fn details(&self, quota: u32) -> Result<EventDetails, DecodeError> {

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 69] = [
+pub(super) const EXPECTED: [&str; 78] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -23,6 +23,10 @@ pub(super) const EXPECTED: [&str; 69] = [
     "replies: cancelled",
     "replies: events created",
     "replies: totals",
+    "replies: an event's id given",
+    "replies: no event's id given",
+    "replies: replayed reservation",
+    "replies: replayed event",
     "replies of a killed process",
     "rejections: sold out",
     "rejections: numbers used up",
@@ -40,6 +44,9 @@ pub(super) const EXPECTED: [&str; 69] = [
     "rejections: reservation not found",
     "rejections: reservation cancelled",
     "rejections: quantity above",
+    "rejections: key reused",
+    "rejections: too many keys",
+    "rejections: no room for keys",
     "rejections: log full",
     "rejections: log locked",
     "reservations made by another account",
@@ -71,6 +78,8 @@ pub(super) const EXPECTED: [&str; 69] = [
     "starts with another shard count",
     "clock jumps",
     "suspensions",
+    "hours pass",
+    "keys forgotten",
     "damage: lost tail",
     "damage: lost",
     "damage: checksum",
@@ -106,6 +115,9 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::ReservationNotFound) => "rejections: reservation not found",
         Err(Rejection::ReservationCancelled) => "rejections: reservation cancelled",
         Err(Rejection::QuantityAbove { .. }) => "rejections: quantity above",
+        Err(Rejection::KeyReused) => "rejections: key reused",
+        Err(Rejection::TooManyKeys { .. }) => "rejections: too many keys",
+        Err(Rejection::NoRoomForKeys) => "rejections: no room for keys",
         Err(Rejection::LogFull) => "rejections: log full",
         Err(Rejection::LogLocked) => "rejections: log locked",
         Err(Rejection::Elsewhere) => "rejections: elsewhere",
@@ -126,6 +138,10 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
         Outcome::Cancelled => "replies: cancelled",
         Outcome::EventsCreated(_) => "replies: events created",
         Outcome::Totals(_) => "replies: totals",
+        Outcome::GivenEventId(Some(_)) => "replies: an event's id given",
+        Outcome::GivenEventId(None) => "replies: no event's id given",
+        Outcome::Replayed(first) if matches!(**first, Outcome::Event(_)) => "replies: replayed event",
+        Outcome::Replayed(_) => "replies: replayed reservation",
         Outcome::Part(part) => match &part.outcome {
             Outcome::Account(Some(_)) => "replies: account of an id",
             Outcome::Account(None) => "replies: no account of an id",

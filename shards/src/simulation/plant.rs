@@ -63,6 +63,18 @@ pub(super) enum Plant {
     ForgetReductions,
     /// Recovery leaves events with the organizers who created them.
     ForgetHandOvers,
+    /// Recovery leaves out the keys of requests.
+    ForgetKeys,
+    /// Recovery leaves out the generations of keys.
+    ForgetGenerations,
+    /// The clock by which keys are forgotten runs three times too fast.
+    AgeKeysTooFast,
+    /// The content of requests with keys is not compared.
+    IgnoreFingerprints,
+    /// A key's answer shows the reservation as it is now.
+    ReplayThePresent,
+    /// A rejection is given again to the next request with its key.
+    KeepRejections,
     /// Recovery loses the time of each slot's last record.
     ForgetTimes,
     /// Shards are told the latest time so far, when the clock is far behind it.
@@ -76,7 +88,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 35] = [
+    pub(super) const ALL: [Plant; 41] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -107,6 +119,12 @@ impl Plant {
         Plant::ForgetCancels,
         Plant::ForgetReductions,
         Plant::ForgetHandOvers,
+        Plant::ForgetKeys,
+        Plant::ForgetGenerations,
+        Plant::AgeKeysTooFast,
+        Plant::IgnoreFingerprints,
+        Plant::ReplayThePresent,
+        Plant::KeepRejections,
         Plant::ForgetTimes,
         Plant::KeepLatestTime,
         Plant::ForgetIds,

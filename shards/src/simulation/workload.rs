@@ -4,7 +4,7 @@
 use super::random::Random;
 use crate::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
-    ExpectedVersion, Query, RemoveUser,
+    ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, Venue};
 use crate::ids::{EventId, Quantity, Quota, ReservationId, Role, UserId, Username};
@@ -13,6 +13,8 @@ const CUSTOMERS: u64 = 4;
 const ORGANIZERS: [u32; 2] = [11, 12];
 pub(super) const ADMIN: Actor = Actor { user: UserId(99), role: Role::Admin };
 const EVENTS_MAX: u32 = 6;
+/// With those that are created by an id that was given to a key.
+const GIVEN_EVENTS_MAX: u32 = 9;
 const USERNAMES: u64 = 8;
 /// The highest reservation number in a request; an event may have fewer.
 const NUMBERS: u64 = 6;
@@ -30,7 +32,8 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
         return Ask::Command(create_event(random, ids));
     }
     let command = match random.within(0, 99) {
-        0..40 => reserve(random, ids),
+        0..26 => reserve(random, ids),
+        26..40 => reserve_with_key(random, ids),
         40..50 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
         50..54 => Command::Reduce {
             reservation: reservation(random, ids),
@@ -45,7 +48,8 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
             force: random.within(0, 1) == 1,
         })),
         62..66 if ids.event < EVENTS_MAX => create_event(random, ids),
-        66..70 => create_user(random, ids),
+        66..68 => create_user(random, ids),
+        68..70 => return give_event_id(random, ids),
         70..76 => change_account(random, ids),
         _ => return Ask::Query(random_query(random, ids)),
     };
@@ -100,6 +104,58 @@ fn reserve(random: &mut Random, ids: &Ids) -> Command {
         _ => Actor { user: customer, role: Role::Customer },
     };
     Command::Reserve { event, actor, buyer: Buyer::Account(customer), quantity: quantity(random) }
+}
+
+/// Few keys, so that they come again, with the same content or another.
+fn reserve_with_key(random: &mut Random, ids: &Ids) -> Command {
+    let (event, user, quantity) = (event(random, ids), customer(random), quantity(random));
+    let key = key(user, event.0 as u8, random.within(1, 5) as u8, quantity.get());
+    let actor = Actor { user, role: Role::Customer };
+    let command = Command::Reserve { event, actor, buyer: Buyer::Account(user), quantity };
+    Command::Keyed(Box::new(Keyed { key, command }))
+}
+
+fn key(user: UserId, path: u8, sent: u8, content: u32) -> IdempotencyKey {
+    let mut hash = [0; 16];
+    (hash[0], hash[15]) = (path, sent);
+    let is_bounded = role_of(user) == Role::Customer;
+    IdempotencyKey { user, is_bounded, hash, fingerprint: content.into() }
+}
+
+/// The role in which a user sends keys.
+pub(super) fn role_of(user: UserId) -> Role {
+    if ORGANIZERS.contains(&user.0) { Role::Organizer } else { Role::Customer }
+}
+
+/// The first step of the creation of an event with a key: asks for its id, or for a new one.
+fn give_event_id(random: &mut Random, ids: &mut Ids) -> Ask {
+    let content = random.within(1, 2) as u32;
+    let key = key(organizer(random), 0, random.within(1, 4) as u8, content);
+    if ids.event >= GIVEN_EVENTS_MAX || random.within(0, 2) == 0 {
+        return Ask::Query(Query::GivenEventId { key });
+    }
+    ids.event += 1;
+    Ask::Command(Command::GiveEventId(Box::new(GiveEventId { key, id: EventId(ids.event) })))
+}
+
+/// The key of a request for an event's id.
+///
+/// # Panics
+///
+/// On another request.
+pub(super) fn key_of_event_id(ask: &Ask) -> IdempotencyKey {
+    match ask {
+        Ask::Command(Command::GiveEventId(give)) => give.key,
+        Ask::Query(Query::GivenEventId { key }) => *key,
+        other => panic!("{other:?} asks for no id"),
+    }
+}
+
+/// The second step, once the id is known: the content of the request tells the event's details.
+pub(super) fn create_given_event(key: &IdempotencyKey, id: EventId) -> Command {
+    let name = EventName::new(&format!("Given {}", key.fingerprint)).expect("a valid name");
+    let details = NewDetails::new(name, Quota::new(3 * key.fingerprint).expect("below the limit"));
+    Command::CreateGivenEvent(Box::new(CreateEvent { id, organizer: key.user, details }))
 }
 
 fn create_event(random: &mut Random, ids: &mut Ids) -> Command {

@@ -11,6 +11,7 @@ mod accounts;
 mod by_customer;
 mod chunks;
 mod events;
+mod keys;
 mod owned;
 mod reservations;
 
@@ -20,12 +21,15 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::clock::Now;
 use crate::command::{Command, Query};
+use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply};
-use crate::record::Record;
+use crate::record::{Answer, Record};
 use accounts::{Account, AccountTotals};
 use events::{Edition, Event, EventTotals};
+use keys::Keys;
 
+pub use keys::Generation;
 pub use owned::ShardState;
 
 /// The state of one slot.
@@ -46,6 +50,8 @@ pub struct SlotState {
     events_created: BTreeMap<UserId, u32>,
     /// Sums over the events that are not deleted.
     totals: EventTotals,
+    /// Idempotency keys.
+    keys: Keys,
 }
 
 /// The result of a command: records of its slot, and what happens once they are durable.
@@ -71,6 +77,15 @@ pub enum OutcomeRef {
     EventDeleted,
     Reservation(ReservationId),
     Cancelled,
+    GivenEventId(EventId),
+    /// The answer that a key has.
+    Replayed(Answer),
+    /// The event as it was created.
+    EventAsCreated {
+        id: EventId,
+        organizer: UserId,
+        details: Box<EventDetails>,
+    },
 }
 
 /// The data that a record replaced. [`SlotState::undo`] needs it in addition to the record.
@@ -81,6 +96,8 @@ pub enum Undo {
     Event(Box<Edition>),
     /// The account as it was.
     Account(Box<Account>),
+    /// The generations of keys that were dropped.
+    Generations(Box<[Generation]>),
 }
 
 impl Decision {
@@ -103,14 +120,14 @@ impl From<Rejection> for Decision {
 impl SlotState {
     /// Decides a command, without changing the state.
     pub fn decide(&self, now: Now, command: Command) -> Decision {
-        // No rule depends on the time yet.
-        let _ = now;
         let decided = match command {
             Command::CreateUser(create) => self.decide_create_user(*create),
             Command::ChangePassword(change) => self.decide_change_password(*change),
             Command::ChangeRole(change) => self.decide_change_role(*change),
             Command::RemoveUser(remove) => self.decide_remove_user(*remove),
             Command::CreateEvent(create) => self.decide_create_event(*create),
+            Command::CreateGivenEvent(create) => self.decide_create_given_event(*create),
+            Command::GiveEventId(give) => self.decide_give_event_id(*give),
             Command::EditEvent(edit) => self.decide_edit_event(*edit),
             Command::DeleteEvent(delete) => self.decide_delete_event(&delete),
             Command::Reserve { event, actor, buyer, quantity } => {
@@ -120,6 +137,7 @@ impl SlotState {
             Command::Reduce { reservation, actor, quantity } => {
                 self.decide_reduce(reservation, actor, quantity)
             }
+            Command::Keyed(keyed) => self.decide_keyed(now, *keyed),
         };
         decided.unwrap_or_else(Decision::from)
     }
@@ -143,6 +161,8 @@ impl SlotState {
             Record::Reduced { id, by: _, quantity } => return self.apply_reduced(lsn, *id, *quantity),
             // The slot's head has its time.
             Record::TimeSetBack => {}
+            Record::KeyKept(kept) => self.apply_key_kept(at, lsn, kept),
+            Record::KeysAged { since_ms } => self.apply_keys_aged(at, lsn, *since_ms),
         }
         Lsn(0)
     }
@@ -155,13 +175,15 @@ impl SlotState {
             Record::RoleChanged(changed) => account(&changed.username),
             Record::UserRemoved(removed) => account(&removed.username),
             Record::EventEdited(event) => Undo::Event(Box::new(self.events[&event.id].edition())),
+            Record::KeysAged { since_ms } => Undo::Generations(self.generations_to_undo(*since_ms)),
             Record::UserCreated(_)
             | Record::EventCreated(_)
             | Record::EventDeleted { .. }
             | Record::Reserved { .. }
             | Record::Cancelled { .. }
             | Record::Reduced { .. }
-            | Record::TimeSetBack => Undo::Nothing,
+            | Record::TimeSetBack
+            | Record::KeyKept(_) => Undo::Nothing,
         }
     }
 
@@ -192,6 +214,8 @@ impl SlotState {
                 self.undo_reduced(*id, previous, *quantity);
             }
             (Record::TimeSetBack, Undo::Nothing) => {}
+            (Record::KeyKept(kept), Undo::Nothing) => self.undo_key_kept(kept),
+            (Record::KeysAged { .. }, Undo::Generations(dropped)) => self.undo_keys_aged(dropped),
             (record, undo) => unreachable!("{record:?} does not replace {undo:?}"),
         }
     }
@@ -205,6 +229,11 @@ impl SlotState {
             OutcomeRef::EventDeleted => Outcome::EventDeleted,
             OutcomeRef::Reservation(id) => Outcome::Reservation(self.events[&id.event].reservation_view(*id)),
             OutcomeRef::Cancelled => Outcome::Cancelled,
+            OutcomeRef::GivenEventId(id) => Outcome::GivenEventId(Some(*id)),
+            OutcomeRef::Replayed(answer) => self.replayed(*answer),
+            OutcomeRef::EventAsCreated { id, organizer, details } => {
+                self.event_as_created(*id, *organizer, (**details).clone())
+            }
         }
     }
 
@@ -224,6 +253,7 @@ impl SlotState {
                 Ok(Outcome::TokenStands(self.token_stands(*user, username, *token_version)))
             }
             Query::Event { event } => self.query_event(*event),
+            Query::GivenEventId { key } => self.query_given_event_id(key),
             Query::Reservation { reservation, actor } => self.query_reservation(*reservation, *actor),
             Query::EventReservations { event, actor, after, limit } => {
                 self.query_event_reservations(*event, *actor, *after, *limit)

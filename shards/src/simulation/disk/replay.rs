@@ -71,6 +71,12 @@ impl Disk {
             Some(Plant::ForgetReductions) => {
                 records.retain(|row| !matches!(row.record, Record::Reduced { .. }));
             }
+            Some(Plant::ForgetKeys) => {
+                records.retain(|row| !matches!(row.record, Record::KeyKept(_)));
+            }
+            Some(Plant::ForgetGenerations) => {
+                records.retain(|row| !matches!(row.record, Record::KeysAged { .. }));
+            }
             Some(Plant::ForgetHandOvers) => records.iter_mut().for_each(|row| {
                 if let Record::EventEdited(edited) = &mut row.record {
                     edited.organizer = None;

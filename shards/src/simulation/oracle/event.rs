@@ -9,6 +9,8 @@ use crate::record::Record;
 #[derive(Debug, Clone)]
 pub(super) struct EventState {
     pub(super) view: EventView,
+    /// The view when it was created.
+    pub(super) first: EventView,
     pub(super) is_deleted: bool,
     pub(super) reservations: Vec<ReservationView>,
 }
@@ -31,7 +33,7 @@ impl EventState {
                 created_at: at,
                 updated_at: at,
             };
-            let created = EventState { view, is_deleted: false, reservations: Vec::new() };
+            let created = EventState { first: view.clone(), view, is_deleted: false, reservations: Vec::new() };
             return before.map_or(Ok(created), |before| Err(format!("{record:?} after {before:?}")));
         }
         let before = before.filter(|before| !before.is_deleted);
@@ -42,6 +44,8 @@ impl EventState {
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
             | Record::TimeSetBack
+            | Record::KeyKept(_)
+            | Record::KeysAged { .. }
             | Record::EventCreated(_) => unreachable!("{record:?} changes no event"),
             Record::EventEdited(edited) => {
                 if edited.organizer == Some(state.view.organizer) {
@@ -101,8 +105,10 @@ impl EventState {
             Command::CreateUser(_)
             | Command::ChangePassword(_)
             | Command::ChangeRole(_)
-            | Command::RemoveUser(_) => unreachable!("an account is not an event"),
-            Command::CreateEvent(_) => Outcome::Event(Box::new(self.view.clone())),
+            | Command::RemoveUser(_)
+            | Command::GiveEventId(_) => unreachable!("{command:?} is not about an event"),
+            Command::Keyed(keyed) => self.outcome(&keyed.command),
+            Command::CreateEvent(_) | Command::CreateGivenEvent(_) => Outcome::Event(Box::new(self.view.clone())),
             Command::EditEvent(edit) => {
                 let organizer = edit.organizer.unwrap_or(self.view.organizer);
                 Outcome::Event(Box::new(EventView { organizer, ..self.view.clone() }))

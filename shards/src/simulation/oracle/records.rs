@@ -17,7 +17,9 @@ impl Oracle {
         owns: impl Fn(Slot) -> bool,
     ) -> Result<(), Violation> {
         self.times.entry(entry.slot).or_default().add(entry)?;
-        if entry.record == Record::TimeSetBack {
+        self.keys.add(entry, &owns)?;
+        let is_settled_before = matches!(&entry.record, Record::KeyKept(kept) if !kept.gives_event_id());
+        if is_settled_before || matches!(entry.record, Record::TimeSetBack | Record::KeysAged { .. }) {
             return Ok(());
         }
         let change = change_of_record(&entry.record);
@@ -71,7 +73,8 @@ impl Oracle {
                 let state = EventState::after(history.last(), entry.at, &entry.record)?;
                 history.states.push((change, state));
             }
-            Record::TimeSetBack => unreachable!("no client asks for it"),
+            Record::KeyKept(_) => {}
+            Record::TimeSetBack | Record::KeysAged { .. } => unreachable!("no client asks for it"),
         }
         Ok(())
     }

@@ -22,6 +22,10 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             None => None,
             Some(_) => return Err(Rejection::EventExists),
         },
+        Command::CreateGivenEvent(_) => event.map(|event| {
+            Outcome::Replayed(Box::new(Outcome::Event(Box::new(event.first.clone()))))
+        }),
+        Command::Keyed(keyed) => return expected_of_command(event, &keyed.command),
         Command::EditEvent(edit) => {
             let event = managed(event, edit.actor, &edit.version)?;
             let DetailsPatch { name, quota, venue } = &edit.changes;
@@ -74,7 +78,8 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
         Command::CreateUser(_)
         | Command::ChangePassword(_)
         | Command::ChangeRole(_)
-        | Command::RemoveUser(_) => unreachable!("{command:?} is not about an event"),
+        | Command::RemoveUser(_)
+        | Command::GiveEventId(_) => unreachable!("{command:?} is not about an event"),
     })
 }
 
@@ -101,6 +106,7 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         | Query::Events { .. }
         | Query::CustomerReservations { .. }
         | Query::EventsCreated { .. }
+        | Query::GivenEventId { .. }
         | Query::Totals => unreachable!("{query:?} is not about one event"),
     })
 }

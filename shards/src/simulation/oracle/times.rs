@@ -13,6 +13,8 @@ pub(super) struct SlotTimes {
     last: (Lsn, Timestamp),
     /// Whether that record set the time back.
     is_set_back: bool,
+    /// Whether the same command also made the next record.
+    continues: bool,
     /// The wall time of each command that the process took in, in order. Those before the command of the last
     /// record are gone.
     commands: VecDeque<Timestamp>,
@@ -34,6 +36,7 @@ impl SlotTimes {
         let (lsn, last) = self.last;
         let is_right = entry.lsn == lsn.next()
             && match (entry.record == Record::TimeSetBack, self.is_set_back) {
+                (false, false) if self.continues => entry.at == last,
                 (true, is_second) => last.0 > entry.at.0 + AHEAD_MAX_MS && entry.continues && !is_second,
                 (false, true) => entry.at == last && self.find_command(|wall| entry.at == wall),
                 (false, false) => self
@@ -43,7 +46,7 @@ impl SlotTimes {
             return Err(format!("{entry:?} follows lsn {lsn} of {last:?}"));
         }
         self.last = (entry.lsn, entry.at);
-        self.is_set_back = entry.record == Record::TimeSetBack;
+        (self.is_set_back, self.continues) = (entry.record == Record::TimeSetBack, entry.continues);
         Ok(())
     }
 

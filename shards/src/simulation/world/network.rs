@@ -1,12 +1,13 @@
 //! Messages between clients and shards.
 
 use super::World;
-use crate::command::{Ask, Query};
-use crate::outcome::{Outcome, Reply};
+use crate::clock::Now;
+use crate::command::{Ask, Command, Query};
+use crate::outcome::{Outcome, Rejection, Reply};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
 use crate::simulation::plant::Plant;
-use crate::simulation::workload::random_ask;
+use crate::simulation::workload::{ADMIN, create_given_event, key_of_event_id, random_ask};
 use crate::slots::shard_of_slot;
 
 /// A message in flight: the index of a request on its way to a shard, or a reply on its way back.
@@ -29,6 +30,10 @@ pub(super) struct SentRequest {
 impl World {
     pub(super) fn ask(&mut self) {
         let ask = random_ask(&mut self.random, &mut self.ids);
+        self.send_request(ask);
+    }
+
+    fn send_request(&mut self, ask: Ask) {
         let shard_index = match ask.slot() {
             Some(slot) => self.owner(slot),
             // One part of a request to all shards.
@@ -63,6 +68,16 @@ impl World {
                     self.count("replies of a killed process");
                 }
                 self.oracle.reply_arrived(self.now, known);
+                if let Ok(Outcome::GivenEventId(Some(id))) = reply
+                    && self.requests[request].process == self.process
+                    && !self.is_finishing
+                    && self.random.within(0, 4) > 0
+                {
+                    let key = key_of_event_id(&self.requests[request].ask);
+                    for _ in 0..self.random.within(1, 2) {
+                        self.send_request(Ask::Command(create_given_event(&key, id)));
+                    }
+                }
                 self.requests[request].reply = Some(reply);
             }
         }
@@ -77,6 +92,7 @@ impl World {
         {
             list.retain(|event| self.oracle.first_organizer(event.id) == Some(organizer));
         }
+        self.plant_in_reply(request, &mut reply);
         self.note(|| format!("reply to {request}: {reply:?}"));
         let SentRequest { ref ask, sent, shard_index, .. } = self.requests[request];
         let shard_count = self.shards.len();
@@ -90,5 +106,32 @@ impl World {
         }
         self.wire.push(Message::Reply { request, reply, known });
         Ok(())
+    }
+
+    /// Plants bugs of keys in a reply.
+    fn plant_in_reply(&mut self, request: usize, reply: &mut Reply) {
+        if self.plant == Some(Plant::ReplayThePresent)
+            && let Ok(Outcome::Replayed(first)) = reply
+            && let Outcome::Reservation(view) = &mut **first
+        {
+            let query = Query::Reservation { reservation: view.id, actor: ADMIN };
+            let shard = &self.shards[self.requests[request].shard_index];
+            let now = shard.driver.shard().state().query(Now::at(self.wall), &query);
+            if let Ok(Outcome::Reservation(now)) = now {
+                *view = now;
+            }
+        }
+        if self.plant == Some(Plant::KeepRejections)
+            && let Ask::Command(Command::Keyed(keyed)) = &self.requests[request].ask
+        {
+            let name = (keyed.key.user, keyed.key.hash);
+            match (self.kept_rejections.get(&name), &*reply) {
+                (Some(&rejection), _) => *reply = Err(rejection),
+                (None, &Err(rejection @ Rejection::SoldOut { .. })) => {
+                    self.kept_rejections.insert(name, rejection);
+                }
+                _ => {}
+            }
+        }
     }
 }

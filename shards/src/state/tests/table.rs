@@ -164,6 +164,9 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::ReservationCancelled => "was-cancelled".to_owned(),
                 Rejection::QuantityAbove { quantity } => format!("has {quantity}"),
                 Rejection::AccountLimit { .. } => unreachable!("the state has no limits of accounts"),
+                Rejection::KeyReused => "reused".to_owned(),
+                Rejection::TooManyKeys { .. } => "too-many-keys".to_owned(),
+                Rejection::NoRoomForKeys => unreachable!("the state has no limit of all keys"),
                 Rejection::LogFull | Rejection::LogLocked | Rejection::Elsewhere => {
                     unreachable!("all slots are owned, and there is no log")
                 }
@@ -208,6 +211,8 @@ fn describe(reply: &Reply, changed: bool) -> String {
             format!("{} with {} admins", totals.accounts, totals.admins)
         }
         Outcome::Totals(totals) => format!("{} of {}", totals.reserved, totals.quota),
+        Outcome::GivenEventId(id) => format!("id {}", id.map_or(0, |id| id.0)),
+        Outcome::Replayed(first) => format!("again {}", describe(&Ok((**first).clone()), false)),
         Outcome::Part(_) => unreachable!("a part of a part"),
         Outcome::AccountChanged(_) | Outcome::EventDeleted | Outcome::Cancelled => "same".to_owned(),
     }
