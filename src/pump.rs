@@ -150,8 +150,13 @@ impl Pump {
     fn release(&self, release: Release<Asker>) {
         match release {
             Release::Answer(asker, reply) => {
-                if let Err(Rejection::AccountLimit { account, most: _ }) = reply {
-                    self.refusals.note(account, AccountLimit::Reservations);
+                match reply {
+                    Err(Rejection::AccountLimit { account, most: _ }) => {
+                        self.refusals.note(account, AccountLimit::Reservations);
+                    }
+                    Err(Rejection::TooManyKeys { user }) => self.refusals.note_keys_of(user),
+                    Err(Rejection::NoRoomForKeys) => self.refusals.note_keys(),
+                    _ => {}
                 }
                 self.revocations.reply(asker, reply);
             }

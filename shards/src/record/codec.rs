@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::body::{Body, number_of_role, role_of_number};
 use super::{
-    Answer, EventCreated, EventEdited, KeyKept, Kind, PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved,
+    Answer, EventCreated, EventEdited, KeyKept, Kind, PasswordChanged, Record, RoleChanged, UserCreated,
+    UserRemoved,
 };
 use crate::command::Buyer;
 use crate::details::EventDetails;
@@ -117,9 +118,7 @@ impl Record {
             }
             Record::TimeSetBack => Columns::of(Kind::TimeSetBack),
             Record::KeyKept(kept) => columns_of_key(kept),
-            Record::KeysAged { since_ms } => {
-                Columns { quantity: *since_ms, ..Columns::of(Kind::KeysAged) }
-            }
+            Record::KeysAged { since_ms } => Columns { quantity: *since_ms, ..Columns::of(Kind::KeysAged) },
         }
     }
 

@@ -15,6 +15,8 @@ pub(super) const ADMIN: Actor = Actor { user: UserId(99), role: Role::Admin };
 const EVENTS_MAX: u32 = 6;
 /// With those that are created by an id that was given to a key.
 const GIVEN_EVENTS_MAX: u32 = 9;
+/// The most event ids in a world of days; few of them are used.
+const DAYS_IDS_MAX: u32 = 40;
 const USERNAMES: u64 = 8;
 /// The highest reservation number in a request; an event may have fewer.
 const NUMBERS: u64 = 6;
@@ -49,7 +51,7 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
         })),
         62..66 if ids.event < EVENTS_MAX => create_event(random, ids),
         66..68 => create_user(random, ids),
-        68..70 => return give_event_id(random, ids),
+        68..70 => return give_event_id(random, ids, GIVEN_EVENTS_MAX),
         70..76 => change_account(random, ids),
         _ => return Ask::Query(random_query(random, ids)),
     };
@@ -106,6 +108,19 @@ fn reserve(random: &mut Random, ids: &Ids) -> Command {
     Command::Reserve { event, actor, buyer: Buyer::Account(customer), quantity: quantity(random) }
 }
 
+/// Draws a request with a key, in a world of days.
+pub(super) fn random_ask_with_key(random: &mut Random, ids: &mut Ids) -> Ask {
+    match random.within(0, 3) {
+        0 if ids.event > 0 => Ask::Command(reserve_with_key(random, ids)),
+        _ => give_event_id(random, ids, DAYS_IDS_MAX),
+    }
+}
+
+/// Whether an event is created with an id that was given to a key.
+pub(super) fn is_event_created(id: EventId) -> bool {
+    id.0 <= GIVEN_EVENTS_MAX
+}
+
 /// Few keys, so that they come again, with the same content or another.
 fn reserve_with_key(random: &mut Random, ids: &Ids) -> Command {
     let (event, user, quantity) = (event(random, ids), customer(random), quantity(random));
@@ -128,10 +143,10 @@ pub(super) fn role_of(user: UserId) -> Role {
 }
 
 /// The first step of the creation of an event with a key: asks for its id, or for a new one.
-fn give_event_id(random: &mut Random, ids: &mut Ids) -> Ask {
+fn give_event_id(random: &mut Random, ids: &mut Ids, ids_max: u32) -> Ask {
     let content = random.within(1, 2) as u32;
-    let key = key(organizer(random), 0, random.within(1, 4) as u8, content);
-    if ids.event >= GIVEN_EVENTS_MAX || random.within(0, 2) == 0 {
+    let key = key(organizer(random), 0, random.within(1, u64::from(ids_max) / 2) as u8, content);
+    if ids.event >= ids_max || random.within(0, 2) == 0 {
         return Ask::Query(Query::GivenEventId { key });
     }
     ids.event += 1;
@@ -229,7 +244,7 @@ fn expected_version(random: &mut Random) -> ExpectedVersion {
 /// Sometimes an event that does not exist yet.
 fn event(random: &mut Random, ids: &Ids) -> EventId {
     let unknown = u64::from(random.within(0, 15) == 0);
-    EventId(random.within(1, u64::from(ids.event) + unknown) as u32)
+    EventId(random.within(1, u64::from(ids.event.min(GIVEN_EVENTS_MAX)) + unknown) as u32)
 }
 
 fn reservation(random: &mut Random, ids: &Ids) -> ReservationId {

@@ -137,7 +137,11 @@ impl SlotState {
             return self.decide_create_event(create);
         }
         let CreateEvent { id, organizer, details } = create;
-        Ok(Decision::unchanged(OutcomeRef::EventAsCreated { id, organizer, details: Box::new(details.into()) }))
+        Ok(Decision::unchanged(OutcomeRef::EventAsCreated {
+            id,
+            organizer,
+            details: Box::new(details.into()),
+        }))
     }
 
     pub(super) fn query_given_event_id(&self, key: &IdempotencyKey) -> Reply {

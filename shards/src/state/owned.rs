@@ -29,7 +29,11 @@ pub struct ShardState {
 impl Default for ShardState {
     /// The state of a shard without slots.
     fn default() -> ShardState {
-        ShardState { slots: Box::new([const { None }; SLOT_COUNT]), reservations_of: ByCustomer::default(), key_count: 0 }
+        ShardState {
+            slots: Box::new([const { None }; SLOT_COUNT]),
+            reservations_of: ByCustomer::default(),
+            key_count: 0,
+        }
     }
 }
 

@@ -21,15 +21,24 @@ use shards::record::{Entry, Kind, Record, SlotHead};
 use shards::slots::{slot_of_event, slot_of_username};
 use support::{ADMIN, Office, copy_directory};
 
-/// What was done in `format_3`, in two starts of two shards, and in `format_3_later` in a third. Events 1 and 19
+/// What was done in `format_3`, in two starts of two shards, and in `format_3_later` in two more. Events 1 and 19
 /// are in one slot.
-const SCRIPTS: [&str; 3] = [
+const SCRIPTS: [&str; 4] = [
     "user ada 7 | user bob 8 | user user1 9 | event 1 quota 100 | event 2 quota 10 | event 3 quota 5 | event 19 quota 7
      | reserve 1 for 7 2 | reserve 2 for 8 3 | reserve 1 for 8 1 | reserve 3 for 7 5 | cancel 1-1",
     "reserve 1 for 7 4 by 50 | reserve 2 for 7 1 | edit 1 quota 90 | delete 3 | password ada 7 | organizer bob 8
      | remove user1 9 | cancel 2-1 | reserve 19 for 8 1",
     "clock 4922000000000 | reserve 19 for 8 1 | clock 1700000003100 | reserve 19 for 7 3 | cancel 19-2
-     | reduce 19-3 2",
+     | reduce 19-3 2 | reserve 19 for 7 1 key first | give 77 to 50 key first",
+    // More than an hour later.
+    "clock 1700009999999 | reserve 19 for 8 1 key second | cancel 19-4",
+];
+
+/// The answers of keys, and of an event's id that comes next.
+const KEYS: [(&str, &str); 3] = [
+    ("reserve 19 for 7 1 key first", "19-4: 1, Confirmed"),
+    ("reserve 19 for 8 1 key second", "19-5: 1, Confirmed"),
+    ("give 78 to 50 key first", "77"),
 ];
 
 /// What has to come of the first two.
@@ -48,12 +57,14 @@ const STATE: [&str; 12] = [
     "user1: 9, Customer, , 18446744073709551606, removed true",
 ];
 
-/// What differs after the third.
-const STATE_LATER: [&str; 4] = [
-    "event 19: Event 19 ☂, organizer 50, quota 7, reserved 3, version 1",
+/// What differs after the others.
+const STATE_LATER: [&str; 6] = [
+    "event 19: Event 19 ☂, organizer 50, quota 7, reserved 4, version 1",
     "19-1: 1 for 8, Confirmed",
     "19-2: 1 for 8, Cancelled",
     "19-3: 2 for 7, Confirmed",
+    "19-4: 1 for 7, Cancelled",
+    "19-5: 1 for 8, Confirmed",
 ];
 
 fn stored(name: &str) -> PathBuf {
@@ -130,6 +141,28 @@ fn directories_of_format_3_are_read_as_they_were_written() {
     kinds.append(&mut check("format_3_later", &later));
     let all: BTreeSet<u8> = Kind::ALL.into_iter().map(|kind| kind as u8).collect();
     assert_eq!(kinds, all, "a kind is missing in the directories");
+}
+
+#[test]
+fn keys_of_an_earlier_build_have_their_answers() {
+    for shard_count in [2, 3] {
+        let directory = tempfile::tempdir().unwrap();
+        copy_directory(&stored("format_3_later"), directory.path());
+        let office = Office::open(directory.path(), shard_count);
+        assert_eq!(office.recovered.highest_event, EventId(77), "it was given, though it is not used yet");
+        for (line, expected) in KEYS {
+            let answer = match office.would_answer(line) {
+                Ok(Outcome::Replayed(first)) => *first,
+                other => other.unwrap(),
+            };
+            let answer = match answer {
+                Outcome::Reservation(view) => format!("{}: {}, {:?}", view.id, view.quantity, view.status),
+                Outcome::GivenEventId(Some(event)) => event.to_string(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(answer, expected, "{line}");
+        }
+    }
 }
 
 /// Returns the kinds of the records in a directory.

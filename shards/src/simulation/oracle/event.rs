@@ -33,7 +33,8 @@ impl EventState {
                 created_at: at,
                 updated_at: at,
             };
-            let created = EventState { first: view.clone(), view, is_deleted: false, reservations: Vec::new() };
+            let created =
+                EventState { first: view.clone(), view, is_deleted: false, reservations: Vec::new() };
             return before.map_or(Ok(created), |before| Err(format!("{record:?} after {before:?}")));
         }
         let before = before.filter(|before| !before.is_deleted);
@@ -108,7 +109,9 @@ impl EventState {
             | Command::RemoveUser(_)
             | Command::GiveEventId(_) => unreachable!("{command:?} is not about an event"),
             Command::Keyed(keyed) => self.outcome(&keyed.command),
-            Command::CreateEvent(_) | Command::CreateGivenEvent(_) => Outcome::Event(Box::new(self.view.clone())),
+            Command::CreateEvent(_) | Command::CreateGivenEvent(_) => {
+                Outcome::Event(Box::new(self.view.clone()))
+            }
             Command::EditEvent(edit) => {
                 let organizer = edit.organizer.unwrap_or(self.view.organizer);
                 Outcome::Event(Box::new(EventView { organizer, ..self.view.clone() }))

@@ -190,7 +190,11 @@ impl Keys {
 
     /// Checks that an answer may treat a key as one that is not kept: no client knew otherwise when the request was
     /// sent.
-    pub(super) fn check_unknown(&self, key: &IdempotencyKey, exchange: Exchange<'_>) -> Result<(), Violation> {
+    pub(super) fn check_unknown(
+        &self,
+        key: &IdempotencyKey,
+        exchange: Exchange<'_>,
+    ) -> Result<(), Violation> {
         let mut lives = self.lives.get(&name(key)).into_iter().flatten();
         let is_kept = |life: &Life| !life.is_over && life.known.is_some_and(|known| known <= exchange.sent);
         if lives.any(is_kept) { Err(self.wrong(key, exchange)) } else { Ok(()) }

@@ -22,9 +22,9 @@ fn expected_of_command(event: Option<&EventState>, command: &Command) -> Result<
             None => None,
             Some(_) => return Err(Rejection::EventExists),
         },
-        Command::CreateGivenEvent(_) => event.map(|event| {
-            Outcome::Replayed(Box::new(Outcome::Event(Box::new(event.first.clone()))))
-        }),
+        Command::CreateGivenEvent(_) => {
+            event.map(|event| Outcome::Replayed(Box::new(Outcome::Event(Box::new(event.first.clone())))))
+        }
         Command::Keyed(keyed) => return expected_of_command(event, &keyed.command),
         Command::EditEvent(edit) => {
             let event = managed(event, edit.actor, &edit.version)?;

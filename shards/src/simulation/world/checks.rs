@@ -133,9 +133,7 @@ impl World {
                 (
                     Command::Reserve { .. } | Command::Reduce { .. } | Command::Keyed(_),
                     Outcome::Reservation(view),
-                ) => {
-                    (view.id, Some(view))
-                }
+                ) => (view.id, Some(view)),
                 _ => continue,
             };
             let (reservation, view) = query;

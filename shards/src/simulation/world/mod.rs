@@ -111,10 +111,12 @@ impl World {
             1 => random.within(1, most),
             _ => 0,
         };
+        let hours = one_in(6, 150);
         let rates = FaultRates {
-            crash: one_in(1, 25),
+            // In a world of days, a process lives for days.
+            crash: one_in(1, if hours > 0 { 4 } else { 25 }),
             clock_jump: one_in(2, 100),
-            hours: one_in(2, 60),
+            hours,
             fills: one_in(3, 40),
             fails: one_in(2, 60),
             lies: one_in(12, 300),
@@ -257,9 +259,9 @@ impl World {
         }
     }
 
-    /// Lets up to ten hours pass in which nothing happens.
+    /// Lets up to twenty hours pass in which nothing happens.
     fn let_hours_pass(&mut self) {
-        let minutes = self.random.within(10, 600);
+        let minutes = self.random.within(10, 1200);
         self.count("hours pass");
         self.note(|| format!("{minutes} minutes pass"));
         self.elapsed += Duration::from_mins(minutes);

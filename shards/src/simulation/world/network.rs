@@ -7,7 +7,9 @@ use crate::outcome::{Outcome, Rejection, Reply};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
 use crate::simulation::plant::Plant;
-use crate::simulation::workload::{ADMIN, create_given_event, key_of_event_id, random_ask};
+use crate::simulation::workload::{
+    ADMIN, create_given_event, is_event_created, key_of_event_id, random_ask, random_ask_with_key,
+};
 use crate::slots::shard_of_slot;
 
 /// A message in flight: the index of a request on its way to a shard, or a reply on its way back.
@@ -29,7 +31,10 @@ pub(super) struct SentRequest {
 
 impl World {
     pub(super) fn ask(&mut self) {
-        let ask = random_ask(&mut self.random, &mut self.ids);
+        let ask = match self.rates.hours > 0 && self.random.within(0, 1) == 0 {
+            true => random_ask_with_key(&mut self.random, &mut self.ids),
+            false => random_ask(&mut self.random, &mut self.ids),
+        };
         self.send_request(ask);
     }
 
@@ -71,6 +76,7 @@ impl World {
                 if let Ok(Outcome::GivenEventId(Some(id))) = reply
                     && self.requests[request].process == self.process
                     && !self.is_finishing
+                    && is_event_created(id)
                     && self.random.within(0, 4) > 0
                 {
                     let key = key_of_event_id(&self.requests[request].ask);
@@ -121,6 +127,12 @@ impl World {
                 *view = now;
             }
         }
+        if self.plant == Some(Plant::IgnoreFingerprints)
+            && *reply == Err(Rejection::KeyReused)
+            && let Some(first) = self.first_reply(request)
+        {
+            *reply = Ok(Outcome::Replayed(Box::new(first)));
+        }
         if self.plant == Some(Plant::KeepRejections)
             && let Ask::Command(Command::Keyed(keyed)) = &self.requests[request].ask
         {
@@ -133,5 +145,19 @@ impl World {
                 _ => {}
             }
         }
+    }
+
+    /// The first outcome of a request with the same key, if a client has it.
+    fn first_reply(&self, request: usize) -> Option<Outcome> {
+        let key_of = |request: &SentRequest| match &request.ask {
+            Ask::Command(Command::Keyed(keyed)) => Some((keyed.key.user, keyed.key.hash)),
+            Ask::Command(_) | Ask::Query(_) => None,
+        };
+        let key = key_of(&self.requests[request])?;
+        let mut same = self.requests.iter().filter(|other| key_of(other) == Some(key));
+        same.find_map(|other| match &other.reply {
+            Some(Ok(first @ Outcome::Reservation(_))) => Some(first.clone()),
+            _ => None,
+        })
     }
 }

@@ -3,7 +3,8 @@
 use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{
-    Actor, Buyer, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent, ExpectedVersion,
+    Actor, Buyer, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent, ExpectedVersion, GiveEventId,
+    IdempotencyKey, Keyed,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails};
 use crate::ids::{EventId, Lsn, Quantity, Quota, ReservationId, Role, Slot, Timestamp, UserId, Username};
@@ -61,6 +62,10 @@ fn history(draws: &mut Draws) -> History {
                 },
                 organizer: (draws.below(2) == 0).then(|| actor(["o", "p"][draws.below(2)]).user),
             })),
+            3 => Command::GiveEventId(Box::new(GiveEventId {
+                key: key(customer, 2, draws),
+                id: EventId(1000 + step),
+            })),
             2 if draws.below(8) == 0 => Command::DeleteEvent(Box::new(DeleteEvent {
                 event,
                 actor: actor("z"),
@@ -72,7 +77,7 @@ fn history(draws: &mut Draws) -> History {
                 actor: by,
                 quantity: Quantity::new(1).unwrap(),
             },
-            2 | 3 => Command::Cancel { reservation: ReservationId { event, number }, actor: by },
+            2 => Command::Cancel { reservation: ReservationId { event, number }, actor: by },
             _ => Command::Reserve {
                 event,
                 actor: by,
@@ -80,8 +85,18 @@ fn history(draws: &mut Draws) -> History {
                 quantity: Quantity::new(1 + draws.below(3) as u64).unwrap(),
             },
         };
+        let command = match (draws.below(2), command) {
+            (0, command @ Command::Reserve { .. }) => {
+                Command::Keyed(Box::new(Keyed { key: key(customer, 1, draws), command }))
+            }
+            (_, command) => command,
+        };
         let slot = command.slot();
-        for record in state.decide(Now::at(Timestamp(1)), slot, command).records {
+        let mut made = state.decide(Now::at(Timestamp(1)), slot, command).records;
+        if draws.below(10) == 0 {
+            made.push(Record::KeysAged { since_ms: 3_600_000 * (1 + draws.below(12) as u32) });
+        }
+        for record in made {
             let records = &mut records_of[slot.index()];
             let lsn = Lsn(1 + records.len() as u64);
             let undo = state.slot(slot).expect("all slots are owned").undo_of(&record);
@@ -94,6 +109,13 @@ fn history(draws: &mut Draws) -> History {
         }
     }
     History { records: records_of, state, undo_steps }
+}
+
+/// `path` is another number for each kind of request.
+fn key(user: UserId, path: u8, draws: &mut Draws) -> IdempotencyKey {
+    let mut hash = [path; 16];
+    hash[0] = draws.below(40) as u8;
+    IdempotencyKey { user, is_bounded: false, hash, fingerprint: 1 }
 }
 
 /// A slot's records lead to the same state alone and interleaved with those of other slots, and slots that
