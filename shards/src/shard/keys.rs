@@ -80,3 +80,6 @@ impl<A> Shard<A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

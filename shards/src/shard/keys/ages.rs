@@ -52,6 +52,11 @@ impl KeyAges {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// Forgets the generation that began with a record, if one did.
     pub(in crate::shard) fn forget(&mut self, slot: Slot, lsn: Lsn) {
         self.known.remove(&(slot, lsn));
