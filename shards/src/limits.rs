@@ -17,8 +17,8 @@ pub const QUOTA_MAX: u32 = 10_000_000;
 /// memory. In the tests of this crate it is 8, so that the tables and the simulation reach it.
 pub const RESERVATIONS_MAX: u32 = if cfg!(test) { 8 } else { u32::MAX };
 
-/// The most idempotency keys of a customer in a slot, and so of an event at least. Somebody who sends a request of 24
-/// hours again has made fewer; with all slots, 256 customers fill the room for keys that a server has by default. In
+/// The most idempotency keys of a customer in a slot, and so in an event: far more than somebody buys in a day. Many
+/// accounts that each use it up still fill the room for all keys, which another limit bounds. In
 /// the tests of this crate it is 2, so that the simulation reaches it.
 pub const KEYS_OF_CUSTOMER_MAX: usize = if cfg!(test) { 2 } else { 1000 };
 

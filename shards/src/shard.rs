@@ -21,7 +21,7 @@ use crate::outcome::{Rejection, Reply};
 use crate::record::{Entry, Record, SlotHead, Stamp};
 use crate::slots::SlotSet;
 use crate::state::{Decision, ShardState, SlotState, Undo};
-use keys::KeyAges;
+use keys::{ForgottenKeys, KeyAges};
 
 /// The head of each slot: its last record.
 pub type SlotHeads = Box<[SlotHead; SLOT_COUNT]>;
@@ -76,6 +76,7 @@ pub struct Shard<A> {
     /// The most idempotency keys in this shard.
     keys_max: u64,
     key_ages: KeyAges,
+    forgotten_keys: ForgottenKeys,
 }
 
 #[derive(Debug)]
@@ -114,6 +115,7 @@ impl<A> Shard<A> {
             reservations_max: u32::MAX,
             keys_max: u64::MAX,
             key_ages: KeyAges::default(),
+            forgotten_keys: ForgottenKeys::default(),
         }
     }
 
@@ -280,9 +282,10 @@ impl<A> Shard<A> {
     }
 
     /// Takes back the batch that [`Shard::begin_commit`] returned, once it is durable.
-    pub fn finish_commit(&mut self, batch: Batch) {
+    pub fn finish_commit(&mut self, mut batch: Batch) {
         assert_eq!(self.writing.take(), Some(batch.number), "this batch was not being written");
         self.committed = batch.number;
+        self.forgotten_keys.free_some(batch.undos.iter_mut().map(|entry| &mut entry.undo));
         assert!(self.committed <= self.applied, "committed is ahead of applied");
         if self.open.is_empty() {
             // The next batch reuses the memory.
@@ -307,6 +310,7 @@ impl<A> Shard<A> {
             let ownership = self.owned[entry.slot.index()].as_mut();
             ownership.expect("a slot with uncommitted records is owned").head = head;
         }
+        self.forgotten_keys.expect_none();
         self.applied = self.committed;
         self.read_only = Some(cause);
         self.answer_again(refusal(cause));

@@ -1,6 +1,7 @@
 //! Idempotency keys of a shard: how many it keeps, and when a slot begins a new generation of them.
 
 mod ages;
+mod forgotten;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::outcome::{Rejection, Reply};
 use crate::record::Record;
 use crate::state::Decision;
 pub(in crate::shard) use ages::KeyAges;
+pub(in crate::shard) use forgotten::ForgottenKeys;
 
 impl<A> Shard<A> {
     /// Checks that a key is kept already, or can be.
@@ -31,6 +33,7 @@ impl<A> Shard<A> {
     pub(super) fn carry_out_with_key(&mut self, now: Now, slot: Slot, mut decision: Decision) -> Reply {
         if let Some(aged) = self.due_generation(now, slot) {
             decision.records.insert(0, aged);
+            self.forgotten_keys.expect_one();
         }
         let reply = self.carry_out(now, slot, decision);
         self.note_generation(now, slot);
@@ -60,6 +63,7 @@ impl<A> Shard<A> {
         for slot in self.owned().iter() {
             let has_keys = self.state.slot(slot).is_some_and(|state| state.key_count() > 0);
             if let Some(aged) = self.due_generation(now, slot).filter(|_| has_keys) {
+                self.forgotten_keys.expect_one();
                 self.log_all(now.wall, slot, smallvec![aged]);
                 self.note_generation(now, slot);
             }

@@ -51,6 +51,15 @@ impl Generation {
     fn new(lsn: Lsn, at: Timestamp, began_ms: u64) -> Generation {
         Generation { lsn, at, began_ms, keys: Arc::default() }
     }
+
+    /// Frees some keys of a generation that was dropped for good. Returns how many are left.
+    pub fn free(&mut self, most: usize) -> usize {
+        let keys = Arc::get_mut(&mut self.keys).expect("nothing undoes it any more");
+        for _ in 0..most.min(keys.len()) {
+            keys.pop_first();
+        }
+        keys.len()
+    }
 }
 
 impl Keys {

@@ -1,5 +1,6 @@
 //! What plain reservations cost on disk and when they are read back:
-//! `cargo run --release -p storage --example log_size -- RECORDS EVENTS`.
+//! `cargo run --release -p storage --example log_size -- RECORDS EVENTS`; with the third argument `keys`, each has an
+//! idempotency key.
 //!
 //! Writes them to a directory below `target` in commits of 1000, then prints bytes a record, the time of a
 //! recovery, and of pages of 100 records behind random positions, of a slot and of one event.
@@ -9,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use shards::clock::Now;
-use shards::command::{Actor, Ask, Buyer, Command, CreateEvent};
+use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, IdempotencyKey, Keyed};
 use shards::details::{EventName, NewDetails};
 use shards::ids::{EventId, Lsn, Quantity, Quota, Role, Slot, Timestamp, UserId};
 use shards::limits::QUOTA_MAX;
@@ -26,15 +27,17 @@ const PAGES: u64 = 200;
 const RARE_EVERY: u32 = 10_000;
 
 fn main() {
-    let arguments: Vec<u32> =
-        std::env::args().skip(1).map(|text| text.parse().expect("whole numbers")).collect();
-    let [records, events] = arguments[..] else { panic!("RECORDS EVENTS") };
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has_keys = arguments.pop_if(|last| last == "keys").is_some();
+    let numbers: Vec<u32> = arguments.iter().map(|text| text.parse().expect("whole numbers")).collect();
+    let [records, events] = numbers[..] else { panic!("RECORDS EVENTS [keys]") };
     let directory =
         tempfile::Builder::new().prefix("log-size-").tempdir_in("target").expect("a target directory");
-    write(directory.path(), records, events);
+    write(directory.path(), records, events, has_keys);
     let bytes = std::fs::metadata(directory.path().join("shard-00.sqlite")).expect("the log is there").len();
     let rows = f64::from(records + events + 1);
-    println!("{records} reservations of {events} events: {:.2} bytes a record", bytes as f64 / rows);
+    let what = if has_keys { "reservation and its key" } else { "record" };
+    println!("{records} reservations of {events} events: {:.2} bytes a {what}", bytes as f64 / rows);
 
     let start = Instant::now();
     let recovered = open(directory.path());
@@ -50,7 +53,7 @@ fn open(directory: &Path) -> Recovered {
     storage::open(directory, 1, &Progress::default()).expect("the directory is as it was left")
 }
 
-fn write(directory: &Path, records: u32, events: u32) {
+fn write(directory: &Path, records: u32, events: u32, has_keys: bool) {
     let Recovered { mut shards, heads, epoch, .. } = open(directory);
     let (state, mut log) = shards.pop().expect("one shard");
     let mut shard: Shard<()> = Shard::new(state, &heads, epoch);
@@ -67,12 +70,13 @@ fn write(directory: &Path, records: u32, events: u32) {
     });
     let reservations = (0..records).map(|index| {
         let customer = UserId(1 + index.wrapping_mul(2_654_435_761) % CUSTOMERS);
-        Command::Reserve {
+        let command = Command::Reserve {
             event: EventId(if index % RARE_EVERY == 0 { rare } else { 1 + index % events }),
             actor: Actor { user: customer, role: Role::Customer },
             buyer: Buyer::Account(customer),
             quantity: Quantity::new(1).expect("one ticket"),
-        }
+        };
+        if has_keys { with_key(command, customer, index) } else { command }
     });
     let mut now = 1_800_000_000_000;
     let mut appending = Duration::ZERO;
@@ -95,6 +99,17 @@ fn write(directory: &Path, records: u32, events: u32) {
     }
     println!("appended in {:.0} ms", appending.as_secs_f64() * 1e3);
     Box::new(log).close().expect("the disk takes it");
+}
+
+/// The digests of a real key look random, and so do these.
+fn with_key(command: Command, user: UserId, index: u32) -> Command {
+    let half = |seed: u64| (seed ^ u64::from(index)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let fingerprint = half(3).wrapping_mul(half(5) | 1);
+    let mut hash = [0; 16];
+    hash[..8].copy_from_slice(&half(7).wrapping_mul(half(11) | 1).to_le_bytes());
+    hash[8..].copy_from_slice(&half(13).wrapping_mul(half(17) | 1).to_le_bytes());
+    let key = IdempotencyKey { user, is_bounded: false, hash, fingerprint };
+    Command::Keyed(Box::new(Keyed { key, command }))
 }
 
 fn pages(reader: &mut RecordReader, name: &str, slot: Slot, event: Option<EventId>) {

@@ -209,6 +209,23 @@ fn idle_slots_forget_when_it_is_due() {
     assert!(shard.key_ages.len() <= 25, "those that are gone are forgotten");
 }
 
+/// The commits that follow free what was dropped.
+#[test]
+fn forgotten_keys_are_freed_with_commits() {
+    let mut shard = shard();
+    buy(&mut shard, at(0), 0);
+    buy(&mut shard, at(60), 1);
+    assert!(shard.forgotten_keys.is_empty());
+    shard.take_in(at(1500), Ask::Command(keyed(2)), ());
+    roll_back(&mut shard);
+    assert!(keeps(&shard, 0) && shard.forgotten_keys.is_empty());
+    shard.take_in(at(1500), Ask::Command(keyed(2)), ());
+    assert!(!keeps(&shard, 0));
+    commit(&mut shard);
+    assert!(shard.forgotten_keys.is_empty(), "one key is freed at once");
+    assert!(keeps(&shard, 1) && keeps(&shard, 2));
+}
+
 #[test]
 fn a_shard_keeps_at_most_as_many_keys_as_are_allowed() {
     let mut shard = shard().with_keys_max(2);
