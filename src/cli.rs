@@ -54,7 +54,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server until SIGTERM or Ctrl-C, then finish requests in flight and exit
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
     /// Sell tickets to 80 simulated buyers, kill the server, restart it, and prove that no
     /// acknowledged reservation was lost
     Demo(DemoOptions),

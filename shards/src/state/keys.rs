@@ -36,6 +36,10 @@ pub struct Generation {
     keys: Arc<BTreeMap<KeyId, Kept>>,
 }
 
+/// Generations that a record dropped, the oldest first.
+#[derive(Debug, Default)]
+pub struct DroppedGenerations(pub Vec<Generation>);
+
 /// A key's user and hash.
 type KeyId = (UserId, [u8; 16]);
 
@@ -210,14 +214,15 @@ impl SlotState {
     }
 
     /// The generations that a record would drop.
-    pub(super) fn generations_to_undo(&self, since_ms: u32) -> Box<[Generation]> {
-        self.keys.generations.range(..self.keys.outlived(since_ms)).cloned().collect()
+    pub(super) fn generations_to_undo(&self, since_ms: u32) -> DroppedGenerations {
+        let outlived = self.keys.outlived(since_ms);
+        DroppedGenerations(self.keys.generations.range(..outlived).cloned().collect())
     }
 
-    pub(super) fn undo_keys_aged(&mut self, dropped: Box<[Generation]>) {
+    pub(super) fn undo_keys_aged(&mut self, dropped: DroppedGenerations) {
         let newest = self.keys.generations.pop_back().expect("the record began a generation");
         assert!(newest.keys.is_empty(), "later records are undone before");
-        for generation in dropped.into_iter().rev() {
+        for generation in dropped.0.into_iter().rev() {
             self.keys.count += generation.keys.len() as u64;
             self.keys.generations.push_front(generation);
         }

@@ -29,7 +29,7 @@ use accounts::{Account, AccountTotals};
 use events::{Edition, Event, EventTotals};
 use keys::Keys;
 
-pub use keys::Generation;
+pub use keys::{DroppedGenerations, Generation};
 pub use owned::ShardState;
 
 /// The state of one slot.
@@ -97,8 +97,10 @@ pub enum Undo {
     /// The account as it was.
     Account(Box<Account>),
     /// The generations of keys that were dropped.
-    Generations(Box<[Generation]>),
+    Generations(Box<DroppedGenerations>),
 }
+
+const _: () = assert!(size_of::<Undo>() <= 16, "there is one for each record of a batch");
 
 impl Decision {
     fn change(record: Record, outcome: OutcomeRef) -> Decision {
@@ -175,7 +177,7 @@ impl SlotState {
             Record::RoleChanged(changed) => account(&changed.username),
             Record::UserRemoved(removed) => account(&removed.username),
             Record::EventEdited(event) => Undo::Event(Box::new(self.events[&event.id].edition())),
-            Record::KeysAged { since_ms } => Undo::Generations(self.generations_to_undo(*since_ms)),
+            Record::KeysAged { since_ms } => Undo::Generations(Box::new(self.generations_to_undo(*since_ms))),
             Record::UserCreated(_)
             | Record::EventCreated(_)
             | Record::EventDeleted { .. }
@@ -215,7 +217,7 @@ impl SlotState {
             }
             (Record::TimeSetBack, Undo::Nothing) => {}
             (Record::KeyKept(kept), Undo::Nothing) => self.undo_key_kept(kept),
-            (Record::KeysAged { .. }, Undo::Generations(dropped)) => self.undo_keys_aged(dropped),
+            (Record::KeysAged { .. }, Undo::Generations(dropped)) => self.undo_keys_aged(*dropped),
             (record, undo) => unreachable!("{record:?} does not replace {undo:?}"),
         }
     }

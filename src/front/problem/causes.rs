@@ -1,7 +1,7 @@
 //! Which problem a client is told of for each refusal: by the parser, a shard, or a limit of the server.
 
 use serde_json::json;
-use shards::limits::{KEY_GENERATION, RESERVATIONS_MAX};
+use shards::limits::{KEY_GENERATION, KEYS_OF_CUSTOMER_MAX, RESERVATIONS_MAX};
 use shards::outcome::Rejection;
 
 use super::{FieldErrors, Kind, Problem};
@@ -83,6 +83,8 @@ impl From<TooManyRegistrations> for Problem {
         Problem::plain(Kind::TooManyRegistrations).header("Retry-After", retry_after_seconds.to_string())
     }
 }
+
+const _: () = assert!(KEYS_OF_CUSTOMER_MAX == 1000, "the page of too-many-keys says so");
 
 /// Seconds after which to try again when only a higher limit helps: rarely.
 const HIGHER_LIMIT_RETRY_SECONDS: u64 = 3600;

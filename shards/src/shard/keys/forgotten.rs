@@ -35,7 +35,7 @@ impl ForgottenKeys {
             for undo in undos {
                 if let Undo::Generations(dropped) = undo {
                     self.expected -= 1;
-                    self.generations.extend(std::mem::take(dropped));
+                    self.generations.append(&mut dropped.0);
                 }
             }
         }
