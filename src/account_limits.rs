@@ -166,6 +166,20 @@ impl Refusals {
     }
 }
 
+impl Refusals {
+    /// Notes that a request was refused because its account has too many idempotency keys.
+    pub(crate) fn note_keys_of(&self, account: UserId) {
+        self.metrics.keys_refused_account.add(1);
+        rationed!(warn, account = account.0, "an account has too many idempotency keys");
+    }
+
+    /// Notes that a request was refused because too many idempotency keys are kept.
+    pub(crate) fn note_keys(&self) {
+        self.metrics.keys_refused_all.add(1);
+        rationed!(warn, "no more idempotency keys are kept: as many are as --max-idempotency-keys allows");
+    }
+}
+
 /// The accounts whose changes a core remembers: 256 KiB. In a full set of the table, a new account replaces the
 /// one that has regained the most. To be forgotten, an account needs eight others that owe more.
 const ACCOUNTS: usize = 16 * 1024;

@@ -45,6 +45,8 @@ pub(crate) struct Parts {
     pub timeouts: Timeouts,
     pub calls_in_flight_max: usize,
     pub batch_max: usize,
+    /// The most idempotency keys of all shards; 0 for no limit.
+    pub idempotency_keys_max: u64,
 }
 
 /// A core whose pump and reactor are not started yet, without connections.
@@ -70,7 +72,8 @@ impl Parts {
         let inbox = Rc::new(Inbox::default());
         let verified = Rc::new(Verified::default());
         let waker = self.ends.waker.clone();
-        let owners = Owners::by_modulo(self.ends.core_count());
+        let core_count = self.ends.core_count();
+        let owners = Owners::by_modulo(core_count);
         let mesh = Mesh::new(self.ends, owners, Rc::clone(&inbox), self.calls_in_flight_max);
         let forget = {
             let verified = Rc::clone(&verified);
@@ -96,8 +99,12 @@ impl Parts {
             0 => u32::MAX,
             most => most,
         };
+        let keys_max = match self.idempotency_keys_max {
+            0 => u64::MAX,
+            all => all.div_ceil(core_count as u64),
+        };
         let pump = Pump::new(PumpParts {
-            shard: self.shard.with_reservations_max(reservations_max),
+            shard: self.shard.with_reservations_max(reservations_max).with_keys_max(keys_max),
             log: self.log,
             inbox: Rc::clone(&inbox),
             revocations,

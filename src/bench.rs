@@ -242,6 +242,7 @@ pub(crate) fn parts(
         timeouts: Timeouts::default(),
         calls_in_flight_max: CALLS_IN_FLIGHT_DEFAULT,
         batch_max: COMMIT_RECORDS_MAX,
+        idempotency_keys_max: 0,
         pace: Pace::USUAL,
         origin: Origin::now(),
     }

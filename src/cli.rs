@@ -16,7 +16,7 @@ use shards::limits::{COMMIT_RECORDS_MAX, SHARD_COUNT_MAX};
 
 use crate::account_limits::{AccountLimits, CHANGES_PER_SECOND_MAX};
 use crate::admin;
-use crate::config::{Config, Storage};
+use crate::config::{Config, IDEMPOTENCY_KEYS_MAX_DEFAULT, Storage};
 use crate::demo::{self, DemoOptions};
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
@@ -54,7 +54,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server until SIGTERM or Ctrl-C, then finish requests in flight and exit
-    Serve(ServeOptions),
+    Serve(Box<ServeOptions>),
     /// Sell tickets to 80 simulated buyers, kill the server, restart it, and prove that no
     /// acknowledged reservation was lost
     Demo(DemoOptions),
@@ -134,6 +134,12 @@ struct ServeOptions {
     /// Maximum number of changes per commit; with 1, each change has its own commit [1 to 65536]
     #[arg(long, env = "BOXOFFICE_MAX_BATCH", value_name = "N", default_value_t = COMMIT_RECORDS_MAX, value_parser = batch_size)]
     max_batch: usize,
+
+    /// Maximum number of idempotency keys that are kept, each for 24 to 25 hours, in equal parts by the
+    /// shards; a request with another one is answered 503 and changes nothing [0 to 4294967295; 0: no
+    /// limit]
+    #[arg(long, env = "BOXOFFICE_MAX_IDEMPOTENCY_KEYS", value_name = "N", default_value_t = IDEMPOTENCY_KEYS_MAX_DEFAULT, value_parser = account_limit)]
+    max_idempotency_keys: u32,
 
     #[command(flatten)]
     limits: LimitOptions,
@@ -281,6 +287,7 @@ impl ServeOptions {
             registrations_per_hour: self.registrations_per_hour,
             calls_in_flight_max: self.max_in_flight,
             batch_max: self.max_batch,
+            idempotency_keys_max: self.max_idempotency_keys.into(),
             limits: Limits {
                 target_bytes: self.limits.max_target,
                 head_bytes: self.limits.max_head,

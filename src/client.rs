@@ -8,7 +8,8 @@ use std::rc::Rc;
 
 use futures_channel::oneshot;
 use shards::command::{
-    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, Query, RemoveUser,
+    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, GiveEventId,
+    IdempotencyKey, Query, RemoveUser,
 };
 use shards::ids::{EventId, ReservationId, Slot, UserId, Username};
 use shards::outcome::{
@@ -157,6 +158,23 @@ impl Shards {
     pub async fn create_event(&self, create: CreateEvent) -> Result<Box<EventView>, Refused> {
         let outcome = self.command(Command::CreateEvent(Box::new(create))).await?;
         Ok(view!(Outcome::Event, outcome))
+    }
+
+    /// The event's id that a key has.
+    pub async fn given_event_id(&self, key: IdempotencyKey) -> Result<Option<EventId>, Refused> {
+        let outcome = self.query(Query::GivenEventId { key }).await?;
+        Ok(view!(Outcome::GivenEventId, outcome))
+    }
+
+    /// Gives an event's id to a key. Returns the one that it has: another one, if it had one already.
+    pub async fn give_event_id(&self, give: GiveEventId) -> Result<EventId, Refused> {
+        let outcome = self.command(Command::GiveEventId(Box::new(give))).await?;
+        Ok(view!(Outcome::GivenEventId, outcome).expect("it was just given"))
+    }
+
+    /// Creates an event with an id that a key has, unless that was done before.
+    pub async fn create_given_event(&self, create: CreateEvent) -> Result<Outcome, Refused> {
+        self.command(Command::CreateGivenEvent(Box::new(create))).await
     }
 
     pub async fn edit_event(&self, edit: EditEvent) -> Result<Box<EventView>, Refused> {

@@ -18,6 +18,9 @@ pub(crate) enum Storage {
     Memory,
 }
 
+/// The keys of a noon with ten million tickets. They take half a gigabyte of memory.
+pub(crate) const IDEMPOTENCY_KEYS_MAX_DEFAULT: u32 = 10_000_000;
+
 #[derive(Debug, Clone)]
 pub(crate) struct Config {
     pub log_format: LogFormat,
@@ -36,6 +39,8 @@ pub(crate) struct Config {
     pub calls_in_flight_max: usize,
     /// Maximum number of records per commit.
     pub batch_max: usize,
+    /// Maximum number of idempotency keys that are kept; 0 for no limit.
+    pub idempotency_keys_max: u64,
     /// Maximum number of open connections; `None` for the limit on open files minus a reserve.
     pub connections_max: Option<usize>,
 }

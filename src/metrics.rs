@@ -72,6 +72,9 @@ pub struct CoreMetrics {
     pub refusal_time: Histogram,
     /// Requests refused because of a limit of their account, by limit.
     pub account_limits: [Counter; AccountLimit::ALL.len()],
+    /// Requests refused because a key could not be kept: of this account, or at all.
+    pub keys_refused_account: Counter,
+    pub keys_refused_all: Counter,
     pub commits: Counter,
     pub records: Counter,
     /// 1 while the disk of the shard's log is full, else 0.
@@ -88,6 +91,7 @@ pub struct CoreMetrics {
     tickets_quota: Counter,
     tickets_reserved: Counter,
     tickets_held: Counter,
+    idempotency_keys: Counter,
 }
 
 impl CoreMetrics {
@@ -102,12 +106,13 @@ impl CoreMetrics {
     /// Makes the sums over the shard readable by all, so that nobody has to ask the shard, which may wait for its
     /// disk.
     pub fn publish(&self, totals: Totals) {
-        let Totals { events, accounts, admins: _, quota, reserved, held } = totals;
+        let Totals { events, accounts, admins: _, quota, reserved, held, keys } = totals;
         self.events.set(events);
         self.accounts.set(accounts);
         self.tickets_quota.set(quota);
         self.tickets_reserved.set(reserved);
         self.tickets_held.set(held);
+        self.idempotency_keys.set(keys);
     }
 
     /// Shows why the shard's log takes no records, if it takes none.
@@ -235,6 +240,12 @@ impl Metrics {
             let count = self.sum(|core| &core.account_limits[limit as usize]);
             text.line(format_args!("{name}{{limit=\"{}\"}} {count}", limit.as_str()));
         }
+        let name = "boxoffice_idempotency_keys_refused_total";
+        text.head(name, "counter", "Requests refused because their key could not be kept, by limit.");
+        let (account, all) =
+            (self.sum(|core| &core.keys_refused_account), self.sum(|core| &core.keys_refused_all));
+        text.line(format_args!("{name}{{limit=\"account\"}} {account}"));
+        text.line(format_args!("{name}{{limit=\"all\"}} {all}"));
         text.metric("boxoffice_commits_total", "counter", "Durable commits.", self.sum(|core| &core.commits));
         text.metric("boxoffice_records_total", "counter", "Records logged.", self.sum(|core| &core.records));
         let full = self.sum(|core| &core.log_full);
@@ -260,6 +271,8 @@ impl Metrics {
         text.metric("boxoffice_tickets_reserved", "gauge", "Tickets reserved.", reserved);
         let held = self.sum(|core| &core.tickets_held);
         text.metric("boxoffice_tickets_held", "gauge", "Tickets of live holds.", held);
+        let keys = self.sum(|core| &core.idempotency_keys);
+        text.metric("boxoffice_idempotency_keys", "gauge", "Idempotency keys that are kept.", keys);
         text.0
     }
 }

@@ -152,11 +152,14 @@ impl Pump {
     fn release(&self, release: Release<Asker>) {
         match release {
             Release::Answer(asker, mut reply) => {
-                if let Ok(outcome) = &mut reply {
-                    self.show_deadlines(outcome);
-                }
-                if let Err(Rejection::AccountLimit { account, most: _ }) = reply {
-                    self.refusals.note(account, AccountLimit::Reservations);
+                match &mut reply {
+                    Ok(outcome) => self.show_deadlines(outcome),
+                    Err(Rejection::AccountLimit { account, most: _ }) => {
+                        self.refusals.note(*account, AccountLimit::Reservations);
+                    }
+                    Err(Rejection::TooManyKeys { user }) => self.refusals.note_keys_of(*user),
+                    Err(Rejection::NoRoomForKeys) => self.refusals.note_keys(),
+                    Err(_) => {}
                 }
                 self.revocations.reply(asker, reply);
             }
@@ -176,6 +179,7 @@ impl Pump {
             Outcome::Reservation(view) => show(view),
             Outcome::Reservations(views) => views.iter_mut().for_each(show),
             Outcome::Part(part) => self.show_deadlines(&mut part.outcome),
+            Outcome::Replayed(first) => self.show_deadlines(first),
             Outcome::Account(_)
             | Outcome::AccountChanged(_)
             | Outcome::TokenStands(_)
@@ -184,6 +188,7 @@ impl Pump {
             | Outcome::Events(_)
             | Outcome::EventDeleted
             | Outcome::Availability(_)
+            | Outcome::GivenEventId(_)
             | Outcome::Availabilities(_)
             | Outcome::Cancelled
             | Outcome::EventsCreated(_)

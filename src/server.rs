@@ -123,6 +123,7 @@ fn start_cores(
             timeouts: config.timeouts,
             calls_in_flight_max: config.calls_in_flight_max,
             batch_max: config.batch_max,
+            idempotency_keys_max: config.idempotency_keys_max,
             pace: Pace::USUAL,
             origin,
         };

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use support::crowd::{CLIENTS, Crowd};
+use support::keyed_sales::Retried;
 use support::ledger::Shown;
 use support::random::{Random, rounds};
 use support::server::{Server, kill_start, serve};
@@ -71,6 +72,7 @@ fn repeat(
 fn kill_under_load(rounds: u64, mut inspect: impl FnMut(&Path)) {
     let mut random = Random::seeded();
     let (mut answers, mut unknown, mut starts) = (0, 0, 0);
+    let mut retried = Retried::default();
     repeat(rounds, &mut random, |run, server, random| {
         let data = run.folder.path("data");
         let delay = random.duration(LOAD_MAX);
@@ -83,11 +85,16 @@ fn kill_under_load(rounds: u64, mut inspect: impl FnMut(&Path)) {
         let server = start(&data, random.pick(&SHARD_COUNTS));
         run.crowd.expect_the_same(&server);
         starts += 2;
+        let Retried { replayed, new } = run.crowd.retry(&server);
+        retried.replayed += replayed;
+        retried.new += new;
         server
     });
     println!(
         "{rounds} kills under {CLIENTS} clients, {starts} starts: {answers} answers, {unknown} unknown outcomes, 0 failures"
     );
+    println!("requests with keys that were sent again: {retried:?}");
+    assert!(retried.replayed + retried.new > 0, "no request with a key was in flight");
     assert!(unknown > rounds as usize, "the kills hit no requests in flight");
     assert!(answers > 10 * rounds as usize, "there was no load");
 }

@@ -529,9 +529,9 @@ fn headers_whose_promise_is_not_kept_are_refused() {
     let edit = json!({ "quota": 20 }).to_string();
     let own = format!("/api/v1/reservations/{}", stage.reservation(event, 1));
     let refused: [(_, _, _, &[_], _); 7] = [
-        (&stage.cust1, "POST", &buy, &[("idempotency-key", "\"a\"")], &*body),
-        (&stage.cust1, "POST", &buy, &[("Idempotency-Key", "")], &body),
-        (&stage.cust1, "POST", &buy, &[("x-a", "b"), ("IF-MATCH", "*")], &body),
+        (&stage.cust1, "DELETE", &own, &[("idempotency-key", "\"a\"")], ""),
+        (&stage.cust1, "DELETE", &own, &[("Idempotency-Key", "")], ""),
+        (&stage.cust1, "POST", &buy, &[("x-a", "b"), ("IF-MATCH", "*")], &*body),
         (&stage.org1, "PATCH", &path, &[("idempotency-key", "a")], &edit),
         (&stage.org1, "PATCH", &path, &[("if-none-match", "*")], &edit),
         (&stage.cust1, "DELETE", &own, &[("if-match", "\"0\"")], ""),

@@ -1,5 +1,8 @@
 //! Measures the memory of a reservation, including its entry in the index by customer, and the time to make
-//! one: `cargo run --release -p shards --example memory -- [EVENTS CUSTOMERS RESERVATIONS]`.
+//! one: `cargo run --release -p shards --example memory -- [EVENTS CUSTOMERS RESERVATIONS [keys]]`.
+//!
+//! With `keys` as the last argument, each reservation has an idempotency key, and the time in which a shard forgets all
+//! keys is measured, too.
 //!
 //! Bytes are the growth of the process's resident set, with the server's allocator. Ten million reservations
 //! take up to 600 MB.
@@ -7,7 +10,7 @@
 use std::time::{Duration, Instant};
 
 use shards::clock::Now;
-use shards::command::{Actor, Ask, Buyer, Command, CreateEvent};
+use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, IdempotencyKey, Keyed};
 use shards::details::{EventName, NewDetails};
 use shards::ids::{Epoch, EventId, Quantity, Quota, Role, Timestamp, UserId};
 use shards::limits::{QUOTA_MAX, SLOT_COUNT};
@@ -26,9 +29,10 @@ const RESERVATIONS: u32 = 10_000_000;
 const CASES: [(u32, u32); 4] = [(64, 1_000), (1_000, 100_000), (1_000, 10_000_000), (100_000, 100_000)];
 
 fn main() {
-    let arguments: Vec<u32> =
-        std::env::args().skip(1).map(|text| text.parse().expect("whole numbers")).collect();
-    match arguments[..] {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let has_keys = arguments.pop_if(|last| last == "keys").is_some();
+    let numbers: Vec<u32> = arguments.iter().map(|text| text.parse().expect("whole numbers")).collect();
+    match numbers[..] {
         // Each case in its own process: the allocator would reuse freed memory.
         [] => {
             let program = std::env::current_exe().expect("a running program has a file");
@@ -38,12 +42,12 @@ fn main() {
                 assert!(status.expect("the program starts").success());
             }
         }
-        [events, customers, reservations] => fill(events, customers, reservations),
-        _ => panic!("EVENTS CUSTOMERS RESERVATIONS, or nothing"),
+        [events, customers, reservations] => fill(events, customers, reservations, has_keys),
+        _ => panic!("EVENTS CUSTOMERS RESERVATIONS [keys], or nothing"),
     }
 }
 
-fn fill(events: u32, customers: u32, reservations: u32) {
+fn fill(events: u32, customers: u32, reservations: u32, has_keys: bool) {
     let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
     let mut shard = Shard::new(ShardState::owning(SlotSet::all()), &heads, Epoch(1));
     for event in 1..=events {
@@ -54,9 +58,12 @@ fn fill(events: u32, customers: u32, reservations: u32) {
     let (before, start) = (resident_bytes(), Instant::now());
     let mut longest = Duration::ZERO;
     for index in 0..reservations {
+        let mut command = reservation(index, events, customers);
+        if has_keys {
+            command = with_key(command, index);
+        }
         let began = Instant::now();
-        let ask = Ask::Command(reservation(index, events, customers));
-        shard.take_in(Now::at(Timestamp(2000)), ask, ());
+        shard.take_in(Now::at(Timestamp(2000)), Ask::Command(command), ());
         longest = longest.max(began.elapsed());
         if index % BATCH == BATCH - 1 {
             commit(&mut shard);
@@ -69,6 +76,34 @@ fn fill(events: u32, customers: u32, reservations: u32) {
         start.elapsed().as_nanos() as f64 / count,
         longest.as_secs_f64() * 1e3,
     );
+    if has_keys {
+        forget(&mut shard);
+    }
+}
+
+/// Lets a day and an hour pass, and measures the longest step in which keys are forgotten.
+fn forget(shard: &mut Shard<()>) {
+    let mut longest = Duration::ZERO;
+    for hours in [1, 25] {
+        let (elapsed, time) = (Duration::from_hours(hours), Timestamp(2000 + hours * 3_600_000));
+        let began = Instant::now();
+        shard.age_keys(Now { elapsed, steady: time, wall: time });
+        commit(shard);
+        longest = longest.max(began.elapsed());
+    }
+    assert_eq!(shard.state().key_count(), 0, "all keys are older than a day");
+    println!("all keys are forgotten, the longest step {:.2} ms", longest.as_secs_f64() * 1e3);
+}
+
+/// The digests of a real key look random, and so do these.
+fn with_key(command: Command, index: u32) -> Command {
+    let Command::Reserve { actor, .. } = command else { unreachable!("it is a reservation") };
+    let half = |seed: u64| (seed ^ u64::from(index)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let mut hash = [0; 16];
+    hash[..8].copy_from_slice(&half(7).wrapping_mul(half(11) | 1).to_le_bytes());
+    hash[8..].copy_from_slice(&half(13).wrapping_mul(half(17) | 1).to_le_bytes());
+    let key = IdempotencyKey { user: actor.user, is_bounded: false, hash, fingerprint: half(3) };
+    Command::Keyed(Box::new(Keyed { key, command }))
 }
 
 fn commit(shard: &mut Shard<()>) {

@@ -17,6 +17,18 @@ pub const QUOTA_MAX: u32 = 10_000_000;
 /// memory. In the tests of this crate it is 8, so that the tables and the simulation reach it.
 pub const RESERVATIONS_MAX: u32 = if cfg!(test) { 8 } else { u32::MAX };
 
+/// The most idempotency keys of a customer in a slot, and so in an event: far more than somebody buys in a day. Many
+/// accounts that each use it up still fill the room for all keys, which another limit bounds. In
+/// the tests of this crate it is 2, so that the simulation reaches it.
+pub const KEYS_OF_CUSTOMER_MAX: usize = if cfg!(test) { 2 } else { 1000 };
+
+/// The time for which an idempotency key is kept at least.
+pub const KEY_KEPT: Duration = Duration::from_hours(24);
+
+/// The time after which the next key of a slot begins a new generation. Keys are forgotten by generations, so they are
+/// kept for up to this much longer.
+pub const KEY_GENERATION: Duration = Duration::from_hours(1);
+
 /// The most characters of an event's name: it fits one line of a list.
 pub const EVENT_NAME_CHARS_MAX: usize = 200;
 

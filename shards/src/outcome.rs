@@ -30,6 +30,10 @@ pub enum Outcome {
     Reservations(Vec<ReservationView>),
     Cancelled,
     EventsCreated(u64),
+    /// The event's id that a key has; `None` if it has none.
+    GivenEventId(Option<EventId>),
+    /// The answer that was first given to the key of a request, or to the creation of an event.
+    Replayed(Box<Outcome>),
     Totals(Totals),
     /// One shard's answer to a query over all slots.
     Part(Box<Part>),
@@ -135,17 +139,20 @@ pub struct Totals {
     pub quota: u64,
     pub reserved: u64,
     pub held: u64,
+    /// Idempotency keys that are kept.
+    pub keys: u64,
 }
 
 impl AddAssign for Totals {
     fn add_assign(&mut self, part: Totals) {
-        let Totals { events, accounts, admins, quota, reserved, held } = part;
+        let Totals { events, accounts, admins, quota, reserved, held, keys } = part;
         self.events += events;
         self.accounts += accounts;
         self.admins += admins;
         self.quota += quota;
         self.reserved += reserved;
         self.held += held;
+        self.keys += keys;
     }
 }
 
@@ -213,6 +220,14 @@ pub enum Rejection {
     HoldConfirmed {
         quantity: u32,
     },
+    /// The key was used for a request with another content.
+    KeyReused,
+    /// The user has [`crate::limits::KEYS_OF_CUSTOMER_MAX`] keys in this slot.
+    TooManyKeys {
+        user: UserId,
+    },
+    /// The shard keeps as many keys as a setting of the server allows.
+    NoRoomForKeys,
     /// The log is full: nothing can be changed.
     LogFull,
     /// Another program has locked the log: nothing can be changed.

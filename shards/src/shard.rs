@@ -7,6 +7,7 @@
 //! locked, memory is rolled back to `committed`.
 
 mod holds;
+mod keys;
 
 use std::collections::VecDeque;
 
@@ -22,6 +23,7 @@ use crate::record::{Entry, Record, SlotHead, Stamp};
 use crate::slots::SlotSet;
 use crate::state::{Decision, ShardState, SlotState, Undo};
 use holds::Deadlines;
+use keys::{ForgottenKeys, KeyAges};
 
 /// The head of each slot: its last record.
 pub type SlotHeads = Box<[SlotHead; SLOT_COUNT]>;
@@ -74,6 +76,10 @@ pub struct Shard<A> {
     deadlines: Deadlines,
     /// The most reservations of an account in this shard, cancelled ones included.
     reservations_max: u32,
+    /// The most idempotency keys in this shard.
+    keys_max: u64,
+    key_ages: KeyAges,
+    forgotten_keys: ForgottenKeys,
 }
 
 #[derive(Debug)]
@@ -112,6 +118,9 @@ impl<A> Shard<A> {
             read_only: None,
             deadlines: Deadlines::new(),
             reservations_max: u32::MAX,
+            keys_max: u64::MAX,
+            key_ages: KeyAges::default(),
+            forgotten_keys: ForgottenKeys::default(),
         };
         slots.iter().for_each(|slot| shard.take_over_holds(slot));
         shard
@@ -122,6 +131,12 @@ impl<A> Shard<A> {
     /// no part of the state: a refusal writes nothing, and another shard count or setting changes no record.
     pub fn with_reservations_max(self, reservations_max: u32) -> Shard<A> {
         Shard { reservations_max, ..self }
+    }
+
+    /// Sets the most idempotency keys that this shard keeps. A request with another one is refused with
+    /// [`Rejection::NoRoomForKeys`]. A setting, as that of reservations is.
+    pub fn with_keys_max(self, keys_max: u64) -> Shard<A> {
+        Shard { keys_max, ..self }
     }
 
     /// Refuses commands from the start, since the log takes no records yet, for this cause.
@@ -176,9 +191,19 @@ impl<A> Shard<A> {
             return Err(refusal(cause));
         }
         let slot = command.slot();
+        let keeps_key = match command.key() {
+            Some(key) => {
+                self.check_room_for_key(slot, key)?;
+                true
+            }
+            None => false,
+        };
         let decision = self.state.decide(self.deadlines.time_of_slot(now, slot), slot, command);
         self.check_account(&decision)?;
-        self.carry_out(now, slot, decision)
+        match keeps_key && !decision.records.is_empty() {
+            true => self.carry_out_with_key(now, slot, decision),
+            false => self.carry_out(now, slot, decision),
+        }
     }
 
     /// Checks that the buyer of a decided reservation may have one more.
@@ -270,9 +295,10 @@ impl<A> Shard<A> {
     }
 
     /// Takes back the batch that [`Shard::begin_commit`] returned, once it is durable.
-    pub fn finish_commit(&mut self, batch: Batch) {
+    pub fn finish_commit(&mut self, mut batch: Batch) {
         assert_eq!(self.writing.take(), Some(batch.number), "this batch was not being written");
         self.committed = batch.number;
+        self.forgotten_keys.free_some(batch.undos.iter_mut().map(|entry| &mut entry.undo));
         assert!(self.committed <= self.applied, "committed is ahead of applied");
         if self.open.is_empty() {
             // The next batch reuses the memory.
@@ -293,11 +319,13 @@ impl<A> Shard<A> {
         let earlier = batch.entries.into_iter().zip(batch.undos).rev();
         for (entry, UndoEntry { head, undo }) in later.chain(earlier) {
             self.state.undo(entry.slot, entry.previous, &entry.record, undo);
+            self.key_ages.forget(entry.slot, entry.lsn);
             let ownership = self.owned[entry.slot.index()].as_mut();
             ownership.expect("a slot with uncommitted records is owned").head = head;
             let state = self.state.slot(entry.slot).expect("a slot with uncommitted records is owned");
             self.deadlines.undone(entry.slot, state, &entry.record);
         }
+        self.forgotten_keys.expect_none();
         self.applied = self.committed;
         self.read_only = Some(cause);
         self.answer_again(refusal(cause));

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Wire, request};
+use super::keyed_sales::{KeyedSales, Retried};
 use super::ledger::{Counts, Ledger, Operation, Sale, Shown};
 use super::random::Random;
 use super::server::{Server, boxoffice, run};
@@ -25,6 +26,8 @@ const REGISTRARS: usize = 2;
 pub(crate) const CLIENTS: usize = BUYERS + ORGANIZERS + REGISTRARS;
 
 const CUSTOMERS: usize = 4;
+/// Those of the customers, the first ones, who reserve with an idempotency key.
+const CUSTOMERS_WITH_KEYS: usize = 2;
 
 /// The quota of an event that sells out in every round, and is never edited or deleted.
 const HOT_QUOTA: u64 = 100;
@@ -43,6 +46,7 @@ pub(crate) struct Crowd {
     hot: u64,
     /// The state at the last comparison.
     shown: Shown,
+    keyed: KeyedSales,
 }
 
 #[derive(Clone)]
@@ -86,6 +90,7 @@ impl Crowd {
             accounts,
             hot: 0,
             shown: Shown::default(),
+            keyed: KeyedSales::default(),
         };
         let mut wire = server.wire();
         let quotas = [HOT_QUOTA].into_iter().chain([1000; EVENTS]);
@@ -114,6 +119,7 @@ impl Crowd {
             accounts,
             hot: self.hot,
             shown: Shown::default(),
+            keyed: KeyedSales::default(),
         }
     }
 
@@ -206,6 +212,23 @@ impl Crowd {
         }
         self.shown = self.read_all(server);
         self.ledger.settle(&self.shown)
+    }
+
+    /// Lets customers with keys send again what was not answered before a restart, and checks that each of their
+    /// requests has made one reservation. Comes after a comparison.
+    pub(crate) fn retry(&self, server: &Server) -> Retried {
+        let mut sum = Retried::default();
+        for customer in &self.customers[..CUSTOMERS_WITH_KEYS] {
+            let client = server.client().with_token(&customer.token);
+            let Retried { replayed, new } = self.keyed.retry(&client, customer.id, &self.ledger, &self.shown);
+            sum.replayed += replayed;
+            sum.new += new;
+        }
+        sum
+    }
+
+    fn has_keys(&self, customer: &Customer) -> bool {
+        self.customers[..CUSTOMERS_WITH_KEYS].iter().any(|other| other.id == customer.id)
     }
 
     /// Checks that a restarted server shows the same state as at the last comparison.
@@ -344,14 +367,22 @@ impl Buyer<'_> {
             false => ("reservations", json!({ "quantity": quantity }), Operation::Reserve(sale)),
         };
         let operation = self.crowd.ledger.begin(requested);
-        let answer = self.ask(wire, "POST", &format!("/api/v1/events/{}/{list}", sale.event), &body)?;
+        let path = format!("/api/v1/events/{}/{list}", sale.event);
+        let has_key = !is_held && self.crowd.has_keys(&self.customer);
+        let key = has_key.then(|| self.crowd.keyed.begin(sale));
+        let header = key.map_or(String::new(), |key| format!("Idempotency-Key: {key}\r\n"));
+        wire.send(request("POST", &path, Some(&self.customer.token), &header, &body.to_string())).ok()?;
+        let answer = wire.answer().ok()??;
+        if let Some(key) = key {
+            self.crowd.keyed.answered(key, &answer);
+        }
         match answer.status {
             201 => {
                 let id = text(&answer.json(), "id").to_owned();
                 self.crowd.ledger.done(operation, &id);
                 self.own.push(Own { id, sale, is_held });
             }
-            409 | 410 | 503 => self.crowd.ledger.not_done(operation),
+            409 | 410 | 429 | 503 => self.crowd.ledger.not_done(operation),
             _ => panic!("reserve: {answer:?}"),
         }
         Some(())

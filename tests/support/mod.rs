@@ -3,6 +3,7 @@
 
 pub(crate) mod client;
 pub(crate) mod crowd;
+pub(crate) mod keyed_sales;
 pub(crate) mod ledger;
 pub(crate) mod random;
 pub(crate) mod server;

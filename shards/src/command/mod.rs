@@ -3,11 +3,13 @@
 //! Requests are parsed and authenticated before, and the actor's role is checked. What depends on the owner
 //! of an event or reservation is checked by the shard that has it.
 
+mod key;
 mod query;
 
 use crate::details::{DetailsPatch, NewDetails};
 use crate::ids::{EventId, HoldTime, Quantity, ReservationId, Role, Slot, UserId, Username};
-use crate::slots::{slot_of_event, slot_of_username};
+use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
+pub use key::{GiveEventId, IdempotencyKey, Keyed};
 pub use query::Query;
 
 /// A request to a shard.
@@ -38,6 +40,9 @@ pub enum Command {
     /// Makes an account unusable. Its reservations stay.
     RemoveUser(Box<RemoveUser>),
     CreateEvent(Box<CreateEvent>),
+    /// Creates an event whose id was given to a key. If the event exists, the answer is that of its creation again.
+    CreateGivenEvent(Box<CreateEvent>),
+    GiveEventId(Box<GiveEventId>),
     EditEvent(Box<EditEvent>),
     DeleteEvent(Box<DeleteEvent>),
     Reserve {
@@ -78,6 +83,7 @@ pub enum Command {
         /// The tickets that are left.
         quantity: Quantity,
     },
+    Keyed(Box<Keyed>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,7 +191,8 @@ impl Command {
             Command::ChangePassword(change) => slot_of_username(&change.username),
             Command::ChangeRole(change) => slot_of_username(&change.username),
             Command::RemoveUser(remove) => slot_of_username(&remove.username),
-            Command::CreateEvent(create) => slot_of_event(create.id),
+            Command::CreateEvent(create) | Command::CreateGivenEvent(create) => slot_of_event(create.id),
+            Command::GiveEventId(give) => slot_of_user(give.key.user),
             Command::EditEvent(edit) => slot_of_event(edit.event),
             Command::DeleteEvent(delete) => slot_of_event(delete.event),
             Command::Reserve { event, .. } | Command::Hold { event, .. } => slot_of_event(*event),
@@ -193,6 +200,29 @@ impl Command {
             | Command::Release { reservation, .. }
             | Command::Cancel { reservation, .. }
             | Command::Reduce { reservation, .. } => slot_of_event(reservation.event),
+            Command::Keyed(keyed) => keyed.command.slot(),
+        }
+    }
+
+    /// The key that is kept with this command's effect.
+    pub fn key(&self) -> Option<&IdempotencyKey> {
+        match self {
+            Command::GiveEventId(give) => Some(&give.key),
+            Command::Keyed(keyed) => Some(&keyed.key),
+            Command::CreateUser(_)
+            | Command::ChangePassword(_)
+            | Command::ChangeRole(_)
+            | Command::RemoveUser(_)
+            | Command::CreateEvent(_)
+            | Command::CreateGivenEvent(_)
+            | Command::EditEvent(_)
+            | Command::DeleteEvent(_)
+            | Command::Reserve { .. }
+            | Command::Hold { .. }
+            | Command::Confirm { .. }
+            | Command::Release { .. }
+            | Command::Cancel { .. }
+            | Command::Reduce { .. } => None,
         }
     }
 }

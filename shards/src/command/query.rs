@@ -1,8 +1,8 @@
 //! Queries: requests that change nothing.
 
-use super::Actor;
+use super::{Actor, IdempotencyKey};
 use crate::ids::{EventId, ReservationId, Slot, UserId, Username};
-use crate::slots::{slot_of_event, slot_of_username};
+use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
@@ -63,6 +63,10 @@ pub enum Query {
     EventsCreated {
         organizer: UserId,
     },
+    /// The event's id that was given to a key.
+    GivenEventId {
+        key: IdempotencyKey,
+    },
     /// This shard's part of the totals.
     Totals,
 }
@@ -78,6 +82,7 @@ impl Query {
             | Query::Availability { event }
             | Query::EventReservations { event, .. } => Some(slot_of_event(*event)),
             Query::Reservation { reservation, .. } => Some(slot_of_event(reservation.event)),
+            Query::GivenEventId { key } => Some(slot_of_user(key.user)),
             Query::AccountOf { .. }
             | Query::Users { .. }
             | Query::Events { .. }

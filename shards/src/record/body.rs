@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
 use crate::ids::Role;
@@ -29,6 +30,14 @@ pub(super) struct Body<'a> {
     /// A deadline, in milliseconds since 1970 by the clock of the process that wrote it.
     #[n(6)]
     pub(super) deadline: Option<u64>,
+    #[n(7)]
+    pub(super) key_hash: Option<ByteArray<16>>,
+    /// In little-endian order.
+    #[n(8)]
+    pub(super) fingerprint: Option<ByteArray<8>>,
+    /// The event of a key's answer. It is not in the column of that name, by which the records of an event are found.
+    #[n(9)]
+    pub(super) answer_event: Option<u32>,
     #[n(16)]
     pub(super) venue: Option<&'a str>,
     #[n(17)]

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use super::body::{Body, number_of_role, role_of_number};
 use super::{
-    EventCreated, EventEdited, Held, Kind, PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved,
+    Answer, EventCreated, EventEdited, Held, KeyKept, Kind, PasswordChanged, Record, RoleChanged,
+    UserCreated, UserRemoved,
 };
 use crate::command::Buyer;
 use crate::details::{EventDetails, SalesRules};
@@ -140,6 +141,8 @@ impl Record {
                 Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::UserRemoved) }
             }
             Record::TimeSetBack => Columns::of(Kind::TimeSetBack),
+            Record::KeyKept(kept) => columns_of_key(kept),
+            Record::KeysAged { since_ms } => Columns { quantity: *since_ms, ..Columns::of(Kind::KeysAged) },
         }
     }
 
@@ -226,6 +229,16 @@ impl Record {
                 by: body.by()?,
             })),
             Kind::TimeSetBack => Record::TimeSetBack,
+            Kind::KeyKept => {
+                let id = ReservationId { event: body.answer_event()?, number: columns.number };
+                let answer = match body.body.deadline.map(Timestamp) {
+                    None => Answer::Reservation { id, quantity },
+                    Some(deadline) => Answer::Hold { id, quantity, deadline },
+                };
+                body.key_kept(user, answer)?
+            }
+            Kind::EventIdGiven => body.key_kept(user, Answer::EventId(body.answer_event()?))?,
+            Kind::KeysAged => Record::KeysAged { since_ms: quantity },
         })
     }
 }
@@ -233,6 +246,25 @@ impl Record {
 /// A change of a reservation.
 fn columns_of_change(kind: Kind, id: ReservationId, by: UserId, quantity: u32) -> Columns<'static> {
     Columns { event: id.event.0, number: id.number, user: by.0, quantity, ..Columns::of(kind) }
+}
+
+fn columns_of_key(kept: &KeyKept) -> Columns<'static> {
+    let KeyKept { user, hash, fingerprint, answer } = kept;
+    let (kind, event, number, quantity, deadline) = match *answer {
+        Answer::Reservation { id, quantity } => (Kind::KeyKept, id.event, id.number, quantity, None),
+        Answer::Hold { id, quantity, deadline } => {
+            (Kind::KeyKept, id.event, id.number, quantity, Some(deadline))
+        }
+        Answer::EventId(event) => (Kind::EventIdGiven, event, 0, 0, None),
+    };
+    let body = Body {
+        key_hash: Some((*hash).into()),
+        fingerprint: Some(fingerprint.to_le_bytes().into()),
+        answer_event: Some(event.0),
+        deadline: deadline.map(|deadline| deadline.0),
+        ..Body::default()
+    };
+    Columns { number, user: user.0, quantity, body: body.encode(), ..Columns::of(kind) }
 }
 
 /// Not inlined: a reservation would save the registers that it needs.
@@ -319,6 +351,17 @@ impl<'a> Members<'a> {
 
     fn deadline(&self) -> Result<Timestamp, DecodeError> {
         self.required("deadline", self.body.deadline).map(Timestamp)
+    }
+
+    fn answer_event(&self) -> Result<EventId, DecodeError> {
+        self.required("event of the answer", self.body.answer_event).map(EventId)
+    }
+
+    fn key_kept(&self, user: UserId, answer: Answer) -> Result<Record, DecodeError> {
+        let hash = self.required("key", self.body.key_hash)?.into();
+        let fingerprint = self.required("fingerprint", self.body.fingerprint)?;
+        let fingerprint = u64::from_le_bytes(fingerprint.into());
+        Ok(Record::KeyKept(Box::new(KeyKept { user, hash, fingerprint, answer })))
     }
 
     fn details(&self, quota: u32) -> Result<EventDetails, DecodeError> {

@@ -18,15 +18,18 @@ pub enum Kind {
     EventCreated = 16,
     EventEdited = 17,
     EventDeleted = 18,
+    EventIdGiven = 19,
     UserCreated = 24,
     PasswordChanged = 25,
     RoleChanged = 26,
     UserRemoved = 27,
     TimeSetBack = 48,
+    KeysAged = 49,
+    KeyKept = 50,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Held,
         Kind::Reserved,
         Kind::Cancelled,
@@ -38,11 +41,14 @@ impl Kind {
         Kind::EventCreated,
         Kind::EventEdited,
         Kind::EventDeleted,
+        Kind::EventIdGiven,
         Kind::UserCreated,
         Kind::PasswordChanged,
         Kind::RoleChanged,
         Kind::UserRemoved,
         Kind::TimeSetBack,
+        Kind::KeysAged,
+        Kind::KeyKept,
     ];
 
     pub fn name(self) -> &'static str {
@@ -58,11 +64,14 @@ impl Kind {
             Kind::EventCreated => "event_created",
             Kind::EventEdited => "event_edited",
             Kind::EventDeleted => "event_deleted",
+            Kind::EventIdGiven => "event_id_given",
             Kind::UserCreated => "user_created",
             Kind::PasswordChanged => "password_changed",
             Kind::RoleChanged => "role_changed",
             Kind::UserRemoved => "user_removed",
             Kind::TimeSetBack => "time_set_back",
+            Kind::KeysAged => "keys_aged",
+            Kind::KeyKept => "key_kept",
         }
     }
 

@@ -7,6 +7,7 @@
 mod body;
 mod codec;
 mod entry;
+mod key;
 mod kind;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,7 @@ use crate::details::EventDetails;
 use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
 pub use codec::{Columns, DecodeError};
 pub use entry::{Entry, SlotHead, Stamp};
+pub use key::{Answer, KeyKept};
 pub use kind::Kind;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +86,15 @@ pub enum Record {
     /// The slot's time goes on from this record's, which is lower than that of the record before. The only
     /// record whose time may be. It is made by the command of the record that follows it.
     TimeSetBack,
+    /// A key is kept, with the answer to its request. It is made by the command of the record before, if that
+    /// answer is one to a change.
+    KeyKept(Box<KeyKept>),
+    /// A new generation of the slot's keys begins, and those that ended long enough ago are forgotten.
+    KeysAged {
+        /// Milliseconds since the generation before began; at most [`crate::limits::KEY_KEPT`], after which all
+        /// others are forgotten anyway.
+        since_ms: u32,
+    },
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,7 +180,9 @@ impl Record {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
-            | Record::TimeSetBack => None,
+            | Record::TimeSetBack
+            | Record::KeyKept(_)
+            | Record::KeysAged { .. } => None,
         }
     }
 
@@ -191,7 +204,9 @@ impl Record {
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
             | Record::HoldsExtended { .. }
-            | Record::TimeSetBack => None,
+            | Record::TimeSetBack
+            | Record::KeyKept(_)
+            | Record::KeysAged { .. } => None,
         }
     }
 }

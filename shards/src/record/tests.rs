@@ -44,6 +44,7 @@ fn one_of_each_kind() -> Vec<Record> {
             organizer: None,
         })),
         Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 },
+        key_kept(Answer::EventId(EventId(7))),
         Record::UserCreated(Box::new(UserCreated {
             id: UserId(1),
             username: username.clone(),
@@ -66,7 +67,14 @@ fn one_of_each_kind() -> Vec<Record> {
         })),
         Record::UserRemoved(Box::new(UserRemoved { id: UserId(1), username, by: UserId(2) })),
         Record::TimeSetBack,
+        Record::KeysAged { since_ms: 3_600_000 },
+        key_kept(Answer::Reservation { id, quantity: 4 }),
     ]
+}
+
+fn key_kept(answer: Answer) -> Record {
+    let hash = std::array::from_fn(|index| index as u8);
+    Record::KeyKept(Box::new(KeyKept { user: UserId(2), hash, fingerprint: 0x0102_0304_0506_0708, answer }))
 }
 
 #[test]
@@ -183,11 +191,14 @@ fn the_form_of_each_kind_never_changes() {
         "16 7 0 1 10 a1056c2251756f7465642220e29882",
         "17 7 0 1 0 a605634e657710694d61696e2068616c6c111b000001a3185c5000121b000001a3185c500113041419012c",
         "18 7 0 1 9 ",
+        "19 0 0 2 0 a30750000102030405060708090a0b0c0d0e0f084808070605040302010907",
         "24 0 0 1 0 a40163616461026d246172676f6e326964242e2e2e0301041bffffffffffffffff",
         "25 0 0 1 0 a30163616461026d246172676f6e326964242e2e2e0401",
         "26 0 0 1 0 a4000201636164610302041bffffffffffffffff",
         "27 0 0 1 0 a200020163616461",
         "48 0 0 0 0 ",
+        "49 0 0 0 3600000 ",
+        "50 0 3 2 4 a30750000102030405060708090a0b0c0d0e0f084808070605040302010907",
     ];
     assert_eq!(forms, expected);
 }

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 84] = [
+pub(super) const EXPECTED: [&str; 93] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -25,6 +25,10 @@ pub(super) const EXPECTED: [&str; 84] = [
     "replies: cancelled",
     "replies: events created",
     "replies: totals",
+    "replies: an event's id given",
+    "replies: no event's id given",
+    "replies: replayed reservation",
+    "replies: replayed event",
     "replies of a killed process",
     "rejections: sold out",
     "rejections: numbers used up",
@@ -50,6 +54,9 @@ pub(super) const EXPECTED: [&str; 84] = [
     "rejections: hold expired",
     "rejections: hold released",
     "rejections: hold confirmed",
+    "rejections: key reused",
+    "rejections: too many keys",
+    "rejections: no room for keys",
     "rejections: log full",
     "rejections: log locked",
     "reservations made by another account",
@@ -86,6 +93,8 @@ pub(super) const EXPECTED: [&str; 84] = [
     "starts with another shard count",
     "clock jumps",
     "suspensions",
+    "hours pass",
+    "keys forgotten",
     "damage: lost tail",
     "damage: lost",
     "damage: checksum",
@@ -129,6 +138,9 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::HoldExpired) => "rejections: hold expired",
         Err(Rejection::HoldReleased) => "rejections: hold released",
         Err(Rejection::HoldConfirmed { .. }) => "rejections: hold confirmed",
+        Err(Rejection::KeyReused) => "rejections: key reused",
+        Err(Rejection::TooManyKeys { .. }) => "rejections: too many keys",
+        Err(Rejection::NoRoomForKeys) => "rejections: no room for keys",
         Err(Rejection::LogFull) => "rejections: log full",
         Err(Rejection::LogLocked) => "rejections: log locked",
         Err(Rejection::Elsewhere) => "rejections: elsewhere",
@@ -151,6 +163,10 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
         Outcome::Cancelled => "replies: cancelled",
         Outcome::EventsCreated(_) => "replies: events created",
         Outcome::Totals(_) => "replies: totals",
+        Outcome::GivenEventId(Some(_)) => "replies: an event's id given",
+        Outcome::GivenEventId(None) => "replies: no event's id given",
+        Outcome::Replayed(first) if matches!(**first, Outcome::Event(_)) => "replies: replayed event",
+        Outcome::Replayed(_) => "replies: replayed reservation",
         Outcome::Part(part) => match &part.outcome {
             Outcome::Account(Some(_)) => "replies: account of an id",
             Outcome::Account(None) => "replies: no account of an id",

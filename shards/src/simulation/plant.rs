@@ -85,6 +85,18 @@ pub(super) enum Plant {
     ReleaseTwice,
     /// Recovery leaves events with the organizers who created them.
     ForgetHandOvers,
+    /// Recovery leaves out the keys of requests.
+    ForgetKeys,
+    /// Recovery leaves out the generations of keys.
+    ForgetGenerations,
+    /// The clock by which keys are forgotten runs three times too fast.
+    AgeKeysTooFast,
+    /// The content of requests with keys is not compared.
+    IgnoreFingerprints,
+    /// A key's answer shows the reservation as it is now.
+    ReplayThePresent,
+    /// A rejection is given again to the next request with its key.
+    KeepRejections,
     /// Recovery loses the time of each slot's last record.
     ForgetTimes,
     /// Shards are told the latest time so far, when the clock is far behind it.
@@ -108,7 +120,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 51] = [
+    pub(super) const ALL: [Plant; 57] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -150,6 +162,12 @@ impl Plant {
         Plant::ForgetExtensions,
         Plant::ReleaseTwice,
         Plant::ForgetHandOvers,
+        Plant::ForgetKeys,
+        Plant::ForgetGenerations,
+        Plant::AgeKeysTooFast,
+        Plant::IgnoreFingerprints,
+        Plant::ReplayThePresent,
+        Plant::KeepRejections,
         Plant::ForgetTimes,
         Plant::KeepLatestTime,
         Plant::ForgetIds,

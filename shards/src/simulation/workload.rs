@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::random::Random;
 use crate::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
-    ExpectedVersion, Query, RemoveUser,
+    ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, SalesRules, Venue};
 use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
@@ -18,6 +18,10 @@ const CUSTOMERS: u64 = 4;
 const ORGANIZERS: [u32; 2] = [11, 12];
 pub(super) const ADMIN: Actor = Actor { user: UserId(99), role: Role::Admin };
 const EVENTS_MAX: u32 = 6;
+/// With those that are created by an id that was given to a key.
+const GIVEN_EVENTS_MAX: u32 = 9;
+/// The most event ids in a world of days; few of them are used.
+const DAYS_IDS_MAX: u32 = 40;
 const USERNAMES: u64 = 8;
 /// The highest reservation number in a request; an event may have fewer.
 const NUMBERS: u64 = 6;
@@ -37,8 +41,9 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
         return Ask::Command(create_event(random, ids));
     }
     let command = match random.within(0, 99) {
-        0..22 => reserve(random, ids),
-        22..40 => change_hold(random, ids),
+        0..16 => reserve(random, ids),
+        16..28 => reserve_with_key(random, ids),
+        28..40 => change_hold(random, ids),
         40..50 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
         50..54 => Command::Reduce {
             reservation: reservation(random, ids),
@@ -53,7 +58,8 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
             force: random.within(0, 1) == 1,
         })),
         62..66 if ids.event < EVENTS_MAX => create_event(random, ids),
-        66..70 => create_user(random, ids),
+        66..68 => create_user(random, ids),
+        68..70 => return give_event_id(random, ids, GIVEN_EVENTS_MAX),
         70..76 => change_account(random, ids),
         _ => return Ask::Query(random_query(random, ids)),
     };
@@ -141,6 +147,79 @@ fn change_hold(random: &mut Random, ids: &Ids) -> Command {
         },
         _ => Command::Release { reservation: reservation(random, ids), actor: actor(random) },
     }
+}
+
+/// Draws a request with a key, in a world of days.
+pub(super) fn random_ask_with_key(random: &mut Random, ids: &mut Ids) -> Ask {
+    match random.within(0, 3) {
+        0 if ids.event > 0 => Ask::Command(reserve_with_key(random, ids)),
+        _ => give_event_id(random, ids, DAYS_IDS_MAX),
+    }
+}
+
+/// Whether an event is created with an id that was given to a key.
+pub(super) fn is_event_created(id: EventId) -> bool {
+    id.0 <= GIVEN_EVENTS_MAX
+}
+
+/// Few keys, so that they come again, with the same content or another.
+fn reserve_with_key(random: &mut Random, ids: &Ids) -> Command {
+    let (event, user, quantity) = (event(random, ids), customer(random), quantity(random));
+    let (kind, sent) = (random.within(0, 3) as u8, random.within(1, 5) as u8);
+    let key = key(user, 4 * event.0 as u8 + kind, sent, quantity.get());
+    let (actor, buyer) = (Actor { user, role: Role::Customer }, Buyer::Account(user));
+    let command = match kind {
+        0 | 1 => Command::Reserve { event, actor, buyer, quantity },
+        2 => Command::Hold { event, actor, buyer, quantity, time: HoldTime::default() },
+        _ => {
+            let reservation = ReservationId { event, number: u32::from(sent) };
+            Command::Confirm { reservation, actor, quantity: Some(quantity) }
+        }
+    };
+    Command::Keyed(Box::new(Keyed { key, command }))
+}
+
+fn key(user: UserId, path: u8, sent: u8, content: u32) -> IdempotencyKey {
+    let mut hash = [0; 16];
+    (hash[0], hash[15]) = (path, sent);
+    let is_bounded = role_of(user) == Role::Customer;
+    IdempotencyKey { user, is_bounded, hash, fingerprint: content.into() }
+}
+
+/// The role in which a user sends keys.
+pub(super) fn role_of(user: UserId) -> Role {
+    if ORGANIZERS.contains(&user.0) { Role::Organizer } else { Role::Customer }
+}
+
+/// The first step of the creation of an event with a key: asks for its id, or for a new one.
+fn give_event_id(random: &mut Random, ids: &mut Ids, ids_max: u32) -> Ask {
+    let content = random.within(1, 2) as u32;
+    let key = key(organizer(random), 0, random.within(1, u64::from(ids_max) / 2) as u8, content);
+    if ids.event >= ids_max || random.within(0, 2) == 0 {
+        return Ask::Query(Query::GivenEventId { key });
+    }
+    ids.event += 1;
+    Ask::Command(Command::GiveEventId(Box::new(GiveEventId { key, id: EventId(ids.event) })))
+}
+
+/// The key of a request for an event's id.
+///
+/// # Panics
+///
+/// On another request.
+pub(super) fn key_of_event_id(ask: &Ask) -> IdempotencyKey {
+    match ask {
+        Ask::Command(Command::GiveEventId(give)) => give.key,
+        Ask::Query(Query::GivenEventId { key }) => *key,
+        other => panic!("{other:?} asks for no id"),
+    }
+}
+
+/// The second step, once the id is known: the content of the request tells the event's details.
+pub(super) fn create_given_event(key: &IdempotencyKey, id: EventId) -> Command {
+    let name = EventName::new(&format!("Given {}", key.fingerprint)).expect("a valid name");
+    let details = NewDetails::new(name, Quota::new(3 * key.fingerprint).expect("below the limit"));
+    Command::CreateGivenEvent(Box::new(CreateEvent { id, organizer: key.user, details }))
 }
 
 fn create_event(random: &mut Random, ids: &mut Ids) -> Command {
@@ -258,7 +337,7 @@ fn expected_version(random: &mut Random) -> ExpectedVersion {
 /// Sometimes an event that does not exist yet.
 fn event(random: &mut Random, ids: &Ids) -> EventId {
     let unknown = u64::from(random.within(0, 15) == 0);
-    EventId(random.within(1, u64::from(ids.event) + unknown) as u32)
+    EventId(random.within(1, u64::from(ids.event.min(GIVEN_EVENTS_MAX)) + unknown) as u32)
 }
 
 fn reservation(random: &mut Random, ids: &Ids) -> ReservationId {

@@ -372,9 +372,9 @@ impl SlotState {
         self.events_created.get(&organizer).copied().unwrap_or(0)
     }
 
-    /// The highest event id and user id in use; 0 for none.
+    /// The highest event id and user id in use, or given to a key; 0 for none.
     pub(super) fn highest_ids(&self) -> (EventId, UserId) {
-        let event = self.events.keys().next_back().copied();
+        let event = self.events.keys().next_back().copied().max(Some(self.highest_given_event()));
         let user = self.usernames.keys().next_back().copied();
         (event.unwrap_or(EventId(0)), user.unwrap_or(UserId(0)))
     }
@@ -386,6 +386,7 @@ impl SlotState {
         totals.quota += quota;
         totals.reserved += reserved;
         totals.held += held;
+        totals.keys += self.key_count();
         self.add_accounts_to(totals);
     }
 }

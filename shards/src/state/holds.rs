@@ -34,6 +34,10 @@ pub struct Expiry {
     holds_over: Timestamp,
 }
 
+/// The numbers and deadlines of the live holds of each event.
+#[derive(Debug)]
+pub struct LiveHolds(Vec<(EventId, Vec<(u32, Timestamp)>)>);
+
 impl Event {
     /// The deadline up to which holds are over.
     pub(super) fn holds_over(&self) -> Timestamp {
@@ -302,11 +306,12 @@ impl SlotState {
 
     /// What [`Record::HoldsExpired`] replaces.
     pub(super) fn expiry_to_undo(&self, id: EventId) -> Undo {
-        Undo::Expiry(Expiry { over: self.events[&id].holds_over(), holds_over: self.holds_over })
+        let over = self.events[&id].holds_over();
+        Undo::Expiry(Box::new(Expiry { over, holds_over: self.holds_over }))
     }
 
-    pub(super) fn undo_holds_expired(&mut self, id: EventId, previous: Lsn, tickets: u32, before: Expiry) {
-        let Expiry { over, holds_over } = before;
+    pub(super) fn undo_holds_expired(&mut self, id: EventId, previous: Lsn, tickets: u32, before: &Expiry) {
+        let &Expiry { over, holds_over } = before;
         self.holds_over = holds_over;
         self.change_event(id, previous, |event| {
             event.holds.as_mut().expect("the event has holds").over = over;
@@ -319,7 +324,8 @@ impl SlotState {
     /// The live holds with their deadlines, by event.
     pub(super) fn holds_to_undo(&self) -> Undo {
         let events = self.deadlines.iter().map(|&(_, event)| event);
-        Undo::Deadlines(events.map(|event| (event, self.events[&event].live_holds().collect())).collect())
+        let holds = events.map(|event| (event, self.events[&event].live_holds().collect()));
+        Undo::Deadlines(Box::new(LiveHolds(holds.collect())))
     }
 
     pub(super) fn apply_holds_extended(&mut self, from: Timestamp) {
@@ -333,9 +339,9 @@ impl SlotState {
         }
     }
 
-    pub(super) fn undo_holds_extended(&mut self, before: Vec<(EventId, Vec<(u32, Timestamp)>)>) {
+    pub(super) fn undo_holds_extended(&mut self, LiveHolds(before): &LiveHolds) {
         for (id, holds) in before {
-            self.change_deadlines(id, |event| event.set_deadlines(&holds));
+            self.change_deadlines(*id, |event| event.set_deadlines(holds));
         }
     }
 }

@@ -13,6 +13,7 @@ mod by_customer;
 mod chunks;
 mod events;
 mod holds;
+mod keys;
 mod owned;
 mod reservations;
 
@@ -22,14 +23,17 @@ use smallvec::{SmallVec, smallvec};
 
 use crate::clock::Now;
 use crate::command::{Command, Query};
+use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply};
-use crate::record::Record;
+use crate::record::{Answer, Record};
 use accounts::{Account, AccountTotals};
 use by_customer::ByCustomer;
 use events::{Edition, Event, EventTotals};
-use holds::Expiry;
+use holds::{Expiry, LiveHolds};
+use keys::Keys;
 
+pub use keys::{DroppedGenerations, Generation};
 pub use owned::ShardState;
 
 /// The state of one slot.
@@ -54,6 +58,8 @@ pub struct SlotState {
     deadlines: BTreeSet<(Timestamp, EventId)>,
     /// The highest deadline up to which the holds of some event are over.
     holds_over: Timestamp,
+    /// Idempotency keys.
+    keys: Keys,
 }
 
 /// The result of a command: records of its slot, and what happens once they are durable.
@@ -79,6 +85,15 @@ pub enum OutcomeRef {
     EventDeleted,
     Reservation(ReservationId),
     Cancelled,
+    GivenEventId(EventId),
+    /// The answer that a key has.
+    Replayed(Answer),
+    /// The event as it was created.
+    EventAsCreated {
+        id: EventId,
+        organizer: UserId,
+        details: Box<EventDetails>,
+    },
 }
 
 /// The data that a record replaced. [`SlotState::undo`] needs it in addition to the record.
@@ -94,10 +109,13 @@ pub enum Undo {
         quantity: u32,
         deadline: Timestamp,
     },
-    Expiry(Expiry),
-    /// The numbers and deadlines of the live holds of each event.
-    Deadlines(Vec<(EventId, Vec<(u32, Timestamp)>)>),
+    Expiry(Box<Expiry>),
+    Deadlines(Box<LiveHolds>),
+    /// The generations of keys that were dropped.
+    Generations(Box<DroppedGenerations>),
 }
+
+const _: () = assert!(size_of::<Undo>() <= 16, "there is one for each record of a batch");
 
 impl Decision {
     fn change(record: Record, outcome: OutcomeRef) -> Decision {
@@ -126,6 +144,8 @@ impl SlotState {
             Command::ChangeRole(change) => self.decide_change_role(*change),
             Command::RemoveUser(remove) => self.decide_remove_user(*remove),
             Command::CreateEvent(create) => self.decide_create_event(*create),
+            Command::CreateGivenEvent(create) => self.decide_create_given_event(*create),
+            Command::GiveEventId(give) => self.decide_give_event_id(*give),
             Command::EditEvent(edit) => self.decide_edit_event(*edit),
             Command::DeleteEvent(delete) => self.decide_delete_event(&delete),
             Command::Reserve { event, actor, buyer, quantity } => {
@@ -142,6 +162,7 @@ impl SlotState {
             Command::Reduce { reservation, actor, quantity } => {
                 self.decide_reduce(reservation, actor, quantity)
             }
+            Command::Keyed(keyed) => self.decide_keyed(now, *keyed, index),
         };
         decided.unwrap_or_else(Decision::from)
     }
@@ -174,6 +195,8 @@ impl SlotState {
             Record::HoldsExtended { from } => self.apply_holds_extended(*from),
             // The slot's head has its time.
             Record::TimeSetBack => {}
+            Record::KeyKept(kept) => self.apply_key_kept(at, lsn, kept),
+            Record::KeysAged { since_ms } => self.apply_keys_aged(at, lsn, *since_ms),
         }
         Lsn(0)
     }
@@ -189,6 +212,7 @@ impl SlotState {
             Record::Confirmed { id, .. } | Record::Released { id, .. } => self.hold_to_undo(*id),
             Record::HoldsExpired { event, .. } => self.expiry_to_undo(*event),
             Record::HoldsExtended { .. } => self.holds_to_undo(),
+            Record::KeysAged { since_ms } => Undo::Generations(Box::new(self.generations_to_undo(*since_ms))),
             Record::UserCreated(_)
             | Record::Held(_)
             | Record::EventCreated(_)
@@ -196,7 +220,8 @@ impl SlotState {
             | Record::Reserved { .. }
             | Record::Cancelled { .. }
             | Record::Reduced { .. }
-            | Record::TimeSetBack => Undo::Nothing,
+            | Record::TimeSetBack
+            | Record::KeyKept(_) => Undo::Nothing,
         }
     }
 
@@ -232,14 +257,16 @@ impl SlotState {
                 self.undo_end_of_hold(*id, previous, quantity, deadline);
             }
             (Record::HoldsExpired { event, tickets, .. }, Undo::Expiry(before)) => {
-                self.undo_holds_expired(*event, previous, *tickets, before);
+                self.undo_holds_expired(*event, previous, *tickets, &before);
             }
-            (Record::HoldsExtended { .. }, Undo::Deadlines(before)) => self.undo_holds_extended(before),
+            (Record::HoldsExtended { .. }, Undo::Deadlines(before)) => self.undo_holds_extended(&before),
             (Record::Cancelled { id, .. }, Undo::Nothing) => self.undo_cancelled(*id, previous),
             (Record::Reduced { id, quantity, .. }, Undo::Nothing) => {
                 self.undo_reduced(*id, previous, *quantity);
             }
             (Record::TimeSetBack, Undo::Nothing) => {}
+            (Record::KeyKept(kept), Undo::Nothing) => self.undo_key_kept(kept),
+            (Record::KeysAged { .. }, Undo::Generations(dropped)) => self.undo_keys_aged(*dropped),
             (record, undo) => unreachable!("{record:?} does not replace {undo:?}"),
         }
     }
@@ -253,6 +280,11 @@ impl SlotState {
             OutcomeRef::EventDeleted => Outcome::EventDeleted,
             OutcomeRef::Reservation(id) => Outcome::Reservation(self.events[&id.event].reservation_view(*id)),
             OutcomeRef::Cancelled => Outcome::Cancelled,
+            OutcomeRef::GivenEventId(id) => Outcome::GivenEventId(Some(*id)),
+            OutcomeRef::Replayed(answer) => self.replayed(*answer),
+            OutcomeRef::EventAsCreated { id, organizer, details } => {
+                self.event_as_created(*id, *organizer, (**details).clone())
+            }
         }
     }
 
@@ -273,6 +305,7 @@ impl SlotState {
             }
             Query::Event { event } => self.query_event(*event),
             Query::Availability { event } => self.query_availability(*event),
+            Query::GivenEventId { key } => self.query_given_event_id(key),
             Query::Reservation { reservation, actor } => self.query_reservation(*reservation, *actor),
             Query::EventReservations { event, actor, after, limit } => {
                 self.query_event_reservations(*event, *actor, *after, *limit)

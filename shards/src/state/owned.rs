@@ -22,12 +22,18 @@ pub struct ShardState {
     /// part of them. It is extended when a slot is adopted. An index for each slot would cost more memory,
     /// and double the time of a reservation.
     reservations_of: ByCustomer,
+    /// The number of idempotency keys in all slots.
+    key_count: u64,
 }
 
 impl Default for ShardState {
     /// The state of a shard without slots.
     fn default() -> ShardState {
-        ShardState { slots: Box::new([const { None }; SLOT_COUNT]), reservations_of: ByCustomer::default() }
+        ShardState {
+            slots: Box::new([const { None }; SLOT_COUNT]),
+            reservations_of: ByCustomer::default(),
+            key_count: 0,
+        }
     }
 }
 
@@ -44,6 +50,7 @@ impl ShardState {
         for (customer, id) in state.reservations_by_customer() {
             self.reservations_of.insert(customer, id);
         }
+        self.key_count += state.key_count();
         let before = self.slots[slot.index()].replace(Box::new(state));
         assert!(before.is_none(), "slot {slot} was adopted twice");
     }
@@ -54,6 +61,7 @@ impl ShardState {
         for (customer, id) in state.reservations_by_customer() {
             self.reservations_of.remove(customer, id);
         }
+        self.key_count -= state.key_count();
         Some(state)
     }
 
@@ -79,15 +87,28 @@ impl ShardState {
         if let Some((id, Buyer::Account(customer))) = record.reservation_made() {
             self.reservations_of.insert(customer, id);
         }
-        self.slot_mut(slot).apply(at, lsn, record)
+        self.change(slot, record, |state| state.apply(at, lsn, record))
     }
 
     /// Calls [`SlotState::undo`]. Different slots may be undone in any order.
     pub fn undo(&mut self, slot: Slot, previous: Lsn, record: &Record, undo: Undo) {
-        self.slot_mut(slot).undo(previous, record, undo);
+        self.change(slot, record, |state| state.undo(previous, record, undo));
         if let Some((id, Buyer::Account(customer))) = record.reservation_made() {
             self.reservations_of.remove(customer, id);
         }
+    }
+
+    /// Applies or undoes a record, and counts the keys anew if it is one of keys.
+    fn change<T>(&mut self, slot: Slot, record: &Record, change: impl FnOnce(&mut SlotState) -> T) -> T {
+        let state = self.slot_mut(slot);
+        if !matches!(record, Record::KeyKept(_) | Record::KeysAged { .. }) {
+            return change(state);
+        }
+        let before = state.key_count();
+        let result = change(state);
+        let after = state.key_count();
+        self.key_count = self.key_count - before + after;
+        result
     }
 
     fn slot_mut(&mut self, slot: Slot) -> &mut SlotState {
@@ -144,6 +165,7 @@ impl ShardState {
             | Query::TokenStands { .. }
             | Query::Event { .. }
             | Query::Availability { .. }
+            | Query::GivenEventId { .. }
             | Query::Reservation { .. }
             | Query::EventReservations { .. } => unreachable!("{query:?} is about one slot"),
         };
@@ -155,7 +177,12 @@ impl ShardState {
         self.reservations_of.has_as_many(customer, count as usize)
     }
 
-    /// The highest event id and user id in use; 0 for none. New ids continue after them.
+    /// The number of idempotency keys in the owned slots.
+    pub fn key_count(&self) -> u64 {
+        self.key_count
+    }
+
+    /// The highest event id and user id in use, or given to a key; 0 for none. New ids continue after them.
     pub fn highest_ids(&self) -> (EventId, UserId) {
         self.states()
             .map(SlotState::highest_ids)

@@ -1,5 +1,6 @@
-//! What plain reservations, or holds, cost on disk and when they are read back:
-//! `cargo run --release -p storage --example log_size -- RECORDS EVENTS [holds]`.
+//! What plain reservations cost on disk and when they are read back:
+//! `cargo run --release -p storage --example log_size -- RECORDS EVENTS`. With `holds` as third argument, holds; with
+//! `keys`, reservations of which each has an idempotency key.
 //!
 //! Writes them to a directory below `target` in commits of 1000, then prints bytes a record, the time of a
 //! recovery, and of pages of 100 records behind random positions, of a slot and of one event.
@@ -9,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use shards::clock::Now;
-use shards::command::{Actor, Ask, Buyer, Command, CreateEvent};
+use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, IdempotencyKey, Keyed};
 use shards::details::{EventName, NewDetails};
 use shards::ids::{EventId, HoldTime, Lsn, Quantity, Quota, Role, Slot, Timestamp, UserId};
 use shards::limits::QUOTA_MAX;
@@ -25,21 +26,40 @@ const PAGES: u64 = 200;
 /// Sells one ticket in so many.
 const RARE_EVERY: u32 = 10_000;
 
+#[derive(Clone, Copy)]
+enum What {
+    Reservations,
+    Holds,
+    Keys,
+}
+
+impl What {
+    fn name(self) -> &'static str {
+        match self {
+            What::Reservations => "reservations",
+            What::Holds => "holds",
+            What::Keys => "reservations with their keys",
+        }
+    }
+}
+
 fn main() {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (numbers, holds) = match &arguments[..] {
-        [numbers @ .., word] if word == "holds" => (numbers, true),
-        numbers => (numbers, false),
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let what = match arguments.get(2).map(String::as_str) {
+        None => What::Reservations,
+        Some("holds") => What::Holds,
+        Some("keys") => What::Keys,
+        Some(other) => panic!("{other} is neither holds nor keys"),
     };
-    let [records, events] = numbers else { panic!("RECORDS EVENTS [holds]") };
-    let [records, events] = [records, events].map(|text| text.parse().expect("whole numbers"));
+    arguments.truncate(2);
+    let numbers: Vec<u32> = arguments.iter().map(|text| text.parse().expect("whole numbers")).collect();
+    let [records, events] = numbers[..] else { panic!("RECORDS EVENTS [holds|keys]") };
     let directory =
         tempfile::Builder::new().prefix("log-size-").tempdir_in("target").expect("a target directory");
-    write(directory.path(), records, events, holds);
+    write(directory.path(), records, events, what);
     let bytes = std::fs::metadata(directory.path().join("shard-00.sqlite")).expect("the log is there").len();
     let rows = f64::from(records + events + 1);
-    let what = if holds { "holds" } else { "reservations" };
-    println!("{records} {what} of {events} events: {:.2} bytes a record", bytes as f64 / rows);
+    println!("{records} {} of {events} events: {:.2} bytes each", what.name(), bytes as f64 / rows);
 
     let start = Instant::now();
     let recovered = open(directory.path());
@@ -55,7 +75,7 @@ fn open(directory: &Path) -> Recovered {
     storage::open(directory, 1, &Progress::default()).expect("the directory is as it was left")
 }
 
-fn write(directory: &Path, records: u32, events: u32, holds: bool) {
+fn write(directory: &Path, records: u32, events: u32, what: What) {
     let Recovered { mut shards, heads, epoch, .. } = open(directory);
     let (state, mut log) = shards.pop().expect("one shard");
     let mut shard: Shard<()> = Shard::new(state, &heads, epoch);
@@ -75,10 +95,11 @@ fn write(directory: &Path, records: u32, events: u32, holds: bool) {
         let event = EventId(if index % RARE_EVERY == 0 { rare } else { 1 + index % events });
         let actor = Actor { user: customer, role: Role::Customer };
         let (buyer, quantity) = (Buyer::Account(customer), Quantity::new(1).expect("one ticket"));
-        if holds {
-            Command::Hold { event, actor, buyer, quantity, time: HoldTime::default() }
-        } else {
-            Command::Reserve { event, actor, buyer, quantity }
+        let reserve = Command::Reserve { event, actor, buyer, quantity };
+        match what {
+            What::Reservations => reserve,
+            What::Holds => Command::Hold { event, actor, buyer, quantity, time: HoldTime::default() },
+            What::Keys => with_key(reserve, customer, index),
         }
     });
     let mut now = 1_800_000_000_000;
@@ -102,6 +123,17 @@ fn write(directory: &Path, records: u32, events: u32, holds: bool) {
     }
     println!("appended in {:.0} ms", appending.as_secs_f64() * 1e3);
     Box::new(log).close().expect("the disk takes it");
+}
+
+/// The digests of a real key look random, and so do these.
+fn with_key(command: Command, user: UserId, index: u32) -> Command {
+    let half = |seed: u64| (seed ^ u64::from(index)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let fingerprint = half(3).wrapping_mul(half(5) | 1);
+    let mut hash = [0; 16];
+    hash[..8].copy_from_slice(&half(7).wrapping_mul(half(11) | 1).to_le_bytes());
+    hash[8..].copy_from_slice(&half(13).wrapping_mul(half(17) | 1).to_le_bytes());
+    let key = IdempotencyKey { user, is_bounded: false, hash, fingerprint };
+    Command::Keyed(Box::new(Keyed { key, command }))
 }
 
 fn pages(reader: &mut RecordReader, name: &str, slot: Slot, event: Option<EventId>) {

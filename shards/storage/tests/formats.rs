@@ -31,8 +31,18 @@ const SCRIPTS: [&str; 4] = [
      | remove user1 9 | cancel 2-1 | reserve 19 for 8 1",
     "clock 4922000000000 | reserve 19 for 8 1 | clock 1700000003100 | reserve 19 for 7 3 | cancel 19-2
      | reduce 19-3 2 | event 6 quota 20 | hold 6 for 7 5 600 | hold 6 for 8 4 10 | hold 6 for 7 3 20 | release 6-3
-     | hold 6 for 8 2 600 | rules 19 2 3 1700000000000 1800000000000",
-    "confirm 6-1 3 by 7 | clock 1700000120000 | reserve 6 for 7 1",
+     | hold 6 for 8 2 600 | reserve 19 for 7 1 key first | give 77 to 50 key first
+     | rules 19 2 3 1700000000000 1800000000000",
+    // More than an hour later.
+    "confirm 6-1 3 by 7 | clock 1700000120000 | reserve 6 for 7 1 | clock 1700009999999 | reserve 19 for 8 1 key second
+     | cancel 19-4",
+];
+
+/// The answers of keys, and of an event's id that comes next.
+const KEYS: [(&str, &str); 3] = [
+    ("reserve 19 for 7 1 key first", "19-4: 1, Confirmed"),
+    ("reserve 19 for 8 1 key second", "19-5: 1, Confirmed"),
+    ("give 78 to 50 key first", "77"),
 ];
 
 /// What has to come of the first two.
@@ -52,12 +62,14 @@ const STATE: [&str; 12] = [
 ];
 
 /// What differs after the others.
-const STATE_LATER: [&str; 11] = [
-    "event 19: Event 19 ☂, organizer 50, quota 7, reserved 3, version 2",
+const STATE_LATER: [&str; 13] = [
+    "event 19: Event 19 ☂, organizer 50, quota 7, reserved 4, version 2",
     "rules of 19: at most 2 and 3, from 1700000000000 to 1800000000000",
     "19-1: 1 for 8, Confirmed",
     "19-2: 1 for 8, Cancelled",
     "19-3: 2 for 7, Confirmed",
+    "19-4: 1 for 7, Cancelled",
+    "19-5: 1 for 8, Confirmed",
     "event 6: Event 6 ☂, organizer 50, quota 20, reserved 4, version 1",
     "6-1: 3 for 7, Confirmed",
     "6-2: 4 for 8, Expired",
@@ -149,6 +161,28 @@ fn directories_of_format_3_are_read_as_they_were_written() {
     kinds.append(&mut check("format_3_later", &later));
     let all: BTreeSet<u8> = Kind::ALL.into_iter().map(|kind| kind as u8).collect();
     assert_eq!(kinds, all, "a kind is missing in the directories");
+}
+
+#[test]
+fn keys_of_an_earlier_build_have_their_answers() {
+    for shard_count in [2, 3] {
+        let directory = tempfile::tempdir().unwrap();
+        copy_directory(&stored("format_3_later"), directory.path());
+        let office = Office::open(directory.path(), shard_count);
+        assert_eq!(office.recovered.highest_event, EventId(77), "it was given, though it is not used yet");
+        for (line, expected) in KEYS {
+            let answer = match office.would_answer(line) {
+                Ok(Outcome::Replayed(first)) => *first,
+                other => other.unwrap(),
+            };
+            let answer = match answer {
+                Outcome::Reservation(view) => format!("{}: {}, {:?}", view.id, view.quantity, view.status),
+                Outcome::GivenEventId(Some(event)) => event.to_string(),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(answer, expected, "{line}");
+        }
+    }
 }
 
 /// Returns the kinds of the records in a directory.

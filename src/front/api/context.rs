@@ -3,15 +3,17 @@
 use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 
-use shards::command::{Actor, ExpectedVersion};
+use shards::command::{Actor, Command, ExpectedVersion, IdempotencyKey, Keyed};
+use shards::outcome::Outcome;
 
 use super::Api;
 use super::authentication::Sender;
-use super::endpoint::{Access, Endpoint, RequestHeader};
-use super::input::{check_accept, check_unsupported, expected_version};
+use super::endpoint::{Access, Endpoint, Header, RequestHeader};
+use super::input::{check_accept, check_unsupported, expected_version, idempotency_key};
 use super::work::{Prepared, Work};
 use crate::front::auth::Identity;
 use crate::front::http::parse::Request;
+use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};
 
 /// A request, and the endpoint that it is for.
@@ -26,6 +28,8 @@ pub(in crate::front) struct RequestContext<'a> {
     sender: OnceCell<Sender>,
     /// The number of changes that the request counts as, at an endpoint that changes something.
     changes: Cell<u32>,
+    /// Whether the request has a key, at an endpoint that takes one.
+    has_key: Cell<bool>,
 }
 
 impl<'a> RequestContext<'a> {
@@ -44,21 +48,25 @@ impl<'a> RequestContext<'a> {
             peer,
             sender: OnceCell::new(),
             changes: Cell::new(1),
+            has_key: Cell::new(false),
         }
     }
 
     /// Authorizes the request, reads it, and has the handler make its work.
     pub(super) fn prepare(self) -> Prepared {
-        let work =
-            check_unsupported(self.request, self.endpoint).and_then(|()| self.authorize()).and_then(|()| {
-                if self.endpoint.speaks_json() {
-                    check_accept(self.request)?;
-                }
-                if self.endpoint.access == Access::Demo && !self.api.common.demo {
-                    return Err(Problem::plain(Kind::NotFound));
-                }
-                self.endpoint.handler.handle(&self)
-            });
+        let work = check_unsupported(self.request, self.endpoint).and_then(|has_key| {
+            self.has_key.set(has_key);
+            self.authorize()
+        });
+        let work = work.and_then(|()| {
+            if self.endpoint.speaks_json() {
+                check_accept(self.request)?;
+            }
+            if self.endpoint.access == Access::Demo && !self.api.common.demo {
+                return Err(Problem::plain(Kind::NotFound));
+            }
+            self.endpoint.handler.handle(&self)
+        });
         let endpoint = Some(self.endpoint);
         let Some(Sender { identity, token_check }) = self.sender.into_inner() else {
             return Prepared { endpoint, work, changes_of: None };
@@ -133,6 +141,35 @@ impl<'a> RequestContext<'a> {
         expected_version(self.request)
     }
 
+    /// The request's key, if it has one. `parameter` of the path and the body have been read.
+    ///
+    /// # Errors
+    ///
+    /// 422, when Idempotency-Key is malformed.
+    pub(super) fn key(&self) -> Result<Option<IdempotencyKey>, Problem> {
+        debug_assert!(self.endpoint.takes_keys(), "{}", self.endpoint.id);
+        if !self.has_key.get() {
+            return Ok(None);
+        }
+        idempotency_key(self.request, self.endpoint, self.parameter, self.actor()).map(Some)
+    }
+
+    /// The work of a command at an endpoint that takes keys. If the request has one that is kept, nothing is done, and
+    /// the response is the first one.
+    ///
+    /// # Errors
+    ///
+    /// 422, when Idempotency-Key is malformed.
+    pub(super) fn once(
+        &self,
+        command: Command,
+        respond: impl FnOnce(Outcome) -> Response + 'static,
+    ) -> Result<Work, Problem> {
+        let Some(key) = self.key()? else { return Ok(Work::command(command, respond)) };
+        let keyed = Command::Keyed(Box::new(Keyed { key, command }));
+        Ok(Work::command(keyed, |outcome| replayed_or_new(outcome, respond)))
+    }
+
     /// The client's address: the other end of the connection, or what a trusted proxy says. An endpoint that
     /// asks for it lists [`Kind::UnclearClientAddress`].
     ///
@@ -146,5 +183,13 @@ impl<'a> RequestContext<'a> {
     /// The client's address for a line of the log; the proxy's if that names none.
     pub(super) fn address_for_log(&self) -> IpAddr {
         self.client_address().unwrap_or(self.peer)
+    }
+}
+
+/// The response to an outcome; marked, if that was first given to an earlier request.
+pub(super) fn replayed_or_new(outcome: Outcome, respond: impl FnOnce(Outcome) -> Response) -> Response {
+    match outcome {
+        Outcome::Replayed(first) => respond(*first).with(Header::REPLAYED.name, "true".to_owned()),
+        outcome => respond(outcome),
     }
 }

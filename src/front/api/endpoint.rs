@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use shards::ids::Role;
 
 use super::context::RequestContext;
-use super::input::{BodyDescription, FromBody, FromPath, FromQuery, IF_MATCH, PathParameter, Property};
+use super::input::{
+    BodyDescription, FromBody, FromPath, FromQuery, IDEMPOTENCY_KEY, IF_MATCH, PathParameter, Property,
+};
 use super::work::Work;
 use super::{holds, reservations};
 use crate::front::http::parse::Method;
@@ -40,6 +42,11 @@ impl Endpoint {
     /// Whether it gives JSON and nothing else, which a client can refuse (RFC 9110 section 12.5.1).
     pub(in crate::front) fn speaks_json(&self) -> bool {
         self.path.starts_with("/api/")
+    }
+
+    /// Whether a request can have a key, with which it takes effect once.
+    pub(in crate::front) fn takes_keys(&self) -> bool {
+        self.headers.contains(&RequestHeader::IDEMPOTENCY_KEY)
     }
 
     /// Whether its requests count as changes of the account that sends them. Reservations and holds do
@@ -148,9 +155,20 @@ impl RequestHeader {
         about: "ETags of the event: if it has none of them any more, nothing is done and the answer is 412. `*` \
                 stands for any; a weak tag is none.",
     };
+    pub(in crate::front) const IDEMPOTENCY_KEY: RequestHeader = RequestHeader {
+        id: "IdempotencyKey",
+        name: IDEMPOTENCY_KEY,
+        about: "Makes the request take effect once: sent again with the same key, by the same account, within 24 hours, \
+                it has the answer of the first time, with `Idempotent-Replayed: true`. A random one for each new \
+                request, of 1 to 255 characters of visible ASCII, in quotes or bare.",
+    };
     /// All that the contract describes.
-    pub(in crate::front) const ALL: [RequestHeader; 3] =
-        [RequestHeader::REQUEST_ID, RequestHeader::IF_NONE_MATCH, RequestHeader::IF_MATCH];
+    pub(in crate::front) const ALL: [RequestHeader; 4] = [
+        RequestHeader::REQUEST_ID,
+        RequestHeader::IF_NONE_MATCH,
+        RequestHeader::IF_MATCH,
+        RequestHeader::IDEMPOTENCY_KEY,
+    ];
 }
 
 /// The group of an endpoint in the OpenAPI document.
@@ -261,6 +279,14 @@ impl Header {
         name: "Cache-Control",
         about: "The answer is not to be kept: the next one can differ.",
         example: "no-store",
+    };
+
+    /// That this is the answer of an earlier request with the same key.
+    pub(super) const REPLAYED: Header = Header {
+        name: "Idempotent-Replayed",
+        about: "There when an earlier request with this Idempotency-Key did it: this is the answer as first given, \
+                whatever has changed since.",
+        example: "true",
     };
 
     pub(super) const fn location(example: &'static str) -> Header {

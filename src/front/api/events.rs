@@ -6,12 +6,12 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
-use shards::command::{Command, CreateEvent, DeleteEvent, EditEvent, Query};
+use shards::command::{Command, CreateEvent, DeleteEvent, EditEvent, GiveEventId, Query};
 use shards::details::{DetailsPatch, EventDetails, EventName, NewDetails, RulesPatch, SalesRules, Venue};
 use shards::ids::{EventId, Quantity, Quota, Role, UserId};
 use shards::outcome::{EventView, Outcome, Rejection};
 
-use super::context::RequestContext;
+use super::context::{RequestContext, replayed_or_new};
 use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
 use super::input::{
     Cursor, Limit, NoBody, NoParameter, NoQuery, NoQueryFirst, Nullable, Parameter, body, query,
@@ -220,12 +220,12 @@ pub(super) static CREATE: Endpoint = Endpoint {
     access: Access::Only(&[Role::Organizer]),
     handler: &Takes(create),
     writes: true,
-    headers: &[],
+    headers: &[RequestHeader::IDEMPOTENCY_KEY],
     tag: Tag::Events,
     summary: "Create an event",
     about: "On sale at once, or from `sales_start` on. Its organizer and admins edit it.",
     successes: &[Success::json::<Event>(201, "The event.", example)
-        .with(&[Header::location("/api/v1/events/7"), ETAG])
+        .with(&[Header::location("/api/v1/events/7"), ETAG, Header::REPLAYED])
         .then(OF_EVENT)],
     problems: &[Kind::IdsUsedUp],
 };
@@ -240,15 +240,27 @@ fn create(context: &RequestContext<'_>, _: NoParameter, _: NoQuery, body: NewEve
     let shards = context.api.shards.clone();
     let common = Arc::clone(&context.api.common);
     let limits = Rc::clone(&context.api.account_limits);
+    let key = context.key()?;
     Ok(Work::future(async move {
-        if limits.limits_events() {
-            // Requests that are under way at the same time are not counted yet.
-            limits.check_events(organizer, shards.events_created(organizer).await?)?;
-        }
-        let id = common.ids.next_event()?;
-        let view = shards.create_event(CreateEvent { id, organizer, details }).await?;
-        let location = format!("/api/v1/events/{}", view.id);
-        Ok(respond(201, *view).with("Location", location))
+        let new_id = async || {
+            if limits.limits_events() {
+                // Requests that are under way at the same time are not counted yet.
+                limits.check_events(organizer, shards.events_created(organizer).await?)?;
+            }
+            common.ids.next_event()
+        };
+        let Some(key) = key else {
+            let id = new_id().await?;
+            return Ok(created(*shards.create_event(CreateEvent { id, organizer, details }).await?));
+        };
+        // The key has its event's id before the event is created, so that whoever repeats the request creates the same
+        // one. A request that was let through once is not held against the limits again.
+        let id = match shards.given_event_id(key).await? {
+            Some(id) => id,
+            None => shards.give_event_id(GiveEventId { key, id: new_id().await? }).await?,
+        };
+        let outcome = shards.create_given_event(CreateEvent { id, organizer, details }).await?;
+        Ok(replayed_or_new(outcome, |outcome| created(*view!(Outcome::Event, outcome))))
     }))
 }
 
@@ -261,6 +273,11 @@ fn new_details(body: NewEvent) -> NewDetails {
         sales_end: sales_end.and_then(|Nullable(time)| time).map(|Rfc3339(time)| time),
     };
     NewDetails { name, quota, venue: venue.and_then(|Nullable(venue)| venue), rules }
+}
+
+fn created(view: EventView) -> Response {
+    let location = format!("/api/v1/events/{}", view.id);
+    respond(201, view).with("Location", location)
 }
 
 pub(super) static LIST: Endpoint = Endpoint {

@@ -6,7 +6,7 @@ use shards::ids::{EventId, HoldTime, Quantity, ReservationId, Role};
 use shards::outcome::Outcome;
 
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Header, Link, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
 use super::input::{IfSent, NoBody, NoQuery, body};
 use super::output::json_response;
 use super::reservations::{self, OF_RESERVATION, Reservation, created};
@@ -56,14 +56,14 @@ pub(super) static CREATE: Endpoint = Endpoint {
     access: Access::Only(&[Role::Customer]),
     handler: &Takes(create),
     writes: true,
-    headers: &[],
+    headers: &[RequestHeader::IDEMPOTENCY_KEY],
     tag: Tag::Reservations,
     summary: "Hold tickets for a time",
     about: "All or nothing. A hold is a reservation that is not confirmed yet: it has the same id and is in the same \
             lists. At `expires_at` its tickets are for sale again, unless it was confirmed before. After a restart \
             of the server, every hold has at least a minute left: its `expires_at` can then be later than before.",
     successes: &[Success::json::<Reservation>(201, "The tickets are held for you.", example)
-        .with(&[Header::location("/api/v1/reservations/7-42")])
+        .with(&[Header::location("/api/v1/reservations/7-42"), Header::REPLAYED])
         .then(OF_HOLD)],
     problems: &[
         Kind::SalesNotOpen,
@@ -86,7 +86,7 @@ fn create(
     let actor = context.actor();
     let (buyer, time) = (Buyer::Account(actor.user), ttl_seconds.unwrap_or_default());
     let command = Command::Hold { event, actor, buyer, quantity, time };
-    Ok(Work::command(command, |outcome| created(view!(Outcome::Reservation, outcome))))
+    context.once(command, |outcome| created(view!(Outcome::Reservation, outcome)))
 }
 
 pub(super) static CONFIRM: Endpoint = Endpoint {
@@ -96,12 +96,13 @@ pub(super) static CONFIRM: Endpoint = Endpoint {
     access: Access::LoggedIn,
     handler: &Takes(confirm),
     writes: true,
-    headers: &[],
+    headers: &[RequestHeader::IDEMPOTENCY_KEY],
     tag: Tag::Reservations,
     summary: "Confirm a hold",
     about: "For its customer, whatever the account's role is now. It becomes a reservation. With a lower `quantity`, \
             the other tickets are for sale again in the same commit. A repeat changes nothing and has the same answer.",
     successes: &[Success::json::<Reservation>(200, "The tickets are yours.", reservations::example)
+        .with(&[Header::REPLAYED])
         .then(OF_RESERVATION)],
     problems: &[Kind::Forbidden, Kind::HoldExpired, Kind::HoldReleased, Kind::HoldConfirmed],
 };
@@ -114,9 +115,8 @@ fn confirm(
 ) -> Result<Work, Problem> {
     let quantity = confirmation.and_then(|Confirmation { quantity }| quantity);
     let command = Command::Confirm { reservation, actor: context.actor(), quantity };
-    Ok(Work::command(command, |outcome| {
-        json_response(200, &Reservation::from(view!(Outcome::Reservation, outcome)))
-    }))
+    context
+        .once(command, |outcome| json_response(200, &Reservation::from(view!(Outcome::Reservation, outcome))))
 }
 
 pub(super) static RELEASE: Endpoint = Endpoint {

@@ -8,7 +8,7 @@ use shards::outcome::{Outcome, ReservationStatus, ReservationView};
 
 use super::cancellations;
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Header, Link, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
 use super::events;
 use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, body, query};
 use super::output::{Page, ToJson, append_all, json_response, page_example};
@@ -145,13 +145,14 @@ pub(super) static CREATE: Endpoint = Endpoint {
     access: Access::Only(&[Role::Customer]),
     handler: &Takes(create),
     writes: true,
-    headers: &[],
+    headers: &[RequestHeader::IDEMPOTENCY_KEY],
     tag: Tag::Reservations,
     summary: "Reserve tickets",
     about: "All or nothing. A 201 is on disk; a 503 has done nothing. When no answer comes, the reservation may \
-            be there: look at `GET /api/v1/reservations` before trying again.",
+            be there: send the request again with the same `Idempotency-Key`, or look at \
+            `GET /api/v1/reservations`.",
     successes: &[Success::json::<Reservation>(201, "The tickets are yours.", example)
-        .with(&[Header::location("/api/v1/reservations/7-42")])
+        .with(&[Header::location("/api/v1/reservations/7-42"), Header::REPLAYED])
         .then(OF_RESERVATION)],
     problems: &[
         Kind::SalesNotOpen,
@@ -173,7 +174,7 @@ fn create(
 ) -> Result<Work, Problem> {
     let actor = context.actor();
     let command = Command::Reserve { event, actor, buyer: Buyer::Account(actor.user), quantity };
-    Ok(Work::command(command, |outcome| created(view!(Outcome::Reservation, outcome))))
+    context.once(command, |outcome| created(view!(Outcome::Reservation, outcome)))
 }
 
 /// The capacity for the path of a reservation, whatever its id is.

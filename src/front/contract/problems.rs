@@ -41,6 +41,7 @@ fn follows(kind: Kind, endpoint: &Endpoint) -> bool {
         Kind::NotAcceptable => endpoint.speaks_json(),
         Kind::Invalid => handler.checks_query() || handler.body().is_some(),
         Kind::LogFull | Kind::LogLocked => *writes,
+        Kind::KeyReused | Kind::TooManyKeys | Kind::NoRoomForKeys => endpoint.takes_keys(),
         Kind::AccountLimit => endpoint.counts_as_change(),
         Kind::MalformedJson | Kind::UnsupportedMediaType | Kind::UnsupportedContentEncoding => {
             handler.body().is_some()

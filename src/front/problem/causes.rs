@@ -1,7 +1,7 @@
 //! Which problem a client is told of for each refusal: by the parser, a shard, or a limit of the server.
 
 use serde_json::json;
-use shards::limits::RESERVATIONS_MAX;
+use shards::limits::{KEY_GENERATION, KEYS_OF_CUSTOMER_MAX, RESERVATIONS_MAX};
 use shards::outcome::Rejection;
 
 use super::{FieldErrors, Kind, Problem};
@@ -84,6 +84,8 @@ impl From<TooManyRegistrations> for Problem {
         Problem::plain(Kind::TooManyRegistrations).header("Retry-After", retry_after_seconds.to_string())
     }
 }
+
+const _: () = assert!(KEYS_OF_CUSTOMER_MAX == 1000, "the page of too-many-keys says so");
 
 /// Seconds after which to try again when only a higher limit helps: rarely.
 const HIGHER_LIMIT_RETRY_SECONDS: u64 = 3600;
@@ -206,6 +208,11 @@ impl From<Rejection> for Problem {
                 let rule = format!("must be at most {quantity}, the tickets that the reservation has");
                 Problem::invalid(&FieldErrors::of("/quantity", rule))
             }
+            Rejection::KeyReused => Problem::plain(Kind::KeyReused),
+            Rejection::TooManyKeys { user: _ } => {
+                Problem::plain(Kind::TooManyKeys).header("Retry-After", KEY_GENERATION.as_secs().to_string())
+            }
+            Rejection::NoRoomForKeys => Problem::unavailable(Kind::NoRoomForKeys),
             Rejection::LogFull => Problem::unavailable(Kind::LogFull),
             Rejection::LogLocked => Problem::unavailable(Kind::LogLocked),
             // The slot moved while the request was on its way.

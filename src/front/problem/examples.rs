@@ -1,7 +1,7 @@
 //! An example of each kind of problem, for the pages and the contract.
 
 use serde_json::Value;
-use shards::ids::{Role, Timestamp};
+use shards::ids::{Role, Timestamp, UserId};
 use shards::outcome::Rejection;
 
 use super::{FieldErrors, Kind, Problem, Recovery, unknown};
@@ -41,6 +41,9 @@ impl Kind {
                 LimitReached::Changes { most: 200_000, per_second: 100, retry_after_seconds: 1 }.into()
             }
             Kind::TooManyRegistrations => TooManyRegistrations { retry_after_seconds: 4 }.into(),
+            Kind::KeyReused => Rejection::KeyReused.into(),
+            Kind::TooManyKeys => Rejection::TooManyKeys { user: UserId(31) }.into(),
+            Kind::NoRoomForKeys => Rejection::NoRoomForKeys.into(),
             Kind::EventExists => Rejection::EventExists.into(),
             Kind::EventDeleted => Rejection::EventDeleted.into(),
             Kind::ContentTooLarge => {

@@ -139,7 +139,9 @@ kinds! {
     ExpectationFailed "expectation-failed" 417 "The Expect header asks for something unknown"
         "Expect '100-continue', or leave the header out."
     UnsupportedHeader "unsupported-header" 422 "A header asks for what this request does not do"
-        "Few requests do what If-Match asks for, and none that changes something does what Idempotency-Key and If-None-Match ask for. A request that relies on one of them elsewhere is refused, since doing it without could do what the client wanted to prevent. The detail says where the header works; elsewhere, leave it out."
+        "Few requests do what If-Match and Idempotency-Key ask for, and none that changes something does what If-None-Match asks for. A request that relies on one of them elsewhere is refused, since doing it without could do what the client wanted to prevent. The detail says where the header works; elsewhere, leave it out."
+    KeyReused "key-reused" 422 "The idempotency key was used for another request"
+        "Your account sent this Idempotency-Key before, to the same address and with another body. Nothing was done. Use a new key, such as a random UUID, for each new request, and the same key only to send the same request again."
     Invalid "invalid" 422 "The request breaks a rule"
         [errors: FieldErrors, "What is wrong: the first 20 broken rules."]
         {more: NonZeroU64, "How many other rules are broken. Left out if 'errors' names all."}
@@ -151,6 +153,8 @@ kinds! {
     AccountLimit "account-limit" 429 "The account has reached a limit"
         [limit: AccountLimit, "`changes`: requests that change something, other than reserving and holding, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations and holds of the account, cancelled and expired ones included."]
         "The server limits what one account makes, so that none takes the memory and the disk of all. Nothing was done; 'limit' says which limit it was. If it is 'changes', try again after 'Retry-After' seconds, and more slowly. The others do not go away by waiting, deleting or cancelling: ask whoever runs the server for a higher limit. The detail names the option."
+    TooManyKeys "too-many-keys" 429 "Too many idempotency keys"
+        "The server keeps each Idempotency-Key for a day, and has as many of your account as it may keep where this one would be: 1000 for an event and others that are kept with it. Nothing was done. Send the request without a key, or try again after 'Retry-After' seconds, when older keys may be forgotten."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"
         "Unless the server was told otherwise: send at most 64 fields, and 16 KiB in all."
     NotImplemented "not-implemented" 501 "The method is unknown"
@@ -168,6 +172,8 @@ kinds! {
         "It reads its log, and serves requests when it has read all of it. Nothing was done; try again after 'Retry-After' seconds."
     LogLocked "log-locked" 503 "Another program has locked the log: nothing was done"
         "The server can change nothing until that program, such as a shell or a backup on the server's machine, ends its transaction on a log file; the server notices this by itself within a second. Nothing was done; reading works meanwhile. Tell whoever runs the server, whose log names the file, and try again after 'Retry-After' seconds."
+    NoRoomForKeys "no-room-for-keys" 503 "No more idempotency keys can be kept: nothing was done"
+        "The server keeps as many idempotency keys as it may, and forgets none before its time. Nothing was done. Keys that it has work as before. Send the request without a key, or try again after 'Retry-After' seconds; whoever runs the server can allow more with --max-idempotency-keys."
     VersionNotSupported "version-not-supported" 505 "This version of HTTP is not spoken here"
         "Use HTTP/1.1 or HTTP/1.0."
     IdsUsedUp "ids-used-up" 507 "No id is left"

@@ -83,6 +83,12 @@ impl Disk {
                     row.record = Record::Reserved { id, by, buyer, quantity };
                 }
             }),
+            Some(Plant::ForgetKeys) => {
+                records.retain(|row| !matches!(row.record, Record::KeyKept(_)));
+            }
+            Some(Plant::ForgetGenerations) => {
+                records.retain(|row| !matches!(row.record, Record::KeysAged { .. }));
+            }
             Some(Plant::ForgetHandOvers) => records.iter_mut().for_each(|row| {
                 if let Record::EventEdited(edited) = &mut row.record {
                     edited.organizer = None;

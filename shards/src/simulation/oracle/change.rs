@@ -3,7 +3,7 @@
 use crate::command::{Buyer, Command};
 use crate::details::{EventDetails, NewDetails, SalesRules, Venue};
 use crate::ids::UserId;
-use crate::record::{Kind, Record};
+use crate::record::{Answer, Kind, Record};
 
 /// The kind of a change and up to three numbers that both the command and its record have.
 pub(super) type Change = (Kind, u32, u32, u32);
@@ -18,7 +18,9 @@ pub(super) fn change_of_command(command: &Command) -> Change {
             (Kind::RoleChanged, change.user.0, change.next_token_version as u32, change.role as u32)
         }
         Command::RemoveUser(remove) => (Kind::UserRemoved, remove.user.0, remove.by.0, 0),
-        Command::CreateEvent(create) => {
+        Command::Keyed(keyed) => change_of_command(&keyed.command),
+        Command::GiveEventId(give) => (Kind::EventIdGiven, give.id.0, give.key.user.0, 0),
+        Command::CreateEvent(create) | Command::CreateGivenEvent(create) => {
             let NewDetails { name, quota, venue, rules } = &create.details;
             let venue = venue.as_ref().map(Venue::as_str);
             let digest = digest_of_details(name.as_str(), quota.get(), venue, rules);
@@ -93,5 +95,12 @@ pub(super) fn change_of_record(record: &Record) -> Change {
         }
         Record::Reduced { id, by, .. } => (Kind::Reduced, id.event.0, id.number, by.0),
         Record::TimeSetBack => (Kind::TimeSetBack, 0, 0, 0),
+        Record::KeysAged { .. } => (Kind::KeysAged, 0, 0, 0),
+        Record::KeyKept(kept) => match kept.answer {
+            Answer::Reservation { id, .. } | Answer::Hold { id, .. } => {
+                (Kind::KeyKept, id.event.0, id.number, kept.user.0)
+            }
+            Answer::EventId(event) => (Kind::EventIdGiven, event.0, kept.user.0, 0),
+        },
     }
 }

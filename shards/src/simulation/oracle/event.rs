@@ -9,6 +9,8 @@ use crate::record::{Entry, Held, Record};
 #[derive(Debug, Clone)]
 pub(super) struct EventState {
     pub(super) view: EventView,
+    /// The view when it was created.
+    pub(super) first: EventView,
     pub(super) is_deleted: bool,
     /// The position of the last record.
     pub(super) position: Lsn,
@@ -30,7 +32,8 @@ impl EventState {
                 created_at: at,
                 updated_at: at,
             };
-            let created = EventState { view, is_deleted: false, position, reservations: Vec::new() };
+            let (first, reservations) = (view.clone(), Vec::new());
+            let created = EventState { first, view, is_deleted: false, position, reservations };
             return before.map_or(Ok(created), |before| Err(format!("{record:?} after {before:?}")));
         }
         let before = before.filter(|before| !before.is_deleted);
@@ -43,6 +46,8 @@ impl EventState {
             | Record::UserRemoved(_)
             | Record::HoldsExtended { .. }
             | Record::TimeSetBack
+            | Record::KeyKept(_)
+            | Record::KeysAged { .. }
             | Record::EventCreated(_) => unreachable!("{record:?} changes no event"),
             Record::EventEdited(edited) => {
                 if edited.organizer == Some(state.view.organizer) {
@@ -195,8 +200,12 @@ impl EventState {
             Command::CreateUser(_)
             | Command::ChangePassword(_)
             | Command::ChangeRole(_)
-            | Command::RemoveUser(_) => unreachable!("an account is not an event"),
-            Command::CreateEvent(_) => Outcome::Event(Box::new(self.view.clone())),
+            | Command::RemoveUser(_)
+            | Command::GiveEventId(_) => unreachable!("{command:?} is not about an event"),
+            Command::Keyed(keyed) => self.outcome(&keyed.command),
+            Command::CreateEvent(_) | Command::CreateGivenEvent(_) => {
+                Outcome::Event(Box::new(self.view.clone()))
+            }
             Command::EditEvent(edit) => {
                 let organizer = edit.organizer.unwrap_or(self.view.organizer);
                 Outcome::Event(Box::new(EventView { organizer, ..self.view.clone() }))

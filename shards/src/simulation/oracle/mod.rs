@@ -8,6 +8,7 @@
 mod change;
 mod event;
 mod history;
+mod keys;
 mod queries;
 mod records;
 mod rules;
@@ -17,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 
 use crate::clock::Now;
-use crate::command::{Ask, Buyer, Command};
+use crate::command::{Ask, Buyer, Command, IdempotencyKey, Keyed, Query};
 use crate::ids::{EventId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{AccountView, Outcome, Rejection, Reply, ReservationStatus};
 use crate::slots::slot_of_event;
@@ -25,6 +26,8 @@ pub(super) use change::kind_of;
 use change::{Change, change_of_command};
 use event::EventState;
 use history::History;
+pub(super) use keys::Moment;
+use keys::{KeyName, Keys};
 use rules::{expected_of_account, expected_of_event, user_view};
 use times::SlotTimes;
 
@@ -36,6 +39,7 @@ pub(super) type Violation = String;
 pub(super) enum Known {
     Event(EventId, usize),
     Account(Username, usize),
+    Key(KeyName),
 }
 
 /// A request and its reply.
@@ -62,15 +66,29 @@ pub(super) struct Oracle {
     /// something else.
     outstanding: BTreeMap<Change, i64>,
     times: BTreeMap<Slot, SlotTimes>,
+    keys: Keys,
 }
 
 impl Oracle {
-    pub(super) fn new(reservations_max: u32) -> Oracle {
-        Oracle { reservations_max, ..Oracle::default() }
+    pub(super) fn new(reservations_max: u32, keys_max: u64) -> Oracle {
+        Oracle { reservations_max, keys: Keys::new(keys_max), ..Oracle::default() }
+    }
+
+    /// The time goes on: what follows happens at this moment.
+    pub(super) fn pass(&mut self, now: Moment) {
+        self.keys.pass(now);
+    }
+
+    /// The number of keys that are kept on disk.
+    pub(super) fn key_count(&self) -> u64 {
+        self.keys.count()
     }
 
     pub(super) fn request_sent(&mut self, ask: &Ask) {
         if let Ask::Command(command) = ask {
+            if let Some(key) = command.key() {
+                self.keys.sent(key);
+            }
             *self.outstanding.entry(change_of_command(command)).or_default() += 1;
         }
     }
@@ -132,13 +150,76 @@ impl Oracle {
     ) -> Result<Vec<Known>, Violation> {
         match exchange.ask {
             Ask::Command(command) => {
-                let (known, made_a_record) = self.check_command(command, exchange, owns)?;
+                let (mut known, made_a_record) = match command.key() {
+                    Some(key) => self.check_command_with_key(command, key, exchange, owns)?,
+                    None => self.check_command(command, exchange, owns)?,
+                };
                 if !made_a_record {
                     self.settle(change_of_command(command), &exchange)?;
                 }
-                Ok(known.into_iter().collect())
+                if let (Some(key), Ok(_)) = (command.key(), exchange.reply) {
+                    known.push(Known::Key(keys::name(key)));
+                }
+                Ok(known)
+            }
+            Ask::Query(Query::GivenEventId { key }) => {
+                let found = match exchange.reply {
+                    Ok(Outcome::GivenEventId(None)) => {
+                        self.keys.check_unknown(key, exchange)?;
+                        None
+                    }
+                    Ok(first) => {
+                        self.keys.check_first(key, first, exchange)?;
+                        Some(Known::Key(keys::name(key)))
+                    }
+                    Err(_) => {
+                        self.check_key_refusal(key, exchange)?;
+                        None
+                    }
+                };
+                Ok(found.into_iter().collect())
             }
             Ask::Query(query) => self.check_query(query, exchange, owns),
+        }
+    }
+
+    /// Checks a reply to a command with a key, as [`Oracle::check_command`] does.
+    fn check_command_with_key(
+        &mut self,
+        command: &Command,
+        key: &IdempotencyKey,
+        exchange: Exchange<'_>,
+        owns: impl Fn(Slot) -> bool,
+    ) -> Result<(Vec<Known>, bool), Violation> {
+        let none = |()| (Vec::new(), false);
+        match (command, exchange.reply) {
+            (_, Ok(Outcome::Replayed(first))) => self.keys.check_first(key, first, exchange).map(none),
+            (_, Err(Rejection::LogFull | Rejection::LogLocked)) => Ok(none(())),
+            (_, Err(Rejection::KeyReused)) => self.check_key_refusal(key, exchange).map(none),
+            (_, Err(Rejection::TooManyKeys { .. })) => {
+                self.keys.check_too_many(key, command.slot(), exchange).map(none)
+            }
+            (_, Err(Rejection::NoRoomForKeys)) => self.keys.check_no_room(key, exchange, owns).map(none),
+            (Command::GiveEventId(give), Ok(outcome)) => {
+                self.keys.check_first(key, outcome, exchange)?;
+                Ok((Vec::new(), *outcome == Outcome::GivenEventId(Some(give.id))))
+            }
+            (Command::Keyed(keyed), reply) => {
+                self.keys.check_unknown(key, exchange)?;
+                if let Ok(outcome) = reply {
+                    self.keys.check_first(key, outcome, exchange)?;
+                }
+                let Keyed { key: _, command } = &**keyed;
+                self.check_command(command, exchange, owns)
+            }
+            _ => Err(format!("{exchange:?}")),
+        }
+    }
+
+    fn check_key_refusal(&self, key: &IdempotencyKey, exchange: Exchange<'_>) -> Result<(), Violation> {
+        match exchange.reply {
+            Err(Rejection::KeyReused) => self.keys.check_reused(key, exchange),
+            _ => Err(format!("{exchange:?}")),
         }
     }
 
@@ -148,11 +229,11 @@ impl Oracle {
         command: &Command,
         exchange: Exchange<'_>,
         owns: impl Fn(Slot) -> bool,
-    ) -> Result<(Option<Known>, bool), Violation> {
+    ) -> Result<(Vec<Known>, bool), Violation> {
         match exchange.reply {
-            Err(Rejection::LogFull | Rejection::LogLocked) => return Ok((None, false)),
+            Err(Rejection::LogFull | Rejection::LogLocked) => return Ok((Vec::new(), false)),
             Err(Rejection::AccountLimit { .. }) => {
-                return Ok((Some(self.check_account_limit(command, exchange, owns)?), false));
+                return Ok((vec![self.check_account_limit(command, exchange, owns)?], false));
             }
             Err(Rejection::EventExists) => return Err(format!("an event's id was used twice: {exchange:?}")),
             _ => {}
@@ -164,6 +245,9 @@ impl Oracle {
             Command::ChangeRole(change) => Some(&change.username),
             Command::RemoveUser(remove) => Some(&remove.username),
             Command::CreateEvent(_)
+            | Command::CreateGivenEvent(_)
+            | Command::GiveEventId(_)
+            | Command::Keyed(_)
             | Command::EditEvent(_)
             | Command::DeleteEvent(_)
             | Command::Reserve { .. }
@@ -182,7 +266,7 @@ impl Oracle {
             let expected = |state: Option<&_>| expected_of_account(state, exchange.ask);
             let (count, made_a_record) =
                 history.find_answer(change, exchange, expected, outcome, |_| true)?;
-            return Ok((Some(Known::Account(username.clone(), count)), made_a_record));
+            return Ok((vec![Known::Account(username.clone(), count)], made_a_record));
         }
         let event = EventId(change.1);
         let is_current = self.is_current(event, exchange);
@@ -190,7 +274,7 @@ impl Oracle {
         let expected = |state: Option<&_>| expected_of_event(state, exchange.ask, exchange.wall);
         let outcome = |state: &EventState| state.outcome(command);
         let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome, is_current)?;
-        Ok((Some(Known::Event(event, count)), made_a_record))
+        Ok((vec![Known::Event(event, count)], made_a_record))
     }
 
     /// Checks that a reservation is refused only if the event would have taken it, and if the buyer has as many
@@ -249,7 +333,7 @@ impl Oracle {
                 let state = self.events.get(id).and_then(|history| history.after(*count));
                 state.is_some_and(|state| state.is_deleted)
             }
-            Known::Account(..) => false,
+            Known::Account(..) | Known::Key(_) => false,
         }
     }
 
@@ -261,6 +345,7 @@ impl Oracle {
                 Known::Account(username, count) => {
                     self.accounts.entry(username).or_default().add_known(now, count);
                 }
+                Known::Key(name) => self.keys.add_known(now, name),
             }
         }
     }

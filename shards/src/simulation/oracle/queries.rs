@@ -235,7 +235,7 @@ impl Oracle {
         let usable = || self.accounts.values().flat_map(History::last).filter(|account| !account.removed);
         let accounts = usable().count() as u64;
         let admins = usable().filter(|account| account.role == Role::Admin).count() as u64;
-        let mut sum = Totals { accounts, admins, ..Totals::default() };
+        let mut sum = Totals { accounts, admins, keys: self.keys.count(), ..Totals::default() };
         let ask = |slot, question: Query, expected: &dyn Fn(&Ask) -> Result<Option<Outcome>, Rejection>| {
             let reply = query(slot, &question);
             let ask = Ask::Query(question);

@@ -7,7 +7,7 @@ use super::event::EventState;
 use super::history::History;
 use super::{Oracle, Violation};
 use crate::command::Buyer;
-use crate::ids::{EventId, Slot, Timestamp, Username};
+use crate::ids::{EventId, ReservationId, Slot, Timestamp, Username};
 use crate::outcome::AccountView;
 use crate::record::{Entry, Record};
 use crate::slots::slot_of_event;
@@ -21,6 +21,15 @@ impl Oracle {
     ) -> Result<(), Violation> {
         let has_live_holds = self.slots_with_holds().contains(&entry.slot);
         self.times.entry(entry.slot).or_default().add(entry, has_live_holds)?;
+        let view_of = |id: ReservationId| {
+            let state = self.events.get(&id.event)?.last()?;
+            state.reservations.get(id.number as usize - 1).copied()
+        };
+        self.keys.add(entry, view_of, &owns)?;
+        let is_settled_before = matches!(&entry.record, Record::KeyKept(kept) if !kept.gives_event_id());
+        if is_settled_before || matches!(entry.record, Record::TimeSetBack | Record::KeysAged { .. }) {
+            return Ok(());
+        }
         let change = change_of_record(&entry.record);
         match entry.record {
             // No client asks for these.
@@ -85,7 +94,10 @@ impl Oracle {
                 let state = EventState::after(history.last(), entry)?;
                 history.states.push((change, state));
             }
-            Record::TimeSetBack | Record::HoldsExtended { .. } => unreachable!("handled above"),
+            Record::KeyKept(_) => {}
+            Record::TimeSetBack | Record::KeysAged { .. } | Record::HoldsExtended { .. } => {
+                unreachable!("handled above")
+            }
         }
         Ok(())
     }

@@ -33,6 +33,10 @@ fn expected_of_command(
             None => None,
             Some(_) => return Err(Rejection::EventExists),
         },
+        Command::CreateGivenEvent(_) => {
+            event.map(|event| Outcome::Replayed(Box::new(Outcome::Event(Box::new(event.first.clone())))))
+        }
+        Command::Keyed(keyed) => return expected_of_command(event, &keyed.command, wall),
         Command::EditEvent(edit) => {
             let event = managed(event, edit.actor, &edit.version)?;
             let DetailsPatch { name, quota, venue, rules } = &edit.changes;
@@ -123,7 +127,8 @@ fn expected_of_command(
         Command::CreateUser(_)
         | Command::ChangePassword(_)
         | Command::ChangeRole(_)
-        | Command::RemoveUser(_) => unreachable!("{command:?} is not about an event"),
+        | Command::RemoveUser(_)
+        | Command::GiveEventId(_) => unreachable!("{command:?} is not about an event"),
     })
 }
 
@@ -152,6 +157,7 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         | Query::Availabilities { .. }
         | Query::CustomerReservations { .. }
         | Query::EventsCreated { .. }
+        | Query::GivenEventId { .. }
         | Query::Totals => unreachable!("{query:?} is not about one event"),
     })
 }

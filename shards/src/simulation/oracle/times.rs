@@ -15,6 +15,8 @@ pub(super) struct SlotTimes {
     last: (Lsn, Timestamp),
     /// Whether that record set the time back.
     is_set_back: bool,
+    /// Whether the same command also made the next record.
+    continues: bool,
     /// The requests that the process took in, in order. Those before the request of the last record are gone.
     taken_in: VecDeque<TakenIn>,
     /// The epoch of the slot's last record.
@@ -75,6 +77,7 @@ impl SlotTimes {
         let is_right = entry.lsn == lsn.next()
             && (is_set_back || is_extension == (is_first && has_live_holds))
             && match (is_set_back, self.is_set_back) {
+                (false, false) if self.continues => entry.at == last,
                 (true, is_second) => last.0 > entry.at.0 + AHEAD_MAX_MS && entry.continues && !is_second,
                 (false, true) => entry.at == last && self.find(entry, |wall| entry.at == wall),
                 (false, false) => {
@@ -85,7 +88,7 @@ impl SlotTimes {
             return Err(format!("{entry:?} follows {self:?}"));
         }
         self.last = (entry.lsn, entry.at);
-        self.is_set_back = is_set_back;
+        (self.is_set_back, self.continues) = (is_set_back, entry.continues);
         if !is_set_back {
             self.epoch = entry.epoch;
         }

@@ -60,6 +60,7 @@ impl World {
     /// with work left, and disks full, logs locked or read.
     pub(super) fn finish_requests(&mut self) -> Result<(), Violation> {
         self.note(|| "no more requests are sent".to_owned());
+        self.is_finishing = true;
         self.rates.fails = 0;
         self.unfenced.clear();
         let stops_early = self.random.within(0, 1) == 0;
@@ -132,11 +133,16 @@ impl World {
                 (Command::Cancel { reservation, .. } | Command::Release { reservation, .. }, _) => {
                     (*reservation, None)
                 }
+                (Command::Keyed(_), Outcome::Replayed(first)) => match &**first {
+                    Outcome::Reservation(view) => (view.id, Some(view)),
+                    _ => continue,
+                },
                 (
                     Command::Reserve { .. }
                     | Command::Hold { .. }
                     | Command::Confirm { .. }
-                    | Command::Reduce { .. },
+                    | Command::Reduce { .. }
+                    | Command::Keyed(_),
                     Outcome::Reservation(view),
                 ) => (view.id, Some(view)),
                 _ => continue,

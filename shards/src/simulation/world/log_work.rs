@@ -262,6 +262,7 @@ impl World {
     pub(super) fn store(&mut self, index: usize, entries: &[Entry], lie: bool) -> Result<(), Violation> {
         self.disk.append(index, entries, lie);
         let shard_count = self.disk.last_shard_count().expect("a process has started");
+        self.oracle.pass(self.moment());
         for entry in entries {
             self.count(kind_of(&entry.record).name());
             if let Record::Reserved { by, buyer: Buyer::Account(customer), .. } = entry.record
@@ -286,7 +287,11 @@ impl World {
             {
                 self.count("hand-overs");
             }
+            let keys = self.oracle.key_count();
             self.oracle.add_record(entry, |slot| shard_of_slot(slot, shard_count) == index)?;
+            if self.oracle.key_count() < keys {
+                self.count("keys forgotten");
+            }
         }
         let rows = self.disk.row_count(index);
         self.note(|| {

@@ -14,11 +14,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::disk::{Damage, Disk};
-use super::oracle::{Oracle, Violation};
+use super::oracle::{Moment, Oracle, Violation};
 use super::plant::Plant;
 use super::random::Random;
 use super::workload::{Ids, START};
-use crate::ids::{Slot, Timestamp};
+use crate::ids::{Slot, Timestamp, UserId};
+use crate::outcome::Rejection;
 use crate::record::Entry;
 use crate::replay::Mark;
 use crate::slots::shard_of_slot;
@@ -36,8 +37,12 @@ pub(super) struct World {
     /// The most reservations of an account in a shard.
     reservations_max: u32,
     now: u64,
+    /// The most idempotency keys of a shard.
+    keys_max: u64,
     /// The time since the process started.
     elapsed: Duration,
+    /// The time before it started.
+    earlier: Duration,
     wall: Timestamp,
     /// The steps in which no time passes.
     still: u64,
@@ -52,12 +57,16 @@ pub(super) struct World {
     shards: Vec<SimulatedShard>,
     wire: Vec<Message>,
     requests: Vec<SentRequest>,
+    /// Whether clients send no more requests.
+    is_finishing: bool,
     ids: Ids,
     oracle: Oracle,
     /// Batches that a killed process was writing, with their shards, for [`Plant::OldEpochWrites`].
     late_writes: Vec<(usize, Vec<Entry>)>,
     /// The latest wall time that a shard was told, for [`Plant::KeepLatestTime`].
     latest_wall: Timestamp,
+    /// The rejections of keys, for [`Plant::KeepRejections`].
+    kept_rejections: BTreeMap<(UserId, [u8; 16]), Rejection>,
     /// The number of times that each thing happened.
     pub(super) counts: BTreeMap<&'static str, u64>,
     /// A line for each step, if a trace was asked for.
@@ -68,6 +77,7 @@ pub(super) struct World {
 struct FaultRates {
     crash: u64,
     clock_jump: u64,
+    hours: u64,
     fills: u64,
     locks: u64,
     reads: u64,
@@ -102,9 +112,12 @@ impl World {
             1 => random.within(1, most),
             _ => 0,
         };
+        let hours = one_in(6, 150);
         let rates = FaultRates {
-            crash: one_in(1, 25),
+            // In a world of days, a process lives for days.
+            crash: one_in(1, if hours > 0 { 4 } else { 25 }),
             clock_jump: one_in(2, 100),
+            hours,
             fills: one_in(3, 40),
             fails: one_in(2, 60),
             lies: one_in(12, 300),
@@ -119,11 +132,17 @@ impl World {
             1 => random.within(1, 6) as u32,
             _ => NO_LIMIT,
         };
+        let keys_max = match random.within(1, 4) {
+            1 => random.within(1, 8),
+            _ => u64::from(NO_LIMIT),
+        };
         World {
             plant,
             rates,
             now: 0,
             elapsed: Duration::ZERO,
+            earlier: Duration::ZERO,
+            keys_max,
             wall: START,
             still: 0,
             reservations_max,
@@ -134,10 +153,12 @@ impl World {
             shards: Vec::new(),
             wire: Vec::new(),
             requests: Vec::new(),
+            is_finishing: false,
             ids: Ids::default(),
-            oracle: Oracle::new(reservations_max),
+            oracle: Oracle::new(reservations_max, keys_max),
             late_writes: Vec::new(),
             latest_wall: Timestamp(0),
+            kept_rejections: BTreeMap::new(),
             counts: BTreeMap::new(),
             trace: with_trace.then(Vec::new),
             random,
@@ -182,6 +203,9 @@ impl World {
         }
         if self.has_chance(self.rates.clock_jump) {
             self.jump_clock();
+        }
+        if self.has_chance(self.rates.hours) && self.shards.iter().all(SimulatedShard::is_idle) {
+            self.let_hours_pass();
         }
         if self.has_chance(self.rates.fills) {
             let shard = self.any_shard();
@@ -259,6 +283,20 @@ impl World {
             self.note(|| "the machine is suspended meanwhile".to_owned());
             self.elapsed += SUSPENSION;
         }
+    }
+
+    /// Lets up to twenty hours pass in which nothing happens.
+    fn let_hours_pass(&mut self) {
+        let minutes = self.random.within(10, 1200);
+        self.count("hours pass");
+        self.note(|| format!("{minutes} minutes pass"));
+        self.elapsed += Duration::from_mins(minutes);
+        self.wall.0 += minutes * 60_000;
+    }
+
+    /// The time since the world began, and the process.
+    fn moment(&self) -> Moment {
+        Moment { time: self.earlier + self.elapsed, process: self.process }
     }
 
     fn owner(&self, slot: Slot) -> usize {

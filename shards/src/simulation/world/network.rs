@@ -1,13 +1,16 @@
 //! Messages between clients and shards.
 
 use super::World;
-use crate::command::{Ask, Query};
+use crate::clock::Now;
+use crate::command::{Ask, Command, Query};
 use crate::ids::Timestamp;
-use crate::outcome::{Outcome, Reply};
+use crate::outcome::{Outcome, Rejection, Reply};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
 use crate::simulation::plant::Plant;
-use crate::simulation::workload::random_ask;
+use crate::simulation::workload::{
+    ADMIN, create_given_event, is_event_created, key_of_event_id, random_ask, random_ask_with_key,
+};
 use crate::slots::shard_of_slot;
 
 /// A message in flight: the index of a request on its way to a shard, or a reply on its way back.
@@ -33,7 +36,14 @@ pub(super) struct SentRequest {
 
 impl World {
     pub(super) fn ask(&mut self) {
-        let ask = random_ask(&mut self.random, &mut self.ids);
+        let ask = match self.rates.hours > 0 && self.random.within(0, 1) == 0 {
+            true => random_ask_with_key(&mut self.random, &mut self.ids),
+            false => random_ask(&mut self.random, &mut self.ids),
+        };
+        self.send_request(ask);
+    }
+
+    fn send_request(&mut self, ask: Ask) {
         let shard_index = match ask.slot() {
             Some(slot) => self.owner(slot),
             // One part of a request to all shards.
@@ -76,6 +86,17 @@ impl World {
                     self.count("replies of a killed process");
                 }
                 self.oracle.reply_arrived(self.now, known);
+                if let Ok(Outcome::GivenEventId(Some(id))) = reply
+                    && self.requests[request].process == self.process
+                    && !self.is_finishing
+                    && is_event_created(id)
+                    && self.random.within(0, 4) > 0
+                {
+                    let key = key_of_event_id(&self.requests[request].ask);
+                    for _ in 0..self.random.within(1, 2) {
+                        self.send_request(Ask::Command(create_given_event(&key, id)));
+                    }
+                }
                 self.requests[request].reply = Some(reply);
             }
         }
@@ -90,6 +111,7 @@ impl World {
         {
             list.retain(|event| self.oracle.first_organizer(event.id) == Some(organizer));
         }
+        self.plant_in_reply(request, &mut reply);
         self.note(|| format!("reply to {request}: {reply:?}"));
         let SentRequest { ref ask, sent, wall, shard_index, taken_in, .. } = self.requests[request];
         let shard_count = self.shards.len();
@@ -103,5 +125,52 @@ impl World {
         }
         self.wire.push(Message::Reply { request, reply, known });
         Ok(())
+    }
+
+    /// Plants bugs of keys in a reply.
+    fn plant_in_reply(&mut self, request: usize, reply: &mut Reply) {
+        if self.plant == Some(Plant::ReplayThePresent)
+            && let Ok(Outcome::Replayed(first)) = reply
+            && let Outcome::Reservation(view) = &mut **first
+        {
+            let query = Query::Reservation { reservation: view.id, actor: ADMIN };
+            let shard = &self.shards[self.requests[request].shard_index];
+            let now = shard.driver.shard().state().query(Now::at(self.wall), &query);
+            if let Ok(Outcome::Reservation(now)) = now {
+                *view = now;
+            }
+        }
+        if self.plant == Some(Plant::IgnoreFingerprints)
+            && *reply == Err(Rejection::KeyReused)
+            && let Some(first) = self.first_reply(request)
+        {
+            *reply = Ok(Outcome::Replayed(Box::new(first)));
+        }
+        if self.plant == Some(Plant::KeepRejections)
+            && let Ask::Command(Command::Keyed(keyed)) = &self.requests[request].ask
+        {
+            let name = (keyed.key.user, keyed.key.hash);
+            match (self.kept_rejections.get(&name), &*reply) {
+                (Some(&rejection), _) => *reply = Err(rejection),
+                (None, &Err(rejection @ Rejection::SoldOut { .. })) => {
+                    self.kept_rejections.insert(name, rejection);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The first outcome of a request with the same key, if a client has it.
+    fn first_reply(&self, request: usize) -> Option<Outcome> {
+        let key_of = |request: &SentRequest| match &request.ask {
+            Ask::Command(Command::Keyed(keyed)) => Some((keyed.key.user, keyed.key.hash)),
+            Ask::Command(_) | Ask::Query(_) => None,
+        };
+        let key = key_of(&self.requests[request])?;
+        let mut same = self.requests.iter().filter(|other| key_of(other) == Some(key));
+        same.find_map(|other| match &other.reply {
+            Some(Ok(first @ Outcome::Reservation(_))) => Some(first.clone()),
+            _ => None,
+        })
     }
 }

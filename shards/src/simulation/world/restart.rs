@@ -1,7 +1,5 @@
 //! The end of a process, and the start of the next one.
 
-use std::time::Duration;
-
 use super::checks::compare;
 use super::log_work::LogWork;
 use super::network::Message;
@@ -132,7 +130,7 @@ impl World {
             Some(Plant::ForgetTimes) => heads.iter_mut().for_each(|head| head.at = Timestamp(0)),
             _ => {}
         }
-        self.elapsed = Duration::ZERO;
+        self.earlier += std::mem::take(&mut self.elapsed);
         self.oracle.process_begun();
         if has_room {
             // Otherwise, what the earlier process was writing may still reach the files.
@@ -145,9 +143,12 @@ impl World {
             Some(Plant::AccountLimitTooLow) => self.reservations_max - 1,
             _ => self.reservations_max,
         };
+        let keys_max = self.keys_max;
         let left_large = self.has_chance(100);
         let shards = states.into_iter().map(|state| {
-            let mut shard = Shard::new(state, &heads, epoch).with_reservations_max(reservations_max);
+            let mut shard = Shard::new(state, &heads, epoch)
+                .with_reservations_max(reservations_max)
+                .with_keys_max(keys_max);
             if !has_room {
                 shard = shard.refusing(RollbackCause::NoRoom);
             }

@@ -218,6 +218,9 @@ impl World {
                     now.wall = self.latest_wall;
                 }
             }
+            if self.plant == Some(Plant::AgeKeysTooFast) {
+                now.elapsed *= 4;
+            }
             let state = driver.shard().state();
             let at_once = match (&ask, self.plant) {
                 (Ask::Query(query), Some(Plant::AnswerReadsAtOnce)) => Some(state.query(now, query)),

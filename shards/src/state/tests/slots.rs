@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{
-    Actor, Buyer, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent, ExpectedVersion,
+    Actor, Buyer, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent, ExpectedVersion, GiveEventId,
+    IdempotencyKey, Keyed,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails};
 use crate::ids::{
@@ -65,6 +66,10 @@ fn history(draws: &mut Draws) -> History {
                 },
                 organizer: (draws.below(2) == 0).then(|| actor(["o", "p"][draws.below(2)]).user),
             })),
+            11 => Command::GiveEventId(Box::new(GiveEventId {
+                key: key(customer, 2, draws),
+                id: EventId(1000 + step),
+            })),
             2 if draws.below(8) == 0 => Command::DeleteEvent(Box::new(DeleteEvent {
                 event,
                 actor: actor("z"),
@@ -97,16 +102,25 @@ fn history(draws: &mut Draws) -> History {
                 quantity: Quantity::new(1 + draws.below(3) as u64).unwrap(),
             },
         };
+        let command = match (draws.below(2), command) {
+            (0, command @ (Command::Reserve { .. } | Command::Hold { .. } | Command::Confirm { .. })) => {
+                Command::Keyed(Box::new(Keyed { key: key(customer, 1, draws), command }))
+            }
+            (_, command) => command,
+        };
         let slot = command.slot();
         // Time passes, at some steps so much that holds end, or that a start gives them more time.
         let now = Now::at(Timestamp(300 * u64::from(step)));
         let of_slot = state.slot(slot).expect("all slots are owned");
-        let records = match draws.below(100) {
+        let mut made = match draws.below(100) {
             0 => [Record::HoldsExtended { from: now.steady }].into_iter().collect(),
             1..25 => of_slot.expiry_due(now).into_iter().collect(),
             _ => state.decide(now, slot, command).records,
         };
-        for record in records {
+        if draws.below(10) == 0 {
+            made.push(Record::KeysAged { since_ms: 3_600_000 * (1 + draws.below(12) as u32) });
+        }
+        for record in made {
             let records = &mut records_of[slot.index()];
             let lsn = Lsn(1 + records.len() as u64);
             let undo = state.slot(slot).expect("all slots are owned").undo_of(&record);
@@ -119,6 +133,13 @@ fn history(draws: &mut Draws) -> History {
         }
     }
     History { records: records_of, state, undo_steps }
+}
+
+/// `path` is another number for each kind of request.
+fn key(user: UserId, path: u8, draws: &mut Draws) -> IdempotencyKey {
+    let mut hash = [path; 16];
+    hash[0] = draws.below(40) as u8;
+    IdempotencyKey { user, is_bounded: false, hash, fingerprint: 1 }
 }
 
 /// A slot's records lead to the same state alone and interleaved with those of other slots, and slots that

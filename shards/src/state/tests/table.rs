@@ -8,11 +8,11 @@ use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{
     Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
-    ExpectedVersion, Query, RemoveUser,
+    ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, Venue};
 use crate::ids::{EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
-use crate::limits::RESERVATIONS_MAX;
+use crate::limits::{KEYS_OF_CUSTOMER_MAX, RESERVATIONS_MAX};
 use crate::outcome::{Availability, Outcome, Rejection, Reply, ReservationStatus};
 use crate::record::Record;
 use crate::slots::slot_of_event;
@@ -75,6 +75,24 @@ fn command(words: &[&str]) -> Command {
             organizer: actor("o").user,
             details: NewDetails::new(EventName::new("Concert").unwrap(), Quota::new(tickets(quota)).unwrap()),
         })),
+        [who, "give", id, "key", name, content] => Command::GiveEventId(Box::new(GiveEventId {
+            key: key(who, name, content),
+            id: EventId(id.parse().unwrap()),
+        })),
+        // The content tells the details, as the fingerprint of a request does.
+        [who, "create-given", content] => Command::CreateGivenEvent(Box::new(CreateEvent {
+            id: event,
+            organizer: actor(who).user,
+            details: NewDetails::new(
+                EventName::new("Concert").unwrap(),
+                Quota::new(tickets(content)).unwrap(),
+            ),
+        })),
+        [who, ref words @ .., "key", name] => {
+            let command = command(&[&[who], words].concat());
+            let content = words.last().unwrap();
+            Command::Keyed(Box::new(Keyed { key: key(who, name, content), command }))
+        }
         [who, "quota", quota] => edit(who, quota_of(quota), None),
         [who, "venue", venue] => {
             let venue = Some(Venue::new(venue).ok().filter(|_| venue != "none"));
@@ -138,6 +156,12 @@ fn command(words: &[&str]) -> Command {
     }
 }
 
+fn key(who: &str, name: &str, content: &str) -> IdempotencyKey {
+    let (user, is_bounded) = (actor(who).user, actor(who).role == Role::Customer);
+    let hash = [name.parse().unwrap(); 16];
+    IdempotencyKey { user, is_bounded, hash, fingerprint: content.parse().unwrap() }
+}
+
 fn for_versions(mut command: Command, expected: ExpectedVersion) -> Command {
     match &mut command {
         Command::EditEvent(edit) => edit.version = expected,
@@ -166,6 +190,7 @@ fn query(words: &[&str]) -> Option<Query> {
         [who, "list"] => Query::Events { after: None, limit: 10, organizer: Some(actor(who).user) },
         [who, "made"] => Query::EventsCreated { organizer: actor(who).user },
         ["totals"] => Query::Totals,
+        [who, "given", name, content] => Query::GivenEventId { key: key(who, name, content) },
         [who, "see", number] => {
             let reservation = ReservationId { event, number: number.parse().unwrap() };
             Query::Reservation { reservation, actor: actor(who) }
@@ -209,6 +234,9 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::HoldReleased => "hold-released".to_owned(),
                 Rejection::HoldConfirmed { quantity } => format!("hold-confirmed {quantity}"),
                 Rejection::AccountLimit { .. } => unreachable!("the state has no limits of accounts"),
+                Rejection::KeyReused => "reused".to_owned(),
+                Rejection::TooManyKeys { .. } => "too-many-keys".to_owned(),
+                Rejection::NoRoomForKeys => unreachable!("the state has no limit of all keys"),
                 Rejection::LogFull | Rejection::LogLocked | Rejection::Elsewhere => {
                     unreachable!("all slots are owned, and there is no log")
                 }
@@ -264,6 +292,8 @@ fn describe(reply: &Reply, changed: bool) -> String {
         Outcome::Totals(totals) => {
             format!("{} of {}", sum(totals.reserved, totals.held), totals.quota)
         }
+        Outcome::GivenEventId(id) => format!("id {}", id.map_or(0, |id| id.0)),
+        Outcome::Replayed(first) => format!("again {}", describe(&Ok((**first).clone()), false)),
         Outcome::Part(_) => unreachable!("a part of a part"),
         Outcome::AccountChanged(_) | Outcome::EventDeleted | Outcome::Cancelled => "same".to_owned(),
     }
@@ -585,5 +615,39 @@ fn a_removed_account_keeps_only_its_name() {
     );
     check(
         "user ada -> ok | user adam -> ok | totals -> 2 with 0 admins | role ada admin -> ok | totals -> 2 with 1 admins | remove ada -> ok | totals -> 1 with 0 admins",
+    );
+}
+
+#[test]
+fn a_request_with_a_key_is_done_once() {
+    check(
+        "event 5 -> ok | a reserve 2 key 1 -> ok | a reserve 2 key 1 -> again confirmed 2 | view -> 2/5 v1 | a reserve 1 key 1 -> reused | b reserve 2 key 1 -> ok | b reserve 2 key 1 -> again confirmed 2 | a mine -> 1 of 1 | view -> 4/5 v1",
+    );
+    // The answer is the first one, whatever becomes of the reservation and its event.
+    check(
+        "event 5 -> ok | a reserve 3 key 1 -> ok | a reduce 1 1 -> ok | a reserve 3 key 1 -> again confirmed 3 | a cancel 1 -> ok | a reserve 3 key 1 -> again confirmed 3 | b reserve 5 -> ok | a reserve 3 key 1 -> again confirmed 3 | o delete force -> ok | a reserve 3 key 1 -> again confirmed 3 | a reserve 3 key 2 -> deleted",
+    );
+    // A rejection is not kept.
+    check(
+        "event 2 -> ok | b reserve 2 -> ok | a reserve 1 key 1 -> sold-out 0 | a reserve 2 key 1 -> sold-out 0 | b cancel 1 -> ok | a reserve 1 key 1 -> ok | a reserve 2 key 1 -> reused",
+    );
+    check("a reserve 1 key 1 -> no-event | event 1 -> ok | a reserve 1 key 1 -> ok");
+}
+
+#[test]
+fn a_customer_has_so_many_keys() {
+    const { assert!(KEYS_OF_CUSTOMER_MAX == 2) };
+    check(
+        "event 9 -> ok | a reserve 1 key 1 -> ok | a reserve 1 key 2 -> ok | a reserve 1 key 3 -> too-many-keys | a reserve 99 key 3 -> too-many-keys | a reserve 1 key 1 -> again confirmed 1 | a reserve 2 key 2 -> reused | a reserve 1 -> ok | b reserve 1 key 3 -> ok | a-organizer reserve 1 key 3 -> ok | view -> 5/9 v1",
+    );
+}
+
+#[test]
+fn an_event_is_created_once_for_a_key() {
+    check(
+        "o given 1 5 -> id 0 | o give 1 key 1 5 -> ok | o given 1 5 -> id 1 | o given 1 6 -> reused | p given 1 6 -> id 0 | o give 7 key 1 5 -> id 1 | o give 7 key 1 6 -> reused | view -> no-event | o create-given 5 -> ok | o create-given 5 -> again 0/5 v1 | o made -> 1 made | a reserve 2 -> ok | o quota 8 -> ok | view -> 2/8 v2 | o create-given 5 -> again 0/5 v1 | o hand p -> ok | o delete force -> not-yours | p delete force -> ok | o create-given 5 -> again 0/5 v1 | o made -> 1 made",
+    );
+    check(
+        "o give 1 key 1 5 -> ok | o give 2 key 2 5 -> ok | o give 3 key 3 5 -> ok | o give 9 key 3 5 -> id 3",
     );
 }

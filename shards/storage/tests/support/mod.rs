@@ -9,7 +9,7 @@ use std::time::Duration;
 use shards::clock::Now;
 use shards::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
-    ExpectedVersion, Query, RemoveUser,
+    ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser,
 };
 use shards::details::{DetailsPatch, EventName, NewDetails, RulesPatch};
 use shards::ids::{EventId, HoldTime, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
@@ -144,6 +144,15 @@ impl Office {
         sum
     }
 
+    /// The answer that a command would get. Nothing is done.
+    pub(crate) fn would_answer(&self, line: &str) -> Reply {
+        let command = command(line);
+        let slot = command.slot();
+        let state = self.shards[shard_of_slot(slot, self.shards.len())].0.state();
+        let decision = state.decide(Now::at(self.now), slot, command);
+        decision.reply.map(|outcome| state.slot(slot).unwrap().outcome(&outcome))
+    }
+
     /// The answer of the shard that owns a slot.
     pub(crate) fn answer(&self, slot: Slot, query: &Query) -> Reply {
         self.ask(shard_of_slot(slot, self.shards.len()), query)
@@ -273,6 +282,20 @@ fn command(line: &str) -> Command {
             quantity: Some(Quantity::new(u64::from(number(quantity))).unwrap()),
         },
         ["release", id] => Command::Release { reservation: id.parse().unwrap(), actor: ADMIN },
+        ["reserve", id, "for", customer, quantity, "key", name] => {
+            let user = UserId(number(customer));
+            let hash = std::array::from_fn(|index| name.as_bytes().get(index).copied().unwrap_or(0));
+            let fingerprint = number(quantity).into();
+            let key = IdempotencyKey { user, is_bounded: true, hash, fingerprint };
+            let command = command(&format!("reserve {id} for {customer} {quantity}"));
+            Command::Keyed(Box::new(Keyed { key, command }))
+        }
+        ["give", id, "to", organizer, "key", name] => {
+            let hash = std::array::from_fn(|index| name.as_bytes().get(index).copied().unwrap_or(0));
+            let user = UserId(number(organizer));
+            let key = IdempotencyKey { user, is_bounded: false, hash, fingerprint: u64::MAX };
+            Command::GiveEventId(Box::new(GiveEventId { key, id: event(id) }))
+        }
         ["reduce", id, quantity] => Command::Reduce {
             reservation: id.parse().unwrap(),
             actor: ADMIN,

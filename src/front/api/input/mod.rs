@@ -4,6 +4,7 @@
 
 mod accept;
 mod body;
+mod idempotency_key;
 mod if_match;
 mod if_none_match;
 mod json;
@@ -17,6 +18,7 @@ mod unsupported;
 pub(super) use accept::{check_accept, lists};
 pub(in crate::front) use body::{BodyDescription, FromBody};
 pub(super) use body::{BodyReader, Field, IfSent, NoBody, body};
+pub(super) use idempotency_key::{IDEMPOTENCY_KEY, idempotency_key};
 pub(super) use if_match::{IF_MATCH, expected_version};
 pub(super) use if_none_match::KnownTags;
 pub(super) use member::{Member, Nullable, ReservationIds};

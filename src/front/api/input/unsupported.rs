@@ -1,5 +1,6 @@
 //! Headers that a client relies on, where the server does not do what they ask for.
 
+use super::idempotency_key::IDEMPOTENCY_KEY;
 use super::if_match::IF_MATCH;
 use crate::front::api::ENDPOINTS;
 use crate::front::api::endpoint::Endpoint;
@@ -8,6 +9,7 @@ use crate::front::problem::Problem;
 
 /// Refuses what must not be ignored: the preconditions (RFC 9110 sections 13.1.1 and 13.1.2), and keys that make a
 /// request take effect once. With a safe method, a key says nothing, and If-None-Match only saves a response.
+/// Returns whether the request has a key that the endpoint reads.
 ///
 /// # Errors
 ///
@@ -15,18 +17,21 @@ use crate::front::problem::Problem;
 pub(in crate::front::api) fn check_unsupported(
     request: &Request<'_>,
     endpoint: &Endpoint,
-) -> Result<(), Problem> {
+) -> Result<bool, Problem> {
     let relied_on = |name: &[u8]| match name.len() {
         8 => is(name, IF_MATCH),
         13 => is(name, "If-None-Match").filter(|_| !request.method.is_safe()),
-        15 => is(name, "Idempotency-Key").filter(|_| !request.method.is_safe()),
+        15 => is(name, IDEMPOTENCY_KEY).filter(|_| !request.method.is_safe()),
         _ => None,
     };
-    let refused = |name: &&str| !reads(endpoint, name);
-    match request.header_names().filter_map(relied_on).find(refused) {
-        Some(name) => Err(unsupported(name)),
-        None => Ok(()),
+    let mut has_key = false;
+    for name in request.header_names().filter_map(relied_on) {
+        if !reads(endpoint, name) {
+            return Err(unsupported(name));
+        }
+        has_key |= name == IDEMPOTENCY_KEY;
     }
+    Ok(has_key)
 }
 
 fn is(name: &[u8], other: &'static str) -> Option<&'static str> {
