@@ -260,7 +260,10 @@ impl<A> Shard<A> {
         let undo = self.state.slot(slot).expect("decided for an owned slot").undo_of(&record);
         self.undos.push(UndoEntry { head: *head, undo });
         let previous = self.state.apply(slot, at, lsn, &record);
-        self.deadlines.applied(slot, self.state.slot(slot).expect("decided for an owned slot"));
+        // By far the most frequent record moves no deadline.
+        if !matches!(record, Record::Reserved { .. }) {
+            self.deadlines.applied(slot, self.state.slot(slot).expect("decided for an owned slot"));
+        }
         let stamp = Stamp { slot, epoch: *epoch, lsn, at, previous, continues };
         let chain = head.chain_next(&stamp, &record.encode());
         *head = SlotHead { lsn, chain, at };
