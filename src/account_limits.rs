@@ -164,9 +164,7 @@ impl Refusals {
         self.metrics.account_limits[limit as usize].add(1);
         rationed!(warn, account = account.0, limit = limit.as_str(), "an account has reached a limit");
     }
-}
 
-impl Refusals {
     /// Notes that a request was refused because its account has too many idempotency keys.
     pub(crate) fn note_keys_of(&self, account: UserId) {
         self.metrics.keys_refused_account.add(1);

@@ -179,9 +179,9 @@ fn reserve_with_key(random: &mut Random, ids: &Ids) -> Command {
     Command::Keyed(Box::new(Keyed { key, command }))
 }
 
-fn key(user: UserId, path: u8, sent: u8, content: u32) -> IdempotencyKey {
+fn key(user: UserId, address: u8, sent: u8, content: u32) -> IdempotencyKey {
     let mut hash = [0; 16];
-    (hash[0], hash[15]) = (path, sent);
+    (hash[0], hash[15]) = (address, sent);
     let is_bounded = role_of(user) == Role::Customer;
     IdempotencyKey { user, is_bounded, hash, fingerprint: content.into() }
 }

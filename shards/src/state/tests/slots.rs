@@ -135,9 +135,9 @@ fn history(draws: &mut Draws) -> History {
     History { records: records_of, state, undo_steps }
 }
 
-/// `path` is another number for each kind of request.
-fn key(user: UserId, path: u8, draws: &mut Draws) -> IdempotencyKey {
-    let mut hash = [path; 16];
+/// `address` is another number for each kind of request.
+fn key(user: UserId, address: u8, draws: &mut Draws) -> IdempotencyKey {
+    let mut hash = [address; 16];
     hash[0] = draws.below(40) as u8;
     IdempotencyKey { user, is_bounded: false, hash, fingerprint: 1 }
 }
