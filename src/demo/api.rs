@@ -14,6 +14,8 @@ pub(super) const PASSWORD: &str = "boxoffice-demo";
 
 pub(super) const CUSTOMERS: [&str; 3] = ["cust1", "cust2", "cust3"];
 
+const ONE_TICKET: &str = r#"{"quantity":1}"#;
+
 /// The maximum number of items of a page.
 pub(super) const PAGE_LIMIT: usize = 100;
 
@@ -109,13 +111,33 @@ impl Api {
         self.call("list an event's reservations", &Request::get(&path, Some(token)))
     }
 
-    /// Reserves one ticket.
-    pub(super) fn reserve(&mut self, token: &str, event: EventId) -> Result<Reserved, DemoError> {
-        const ACTION: &str = "reserve a ticket";
+    /// Reserves one ticket. With a key, a second request with it gets the answer of the first.
+    pub(super) fn reserve(
+        &mut self,
+        token: &str,
+        event: EventId,
+        key: Option<&str>,
+    ) -> Result<Reserved, DemoError> {
         let path = format!("/api/v1/events/{event}/reservations");
-        let response = self.client.send(&Request::post(&path, Some(token), r#"{"quantity":1}"#));
-        let response = response.map_err(|source| DemoError::Http { action: ACTION.to_owned(), source })?;
-        let unexpected = || unexpected(ACTION, response.status, response.body);
+        self.buy("reserve a ticket", &Request { key, ..Request::post(&path, Some(token), ONE_TICKET) })
+    }
+
+    /// Holds one ticket, for the usual time.
+    pub(super) fn hold(&mut self, token: &str, event: EventId) -> Result<Reserved, DemoError> {
+        let path = format!("/api/v1/events/{event}/holds");
+        self.buy("hold a ticket", &Request::post(&path, Some(token), ONE_TICKET))
+    }
+
+    /// Makes a hold a reservation.
+    pub(super) fn confirm(&mut self, token: &str, hold: ReservationId) -> Result<(), DemoError> {
+        let path = format!("/api/v1/holds/{hold}/confirm");
+        self.call("confirm a hold", &Request::post(&path, Some(token), "{}")).map(|_: Reservation| ())
+    }
+
+    fn buy(&mut self, action: &str, request: &Request<'_>) -> Result<Reserved, DemoError> {
+        let response = self.client.send(request);
+        let response = response.map_err(|source| DemoError::Http { action: action.to_owned(), source })?;
+        let unexpected = || unexpected(action, response.status, response.body);
         match response.status {
             201 => {
                 let id = serde_json::from_slice(response.body)

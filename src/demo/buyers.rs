@@ -1,5 +1,6 @@
-//! The buyers: threads that reserve one ticket after the other, each over its own connection, and
-//! record every acknowledged reservation.
+//! The buyers: threads that buy one ticket after the other, each over its own connection, and record
+//! every acknowledged reservation. Most reserve; some hold a ticket and confirm it; some send each
+//! request with an idempotency key, to send it again after the restart.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use super::server::Server;
 /// The answers that the buyers got.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Sale {
-    /// The reservations answered with 201, sorted.
+    /// The reservations that a buyer has an answer for, sorted.
     pub acknowledged: Vec<ReservationId>,
     /// The latencies of the acknowledged reservations, sorted.
     pub latencies_us: Vec<u32>,
@@ -26,6 +27,62 @@ pub(super) struct Sale {
     pub sold_out: u64,
     pub overloaded: u64,
     pub took: Duration,
+    /// The number of acknowledged reservations in this time.
+    pub sold: u64,
+    /// The holds answered with 201 whose confirmation was not answered.
+    pub holds: Vec<Hold>,
+    /// The requests to hold without an answer.
+    pub unanswered_holds: u64,
+    /// The requests with a key, answered or not.
+    pub keyed: Vec<KeyedRequest>,
+}
+
+/// A hold that its buyer could not confirm before the kill.
+#[derive(Debug, Clone)]
+pub(super) struct Hold {
+    pub reservation: ReservationId,
+    /// The index of the buyer's token.
+    pub token: usize,
+}
+
+/// A request to reserve a ticket with an idempotency key.
+#[derive(Debug, Clone)]
+pub(super) struct KeyedRequest {
+    pub key: String,
+    pub event: EventId,
+    /// The index of the buyer's token.
+    pub token: usize,
+    /// The reservation that it was answered with, if it was.
+    pub answer: Option<ReservationId>,
+}
+
+/// How a buyer buys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Reserve,
+    HoldAndConfirm,
+    /// With a key each, and a pause between requests: a server keeps a limited number of keys for a customer.
+    ReserveWithKeys {
+        pause: Duration,
+    },
+}
+
+/// The most requests of a buyer with keys. Four such buyers share a customer, and spread over four events; for
+/// each event, a customer may have 1,000 keys.
+const KEYS_MAX: u32 = 900;
+
+/// Of so many buyers, one holds and confirms, and one has keys.
+const BUYERS_PER_WAY: usize = 8;
+
+impl Way {
+    /// The way of a buyer, for a sale of this length.
+    fn of_buyer(index: usize, length: Duration) -> Way {
+        match index % BUYERS_PER_WAY {
+            0 => Way::HoldAndConfirm,
+            1 => Way::ReserveWithKeys { pause: length / KEYS_MAX },
+            _ => Way::Reserve,
+        }
+    }
 }
 
 impl Sale {
@@ -35,6 +92,9 @@ impl Sale {
         self.unanswered += other.unanswered;
         self.sold_out += other.sold_out;
         self.overloaded += other.overloaded;
+        self.holds.extend(other.holds);
+        self.unanswered_holds += other.unanswered_holds;
+        self.keyed.extend(other.keyed);
     }
 }
 
@@ -69,7 +129,8 @@ impl Buyers<'_> {
         let shared = Shared::default();
         thread::scope(|scope| {
             let start = Instant::now();
-            let buyers = self.spawn(scope, server.address, events, &shared)?;
+            let way = |index| Way::of_buyer(index, after);
+            let buyers = self.spawn(scope, server.address, events, &shared, way)?;
             let progress = Progress::new(after.as_millis() as u64);
             while start.elapsed() < after && !self.must_stop(&shared) {
                 thread::sleep(POLL.min(after.saturating_sub(start.elapsed())));
@@ -102,7 +163,7 @@ impl Buyers<'_> {
         let shared = Shared::default();
         thread::scope(|scope| {
             let start = Instant::now();
-            let buyers = self.spawn(scope, address, &[event], &shared)?;
+            let buyers = self.spawn(scope, address, &[event], &shared, |_| Way::Reserve)?;
             while buyers.iter().any(|buyer| !buyer.is_finished()) {
                 if self.must_stop(&shared) {
                     shared.stopping.store(true, Ordering::Relaxed);
@@ -121,14 +182,18 @@ impl Buyers<'_> {
         address: SocketAddr,
         events: &[EventId],
         shared: &'env Shared,
+        way: impl Fn(usize) -> Way,
     ) -> Result<Vec<ScopedJoinHandle<'scope, Result<Sale, DemoError>>>, DemoError> {
         (0..self.count)
             .map(|index| {
-                let token = &self.tokens[index % self.tokens.len()];
+                let token = index % self.tokens.len();
+                let way = way(index);
                 let (head, tail) = events.split_at(index % events.len());
                 let events = [tail, head].concat();
                 let buy = move || {
-                    let sale = buy(address, token, events, shared);
+                    let buyer =
+                        Buyer { index, token, bearer: &self.tokens[token], shared, sale: Sale::default() };
+                    let sale = buyer.buy(address, events, way);
                     shared.failed.fetch_or(sale.is_err(), Ordering::SeqCst);
                     sale
                 };
@@ -144,41 +209,89 @@ impl Buyers<'_> {
     }
 }
 
-/// Runs one buyer.
-fn buy(
-    address: SocketAddr,
-    token: &str,
-    mut events: Vec<EventId>,
-    shared: &Shared,
-) -> Result<Sale, DemoError> {
-    let mut sale = Sale::default();
-    let mut api = match Api::connect(address) {
-        Err(_) if shared.killed.load(Ordering::SeqCst) => return Ok(sale),
-        connected => connected?,
-    };
-    let mut turn = 0;
-    while !events.is_empty() && !shared.stopping.load(Ordering::Relaxed) {
-        turn = (turn + 1) % events.len();
-        let sent_at = Instant::now();
-        match api.reserve(token, events[turn]) {
-            Ok(Reserved::Acknowledged(reservation)) => {
-                sale.latencies_us.push(sent_at.elapsed().as_micros() as u32);
-                sale.acknowledged.push(reservation);
-                shared.sold.fetch_add(1, Ordering::Relaxed);
+/// One buyer.
+struct Buyer<'a> {
+    index: usize,
+    /// The index of the token.
+    token: usize,
+    bearer: &'a str,
+    shared: &'a Shared,
+    sale: Sale,
+}
+
+impl Buyer<'_> {
+    /// Buys until the server is killed, all events are sold out, or the buyers are told to stop.
+    fn buy(mut self, address: SocketAddr, mut events: Vec<EventId>, way: Way) -> Result<Sale, DemoError> {
+        let mut api = match Api::connect(address) {
+            Err(_) if self.is_killed() => return Ok(self.sale),
+            connected => connected?,
+        };
+        let mut turn = 0;
+        while !events.is_empty() && !self.shared.stopping.load(Ordering::Relaxed) {
+            turn = (turn + 1) % events.len();
+            let event = events[turn];
+            let bought = match way {
+                Way::Reserve => self.reserve(&mut api, event),
+                Way::HoldAndConfirm => self.hold_and_confirm(&mut api, event),
+                Way::ReserveWithKeys { pause } => {
+                    thread::sleep(pause);
+                    self.reserve_with_key(&mut api, event)
+                }
+            };
+            match bought {
+                Ok(Reserved::Acknowledged(reservation)) => {
+                    self.sale.acknowledged.push(reservation);
+                    self.shared.sold.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(Reserved::SoldOut) => {
+                    self.sale.sold_out += 1;
+                    events.swap_remove(turn);
+                }
+                Ok(Reserved::Overloaded) => self.sale.overloaded += 1,
+                Err(DemoError::Http { .. }) if self.is_killed() => return Ok(self.sale),
+                Err(error) => return Err(error),
             }
-            Ok(Reserved::SoldOut) => {
-                sale.sold_out += 1;
-                events.swap_remove(turn);
-            }
-            Ok(Reserved::Overloaded) => sale.overloaded += 1,
-            Err(DemoError::Http { .. }) if shared.killed.load(Ordering::SeqCst) => {
-                sale.unanswered += 1;
-                return Ok(sale);
-            }
-            Err(error) => return Err(error),
         }
+        Ok(self.sale)
     }
-    Ok(sale)
+
+    fn reserve(&mut self, api: &mut Api, event: EventId) -> Result<Reserved, DemoError> {
+        let sent_at = Instant::now();
+        let reserved = api.reserve(self.bearer, event, None).inspect_err(|_| self.sale.unanswered += 1)?;
+        if let Reserved::Acknowledged(_) = reserved {
+            self.sale.latencies_us.push(sent_at.elapsed().as_micros() as u32);
+        }
+        Ok(reserved)
+    }
+
+    fn hold_and_confirm(&mut self, api: &mut Api, event: EventId) -> Result<Reserved, DemoError> {
+        let held = api.hold(self.bearer, event).inspect_err(|_| self.sale.unanswered_holds += 1)?;
+        if let Reserved::Acknowledged(reservation) = held {
+            self.sale.holds.push(Hold { reservation, token: self.token });
+            api.confirm(self.bearer, reservation)?;
+            self.sale.holds.pop();
+        }
+        Ok(held)
+    }
+
+    fn reserve_with_key(&mut self, api: &mut Api, event: EventId) -> Result<Reserved, DemoError> {
+        let key = format!("buyer-{}-ticket-{}", self.index, self.sale.keyed.len());
+        self.sale.keyed.push(KeyedRequest { key: key.clone(), event, token: self.token, answer: None });
+        let reserved = api.reserve(self.bearer, event, Some(&key))?;
+        match reserved {
+            Reserved::Acknowledged(reservation) => {
+                let last = self.sale.keyed.last_mut().expect("it was just pushed");
+                last.answer = Some(reservation);
+            }
+            // Nothing was done, so there is nothing to send again.
+            Reserved::SoldOut | Reserved::Overloaded => drop(self.sale.keyed.pop()),
+        }
+        Ok(reserved)
+    }
+
+    fn is_killed(&self) -> bool {
+        self.shared.killed.load(Ordering::SeqCst)
+    }
 }
 
 fn join(
@@ -189,6 +302,7 @@ fn join(
     for buyer in buyers {
         sale.add(buyer.join().expect("a buyer does not panic")?);
     }
+    sale.sold = sale.acknowledged.len() as u64;
     sale.acknowledged.sort_unstable();
     sale.latencies_us.sort_unstable();
     Ok(sale)

@@ -43,15 +43,17 @@ pub(super) struct Request<'a> {
     pub token: Option<&'a str>,
     /// A JSON body.
     pub body: Option<&'a str>,
+    /// The value of `Idempotency-Key`.
+    pub key: Option<&'a str>,
 }
 
 impl<'a> Request<'a> {
     pub(super) fn get(path: &'a str, token: Option<&'a str>) -> Request<'a> {
-        Request { method: "GET", path, token, body: None }
+        Request { method: "GET", path, token, body: None, key: None }
     }
 
     pub(super) fn post(path: &'a str, token: Option<&'a str>, body: &'a str) -> Request<'a> {
-        Request { method: "POST", path, token, body: Some(body) }
+        Request { method: "POST", path, token, body: Some(body), key: None }
     }
 }
 
@@ -99,12 +101,15 @@ impl Client {
     }
 
     fn write(&mut self, request: &Request<'_>) -> Result<(), ClientError> {
-        let Request { method, path, token, body } = *request;
+        let Request { method, path, token, body, key } = *request;
         let bytes = &mut self.request;
         bytes.clear();
         write!(bytes, "{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address)?;
         if let Some(token) = token {
             write!(bytes, "Authorization: Bearer {token}\r\n")?;
+        }
+        if let Some(key) = key {
+            write!(bytes, "Idempotency-Key: {key}\r\n")?;
         }
         if let Some(body) = body {
             write!(bytes, "Content-Type: application/json\r\nContent-Length: {}\r\n", body.len())?;

@@ -30,6 +30,10 @@ pub(crate) enum DemoError {
     )]
     Unexpected { action: String, status: u16, body: String },
     #[error(
+        "a request with the key {key} was refused when it was sent again\n  this is a defect of the server; please report it"
+    )]
+    Refused { key: String },
+    #[error(
         "the proof FAILED:\n  {}\n  this is a defect of the server; please report it",
         violations.join("\n  ")
     )]

@@ -12,6 +12,7 @@ mod interrupt;
 mod progress;
 mod proof;
 mod report;
+mod retries;
 mod server;
 
 use std::io::{self, Write};
@@ -90,10 +91,11 @@ fn run_steps(options: &DemoOptions, directory: &Path, interrupt: &Interrupt) -> 
 
     let seconds = options.seconds;
     print(&format!(
-        "\n2. {BUYER_COUNT} buyers reserve tickets, then the server is killed (SIGKILL) under load"
+        "\n2. {BUYER_COUNT} buyers reserve tickets, then the server is killed (SIGKILL) under load\n   {}",
+        report::WAYS
     ))?;
     let buyers = Buyers { count: BUYER_COUNT, tokens: &tokens, interrupt };
-    let (sale, killed_at) = buyers.buy_until_killed(server, &EVENTS, Duration::from_secs(seconds))?;
+    let (mut sale, killed_at) = buyers.buy_until_killed(server, &EVENTS, Duration::from_secs(seconds))?;
 
     print("\n3. Restart the server on the same data")?;
     let mut server = Server::start(directory, options.shards, interrupt)?;
@@ -102,14 +104,18 @@ fn run_steps(options: &DemoOptions, directory: &Path, interrupt: &Interrupt) -> 
     let recovery = Recovery { took: killed_at.elapsed(), announcement: &server.announcement };
     print(&format!("   {}", server.announcement))?;
 
-    print("\n4. Look up every acknowledged reservation over HTTP")?;
+    print("\n4. Confirm the holds that the kill left open, and send every request with a key again")?;
+    let retries = retries::retry(server.address, &tokens, &mut sale)?;
+    print(&report::retries(&retries))?;
+
+    print("\n5. Look up every acknowledged reservation over HTTP")?;
     let admin = api.log_in("admin")?;
     let listings = proof::read_listings(server.address, &admin, &EVENTS, sale.acknowledged.len(), interrupt)?;
-    let proof = Proof::of(&sale, &listings);
+    let proof = Proof::of(&sale, &listings).with_retries(&retries);
     print(&report::table(&sale, &proof, &recovery))?;
     proof.verdict()?;
 
-    print(&format!("\n5. The same buyers compete for an event of {RUSH_QUOTA} tickets"))?;
+    print(&format!("\n6. The same buyers compete for an event of {RUSH_QUOTA} tickets"))?;
     let tokens = api.log_in_customers()?;
     let (rush, proof) = rush(&server, &mut api, &tokens, &admin, interrupt)?;
     print(&report::rush(&rush, &proof))?;

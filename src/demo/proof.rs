@@ -12,6 +12,7 @@ use super::api::{Api, Event};
 use super::buyers::Sale;
 use super::interrupt::{Interrupt, POLL};
 use super::progress::{self, Progress};
+use super::retries::Retries;
 
 /// One event as the server reports it.
 pub(super) struct Listing {
@@ -20,6 +21,10 @@ pub(super) struct Listing {
     reservations: Vec<ReservationId>,
     /// The number of tickets of the confirmed reservations.
     tickets: u64,
+    /// The live holds.
+    holds: u64,
+    /// The number of tickets of the live holds.
+    held: u64,
 }
 
 /// The result of the comparison.
@@ -50,12 +55,19 @@ impl Proof {
             unanswered: sale.unanswered,
             oversold: listings
                 .iter()
-                .map(|listing| listing.tickets.saturating_sub(listing.event.quota))
+                .map(|listing| (listing.tickets + listing.held).saturating_sub(listing.event.quota))
                 .sum(),
             violations: Vec::new(),
         };
         proof.require(listed_count == recorded.len(), || "a reservation is listed twice".to_owned());
         proof.check_reservations(sale, &recorded);
+        let holds = listings.iter().map(|listing| listing.holds).sum::<u64>();
+        proof.require(holds <= sale.unanswered_holds, || {
+            format!(
+                "{holds} holds are live, but only {} requests to hold had no answer",
+                sale.unanswered_holds
+            )
+        });
         for listing in listings {
             proof.check_listing(listing);
         }
@@ -71,6 +83,12 @@ impl Proof {
             });
         }
         proof
+    }
+
+    /// Also checks what the buyers found when they tried again.
+    pub(super) fn with_retries(mut self, retries: &Retries) -> Proof {
+        self.violations.extend(retries.differing.iter().cloned());
+        self
     }
 
     /// Returns an error with all violations if there are any.
@@ -99,7 +117,7 @@ impl Proof {
 
     fn check_listing(&mut self, listing: &Listing) {
         let Event { id, quota, reserved, held, remaining } = listing.event;
-        let tickets = listing.tickets;
+        let Listing { tickets, held: held_tickets, .. } = *listing;
         self.require(reserved <= quota, || format!("event {id} has sold {reserved} of {quota} tickets"));
         self.require(quota == reserved + held + remaining, || {
             format!(
@@ -108,6 +126,9 @@ impl Proof {
         });
         self.require(reserved == tickets, || {
             format!("event {id} reports {reserved} reserved tickets, but its confirmed reservations have {tickets}")
+        });
+        self.require(held == held_tickets, || {
+            format!("event {id} reports {held} held tickets, but its live holds have {held_tickets}")
         });
     }
 
@@ -156,16 +177,26 @@ fn read_listing(
     interrupt: &Interrupt,
 ) -> Result<Listing, DemoError> {
     let mut api = Api::connect(address)?;
-    let mut listing = Listing { event: api.event(event)?, reservations: Vec::new(), tickets: 0 };
+    let mut listing =
+        Listing { event: api.event(event)?, reservations: Vec::new(), tickets: 0, holds: 0, held: 0 };
     let mut after = None;
     loop {
         interrupt.check()?;
         let page = api.reservations(admin, event, after.as_deref())?;
         read.fetch_add(page.items.len() as u64, Ordering::Relaxed);
-        for reservation in page.items.iter().filter(|reservation| reservation.status == "confirmed") {
-            listing.tickets += reservation.quantity;
-            // An invalid id is skipped: if it stands for an acknowledged one, that one is missing.
-            listing.reservations.extend(reservation.id.parse::<ReservationId>());
+        for reservation in &page.items {
+            match reservation.status.as_str() {
+                "confirmed" => {
+                    listing.tickets += reservation.quantity;
+                    // An invalid id is skipped: if it stands for an acknowledged one, that one is missing.
+                    listing.reservations.extend(reservation.id.parse::<ReservationId>());
+                }
+                "held" => {
+                    listing.holds += 1;
+                    listing.held += reservation.quantity;
+                }
+                _ => {}
+            }
         }
         match page.next {
             Some(next) => after = Some(next),
@@ -191,7 +222,8 @@ mod tests {
         let sale = Sale { acknowledged: ids(acknowledged), unanswered, ..Sale::default() };
         let remaining = QUOTA.saturating_sub(reserved);
         let event = Event { id: EventId(1), quota: QUOTA, reserved, held: 0, remaining };
-        let listing = Listing { event, reservations: ids(recorded), tickets: recorded.len() as u64 };
+        let tickets = recorded.len() as u64;
+        let listing = Listing { event, reservations: ids(recorded), tickets, holds: 0, held: 0 };
         let proof = Proof::of(&sale, &[listing]);
         assert_eq!(proof.violations.len(), violations.len(), "{:?}", proof.violations);
         for (found, wanted) in proof.violations.iter().zip(violations) {
@@ -218,5 +250,30 @@ mod tests {
         check(&[1], 1, &[1], 2, &["2 reserved tickets, but its confirmed reservations have 1"]);
         check(&[1, 2, 3, 4], 0, &[1, 2, 3, 4], 4, &["has sold 4 of 3", "quota 3, but 4 reserved"]);
         check(&[1, 2], 0, &[1, 2, 2], 3, &["listed twice"]);
+    }
+
+    /// Checks the violations for an event with live holds, given the requests to hold without an answer and the
+    /// held count that the event reports.
+    #[track_caller]
+    fn check_holds(unanswered_holds: u64, holds: u64, held: u64, violations: &[&str]) {
+        let sale = Sale { unanswered_holds, ..Sale::default() };
+        let event = Event { id: EventId(1), quota: QUOTA, reserved: 0, held, remaining: QUOTA - held };
+        let listing = Listing { event, reservations: Vec::new(), tickets: 0, holds, held: holds };
+        let retries = Retries { differing: vec!["another answer".to_owned()], ..Retries::default() };
+        let proof = Proof::of(&sale, &[listing]).with_retries(&retries);
+        let all = violations.iter().chain(&["another answer"]);
+        assert_eq!(proof.violations.len(), violations.len() + 1, "{:?}", proof.violations);
+        for (found, wanted) in proof.violations.iter().zip(all) {
+            assert!(found.contains(wanted), "{found:?} does not contain {wanted:?}");
+        }
+    }
+
+    #[test]
+    fn violations_of_holds_and_retries_are_found() {
+        check_holds(0, 0, 0, &[]);
+        check_holds(2, 2, 2, &[]);
+        check_holds(2, 1, 1, &[]);
+        check_holds(1, 2, 2, &["2 holds are live, but only 1"]);
+        check_holds(2, 1, 2, &["2 held tickets, but its live holds have 1"]);
     }
 }
