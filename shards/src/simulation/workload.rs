@@ -131,8 +131,7 @@ fn change_hold(random: &mut Random, ids: &Ids) -> Command {
             let Command::Reserve { event, actor, buyer, quantity } = reserve(random, ids) else {
                 unreachable!("a reservation")
             };
-            let seconds = HOLD_SECONDS[random.within(0, 7).saturating_sub(4) as usize];
-            let time = HoldTime::from_seconds(seconds).expect("within the bounds");
+            let time = hold_time(random.within(0, 7).saturating_sub(4) as usize);
             Command::Hold { event, actor, buyer, quantity, time }
         }
         5..9 => Command::Confirm {
@@ -147,6 +146,10 @@ fn change_hold(random: &mut Random, ids: &Ids) -> Command {
         },
         _ => Command::Release { reservation: reservation(random, ids), actor: actor(random) },
     }
+}
+
+fn hold_time(index: usize) -> HoldTime {
+    HoldTime::from_seconds(HOLD_SECONDS[index]).expect("within the bounds")
 }
 
 /// Draws a request with a key, in a world of days.
@@ -170,7 +173,7 @@ fn reserve_with_key(random: &mut Random, ids: &Ids) -> Command {
     let (actor, buyer) = (Actor { user, role: Role::Customer }, Buyer::Account(user));
     let command = match kind {
         0 | 1 => Command::Reserve { event, actor, buyer, quantity },
-        2 => Command::Hold { event, actor, buyer, quantity, time: HoldTime::default() },
+        2 => Command::Hold { event, actor, buyer, quantity, time: hold_time(0) },
         _ => {
             let reservation = ReservationId { event, number: u32::from(sent) };
             Command::Confirm { reservation, actor, quantity: Some(quantity) }

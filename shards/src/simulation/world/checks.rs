@@ -118,11 +118,16 @@ impl World {
 
     /// Compares every acknowledged command with the shards, without the oracle.
     pub(super) fn check_acknowledged(&self) -> Result<(), Violation> {
-        let reductions = self.requests.iter().filter_map(|request| match request.ask {
-            Ask::Command(
-                Command::Reduce { reservation, .. } | Command::Confirm { reservation, quantity: Some(_), .. },
-            ) => Some(reservation),
+        let reduction = |command: &Command| match command {
+            Command::Reduce { reservation, .. } | Command::Confirm { reservation, quantity: Some(_), .. } => {
+                Some(*reservation)
+            }
             _ => None,
+        };
+        let reductions = self.requests.iter().filter_map(|request| match &request.ask {
+            Ask::Command(Command::Keyed(keyed)) => reduction(&keyed.command),
+            Ask::Command(command) => reduction(command),
+            Ask::Query(_) => None,
         });
         let reductions: BTreeSet<ReservationId> = reductions.collect();
         for request in &self.requests {
