@@ -76,6 +76,8 @@ fn help_names_every_option() {
                 "default: the CPUs",
                 "--storage <STORAGE>",
                 "BOXOFFICE_STORAGE",
+                "--executor <EXECUTOR>",
+                "BOXOFFICE_EXECUTOR",
                 "sqlite",
                 "memory",
                 "--demo",
@@ -387,7 +389,7 @@ fn a_terminal_gets_colours_unless_it_wants_none() {
         let server = Server::spawn_with(command, terminal.into());
         let mut line = String::new();
         BufReader::new(File::from(control)).read_line(&mut line).unwrap();
-        assert!(line.contains("ready"), "{line:?}");
+        assert!(line.contains("tasks run on"), "{line:?}");
         assert_eq!(line.contains('\u{1b}'), is_coloured, "NO_COLOR={value:?}: {line:?}");
         drop(server);
     }
@@ -409,7 +411,7 @@ fn logs_can_be_json_and_have_a_level() {
     assert!(started["recovery_ms"].is_u64(), "{started}");
     let (status, log) = server.terminate();
     assert!(status.success());
-    let ready: Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+    let ready: Value = serde_json::from_str(log.lines().nth(1).unwrap()).unwrap();
     for name in ["version", "data", "shards", "records", "recovery_ms", "epoch"] {
         assert_eq!(ready["fields"][name], started[name], "{name}: {ready}");
     }
@@ -435,20 +437,4 @@ fn logs_can_be_json_and_have_a_level() {
     let (status, log) = server.terminate();
     assert!(status.success());
     assert_eq!(log, "", "levels below the chosen one are not logged");
-}
-
-/// The server checks the runtime's needs before it writes anything, and names the remedy.
-#[test]
-fn too_little_locked_memory_is_explained() {
-    let folder = tempdir().unwrap();
-    let data = folder.path().join("data");
-    let mut command = support::server::program("sh");
-    command.args(["-c", "ulimit -l 64 && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_boxoffice"), "serve"]);
-    command.args(["--listen", "127.0.0.1:0", "--data"]).arg(&data);
-    let Ended { code, stdout, stderr } = run(command, "");
-    assert_eq!((code, &*stdout), (Some(1), ""), "{stderr}");
-    for wanted in ["the limit of locked memory is 64 KiB", "needs 512 KiB", "ulimit -l", "LimitMEMLOCK"] {
-        assert!(stderr.contains(wanted), "{stderr}");
-    }
-    assert!(!data.exists());
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::thread::JoinHandle;
 
 use super::probe::{self, Refusal};
-use super::{counted, on_epoll, on_glommio};
+use super::{Counted, on_epoll, on_glommio};
 
 /// What an operator asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -86,7 +86,7 @@ impl Executor {
     where
         F: Future<Output = ()> + 'static,
     {
-        let main = move || counted(main());
+        let main = move || Counted { task: main() };
         Ok(match self.0 {
             Kind::Glommio => Core::OnGlommio(on_glommio::start(name, main)?),
             Kind::Epoll => Core::OnEpoll(on_epoll::start(name, main)?),

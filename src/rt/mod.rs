@@ -19,9 +19,12 @@ pub(crate) mod waker;
 pub(crate) mod workers;
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
 
 pub(crate) use executor::{Core, Executor, ExecutorChoice};
 pub(crate) use futures_lite::future::yield_now;
@@ -29,7 +32,7 @@ pub(crate) use probe::Refusal;
 
 /// Starts a task on this core, and does not wait for it.
 pub(crate) fn spawn(task: impl Future<Output = ()> + 'static) {
-    spawn_uncounted(counted(task));
+    spawn_uncounted(Counted { task });
 }
 
 /// Starts a task whose turns do not count as activity.
@@ -51,14 +54,21 @@ fn count_activity() {
     ACTIVITY.set(ACTIVITY.get() + 1);
 }
 
-/// Counts the turns of a task.
-async fn counted(task: impl Future<Output = ()>) {
-    let mut task = pin!(task);
-    poll_fn(|context| {
+pin_project! {
+    /// A task whose turns are counted.
+    struct Counted<F> {
+        #[pin]
+        task: F,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Counted<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         count_activity();
-        task.as_mut().poll(context)
-    })
-    .await;
+        self.project().task.poll(context)
+    }
 }
 
 pub(crate) async fn sleep(duration: Duration) {

@@ -7,16 +7,16 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
-use std::panic::{AssertUnwindSafe, resume_unwind};
-use std::pin::pin;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use async_executor::LocalExecutor;
-use futures_lite::FutureExt;
 use futures_lite::future::block_on;
+use pin_project_lite::pin_project;
 
 use super::timers::Timers;
 
@@ -86,13 +86,28 @@ pub(super) fn is_here() -> bool {
 /// When this thread is no core of this executor, as all functions below.
 pub(super) fn spawn(task: impl Future<Output = ()> + 'static) {
     with(|here| {
-        let task = async move {
-            if let Err(panic) = AssertUnwindSafe(task).catch_unwind().await {
-                with(|here| here.panic.set(Some(panic)));
-            }
-        };
-        here.executor.spawn(task).detach();
+        here.executor.spawn(Detached { task }).detach();
     });
+}
+
+pin_project! {
+    /// A task that nobody awaits. If it panics, so does its core.
+    struct Detached<F> {
+        #[pin]
+        task: F,
+    }
+}
+
+impl<F: Future<Output = ()>> Future for Detached<F> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let polled = catch_unwind(AssertUnwindSafe(|| self.project().task.poll(context)));
+        polled.unwrap_or_else(|panic| {
+            with(|here| here.panic.set(Some(panic)));
+            Poll::Ready(())
+        })
+    }
 }
 
 pub(super) async fn sleep(duration: Duration) {
