@@ -14,7 +14,7 @@ use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value, json};
 use support::client::Client;
-use support::server::{Ended, Server, boxoffice, run, serve};
+use support::server::{Server, boxoffice, run, serve};
 use support::text;
 use tempfile::tempdir;
 
@@ -430,7 +430,8 @@ fn logs_can_be_json_and_have_a_level() {
     let mut command = boxoffice_with(&["serve", "--log-format", "json", "--listen", "192.0.2.1:0"]);
     command.env("BOXOFFICE_DATA", data.path());
     let refused = run(command, "");
-    let line: Value = serde_json::from_str(&refused.stderr).expect("the error of a start is JSON, too");
+    let error = refused.stderr.lines().last().expect("the error comes last");
+    let line: Value = serde_json::from_str(error).expect("the error of a start is JSON, too");
     assert!(line["fields"]["message"].as_str().unwrap().contains("listen on 192.0.2.1:0"), "{line}");
 
     let server = Server::start(data.path(), &["--log", "ERROR"]);
