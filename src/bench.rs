@@ -38,7 +38,7 @@ use crate::metrics::Metrics;
 use crate::passwords::{Passwords, REGISTRATIONS_PER_HOUR_DEFAULT};
 use crate::rt::channel::channel;
 use crate::rt::net::{Sockets, Stream};
-use crate::rt::{self, Core};
+use crate::rt::{self, Core, Executor};
 
 type Task = Pin<Box<dyn Future<Output = ()>>>;
 
@@ -150,7 +150,7 @@ impl Cores {
             let parts = parts(index, shard, Box::new(MemoryLog), ends, Arc::clone(&common), tokens.clone());
             let received = received.take();
             let (over, left) = (Arc::clone(&over), Arc::clone(&left));
-            Core::spawn("bench", move || async move {
+            Executor::of_environment().start_core("bench", move || async move {
                 let assembled = parts.assemble().expect("descriptors are left");
                 let Assembled { front, pump, inbox, reactor, .. } = assembled;
                 reactor.start();

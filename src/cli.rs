@@ -25,6 +25,7 @@ use crate::logging::{self, LogFormat, LogLevel};
 use crate::mesh::{CALLS_IN_FLIGHT_DEFAULT, CALLS_IN_FLIGHT_MAX, CALLS_IN_FLIGHT_MIN};
 use crate::passwords::{REGISTRATIONS_PER_HOUR_DEFAULT, REGISTRATIONS_PER_HOUR_MAX};
 use crate::repair;
+use crate::rt::ExecutorChoice;
 use crate::server::{self, default_shard_count};
 
 /// An event ticket reservation server: no ticket sold twice, no sale lost.
@@ -102,6 +103,10 @@ struct ServeOptions {
     /// Where to store acknowledged changes
     #[arg(long, value_enum, default_value = "sqlite", env = "BOXOFFICE_STORAGE")]
     storage: Storage,
+
+    /// What runs the tasks of the shards' threads; the log says which one it is, and why
+    #[arg(long, value_enum, default_value = "auto", env = "BOXOFFICE_EXECUTOR")]
+    executor: ExecutorChoice,
 
     /// Enable GET /api/v1/pop, which creates users with a known password; only on a loopback address
     #[arg(long, env = "BOXOFFICE_DEMO", value_parser = switch)]
@@ -281,6 +286,7 @@ impl ServeOptions {
             listen: self.listen,
             shard_count: self.shards.unwrap_or_else(default_shard_count),
             storage: self.storage,
+            executor: self.executor,
             demo: self.demo,
             proxies: TrustedProxies { networks: self.trusted_proxy, every_peer: self.trust_forwarded_for },
             connections_max: self.max_connections,

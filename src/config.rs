@@ -8,6 +8,7 @@ use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
 use crate::front::proxies::TrustedProxies;
 use crate::logging::LogFormat;
+use crate::rt::ExecutorChoice;
 
 /// Where acknowledged changes are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -28,6 +29,7 @@ pub(crate) struct Config {
     pub listen: SocketAddr,
     pub shard_count: usize,
     pub storage: Storage,
+    pub executor: ExecutorChoice,
     pub demo: bool,
     pub proxies: TrustedProxies,
     pub timeouts: Timeouts,

@@ -156,7 +156,7 @@ mod tests {
         let ends = mesh_ends(CORES).expect("descriptors are left").into_iter().enumerate();
         let cores = ends.map(|(index, ends)| {
             let (forgotten, done) = (Arc::clone(&forgotten), Arc::clone(&done));
-            rt::Core::spawn("test", move || async move {
+            rt::Executor::of_environment().start_core("test", move || async move {
                 let forget = {
                     let forgotten = Arc::clone(&forgotten);
                     move |user| {

@@ -34,7 +34,7 @@ use crate::passwords::Passwords;
 use crate::random;
 use crate::rt::channel::channel;
 use crate::rt::net::{ListeningSocket, bind_all};
-use crate::rt::{self, Core};
+use crate::rt::{Core, Executor};
 use crate::secret::{self, SecretError};
 
 use core_main::{CoreMain, Report};
@@ -53,7 +53,7 @@ const PORT_RETRY: Duration = Duration::from_millis(5);
 ///
 /// When the server could not start, or one of its cores failed.
 pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
-    rt::check()?;
+    let executor = Executor::choose(config.executor)?;
     if config.demo && !config.listen.ip().is_loopback() {
         return Err(ServeError::DemoBeyondLoopback { address: config.listen });
     }
@@ -75,7 +75,7 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
         process::watch_files(files).map_err(ServeError::Thread)?;
     }
     signals::drain_on_signal(Arc::clone(&common)).map_err(ServeError::Thread)?;
-    let (cores, links) = start_cores(config, listeners, opened.shards, &common, &tokens)?;
+    let (cores, links) = start_cores(config, executor, listeners, opened.shards, &common, &tokens)?;
     standby.stand_by(Arc::clone(&common), links);
     announce(config, address, opened.recovered.as_ref());
     for (index, core) in cores.into_iter().enumerate() {
@@ -94,6 +94,7 @@ fn start_standby(listeners: &[ListeningSocket], desk: Desk) -> io::Result<Standb
 /// Starts a core for each shard. Returns when all of them run, with what the standby thread needs to reach them.
 fn start_cores(
     config: &Config,
+    executor: Executor,
     listeners: Vec<ListeningSocket>,
     shards: Vec<ShardWithLog>,
     common: &Arc<Common>,
@@ -128,7 +129,7 @@ fn start_cores(
             origin,
         };
         let main = CoreMain { parts, listener, fronts_open: Arc::clone(&fronts_open), report };
-        let core = Core::spawn("core", move || main.run());
+        let core = executor.start_core("core", move || main.run());
         cores.push(core.map_err(ServeError::Thread)?);
     }
     for (index, reports) in reports.iter().enumerate() {

@@ -137,14 +137,12 @@ fn the_largest_requests_cost_what_the_limits_say() {
     for wire in &mut wires {
         wire.send(&bytes).expect("the server reads");
     }
-    // Wait until the server has read everything.
-    let mut now = resident(&server);
-    for quiet in 0.. {
+    // Wait until the server has read everything: its memory grows only when a buffer doubles.
+    let (mut now, mut quiet) = (resident(&server), 0);
+    while quiet < 10 {
         thread::sleep(Duration::from_millis(50));
         let last = std::mem::replace(&mut now, resident(&server));
-        if quiet >= 4 && now == last {
-            break;
-        }
+        quiet = if now == last { quiet + 1 } else { 0 };
     }
     let each = now.saturating_sub(before) as usize / HALF_SENT;
     println!("{each} bytes for each request of {} bytes, {bytes_each_max} at most", bytes.len());

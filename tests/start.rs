@@ -64,17 +64,6 @@ fn too_few_descriptors_are_reported() {
     );
 }
 
-#[test]
-fn too_little_locked_memory_is_reported_with_a_remedy() {
-    let mut command = limited("ulimit -l 100");
-    command.args(["serve", "--storage", "memory", "--listen", "127.0.0.1:0"]);
-    let ended = run(command, "");
-    assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{ended:?}");
-    let first = ended.stderr.lines().next().expect("a message");
-    assert_eq!(first, "boxoffice: the limit of locked memory is 100 KiB, io_uring needs 512 KiB");
-    assert!(ended.stderr.contains("ulimit -l 8192") && ended.stderr.contains("LimitMEMLOCK=8M"), "{ended:?}");
-}
-
 /// The main thread starts at least 5 others, and the one that recovers some of its own.
 #[test]
 #[ignore = "needs strace"]

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
-use support::server::{boxoffice, run};
 use support::{Stage, number, sqlite3};
 
 #[test]
@@ -137,27 +136,4 @@ fn a_stopped_sqlite_shell_is_named_and_sales_go_on() {
     stage.reservation(event, 1);
     stage.server.kill();
     assert_eq!(number(&Stage::open(data.path(), 1).seen(event), "reserved"), sold + 1);
-}
-
-/// Simulates kernels where io_uring is disabled, unsupported, or out of memory.
-#[test]
-#[ignore = "needs strace"]
-fn a_kernel_without_io_uring_is_reported_with_a_remedy() {
-    let cases = [
-        ("EPERM", "boxoffice: io_uring is forbidden here (", "sysctl kernel.io_uring_disabled=0"),
-        ("ENOSYS", "boxoffice: this kernel is too old for io_uring", "Linux 5.8 or later"),
-        ("ENOMEM", "boxoffice: there is no memory for io_uring", "ulimit -l 8192"),
-    ];
-    for (error, first, remedy) in cases {
-        let mut command = support::server::program("strace");
-        command.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=io_uring_setup"]);
-        command.args(["-e", &format!("inject=io_uring_setup:error={error}")]);
-        command.arg(boxoffice().get_program());
-        command.args(["serve", "--storage", "memory", "--listen", "127.0.0.1:0"]);
-        let ended = run(command, "");
-        assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{error}: {ended:?}");
-        let line = ended.stderr.lines().next().expect("a message");
-        assert!(line.starts_with(first) && ended.stderr.contains(remedy), "{error}: {ended:?}");
-        assert!(!ended.stderr.contains("panicked"), "{error}: {ended:?}");
-    }
 }

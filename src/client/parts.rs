@@ -145,7 +145,7 @@ mod tests {
         let cores = ends.map(|(index, (ends, owners))| {
             let (asked, over, answer) = (Arc::clone(&asked), Arc::clone(&over), answer.clone());
             let asked = if index == 0 { Arc::default() } else { asked };
-            rt::Core::spawn("test", move || async move {
+            rt::Executor::of_environment().start_core("test", move || async move {
                 let slots = owners.slots_of(index);
                 let mesh = start(ends, owners, slots, asked);
                 if index == 0 {

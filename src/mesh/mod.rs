@@ -232,9 +232,9 @@ mod tests {
         use shards::ids::{EventId, ReservationId, Role, UserId};
         use shards::slots::slot_of_event;
 
-        use crate::rt::Core;
         use crate::rt::net::Sockets;
         use crate::rt::reactor::Reactor;
+        use crate::rt::{Core, Executor};
 
         let owners = Owners::by_modulo(2);
         let event = (1..).map(EventId).find(|&event| owners.of(slot_of_event(event)) == 1);
@@ -244,7 +244,7 @@ mod tests {
         let cores =
             mesh_ends(2).expect("descriptors are left").into_iter().enumerate().map(|(index, ends)| {
                 let (owners, command, arrived) = (owners.clone(), command.clone(), arrived.clone());
-                Core::spawn("test", move || async move {
+                Executor::of_environment().start_core("test", move || async move {
                     let (waker, inbox) = (ends.waker.clone(), Rc::new(Inbox::default()));
                     let mesh = Mesh::new(ends, owners, Rc::clone(&inbox), 1);
                     let sockets = Sockets::new(&waker).expect("descriptors are left");

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use glommio::io::PollableFd;
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -100,20 +99,19 @@ impl Sockets {
     }
 
     /// Blocks the thread until there are events, but not beyond `until`.
-    pub(super) fn block_until(&self, until: Instant) {
-        let time = until.saturating_duration_since(Instant::now());
-        let time = Timespec::try_from(time).expect("it is a matter of milliseconds");
+    pub(super) fn block_until(&self, until: Option<Instant>) {
+        let time = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let time = time.map(|time| Timespec::try_from(time).expect("nobody sleeps for centuries"));
         // Epoll's own timeout counts milliseconds on kernels before 5.11.
-        match poll(&mut [PollFd::new(&*self.epoll, PollFlags::IN)], Some(&time)) {
+        match poll(&mut [PollFd::new(&*self.epoll, PollFlags::IN)], time.as_ref()) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => panic!("poll the epoll instance: {error}"),
         }
     }
 
-    /// Waits until there are events, through the runtime.
-    pub(super) async fn has_events(&self) {
-        let pollable = PollableFd::new(Rc::clone(&self.epoll)).expect("this runs on the runtime");
-        pollable.readable().await.expect("an epoll instance can be polled");
+    /// The epoll instance itself.
+    pub(super) fn epoll(&self) -> &Rc<OwnedFd> {
+        &self.epoll
     }
 
     /// Registers a non-blocking socket.

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::task::Wake;
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -68,6 +69,13 @@ impl CoreWaker {
 
     pub(super) fn set_awake(&self) {
         self.0.asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Wakes the core after a task of it was made runnable.
+impl Wake for CoreWaker {
+    fn wake(self: Arc<Self>) {
+        CoreWaker::wake(&self);
     }
 }
 

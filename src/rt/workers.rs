@@ -151,7 +151,7 @@ mod tests {
     use futures_lite::FutureExt;
 
     use super::*;
-    use crate::rt::Core;
+    use crate::rt::Executor;
     use crate::rt::reactor::Reactor;
     use crate::rt::readiness::Sockets;
 
@@ -161,9 +161,10 @@ mod tests {
 
     /// Runs `main` on a core with a reactor, and returns how the core ended.
     fn on_a_core<F: Future<Output = ()> + 'static>(
+        executor: Executor,
         main: impl FnOnce() -> F + Send + 'static,
     ) -> io::Result<()> {
-        let core = Core::spawn("test", move || async move {
+        let core = executor.start_core("test", move || async move {
             let waker = CoreWaker::new().expect("descriptors are left");
             let sockets = Sockets::new(&waker).expect("descriptors are left");
             Reactor::new(sockets, waker, || false).start();
@@ -172,12 +173,11 @@ mod tests {
         core.expect("a thread can be started").join()
     }
 
-    /// The core is busy, sleeps or is parked when the result comes.
+    /// One core on each executor. It is busy, sleeps or is parked when the result comes.
     #[test]
     fn a_result_wakes_the_core_that_asked() {
-        const CORES: usize = 2;
         const JOBS: u64 = 300;
-        let workers = workers(CORES);
+        let workers = workers(2);
         let ask = move |workers: Workers<()>| async move {
             for job in 0..JOBS {
                 let work = move || {
@@ -188,11 +188,11 @@ mod tests {
             }
         };
         let (sender, ended) = mpsc::channel();
-        for _ in 0..CORES {
+        for executor in Executor::BOTH {
             let (workers, sender) = (workers.clone(), sender.clone());
-            thread::spawn(move || sender.send(on_a_core(move || ask(workers))));
+            thread::spawn(move || sender.send(on_a_core(executor, move || ask(workers))));
         }
-        for _ in 0..CORES {
+        for _ in Executor::BOTH {
             let ended = ended.recv_timeout(Duration::from_secs(30));
             ended.expect("each result wakes its core").expect("no task panics");
         }
@@ -202,7 +202,7 @@ mod tests {
     fn a_full_queue_refuses() {
         let workers =
             Workers::start(["worker".to_owned()], 2, Priority::Low).expect("a thread can be started");
-        let ended = on_a_core(move || async move {
+        let ended = on_a_core(Executor::of_environment(), move || async move {
             let (release, held) = mpsc::channel::<()>();
             let (began, begun) = mpsc::channel();
             let first = workers.run('a', move || {
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_panic_is_carried_over() {
         let workers = workers(1);
-        let ended = on_a_core(move || async move {
+        let ended = on_a_core(Executor::of_environment(), move || async move {
             let failed = workers.run((), || panic!("on the worker"));
             let failed = AssertUnwindSafe(pin!(failed)).catch_unwind().await;
             let panic = failed.map(|_: Result<(), QueueFull>| ()).expect_err("the panic is this task's");

@@ -12,13 +12,13 @@ use rustix::process::geteuid;
 use shards::log::LogError;
 use storage::RecoveryError;
 
-use crate::rt::RuntimeError;
+use crate::rt::Refusal;
 use crate::secret::SecretError;
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ServeError {
-    #[error(transparent)]
-    Runtime(#[from] RuntimeError),
+    #[error("{0}{remedy}\n  or leave --executor out: the server then runs without io_uring", remedy = .0.remedy())]
+    Executor(#[from] Refusal),
     #[error(
         "{address} is taken: another process listens there\n  choose another address with --listen, or port 0 for a free one"
     )]

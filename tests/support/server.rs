@@ -63,11 +63,11 @@ pub(crate) fn boxoffice() -> Command {
 }
 
 /// A command that is or starts the program, without the `BOXOFFICE_*` variables of this process's environment:
-/// those are settings of the tests.
+/// those are settings of the tests. Only the executor of the servers can be set for a whole run.
 pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("BOXOFFICE_") {
+        if name.to_string_lossy().starts_with("BOXOFFICE_") && name != "BOXOFFICE_EXECUTOR" {
             command.env_remove(name);
         }
     }

@@ -31,7 +31,7 @@ use crate::front::http::parse::Request;
 use crate::front::http::write::{PLAIN, Response};
 use crate::mesh::mesh_ends;
 use crate::rt::net::bind_all;
-use crate::rt::{self, Core};
+use crate::rt::{self, Core, Executor};
 
 /// Longer than anything here takes that does not fail.
 pub(super) const SOON: Duration = Duration::from_secs(5);
@@ -194,7 +194,7 @@ impl Server {
             }
         };
         let (listens, ready) = mpsc::channel();
-        let core = Core::spawn("test", move || async move {
+        let core = Executor::of_environment().start_core("test", move || async move {
             let Assembled { mut front, pump, sockets, reactor, .. } = parts.assemble().expect("a core");
             Rc::get_mut(&mut front).expect("nothing else has it yet").test_endpoint =
                 Some(Box::new(endpoint));
