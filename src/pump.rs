@@ -127,7 +127,7 @@ impl Pump {
             match self.driver.step(|| self.clock.elapsed(), !self.inbox.is_empty()) {
                 Step::Answer(asker, reply) => self.release(Release::Answer(asker, reply)),
                 Step::Send(slot, command) => self.release(Release::Message(slot, command)),
-                Step::EndHolds => self.driver.end_holds(self.clock.now()),
+                Step::Expire => self.driver.expire(self.clock.now()),
                 Step::TakeIn(most) => self.take_in(most),
                 Step::Gather(gather) => self.gather(gather).await,
                 Step::Append { batch, on_worker: true } => self.send_log_away(LogWork::Append(batch)),

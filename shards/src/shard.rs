@@ -10,6 +10,7 @@ mod holds;
 mod keys;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
@@ -79,6 +80,8 @@ pub struct Shard<A> {
     /// The most idempotency keys in this shard.
     keys_max: u64,
     key_ages: KeyAges,
+    /// The elapsed time before which no slot needs a new generation of keys; `None` while no key is kept.
+    keys_due_at: Option<Duration>,
     forgotten_keys: ForgottenKeys,
 }
 
@@ -120,9 +123,13 @@ impl<A> Shard<A> {
             reservations_max: u32::MAX,
             keys_max: u64::MAX,
             key_ages: KeyAges::default(),
+            keys_due_at: None,
             forgotten_keys: ForgottenKeys::default(),
         };
-        slots.iter().for_each(|slot| shard.take_over_holds(slot));
+        slots.iter().for_each(|slot| {
+            shard.take_over_holds(slot);
+            shard.take_over_keys(slot);
+        });
         shard
     }
 
@@ -149,6 +156,7 @@ impl<A> Shard<A> {
         self.state.adopt(slot, state);
         self.owned[slot.index()] = Some(Ownership { epoch, head });
         self.take_over_holds(slot);
+        self.take_over_keys(slot);
     }
 
     /// Gives up a slot, for another owner to adopt; `None` if it is not owned.
@@ -167,6 +175,12 @@ impl<A> Shard<A> {
 
     pub fn owned(&self) -> SlotSet {
         self.state.owned()
+    }
+
+    /// The elapsed time at which holds end or keys age; `None` if neither will, or the log takes no records.
+    pub fn expires_at(&self) -> Option<Duration> {
+        let keys_due_at = self.keys_due_at.filter(|_| self.read_only.is_none());
+        self.holds_end_at().into_iter().chain(keys_due_at).min()
     }
 
     pub fn state(&self) -> &ShardState {

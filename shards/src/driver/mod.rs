@@ -63,7 +63,7 @@ enum Maintenance {
 /// The next step of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    EndHolds,
+    Expire,
     TakeIn,
     Commit,
     Rest,
@@ -75,8 +75,8 @@ pub enum Step<A> {
     Answer(A, Reply),
     /// Send a command to the owner of its slot. It needs no answer.
     Send(Slot, Command),
-    /// Call [`Driver::end_holds`]: some holds have reached their deadlines.
-    EndHolds,
+    /// Call [`Driver::expire`]: holds have reached their deadlines, or idempotency keys are to be forgotten.
+    Expire,
     /// Give at most this many of the waiting requests to [`Driver::take_in`], while [`Driver::has_room`].
     TakeIn(usize),
     /// Let clients and other tasks run, so that more requests can join the batch, then call
@@ -145,7 +145,7 @@ impl<A> Driver<A> {
             log: LogUse::Idle,
             batching: Batching::new(pace),
             batch_max,
-            phase: Phase::EndHolds,
+            phase: Phase::Expire,
             maintenance: Maintenance::NotDue,
             probe_at: None,
             stopping: false,
@@ -178,9 +178,10 @@ impl<A> Driver<A> {
         self.shard.take_in(now, ask, asker);
     }
 
-    /// Ends holds that have reached their deadlines, in answer to [`Step::EndHolds`].
-    pub fn end_holds(&mut self, now: Now) {
+    /// Ends holds that have reached their deadlines, and ages idempotency keys, in answer to [`Step::Expire`].
+    pub fn expire(&mut self, now: Now) {
         self.shard.end_holds(now);
+        self.shard.age_keys_if_due(now);
     }
 
     /// Continues after [`Step::Gather`]. `news` says whether a request or a network event came meanwhile.
@@ -210,10 +211,10 @@ impl<A> Driver<A> {
         let has_room = self.has_room();
         loop {
             match self.phase {
-                Phase::EndHolds => {
+                Phase::Expire => {
                     self.phase = Phase::TakeIn;
-                    if has_room && self.are_holds_over(&elapsed) {
-                        return Step::EndHolds;
+                    if has_room && self.is_expiry_due(&elapsed) {
+                        return Step::Expire;
                     }
                 }
                 Phase::TakeIn => {
@@ -231,7 +232,7 @@ impl<A> Driver<A> {
                     }
                 }
                 Phase::Rest => {
-                    self.phase = Phase::EndHolds;
+                    self.phase = Phase::Expire;
                     return if requests_wait && (has_room || self.log == LogUse::Idle) {
                         Step::Yield
                     } else if self.stopping && self.log == LogUse::Idle {
@@ -263,9 +264,9 @@ impl<A> Driver<A> {
         }
     }
 
-    fn are_holds_over(&self, elapsed: &impl Fn() -> Duration) -> bool {
+    fn is_expiry_due(&self, elapsed: &impl Fn() -> Duration) -> bool {
         // The next process gives holds more time.
-        !self.stopping && self.shard.holds_end_at().is_some_and(|end| end <= elapsed())
+        !self.stopping && self.shard.expires_at().is_some_and(|at| at <= elapsed())
     }
 
     /// The time at which there is something to do, even if nothing comes. While the log is busy, there is none: all
@@ -274,12 +275,12 @@ impl<A> Driver<A> {
         if self.log == LogUse::Busy {
             return None;
         }
-        let holds_end_at = self.shard.holds_end_at().filter(|_| !self.stopping);
+        let expires_at = self.shard.expires_at().filter(|_| !self.stopping);
         let maintain_at = match self.maintenance {
             Maintenance::At(time) => Some(time),
             Maintenance::NotDue | Maintenance::Due | Maintenance::Hindered => None,
         };
-        self.probe_at.into_iter().chain(maintain_at).chain(holds_end_at).min()
+        self.probe_at.into_iter().chain(maintain_at).chain(expires_at).min()
     }
 
     /// Returns the next step that uses the log, if one is due. The log is idle.
@@ -297,7 +298,7 @@ impl<A> Driver<A> {
             return None;
         }
         if let Some(gather) = self.batching.gather(elapsed(), batch_is_full) {
-            self.phase = Phase::EndHolds;
+            self.phase = Phase::Expire;
             return Some(Step::Gather(gather));
         }
         let batch = self.shard.begin_commit()?;

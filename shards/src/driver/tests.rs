@@ -46,7 +46,7 @@ fn step(driver: &mut Driver<u32>, elapsed: Duration, requests_wait: bool) -> (St
         Step::Answer(asker, Err(Rejection::LogLocked)) => format!("locked for {asker}"),
         Step::Answer(asker, reply) => format!("answer {asker} {reply:?}"),
         Step::Send(slot, _) => format!("send {slot}"),
-        Step::EndHolds => "end holds".to_owned(),
+        Step::Expire => "expire".to_owned(),
         Step::TakeIn(BATCH_MAX) => "take in".to_owned(),
         Step::TakeIn(count) => format!("take in {count}"),
         Step::Gather(Gather::Once) => "gather once".to_owned(),

@@ -37,15 +37,29 @@ impl<A> Shard<A> {
         }
         let reply = self.carry_out(now, slot, decision);
         self.note_generation(now, slot);
+        // The slot may have older generations. The next look finds the right time.
+        self.keys_due_at.get_or_insert(now.elapsed);
         reply
     }
 
-    /// The time since the process started at which [`Shard::age_keys`] has something to do; `None` while no key is
-    /// kept, or while the log takes no records.
-    pub fn keys_due(&mut self, now: Now) -> Option<Duration> {
-        if self.read_only.is_some() {
-            return None;
+    /// Notes that a slot was taken over, maybe with keys.
+    pub(super) fn take_over_keys(&mut self, slot: Slot) {
+        if self.state.slot(slot).is_some_and(|state| state.key_count() > 0) {
+            self.keys_due_at = Some(Duration::ZERO);
         }
+    }
+
+    /// Ages keys, if a slot may need it.
+    pub fn age_keys_if_due(&mut self, now: Now) {
+        if self.read_only.is_none() && self.keys_due_at.is_some_and(|at| at <= now.elapsed) {
+            self.age_keys(now);
+            self.keys_due_at = self.keys_due(now);
+        }
+    }
+
+    /// The time since the process started at which [`Shard::age_keys`] has something to do; `None` while no key is
+    /// kept.
+    fn keys_due(&mut self, now: Now) -> Option<Duration> {
         let (state, ages) = (&self.state, &mut self.key_ages);
         let with_keys = state.owned().iter().filter_map(|slot| Some((slot, state.slot(slot)?)));
         let with_keys = with_keys.filter(|(_, state)| state.key_count() > 0);
@@ -55,11 +69,8 @@ impl<A> Shard<A> {
     }
 
     /// Begins a new generation of keys in each slot where one is due, so that keys are forgotten also where no new ones
-    /// come. Does nothing while the log takes no records.
-    pub fn age_keys(&mut self, now: Now) {
-        if self.read_only.is_some() {
-            return;
-        }
+    /// come.
+    fn age_keys(&mut self, now: Now) {
         for slot in self.owned().iter() {
             let has_keys = self.state.slot(slot).is_some_and(|state| state.key_count() > 0);
             if let Some(aged) = self.due_generation(now, slot).filter(|_| has_keys) {

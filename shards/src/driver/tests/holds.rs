@@ -59,8 +59,8 @@ fn holds_end_at_their_deadlines_without_requests() {
         assert_eq!(words.len(), 4, "at {elapsed:?}");
     }
     for (elapsed, next) in [(first, "wait until 10006 ms"), (10_006 * MS, "wait")] {
-        while step(&mut driver, elapsed, false).0 != "end holds" {}
-        driver.end_holds(at(elapsed));
+        while step(&mut driver, elapsed, false).0 != "expire" {}
+        driver.expire(at(elapsed));
         assert_eq!(commit_all(&mut driver, elapsed), 1);
         assert_eq!(step(&mut driver, elapsed, false).0, next);
     }
@@ -74,15 +74,15 @@ fn many_holds_that_end_let_requests_in_between() {
     }
     commit_all(&mut driver, MS);
     let late = 20_000 * MS;
-    while step(&mut driver, late, true).0 != "end holds" {}
-    driver.end_holds(at(late));
+    while step(&mut driver, late, true).0 != "expire" {}
+    driver.expire(at(late));
     expect(&mut driver, late, true, &["take in"]);
     take_in(&mut driver, 1);
     // The request has ended the holds of its slot, too.
     let records = commit_all(&mut driver, late);
     assert!((257..300).contains(&records), "{records}");
-    while step(&mut driver, late, true).0 != "end holds" {}
-    driver.end_holds(at(late));
+    while step(&mut driver, late, true).0 != "expire" {}
+    driver.expire(at(late));
     assert_eq!(commit_all(&mut driver, late), 256);
 }
 
@@ -103,8 +103,8 @@ fn no_hold_ends_while_the_log_is_read_only_or_the_driver_stops() {
     expect(&mut driver, 21_000 * MS, false, &["probe"]);
     driver.log_is_done(LogDone::Probe(Ok(()))).unwrap();
     // It ends once the log takes records.
-    while step(&mut driver, 21_000 * MS, false).0 != "end holds" {}
-    driver.end_holds(at(21_000 * MS));
+    while step(&mut driver, 21_000 * MS, false).0 != "expire" {}
+    driver.expire(at(21_000 * MS));
     driver.take_in(at(21_000 * MS), Ask::Query(Query::Totals), 3);
     let batch = expect(&mut driver, 21_000 * MS, false, &["append 1"]).unwrap();
     driver.log_is_done(appended(batch, MS, false)).unwrap();
@@ -114,7 +114,7 @@ fn no_hold_ends_while_the_log_is_read_only_or_the_driver_stops() {
     commit_all(&mut driver, 22_000 * MS);
     driver.stop();
     while step(&mut driver, 40_000 * MS, false).0 != "stop" {
-        assert_ne!(step(&mut driver, 40_000 * MS, false).0, "end holds");
+        assert_ne!(step(&mut driver, 40_000 * MS, false).0, "expire");
     }
 }
 
@@ -130,8 +130,8 @@ fn holds_of_an_earlier_process_get_more_time_first() {
     let mut states = ShardState::default();
     states.adopt(slot, state);
     let mut driver = Driver::new(Shard::new(states, &heads, Epoch(2)), 100, Pace::AT_ONCE);
-    expect(&mut driver, MS, true, &["end holds"]);
-    driver.end_holds(at(MS));
+    expect(&mut driver, MS, true, &["expire"]);
+    driver.expire(at(MS));
     expect(&mut driver, MS, true, &["take in"]);
     assert_eq!(commit_all(&mut driver, MS), 1);
     expect(&mut driver, 2 * MS, false, &["wait until 60001 ms"]);

@@ -175,8 +175,8 @@ fn a_key_and_its_generation_are_undone_with_their_batch() {
 fn roll_back(shard: &mut Shard<()>) {
     let batch = shard.begin_commit().expect("it has records");
     shard.roll_back(batch, RollbackCause::NoRoom);
-    assert_eq!(shard.keys_due(at(0)), None, "nothing is to be done while the log is full");
-    shard.age_keys(at(100_000));
+    assert_eq!(shard.expires_at(), None, "nothing is to be done while the log is full");
+    shard.age_keys_if_due(at(100_000));
     assert_eq!(shard.open_records(), 0);
     shard.resume();
     while let Some(release) = shard.next_release() {
@@ -184,22 +184,23 @@ fn roll_back(shard: &mut Shard<()>) {
     }
 }
 
-/// A slot in which no new keys come forgets its keys, too, if the shard is asked in time.
+/// A slot in which no new keys come forgets its keys, too.
 #[test]
 fn idle_slots_forget_when_it_is_due() {
     let mut shard = shard();
-    assert_eq!(shard.keys_due(at(7)), None, "there are no keys");
+    assert_eq!(shard.expires_at(), None, "there are no keys");
     buy(&mut shard, at(10), 0);
     buy(&mut shard, at(40), 1);
     let mut begun = 0;
     let mut now = at(40);
-    while let Some(due) = shard.keys_due(now) {
+    shard.age_keys_if_due(now);
+    while let Some(due) = shard.expires_at() {
         assert!(due > now.elapsed, "{due:?}");
         now = at(due.as_secs() / 60);
         let early = at(due.as_secs() / 60 - 1);
-        shard.age_keys(early);
+        shard.age_keys_if_due(early);
         assert_eq!(shard.open_records(), 0, "not before");
-        shard.age_keys(now);
+        shard.age_keys_if_due(now);
         assert_eq!(minutes_of(&commit(&mut shard)), Some(60));
         begun += 1;
         assert!(begun < 100, "keys are never forgotten");

@@ -33,10 +33,10 @@ impl World {
         on_worker: bool,
     ) -> Result<Progress, Violation> {
         self.note(|| format!("shard {index} commits {} records", batch.entries.len()));
-        // Holds that have ended take no room.
+        // What no request asked for takes no room.
         let is_change = |entry: &&Entry| {
-            let kind = kind_of(&entry.record);
-            !entry.continues && kind != Kind::HoldsExpired && kind != Kind::HoldsExtended
+            let expires = [Kind::HoldsExpired, Kind::HoldsExtended, Kind::KeysAged];
+            !entry.continues && !expires.contains(&kind_of(&entry.record))
         };
         let changes = batch.entries.iter().filter(is_change).count();
         if changes > self.rates.batch_max {

@@ -124,7 +124,7 @@ impl World {
             match self.shards[index].driver.step(|| self.elapsed, requests_wait) {
                 Step::Answer(request, reply) => self.answer(index, request, reply)?,
                 Step::Send(slot, command) => return Err(format!("a message to slot {slot}: {command:?}")),
-                Step::EndHolds => self.end_holds(index),
+                Step::Expire => self.expire(index),
                 Step::TakeIn(most) => self.take_in(index, most)?,
                 Step::Gather(gather) => self.gather(index, gather),
                 Step::Append { batch, on_worker } => {
@@ -240,19 +240,19 @@ impl World {
         Ok(())
     }
 
-    fn end_holds(&mut self, index: usize) {
+    fn expire(&mut self, index: usize) {
         // Some cores are late. Requests find holds ended all the same.
         if self.random.within(0, 1) == 0 || self.plant == Some(Plant::EndHoldsForRequestsOnly) {
             return;
         }
-        self.note(|| format!("shard {index} ends holds"));
+        self.note(|| format!("shard {index} ends holds and ages keys"));
         let now = self.shards[index].clock.read(self.elapsed, self.wall);
         let shard_count = self.shards.len();
         let owns = |slot| shard_of_slot(slot, shard_count) == index;
         if self.oracle.taken_in(None, now, false, owns) {
             self.count("slots ahead of their process");
         }
-        self.shards[index].driver.end_holds(now);
+        self.shards[index].driver.expire(now);
     }
 
     /// Lets some time pass in which a request may arrive.
