@@ -109,6 +109,8 @@ pub(super) enum Plant {
     AccountLimitTooLow,
     /// The limit of a customer's tickets ignores those that the customer has.
     ForgetTickets,
+    /// The limit of an event ignores the tickets that the customer holds.
+    ForgetHeldTickets,
     /// The limit of a customer's tickets counts those of all events.
     CountAllEvents,
     /// A sale starts and ends a millisecond late.
@@ -120,7 +122,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 57] = [
+    pub(super) const ALL: [Plant; 58] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -174,6 +176,7 @@ impl Plant {
         Plant::ForgetAccountLimit,
         Plant::AccountLimitTooLow,
         Plant::ForgetTickets,
+        Plant::ForgetHeldTickets,
         Plant::CountAllEvents,
         Plant::WindowLate,
         Plant::WindowBySteadyClock,

@@ -202,6 +202,20 @@ mod tests {
                 buyers.sums.borrow_mut().insert(customer, Sum::default());
             }
         }
+
+        /// Plants a wrong sum: without the tickets that a customer holds.
+        pub(crate) fn forget_held_tickets(&self, id: EventId, Buyer::Account(customer): Buyer) {
+            let event = self.slot(slot_of_event(id)).and_then(|state| state.events.get(&id));
+            if let Some(event) = event
+                && let Some(buyers) = &event.buyers
+            {
+                let live =
+                    self.reservations_of.at_event(customer, id).map(|number| event.live_tickets(number));
+                let confirmed =
+                    live.filter(|(_, deadline)| deadline.is_none()).map(|(tickets, _)| tickets).sum();
+                buyers.sums.borrow_mut().insert(customer, Sum { confirmed, held: BTreeMap::new() });
+            }
+        }
     }
 
     const NEVER: Timestamp = Timestamp(0);

@@ -21,7 +21,7 @@ pub struct ShardState {
     /// The reservations in these slots, by customer. It is derived from the states of the slots and is not a
     /// part of them. It is extended when a slot is adopted. An index for each slot would cost more memory,
     /// and double the time of a reservation.
-    reservations_of: ByCustomer,
+    pub(super) reservations_of: ByCustomer,
     /// The number of idempotency keys in all slots.
     key_count: u64,
 }

@@ -194,6 +194,9 @@ impl World {
             {
                 match self.plant {
                     Some(Plant::ForgetTickets) => driver.shard().state().forget_tickets(event, buyer),
+                    Some(Plant::ForgetHeldTickets) => {
+                        driver.shard().state().forget_held_tickets(event, buyer);
+                    }
                     Some(Plant::WindowLate) => now.wall.0 = now.wall.0.saturating_sub(1),
                     Some(Plant::WindowBySteadyClock) => now.wall = now.steady,
                     _ => {}
