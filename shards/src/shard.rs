@@ -315,7 +315,8 @@ impl<A> Shard<A> {
     pub fn finish_commit(&mut self, mut batch: Batch) {
         assert_eq!(self.writing.take(), Some(batch.number), "this batch was not being written");
         self.committed = batch.number;
-        self.forgotten_keys.free_some(batch.undos.iter_mut().map(|entry| &mut entry.undo));
+        self.forgotten_keys
+            .free_some(batch.undos.iter_mut().map(|entry| &mut entry.undo), batch.entries.len());
         assert!(self.committed <= self.applied, "committed is ahead of applied");
         if self.open.is_empty() {
             // The next batch reuses the memory.
@@ -342,7 +343,7 @@ impl<A> Shard<A> {
             let state = self.state.slot(entry.slot).expect("a slot with uncommitted records is owned");
             self.deadlines.undone(entry.slot, state, &entry.record);
         }
-        self.forgotten_keys.expect_none();
+        self.note_undone_keys();
         self.applied = self.committed;
         self.read_only = Some(cause);
         self.answer_again(refusal(cause));

@@ -49,6 +49,14 @@ impl<A> Shard<A> {
         }
     }
 
+    /// Notes that the records which are not committed were undone. Generations that they began are due again.
+    pub(super) fn note_undone_keys(&mut self) {
+        self.forgotten_keys.expect_none();
+        if self.state.key_count() > 0 {
+            self.keys_due_at = Some(Duration::ZERO);
+        }
+    }
+
     /// Ages keys, if a slot may need it.
     pub fn age_keys_if_due(&mut self, now: Now) {
         if self.read_only.is_none() && self.keys_due_at.is_some_and(|at| at <= now.elapsed) {

@@ -8,6 +8,7 @@ use super::{Progress, World};
 use crate::clock::Now;
 use crate::command::{Ask, Command, Query};
 use crate::ids::ReservationId;
+use crate::limits::KEY_GENERATION;
 use crate::outcome::{Outcome, Reply, ReservationStatus, Totals};
 use crate::simulation::disk::Replayed;
 use crate::simulation::oracle::Violation;
@@ -75,6 +76,7 @@ impl World {
                     && !shard.journal_is_large
                     && shard.driver.shard().holds_end_at().is_none_or(|end| end > elapsed)
             })?;
+            self.check_wakes()?;
         }
         self.run_until(|shard, _| {
             if shard.inbox.is_empty() {
@@ -90,6 +92,18 @@ impl World {
         }
         self.check_shards()?;
         self.compare_with_disk(None)
+    }
+
+    /// Checks that each core will wake to forget the keys that it keeps, though no more requests come.
+    fn check_wakes(&self) -> Result<(), Violation> {
+        for (index, simulated) in self.shards.iter().enumerate() {
+            let shard = simulated.driver.shard();
+            let latest = self.elapsed + KEY_GENERATION;
+            if shard.state().key_count() > 0 && shard.expires_at().is_none_or(|at| at > latest) {
+                return Err(format!("shard {index} keeps keys and wakes at {:?}", shard.expires_at()));
+            }
+        }
+        Ok(())
     }
 
     /// Delivers every message and runs the cores, until `done` holds for all shards.
