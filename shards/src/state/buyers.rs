@@ -205,6 +205,25 @@ mod tests {
         }
     }
 
+    impl ShardState {
+        /// Checks that each remembered sum is the one that the reservations have.
+        pub(crate) fn check_sums(&self) {
+            for event in
+                self.owned().iter().filter_map(|slot| self.slot(slot)).flat_map(|of| of.events.values())
+            {
+                let Some(buyers) = &event.buyers else { continue };
+                for (&customer, sum) in buyers.sums.borrow_mut().iter_mut() {
+                    let numbers = 1..=event.reservation_count();
+                    let of_customer = numbers.filter(|&number| {
+                        event.reservations[number as usize - 1].buyer == Buyer::Account(customer)
+                    });
+                    let live: u32 = of_customer.map(|number| event.live_tickets(number).0).sum();
+                    assert_eq!(sum.tickets(event.holds_over()), live, "tickets of {customer:?} in {event:?}");
+                }
+            }
+        }
+    }
+
     const NEVER: Timestamp = Timestamp(0);
 
     fn sold(tickets: &[u32]) -> impl Iterator<Item = Live> {

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use super::shard::{DriverState, SimulatedShard};
 use super::{Progress, World};
-use crate::clock::Now;
 use crate::command::{Ask, Command, Query};
 use crate::ids::ReservationId;
 use crate::limits::KEY_GENERATION;
@@ -38,7 +37,7 @@ impl World {
     }
 
     fn query(&self, index: usize, query: &Query) -> Reply {
-        self.shards[index].driver.shard().state().query(Now::at(self.wall), query)
+        self.shards[index].driver.shard().state().query(query)
     }
 
     pub(super) fn replay(&mut self, shard_count: usize) -> Result<Replayed, Violation> {
@@ -50,6 +49,7 @@ impl World {
         let replayed = self.replay(self.shards.len())?;
         for (index, (shard, state)) in self.shards.iter().zip(&replayed.states).enumerate() {
             if only.is_none_or(|only| only == index) {
+                shard.driver.shard().state().check_sums();
                 compare(index, shard.driver.shard().state(), state)?;
             }
         }
