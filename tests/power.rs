@@ -343,7 +343,7 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     drop((log, recovered));
     disk.power_on();
     match storage::open(&data, 1, &Progress::default()) {
-        Ok(recovered) => match recovered.shards[0].0.query(Now::at(Timestamp(1)), &Query::Event { event }) {
+        Ok(recovered) => match recovered.shards[0].0.query(&Query::Event { event }) {
             Ok(Outcome::Event(seen)) => seen.reserved.into(),
             _ => 0,
         },

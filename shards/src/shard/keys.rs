@@ -12,7 +12,7 @@ use crate::clock::Now;
 use crate::command::IdempotencyKey;
 use crate::ids::Slot;
 use crate::limits::{KEY_GENERATION, KEY_KEPT};
-use crate::outcome::{Rejection, Reply};
+use crate::outcome::Rejection;
 use crate::record::Record;
 use crate::state::Decision;
 pub(in crate::shard) use ages::KeyAges;
@@ -28,23 +28,32 @@ impl<A> Shard<A> {
         Ok(())
     }
 
-    /// Carries out a decision that keeps a key. If the slot's newest generation of keys is old enough, the key is the
-    /// first one of another.
-    pub(super) fn carry_out_with_key(&mut self, now: Now, slot: Slot, mut decision: Decision) -> Reply {
+    /// Makes the key of a decision the first one of another generation, if the slot's newest one is old enough.
+    pub(super) fn begin_generation_if_due(&mut self, now: Now, slot: Slot, decision: &mut Decision) {
         if let Some(aged) = self.due_generation(now, slot) {
             decision.records.insert(0, aged);
             self.forgotten_keys.expect_one();
         }
-        let reply = self.carry_out(now, slot, decision);
+    }
+
+    /// Notes that a decision which keeps a key was carried out.
+    pub(super) fn note_kept_key(&mut self, now: Now, slot: Slot) {
         self.note_generation(now, slot);
         // The slot may have older generations. The next look finds the right time.
         self.keys_due_at.get_or_insert(now.elapsed);
-        reply
     }
 
     /// Notes that a slot was taken over, maybe with keys.
     pub(super) fn take_over_keys(&mut self, slot: Slot) {
         if self.state.slot(slot).is_some_and(|state| state.key_count() > 0) {
+            self.keys_due_at = Some(Duration::ZERO);
+        }
+    }
+
+    /// Notes that the records which are not committed were undone. Generations that they began are due again.
+    pub(super) fn note_undone_keys(&mut self) {
+        self.forgotten_keys.expect_none();
+        if self.state.key_count() > 0 {
             self.keys_due_at = Some(Duration::ZERO);
         }
     }

@@ -287,7 +287,7 @@ fn a_slot_moves_with_its_state() {
     assert_eq!((entries[0].lsn, entries[0].epoch), (Lsn(3), Epoch(7)), "under its own epoch");
     let customer = UserId(2);
     let mine = Query::CustomerReservations { customer, after: None, limit: 10 };
-    let reply = other.state().query(Now::at(Timestamp(1003)), &mine);
+    let reply = other.state().query(&mine);
     let Ok(Outcome::Part(part)) = reply else { panic!("{reply:?}") };
     assert_eq!(part.slots, [slot].into_iter().collect(), "it speaks for what it owns now");
     assert!(

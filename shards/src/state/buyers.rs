@@ -32,9 +32,10 @@ pub(super) struct Buyers {
 /// The tickets of a customer's live reservations.
 #[derive(Default)]
 struct Sum {
-    confirmed: u32,
+    /// All of them, with those of holds.
+    tickets: u32,
     /// The tickets of holds, by deadline. A bound of the event ends holds, and visits none of them: those that are
-    /// over are dropped when the sum is read.
+    /// over are dropped when the sum is read. None is 0.
     held: BTreeMap<Timestamp, u32>,
 }
 
@@ -43,28 +44,28 @@ pub(super) type Live = (u32, Option<Timestamp>);
 
 impl Sum {
     fn add(&mut self, deadline: Option<Timestamp>, tickets: u32) {
-        match deadline {
-            None => self.confirmed += tickets,
-            Some(deadline) => *self.held.entry(deadline).or_default() += tickets,
+        self.tickets += tickets;
+        if let Some(deadline) = deadline {
+            *self.held.entry(deadline).or_default() += tickets;
         }
     }
 
     fn subtract(&mut self, deadline: Option<Timestamp>, tickets: u32) {
-        let sum = match deadline {
-            None => &mut self.confirmed,
-            Some(deadline) => self.held.get_mut(&deadline).expect("only a live hold is given back"),
-        };
-        *sum = sum.checked_sub(tickets).expect("a buyer gives back tickets of the sum");
+        self.tickets = self.tickets.checked_sub(tickets).expect("a buyer gives back tickets of the sum");
+        let Some(deadline) = deadline else { return };
+        let held = self.held.get_mut(&deadline).expect("only a live hold is given back");
+        *held = held.checked_sub(tickets).expect("a buyer gives back tickets of a hold");
+        if *held == 0 {
+            self.held.remove(&deadline);
+        }
     }
 
     /// The sum without holds that are over at the deadline `over`.
     fn tickets(&mut self, over: Timestamp) -> u32 {
-        while let Some(first) =
-            self.held.first_entry().filter(|first| *first.key() <= over || *first.get() == 0)
-        {
-            first.remove();
+        while let Some(first) = self.held.first_entry().filter(|first| *first.key() <= over) {
+            self.tickets -= first.remove();
         }
-        self.confirmed + self.held.values().sum::<u32>()
+        self.tickets
     }
 }
 
@@ -218,6 +219,25 @@ mod tests {
         }
     }
 
+    impl ShardState {
+        /// Checks that each remembered sum is the one that the reservations have.
+        pub(crate) fn check_sums(&self) {
+            for event in
+                self.owned().iter().filter_map(|slot| self.slot(slot)).flat_map(|of| of.events.values())
+            {
+                let Some(buyers) = &event.buyers else { continue };
+                for (&customer, sum) in buyers.sums.borrow_mut().iter_mut() {
+                    let numbers = 1..=event.reservation_count();
+                    let of_customer = numbers.filter(|&number| {
+                        event.reservations[number as usize - 1].buyer == Buyer::Account(customer)
+                    });
+                    let live: u32 = of_customer.map(|number| event.live_tickets(number).0).sum();
+                    assert_eq!(sum.tickets(event.holds_over()), live, "tickets of {customer:?} in {event:?}");
+                }
+            }
+        }
+    }
+
     const NEVER: Timestamp = Timestamp(0);
 
     fn sold(tickets: &[u32]) -> impl Iterator<Item = Live> {
@@ -240,6 +260,18 @@ mod tests {
         buyers.subtract(Buyer::Account(ada), None, 4);
         assert_eq!(buyers.tickets(ada, NEVER, unread()), 1);
         assert_eq!(buyers.tickets(bob, NEVER, sold(&[1])), 1, "few reservations are summed up each time");
+    }
+
+    /// Otherwise a customer who holds and gives up for hours would make each further reservation dearer.
+    #[test]
+    fn holds_that_are_given_up_leave_nothing_in_a_remembered_sum() {
+        let mut sum = Sum::default();
+        sum.add(Some(Timestamp(1)), 1);
+        for later in (2..100).map(Timestamp) {
+            sum.add(Some(later), 3);
+            sum.subtract(Some(later), 3);
+        }
+        assert_eq!((sum.tickets(NEVER), sum.held.len()), (1, 1));
     }
 
     #[test]

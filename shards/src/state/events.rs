@@ -188,7 +188,10 @@ impl SlotState {
         change(event);
         assert!(event.committed() <= event.edition.details.quota, "more is reserved and held than the quota");
         self.totals.add(event);
-        index_deadline(&mut self.deadlines, id, deadline, event.first_deadline());
+        let next_deadline = event.first_deadline();
+        if next_deadline != deadline {
+            index_deadline(&mut self.deadlines, id, deadline, next_deadline);
+        }
         std::mem::replace(&mut event.last_record, last_record)
     }
 
@@ -197,7 +200,10 @@ impl SlotState {
         let event = self.events.get_mut(&id).expect("the event has holds");
         let deadline = event.first_deadline();
         change(event);
-        index_deadline(&mut self.deadlines, id, deadline, event.first_deadline());
+        let next_deadline = event.first_deadline();
+        if next_deadline != deadline {
+            index_deadline(&mut self.deadlines, id, deadline, next_deadline);
+        }
     }
 
     pub(super) fn decide_create_event(&self, create: CreateEvent) -> Result<Decision, Rejection> {
@@ -397,9 +403,6 @@ fn index_deadline(
     before: Option<Timestamp>,
     after: Option<Timestamp>,
 ) {
-    if before == after {
-        return;
-    }
     if let Some(before) = before {
         deadlines.remove(&(before, event));
     }

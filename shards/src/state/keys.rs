@@ -57,13 +57,25 @@ impl Generation {
         Generation { lsn, at, began_ms, keys: Arc::default() }
     }
 
-    /// Frees some keys of a generation that was dropped for good. Returns how many are left.
+    #[cfg(test)]
+    pub(crate) fn with_keys(count: u32) -> Generation {
+        let answer = Answer::EventId(EventId(1));
+        let keys = (1..=count).map(|user| ((UserId(user), [0; 16]), Kept { fingerprint: 0, answer }));
+        Generation { keys: Arc::new(keys.collect()), ..Generation::new(Lsn(1), Timestamp(1), 0) }
+    }
+
+    /// Frees some keys of a generation that was dropped for good. Returns how many.
     pub fn free(&mut self, most: usize) -> usize {
         let keys = Arc::get_mut(&mut self.keys).expect("nothing undoes it any more");
-        for _ in 0..most.min(keys.len()) {
+        let count = most.min(keys.len());
+        for _ in 0..count {
             keys.pop_first();
         }
-        keys.len()
+        count
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
     }
 }
 

@@ -124,9 +124,7 @@ impl ShardState {
     /// # Errors
     ///
     /// A rejection, if the subject does not exist or the actor may not see it.
-    pub fn query(&self, now: Now, query: &Query) -> Reply {
-        // No answer depends on the time yet.
-        let _ = now;
+    pub fn query(&self, query: &Query) -> Reply {
         if let Some(slot) = query.slot() {
             return self.slot(slot).ok_or(Rejection::Elsewhere)?.query(query);
         }

@@ -85,6 +85,7 @@ impl Event {
         &mut self.reservations[id.number as usize - 1]
     }
 
+    #[inline(always)]
     pub(super) fn add_reservation(&mut self, id: ReservationId, reservation: Reservation) {
         self.reservations.push(reservation);
         assert_eq!(self.reservations.len(), id.number as usize, "reservations are applied in order");
@@ -161,6 +162,9 @@ impl SlotState {
     }
 
     /// The id of the next reservation, if the event has so many tickets and its rules allow the sale.
+    ///
+    /// Inlined, as [`Event::add_reservation`] is: holds use both, and a reservation should not pay for that.
+    #[inline(always)]
     pub(super) fn next_reservation(
         &self,
         now: Now,

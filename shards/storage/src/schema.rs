@@ -54,7 +54,7 @@ pub(crate) fn history_view() -> String {
              strftime('%Y-%m-%dT%H:%M:%S', at / 1000, 'unixepoch') || printf('.%03dZ', at % 1000) AS at,
              CASE kind & {KIND_BITS} {kind_names}END AS kind,
              nullif(event, 0) AS event,
-             CASE WHEN number > 0 THEN event || '-' || number END AS reservation,
+             CASE WHEN event > 0 AND number > 0 THEN event || '-' || number END AS reservation,
              nullif(user, 0) AS user,
              quantity
          FROM record ORDER BY position"

@@ -870,6 +870,19 @@ fn history_is_readable_with_a_plain_sqlite() {
     assert_eq!(office.totals().reserved, 2);
 }
 
+/// A key belongs to no event: those records are found by the column `event`, and a key's are none of them.
+#[test]
+fn history_shows_keys_without_a_reservation() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut office = Office::open(directory.path(), 1);
+    office.run("event 1 quota 10 | reserve 1 for 7 4 key a | hold 1 for 7 2 60");
+    let lines = history(&directory.path().join("shard-00.sqlite"));
+    let words = |line: &String| line.split(' ').skip(4).map(str::to_owned).collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = lines.iter().skip(1).map(words).collect();
+    let expected = ["event_created 1 - 50 10", "reserved 1 1-1 7 4", "key_kept - - 7 4", "held 1 1-2 7 2"];
+    assert_eq!(lines, expected);
+}
+
 /// The clock is in 2125 for a moment, in one process and at a start.
 #[test]
 fn times_come_down_by_a_record_that_history_shows() {

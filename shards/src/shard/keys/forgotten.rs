@@ -3,8 +3,8 @@
 
 use crate::state::{Generation, Undo};
 
-/// The keys that are freed with a commit, which takes some 30 us.
-const FREED_AT_ONCE: usize = 256;
+/// The keys that are freed with a small commit, which takes some 30 us.
+const FREED_AT_LEAST: usize = 256;
 
 #[derive(Debug, Default)]
 pub(in crate::shard) struct ForgottenKeys {
@@ -29,8 +29,13 @@ impl ForgottenKeys {
         self.expected == 0 && self.generations.is_empty()
     }
 
-    /// Takes what a committed batch dropped, and frees a part of all that was dropped.
-    pub(in crate::shard) fn free_some<'u>(&mut self, undos: impl Iterator<Item = &'u mut Undo>) {
+    /// Takes what a committed batch of so many records dropped, and frees a part of all that was dropped. It is more than
+    /// the batch can have kept, so that it does not pile up.
+    pub(in crate::shard) fn free_some<'u>(
+        &mut self,
+        undos: impl Iterator<Item = &'u mut Undo>,
+        records: usize,
+    ) {
         if self.expected > 0 {
             for undo in undos {
                 if let Undo::Generations(dropped) = undo {
@@ -39,10 +44,14 @@ impl ForgottenKeys {
                 }
             }
         }
-        if let Some(generation) = self.generations.last_mut()
-            && generation.free(FREED_AT_ONCE) == 0
+        let mut most = FREED_AT_LEAST.max(records);
+        while most > 0
+            && let Some(generation) = self.generations.last_mut()
         {
-            self.generations.pop();
+            most -= generation.free(most);
+            if generation.is_empty() {
+                self.generations.pop();
+            }
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::outcome::Outcome;
 use crate::record::{Entry, SlotHead};
 use crate::shard::{Release, SlotHeads};
 use crate::slots::{SlotSet, slot_of_event};
-use crate::state::ShardState;
+use crate::state::{DroppedGenerations, Generation, ShardState, Undo};
 
 const EVENT: EventId = EventId(1);
 const START: u64 = 1_700_000_000_000;
@@ -208,6 +208,39 @@ fn idle_slots_forget_when_it_is_due() {
     assert_eq!((begun, shard.state().key_count()), (25, 0));
     assert_eq!(now.elapsed, Duration::from_mins(10 + 25 * 60));
     assert!(shard.key_ages.len() <= 25, "those that are gone are forgotten");
+}
+
+/// What a full log has undone is due again, also if it would have forgotten the last keys.
+#[test]
+fn keys_that_a_full_log_brought_back_are_forgotten_later() {
+    let mut shard = shard();
+    buy(&mut shard, at(0), 0);
+    let mut now = at(0);
+    while shard.state().key_count() > 0 {
+        now = at(shard.expires_at().expect("a key is kept").as_secs() / 60);
+        shard.age_keys_if_due(now);
+        if shard.open_records() > 0 {
+            roll_back(&mut shard);
+            assert_eq!(shard.expires_at(), Some(Duration::ZERO), "{now:?}");
+            shard.age_keys_if_due(now);
+            commit(&mut shard);
+        }
+    }
+    assert_eq!(now.elapsed, Duration::from_mins(25 * 60));
+}
+
+/// Each commit frees more than it keeps, however the keys lie in generations.
+#[test]
+fn the_memory_of_forgotten_keys_does_not_pile_up() {
+    let dropped = std::iter::once(3000).chain([1; 100]).map(Generation::with_keys).collect();
+    let mut undo = Undo::Generations(Box::new(DroppedGenerations(dropped)));
+    let mut forgotten = ForgottenKeys::default();
+    forgotten.expect_one();
+    forgotten.free_some(std::iter::once(&mut undo), 1);
+    assert!(!forgotten.is_empty(), "not all at once");
+    // 500 sales with keys in each commit.
+    (0..3).for_each(|_| forgotten.free_some(std::iter::empty(), 1000));
+    assert!(forgotten.is_empty());
 }
 
 /// The commits that follow free what was dropped.

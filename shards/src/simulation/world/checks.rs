@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::shard::{DriverState, SimulatedShard};
 use super::{Progress, World};
-use crate::clock::Now;
 use crate::command::{Ask, Command, Query};
 use crate::ids::ReservationId;
+use crate::limits::KEY_GENERATION;
 use crate::outcome::{Outcome, Reply, ReservationStatus, Totals};
 use crate::simulation::disk::Replayed;
 use crate::simulation::oracle::Violation;
@@ -37,7 +37,7 @@ impl World {
     }
 
     fn query(&self, index: usize, query: &Query) -> Reply {
-        self.shards[index].driver.shard().state().query(Now::at(self.wall), query)
+        self.shards[index].driver.shard().state().query(query)
     }
 
     pub(super) fn replay(&mut self, shard_count: usize) -> Result<Replayed, Violation> {
@@ -49,6 +49,7 @@ impl World {
         let replayed = self.replay(self.shards.len())?;
         for (index, (shard, state)) in self.shards.iter().zip(&replayed.states).enumerate() {
             if only.is_none_or(|only| only == index) {
+                shard.driver.shard().state().check_sums();
                 compare(index, shard.driver.shard().state(), state)?;
             }
         }
@@ -75,6 +76,7 @@ impl World {
                     && !shard.journal_is_large
                     && shard.driver.shard().holds_end_at().is_none_or(|end| end > elapsed)
             })?;
+            self.check_wakes()?;
         }
         self.run_until(|shard, _| {
             if shard.inbox.is_empty() {
@@ -90,6 +92,18 @@ impl World {
         }
         self.check_shards()?;
         self.compare_with_disk(None)
+    }
+
+    /// Checks that each core will wake to forget the keys that it keeps, though no more requests come.
+    fn check_wakes(&self) -> Result<(), Violation> {
+        for (index, simulated) in self.shards.iter().enumerate() {
+            let shard = simulated.driver.shard();
+            let latest = self.elapsed + KEY_GENERATION;
+            if shard.state().key_count() > 0 && shard.expires_at().is_none_or(|at| at > latest) {
+                return Err(format!("shard {index} keeps keys and wakes at {:?}", shard.expires_at()));
+            }
+        }
+        Ok(())
     }
 
     /// Delivers every message and runs the cores, until `done` holds for all shards.

@@ -1,7 +1,6 @@
 //! Messages between clients and shards.
 
 use super::World;
-use crate::clock::Now;
 use crate::command::{Ask, Command, Query};
 use crate::ids::Timestamp;
 use crate::outcome::{Outcome, Rejection, Reply};
@@ -135,7 +134,7 @@ impl World {
         {
             let query = Query::Reservation { reservation: view.id, actor: ADMIN };
             let shard = &self.shards[self.requests[request].shard_index];
-            let now = shard.driver.shard().state().query(Now::at(self.wall), &query);
+            let now = shard.driver.shard().state().query(&query);
             if let Ok(Outcome::Reservation(now)) = now {
                 *view = now;
             }

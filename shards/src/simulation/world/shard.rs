@@ -226,7 +226,7 @@ impl World {
             }
             let state = driver.shard().state();
             let at_once = match (&ask, self.plant) {
-                (Ask::Query(query), Some(Plant::AnswerReadsAtOnce)) => Some(state.query(now, query)),
+                (Ask::Query(query), Some(Plant::AnswerReadsAtOnce)) => Some(state.query(query)),
                 (Ask::Command(command), Some(Plant::AnswerRejectionsAtOnce)) => {
                     state.decide(now, command.slot(), command.clone()).reply.err().map(Err)
                 }
@@ -296,10 +296,10 @@ impl World {
 fn limit_of_all_events(state: &ShardState, now: Now, command: &Command) -> Option<Rejection> {
     let &Command::Reserve { event, buyer, quantity, .. } = command else { return None };
     let Buyer::Account(customer) = buyer;
-    let Ok(Outcome::Event(view)) = state.query(now, &Query::Event { event }) else { return None };
+    let Ok(Outcome::Event(view)) = state.query(&Query::Event { event }) else { return None };
     let most = view.details.rules().max_per_customer?.get();
     let all = Query::CustomerReservations { customer, after: None, limit: usize::MAX };
-    let Ok(Outcome::Part(part)) = state.query(now, &all) else { return None };
+    let Ok(Outcome::Part(part)) = state.query(&all) else { return None };
     let Outcome::Reservations(list) = part.outcome else { return None };
     let live = list.iter().filter(|one| one.status == ReservationStatus::Confirmed);
     let allowed = most.saturating_sub(live.map(|one| one.quantity).sum());

@@ -86,3 +86,50 @@ fn a_start_gives_holds_more_time() {
         "event 9 -> ok | a hold 1 10 -> ok | a hold 2 20 -> ok | a hold 3 20 -> ok | a release 3 -> ok | wait 10 -> ok | expire -> ok | start -> ok | view -> 0+2/9 v1 | a see 1 -> expired 1 until 10001 | a see 2 -> held 2 until 70007 | o delete force -> ok | start -> ok | a see 2 -> cancelled 2 | a see 1 -> expired 1 until 10001",
     );
 }
+
+#[test]
+fn live_holds_count_for_a_customers_limit() {
+    let begin = "event 9 -> ok | o rule customer 4 -> ok | a hold 1 10 -> ok | a hold 2 20 -> ok";
+    for rest in [
+        "a reserve 2 -> 1 more | a hold 2 10 -> 1 more | a reserve 1 -> ok | a hold 1 10 -> 0 more",
+        // A part that is not confirmed, or given back, is free again; the rest counts as before.
+        "a hold 1 10 -> ok | a hold 1 10 -> 0 more | a confirm 2 1 -> ok | a hold 2 10 -> 1 more | a reduce 2 1 -> confirmed 1 | a hold 1 30 -> ok | a reserve 1 -> 0 more | a release 1 -> ok | a reserve 1 -> ok",
+        "a reserve 1 -> ok | a reduce 2 1 -> ok | a reserve 2 -> 1 more | a confirm 2 -> ok | a reserve 1 -> ok | a cancel 2 -> ok | a reserve 2 -> 1 more",
+        // What is over is free with its record, and only then.
+        "a reserve 1 -> ok | wait 10 -> ok | a reserve 1 -> 0 more | expire -> ok | a reserve 2 -> 1 more | a hold 1 10 -> ok | a reserve 1 -> 0 more | wait 10 -> ok | expire -> ok | a reserve 4 -> 3 more | a reserve 3 -> ok",
+        // A start moves deadlines, of what is live alone.
+        "a reserve 2 -> 1 more | wait 10 -> ok | expire -> ok | start -> ok | a reserve 3 -> 2 more | a hold 1 10 -> ok | wait 10 -> ok | expire -> ok | a reserve 3 -> 2 more | start -> ok | a confirm 2 -> ok | a reserve 2 -> ok | wait 60 -> ok | a reserve 1 -> 0 more",
+        // The limit goes and comes while there are holds.
+        "a reserve 2 -> 1 more | o rule customer none -> ok | a hold 3 10 -> ok | wait 10 -> ok | o rule customer 6 -> ok | a reserve 1 -> 0 more | expire -> ok | a reserve 5 -> 4 more | a reserve 4 -> ok | o delete force -> ok",
+    ] {
+        check(&format!("{begin} | {rest}"));
+    }
+}
+
+/// Only the sale itself is bound to the time and the limits of the event.
+#[test]
+fn holds_are_confirmed_whatever_the_rules_are_now() {
+    check(
+        "event 9 -> ok | a hold 3 60 -> ok | o rule reservation 1 -> ok | o rule customer 1 -> ok | o quota 3 -> ok | a confirm 1 -> ok | a see 1 -> confirmed 3",
+    );
+}
+
+/// A request with a key has its first answer, whatever became of the hold.
+#[test]
+fn keys_of_holds_and_confirmations_have_their_first_answers() {
+    let begin = "event 9 -> ok | a hold 3 10 key 1 -> ok | a hold 3 10 key 1 -> again held 3 until 10001";
+    for rest in [
+        // Confirmed in part, reduced and cancelled.
+        "a confirm 1 2 key 2 -> ok | a confirm 1 2 key 2 -> again confirmed 2 | a hold 3 10 key 1 -> again held 3 until 10001 | view -> 2/9 v1 | a confirm 1 3 key 2 -> reused | a reduce 1 1 -> ok | a confirm 1 2 key 2 -> again confirmed 2 | a cancel 1 -> ok | a confirm 1 2 key 2 -> again confirmed 2 | a confirm 1 2 -> hold-released | a hold 3 10 key 1 -> again held 3 until 10001 | view -> 0/9 v1",
+        // A confirmation that changes nothing keeps its key, too.
+        "a confirm 1 -> ok | a confirm 1 key 2 -> ok | a reduce 1 1 -> ok | a confirm 1 key 2 -> again confirmed 3 | a confirm 1 -> confirmed 1 | view -> 1/9 v1",
+        // Over, and a refusal is not kept.
+        "wait 10 -> ok | expire -> ok | a hold 3 10 key 1 -> again held 3 until 10001 | view -> 0/9 v1 | a confirm 1 key 2 -> hold-expired | a hold 1 10 key 2 -> ok | a hold 1 10 key 2 -> again held 1 until 20008 | view -> 0+1/9 v1",
+        // A start gave it more time.
+        "wait 20 -> ok | start -> ok | a see 1 -> held 3 until 80004 | a hold 3 10 key 1 -> again held 3 until 10001 | a confirm 1 key 2 -> ok | start -> ok | a confirm 1 key 2 -> again confirmed 3 | a hold 3 10 key 1 -> again held 3 until 10001 | view -> 3/9 v1",
+        // Given up, or deleted with its event.
+        "a release 1 -> ok | a hold 3 10 key 1 -> again held 3 until 10001 | a confirm 1 key 2 -> hold-released | a hold 2 10 -> ok | o delete force -> ok | a hold 3 10 key 1 -> again held 3 until 10001 | a confirm 2 key 2 -> hold-released | a hold 1 10 key 2 -> deleted",
+    ] {
+        check(&format!("{begin} | {rest}"));
+    }
+}

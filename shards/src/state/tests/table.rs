@@ -335,7 +335,7 @@ pub(super) fn check(steps: &str) {
         let words: Vec<&str> = action.split_whitespace().collect();
         let slot_of_1 = slot_of_event(EventId(1));
         let (reply, changed) = if let Some(query) = query(&words) {
-            (state.query(now, &query), false)
+            (state.query(&query), false)
         } else if let ["wait", seconds] = *words {
             now = Now::at(Timestamp(now.steady.0 + seconds.parse::<u64>().unwrap() * 1000));
             (Ok(Outcome::Cancelled), true)
@@ -363,6 +363,7 @@ pub(super) fn check(steps: &str) {
                 let previous = state.apply(slot, now.wall, lsn, &record);
                 undo_steps.push((before, slot, previous, record.clone(), undo));
                 records.push((slot, now.wall, lsn, record));
+                state.check_sums();
             }
             let of_slot = state.slot(slot).expect("all slots are owned");
             (decision.reply.map(|outcome| of_slot.outcome(&outcome)), changed)
@@ -378,6 +379,7 @@ pub(super) fn check(steps: &str) {
     while let Some((before, slot, previous, record, undo)) = undo_steps.pop() {
         state.undo(slot, previous, &record, undo);
         assert_eq!(format!("{state:?}"), before, "undo of {record:?} in {steps}");
+        state.check_sums();
     }
 }
 

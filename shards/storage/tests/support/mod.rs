@@ -159,7 +159,7 @@ impl Office {
     }
 
     fn ask(&self, shard_index: usize, query: &Query) -> Reply {
-        self.shards[shard_index].0.state().query(Now::at(self.now), query)
+        self.shards[shard_index].0.state().query(query)
     }
 
     fn ask_all(&self, query: &Query) -> Vec<Outcome> {
