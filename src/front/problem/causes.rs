@@ -258,7 +258,7 @@ mod tests {
             (Rejection::CustomerLimit { allowed: 2 }, "you may have 2 tickets more; ask for fewer."),
             (Rejection::CustomerLimit { allowed: 0 }, "Give some back first."),
         ] {
-            let problem = Problem::from(rejection.clone());
+            let problem = Problem::from(rejection);
             assert!(problem.detail.contains(detail), "{rejection:?}: {}", problem.detail);
         }
     }
