@@ -19,7 +19,7 @@ pub(crate) enum Storage {
     Memory,
 }
 
-/// The keys of a noon with ten million tickets. They take half a gigabyte of memory.
+/// The keys of a noon with ten million tickets. They take 0.7 GB of memory.
 pub(crate) const IDEMPOTENCY_KEYS_MAX_DEFAULT: u32 = 10_000_000;
 
 #[derive(Debug, Clone)]

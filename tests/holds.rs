@@ -221,10 +221,16 @@ fn quotas_and_deletions_count_holds() {
     let problem = cust1.post(&format!("{path}/holds"), &json!({ "quantity": 1 })).problem(409, "sold-out");
     assert_eq!(problem["remaining"], 0);
     let problem = org1.delete(&path).problem(409, "has-reservations");
-    assert!(text(&problem, "detail").starts_with("2 tickets are reserved, and 3 are held."), "{problem}");
+    assert!(
+        text(&problem, "detail").starts_with("2 tickets are reserved, and 3 tickets are held."),
+        "{problem}"
+    );
     act(cust1, &sold, "cancel").expect(204);
     let problem = org1.delete(&path).problem(409, "has-reservations");
-    assert!(text(&problem, "detail").starts_with("0 tickets are reserved, and 3 are held."), "{problem}");
+    assert!(
+        text(&problem, "detail").starts_with("0 tickets are reserved, and 3 tickets are held."),
+        "{problem}"
+    );
 
     org1.delete(&format!("{path}?force=true")).expect(204);
     stage.anyone.get(&path).problem(410, "event-deleted");

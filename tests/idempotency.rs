@@ -121,6 +121,7 @@ fn a_key_is_one_string_quoted_or_bare() {
         let headers: Vec<_> = fields.iter().map(|field| ("Idempotency-Key", *field)).collect();
         let problem = stage.cust1.send("POST", &buy(event), &headers, body).problem(422, "invalid");
         assert_eq!(problem["errors"][0]["pointer"], "Idempotency-Key:", "{fields:?}: {problem}");
+        assert!(text(&problem, "detail").starts_with("Idempotency-Key: must be "), "{problem}");
         stage
             .org1
             .send("POST", "/api/v1/events", &headers, "{\"name\":\"x\",\"quota\":1}")
@@ -221,7 +222,7 @@ fn a_refusal_is_not_kept() {
     ));
     // Where no key works, none is ignored.
     let problem = send(&stage.anyone, "/api/v1/sessions", "k", "{}").problem(422, "unsupported-header");
-    let works = "POST /api/v1/events/{event}/reservations and POST /api/v1/events";
+    let works = "POST /api/v1/events/{event}/reservations, POST /api/v1/events";
     assert!(text(&problem, "detail").contains(works), "{problem}");
 }
 

@@ -2,8 +2,8 @@
 //! for linearizability.
 //!
 //! The checker is `stateright`'s. An operation without an answer may take effect at any time or
-//! never; its client continues under another number. `BOXOFFICE_HISTORIES` sets the number of
-//! histories.
+//! never; its client continues under another number. With an idempotency key, it is sent again until it
+//! has an answer. `BOXOFFICE_HISTORIES` sets the number of histories.
 
 mod support;
 
@@ -77,6 +77,16 @@ enum Op {
     },
     Read,
     List,
+}
+
+impl Op {
+    /// Whether a request can have an idempotency key.
+    fn takes_key(self) -> bool {
+        match self {
+            Op::Reserve { .. } | Op::Hold { .. } | Op::Confirm { .. } => true,
+            Op::Cancel { .. } | Op::Reduce { .. } | Op::Edit { .. } | Op::Read | Op::List => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -332,8 +342,18 @@ impl Worker<'_> {
                 },
             };
             let op = self.choose();
+            let key = op.takes_key() && self.random.within(0, 1) == 0;
+            let key =
+                if key { format!("Idempotency-Key: {:x}\r\n", self.random.next()) } else { String::new() };
             self.history.record(Step::Invoked(client, op));
-            match self.ask(&mut wire, op) {
+            let mut answer = self.ask(&mut wire, op, &key);
+            // With a key, it is the same operation that is sent again, until it has an answer.
+            while answer.is_none() && !key.is_empty() {
+                let Some(again) = self.connect(&mut start) else { return };
+                wire = again;
+                answer = self.ask(&mut wire, op, &key);
+            }
+            match answer {
                 Some(answer) => {
                     let ret = read(self.history.event, op, &answer);
                     if let Ret::Sold { number } = ret {
@@ -382,23 +402,24 @@ impl Worker<'_> {
         }
     }
 
-    fn ask(&self, wire: &mut Wire, op: Op) -> Option<Answer> {
+    /// `key` is a line of the request's head, or empty.
+    fn ask(&self, wire: &mut Wire, op: Op, key: &str) -> Option<Answer> {
         let event = self.history.event;
         let of_event = format!("/api/v1/events/{event}");
         let Tokens { customer, organizer } = self.tokens;
         let bytes = match op {
             Op::Reserve { quantity } => {
                 let body = json!({ "quantity": quantity }).to_string();
-                request("POST", &format!("{of_event}/reservations"), Some(customer), "", &body)
+                request("POST", &format!("{of_event}/reservations"), Some(customer), key, &body)
             }
             Op::Hold { quantity } => {
                 let body = json!({ "quantity": quantity }).to_string();
-                request("POST", &format!("{of_event}/holds"), Some(customer), "", &body)
+                request("POST", &format!("{of_event}/holds"), Some(customer), key, &body)
             }
             Op::Confirm { number, quantity } => {
                 let path = format!("/api/v1/holds/{event}-{number}/confirm");
                 let body = json!({ "quantity": quantity }).to_string();
-                request("POST", &path, Some(customer), "", &body)
+                request("POST", &path, Some(customer), key, &body)
             }
             Op::Cancel { number } => {
                 request("DELETE", &format!("/api/v1/reservations/{event}-{number}"), Some(customer), "", "")

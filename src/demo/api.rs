@@ -16,6 +16,11 @@ pub(super) const CUSTOMERS: [&str; 3] = ["cust1", "cust2", "cust3"];
 
 const ONE_TICKET: &str = r#"{"quantity":1}"#;
 
+/// The tickets of each request with a key, and of no other request: so the proof can count what these requests made.
+pub(super) const KEYED_TICKETS: u64 = 2;
+
+const KEYED: &str = r#"{"quantity":2}"#;
+
 /// The maximum number of items of a page.
 pub(super) const PAGE_LIMIT: usize = 100;
 
@@ -111,15 +116,22 @@ impl Api {
         self.call("list an event's reservations", &Request::get(&path, Some(token)))
     }
 
-    /// Reserves one ticket. With a key, a second request with it gets the answer of the first.
-    pub(super) fn reserve(
+    /// Reserves one ticket.
+    pub(super) fn reserve(&mut self, token: &str, event: EventId) -> Result<Reserved, DemoError> {
+        let path = format!("/api/v1/events/{event}/reservations");
+        self.buy("reserve a ticket", &Request::post(&path, Some(token), ONE_TICKET))
+    }
+
+    /// Reserves [`KEYED_TICKETS`]. A second request with the same key gets the answer of the first.
+    pub(super) fn reserve_with_key(
         &mut self,
         token: &str,
         event: EventId,
-        key: Option<&str>,
+        key: &str,
     ) -> Result<Reserved, DemoError> {
         let path = format!("/api/v1/events/{event}/reservations");
-        self.buy("reserve a ticket", &Request { key, ..Request::post(&path, Some(token), ONE_TICKET) })
+        let request = Request { key: Some(key), ..Request::post(&path, Some(token), KEYED) };
+        self.buy("reserve tickets with a key", &request)
     }
 
     /// Holds one ticket, for the usual time.

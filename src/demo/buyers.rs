@@ -1,6 +1,6 @@
 //! The buyers: threads that buy one ticket after the other, each over its own connection, and record
-//! every acknowledged reservation. Most reserve; some hold a ticket and confirm it; some send each
-//! request with an idempotency key, to send it again after the restart.
+//! every acknowledged reservation. Most reserve; some hold a ticket and confirm it; some buy two at a time, and send
+//! each request with an idempotency key, to send it again after the restart.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -45,7 +45,7 @@ pub(super) struct Hold {
     pub token: usize,
 }
 
-/// A request to reserve a ticket with an idempotency key.
+/// A request to reserve two tickets with an idempotency key.
 #[derive(Debug, Clone)]
 pub(super) struct KeyedRequest {
     pub key: String,
@@ -257,7 +257,7 @@ impl Buyer<'_> {
 
     fn reserve(&mut self, api: &mut Api, event: EventId) -> Result<Reserved, DemoError> {
         let sent_at = Instant::now();
-        let reserved = api.reserve(self.bearer, event, None).inspect_err(|_| self.sale.unanswered += 1)?;
+        let reserved = api.reserve(self.bearer, event).inspect_err(|_| self.sale.unanswered += 1)?;
         if let Reserved::Acknowledged(_) = reserved {
             self.sale.latencies_us.push(sent_at.elapsed().as_micros() as u32);
         }
@@ -277,7 +277,7 @@ impl Buyer<'_> {
     fn reserve_with_key(&mut self, api: &mut Api, event: EventId) -> Result<Reserved, DemoError> {
         let key = format!("buyer-{}-ticket-{}", self.index, self.sale.keyed.len());
         self.sale.keyed.push(KeyedRequest { key: key.clone(), event, token: self.token, answer: None });
-        let reserved = api.reserve(self.bearer, event, Some(&key))?;
+        let reserved = api.reserve_with_key(self.bearer, event, &key)?;
         match reserved {
             Reserved::Acknowledged(reservation) => {
                 let last = self.sale.keyed.last_mut().expect("it was just pushed");

@@ -8,7 +8,7 @@ use std::thread;
 use shards::ids::{EventId, ReservationId};
 
 use super::DemoError;
-use super::api::{Api, Event};
+use super::api::{Api, Event, KEYED_TICKETS};
 use super::buyers::Sale;
 use super::interrupt::{Interrupt, POLL};
 use super::progress::{self, Progress};
@@ -21,6 +21,8 @@ pub(super) struct Listing {
     reservations: Vec<ReservationId>,
     /// The number of tickets of the confirmed reservations.
     tickets: u64,
+    /// The number of confirmed reservations with as many tickets as only requests with a key ask for.
+    keyed: u64,
     /// The live holds.
     holds: u64,
     /// The number of tickets of the live holds.
@@ -61,6 +63,12 @@ impl Proof {
         };
         proof.require(listed_count == recorded.len(), || "a reservation is listed twice".to_owned());
         proof.check_reservations(sale, &recorded);
+        // Each of these requests has its answer, from before the kill or after it.
+        let (sent, made) =
+            (sale.keyed.len() as u64, listings.iter().map(|listing| listing.keyed).sum::<u64>());
+        proof.require(made == sent, || {
+            format!("{sent} requests with a key, some sent twice, made {made} reservations")
+        });
         let holds = listings.iter().map(|listing| listing.holds).sum::<u64>();
         proof.require(holds <= sale.unanswered_holds, || {
             format!(
@@ -177,8 +185,14 @@ fn read_listing(
     interrupt: &Interrupt,
 ) -> Result<Listing, DemoError> {
     let mut api = Api::connect(address)?;
-    let mut listing =
-        Listing { event: api.event(event)?, reservations: Vec::new(), tickets: 0, holds: 0, held: 0 };
+    let mut listing = Listing {
+        event: api.event(event)?,
+        reservations: Vec::new(),
+        tickets: 0,
+        keyed: 0,
+        holds: 0,
+        held: 0,
+    };
     let mut after = None;
     loop {
         interrupt.check()?;
@@ -188,6 +202,7 @@ fn read_listing(
             match reservation.status.as_str() {
                 "confirmed" => {
                     listing.tickets += reservation.quantity;
+                    listing.keyed += u64::from(reservation.quantity == KEYED_TICKETS);
                     // An invalid id is skipped: if it stands for an acknowledged one, that one is missing.
                     listing.reservations.extend(reservation.id.parse::<ReservationId>());
                 }
@@ -207,6 +222,7 @@ fn read_listing(
 
 #[cfg(test)]
 mod tests {
+    use super::super::buyers::KeyedRequest;
     use super::*;
 
     const QUOTA: u64 = 3;
@@ -223,7 +239,7 @@ mod tests {
         let remaining = QUOTA.saturating_sub(reserved);
         let event = Event { id: EventId(1), quota: QUOTA, reserved, held: 0, remaining };
         let tickets = recorded.len() as u64;
-        let listing = Listing { event, reservations: ids(recorded), tickets, holds: 0, held: 0 };
+        let listing = Listing { event, reservations: ids(recorded), tickets, keyed: 0, holds: 0, held: 0 };
         let proof = Proof::of(&sale, &[listing]);
         assert_eq!(proof.violations.len(), violations.len(), "{:?}", proof.violations);
         for (found, wanted) in proof.violations.iter().zip(violations) {
@@ -258,13 +274,32 @@ mod tests {
     fn check_holds(unanswered_holds: u64, holds: u64, held: u64, violations: &[&str]) {
         let sale = Sale { unanswered_holds, ..Sale::default() };
         let event = Event { id: EventId(1), quota: QUOTA, reserved: 0, held, remaining: QUOTA - held };
-        let listing = Listing { event, reservations: Vec::new(), tickets: 0, holds, held: holds };
+        let listing = Listing { event, reservations: Vec::new(), tickets: 0, keyed: 0, holds, held: holds };
         let retries = Retries { differing: vec!["another answer".to_owned()], ..Retries::default() };
         let proof = Proof::of(&sale, &[listing]).with_retries(&retries);
         let all = violations.iter().chain(&["another answer"]);
         assert_eq!(proof.violations.len(), violations.len() + 1, "{:?}", proof.violations);
         for (found, wanted) in proof.violations.iter().zip(all) {
             assert!(found.contains(wanted), "{found:?} does not contain {wanted:?}");
+        }
+    }
+
+    /// A request with a key that buys twice is found, also if other requests had no answer, so that one of these could
+    /// have made a reservation more.
+    #[test]
+    fn a_key_that_buys_twice_is_found() {
+        for (sent, made, is_found) in [(1, 1, false), (1, 2, true), (1, 0, true), (0, 0, false), (0, 1, true)]
+        {
+            let key = |_| KeyedRequest { key: String::new(), event: EventId(1), token: 0, answer: None };
+            let keyed: Vec<KeyedRequest> = (0..sent).map(key).collect();
+            let sale = Sale { acknowledged: ids(&[1]), unanswered: 2, keyed, ..Sale::default() };
+            let event = Event { id: EventId(1), quota: QUOTA, reserved: 2, held: 0, remaining: 1 };
+            let reservations = ids(&[1, 2]);
+            let listing = Listing { event, reservations, tickets: 2, keyed: made, holds: 0, held: 0 };
+            let violations = Proof::of(&sale, &[listing]).violations;
+            assert_eq!(violations.len(), usize::from(is_found), "{violations:?}");
+            let wanted = format!("{sent} requests with a key, some sent twice, made {made} reservations");
+            assert!(!is_found || violations[0] == wanted, "{violations:?}");
         }
     }
 

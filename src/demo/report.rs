@@ -22,14 +22,12 @@ pub(super) struct Recovery<'a> {
 }
 
 /// What the buyers do.
-pub(super) const WAYS: &str =
-    "One in eight holds each ticket and confirms it, one in eight sends each request with a key";
+pub(super) const WAYS: &str = "One in eight holds each ticket and confirms it; one in eight buys two at a time, each request\n   with a key";
 
 pub(super) fn retries(retries: &Retries) -> String {
     let Retries { confirmed, sent_again, answered_late, differing } = retries;
     format!(
-        "   {} holds confirmed; {} requests sent again: {} got their first answer again, and {} that had no answer \
-         before the kill have one reservation each",
+        "   {} holds confirmed\n   {} requests sent again: {} got their first answer again, {} had none before the kill",
         HumanCount(*confirmed),
         HumanCount(*sent_again),
         HumanCount(sent_again - answered_late - differing.len() as u64),
@@ -45,7 +43,7 @@ pub(super) fn table(sale: &Sale, proof: &Proof, recovery: &Recovery<'_>) -> Stri
     let late = proof.recorded.saturating_sub(proof.found);
     let count = |count: u64| HumanCount(count).to_string();
     let rows = [
-        ("sold", count(sale.sold), format!("  in {:.1} s", sale.took.as_secs_f64())),
+        ("sold", count(sale.sold), format!("  reservations in {:.1} s", sale.took.as_secs_f64())),
         ("per second", count(per_second as u64), String::new()),
         ("latency p50", latency(sale, 0.50), String::new()),
         ("latency p99", latency(sale, 0.99), String::new()),
@@ -94,8 +92,8 @@ pub(super) fn rush(sale: &Sale, proof: &Proof) -> String {
 }
 
 pub(super) const VERDICT: &str = "\n   Proved: every acknowledged reservation is recorded, every acknowledged hold could be\n   \
-     confirmed, no ticket was sold twice, no request that was sent again bought a second\n   \
-     ticket, and no reservation is recorded that no buyer requested.";
+     confirmed, no ticket was sold twice, no request that was sent again took effect\n   \
+     twice, and no reservation is recorded that no buyer requested.";
 
 pub(super) fn about_this_machine() -> String {
     let cores = thread::available_parallelism().map_or(1, usize::from);

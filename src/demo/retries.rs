@@ -74,9 +74,10 @@ fn send_again<'a>(
     requests: impl Iterator<Item = &'a KeyedRequest>,
 ) -> Result<Vec<(&'a KeyedRequest, ReservationId)>, DemoError> {
     let mut api = Api::connect(address)?;
-    let answer = |request: &'a KeyedRequest| match api.reserve(bearer, request.event, Some(&request.key))? {
-        Reserved::Acknowledged(reservation) => Ok((request, reservation)),
-        Reserved::SoldOut | Reserved::Overloaded => Err(DemoError::Refused { key: request.key.clone() }),
-    };
+    let answer =
+        |request: &'a KeyedRequest| match api.reserve_with_key(bearer, request.event, &request.key)? {
+            Reserved::Acknowledged(reservation) => Ok((request, reservation)),
+            Reserved::SoldOut | Reserved::Overloaded => Err(DemoError::Refused { key: request.key.clone() }),
+        };
     requests.map(answer).collect()
 }

@@ -95,7 +95,11 @@ impl Problem {
     pub fn unsupported_header(name: &str, readers: &[String]) -> Problem {
         let detail = match readers {
             [] => format!("No request like this does what {name} asks for; leave it out."),
-            readers => format!("{name} works only with {}; leave it out here.", readers.join(" and ")),
+            [all_but_last @ .., last] => {
+                let separator = if all_but_last.is_empty() { "" } else { " and " };
+                let others = all_but_last.join(", ");
+                format!("{name} works only with {others}{separator}{last}; leave it out here.")
+            }
         };
         Problem::new(Kind::UnsupportedHeader, detail)
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::client::{Answer, Wire, request};
-use super::keyed_sales::{KeyedSales, Retried};
+use super::keyed_sales::{KeyedSales, Retried, parts};
 use super::ledger::{Counts, Ledger, Operation, Sale, Shown};
 use super::random::Random;
 use super::server::{Server, boxoffice, run};
@@ -26,7 +26,7 @@ const REGISTRARS: usize = 2;
 pub(crate) const CLIENTS: usize = BUYERS + ORGANIZERS + REGISTRARS;
 
 const CUSTOMERS: usize = 4;
-/// Those of the customers, the first ones, who reserve with an idempotency key.
+/// Those of the customers, the first ones, who reserve, hold and confirm with idempotency keys.
 const CUSTOMERS_WITH_KEYS: usize = 2;
 
 /// The quota of an event that sells out in every round, and is never edited or deleted.
@@ -216,11 +216,12 @@ impl Crowd {
 
     /// Lets customers with keys send again what was not answered before a restart, and checks that each of their
     /// requests has made one reservation. Comes after a comparison.
-    pub(crate) fn retry(&self, server: &Server) -> Retried {
+    pub(crate) fn retry(&mut self, server: &Server) -> Retried {
         let mut sum = Retried::default();
         for customer in &self.customers[..CUSTOMERS_WITH_KEYS] {
             let client = server.client().with_token(&customer.token);
-            let Retried { replayed, new } = self.keyed.retry(&client, customer.id, &self.ledger, &self.shown);
+            let Retried { replayed, new } =
+                self.keyed.retry(&client, customer.id, &self.ledger, &mut self.shown);
             sum.replayed += replayed;
             sum.new += new;
         }
@@ -360,22 +361,9 @@ impl Buyer<'_> {
     fn buy(&mut self, wire: &mut Wire, is_held: bool) -> Option<()> {
         let sale =
             Sale { event: self.event(), customer: self.customer.id, quantity: self.random.within(1, 4) };
-        let quantity = sale.quantity;
-        let (list, body, requested) = match is_held {
-            // The longest time, so that none expires.
-            true => ("holds", json!({ "quantity": quantity, "ttl_seconds": 1800 }), Operation::Hold(sale)),
-            false => ("reservations", json!({ "quantity": quantity }), Operation::Reserve(sale)),
-        };
-        let operation = self.crowd.ledger.begin(requested);
-        let path = format!("/api/v1/events/{}/{list}", sale.event);
-        let has_key = !is_held && self.crowd.has_keys(&self.customer);
-        let key = has_key.then(|| self.crowd.keyed.begin(sale));
-        let header = key.map_or(String::new(), |key| format!("Idempotency-Key: {key}\r\n"));
-        wire.send(request("POST", &path, Some(&self.customer.token), &header, &body.to_string())).ok()?;
-        let answer = wire.answer().ok()??;
-        if let Some(key) = key {
-            self.crowd.keyed.answered(key, &answer);
-        }
+        let requested = if is_held { Operation::Hold(sale) } else { Operation::Reserve(sale) };
+        let (operation, answer) = self.ask_once(wire, requested);
+        let answer = answer?;
         match answer.status {
             201 => {
                 let id = text(&answer.json(), "id").to_owned();
@@ -388,14 +376,29 @@ impl Buyer<'_> {
         Some(())
     }
 
+    /// Sends a request that takes a key, with one if the customer has keys. Returns its operation in the ledger.
+    fn ask_once(&self, wire: &mut Wire, requested: Operation) -> (u64, Option<Answer>) {
+        let Crowd { ledger, keyed, .. } = self.crowd;
+        let (path, body) = parts(&requested);
+        let operation = ledger.begin(requested.clone());
+        let key = self.crowd.has_keys(&self.customer).then(|| keyed.begin(self.customer.id, requested));
+        let header = key.map_or(String::new(), |key| format!("Idempotency-Key: {key}\r\n"));
+        let request = request("POST", &path, Some(&self.customer.token), &header, &body.to_string());
+        let answer = wire.send(request).and_then(|()| wire.answer()).ok().flatten();
+        if let (Some(key), Some(answer)) = (key, &answer) {
+            keyed.answered(key, answer);
+        }
+        (operation, answer)
+    }
+
     /// Confirms a hold, or a part of it.
     fn confirm(&mut self, wire: &mut Wire) -> Option<()> {
         let Some(index) = self.own.iter().rposition(|one| one.is_held) else { return self.read(wire) };
         let (id, sale) = (self.own[index].id.clone(), self.own[index].sale);
         let quantity = if self.random.within(0, 1) == 0 { sale.quantity } else { 1 };
-        let operation = self.crowd.ledger.begin(Operation::Confirm { reservation: id.clone(), quantity });
-        let body = if quantity == sale.quantity { Value::Null } else { json!({ "quantity": quantity }) };
-        let answer = self.ask(wire, "POST", &format!("/api/v1/holds/{id}/confirm"), &body)?;
+        let (operation, answer) =
+            self.ask_once(wire, Operation::Confirm { reservation: id.clone(), quantity });
+        let answer = answer?;
         match answer.status {
             200 => {
                 self.crowd.ledger.done(operation, "");

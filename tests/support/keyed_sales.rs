@@ -1,11 +1,11 @@
-//! Reservations that clients ask for with an idempotency key. After a restart they send again what was not answered,
-//! and each of their requests has made exactly one reservation.
+//! Reservations, holds and confirmations that clients ask for with an idempotency key. After a restart they send again
+//! what was not answered, and each of their requests has taken effect exactly once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::{Answer, Client};
 use super::ledger::{Ledger, Operation, Sale, Shown};
@@ -20,8 +20,10 @@ pub(crate) struct KeyedSales {
     requests: Mutex<BTreeMap<u64, Request>>,
 }
 
+#[derive(Clone)]
 struct Request {
-    sale: Sale,
+    customer: u64,
+    operation: Operation,
     /// The body of the answer, once it has come.
     answer: Option<String>,
 }
@@ -37,9 +39,9 @@ pub(crate) struct Retried {
 
 impl KeyedSales {
     /// Notes a request before it is sent. Returns its key.
-    pub(crate) fn begin(&self, sale: Sale) -> u64 {
+    pub(crate) fn begin(&self, customer: u64, operation: Operation) -> u64 {
         let key = self.next.fetch_add(1, Ordering::Relaxed);
-        self.requests().insert(key, Request { sale, answer: None });
+        self.requests().insert(key, Request { customer, operation, answer: None });
         key
     }
 
@@ -47,43 +49,50 @@ impl KeyedSales {
     pub(crate) fn answered(&self, key: u64, answer: &Answer) {
         let mut requests = self.requests();
         match answer.status {
-            201 => requests.get_mut(&key).expect("it was begun").answer = Some(answer.text().to_owned()),
+            200 | 201 => {
+                requests.get_mut(&key).expect("it was begun").answer = Some(answer.text().to_owned())
+            }
             _ => drop(requests.remove(&key)),
         }
     }
 
-    /// Sends again what was not answered, and some of what was. `shown` is the state since the restart.
-    pub(crate) fn retry(&self, client: &Client, customer: u64, ledger: &Ledger, shown: &Shown) -> Retried {
+    /// Sends again what was not answered, and some of what was. `shown` is the state since the restart; what is done now
+    /// is added to its reservations.
+    pub(crate) fn retry(
+        &self,
+        client: &Client,
+        customer: u64,
+        ledger: &Ledger,
+        shown: &mut Shown,
+    ) -> Retried {
         let mut retried = Retried::default();
-        let of_customer = |(&key, request): (&u64, &Request)| {
-            (request.sale.customer == customer).then(|| (key, request.sale, request.answer.clone()))
-        };
-        let requests: Vec<_> = self.requests().iter().filter_map(of_customer).collect();
         let (answered, unanswered): (Vec<_>, Vec<_>) =
-            requests.into_iter().partition(|(.., answer)| answer.is_some());
-        for (key, sale, answer) in answered.into_iter().rev().take(ACKNOWLEDGED_AGAIN) {
-            let again = send(client, key, sale).expect(201);
-            assert_eq!(Some(again.text()), answer.as_deref(), "the first answer to key {key}");
-            assert!(is_replayed(&again), "{again:?}");
+            self.of_customer(customer).into_iter().partition(|(_, request)| request.answer.is_some());
+        for (key, request) in answered.into_iter().rev().take(ACKNOWLEDGED_AGAIN) {
+            let again = request.send(client, key);
+            assert!([200, 201].contains(&again.status) && is_replayed(&again), "key {key}: {again:?}");
+            assert_eq!(Some(again.text()), request.answer.as_deref(), "the first answer to key {key}");
         }
-        for (key, sale, _) in unanswered {
-            let operation = ledger.begin(Operation::Reserve(sale));
-            let answer = send(client, key, sale);
+        for (key, request) in unanswered {
+            let operation = ledger.begin(request.operation.clone());
+            let answer = request.send(client, key);
             self.answered(key, &answer);
-            if answer.status != 201 {
+            if ![200, 201].contains(&answer.status) {
                 assert!([409, 410, 429, 503].contains(&answer.status), "{answer:?}");
                 ledger.not_done(operation);
                 continue;
             }
             let made = answer.json();
-            let id = text(&made, "id");
-            let was_there = shown.reservations.contains_key(id);
-            assert_eq!(is_replayed(&answer), was_there, "key {key}, {answer:?}");
-            if was_there {
+            let id = text(&made, "id").to_owned();
+            if let Some(was_done) = request.was_done(&id, shown) {
+                assert_eq!(is_replayed(&answer), was_done, "key {key}, {answer:?}");
+            }
+            if is_replayed(&answer) {
                 ledger.not_done(operation);
                 retried.replayed += 1;
             } else {
-                ledger.done(operation, id);
+                ledger.done(operation, &id);
+                shown.reservations.insert(id, made);
                 retried.new += 1;
             }
         }
@@ -91,14 +100,28 @@ impl KeyedSales {
         retried
     }
 
-    /// Checks that a customer who sends all requests with keys has one reservation for each, and no other.
+    /// Checks that a customer who sends all requests with keys has one reservation for each that makes one, and no
+    /// other.
     fn compare(&self, client: &Client, customer: u64) {
         let mut expected = BTreeSet::new();
-        for (key, request) in self.requests().iter().filter(|(_, one)| one.sale.customer == customer) {
+        for (key, request) in self.of_customer(customer) {
             let answer = request.answer.as_deref().expect("all are answered");
-            let made: serde_json::Value = serde_json::from_str(answer).expect("it is JSON");
-            assert_eq!(number(&made, "quantity"), request.sale.quantity, "key {key}: {made}");
-            assert!(expected.insert(text(&made, "id").to_owned()), "two keys have one reservation: {made}");
+            let made: Value = serde_json::from_str(answer).expect("it is JSON");
+            let (status, quantity) = match request.operation {
+                Operation::Reserve(sale) => ("confirmed", sale.quantity),
+                Operation::Hold(sale) => ("held", sale.quantity),
+                Operation::Confirm { quantity, .. } => ("confirmed", quantity),
+                other => panic!("it takes no key: {other:?}"),
+            };
+            assert_eq!(
+                (text(&made, "status"), number(&made, "quantity")),
+                (status, quantity),
+                "key {key}: {made}"
+            );
+            if let Operation::Reserve(_) | Operation::Hold(_) = request.operation {
+                let id = text(&made, "id").to_owned();
+                assert!(expected.insert(id), "two keys have one reservation: {made}");
+            }
         }
         let shown = all_items(client, "/api/v1/reservations", 100);
         let shown: BTreeSet<String> = shown.iter().map(|item| text(item, "id").to_owned()).collect();
@@ -106,15 +129,53 @@ impl KeyedSales {
         assert!(differ.is_empty(), "no key, or no reservation, for {differ:?}");
     }
 
+    fn of_customer(&self, customer: u64) -> Vec<(u64, Request)> {
+        let requests = self.requests();
+        let own = requests.iter().filter(|(_, request)| request.customer == customer);
+        own.map(|(&key, request)| (key, request.clone())).collect()
+    }
+
     fn requests(&self) -> MutexGuard<'_, BTreeMap<u64, Request>> {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn send(client: &Client, key: u64, sale: Sale) -> Answer {
-    let path = format!("/api/v1/events/{}/reservations", sale.event);
-    let body = json!({ "quantity": sale.quantity }).to_string();
-    client.send("POST", &path, &[("Idempotency-Key", &key.to_string())], &body)
+/// The path and the body of a request that takes a key.
+pub(crate) fn parts(operation: &Operation) -> (String, Value) {
+    match operation {
+        Operation::Reserve(Sale { event, quantity, .. }) => {
+            (format!("/api/v1/events/{event}/reservations"), json!({ "quantity": quantity }))
+        }
+        // The longest time, so that none expires.
+        Operation::Hold(Sale { event, quantity, .. }) => {
+            (format!("/api/v1/events/{event}/holds"), json!({ "quantity": quantity, "ttl_seconds": 1800 }))
+        }
+        Operation::Confirm { reservation, quantity } => {
+            (format!("/api/v1/holds/{reservation}/confirm"), json!({ "quantity": quantity }))
+        }
+        other => panic!("it takes no key: {other:?}"),
+    }
+}
+
+impl Request {
+    fn send(&self, client: &Client, key: u64) -> Answer {
+        let (path, body) = parts(&self.operation);
+        client.send("POST", &path, &[("Idempotency-Key", &key.to_string())], &body.to_string())
+    }
+
+    /// Whether the request was done, by the state that was shown after it; `None` if that does not tell.
+    fn was_done(&self, id: &str, shown: &Shown) -> Option<bool> {
+        let seen = shown.reservations.get(id);
+        match &self.operation {
+            Operation::Confirm { .. } => match text(seen.expect("a hold that was acknowledged"), "status") {
+                "held" => Some(false),
+                "confirmed" => Some(true),
+                // With its event.
+                _ => None,
+            },
+            _ => Some(seen.is_some()),
+        }
+    }
 }
 
 fn is_replayed(answer: &Answer) -> bool {

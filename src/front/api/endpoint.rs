@@ -147,7 +147,7 @@ impl RequestHeader {
     pub(in crate::front) const IF_NONE_MATCH: RequestHeader = RequestHeader {
         id: "IfNoneMatch",
         name: "If-None-Match",
-        about: "The ETag of the file that the client has: if it is still good, the answer is 304.",
+        about: "The ETag of what the client has: if it is still good, the answer is 304.",
     };
     pub(in crate::front) const IF_MATCH: RequestHeader = RequestHeader {
         id: "IfMatch",

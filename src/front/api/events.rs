@@ -38,10 +38,10 @@ struct Event {
     /// Null when none was given.
     #[schemars(with = "Option<Venue>")]
     venue: Option<Box<str>>,
-    /// The most tickets of a reservation; null for no limit.
+    /// The most tickets of a reservation or hold; null for no limit.
     #[schemars(with = "Option<Quantity>")]
     max_per_reservation: Option<u32>,
-    /// The most tickets of a customer, over all live reservations; null for no limit.
+    /// The most tickets of a customer, over all live reservations and holds; null for no limit.
     #[schemars(with = "Option<Quantity>")]
     max_per_customer: Option<u32>,
     /// From when on tickets are sold; null for at once.
@@ -68,9 +68,9 @@ body! {
         quota: Quota,
         /// Where it takes place.
         venue: Option<Nullable<Venue>>,
-        /// The most tickets of a reservation.
+        /// The most tickets of a reservation or hold.
         max_per_reservation: Option<Nullable<Quantity>>,
-        /// The most tickets of a customer, over all live reservations of the event.
+        /// The most tickets of a customer, over all live reservations and holds of the event.
         max_per_customer: Option<Nullable<Quantity>>,
         /// From when on tickets are sold. Cut to milliseconds.
         sales_start: Option<Nullable<Rfc3339>>,
@@ -89,10 +89,10 @@ body! {
         quota: Option<Quota>,
         /// Where it takes place; null removes it.
         venue: Option<Nullable<Venue>>,
-        /// The most tickets of a reservation from now on; null removes the limit.
+        /// The most tickets of a reservation or hold from now on; null removes the limit.
         max_per_reservation: Option<Nullable<Quantity>>,
-        /// The most tickets of a customer, over all live reservations of the event; null removes the limit. Who has
-        /// more keeps them.
+        /// The most tickets of a customer, over all live reservations and holds of the event; null removes the
+        /// limit. Who has more keeps them.
         max_per_customer: Option<Nullable<Quantity>>,
         /// From when on tickets are sold; null for at once.
         sales_start: Option<Nullable<Rfc3339>>,

@@ -65,16 +65,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     successes: &[Success::json::<Reservation>(201, "The tickets are held for you.", example)
         .with(&[Header::location("/api/v1/reservations/7-42"), Header::REPLAYED])
         .then(OF_HOLD)],
-    problems: &[
-        Kind::SalesNotOpen,
-        Kind::SalesClosed,
-        Kind::ReservationLimit,
-        Kind::CustomerLimit,
-        Kind::SoldOut,
-        Kind::EventDeleted,
-        Kind::AccountLimit,
-        Kind::IdsUsedUp,
-    ],
+    problems: reservations::OF_A_SALE,
 };
 
 fn create(

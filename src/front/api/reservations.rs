@@ -129,6 +129,18 @@ pub(super) fn example() -> Value {
     })
 }
 
+/// Why tickets are neither reserved nor held.
+pub(super) const OF_A_SALE: &[Kind] = &[
+    Kind::SalesNotOpen,
+    Kind::SalesClosed,
+    Kind::ReservationLimit,
+    Kind::CustomerLimit,
+    Kind::SoldOut,
+    Kind::EventDeleted,
+    Kind::AccountLimit,
+    Kind::IdsUsedUp,
+];
+
 pub(super) const OF_RESERVATION: &[Link] = &[
     (&GET, "reservation", "/id"),
     (&cancellations::CANCEL, "reservation", "/id"),
@@ -154,16 +166,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     successes: &[Success::json::<Reservation>(201, "The tickets are yours.", example)
         .with(&[Header::location("/api/v1/reservations/7-42"), Header::REPLAYED])
         .then(OF_RESERVATION)],
-    problems: &[
-        Kind::SalesNotOpen,
-        Kind::SalesClosed,
-        Kind::ReservationLimit,
-        Kind::CustomerLimit,
-        Kind::SoldOut,
-        Kind::EventDeleted,
-        Kind::AccountLimit,
-        Kind::IdsUsedUp,
-    ],
+    problems: OF_A_SALE,
 };
 
 fn create(

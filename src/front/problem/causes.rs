@@ -143,19 +143,22 @@ impl From<Rejection> for Problem {
             }
             Rejection::SalesClosed => Problem::plain(Kind::SalesClosed),
             Rejection::ReservationLimit { allowed } => {
-                let detail = format!("A reservation of this event has at most {}.", tickets(allowed));
+                let most = tickets(allowed);
+                let detail =
+                    format!("A reservation or hold of this event has at most {most}; ask for fewer.");
                 Problem::new(Kind::ReservationLimit, detail).extend("allowed", json!(allowed))
             }
             Rejection::CustomerLimit { allowed } => {
                 let detail = match allowed {
-                    0 => "You have as many tickets of this event as a customer may have.".to_owned(),
-                    more => format!("You may have {} more of this event.", tickets(more)),
+                    0 => "You have as many tickets of this event as a customer may have, those of holds included. Give \
+                          some back first."
+                        .to_owned(),
+                    more => format!("Of this event you may have {} more; ask for fewer.", tickets(more)),
                 };
                 Problem::new(Kind::CustomerLimit, detail).extend("allowed", json!(allowed))
             }
             Rejection::EmptyWindow => {
-                let rule =
-                    "must be later than sales_start; leave one of them out, or set it to null, for no bound";
+                let rule = "must be later than sales_start; set one of them to null for no bound";
                 Problem::invalid(&FieldErrors::of("/sales_end", rule))
             }
             Rejection::NumbersUsedUp => {
@@ -170,14 +173,17 @@ impl From<Rejection> for Problem {
                 Problem::plain(Kind::VersionMismatch).extend("etag", json!(entity_tag(version)))
             }
             Rejection::QuotaBelowCommitted { committed } => {
+                let committed_tickets = tickets_are(committed);
                 let detail =
-                    format!("{committed} tickets are reserved or held; the quota has to be at least that.");
+                    format!("{committed_tickets} reserved or held; the quota has to be at least that.");
                 Problem::new(Kind::QuotaBelowCommitted, detail).extend("committed", json!(committed))
             }
             Rejection::HasReservations { reserved, held } => Problem::new(
                 Kind::HasReservations,
                 format!(
-                    "{reserved} tickets are reserved, and {held} are held. Add ?force=true to cancel them all."
+                    "{} reserved, and {} held. Add ?force=true to cancel them all.",
+                    tickets_are(reserved),
+                    tickets_are(held)
                 ),
             ),
             Rejection::UsernameTaken => Problem::plain(Kind::UsernameTaken),
@@ -190,17 +196,17 @@ impl From<Rejection> for Problem {
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
             Rejection::NotYourReservation => Problem::new(
                 Kind::Forbidden,
-                "Only the customer who has a hold confirms it. That customer or an admin cancels it, or a reservation, or \
-                 a part of it.",
+                "Only its customer confirms a hold. Its customer and admins release a hold, and cancel a reservation, in \
+                 part or whole.",
             ),
             Rejection::ReservationCancelled => Problem::plain(Kind::ReservationCancelled),
             Rejection::HoldExpired => Problem::plain(Kind::HoldExpired),
             Rejection::HoldReleased => Problem::plain(Kind::HoldReleased),
             Rejection::HoldConfirmed { quantity } => {
                 let detail = format!(
-                    "The hold has become a reservation of {quantity} tickets. Nothing was done. Give tickets back \
-                     with PATCH, or all with DELETE, of /api/v1/reservations/{{reservation}}; more tickets need \
-                     another reservation."
+                    "This is a confirmed reservation of {}. Nothing was done. Give tickets back with PATCH, or all \
+                     with DELETE, of /api/v1/reservations/{{reservation}}; more tickets need another reservation.",
+                    tickets(quantity)
                 );
                 Problem::new(Kind::HoldConfirmed, detail)
             }
@@ -223,4 +229,37 @@ impl From<Rejection> for Problem {
 
 fn tickets(count: u32) -> String {
     if count == 1 { "1 ticket".to_owned() } else { format!("{count} tickets") }
+}
+
+fn tickets_are(count: u32) -> String {
+    format!("{} {}", tickets(count), if count == 1 { "is" } else { "are" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn details_count_in_english_and_say_what_to_change() {
+        for (rejection, detail) in [
+            (
+                Rejection::HasReservations { reserved: 1, held: 0 },
+                "1 ticket is reserved, and 0 tickets are held. Add ?force=true to cancel them all.",
+            ),
+            (
+                Rejection::QuotaBelowCommitted { committed: 1 },
+                "1 ticket is reserved or held; the quota has to be at least that.",
+            ),
+            (
+                Rejection::HoldConfirmed { quantity: 1 },
+                "This is a confirmed reservation of 1 ticket. Nothing was done.",
+            ),
+            (Rejection::ReservationLimit { allowed: 1 }, "has at most 1 ticket; ask for fewer."),
+            (Rejection::CustomerLimit { allowed: 2 }, "you may have 2 tickets more; ask for fewer."),
+            (Rejection::CustomerLimit { allowed: 0 }, "Give some back first."),
+        ] {
+            let problem = Problem::from(rejection);
+            assert!(problem.detail.contains(detail), "{rejection:?}: {}", problem.detail);
+        }
+    }
 }

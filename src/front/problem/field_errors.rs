@@ -60,7 +60,11 @@ impl FieldErrors {
     pub(super) fn summary(&self) -> String {
         match &*self.first {
             [only] if only.pointer.is_empty() => format!("The body {}.", only.detail),
-            [only] => format!("{}: {}", only.pointer, only.detail),
+            [only] => {
+                let is_header = !only.pointer.starts_with(['/', '?']);
+                let colon = if is_header { "" } else { ":" };
+                format!("{}{colon} {}", only.pointer, only.detail)
+            }
             several if self.more == 0 => {
                 format!("{} rules are broken: 'errors' names each.", several.len())
             }

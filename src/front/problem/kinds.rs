@@ -87,7 +87,7 @@ kinds! {
         [opens_at: Rfc3339, "When the sale starts."]
         "The event's organizer has set a start of sales (sales_start), and the server's clock is before it. Nothing was done; try again from 'opens_at' on. The organizer can change it."
     SalesClosed "sales-closed" 403 "The event is no longer on sale"
-        "The event's organizer has set an end of sales (sales_end), and it has come. Nothing was done. What you have can still be given back. The organizer can change the end."
+        "The event's organizer has set an end of sales (sales_end), and it has come. Nothing was done. What you hold can still be confirmed, and what you have be given back. The organizer can change the end."
     NotFound "not-found" 404 "There is no such thing"
         "Nothing with this address exists, or it is not yours to see. Check the address, and whose token you send."
     MethodNotAllowed "method-not-allowed" 405 "This address does not take this method"
@@ -104,7 +104,7 @@ kinds! {
         "The event's organizer limits the tickets of a reservation (max_per_reservation); 'allowed' says to how many. All or nothing: none was reserved. Ask for at most that many."
     CustomerLimit "customer-limit" 409 "A customer of this event has fewer tickets"
         [allowed: u32, "How many more tickets of this event you may have now; 0 for none."]
-        "The event's organizer limits the tickets that a customer has, over all live reservations of the event (max_per_customer); 'allowed' says how many more you may have. All or nothing: none was reserved. Ask for at most that many, or give others back first."
+        "The event's organizer limits the tickets that a customer has, over all live reservations and holds of the event (max_per_customer); 'allowed' says how many more you may have. All or nothing: none was reserved. Ask for at most that many, or give others back first."
     QuotaBelowCommitted "quota-below-committed" 409 "More tickets are reserved and held than the new quota"
         [committed: u32, "Tickets that are reserved or held: the least that the quota can be."]
         "A quota cannot fall below what is reserved and held already; 'committed' says how many that is. Set it to at least that."
@@ -117,7 +117,7 @@ kinds! {
     HoldReleased "hold-released" 409 "The hold was given up"
         "It was released, the reservation that it became was cancelled, or its event was deleted. It has no tickets any more. Nothing was done. GET /api/v1/reservations/{reservation} shows it; for new tickets, hold or reserve again."
     HoldConfirmed "hold-confirmed" 409 "The hold has been confirmed"
-        "It has become a reservation, so it is no longer released or confirmed with another number of tickets. Nothing was done. Give tickets back with PATCH, or all with DELETE, of /api/v1/reservations/{reservation}; more tickets need another reservation."
+        "It is a reservation now, or was one from the start, so it is not released, or confirmed with another number of tickets. Nothing was done. Give tickets back with PATCH, or all with DELETE, of /api/v1/reservations/{reservation}; more tickets need another reservation."
     UsernameTaken "username-taken" 409 "The username is taken"
         "Usernames are unique, whatever their case. Choose another."
     LastAdmin "last-admin" 409 "The last admin stays an admin"
@@ -145,7 +145,7 @@ kinds! {
     Invalid "invalid" 422 "The request breaks a rule"
         [errors: FieldErrors, "What is wrong: the first 20 broken rules."]
         {more: NonZeroU64, "How many other rules are broken. Left out if 'errors' names all."}
-        "Each entry of 'errors' names a member of the body by a JSON pointer, or a query parameter by '?name', and says what it has to be."
+        "Each entry of 'errors' names a member of the body by a JSON pointer, a query parameter by '?name', or a header by 'Name:', and says what it has to be."
     TooManyAttempts "too-many-attempts" 429 "Too many failed logins"
         "The password of this account was guessed at too often, from this address or from many. This guess was not looked at; try again after 'Retry-After' seconds. Logging in from an address that succeeded before is not slowed by what others do."
     TooManyRegistrations "too-many-registrations" 429 "Too many registrations from this address"
