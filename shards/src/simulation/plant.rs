@@ -117,10 +117,16 @@ pub(super) enum Plant {
     WindowBySteadyClock,
     /// Recovery leaves out the limits and windows of events.
     ForgetRules,
+    /// A list of an event's reservations goes on one reservation too late.
+    SkipReservation,
+    /// A list of an event's reservations has those with other statuses, too.
+    IgnoreStatuses,
+    /// Removed accounts have no usernames in lists.
+    ForgetRemovedNames,
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 57] = [
+    pub(super) const ALL: [Plant; 60] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -178,5 +184,8 @@ impl Plant {
         Plant::WindowLate,
         Plant::WindowBySteadyClock,
         Plant::ForgetRules,
+        Plant::SkipReservation,
+        Plant::IgnoreStatuses,
+        Plant::ForgetRemovedNames,
     ];
 }
