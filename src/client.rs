@@ -302,3 +302,28 @@ fn first_of<T, K: Ord>(lists: impl Iterator<Item = Vec<T>>, limit: usize, key: i
     items.truncate(limit);
     items
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_part_is_asked_for_again_while_shards_are_overloaded() {
+        let core = rt::Executor::of_environment().start_core("test", || async {
+            for refusals in [0, 2] {
+                for last in [Ok(7), Err(Refused::Rejected(Rejection::NotYourEvent))] {
+                    let asked = Cell::new(0);
+                    let answer = patiently(async || {
+                        asked.update(|asked| asked + 1);
+                        if asked.get() <= refusals { Err(Refused::Overloaded) } else { last }
+                    });
+                    assert_eq!(answer.await, last);
+                    assert_eq!(asked.get(), refusals + 1, "times that it was asked");
+                }
+            }
+        });
+        core.expect("a thread").join().expect("the core ends without a panic");
+    }
+}
