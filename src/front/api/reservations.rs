@@ -218,7 +218,7 @@ pub(super) static LIST: Endpoint = Endpoint {
     headers: &[],
     tag: Tag::Reservations,
     summary: "List one's own reservations",
-    about: "By event, then number: what the account bought, whatever its role is now.",
+    about: "By event, then number: what the account bought, whatever its role is now. No snapshot: each shard answers in its own time.",
     successes: &[Success::json::<Page<Reservation>>(200, "A page.", || page_example(&example(), "7-42"))
         .with(&[Header::LINK])
         .then(OF_RESERVATIONS)],
