@@ -5,12 +5,15 @@
 //!
 //! `cargo bench --bench expiry`. It takes a minute.
 
+#[path = "support/steady.rs"]
+mod steady;
 #[path = "../tests/support/mod.rs"]
 mod support;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use steady::{report, report_header};
 use support::client::{Wire, request};
 use support::random::Random;
 use support::server::Server;
@@ -23,18 +26,8 @@ const HOLDERS: u64 = 8;
 const PIPELINED: u64 = 250;
 const TTL: std::ops::RangeInclusive<u64> = 10..=12;
 
-/// Connections that sell, and the interval of each: together 1,000 sales a second.
-const SELLERS: u64 = 4;
-const INTERVAL: Duration = Duration::from_millis(4);
-
 /// How long sales are measured before the first hold ends and after the last one.
 const AROUND: Duration = Duration::from_secs(5);
-
-/// A sale: when it was due, and how long it took from then.
-struct Sale {
-    due: Instant,
-    took: Duration,
-}
 
 fn main() {
     ["sqlite", "memory"].iter().for_each(|storage| measure(storage));
@@ -53,21 +46,13 @@ fn measure(storage: &str) {
     let (first, last) = hold_all(&server, held, &token);
     let (begin, end) = (Instant::now().max(first - AROUND), last + AROUND);
     assert!(begin < first, "this machine takes too long to make the holds");
-    let sales: Vec<Sale> = thread::scope(|scope| {
-        let sellers = (0..SELLERS).map(|seller| {
-            let (wire, sell) = (server.wire(), &*sell);
-            let begin = begin + INTERVAL * seller as u32 / SELLERS as u32;
-            scope.spawn(move || sell_steadily(wire, sell, begin, end))
-        });
-        let sellers: Vec<_> = sellers.collect();
-        sellers.into_iter().flat_map(|seller| seller.join().expect("no panic")).collect()
-    });
+    let sales = steady::sell(&server, &sell, begin, |due| due < end);
 
     metrics_once(&server.client(), &["boxoffice_tickets_held 0"]);
     let event = server.client().get(&format!("/api/v1/events/{held}")).expect(200).json();
     assert_eq!((number(&event, "held"), number(&event, "remaining")), (0, 10_000_000));
     println!("{storage}: {HOLDS} holds ended within {:.1} s", (last - first).as_secs_f64());
-    println!("{:>8} {:>8} {:>10} {:>10} {:>10}", "", "sales", "p50 ms", "p99 ms", "max ms");
+    report_header();
     report("before", sales.iter().filter(|sale| sale.due < first));
     report("during", sales.iter().filter(|sale| (first..last).contains(&sale.due)));
     report("after", sales.iter().filter(|sale| sale.due >= last));
@@ -105,23 +90,4 @@ fn hold_some(mut wire: Wire, event: u64, token: &str, mut random: Random) -> (In
         }
     }
     ends.expect("there are holds")
-}
-
-fn sell_steadily(mut wire: Wire, sell: &str, begin: Instant, end: Instant) -> Vec<Sale> {
-    let mut sales = Vec::new();
-    let mut due = begin;
-    while due < end {
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        wire.ask(sell).expect(201);
-        sales.push(Sale { due, took: due.elapsed() });
-        due += INTERVAL;
-    }
-    sales
-}
-
-fn report<'a>(name: &str, sales: impl Iterator<Item = &'a Sale>) {
-    let mut took: Vec<f64> = sales.map(|sale| sale.took.as_secs_f64() * 1e3).collect();
-    took.sort_by(f64::total_cmp);
-    let at = |share: f64| took[((took.len() - 1) as f64 * share) as usize];
-    println!("{name:>8} {:>8} {:>10.2} {:>10.2} {:>10.2}", took.len(), at(0.5), at(0.99), at(1.0));
 }

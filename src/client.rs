@@ -3,8 +3,10 @@
 
 mod parts;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_channel::oneshot;
 use shards::command::{
@@ -13,7 +15,8 @@ use shards::command::{
 };
 use shards::ids::{EventId, ReservationId, Slot, UserId, Username};
 use shards::outcome::{
-    AccountView, Availability, EventView, Outcome, Rejection, ReservationView, Totals, UserView,
+    AccountView, Availability, EventView, Outcome, Rejection, ReservationSlice, ReservationView, Totals,
+    UserView,
 };
 
 pub(crate) use crate::mesh::Call;
@@ -44,6 +47,22 @@ pub(crate) async fn to_the_end<T: 'static>(work: impl Future<Output = T> + 'stat
         let _ = sender.send(work.await);
     });
     receiver.await.expect("a task ends, or the process does")
+}
+
+/// How long and how often a part of a long answer is asked for while shards are overloaded: some seconds, for which no
+/// client's timeout is too short.
+const PAUSE: Duration = Duration::from_millis(50);
+const ATTEMPTS: usize = 100;
+
+/// Asks again while shards are overloaded, for an answer of which the client has a part already.
+pub(crate) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Refused>) -> Result<T, Refused> {
+    for _ in 1..ATTEMPTS {
+        match ask().await {
+            Err(Refused::Overloaded) => rt::sleep(PAUSE).await,
+            answered @ (Ok(_) | Err(Refused::Rejected(_))) => return answered,
+        }
+    }
+    ask().await
 }
 
 /// A question for one slot.
@@ -153,6 +172,18 @@ impl Shards {
         let parts = self.query_all(Query::Users { after, limit }).await?;
         let lists = parts.into_iter().map(|part| view!(Outcome::Users, part));
         Ok(first_of(lists, limit, |user| user.id))
+    }
+
+    /// The usernames of accounts, by id; those of removed accounts, too. `users` is in ascending order, without
+    /// repetitions.
+    pub async fn usernames(&self, users: Box<[UserId]>) -> Result<BTreeMap<UserId, Username>, Refused> {
+        let parts = self.query_all(Query::Usernames { users }).await?;
+        Ok(parts.into_iter().flat_map(|part| view!(Outcome::Usernames, part)).collect())
+    }
+
+    /// A part of an event's reservations. `query` is a [`Query::EventReservations`].
+    pub async fn reservation_slice(&self, query: Query) -> Result<Box<ReservationSlice>, Refused> {
+        Ok(view!(Outcome::ReservationSlice, self.query(query).await?))
     }
 
     pub async fn create_event(&self, create: CreateEvent) -> Result<Box<EventView>, Refused> {
@@ -270,4 +301,29 @@ fn first_of<T, K: Ord>(lists: impl Iterator<Item = Vec<T>>, limit: usize, key: i
     items.sort_unstable_by_key(key);
     items.truncate(limit);
     items
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_part_is_asked_for_again_while_shards_are_overloaded() {
+        let core = rt::Executor::of_environment().start_core("test", || async {
+            for refusals in [0, 2] {
+                for last in [Ok(7), Err(Refused::Rejected(Rejection::NotYourEvent))] {
+                    let asked = Cell::new(0);
+                    let answer = patiently(async || {
+                        asked.update(|asked| asked + 1);
+                        if asked.get() <= refusals { Err(Refused::Overloaded) } else { last }
+                    });
+                    assert_eq!(answer.await, last);
+                    assert_eq!(asked.get(), refusals + 1, "times that it was asked");
+                }
+            }
+        });
+        core.expect("a thread").join().expect("the core ends without a panic");
+    }
 }

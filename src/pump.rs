@@ -178,12 +178,14 @@ impl Pump {
         match outcome {
             Outcome::Reservation(view) => show(view),
             Outcome::Reservations(views) => views.iter_mut().for_each(show),
+            Outcome::ReservationSlice(slice) => slice.views.iter_mut().for_each(show),
             Outcome::Part(part) => self.show_deadlines(&mut part.outcome),
             Outcome::Replayed(first) => self.show_deadlines(first),
             Outcome::Account(_)
             | Outcome::AccountChanged(_)
             | Outcome::TokenStands(_)
             | Outcome::Users(_)
+            | Outcome::Usernames(_)
             | Outcome::Event(_)
             | Outcome::Events(_)
             | Outcome::EventDeleted

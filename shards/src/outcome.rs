@@ -2,14 +2,15 @@
 //!
 //! A rejection is a result of the domain (sold out, not found...), never a fault of the machine.
 
-use std::ops::AddAssign;
+mod statuses;
 
-use serde::Serialize;
+use std::ops::AddAssign;
 
 use crate::command::Buyer;
 use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, ReservationId, Role, Timestamp, UserId, Username};
 use crate::slots::SlotSet;
+pub use statuses::{ReservationStatus, Statuses};
 
 pub type Reply = Result<Outcome, Rejection>;
 
@@ -28,6 +29,10 @@ pub enum Outcome {
     Availabilities(Vec<Availability>),
     Reservation(ReservationView),
     Reservations(Vec<ReservationView>),
+    /// Reservations of one event.
+    ReservationSlice(Box<ReservationSlice>),
+    /// The usernames of accounts, by id, removed ones included.
+    Usernames(Vec<(UserId, Username)>),
     Cancelled,
     EventsCreated(u64),
     /// The event's id that a key has; `None` if it has none.
@@ -105,27 +110,16 @@ pub struct ReservationView {
     pub cancelled_at: Option<Timestamp>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ReservationStatus {
-    Confirmed,
-    /// Not confirmed yet.
-    Held,
-    Cancelled,
-    /// The hold was not confirmed in time.
-    Expired,
-}
-
-impl ReservationStatus {
-    /// Its name, as in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            ReservationStatus::Confirmed => "confirmed",
-            ReservationStatus::Held => "held",
-            ReservationStatus::Cancelled => "cancelled",
-            ReservationStatus::Expired => "expired",
-        }
-    }
+/// A part of an event's reservations, by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReservationSlice {
+    pub views: Vec<ReservationView>,
+    /// The number up to which the shard looked, if the range that was asked for goes on after it.
+    pub next: Option<u32>,
+    /// The event's last record.
+    pub position: Lsn,
+    /// The number of the event's last reservation; 0 if it has none.
+    pub last: u32,
 }
 
 /// Sums over a shard's events that are not deleted, and over its accounts.

@@ -2,6 +2,7 @@
 
 use super::{Actor, IdempotencyKey};
 use crate::ids::{EventId, ReservationId, Slot, UserId, Username};
+use crate::outcome::Statuses;
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +24,11 @@ pub enum Query {
     Users {
         after: Option<UserId>,
         limit: usize,
+    },
+    /// This shard's part of the usernames of these accounts, by id, removed ones included.
+    Usernames {
+        /// In ascending order, none twice.
+        users: Box<[UserId]>,
     },
     Event {
         event: EventId,
@@ -46,11 +52,15 @@ pub enum Query {
         reservation: ReservationId,
         actor: Actor,
     },
-    /// An event's reservations by number, for its organizer and for admins, also if it is deleted.
+    /// An event's reservations by number, for its organizer and for admins, also if it is deleted. The shard looks
+    /// at [`SCANNED_MAX`](crate::limits::SCANNED_MAX) of them at most, and says where it stopped.
     EventReservations {
         event: EventId,
         actor: Actor,
         after: Option<u32>,
+        /// The last number that is wanted; `None` for all.
+        up_to: Option<u32>,
+        statuses: Statuses,
         limit: usize,
     },
     /// This shard's part of a customer's reservations, by event and number, after `after`.
@@ -85,6 +95,7 @@ impl Query {
             Query::GivenEventId { key } => Some(slot_of_user(key.user)),
             Query::AccountOf { .. }
             | Query::Users { .. }
+            | Query::Usernames { .. }
             | Query::Events { .. }
             | Query::Availabilities { .. }
             | Query::CustomerReservations { .. }

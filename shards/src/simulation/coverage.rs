@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 93] = [
+pub(super) const EXPECTED: [&str; 96] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -22,6 +22,9 @@ pub(super) const EXPECTED: [&str; 93] = [
     "replies: event deleted",
     "replies: reservation",
     "replies: reservations",
+    "replies: a slice of reservations",
+    "replies: the last slice of reservations",
+    "replies: usernames",
     "replies: cancelled",
     "replies: events created",
     "replies: totals",
@@ -160,6 +163,9 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
         Outcome::EventDeleted => "replies: event deleted",
         Outcome::Reservation(_) => "replies: reservation",
         Outcome::Reservations(_) => "replies: reservations",
+        Outcome::ReservationSlice(slice) if slice.next.is_some() => "replies: a slice of reservations",
+        Outcome::ReservationSlice(_) => "replies: the last slice of reservations",
+        Outcome::Usernames(_) => "replies: usernames",
         Outcome::Cancelled => "replies: cancelled",
         Outcome::EventsCreated(_) => "replies: events created",
         Outcome::Totals(_) => "replies: totals",

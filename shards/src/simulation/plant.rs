@@ -119,10 +119,16 @@ pub(super) enum Plant {
     WindowBySteadyClock,
     /// Recovery leaves out the limits and windows of events.
     ForgetRules,
+    /// A list of an event's reservations goes on one reservation too late.
+    SkipReservation,
+    /// A list of an event's reservations has those with other statuses, too.
+    IgnoreStatuses,
+    /// Removed accounts have no usernames in lists.
+    ForgetRemovedNames,
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 58] = [
+    pub(super) const ALL: [Plant; 61] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -181,5 +187,8 @@ impl Plant {
         Plant::WindowLate,
         Plant::WindowBySteadyClock,
         Plant::ForgetRules,
+        Plant::SkipReservation,
+        Plant::IgnoreStatuses,
+        Plant::ForgetRemovedNames,
     ];
 }

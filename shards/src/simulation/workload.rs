@@ -10,6 +10,7 @@ use crate::command::{
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, SalesRules, Venue};
 use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
+use crate::outcome::{ReservationStatus, Statuses};
 
 /// The wall time at which worlds begin: 2023-11-14.
 pub(super) const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -83,6 +84,11 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
             event: event(random, ids),
             actor: actor(random),
             after: (random.within(0, 1) == 0).then(|| random.within(0, 3) as u32),
+            up_to: (random.within(0, 2) == 0).then(|| random.within(0, 6) as u32),
+            statuses: match random.within(0, 1) {
+                0 => Statuses::ALL,
+                _ => ReservationStatus::ALL.into_iter().filter(|_| random.within(0, 1) == 0).collect(),
+            },
             limit: random.within(1, 6) as usize,
         },
         4 => Query::CustomerReservations {
@@ -99,13 +105,17 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
                 organizer: (random.within(0, 1) == 0).then(|| organizer(random)),
             },
         },
-        _ => match random.within(0, 3) {
+        _ => match random.within(0, 4) {
             0 => Query::Account { username: username(random) },
             1 => Query::AccountOf { user: user(random, ids) },
             2 => Query::Users {
                 after: (random.within(0, 1) == 0).then(|| user(random, ids)),
                 limit: random.within(1, 6) as usize,
             },
+            3 => {
+                let users: BTreeSet<UserId> = (0..random.within(1, 4)).map(|_| user(random, ids)).collect();
+                Query::Usernames { users: users.into_iter().collect() }
+            }
             _ => Query::TokenStands {
                 user: user(random, ids),
                 username: username(random),

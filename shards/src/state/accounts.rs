@@ -167,6 +167,16 @@ impl SlotState {
         self.account(self.usernames.get(&user)?)
     }
 
+    /// The username of an account, which may be removed.
+    pub(super) fn username_of(&self, user: UserId) -> Option<Username> {
+        self.usernames.get(&user).cloned()
+    }
+
+    /// The ids of all accounts, removed ones included.
+    pub(super) fn users(&self) -> impl Iterator<Item = UserId> {
+        self.usernames.keys().copied()
+    }
+
     pub(super) fn token_stands(&self, user: UserId, username: &Username, token_version: u64) -> bool {
         let account = self.accounts.get(username);
         account.is_some_and(|account| {

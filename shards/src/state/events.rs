@@ -92,6 +92,10 @@ impl Event {
         self.reserved + self.held
     }
 
+    pub(super) fn last_record(&self) -> Lsn {
+        self.last_record
+    }
+
     pub(super) fn is_deleted(&self) -> bool {
         self.deleted_at.is_some()
     }

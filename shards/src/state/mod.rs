@@ -307,11 +307,12 @@ impl SlotState {
             Query::Availability { event } => self.query_availability(*event),
             Query::GivenEventId { key } => self.query_given_event_id(key),
             Query::Reservation { reservation, actor } => self.query_reservation(*reservation, *actor),
-            Query::EventReservations { event, actor, after, limit } => {
-                self.query_event_reservations(*event, *actor, *after, *limit)
+            Query::EventReservations { event, actor, after, up_to, statuses, limit } => {
+                self.query_event_reservations(*event, *actor, *after, *up_to, *statuses, *limit)
             }
             Query::AccountOf { .. }
             | Query::Users { .. }
+            | Query::Usernames { .. }
             | Query::Events { .. }
             | Query::Availabilities { .. }
             | Query::CustomerReservations { .. }

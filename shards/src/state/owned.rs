@@ -1,7 +1,7 @@
 //! The slots that a shard owns, and the index that is derived from them.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use super::by_customer::ByCustomer;
 use super::{Decision, SlotState, Undo};
@@ -22,6 +22,9 @@ pub struct ShardState {
     /// part of them. It is extended when a slot is adopted. An index for each slot would cost more memory,
     /// and double the time of a reservation.
     pub(super) reservations_of: ByCustomer,
+    /// The slots of the accounts in these slots. Derived in the same way: an id does not tell its slot, and looking
+    /// into all of them takes a hundred times as long.
+    slots_of_users: BTreeMap<UserId, Slot>,
     /// The number of idempotency keys in all slots.
     key_count: u64,
 }
@@ -32,6 +35,7 @@ impl Default for ShardState {
         ShardState {
             slots: Box::new([const { None }; SLOT_COUNT]),
             reservations_of: ByCustomer::default(),
+            slots_of_users: BTreeMap::new(),
             key_count: 0,
         }
     }
@@ -50,6 +54,7 @@ impl ShardState {
         for (customer, id) in state.reservations_by_customer() {
             self.reservations_of.insert(customer, id);
         }
+        self.slots_of_users.extend(state.users().map(|user| (user, slot)));
         self.key_count += state.key_count();
         let before = self.slots[slot.index()].replace(Box::new(state));
         assert!(before.is_none(), "slot {slot} was adopted twice");
@@ -60,6 +65,9 @@ impl ShardState {
         let state = *self.slots[slot.index()].take()?;
         for (customer, id) in state.reservations_by_customer() {
             self.reservations_of.remove(customer, id);
+        }
+        for user in state.users() {
+            self.slots_of_users.remove(&user);
         }
         self.key_count -= state.key_count();
         Some(state)
@@ -87,6 +95,9 @@ impl ShardState {
         if let Some((id, Buyer::Account(customer))) = record.reservation_made() {
             self.reservations_of.insert(customer, id);
         }
+        if let Record::UserCreated(user) = record {
+            self.slots_of_users.insert(user.id, slot);
+        }
         self.change(slot, record, |state| state.apply(at, lsn, record))
     }
 
@@ -95,6 +106,9 @@ impl ShardState {
         self.change(slot, record, |state| state.undo(previous, record, undo));
         if let Some((id, Buyer::Account(customer))) = record.reservation_made() {
             self.reservations_of.remove(customer, id);
+        }
+        if let Record::UserCreated(user) = record {
+            self.slots_of_users.remove(&user.id);
         }
     }
 
@@ -130,11 +144,18 @@ impl ShardState {
         }
         let outcome = match *query {
             Query::AccountOf { user } => {
-                Outcome::Account(self.states().find_map(|state| state.account_of(user)))
+                Outcome::Account(self.slot_of_user(user).and_then(|state| state.account_of(user)))
             }
             Query::Users { after, limit } => {
                 let users = self.merged(limit, |state| state.users_after(after));
                 Outcome::Users(users.into_iter().map(|(state, user)| state.user_view_of(user)).collect())
+            }
+            Query::Usernames { ref users } => {
+                let known = users.iter().filter_map(|&user| {
+                    let username = self.slot_of_user(user)?.username_of(user)?;
+                    Some((user, username))
+                });
+                Outcome::Usernames(known.collect())
             }
             Query::Events { after, limit, organizer } => {
                 let events = match organizer {
@@ -168,6 +189,11 @@ impl ShardState {
             | Query::EventReservations { .. } => unreachable!("{query:?} is about one slot"),
         };
         Ok(Outcome::Part(Box::new(Part { slots: self.owned(), outcome })))
+    }
+
+    /// The state that has an account.
+    fn slot_of_user(&self, user: UserId) -> Option<&SlotState> {
+        self.slot(*self.slots_of_users.get(&user)?)
     }
 
     /// Whether a customer has `count` reservations or more in the owned slots, cancelled ones included.

@@ -6,8 +6,10 @@ use super::{Decision, OutcomeRef, SlotState};
 use crate::clock::Now;
 use crate::command::{Actor, Buyer};
 use crate::ids::{EventId, Lsn, Quantity, ReservationId, Role, Timestamp, UserId};
-use crate::limits::RESERVATIONS_MAX;
-use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus, ReservationView};
+use crate::limits::{RESERVATIONS_MAX, SCANNED_MAX};
+use crate::outcome::{
+    Outcome, Rejection, Reply, ReservationSlice, ReservationStatus, ReservationView, Statuses,
+};
 use crate::record::Record;
 
 #[derive(Debug, PartialEq, Eq)]
@@ -294,6 +296,8 @@ impl SlotState {
         id: EventId,
         actor: Actor,
         after: Option<u32>,
+        up_to: Option<u32>,
+        statuses: Statuses,
         limit: usize,
     ) -> Reply {
         // Also of a deleted event.
@@ -301,10 +305,21 @@ impl SlotState {
         if !event.is_managed_by(actor) {
             return Err(Rejection::NotYourEvent);
         }
-        let skip = after.unwrap_or(0) as usize;
-        let numbers = (1..=event.reservation_count()).skip(skip).take(limit);
-        let views = numbers.map(|number| event.reservation_view(ReservationId { event: id, number }));
-        Ok(Outcome::Reservations(views.collect()))
+        let last = event.reservation_count();
+        let end = last.min(up_to.unwrap_or(last));
+        let mut looked_at = after.unwrap_or(0).min(end);
+        let stop = end.min(looked_at.saturating_add(SCANNED_MAX));
+        let mut views = Vec::new();
+        while looked_at < stop && views.len() < limit {
+            looked_at += 1;
+            let view = event.reservation_view(ReservationId { event: id, number: looked_at });
+            if statuses.contains(view.status) {
+                views.push(view);
+            }
+        }
+        let next = (looked_at < end).then_some(looked_at);
+        let position = event.last_record();
+        Ok(Outcome::ReservationSlice(Box::new(ReservationSlice { views, next, position, last })))
     }
 
     /// The view of a reservation that is known to exist.

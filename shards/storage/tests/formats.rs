@@ -17,7 +17,7 @@ use shards::command::{Buyer, Query};
 use shards::details::SalesRules;
 use shards::ids::{EventId, Lsn, Slot, Timestamp, Username};
 use shards::log::{Log, ReadRecords};
-use shards::outcome::Outcome;
+use shards::outcome::{Outcome, Statuses};
 use shards::record::{Entry, Kind, Record, SlotHead};
 use shards::slots::{slot_of_event, slot_of_username};
 use support::{ADMIN, Office, copy_directory};
@@ -125,9 +125,16 @@ fn state(office: &Office) -> Vec<String> {
                 "rules of {event}: at most {most} and {most_of_customer}, from {start} to {end}"
             ));
         }
-        let query = Query::EventReservations { event, actor: ADMIN, after: None, limit: usize::MAX };
-        let Ok(Outcome::Reservations(views)) = office.answer(slot, &query) else { panic!("{event}") };
-        lines.extend(views.iter().map(|view| {
+        let query = Query::EventReservations {
+            event,
+            actor: ADMIN,
+            after: None,
+            up_to: None,
+            statuses: Statuses::ALL,
+            limit: usize::MAX,
+        };
+        let Ok(Outcome::ReservationSlice(slice)) = office.answer(slot, &query) else { panic!("{event}") };
+        lines.extend(slice.views.iter().map(|view| {
             let Buyer::Account(buyer) = view.buyer;
             format!("{}: {} for {buyer}, {:?}", view.id, view.quantity, view.status)
         }));

@@ -8,7 +8,8 @@ use shards::ids::UserId;
 use super::Api;
 use super::work::Work;
 use crate::account_limits::FrontLimits;
-use crate::client::Shards;
+use crate::client::{Refused, Shards};
+use crate::clock::CoreClock;
 use crate::front::auth::{Claimed, Identity, bearer};
 use crate::front::http::parse::Request;
 use crate::front::http::write::Response;
@@ -42,6 +43,33 @@ impl Sender {
             limits: Rc::clone(&api.account_limits),
         };
         Ok(Sender { identity: claimed.identity, token_check: Some(token_check) })
+    }
+}
+
+/// A token that is looked at again while an answer is written.
+pub(super) struct LastingToken {
+    claimed: Claimed,
+    shards: Shards,
+    clock: Rc<CoreClock>,
+}
+
+impl LastingToken {
+    /// # Errors
+    ///
+    /// 401, without a good token.
+    pub(super) fn of(request: &Request<'_>, api: &Api) -> Result<LastingToken, Problem> {
+        let token = request.header("authorization").and_then(|value| bearer(value.as_bytes()));
+        let token = token.and_then(|token| str::from_utf8(token).ok()).ok_or_else(Problem::no_token)?;
+        let claimed = api.tokens.verify(token, api.unix_time()).ok_or_else(Problem::bad_token)?;
+        Ok(LastingToken { claimed, shards: api.shards.clone(), clock: Rc::clone(&api.clock) })
+    }
+
+    /// Whether it has neither expired nor been ended by a change of its account.
+    pub(super) async fn stands(&self) -> Result<bool, Refused> {
+        let Claimed { identity, token_version, validity } = &self.claimed;
+        let (user, username) = (identity.actor.user, identity.username.clone());
+        let stands = self.shards.token_stands(user, username, *token_version).await?;
+        Ok(stands && validity.contains(self.clock.unix_time()))
     }
 }
 

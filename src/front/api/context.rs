@@ -7,9 +7,9 @@ use shards::command::{Actor, Command, ExpectedVersion, IdempotencyKey, Keyed};
 use shards::outcome::Outcome;
 
 use super::Api;
-use super::authentication::Sender;
+use super::authentication::{LastingToken, Sender};
 use super::endpoint::{Access, Endpoint, Header, RequestHeader};
-use super::input::{check_accept, check_unsupported, expected_version, idempotency_key};
+use super::input::{accepted, check_unsupported, expected_version, idempotency_key};
 use super::work::{Prepared, Work};
 use crate::front::auth::Identity;
 use crate::front::http::parse::Request;
@@ -60,7 +60,7 @@ impl<'a> RequestContext<'a> {
         });
         let work = work.and_then(|()| {
             if self.endpoint.speaks_json() {
-                check_accept(self.request)?;
+                self.form()?;
             }
             if self.endpoint.access == Access::Demo && !self.api.common.demo {
                 return Err(Problem::plain(Kind::NotFound));
@@ -100,6 +100,24 @@ impl<'a> RequestContext<'a> {
         }
         let sender = Sender::of(self.request, self.api)?;
         Ok(&self.sender.get_or_init(|| sender).identity)
+    }
+
+    /// The form of the answer: of those that the endpoint has, the one that the client wants most.
+    ///
+    /// # Errors
+    ///
+    /// 406, when it accepts none of them.
+    pub(super) fn form(&self) -> Result<&'static str, Problem> {
+        accepted(self.request, self.endpoint.forms())
+    }
+
+    /// The sender's token, for an answer that takes long, at an endpoint that demands one.
+    ///
+    /// # Errors
+    ///
+    /// 401, when the token is not a good one.
+    pub(super) fn lasting_token(&self) -> Result<LastingToken, Problem> {
+        LastingToken::of(self.request, self.api)
     }
 
     /// Makes the request count as so many changes of the account that sends it.

@@ -1,7 +1,7 @@
 //! What an endpoint is: one value beside its handler. The router, the contract, authorization and the
 //! checks of a request are made from these values.
 
-use std::ptr;
+use std::{iter, ptr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
@@ -39,9 +39,17 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Whether it gives JSON and nothing else, which a client can refuse (RFC 9110 section 12.5.1).
+    /// Whether it gives JSON, or data in the other forms that its successes have, which a client can refuse (RFC 9110
+    /// section 12.5.1).
     pub(in crate::front) fn speaks_json(&self) -> bool {
         self.path.starts_with("/api/")
+    }
+
+    /// The media types of the endpoint's successes; JSON if these have no body, for its problems.
+    pub(in crate::front) fn forms(&self) -> impl Iterator<Item = &'static str> {
+        let mut media = self.successes.iter().filter_map(|success| Some(success.content.as_ref()?.media));
+        let first = media.next().unwrap_or(JSON);
+        iter::once(first).chain(media)
     }
 
     /// Whether a request can have a key, with which it takes effect once.
@@ -279,6 +287,12 @@ impl Header {
         name: "Cache-Control",
         about: "The answer is not to be kept: the next one can differ.",
         example: "no-store",
+    };
+
+    pub(super) const VARY_ACCEPT: Header = Header {
+        name: "Vary",
+        about: "The form of the answer depends on this header of the request.",
+        example: "Accept",
     };
 
     /// That this is the answer of an earlier request with the same key.

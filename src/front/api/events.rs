@@ -18,7 +18,7 @@ use super::input::{
 };
 use super::output::{Page, json_response, page_example};
 use super::work::Work;
-use super::{holds, reservations};
+use super::{event_reservations, holds, reservations};
 use crate::client::{Shards, view};
 use crate::front::http::parse::Method;
 use crate::front::http::write::{Response, entity_tag};
@@ -208,7 +208,7 @@ const OF_EVENT: &[Link] = &[
     (&EDIT, "event", "/id"),
     (&DELETE, "event", "/id"),
     (&reservations::CREATE, "event", "/id"),
-    (&reservations::LIST_OF_EVENT, "event", "/id"),
+    (&event_reservations::LIST, "event", "/id"),
     (&holds::CREATE, "event", "/id"),
 ];
 const OF_EVENTS: &[Link] = &[(&GET, "event", "/items/0/id"), (&reservations::CREATE, "event", "/items/0/id")];

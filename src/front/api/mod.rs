@@ -11,6 +11,7 @@ mod common;
 mod context;
 mod demonstration;
 mod endpoint;
+mod event_reservations;
 mod events;
 mod holds;
 mod ids;
@@ -54,7 +55,7 @@ use context::RequestContext;
 /// Every endpoint, the most used ones first.
 pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &reservations::CREATE,
-    &reservations::LIST_OF_EVENT,
+    &event_reservations::LIST,
     &users::CREATE,
     &users::LIST,
     &administration::CHANGE_ROLE,

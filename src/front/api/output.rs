@@ -71,6 +71,11 @@ impl<T: ToJson> Page<T> {
         Page { items: views.into_iter().map(T::from).collect(), next }
     }
 
+    /// A page whose end the shard knows.
+    pub(super) fn up_to(items: Vec<T>, next: Option<String>) -> Page<T> {
+        Page { items, next }
+    }
+
     /// `address` is that of the list, with the parameters that the next page needs again.
     pub(super) fn respond(&self, address: &str, limit: usize) -> Response {
         let response = json_response(200, self);

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 use shards::command::{Buyer, Command, Query};
-use shards::ids::{EventId, Quantity, ReservationId, ReservationNumber, Role, UserId};
+use shards::ids::{EventId, Quantity, ReservationId, Role, UserId};
 use shards::outcome::{Outcome, ReservationStatus, ReservationView};
 
 use super::cancellations;
@@ -22,20 +22,20 @@ use crate::front::rfc3339::Rfc3339;
 /// Tickets of one event, sold to one customer or held for one.
 #[derive(JsonSchema)]
 pub(super) struct Reservation {
-    id: ReservationId,
-    event: EventId,
+    pub(super) id: ReservationId,
+    pub(super) event: EventId,
     /// The account that reserved.
-    customer: UserId,
+    pub(super) customer: UserId,
     #[schemars(with = "Quantity")]
-    quantity: u32,
-    status: ReservationStatus,
-    created_at: Rfc3339,
+    pub(super) quantity: u32,
+    pub(super) status: ReservationStatus,
+    pub(super) created_at: Rfc3339,
     /// There when it is held or expired: the end of the hold.
     #[schemars(with = "Rfc3339", skip_serializing_if = "Option::is_none")]
-    expires_at: Option<Rfc3339>,
+    pub(super) expires_at: Option<Rfc3339>,
     /// There when it is cancelled.
     #[schemars(with = "Rfc3339", skip_serializing_if = "Option::is_none")]
-    cancelled_at: Option<Rfc3339>,
+    pub(super) cancelled_at: Option<Rfc3339>,
 }
 
 body! {
@@ -54,16 +54,6 @@ query! {
         limit: Option<Limit>,
         /// The `next` of the page before; opaque.
         after: Option<Cursor<ReservationId>>,
-    }
-}
-
-query! {
-    /// Which page of an event's reservations.
-    struct EventReservationsQuery {
-        /// How many reservations the page has at most.
-        limit: Option<Limit>,
-        /// The `next` of the page before; opaque.
-        after: Option<Cursor<ReservationNumber>>,
     }
 }
 
@@ -88,6 +78,14 @@ impl From<ReservationView> for Reservation {
 /// instructions of a sale's answer.
 impl ToJson for Reservation {
     fn append_to(&self, text: &mut Vec<u8>) {
+        self.append_members(text);
+        text.push(b'}');
+    }
+}
+
+impl Reservation {
+    /// Appends the object, but not its end.
+    pub(super) fn append_members(&self, text: &mut Vec<u8>) {
         let &Reservation { id, event, customer, quantity, status, created_at, expires_at, cancelled_at } =
             self;
         let [mut event_text, mut customer_text, mut quantity_text] = [itoa::Buffer::new(); 3];
@@ -114,7 +112,7 @@ impl ToJson for Reservation {
         if let Some(cancelled_at) = cancelled_at {
             append_all(text, [b"\",\"cancelled_at\":\"", &cancelled_at.text()]);
         }
-        text.extend_from_slice(b"\"}");
+        text.push(b'"');
     }
 }
 
@@ -147,7 +145,7 @@ pub(super) const OF_RESERVATION: &[Link] = &[
     (&cancellations::REDUCE, "reservation", "/id"),
     (&events::GET, "event", "/event"),
 ];
-const OF_RESERVATIONS: &[Link] =
+pub(super) const OF_RESERVATIONS: &[Link] =
     &[(&GET, "reservation", "/items/0/id"), (&cancellations::CANCEL, "reservation", "/items/0/id")];
 
 pub(super) static CREATE: Endpoint = Endpoint {
@@ -223,7 +221,7 @@ pub(super) static LIST: Endpoint = Endpoint {
     headers: &[],
     tag: Tag::Reservations,
     summary: "List one's own reservations",
-    about: "By event, then number: what the account bought, whatever its role is now.",
+    about: "By event, then number: what the account bought, whatever its role is now. No snapshot: each shard answers in its own time.",
     successes: &[Success::json::<Page<Reservation>>(200, "A page.", || page_example(&example(), "7-42"))
         .with(&[Header::LINK])
         .then(OF_RESERVATIONS)],
@@ -244,39 +242,6 @@ fn list(
         let views = shards.customer_reservations(customer, after, limit + 1).await?;
         let page: Page<Reservation> = Page::new(views, limit, |view| view.id.to_string());
         Ok(page.respond("/api/v1/reservations", limit))
-    }))
-}
-
-pub(super) static LIST_OF_EVENT: Endpoint = Endpoint {
-    id: "listEventReservations",
-    method: Method::Get,
-    path: "/api/v1/events/{event}/reservations",
-    access: Access::Only(&[Role::Organizer, Role::Admin]),
-    handler: &Takes(list_of_event),
-    writes: false,
-    headers: &[],
-    tag: Tag::Reservations,
-    summary: "List an event's reservations",
-    about: "By number, for its organizer and for admins. Those of a deleted event are all cancelled, except holds that had expired before.",
-    successes: &[Success::json::<Page<Reservation>>(200, "A page.", || page_example(&example(), "42"))
-        .with(&[Header::LINK])
-        .then(OF_RESERVATIONS)],
-    problems: &[Kind::NotYours],
-};
-
-fn list_of_event(
-    context: &RequestContext<'_>,
-    event: EventId,
-    EventReservationsQuery { limit, after }: EventReservationsQuery,
-    _: NoBody,
-) -> Result<Work, Problem> {
-    let Limit(limit) = limit.unwrap_or_default();
-    let after = after.map(|Cursor(number)| number.0);
-    let query = Query::EventReservations { event, actor: context.actor(), after, limit: limit + 1 };
-    Ok(Work::query(query, move |outcome| {
-        let views = view!(Outcome::Reservations, outcome);
-        let page: Page<Reservation> = Page::new(views, limit, |view| view.id.number.to_string());
-        page.respond(&format!("/api/v1/events/{event}/reservations"), limit)
     }))
 }
 

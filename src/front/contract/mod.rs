@@ -144,8 +144,10 @@ impl Document {
             match responses.get_mut(&success.status.to_string()) {
                 // The same status in another media type.
                 Some(first) => {
-                    let content = described["content"].as_object().expect("it has a body").clone();
-                    first["content"].as_object_mut().expect("it has a body").extend(content);
+                    for part in ["content", "headers"] {
+                        let more = described[part].as_object().expect("it has a body").clone();
+                        first[part].as_object_mut().expect("it has a body").extend(more);
+                    }
                 }
                 None => drop(responses.insert(success.status.to_string(), described)),
             }

@@ -10,7 +10,8 @@ use super::{Exchange, Known, Oracle, Violation};
 use crate::command::{Ask, Buyer, Query};
 use crate::ids::{EventId, ReservationId, Role, Slot, Timestamp, UserId, Username};
 use crate::outcome::{
-    AccountView, Availability, EventView, Outcome, Part, Rejection, Reply, ReservationView, Totals, UserView,
+    AccountView, Availability, EventView, Outcome, Part, Rejection, Reply, ReservationView, Statuses, Totals,
+    UserView,
 };
 use crate::simulation::workload::ADMIN;
 use crate::slots::{SlotSet, slot_of_event, slot_of_username};
@@ -66,6 +67,9 @@ impl Oracle {
             }
             (Query::Users { after, limit }, Outcome::Users(list)) => {
                 self.check_users(*after, *limit, list, exchange, owns_account)
+            }
+            (Query::Usernames { users }, Outcome::Usernames(list)) => {
+                self.check_usernames(users, list, exchange, owns_account)
             }
             (Query::AccountOf { user }, Outcome::Account(account)) => {
                 let found = account.as_deref();
@@ -198,6 +202,24 @@ impl Oracle {
         self.check_each_account(exchange, list.iter().map(|view| &view.username), owns, is_right)
     }
 
+    /// Checks one shard's part of the usernames of some accounts.
+    fn check_usernames(
+        &self,
+        asked: &[UserId],
+        list: &[(UserId, Username)],
+        exchange: Exchange<'_>,
+        owns: impl Fn(&Username) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        if !list.is_sorted_by(|(one, _), (next, _)| one < next) {
+            return Err(format!("{exchange:?}"));
+        }
+        let is_right = |username: &Username, state: Option<&AccountView>| {
+            let expected = state.map(|account| account.id).filter(|id| asked.contains(id));
+            list.iter().find(|(_, name)| name == username).map(|(id, _)| *id) == expected
+        };
+        self.check_each_account(exchange, list.iter().map(|(_, name)| name), owns, is_right)
+    }
+
     /// Checks a reply account by account, as [`check_each`] does.
     fn check_each_account<'a>(
         &self,
@@ -249,7 +271,10 @@ impl Oracle {
             ask(slot_of_username(username), query, &|ask| expected_of_account(history.last(), ask))?;
         }
         for (&event, history) in &self.events {
-            let all = Query::EventReservations { event, actor: ADMIN, after: None, limit: usize::MAX };
+            let statuses = Statuses::ALL;
+            let limit = usize::MAX;
+            let all =
+                Query::EventReservations { event, actor: ADMIN, after: None, up_to: None, statuses, limit };
             let count = history.last().map_or(0, |state| state.reservations.len() as u32);
             let each = (1..=count + 1).map(|number| Query::Reservation {
                 reservation: ReservationId { event, number },

@@ -4,9 +4,10 @@ use super::event::EventState;
 use crate::command::{Actor, Ask, Buyer, Command, ExpectedVersion, Query};
 use crate::details::{DetailsPatch, RulesPatch, SalesRules};
 use crate::ids::{Quantity, ReservationId, Role, Timestamp, UserId};
-use crate::limits::RESERVATIONS_MAX;
+use crate::limits::{RESERVATIONS_MAX, SCANNED_MAX};
 use crate::outcome::{
-    AccountView, EventView, Outcome, Rejection, ReservationStatus, ReservationView, UserView,
+    AccountView, EventView, Outcome, Rejection, ReservationSlice, ReservationStatus, ReservationView,
+    Statuses, UserView,
 };
 
 /// What the rules say to a request about an event in this state: the outcome, the rejection, or `None`
@@ -139,20 +140,18 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         Query::Reservation { reservation, actor } => {
             Outcome::Reservation(*visible(event, *reservation, *actor)?)
         }
-        Query::EventReservations { actor, after, limit, .. } => {
+        Query::EventReservations { event: _, actor, after, up_to, statuses, limit } => {
             let event = event.ok_or(Rejection::EventNotFound)?;
             if !event.is_managed_by(*actor) {
                 return Err(Rejection::NotYourEvent);
             }
-            let reservations = event.reservations.iter();
-            let part =
-                reservations.filter(|one| after.is_none_or(|after| one.id.number > after)).take(*limit);
-            Outcome::Reservations(part.copied().collect())
+            slice(event, after.unwrap_or(0), up_to.unwrap_or(u32::MAX), *statuses, *limit)
         }
         Query::Account { .. }
         | Query::AccountOf { .. }
         | Query::TokenStands { .. }
         | Query::Users { .. }
+        | Query::Usernames { .. }
         | Query::Events { .. }
         | Query::Availabilities { .. }
         | Query::CustomerReservations { .. }
@@ -160,6 +159,21 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         | Query::GivenEventId { .. }
         | Query::Totals => unreachable!("{query:?} is not about one event"),
     })
+}
+
+/// The reservations with these statuses and numbers, as far as a shard looks.
+fn slice(event: &EventState, after: u32, up_to: u32, statuses: Statuses, limit: usize) -> Outcome {
+    let number = |one: &&ReservationView| one.id.number;
+    let is_wanted = |one: &&ReservationView| after < number(one) && number(one) <= up_to;
+    let range: Vec<&ReservationView> = event.reservations.iter().filter(is_wanted).collect();
+    let within_reach = &range[..range.len().min(SCANNED_MAX as usize)];
+    let fitting = within_reach.iter().copied().filter(|one| statuses.contains(one.status));
+    let views: Vec<ReservationView> = fitting.take(limit).copied().collect();
+    let end = if views.len() == limit { views.last() } else { within_reach.last().copied() };
+    let next = end.map(|end| end.id.number).filter(|end| range.iter().any(|one| number(one) > *end));
+    let last = event.reservations.len() as u32;
+    let position = event.availability().position;
+    Outcome::ReservationSlice(Box::new(ReservationSlice { views, next, position, last }))
 }
 
 fn patched(mut rules: SalesRules, patch: &RulesPatch) -> SalesRules {

@@ -2,8 +2,8 @@
 
 use super::World;
 use crate::command::{Ask, Command, Query};
-use crate::ids::Timestamp;
-use crate::outcome::{Outcome, Rejection, Reply};
+use crate::ids::{Timestamp, Username};
+use crate::outcome::{Outcome, Rejection, Reply, Statuses};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
 use crate::simulation::plant::Plant;
@@ -111,13 +111,14 @@ impl World {
             list.retain(|event| self.oracle.first_organizer(event.id) == Some(organizer));
         }
         self.plant_in_reply(request, &mut reply);
+        self.plant_in_list(request, &mut reply);
         self.note(|| format!("reply to {request}: {reply:?}"));
         let SentRequest { ref ask, sent, wall, shard_index, taken_in, .. } = self.requests[request];
         let shard_count = self.shards.len();
         let owns = |slot| shard_of_slot(slot, shard_count) == shard_index;
         let known = self.oracle.check(Exchange { sent, taken_in, ask, wall, reply: &reply }, owns)?;
-        if let Ok(Outcome::Reservations(list)) = &reply
-            && !list.is_empty()
+        if let Ok(Outcome::ReservationSlice(slice)) = &reply
+            && !slice.views.is_empty()
             && known.iter().any(|known| self.oracle.is_deleted(known))
         {
             self.count("reservations of deleted events listed");
@@ -156,6 +157,34 @@ impl World {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Plants bugs of lists in a reply.
+    fn plant_in_list(&self, request: usize, reply: &mut Reply) {
+        let state = self.shards[self.requests[request].shard_index].driver.shard().state();
+        match (self.plant, reply) {
+            (Some(Plant::SkipReservation), Ok(Outcome::ReservationSlice(slice))) => {
+                slice.next = slice.next.map(|next| next + 1).filter(|&next| next < slice.last);
+            }
+            (Some(Plant::IgnoreStatuses), Ok(Outcome::ReservationSlice(slice))) => {
+                let Ask::Query(mut all) = self.requests[request].ask.clone() else { return };
+                let Query::EventReservations { statuses, .. } = &mut all else { return };
+                *statuses = Statuses::ALL;
+                if let Ok(Outcome::ReservationSlice(whole)) = state.query(Now::at(self.wall), &all) {
+                    *slice = whole;
+                }
+            }
+            (Some(Plant::ForgetRemovedNames), Ok(Outcome::Part(part))) => {
+                let Outcome::Usernames(list) = &mut part.outcome else { return };
+                let is_removed = |username: &Username| {
+                    let account = Query::Account { username: username.clone() };
+                    let reply = state.query(Now::at(self.wall), &account);
+                    matches!(reply, Ok(Outcome::Account(Some(account))) if account.removed)
+                };
+                list.retain(|(_, username)| !is_removed(username));
+            }
+            _ => {}
         }
     }
 

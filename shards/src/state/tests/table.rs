@@ -13,7 +13,7 @@ use crate::command::{
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, Venue};
 use crate::ids::{EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use crate::limits::{KEYS_OF_CUSTOMER_MAX, RESERVATIONS_MAX};
-use crate::outcome::{Availability, Outcome, Rejection, Reply, ReservationStatus};
+use crate::outcome::{Availability, Outcome, Rejection, Reply, ReservationStatus, Statuses};
 use crate::record::Record;
 use crate::slots::slot_of_event;
 
@@ -181,6 +181,9 @@ fn query(words: &[&str]) -> Option<Query> {
         },
         ["users"] => Query::Users { after: None, limit: 10 },
         ["user-of", id] => Query::AccountOf { user: UserId(id.parse().unwrap()) },
+        ["names", ref users @ ..] => {
+            Query::Usernames { users: users.iter().map(|user| UserId(user.parse().unwrap())).collect() }
+        }
         ["view"] => Query::Event { event },
         ["left"] => Query::Availability { event },
         ["left-of", ref events @ ..] => Query::Availabilities {
@@ -197,7 +200,22 @@ fn query(words: &[&str]) -> Option<Query> {
         }
         [who, "mine"] => Query::CustomerReservations { customer: actor(who).user, after: None, limit: 10 },
         [who, "reservations"] => {
-            Query::EventReservations { event, actor: actor(who), after: None, limit: 10 }
+            let statuses = Statuses::ALL;
+            let (after, up_to) = (None, None);
+            Query::EventReservations { event, actor: actor(who), after, up_to, statuses, limit: 10 }
+        }
+        [who, "reservations", after, up_to, ref statuses @ ..] => {
+            let number = |text: &str| Some(text.parse().unwrap());
+            let named =
+                |name: &&str| ReservationStatus::ALL.into_iter().find(|one| one.as_str() == *name).unwrap();
+            Query::EventReservations {
+                event,
+                actor: actor(who),
+                after: number(after),
+                up_to: number(up_to),
+                statuses: statuses.iter().map(named).collect(),
+                limit: 2,
+            }
         }
         _ => return None,
     })
@@ -272,6 +290,15 @@ fn describe(reply: &Reply, changed: bool) -> String {
             let is_live = |status| matches!(status, ReservationStatus::Confirmed | ReservationStatus::Held);
             let live = list.iter().filter(|one| is_live(one.status));
             format!("{} of {}", live.count(), list.len())
+        }
+        Outcome::ReservationSlice(slice) => {
+            let is_live = |status| matches!(status, ReservationStatus::Confirmed | ReservationStatus::Held);
+            let live = slice.views.iter().filter(|one| is_live(one.status));
+            let more = slice.next.map_or(String::new(), |next| format!(", more after {next}"));
+            format!("{} of {}{more}", live.count(), slice.views.len())
+        }
+        Outcome::Usernames(names) => {
+            names.iter().map(|(user, name)| format!("{user} {name}")).collect::<Vec<_>>().join(", ")
         }
         Outcome::Account(account) => account.as_ref().map_or("none".to_owned(), |account| {
             format!(
@@ -408,7 +435,7 @@ fn the_numbers_of_an_event_end() {
         .map(|number| format!(" | a reserve 1 -> ok | a cancel {number} -> ok"))
         .collect();
     check(&format!(
-        "event 2 -> ok{cycles} | a reserve 1 -> ok | a reserve 2 -> sold-out 1 | a reserve 1 -> used-up | view -> 1/2 v1 | o reservations -> 1 of 8 | a cancel {RESERVATIONS_MAX} -> ok | a reserve 1 -> used-up | o quota 3 -> ok | o delete -> ok"
+        "event 2 -> ok{cycles} | a reserve 1 -> ok | a reserve 2 -> sold-out 1 | a reserve 1 -> used-up | view -> 1/2 v1 | o reservations -> 0 of 5, more after 5 | o reservations 5 9 confirmed -> 1 of 1 | a cancel {RESERVATIONS_MAX} -> ok | a reserve 1 -> used-up | o quota 3 -> ok | o delete -> ok"
     ));
 }
 
@@ -573,6 +600,9 @@ fn deleting_an_event_cancels_its_reservations() {
         "event 5 -> ok | a reserve 1 -> ok | b reserve 2 -> ok | a cancel 1 -> ok | o delete force -> ok | o reservations -> 0 of 2 | z reservations -> 0 of 2 | p reservations -> not-yours | a reservations -> not-yours | o see 2 -> cancelled 2 | p see 2 -> no-reservation | b cancel 2 -> same | z cancel 2 -> same",
     );
     check("o reservations -> no-event");
+    check(
+        "event 9 -> ok | a reserve 1 -> ok | b reserve 1 -> ok | a hold 1 10 -> ok | b cancel 2 -> ok | o reservations 0 9 confirmed held -> 2 of 2 | o reservations 0 2 confirmed held -> 1 of 1 | o reservations 0 1 cancelled -> 0 of 0 | o reservations 1 9 cancelled -> 0 of 1 | o reservations 0 9 confirmed held cancelled -> 1 of 2, more after 2 | o reservations 2 9 confirmed held -> 1 of 1 | o reservations 3 9 held -> 0 of 0 | o reservations 9 9 held -> 0 of 0 | wait 10 -> ok | expire -> ok | o reservations 0 9 held -> 0 of 0 | o reservations 0 9 expired -> 0 of 1 | o delete force -> ok | o reservations 0 9 confirmed -> 0 of 0 | a reservations 0 9 held -> not-yours",
+    );
     check("event 2 -> ok | p delete -> not-yours | z delete -> ok | event 2 -> exists");
     check("event 2 -> ok | a reserve 1 -> ok | a cancel 1 -> ok | o delete -> ok | a see 1 -> cancelled 1");
 }

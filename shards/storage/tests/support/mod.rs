@@ -14,7 +14,7 @@ use shards::command::{
 use shards::details::{DetailsPatch, EventName, NewDetails, RulesPatch};
 use shards::ids::{EventId, HoldTime, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
 use shards::log::Log;
-use shards::outcome::{Outcome, Reply, Totals};
+use shards::outcome::{Outcome, Reply, Statuses, Totals};
 use shards::record::Entry;
 use shards::shard::{Release, Shard};
 use shards::slots::shard_of_slot;
@@ -111,7 +111,14 @@ impl Office {
             let shard_index = shard_of_slot(slot, self.shards.len());
             for query in [
                 Query::Event { event },
-                Query::EventReservations { event, actor: ADMIN, after: None, limit: usize::MAX },
+                Query::EventReservations {
+                    event,
+                    actor: ADMIN,
+                    after: None,
+                    up_to: None,
+                    statuses: Statuses::ALL,
+                    limit: usize::MAX,
+                },
             ] {
                 note(&query, format!("{:?}", self.ask(shard_index, &query)));
             }

@@ -15,7 +15,7 @@ mod query;
 mod time;
 mod unsupported;
 
-pub(super) use accept::{check_accept, lists};
+pub(super) use accept::{accepted, lists};
 pub(in crate::front) use body::{BodyDescription, FromBody};
 pub(super) use body::{BodyReader, Field, IfSent, NoBody, body};
 pub(super) use idempotency_key::{IDEMPOTENCY_KEY, idempotency_key};
@@ -27,6 +27,7 @@ pub(in crate::front) use path::{FromPath, PathParameter};
 pub(in crate::front) use property::Property;
 pub(in crate::front) use query::FromQuery;
 pub(super) use query::{
-    AnyQuery, Cursor, EventIds, Limit, NoQuery, NoQueryFirst, Parameter, QueryField, QueryReader, query,
+    AnyQuery, Cursor, EventIds, Limit, NoQuery, NoQueryFirst, Parameter, QueryField, QueryReader,
+    StatusFilter, query,
 };
 pub(super) use unsupported::check_unsupported;

@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use shards::ids::{EventId, Quota};
 use shards::limits::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, QUOTA_MAX};
+use shards::outcome::{ReservationStatus, Statuses};
 use shards::schema::ID_PATTERN;
 
 use super::property::Property;
@@ -126,6 +127,35 @@ impl Parameter for EventIds {
         let ids: Option<BTreeSet<EventId>> = if few { text.split(',').map(id).collect() } else { None };
         let ids = ids.ok_or_else(|| format!("must be 1 to {EVENTS_MAX} ids of events, such as 7,8,12"))?;
         Ok(EventIds(ids.into_iter().collect()))
+    }
+}
+
+/// What may have become of the reservations that are wanted: statuses, separated by commas.
+pub(in crate::front) struct StatusFilter(pub(in crate::front::api) Statuses);
+
+impl Parameter for StatusFilter {
+    fn from_text(text: &str) -> Result<StatusFilter, String> {
+        let named = |name| ReservationStatus::ALL.into_iter().find(|status| status.as_str() == name);
+        let statuses: Option<Statuses> = text.split(',').map(named).collect();
+        statuses.map(StatusFilter).ok_or_else(|| {
+            let names = ReservationStatus::ALL.map(ReservationStatus::as_str).join(", ");
+            format!("must be one or several of {names}, separated by commas")
+        })
+    }
+}
+
+impl JsonSchema for StatusFilter {
+    fn schema_name() -> Cow<'static, str> {
+        "StatusFilter".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let names = ReservationStatus::ALL.map(ReservationStatus::as_str);
+        json_schema!({ "type": "array", "minItems": 1, "items": { "type": "string", "enum": names } })
     }
 }
 
