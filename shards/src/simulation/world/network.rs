@@ -171,7 +171,7 @@ impl World {
                 let Ask::Query(mut all) = self.requests[request].ask.clone() else { return };
                 let Query::EventReservations { statuses, .. } = &mut all else { return };
                 *statuses = Statuses::ALL;
-                if let Ok(Outcome::ReservationSlice(whole)) = state.query(Now::at(self.wall), &all) {
+                if let Ok(Outcome::ReservationSlice(whole)) = state.query(&all) {
                     *slice = whole;
                 }
             }
@@ -179,7 +179,7 @@ impl World {
                 let Outcome::Usernames(list) = &mut part.outcome else { return };
                 let is_removed = |username: &Username| {
                     let account = Query::Account { username: username.clone() };
-                    let reply = state.query(Now::at(self.wall), &account);
+                    let reply = state.query(&account);
                     matches!(reply, Ok(Outcome::Account(Some(account))) if account.removed)
                 };
                 list.retain(|(_, username)| !is_removed(username));
