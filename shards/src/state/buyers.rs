@@ -214,7 +214,7 @@ mod tests {
                     self.reservations_of.at_event(customer, id).map(|number| event.live_tickets(number));
                 let confirmed =
                     live.filter(|(_, deadline)| deadline.is_none()).map(|(tickets, _)| tickets).sum();
-                buyers.sums.borrow_mut().insert(customer, Sum { confirmed, held: BTreeMap::new() });
+                buyers.sums.borrow_mut().insert(customer, Sum { tickets: confirmed, held: BTreeMap::new() });
             }
         }
     }
