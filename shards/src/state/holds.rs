@@ -171,8 +171,7 @@ impl SlotState {
         event: EventId,
         actor: Actor,
         buyer: Buyer,
-        quantity: Quantity,
-        time: HoldTime,
+        (quantity, time): (Quantity, HoldTime),
         index: &ByCustomer,
     ) -> Result<Decision, Rejection> {
         let id = self.next_reservation(now, event, buyer, quantity, index)?;

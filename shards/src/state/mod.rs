@@ -152,7 +152,7 @@ impl SlotState {
                 self.decide_reserve(now, event, actor, buyer, quantity, index)
             }
             Command::Hold { event, actor, buyer, quantity, time } => {
-                self.decide_hold(now, event, actor, buyer, quantity, time, index)
+                self.decide_hold(now, event, actor, buyer, (quantity, time), index)
             }
             Command::Confirm { reservation, actor, quantity } => {
                 self.decide_confirm(reservation, actor, quantity)
