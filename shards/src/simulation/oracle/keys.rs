@@ -92,7 +92,7 @@ impl Keys {
         };
         last.1 = changed.filter(|_| entry.continues);
         match &entry.record {
-            Record::KeyKept(kept) => return self.add_key(entry, kept, of_key, view_of, owns),
+            Record::KeyKept(kept) => self.add_key(entry, kept, of_key, view_of, owns),
             _ if of_key.is_some() => Err(format!("{entry:?} follows a reservation with a key")),
             &Record::KeysAged { since_ms } => self.add_generation(entry, since_ms),
             _ => Ok(()),
