@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use super::by_customer::ByCustomer;
 use super::events::Event;
 use super::reservations::{Reservation, Standing};
 use super::{Decision, OutcomeRef, SlotState, Undo};
@@ -165,19 +164,18 @@ impl SlotState {
         (deadline <= up_to).then(|| Record::HoldsExpired { event, up_to, tickets: tickets() })
     }
 
+    /// Decides a hold with the id that [`SlotState::next_reservation`] returned.
     pub(super) fn decide_hold(
-        &self,
         now: Now,
-        event: EventId,
+        id: ReservationId,
         actor: Actor,
         buyer: Buyer,
-        (quantity, time): (Quantity, HoldTime),
-        index: &ByCustomer,
-    ) -> Result<Decision, Rejection> {
-        let id = self.next_reservation(now, event, buyer, quantity, index)?;
+        quantity: Quantity,
+        time: HoldTime,
+    ) -> Decision {
         let deadline = Timestamp(now.steady.0 + time.milliseconds());
         let held = Held { id, by: actor.user, buyer, quantity: quantity.get(), deadline };
-        Ok(Decision::change(Record::Held(Box::new(held)), OutcomeRef::Reservation(id)))
+        Decision::change(Record::Held(Box::new(held)), OutcomeRef::Reservation(id))
     }
 
     pub(super) fn apply_held(&mut self, at: Timestamp, lsn: Lsn, held: &Held) -> Lsn {

@@ -152,7 +152,8 @@ impl SlotState {
                 self.decide_reserve(now, event, actor, buyer, quantity, index)
             }
             Command::Hold { event, actor, buyer, quantity, time } => {
-                self.decide_hold(now, event, actor, buyer, (quantity, time), index)
+                let id = self.next_reservation(now, event, buyer, quantity, index);
+                id.map(|id| SlotState::decide_hold(now, id, actor, buyer, quantity, time))
             }
             Command::Confirm { reservation, actor, quantity } => {
                 self.decide_confirm(reservation, actor, quantity)
