@@ -92,6 +92,11 @@ impl ShardState {
 
     /// Calls [`SlotState::apply`]. The slot must be owned.
     pub fn apply(&mut self, slot: Slot, at: Timestamp, lsn: Lsn, record: &Record) -> Lsn {
+        if let &Record::Reserved { id, buyer: Buyer::Account(customer), .. } = record {
+            // By far the most frequent.
+            self.reservations_of.insert(customer, id);
+            return self.slot_mut(slot).apply(at, lsn, record);
+        }
         if let Some((id, Buyer::Account(customer))) = record.reservation_made() {
             self.reservations_of.insert(customer, id);
         }
