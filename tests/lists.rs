@@ -285,6 +285,7 @@ fn a_long_list_is_streamed() {
     });
     while_tickets_are_sold(&stage, event);
     readers_that_leave_or_do_not_read(&stage, event);
+    pages_of_what_is_rare(&stage, event);
     tokens_that_end(&stage, event);
     let event_path = format!("/api/v1/events/{event}");
 
@@ -361,6 +362,23 @@ fn while_tickets_are_sold(stage: &Stage, event: u64) {
     assert!(
         cancelled.lines().count() > 1 && cancelled.lines().skip(1).all(|row| row.contains(",cancelled,"))
     );
+}
+
+/// A page ends where the server stopped to look, though nothing was found.
+fn pages_of_what_is_rare(stage: &Stage, event: u64) {
+    let list = format!("{}?status=expired", path(event));
+    let (mut address, mut ends) = (list.clone(), Vec::new());
+    loop {
+        let answer = stage.org1.get(&address).expect(200);
+        let page = answer.json();
+        assert_eq!(page["items"], json!([]), "{address}");
+        let Some(next) = page["next"].as_str() else { break };
+        address = format!("{list}&limit=50&after={next}");
+        assert_eq!(answer.header("link"), Some(&*format!("<{address}>; rel=\"next\"")));
+        ends.push(next.to_owned());
+    }
+    assert_eq!(ends, ["16384", "32768"]);
+    assert_eq!(whole(&stage.org1, &list, NDJSON), "");
 }
 
 fn readers_that_leave_or_do_not_read(stage: &Stage, event: u64) {

@@ -51,7 +51,7 @@ pub const USERNAME_BYTES_MIN: usize = 3;
 pub const USERNAME_BYTES_MAX: usize = 64;
 
 /// The most reservations of an event that one question looks at, so that few that fit a filter among many that do not
-/// cost the shard some 0.1 ms. In the tests of this crate it is 5, so that the simulation reaches it.
+/// cost the shard well below a millisecond. In the tests of this crate it is 5, so that the simulation reaches it.
 pub const SCANNED_MAX: u32 = if cfg!(test) { 5 } else { 16_384 };
 
 /// The most items of a list's page: a response usually has some 20 KiB, with the longest texts 200.
