@@ -308,10 +308,16 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
+    use crate::rt::net::Sockets;
+    use crate::rt::reactor::Reactor;
+    use crate::rt::waker::CoreWaker;
 
     #[test]
     fn a_part_is_asked_for_again_while_shards_are_overloaded() {
         let core = rt::Executor::of_environment().start_core("test", || async {
+            let waker = CoreWaker::new().expect("descriptors are left");
+            let sockets = Sockets::new(&waker).expect("descriptors are left");
+            Reactor::new(sockets, waker, || false).start();
             for refusals in [0, 2] {
                 for last in [Ok(7), Err(Refused::Rejected(Rejection::NotYourEvent))] {
                     let asked = Cell::new(0);
