@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -14,7 +15,6 @@ use super::{all_items, number, text};
 /// The acknowledged requests that are sent again after a restart.
 const ACKNOWLEDGED_AGAIN: usize = 10;
 
-#[derive(Default)]
 pub(crate) struct KeyedSales {
     next: AtomicU64,
     requests: Mutex<BTreeMap<u64, Request>>,
@@ -35,6 +35,15 @@ pub(crate) struct Retried {
     pub(crate) replayed: usize,
     /// Done now.
     pub(crate) new: usize,
+}
+
+impl Default for KeyedSales {
+    /// Begins at a time, so that crowds that buy one after the other in the same directory share no key.
+    fn default() -> KeyedSales {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970");
+        let next = AtomicU64::new(time.as_micros() as u64);
+        KeyedSales { next, requests: Mutex::default() }
+    }
 }
 
 impl KeyedSales {
