@@ -87,7 +87,7 @@ fn forget(shard: &mut Shard<()>) {
     for hours in [1, 25] {
         let (elapsed, time) = (Duration::from_hours(hours), Timestamp(2000 + hours * 3_600_000));
         let began = Instant::now();
-        shard.age_keys_if_due(Now { elapsed, steady: time, wall: time });
+        shard.expire(Now { elapsed, steady: time, wall: time });
         commit(shard);
         longest = longest.max(began.elapsed());
     }

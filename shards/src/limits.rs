@@ -17,9 +17,9 @@ pub const QUOTA_MAX: u32 = 10_000_000;
 /// memory. In the tests of this crate it is 8, so that the tables and the simulation reach it.
 pub const RESERVATIONS_MAX: u32 = if cfg!(test) { 8 } else { u32::MAX };
 
-/// The most idempotency keys of a customer in a slot, and so in an event: far more than somebody buys in a day. Many
-/// accounts that each use it up still fill the room for all keys, which another limit bounds. In
-/// the tests of this crate it is 2, so that the simulation reaches it.
+/// The most idempotency keys of a customer in a slot, and so in an event: far more than somebody buys in a day. An
+/// option of the server limits all keys together, which many accounts could use up. In the tests of this crate it is
+/// 2, so that the simulation reaches it.
 pub const KEYS_OF_CUSTOMER_MAX: usize = if cfg!(test) { 2 } else { 1000 };
 
 /// The time for which an idempotency key is kept at least.
@@ -50,8 +50,8 @@ pub const USERNAME_BYTES_MIN: usize = 3;
 /// The most bytes of a username, so that it fits a table's column and a token's claim.
 pub const USERNAME_BYTES_MAX: usize = 64;
 
-/// The most reservations of an event that one question looks at, so that few that fit a filter among many that do not
-/// cost the shard well below a millisecond. In the tests of this crate it is 5, so that the simulation reaches it.
+/// The most reservations of an event that one question looks at. A question with a filter that few of them fit takes
+/// the shard well below a millisecond. In the tests of this crate it is 5, so that the simulation reaches it.
 pub const SCANNED_MAX: u32 = if cfg!(test) { 5 } else { 16_384 };
 
 /// The most items of a list's page: a response usually has some 20 KiB, with the longest texts 200.

@@ -105,10 +105,10 @@ impl<A> Shard<A> {
     /// Makes the shard that owns the slots of `state`, all since the same epoch. `heads` are their heads.
     pub fn new(state: ShardState, heads: &SlotHeads, epoch: Epoch) -> Shard<A> {
         let mut owned = Box::new([None; SLOT_COUNT]);
-        for slot in state.owned().iter() {
+        let slots = state.owned();
+        for slot in slots.iter() {
             owned[slot.index()] = Some(Ownership { epoch, head: heads[slot.index()] });
         }
-        let slots = state.owned();
         let mut shard = Shard {
             state,
             owned,
@@ -177,10 +177,16 @@ impl<A> Shard<A> {
         self.state.owned()
     }
 
-    /// The elapsed time at which holds end or keys age; `None` if neither will, or the log takes no records.
+    /// The elapsed time at which [`Shard::expire`] has something to do: holds end or keys age; `None` if neither will, or the log takes no records.
     pub fn expires_at(&self) -> Option<Duration> {
         let keys_due_at = self.keys_due_at.filter(|_| self.read_only.is_none());
         self.holds_end_at().into_iter().chain(keys_due_at).min()
+    }
+
+    /// Ends holds that have reached their deadlines, and ages idempotency keys.
+    pub fn expire(&mut self, now: Now) {
+        self.end_holds(now);
+        self.age_keys_if_due(now);
     }
 
     pub fn state(&self) -> &ShardState {

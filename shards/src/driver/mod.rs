@@ -180,8 +180,7 @@ impl<A> Driver<A> {
 
     /// Ends holds that have reached their deadlines, and ages idempotency keys, in answer to [`Step::Expire`].
     pub fn expire(&mut self, now: Now) {
-        self.shard.end_holds(now);
-        self.shard.age_keys_if_due(now);
+        self.shard.expire(now);
     }
 
     /// Continues after [`Step::Gather`]. `news` says whether a request or a network event came meanwhile.

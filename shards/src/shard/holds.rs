@@ -83,8 +83,8 @@ impl Deadlines {
 
     fn find_due(&mut self) {
         let is_known = self.origin.is_some() && self.taken_over == SlotSet::EMPTY;
-        let earliest = self.of_slot.iter().copied().min().unwrap_or(NEVER);
-        self.due = if is_known { earliest } else { Timestamp(0) };
+        let earliest = || self.of_slot.iter().copied().min().unwrap_or(NEVER);
+        self.due = if is_known { earliest() } else { Timestamp(0) };
     }
 }
 
@@ -130,7 +130,7 @@ impl<A> Shard<A> {
 
     /// Ends holds that have reached their deadlines, in any slot. Stops after some records, so that requests do not
     /// wait.
-    pub fn end_holds(&mut self, now: Now) {
+    pub(super) fn end_holds(&mut self, now: Now) {
         if self.read_only.is_none() {
             self.extend_holds(now);
             let most = self.open.len() + RECORDS_MAX;

@@ -59,7 +59,7 @@ impl<A> Shard<A> {
     }
 
     /// Ages keys, if a slot may need it.
-    pub fn age_keys_if_due(&mut self, now: Now) {
+    pub(super) fn age_keys_if_due(&mut self, now: Now) {
         if self.read_only.is_none() && self.keys_due_at.is_some_and(|at| at <= now.elapsed) {
             self.age_keys(now);
             self.keys_due_at = self.keys_due(now);

@@ -188,26 +188,16 @@ impl SlotState {
     ) -> Lsn {
         let event = self.events.get_mut(&id).expect("a record of an event follows that event's creation");
         self.totals.subtract(event);
-        let deadline = event.first_deadline();
-        change(event);
+        change_indexed(&mut self.deadlines, id, event, change);
         assert!(event.committed() <= event.edition.details.quota, "more is reserved and held than the quota");
         self.totals.add(event);
-        let next_deadline = event.first_deadline();
-        if next_deadline != deadline {
-            index_deadline(&mut self.deadlines, id, deadline, next_deadline);
-        }
         std::mem::replace(&mut event.last_record, last_record)
     }
 
     /// Moves deadlines of an event's holds. Changes nothing else of the event.
     pub(super) fn change_deadlines(&mut self, id: EventId, change: impl FnOnce(&mut Event)) {
         let event = self.events.get_mut(&id).expect("the event has holds");
-        let deadline = event.first_deadline();
-        change(event);
-        let next_deadline = event.first_deadline();
-        if next_deadline != deadline {
-            index_deadline(&mut self.deadlines, id, deadline, next_deadline);
-        }
+        change_indexed(&mut self.deadlines, id, event, change);
     }
 
     pub(super) fn decide_create_event(&self, create: CreateEvent) -> Result<Decision, Rejection> {
@@ -401,16 +391,24 @@ impl SlotState {
     }
 }
 
-fn index_deadline(
+/// Changes an event, and its entry in the index of the earliest deadlines with it.
+#[inline(always)]
+fn change_indexed(
     deadlines: &mut BTreeSet<(Timestamp, EventId)>,
-    event: EventId,
-    before: Option<Timestamp>,
-    after: Option<Timestamp>,
+    id: EventId,
+    event: &mut Event,
+    change: impl FnOnce(&mut Event),
 ) {
+    let before = event.first_deadline();
+    change(event);
+    let after = event.first_deadline();
+    if before == after {
+        return;
+    }
     if let Some(before) = before {
-        deadlines.remove(&(before, event));
+        deadlines.remove(&(before, id));
     }
     if let Some(after) = after {
-        deadlines.insert((after, event));
+        deadlines.insert((after, id));
     }
 }

@@ -149,7 +149,7 @@ impl ShardState {
         }
         let outcome = match *query {
             Query::AccountOf { user } => {
-                Outcome::Account(self.slot_of_user(user).and_then(|state| state.account_of(user)))
+                Outcome::Account(self.state_of_user(user).and_then(|state| state.account_of(user)))
             }
             Query::Users { after, limit } => {
                 let users = self.merged(limit, |state| state.users_after(after));
@@ -157,7 +157,7 @@ impl ShardState {
             }
             Query::Usernames { ref users } => {
                 let known = users.iter().filter_map(|&user| {
-                    let username = self.slot_of_user(user)?.username_of(user)?;
+                    let username = self.state_of_user(user)?.username_of(user)?;
                     Some((user, username))
                 });
                 Outcome::Usernames(known.collect())
@@ -197,7 +197,7 @@ impl ShardState {
     }
 
     /// The state that has an account.
-    fn slot_of_user(&self, user: UserId) -> Option<&SlotState> {
+    fn state_of_user(&self, user: UserId) -> Option<&SlotState> {
         self.slot(*self.slots_of_users.get(&user)?)
     }
 
