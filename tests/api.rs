@@ -10,9 +10,10 @@ use boxoffice::front::http::parse::Method;
 use boxoffice::front::router::{ROUTES, Routed, find};
 use serde_json::{Value, json};
 use support::client::{Answer, Client, request};
+use support::holds::hold;
 use support::random::Random;
 use support::server::Server;
-use support::{PASSWORD, Stage, all_items, create_event, hold, metrics_once, number, reserve, text};
+use support::{PASSWORD, Stage, all_items, create_event, metrics_once, number, reserve, text};
 use tempfile::tempdir;
 
 /// The expected status for each role. The placeholders are filled with new items for each request:

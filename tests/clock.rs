@@ -16,10 +16,9 @@ use serde_json::json;
 use shards::ids::EventId;
 use shards::slots::slot_of_event;
 use support::client::Client;
+use support::holds::hold;
 use support::server::{Server, serve};
-use support::{
-    PASSWORD, TestFolder, all_items, check_sums, create_event, hold, number, reserve, sqlite3, text,
-};
+use support::{PASSWORD, TestFolder, all_items, check_sums, create_event, number, reserve, sqlite3, text};
 
 const HOUR: i64 = 3600;
 const TEN_YEARS: i64 = 10 * 365 * 24 * HOUR;

@@ -16,16 +16,11 @@ use serde_json::{Value, json};
 use shards::ids::EventId;
 use shards::slots::slot_of_event;
 use support::client::{Answer, Client};
+use support::holds::{MARGIN, SHORTEST, hold, tickets, wait_for_end};
 use support::random::Random;
 use support::server::Server;
-use support::{LogLock, Stage, all_items, create_event, hold, metrics_once, number, reserve, text};
+use support::{LogLock, Stage, all_items, create_event, metrics_once, number, reserve, text};
 use tempfile::tempdir;
-
-/// The shortest time of a hold.
-const SHORTEST: Duration = Duration::from_secs(10);
-
-/// How much later than its deadline the end of a hold may show on a busy machine.
-const MARGIN: Duration = Duration::from_secs(5);
 
 fn time(of: &Value, member: &str) -> jiff::Timestamp {
     text(of, member).parse().expect("RFC 3339")
@@ -34,12 +29,6 @@ fn time(of: &Value, member: &str) -> jiff::Timestamp {
 /// The seconds from one time of an answer to another.
 fn seconds_between(of: &Value, first: &str, second: &str) -> f64 {
     time(of, second).duration_since(time(of, first)).as_secs_f64()
-}
-
-/// The tickets of an event: reserved, held, remaining.
-fn tickets(client: &Client, event: u64) -> [u64; 3] {
-    let seen = client.get(&format!("/api/v1/events/{event}")).expect(200).json();
-    ["reserved", "held", "remaining"].map(|member| number(&seen, member))
 }
 
 fn seen(client: &Client, id: &str) -> Value {
@@ -315,19 +304,6 @@ const SHORT_HOLD: &str = r#"{"quantity":4,"ttl_seconds":10}"#;
 
 fn hold_shortly(client: &Client, event: u64) -> String {
     hold(client, event, &serde_json::from_str(SHORT_HOLD).expect("JSON"))
-}
-
-/// Reads a hold until it has expired.
-fn wait_for_end(client: &Client, id: &str) -> Value {
-    let until = Instant::now() + SHORTEST + MARGIN;
-    loop {
-        let now = seen(client, id);
-        if now["status"] == "expired" {
-            return now;
-        }
-        assert!(now["status"] == "held" && Instant::now() < until, "{now}");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn a_hold_ends_without_a_request(stage: &Stage, event: u64) {

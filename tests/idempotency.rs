@@ -2,11 +2,9 @@
 
 mod support;
 
-use std::sync::Barrier;
-use std::thread;
-
 use serde_json::{Value, json};
-use support::client::{Answer, Client, request};
+use support::client::{Answer, request};
+use support::keys::{expect_again, is_replayed, send};
 use support::server::Server;
 use support::{Stage, all_items, metrics_once, number, text};
 use tempfile::tempdir;
@@ -64,26 +62,6 @@ const EVENT_BODIES: [(&str, &str, Second); 4] = [
     ("{\"name\":\"Encore\",\"quota\":5}", "{\"name\":\"Encore\",\"quota\":5,\"venue\":null}", Second::Reused),
     ("{\"name\":\"Encore\",\"quota\":5}", "{\"name\":\"encore\",\"quota\":5}", Second::Reused),
 ];
-
-fn send(client: &Client, path: &str, key: &str, body: &str) -> Answer {
-    client.send("POST", path, &[("Idempotency-Key", key)], body)
-}
-
-fn is_replayed(answer: &Answer) -> bool {
-    let header = answer.header("idempotent-replayed");
-    assert!(header.is_none_or(|value| value == "true"), "{answer:?}");
-    header.is_some()
-}
-
-/// Checks that an answer is that of another request, in status, body and headers.
-#[track_caller]
-fn expect_again(first: &Answer, again: Answer) {
-    assert!(is_replayed(&again), "{again:?}");
-    assert_eq!((again.status, again.text()), (first.status, first.text()));
-    for name in ["location", "etag", "content-type"] {
-        assert_eq!(again.header(name), first.header(name), "{name}");
-    }
-}
 
 #[track_caller]
 fn check_second(first: &Answer, second: Answer, expected: Second) {
@@ -236,7 +214,6 @@ fn of_requests_at_the_same_time_one_takes_effect() {
     let event = stage.event(1000);
     let token = stage.cust1.token.as_deref().unwrap();
     let organizer = stage.org1.token.as_deref().unwrap();
-    let barrier = Barrier::new(CLIENTS);
     for round in 0..ROUNDS {
         for (path, token, body) in [
             (buy(event), token, "{\"quantity\":3}"),
@@ -244,19 +221,7 @@ fn of_requests_at_the_same_time_one_takes_effect() {
         ] {
             let key = format!("Idempotency-Key: \"round-{round}\"\r\n");
             let ask = request("POST", &path, Some(token), &key, body);
-            let answers: Vec<Answer> = thread::scope(|scope| {
-                let clients: Vec<_> = (0..CLIENTS)
-                    .map(|_| {
-                        let mut wire = stage.server.wire();
-                        let (ask, barrier) = (&ask, &barrier);
-                        scope.spawn(move || {
-                            barrier.wait();
-                            wire.ask(ask).expect(201)
-                        })
-                    })
-                    .collect();
-                clients.into_iter().map(|client| client.join().unwrap()).collect()
-            });
+            let answers = stage.server.ask_at_once(&ask, CLIENTS, 201);
             assert!(answers.iter().all(|answer| answer.text() == answers[0].text()), "{answers:?}");
             assert_eq!(answers.iter().filter(|answer| !is_replayed(answer)).count(), 1, "{answers:?}");
         }

@@ -3,22 +3,16 @@
 
 mod support;
 
-use std::sync::Barrier;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use support::client::{Answer, Client, request};
+use support::holds::{MARGIN, SHORTEST, hold, tickets, wait_for_end};
+use support::keys::{expect_again, is_replayed, send};
 use support::server::Server;
-use support::{Stage, check_sums, hold, metrics_once, number, reserve, text};
+use support::{Stage, metrics_once, number, reserve, text};
 use tempfile::tempdir;
-
-/// How much later than its deadline the end of a hold may show on a busy machine.
-const MARGIN: Duration = Duration::from_secs(5);
-
-/// The shortest time of a hold.
-const SHORTEST: Duration = Duration::from_secs(10);
 
 fn holds(event: u64) -> String {
     format!("/api/v1/events/{event}/holds")
@@ -28,29 +22,11 @@ fn confirmation(id: &str) -> String {
     format!("/api/v1/holds/{id}/confirm")
 }
 
-fn send(client: &Client, path: &str, key: &str, body: &str) -> Answer {
-    client.send("POST", path, &[("Idempotency-Key", key)], body)
-}
-
 #[track_caller]
 fn expect_first(answer: Answer, status: u16) -> Answer {
     let answer = answer.expect(status);
-    assert_eq!(answer.header("idempotent-replayed"), None, "{answer:?}");
+    assert!(!is_replayed(&answer), "{answer:?}");
     answer
-}
-
-#[track_caller]
-fn expect_again(first: &Answer, again: Answer) {
-    assert_eq!(again.header("idempotent-replayed"), Some("true"), "{again:?}");
-    assert_eq!((again.status, again.text()), (first.status, first.text()));
-    assert_eq!(again.header("location"), first.header("location"));
-}
-
-/// The tickets of an event: reserved, held, remaining.
-fn tickets(stage: &Stage, event: u64) -> [u64; 3] {
-    let seen = stage.seen(event);
-    check_sums(&seen);
-    ["reserved", "held", "remaining"].map(|member| number(&seen, member))
 }
 
 fn id(answer: &Answer) -> String {
@@ -62,18 +38,6 @@ fn event_with(stage: &Stage, members: Value) -> u64 {
     body["name"] = json!("An evening");
     body["quota"] = json!(100);
     number(&stage.org1.post("/api/v1/events", &body).expect(201).json(), "id")
-}
-
-fn wait_for_end(client: &Client, id: &str) {
-    let until = Instant::now() + SHORTEST + MARGIN;
-    loop {
-        let now = client.get(&format!("/api/v1/reservations/{id}")).expect(200).json();
-        if now["status"] == "expired" {
-            return;
-        }
-        assert!(now["status"] == "held" && Instant::now() < until, "{now}");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 /// The answers of a hold and its confirmation stay what they were, whatever becomes of both.
@@ -90,11 +54,11 @@ fn keyed_holds_and_confirmations_keep_their_first_answers() {
     send(cust1, &path, "k", r#"{"quantity":4,"ttl_seconds":60}"#).problem(422, "key-reused");
     // The same key, of another customer and at another route.
     let other = expect_first(send(cust2, &path, "k", four), 201);
-    assert_eq!(tickets(&stage, event), [0, 8, 12]);
+    assert_eq!(tickets(&stage.anyone, event), [0, 8, 12]);
     expect_first(send(cust1, &format!("/api/v1/events/{event}/reservations"), "k", four), 201);
     cust2.delete(&format!("/api/v1/holds/{}", id(&other))).expect(204);
     expect_again(&other, send(cust2, &path, "k", four));
-    assert_eq!(tickets(&stage, event), [4, 4, 12]);
+    assert_eq!(tickets(&stage.anyone, event), [4, 4, 12]);
 
     // The key of the hold is another one for its confirmation, of a part.
     let confirm = confirmation(&id(&held));
@@ -102,7 +66,7 @@ fn keyed_holds_and_confirmations_keep_their_first_answers() {
     send(cust1, &confirm, "k", r#"{"quantity":5}"#).problem(422, "invalid");
     let confirmed = expect_first(send(cust1, &confirm, "k", part), 200);
     assert_eq!(number(&confirmed.json(), "quantity"), 3);
-    assert_eq!(tickets(&stage, event), [7, 0, 13]);
+    assert_eq!(tickets(&stage.anyone, event), [7, 0, 13]);
     let again = || {
         hold_again();
         expect_again(&confirmed, send(cust1, &confirm, "k", part));
@@ -145,7 +109,7 @@ fn an_absent_body_is_an_empty_one() {
             assert_eq!(expect_first(again, 200).text(), answer.text());
         }
     }
-    assert_eq!(tickets(&stage, event), [4, 0, 16]);
+    assert_eq!(tickets(&stage.anyone, event), [4, 0, 16]);
 }
 
 #[test]
@@ -174,7 +138,7 @@ fn where_a_key_works_is_said_where_it_does_not() {
         let answer = stage.cust1.send("POST", &path, &[("If-Match", "\"1\"")], r#"{"quantity":1}"#);
         answer.problem(422, "unsupported-header");
     }
-    assert_eq!(tickets(&stage, event), [0, 1, 19]);
+    assert_eq!(tickets(&stage.anyone, event), [0, 1, 19]);
 }
 
 /// Many connections send the same hold, and then the same confirmation, at once; then the server is killed, and one of
@@ -189,23 +153,10 @@ fn of_holds_and_confirmations_at_the_same_time_one_takes_effect() {
     let token = stage.cust1.token.as_deref();
     let at_once = |path: &str, key: &str, body: &str, status: u16| -> Answer {
         let ask = request("POST", path, token, &format!("Idempotency-Key: {key}\r\n"), body);
-        let barrier = Barrier::new(CLIENTS);
-        let answers: Vec<Answer> = thread::scope(|scope| {
-            let clients: Vec<_> = (0..CLIENTS)
-                .map(|_| {
-                    let mut wire = stage.server.wire();
-                    let (ask, barrier) = (&ask, &barrier);
-                    scope.spawn(move || {
-                        barrier.wait();
-                        wire.ask(ask).expect(status)
-                    })
-                })
-                .collect();
-            clients.into_iter().map(|client| client.join().unwrap()).collect()
-        });
+        let answers = stage.server.ask_at_once(&ask, CLIENTS, status);
         assert!(answers.iter().all(|answer| answer.text() == answers[0].text()), "{answers:?}");
         let (mut first, again): (Vec<_>, Vec<_>) =
-            answers.into_iter().partition(|answer| answer.header("idempotent-replayed").is_none());
+            answers.into_iter().partition(|answer| !is_replayed(answer));
         assert_eq!((first.len(), again.len()), (1, CLIENTS - 1));
         first.remove(0)
     };
@@ -213,7 +164,7 @@ fn of_holds_and_confirmations_at_the_same_time_one_takes_effect() {
     for round in 0..ROUNDS {
         let key = format!("round-{round}");
         let held = at_once(&holds(event), &key, r#"{"quantity":5}"#, 201);
-        assert_eq!(tickets(&stage, event), [2 * round, 5, 995 - 2 * round]);
+        assert_eq!(tickets(&stage.anyone, event), [2 * round, 5, 995 - 2 * round]);
         let confirmed = at_once(&confirmation(&id(&held)), &key, r#"{"quantity":2}"#, 200);
         made.push((key, held, confirmed));
     }
@@ -318,12 +269,12 @@ fn holds_do_not_change_an_events_version() {
     let statuses: Vec<u64> =
         results["results"].as_array().unwrap().iter().map(|one| number(one, "status")).collect();
     assert_eq!(statuses, [204, 204, 404]);
-    assert_eq!(tickets(&stage, event), [0, 0, 9]);
+    assert_eq!(tickets(&stage.anyone, event), [0, 0, 9]);
     let held = hold(&stage.cust1, event, &json!({ "quantity": 3 }));
     let forced = format!("{path}?force=true");
     if_match("DELETE", &forced, &first, "").problem(412, "version-mismatch");
     if_match("DELETE", &path, &tag(), "").problem(409, "has-reservations");
-    assert_eq!(tickets(&stage, event), [0, 3, 6]);
+    assert_eq!(tickets(&stage.anyone, event), [0, 3, 6]);
     if_match("DELETE", &forced, &tag(), "").expect(204);
     stage.cust1.post(&confirmation(&held), &json!({})).problem(409, "hold-released");
     stage.cust1.delete(&format!("/api/v1/holds/{held}")).expect(204);
@@ -387,7 +338,7 @@ fn an_ended_hold_has_its_first_answer(stage: &Stage, short: &Value) {
     let ended = id(&first);
     wait_for_end(&stage.cust2, &ended);
     expect_again(&first, send(&stage.cust2, &path, "k", &body));
-    assert_eq!(tickets(stage, event), [0, 0, 10]);
+    assert_eq!(tickets(&stage.anyone, event), [0, 0, 10]);
     send(&stage.cust2, &confirmation(&ended), "k", "").problem(409, "hold-expired");
     send(&stage.cust2, &confirmation(&ended), "k", "{}").problem(409, "hold-expired");
 }

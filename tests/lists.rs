@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 use support::client::{Client, request};
+use support::holds::hold;
 use support::server::Server;
-use support::{PASSWORD, Stage, all_items, hold, metrics_once, number, reserve, text};
+use support::{PASSWORD, Stage, all_items, metrics_once, number, reserve, text};
 
 const NDJSON: &str = "application/x-ndjson";
 const CSV: &str = "text/csv";

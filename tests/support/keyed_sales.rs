@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::client::{Answer, Client};
+use super::keys::is_replayed;
 use super::ledger::{Ledger, Operation, Sale, Shown};
 use super::{all_items, number, text};
 
@@ -185,8 +186,4 @@ impl Request {
             _ => Some(seen.is_some()),
         }
     }
-}
-
-fn is_replayed(answer: &Answer) -> bool {
-    answer.header("idempotent-replayed") == Some("true")
 }

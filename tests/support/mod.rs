@@ -3,7 +3,9 @@
 
 pub(crate) mod client;
 pub(crate) mod crowd;
+pub(crate) mod holds;
 pub(crate) mod keyed_sales;
+pub(crate) mod keys;
 pub(crate) mod ledger;
 pub(crate) mod random;
 pub(crate) mod server;
@@ -178,13 +180,6 @@ pub(crate) fn create_event(organizer: &Client, quota: u64) -> u64 {
 pub(crate) fn reserve(customer: &Client, event: u64, quantity: u64) -> String {
     let path = format!("/api/v1/events/{event}/reservations");
     let made = customer.post(&path, &json!({ "quantity": quantity })).expect(201).json();
-    text(&made, "id").to_owned()
-}
-
-/// Makes a hold and returns its id. `body` has the quantity, and the time if it matters.
-pub(crate) fn hold(customer: &Client, event: u64, body: &Value) -> String {
-    let made = customer.post(&format!("/api/v1/events/{event}/holds"), body).expect(201).json();
-    assert_eq!(made["status"], "held", "{made}");
     text(&made, "id").to_owned()
 }
 

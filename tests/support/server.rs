@@ -6,13 +6,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::client::{Client, Wire};
+use super::client::{Answer, Client, Wire};
 
 /// The timeout of starts and exits, which take a fraction of a second on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -151,6 +151,23 @@ impl Server {
 
     pub(crate) fn client(&self) -> Client {
         Client::new(self.address)
+    }
+
+    /// Sends a request over so many connections at once. Returns the answers, which have this status.
+    pub(crate) fn ask_at_once(&self, request: &str, connections: usize, status: u16) -> Vec<Answer> {
+        let barrier = Barrier::new(connections);
+        thread::scope(|scope| {
+            let clients: Vec<_> = (0..connections)
+                .map(|_| {
+                    let (mut wire, barrier) = (self.wire(), &barrier);
+                    scope.spawn(move || {
+                        barrier.wait();
+                        wire.ask(request).expect(status)
+                    })
+                })
+                .collect();
+            clients.into_iter().map(|client| client.join().expect("it was answered")).collect()
+        })
     }
 
     pub(crate) fn wire(&self) -> Wire {

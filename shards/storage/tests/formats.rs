@@ -17,10 +17,10 @@ use shards::command::{Buyer, Query};
 use shards::details::SalesRules;
 use shards::ids::{EventId, Lsn, Slot, Timestamp, Username};
 use shards::log::{Log, ReadRecords};
-use shards::outcome::{Outcome, Statuses};
+use shards::outcome::Outcome;
 use shards::record::{Entry, Kind, Record, SlotHead};
 use shards::slots::{slot_of_event, slot_of_username};
-use support::{ADMIN, Office, copy_directory};
+use support::{Office, all_reservations, copy_directory};
 
 /// What was done in `format_3`, in two starts of two shards, and in `format_3_later` in two more. Events 1 and 19
 /// are in one slot. The last start gives the holds a minute.
@@ -125,15 +125,9 @@ fn state(office: &Office) -> Vec<String> {
                 "rules of {event}: at most {most} and {most_of_customer}, from {start} to {end}"
             ));
         }
-        let query = Query::EventReservations {
-            event,
-            actor: ADMIN,
-            after: None,
-            up_to: None,
-            statuses: Statuses::ALL,
-            limit: usize::MAX,
+        let Ok(Outcome::ReservationSlice(slice)) = office.answer(slot, &all_reservations(event)) else {
+            panic!("{event}")
         };
-        let Ok(Outcome::ReservationSlice(slice)) = office.answer(slot, &query) else { panic!("{event}") };
         lines.extend(slice.views.iter().map(|view| {
             let Buyer::Account(buyer) = view.buyer;
             format!("{}: {} for {buyer}, {:?}", view.id, view.quantity, view.status)

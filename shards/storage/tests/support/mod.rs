@@ -109,17 +109,7 @@ impl Office {
         for event in (1..=EVENT_IDS).map(EventId) {
             let slot = shards::slots::slot_of_event(event);
             let shard_index = shard_of_slot(slot, self.shards.len());
-            for query in [
-                Query::Event { event },
-                Query::EventReservations {
-                    event,
-                    actor: ADMIN,
-                    after: None,
-                    up_to: None,
-                    statuses: Statuses::ALL,
-                    limit: usize::MAX,
-                },
-            ] {
+            for query in [Query::Event { event }, all_reservations(event)] {
                 note(&query, format!("{:?}", self.ask(shard_index, &query)));
             }
         }
@@ -204,6 +194,11 @@ pub(crate) fn copy_directory(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
     }
+}
+
+pub(crate) fn all_reservations(event: EventId) -> Query {
+    let (statuses, limit) = (Statuses::ALL, usize::MAX);
+    Query::EventReservations { event, actor: ADMIN, after: None, up_to: None, statuses, limit }
 }
 
 fn command(line: &str) -> Command {
