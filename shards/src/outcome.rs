@@ -97,7 +97,7 @@ pub struct Availability {
     pub position: Lsn,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReservationView {
     pub id: ReservationId,
     pub buyer: Buyer,
@@ -197,7 +197,7 @@ pub enum Rejection {
     EventNotFound,
     EventDeleted,
     NotYourEvent,
-    /// The actor may see the reservation, but not cancel it, or a part of it.
+    /// The actor may see the reservation, but neither confirm nor transfer it.
     NotYourReservation,
     ReservationNotFound,
     /// All its tickets were given back.
@@ -214,6 +214,10 @@ pub enum Rejection {
     HoldConfirmed {
         quantity: u32,
     },
+    /// The reservation is a hold, which is not transferred before it is confirmed.
+    HoldNotConfirmed,
+    /// There is no customer with the name that was given.
+    ReceiverNotFound,
     /// The key was used for a request with another content.
     KeyReused,
     /// The user has [`crate::limits::KEYS_OF_CUSTOMER_MAX`] keys in this slot.

@@ -3,12 +3,14 @@
 //! Requests are parsed and authenticated before, and the actor's role is checked. What depends on the owner
 //! of an event or reservation is checked by the shard that has it.
 
+mod buyer;
 mod key;
 mod query;
 
 use crate::details::{DetailsPatch, NewDetails};
 use crate::ids::{EventId, HoldTime, Quantity, ReservationId, Role, Slot, UserId, Username};
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
+pub use buyer::{Buyer, CustomerRef, SaleKind};
 pub use key::{GiveEventId, IdempotencyKey, Keyed};
 pub use query::Query;
 
@@ -24,12 +26,6 @@ pub enum Ask {
 pub struct Actor {
     pub user: UserId,
     pub role: Role,
-}
-
-/// The holder of tickets, who need not be the actor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Buyer {
-    Account(UserId),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +79,20 @@ pub enum Command {
         /// The tickets that are left.
         quantity: Quantity,
     },
+    /// Gives a reservation, or a part of it, to another buyer.
+    Transfer(Box<Transfer>),
     Keyed(Box<Keyed>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    pub reservation: ReservationId,
+    pub actor: Actor,
+    /// `None` if there is no customer with the name that was given. The event's slot does not know accounts: the
+    /// sender has asked.
+    pub to: Option<Buyer>,
+    /// The tickets to give, if not all.
+    pub quantity: Option<Quantity>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +209,7 @@ impl Command {
             | Command::Release { reservation, .. }
             | Command::Cancel { reservation, .. }
             | Command::Reduce { reservation, .. } => slot_of_event(reservation.event),
+            Command::Transfer(transfer) => slot_of_event(transfer.reservation.event),
             Command::Keyed(keyed) => keyed.command.slot(),
         }
     }
@@ -222,7 +232,8 @@ impl Command {
             | Command::Confirm { .. }
             | Command::Release { .. }
             | Command::Cancel { .. }
-            | Command::Reduce { .. } => None,
+            | Command::Reduce { .. }
+            | Command::Transfer(_) => None,
         }
     }
 }

@@ -274,7 +274,7 @@ impl Oracle {
             let statuses = Statuses::ALL;
             let limit = usize::MAX;
             let all =
-                Query::EventReservations { event, actor: ADMIN, after: None, up_to: None, statuses, limit };
+                Query::EventReservations { event, actor: ADMIN, after: None, up_to: None, statuses, customer_ref: None, limit };
             let count = history.last().map_or(0, |state| state.reservations.len() as u32);
             let each = (1..=count + 1).map(|number| Query::Reservation {
                 reservation: ReservationId { event, number },
