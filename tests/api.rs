@@ -418,7 +418,10 @@ fn problems_have_a_type_and_their_members() {
             "{\"a~b/c\":1}",
             422,
             "invalid",
-            errors(&[("/quantity", "is missing"), ("/a~0b~1c", "is not known here (known: quantity, customer_ref, kind)")]),
+            errors(&[
+                ("/quantity", "is missing"),
+                ("/a~0b~1c", "is not known here (known: quantity, customer_ref, kind)"),
+            ]),
         ),
         (
             org1,

@@ -9,8 +9,8 @@ use crate::command::CustomerRef;
 use crate::details::{EventName, Venue};
 use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, ReservationNumber, UserId, Username};
 use crate::limits::{
-    CUSTOMER_REF_CHARS_MAX, EVENT_NAME_CHARS_MAX, HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, QUOTA_MAX,
-    USERNAME_BYTES_MAX, USERNAME_BYTES_MIN, VENUE_CHARS_MAX,
+    CUSTOMER_REF_CHARS_MAX, EVENT_NAME_CHARS_MAX, HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN,
+    QUOTA_MAX, USERNAME_BYTES_MAX, USERNAME_BYTES_MIN, VENUE_CHARS_MAX,
 };
 use crate::outcome::ReservationStatus;
 

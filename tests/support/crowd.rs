@@ -168,7 +168,8 @@ impl Crowd {
         events.retain(|event| *event != self.hot);
         let mut clients: Vec<Work<'_>> = Vec::with_capacity(CLIENTS);
         for (index, own) in own.into_iter().enumerate() {
-            let (customer, random) = (self.customers[index % ALL_CUSTOMERS].clone(), Random::new(random.next()));
+            let (customer, random) =
+                (self.customers[index % ALL_CUSTOMERS].clone(), Random::new(random.next()));
             let mut buyer = Buyer { crowd: self, customer, own, events: &events, random };
             clients.push(Box::new(move |wire| buyer.act(wire)));
         }

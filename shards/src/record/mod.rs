@@ -205,9 +205,7 @@ impl Record {
     /// The reservation or hold that a buyer gets by the record.
     pub fn gain(&self) -> Option<Gain<'_>> {
         match self {
-            Record::Reserved { id, by, buyer, .. } => {
-                Some(Gain { id: *id, by: *by, buyer, is_new: true })
-            }
+            Record::Reserved { id, by, buyer, .. } => Some(Gain { id: *id, by: *by, buyer, is_new: true }),
             Record::Held(held) => {
                 let Held { id, by, buyer, .. } = &**held;
                 Some(Gain { id: *id, by: *by, buyer, is_new: true })

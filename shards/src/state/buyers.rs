@@ -10,11 +10,11 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::SlotState;
 use super::by_customer::ByCustomer;
 use super::events::Event;
 use super::refs::Holder;
 use super::reservations::Standing;
-use super::SlotState;
 use crate::clock::Now;
 use crate::command::{Buyer, SaleKind};
 use crate::details::SalesRules;
@@ -204,8 +204,10 @@ impl SlotState {
         index: &ByCustomer,
     ) -> Result<(), Rejection> {
         match &event.edition.details().rules {
-            Some(rules) if buyer.kind() == SaleKind::Sale => event
-                .check_rules(rules, now.wall, quantity, || self.tickets_of_buyer(id, event, buyer, index)),
+            Some(rules) if buyer.kind() == SaleKind::Sale => {
+                event
+                    .check_rules(rules, now.wall, quantity, || self.tickets_of_buyer(id, event, buyer, index))
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -224,7 +224,8 @@ impl SlotState {
     pub(super) fn apply_confirmed(&mut self, lsn: Lsn, id: ReservationId, given_back: u32) -> Lsn {
         self.change_event(id.event, lsn, |event| {
             let reservation = event.reservation_mut(id);
-            let (standing, holder, has) = (reservation.standing(), reservation.holder(), reservation.quantity);
+            let (standing, holder, has) =
+                (reservation.standing(), reservation.holder(), reservation.quantity);
             let Standing::Held { deadline } = standing else { unreachable!("{id} is not held") };
             assert!(given_back < has, "a reservation has at least one ticket");
             reservation.set_standing(Standing::Confirmed);

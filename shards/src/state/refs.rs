@@ -44,11 +44,7 @@ impl Refs {
     }
 
     /// The numbers of a ref's reservations at an event, in any order.
-    pub(super) fn at_event(
-        &self,
-        RefNumber(number): RefNumber,
-        event: EventId,
-    ) -> impl Iterator<Item = u32> {
+    pub(super) fn at_event(&self, RefNumber(number): RefNumber, event: EventId) -> impl Iterator<Item = u32> {
         self.reservations.at_event(number, event)
     }
 

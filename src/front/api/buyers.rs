@@ -57,7 +57,8 @@ pub(super) fn buyer(
         (None, Some(Unsold::Guest)) => Ok(Buyer::Guest),
         (None, Some(Unsold::Block)) => Ok(Buyer::Block),
         (Some(_), Some(_)) => {
-            let rule = "must be left out beside `customer_ref`: tickets of a guest or a block have no customer";
+            let rule =
+                "must be left out beside `customer_ref`: tickets of a guest or a block have no customer";
             Err(Problem::invalid(&FieldErrors::of("/kind", rule)))
         }
     }
@@ -95,13 +96,16 @@ impl Member for Receiver {
         let named = |name| members.and_then(|members| members.get(name));
         let of = |name: &str, error: String| format!("has a wrong `{name}`, which {error}");
         match (named("username"), named("customer_ref")) {
-            (Some(username), _) => Username::from_json(username)
-                .map(Receiver::Username)
-                .map_err(|error| of("username", error)),
+            (Some(username), _) => {
+                Username::from_json(username).map(Receiver::Username).map_err(|error| of("username", error))
+            }
             (_, Some(customer_ref)) => CustomerRef::from_json(customer_ref)
                 .map(Receiver::CustomerRef)
                 .map_err(|error| of("customer_ref", error)),
-            (None, None) => Err("must be an object with one member: `username` of a customer, or `customer_ref`".to_owned()),
+            (None, None) => {
+                Err("must be an object with one member: `username` of a customer, or `customer_ref`"
+                    .to_owned())
+            }
         }
     }
 }

@@ -198,7 +198,8 @@ fn address(wanted: &Wanted) -> String {
         filters.push(format!("status={}", names.join(",")));
     }
     if let Some(customer_ref) = &wanted.customer_ref {
-        filters.push(format!("customer_ref={}", utf8_percent_encode(customer_ref.as_str(), NON_ALPHANUMERIC)));
+        filters
+            .push(format!("customer_ref={}", utf8_percent_encode(customer_ref.as_str(), NON_ALPHANUMERIC)));
     }
     if filters.is_empty() { address } else { format!("{address}?{}", filters.join("&")) }
 }

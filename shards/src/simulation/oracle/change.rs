@@ -119,9 +119,7 @@ pub(super) fn change_of_record(record: &Record) -> Change {
             Answer::Reservation { id, .. } | Answer::Hold { id, .. } => {
                 (Kind::KeyKept, id.event.0, id.number, kept.user.0)
             }
-            Answer::OfAnother(another) => {
-                (Kind::KeyKept, another.id.event.0, another.id.number, kept.user.0)
-            }
+            Answer::OfAnother(another) => (Kind::KeyKept, another.id.event.0, another.id.number, kept.user.0),
             Answer::EventId(event) => (Kind::EventIdGiven, event.0, kept.user.0, 0),
         },
     }

@@ -82,9 +82,8 @@ impl EventState {
             Record::Transferred(transferred) => {
                 let &Transferred { id, by, ref to, part } = &**transferred;
                 let one = state.reservations.get(id.number as usize - 1).cloned();
-                let is_confirmed = |one: &ReservationView| {
-                    one.status == ReservationStatus::Confirmed && one.buyer != *to
-                };
+                let is_confirmed =
+                    |one: &ReservationView| one.status == ReservationStatus::Confirmed && one.buyer != *to;
                 let one = one.filter(is_confirmed);
                 let one = one.ok_or_else(|| format!("nothing to transfer for {record:?}"))?;
                 let tickets = part.map_or(one.quantity, |part| part.quantity);

@@ -22,8 +22,8 @@ use crate::command::{Ask, Buyer, Command, IdempotencyKey, Keyed, Query};
 use crate::ids::{EventId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{AccountView, Outcome, Rejection, Reply, ReservationStatus, ReservationView};
 use crate::slots::slot_of_event;
-pub(super) use change::{kind_of, number_of_buyer};
 use change::{Change, change_of_command};
+pub(super) use change::{kind_of, number_of_buyer};
 use event::EventState;
 use history::History;
 pub(super) use keys::Moment;
@@ -327,14 +327,18 @@ impl Oracle {
         let mut given = Vec::new();
         for history in self.events.values() {
             let Some(last) = history.last() else { continue };
-            given.extend(last.reservations.iter().filter(|one| one.buyer != Buyer::Account(customer)).filter(
-                |one| {
-                    let of_customer = |before: &ReservationView| {
-                        before.id == one.id && before.buyer == Buyer::Account(customer)
-                    };
-                    history.states.iter().any(|(_, state)| state.reservations.iter().any(of_customer))
-                },
-            ).cloned());
+            given.extend(
+                last.reservations
+                    .iter()
+                    .filter(|one| one.buyer != Buyer::Account(customer))
+                    .filter(|one| {
+                        let of_customer = |before: &ReservationView| {
+                            before.id == one.id && before.buyer == Buyer::Account(customer)
+                        };
+                        history.states.iter().any(|(_, state)| state.reservations.iter().any(of_customer))
+                    })
+                    .cloned(),
+            );
         }
         given
     }

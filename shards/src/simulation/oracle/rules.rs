@@ -112,7 +112,9 @@ fn expected_of_command(
             match reservation.status {
                 ReservationStatus::Held if asked <= has => None,
                 ReservationStatus::Held => return Err(Rejection::QuantityAbove { quantity: has }),
-                ReservationStatus::Confirmed if asked == has => Some(Outcome::Reservation(reservation.clone())),
+                ReservationStatus::Confirmed if asked == has => {
+                    Some(Outcome::Reservation(reservation.clone()))
+                }
                 ReservationStatus::Confirmed => return Err(Rejection::HoldConfirmed { quantity: has }),
                 ReservationStatus::Expired => return Err(Rejection::HoldExpired),
                 ReservationStatus::Cancelled => return Err(Rejection::HoldReleased),
@@ -149,9 +151,7 @@ fn expected_of_command(
                 ReservationStatus::Confirmed if asked > one.quantity => {
                     return Err(Rejection::QuantityAbove { quantity: one.quantity });
                 }
-                ReservationStatus::Confirmed if one.buyer == *to => {
-                    Some(Outcome::Reservation(one.clone()))
-                }
+                ReservationStatus::Confirmed if one.buyer == *to => Some(Outcome::Reservation(one.clone())),
                 ReservationStatus::Confirmed => {
                     event.check_customer(to, asked)?;
                     if asked < one.quantity && event.reservations.len() >= RESERVATIONS_MAX as usize {

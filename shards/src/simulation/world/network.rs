@@ -191,8 +191,9 @@ impl World {
                 };
                 let Outcome::Reservations(list) = &mut part.outcome else { return };
                 let given = self.oracle.given_away(customer).into_iter();
-                let is_wanted =
-                    |one: &ReservationView| part.slots.contains(slot_of_event(one.id.event)) && Some(one.id) > after;
+                let is_wanted = |one: &ReservationView| {
+                    part.slots.contains(slot_of_event(one.id.event)) && Some(one.id) > after
+                };
                 list.extend(given.filter(is_wanted));
                 list.sort_by_key(|one| one.id);
                 list.dedup_by_key(|one| one.id);

@@ -221,7 +221,15 @@ fn query(words: &[&str]) -> Option<Query> {
             let statuses = Statuses::ALL;
             let (after, up_to) = (None, None);
             let customer_ref = None;
-            Query::EventReservations { event, actor: actor(who), after, up_to, statuses, customer_ref, limit: 10 }
+            Query::EventReservations {
+                event,
+                actor: actor(who),
+                after,
+                up_to,
+                statuses,
+                customer_ref,
+                limit: 10,
+            }
         }
         [who, "reservations", "of", text, after] => Query::EventReservations {
             event,

@@ -7,7 +7,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use shards::clock::Now;
-use shards::command::{Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef, DeleteEvent, EditEvent, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser, Transfer};
+use shards::command::{
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef,
+    DeleteEvent, EditEvent, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
+};
 use shards::details::{DetailsPatch, EventName, NewDetails, RulesPatch};
 use shards::ids::{EventId, HoldTime, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
 use shards::log::Log;
@@ -195,7 +198,15 @@ pub(crate) fn copy_directory(from: &Path, to: &Path) {
 
 pub(crate) fn all_reservations(event: EventId) -> Query {
     let (statuses, limit) = (Statuses::ALL, usize::MAX);
-    Query::EventReservations { event, actor: ADMIN, after: None, up_to: None, statuses, customer_ref: None, limit }
+    Query::EventReservations {
+        event,
+        actor: ADMIN,
+        after: None,
+        up_to: None,
+        statuses,
+        customer_ref: None,
+        limit,
+    }
 }
 
 fn command(line: &str) -> Command {
