@@ -136,7 +136,9 @@ fn expected_of_command(
 fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcome, Rejection> {
     Ok(match query {
         Query::Event { .. } => view(live(event)?),
-        Query::Availability { .. } => Outcome::Availability(live(event)?.availability()),
+        Query::Availability { .. } | Query::Watch { .. } => {
+            Outcome::Availability(live(event)?.availability())
+        }
         Query::Reservation { reservation, actor } => {
             Outcome::Reservation(*visible(event, *reservation, *actor)?)
         }
