@@ -8,6 +8,7 @@
 
 mod holds;
 mod keys;
+mod watches;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::slots::SlotSet;
 use crate::state::{Decision, ShardState, SlotState, Undo};
 use holds::Deadlines;
 use keys::{ForgottenKeys, KeyAges};
+use watches::Watches;
 
 /// The head of each slot: its last record.
 pub type SlotHeads = Box<[SlotHead; SLOT_COUNT]>;
@@ -83,6 +85,7 @@ pub struct Shard<A> {
     /// The elapsed time before which no slot needs a new generation of keys; `None` while no key is kept.
     keys_due_at: Option<Duration>,
     forgotten_keys: ForgottenKeys,
+    watches: Watches<A>,
 }
 
 #[derive(Debug)]
@@ -125,6 +128,7 @@ impl<A> Shard<A> {
             key_ages: KeyAges::default(),
             keys_due_at: None,
             forgotten_keys: ForgottenKeys::default(),
+            watches: Watches::new(),
         };
         slots.iter().for_each(|slot| {
             shard.take_over_holds(slot);
@@ -167,9 +171,10 @@ impl<A> Shard<A> {
     /// slot.
     pub fn release_slot(&mut self, slot: Slot) -> Option<(SlotState, SlotHead)> {
         let Ownership { head, .. } = self.owned[slot.index()]?;
-        assert!(self.is_at_rest(), "slot {slot} is given up while answers wait for a commit");
+        assert!(self.is_committed(), "slot {slot} is given up while answers wait for a commit");
         self.owned[slot.index()] = None;
         self.give_up_holds(slot);
+        self.give_up_watches(slot);
         Some((self.state.release(slot)?, head))
     }
 
@@ -177,16 +182,19 @@ impl<A> Shard<A> {
         self.state.owned()
     }
 
-    /// The elapsed time at which [`Shard::expire`] has something to do: holds end or keys age; `None` if neither will, or the log takes no records.
+    /// The elapsed time at which [`Shard::expire`] has something to do: holds end, keys age, or questions have waited
+    /// long enough for news. While the log takes no records, only the last of these.
     pub fn expires_at(&self) -> Option<Duration> {
         let keys_due_at = self.keys_due_at.filter(|_| self.read_only.is_none());
-        self.holds_end_at().into_iter().chain(keys_due_at).min()
+        self.holds_end_at().into_iter().chain(keys_due_at).chain(self.watches.end_at()).min()
     }
 
-    /// Ends holds that have reached their deadlines, and ages idempotency keys.
+    /// Ends holds that have reached their deadlines, ages idempotency keys, and answers questions that have waited
+    /// long enough for news.
     pub fn expire(&mut self, now: Now) {
         self.end_holds(now);
         self.age_keys_if_due(now);
+        self.end_watches(now);
     }
 
     pub fn state(&self) -> &ShardState {
@@ -200,7 +208,15 @@ impl<A> Shard<A> {
         }
         let (reply, query) = match ask {
             Ask::Command(command) => (self.command(now, command), None),
-            Ask::Query(query) => (self.state.query(&query), Some(query)),
+            Ask::Query(query) => {
+                let reply = self.state.query(&query);
+                if let Query::Watch { event, after, wait } = query
+                    && self.watches.must_wait(&reply, after)
+                {
+                    return self.watches.add(now, event, wait, asker);
+                }
+                (reply, Some(query))
+            }
         };
         let release = Release::Answer(asker, reply);
         self.pending.push_back(Pending { after: self.applied, release, query });
@@ -309,9 +325,14 @@ impl<A> Shard<A> {
         Some(self.pending.pop_front_if(|pending| pending.after <= committed)?.release)
     }
 
-    /// Whether nothing waits for a commit.
+    /// Whether nothing waits for a commit, and no answer for its release.
     pub fn is_at_rest(&self) -> bool {
-        self.pending.is_empty() && self.open.is_empty() && self.writing.is_none()
+        self.pending.is_empty() && self.is_committed()
+    }
+
+    /// Whether all records are committed, so that nothing waits for them.
+    fn is_committed(&self) -> bool {
+        self.open.is_empty() && self.writing.is_none()
     }
 
     /// The number of records in the open batch.
@@ -325,6 +346,7 @@ impl<A> Shard<A> {
         if self.open.is_empty() || self.writing.is_some() {
             return None;
         }
+        self.answer_watches_of_batch();
         self.writing = Some(self.applied);
         let entries = std::mem::take(&mut self.open);
         Some(Batch { number: self.applied, entries, undos: std::mem::take(&mut self.undos) })

@@ -2,6 +2,7 @@
 //! often.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::oracle::number_of_buyer;
 use super::random::Random;
@@ -10,7 +11,7 @@ use crate::command::{
     DeleteEvent, EditEvent, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, SalesRules, Venue};
-use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
 use crate::outcome::{ReservationStatus, Statuses};
 
 /// The wall time at which worlds begin: 2023-11-14.
@@ -71,12 +72,22 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
     Ask::Command(command)
 }
 
+/// A question for news of an event.
+pub(super) fn watch(random: &mut Random, event: EventId, after: Lsn) -> Query {
+    Query::Watch { event, after, wait: Duration::from_millis(random.within(0, 2000)) }
+}
+
 fn random_query(random: &mut Random, ids: &Ids) -> Query {
     match random.within(0, 6) {
         0 => Query::Event { event: event(random, ids) },
-        1 => match random.within(0, 2) {
+        1 => match random.within(0, 3) {
             0 => Query::Event { event: event(random, ids) },
             1 => Query::Availability { event: event(random, ids) },
+            2 => {
+                // No event has this position. Those who have an answer ask on from there.
+                let event = event(random, ids);
+                watch(random, event, Lsn(0))
+            }
             _ => {
                 let events: BTreeSet<EventId> =
                     (0..random.within(1, 4)).map(|_| event(random, ids)).collect();

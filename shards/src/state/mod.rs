@@ -324,7 +324,7 @@ impl SlotState {
                 Ok(Outcome::TokenStands(self.token_stands(*user, username, *token_version)))
             }
             Query::Event { event } => self.query_event(*event),
-            Query::Availability { event } => self.query_availability(*event),
+            Query::Availability { event } | Query::Watch { event, .. } => self.query_availability(*event),
             Query::GivenEventId { key } => self.query_given_event_id(key),
             Query::Reservation { reservation, actor } => self.query_reservation(*reservation, *actor),
             Query::EventReservations { event, actor, after, up_to, statuses, customer_ref, limit } => {

@@ -213,6 +213,7 @@ impl ShardState {
             | Query::TokenStands { .. }
             | Query::Event { .. }
             | Query::Availability { .. }
+            | Query::Watch { .. }
             | Query::GivenEventId { .. }
             | Query::Reservation { .. }
             | Query::EventReservations { .. } => unreachable!("{query:?} is about one slot"),

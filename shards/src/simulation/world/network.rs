@@ -42,7 +42,7 @@ impl World {
         self.send_request(ask);
     }
 
-    fn send_request(&mut self, ask: Ask) {
+    pub(super) fn send_request(&mut self, ask: Ask) {
         let shard_index = match ask.slot() {
             Some(slot) => self.owner(slot),
             // One part of a request to all shards.
@@ -96,6 +96,7 @@ impl World {
                         self.send_request(Ask::Command(create_given_event(&key, id)));
                     }
                 }
+                self.ask_for_news(&reply);
                 self.requests[request].reply = Some(reply);
             }
         }
