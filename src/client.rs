@@ -11,12 +11,12 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use shards::command::{
     Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, GiveEventId,
-    IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
+    IdempotencyKey, Keyed, Query, RemoveUser, SlotPositions, Transfer,
 };
 use shards::ids::{EventId, Lsn, ReservationId, Slot, UserId, Username};
 use shards::outcome::{
-    AccountView, Availability, EventView, Outcome, Rejection, ReservationSlice, ReservationView, Totals,
-    UserView,
+    AccountView, Availability, ChangeSlice, EventView, Outcome, Rejection, ReservationSlice, ReservationView,
+    Totals, UserView,
 };
 
 pub(crate) use crate::mesh::Call;
@@ -28,6 +28,8 @@ use crate::rt;
 pub enum Refused {
     /// The rules of the domain do not allow it.
     Rejected(Rejection),
+    /// Old records could not be read from the log. The server's own log says why.
+    Unreadable,
     /// No place for a reply was left, or the owners of slots changed while they were asked. Nothing
     /// was done.
     Overloaded,
@@ -59,7 +61,7 @@ pub(crate) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Refused>) -> R
     for _ in 1..ATTEMPTS {
         match ask().await {
             Err(Refused::Overloaded) => rt::sleep(PAUSE).await,
-            answered @ (Ok(_) | Err(Refused::Rejected(_))) => return answered,
+            answered @ (Ok(_) | Err(Refused::Rejected(_) | Refused::Unreadable)) => return answered,
         }
     }
     ask().await
@@ -222,6 +224,29 @@ impl Shards {
     pub async fn watch(&self, event: EventId, after: Lsn, wait: Duration) -> Result<Availability, Refused> {
         let outcome = self.query(Query::Watch { event, after, wait }).await?;
         Ok(view!(Outcome::Availability, outcome))
+    }
+
+    /// How far an event's records go, and those of a page if they are in memory: see [`Query::Changes`].
+    pub async fn changes(
+        &self,
+        event: EventId,
+        actor: Actor,
+        after: Lsn,
+        limit: usize,
+    ) -> Result<Box<ChangeSlice>, Refused> {
+        let outcome = self.query(Query::Changes { event, actor, after, limit }).await?;
+        Ok(view!(Outcome::Changes, outcome))
+    }
+
+    /// An organizer's events that have records after the position of their slot, each with its last one. Each slot
+    /// answers as of one moment.
+    pub async fn changed_events(
+        &self,
+        organizer: UserId,
+        after: Box<SlotPositions>,
+    ) -> Result<Vec<(EventId, Lsn)>, Refused> {
+        let parts = self.query_all(Query::ChangedEvents { organizer, after }).await?;
+        Ok(parts.into_iter().flat_map(|part| view!(Outcome::ChangedEvents, part)).collect())
     }
 
     /// Lets no question wait for news at this core's shard any more: the server drains.

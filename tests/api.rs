@@ -52,6 +52,16 @@ GET    /api/v1/events/{event}/availability    -                200 200 200 200 2
 GET    /api/v1/events/{deleted}/availability  -                410 410 410 410 410 410
 GET    /api/v1/events/999999/availability     -                404 404 404 404 404 404
 GET    /api/v1/availability?ids={event},{deleted},999999  -    200 200 200 200 200 200
+GET    /api/v1/events/{sold}/changes          -                401 403 403 200 403 200
+GET    /api/v1/events/{sold}/changes?after=3&limit=2&wait=0  -  401 403 403 200 403 200
+GET    /api/v1/events/{deleted}/changes       -                401 403 403 200 403 200
+GET    /api/v1/events/999999/changes          -                401 403 403 404 404 404
+GET    /api/v1/events/{sold}/changes?after=-1    -             401 403 403 422 422 422
+GET    /api/v1/events/{sold}/changes?limit=101   -             401 403 403 422 422 422
+GET    /api/v1/events/{sold}/changes?wait=31     -             401 403 403 422 422 422
+GET    /api/v1/changes                        -                401 403 403 200 200 403
+GET    /api/v1/changes?after=0&limit=2&wait=0 -                401 403 403 200 200 403
+GET    /api/v1/changes?after=256              -                401 403 403 422 422 403
 GET    /api/v1/events/999999                  -                404 404 404 404 404 404
 PATCH  /api/v1/events/{event}                 {"quota":5}      401 403 403 200 403 200
 PATCH  /api/v1/events/{event}                 {"name":"B"}     401 403 403 200 403 200

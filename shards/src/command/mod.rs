@@ -12,7 +12,7 @@ use crate::ids::{EventId, HoldTime, Quantity, ReservationId, Role, Slot, UserId,
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
 pub use buyer::{Buyer, CustomerRef, SaleKind};
 pub use key::{GiveEventId, IdempotencyKey, Keyed};
-pub use query::Query;
+pub use query::{Query, SlotPositions};
 
 /// A request to a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]

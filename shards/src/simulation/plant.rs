@@ -149,12 +149,20 @@ pub(super) enum Plant {
     SkipReservation,
     /// A list of an event's reservations has those with other statuses, too.
     IgnoreStatuses,
+    /// The changes of an event are shown before they are durable.
+    ShowChangesEarly,
+    /// The changes of an event leave one out.
+    SkipChange,
+    /// The changes of an event in memory are others than those in the log.
+    MixUpChanges,
+    /// The changes of an event end where those in memory begin.
+    ForgetOldChanges,
     /// Removed accounts have no usernames in lists.
     ForgetRemovedNames,
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 74] = [
+    pub(super) const ALL: [Plant; 78] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -228,6 +236,10 @@ impl Plant {
         Plant::ForgetRules,
         Plant::SkipReservation,
         Plant::IgnoreStatuses,
+        Plant::ShowChangesEarly,
+        Plant::SkipChange,
+        Plant::MixUpChanges,
+        Plant::ForgetOldChanges,
         Plant::ForgetRemovedNames,
     ];
 }

@@ -9,6 +9,7 @@ use super::ids::Ids;
 use crate::front::places::Places;
 use crate::front::proxies::TrustedProxies;
 use crate::metrics::Metrics;
+use crate::old_records::OldRecords;
 use crate::passwords::Passwords;
 
 pub struct Common {
@@ -25,4 +26,6 @@ pub struct Common {
     /// Held while a role is changed or an account removed: no other such change happens meanwhile.
     pub administration: Mutex<()>,
     pub places: Arc<Places>,
+    /// `None` when all records are in memory.
+    pub old_records: Option<OldRecords>,
 }

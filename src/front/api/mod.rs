@@ -8,6 +8,7 @@ mod authentication;
 mod availability;
 mod buyers;
 mod cancellations;
+mod changes;
 mod common;
 mod context;
 mod demonstration;
@@ -22,6 +23,7 @@ mod pages;
 mod problem_pages;
 mod reservations;
 mod sessions;
+mod slices;
 mod system;
 mod transfers;
 mod users;
@@ -70,6 +72,8 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &events::GET,
     &availability::GET,
     &availability::LIST,
+    &changes::OF_EVENT,
+    &changes::OF_ORGANIZER,
     &events::EDIT,
     &events::DELETE,
     &reservations::LIST,

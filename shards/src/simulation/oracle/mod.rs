@@ -21,6 +21,7 @@ use crate::clock::Now;
 use crate::command::{Ask, Buyer, Command, IdempotencyKey, Keyed, Query};
 use crate::ids::{EventId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{AccountView, Outcome, Rejection, Reply, ReservationStatus, ReservationView};
+use crate::record::Entry;
 use crate::slots::slot_of_event;
 use change::{Change, change_of_command};
 pub(super) use change::{kind_of, number_of_buyer};
@@ -67,6 +68,8 @@ pub(super) struct Oracle {
     outstanding: BTreeMap<Change, i64>,
     times: BTreeMap<Slot, SlotTimes>,
     keys: Keys,
+    /// The records of each event.
+    records: BTreeMap<EventId, Vec<Entry>>,
 }
 
 impl Oracle {

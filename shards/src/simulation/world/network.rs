@@ -97,6 +97,7 @@ impl World {
                     }
                 }
                 self.ask_for_news(&reply);
+                self.follow_changes(request, &reply);
                 self.requests[request].reply = Some(reply);
             }
         }
@@ -113,6 +114,7 @@ impl World {
         }
         self.plant_in_reply(request, &mut reply);
         self.plant_in_list(request, &mut reply);
+        self.plant_in_changes(request, &mut reply);
         self.note(|| format!("reply to {request}: {reply:?}"));
         let SentRequest { ref ask, sent, wall, shard_index, taken_in, .. } = self.requests[request];
         let shard_count = self.shards.len();

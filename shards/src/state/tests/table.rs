@@ -344,6 +344,8 @@ fn describe(reply: &Reply, changed: bool) -> String {
             let more = slice.next.map_or(String::new(), |next| format!(", more after {next}"));
             format!("{} of {}{more}", live.count(), slice.views.len())
         }
+        Outcome::Changes(slice) => format!("{} {}", slice.position, slice.is_deleted),
+        Outcome::ChangedEvents(changed) => format!("{changed:?}"),
         Outcome::Usernames(names) => {
             names.iter().map(|(user, name)| format!("{user} {name}")).collect::<Vec<_>>().join(", ")
         }
