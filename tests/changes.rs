@@ -109,7 +109,7 @@ fn each_kind_of_change_says_what_was_decided() {
     sell("reservations", json!({ "quantity": 3, "kind": "block" }));
     stage.cust1.patch(&format!("{reservation}1"), &json!({ "quantity": 4 })).expect(200);
     let to_cust2 = json!({ "to": { "username": "cust2" }, "quantity": 1 });
-    stage.cust1.post(&format!("{reservation}1/transfer"), &to_cust2).expect(200);
+    stage.cust1.post(&format!("{reservation}1/transfer"), &to_cust2).expect(201);
     stage.cust1.post(&format!("{event_path}/holds"), &json!({ "quantity": 4 })).expect(201);
     stage.cust1.post(&format!("{hold}5/confirm"), &json!({ "quantity": 3 })).expect(200);
     stage.cust2.post(&format!("{event_path}/holds"), &json!({ "quantity": 2 })).expect(201);

@@ -16,6 +16,8 @@ pub const RECENT_BYTES_MAX: usize = 16 << 20;
 /// What an entry takes beside its record's own allocations: its place among those of its event, and in the order.
 const ENTRY_BYTES: usize = size_of::<Entry>() + size_of::<EventId>();
 
+const _: () = assert!(ENTRY_BYTES <= 96, "[`RECENT_BYTES_MAX`] says how many sales it has room for");
+
 #[derive(Debug)]
 pub(super) struct Recent {
     of_event: BTreeMap<EventId, VecDeque<Entry>>,
