@@ -51,6 +51,11 @@ pub(crate) async fn to_the_end<T: 'static>(work: impl Future<Output = T> + 'stat
     receiver.await.expect("a task ends, or the process does")
 }
 
+/// Waits before shards are asked again.
+pub(crate) async fn pause(time: Duration) {
+    rt::sleep(time).await;
+}
+
 /// How long and how often a part of a long answer is asked for while shards are overloaded: some seconds, for which no
 /// client's timeout is too short.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -60,7 +65,7 @@ const ATTEMPTS: usize = 100;
 pub(crate) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Refused>) -> Result<T, Refused> {
     for _ in 1..ATTEMPTS {
         match ask().await {
-            Err(Refused::Overloaded) => rt::sleep(PAUSE).await,
+            Err(Refused::Overloaded) => pause(PAUSE).await,
             answered @ (Ok(_) | Err(Refused::Rejected(_) | Refused::Unreadable)) => return answered,
         }
     }

@@ -1,5 +1,7 @@
 //! The changes of events: each kind, pages and lines, waiting, and a comparison with the log after kills.
 
+#![allow(clippy::unwrap_used, reason = "a test's unwrap is an assertion, in its helpers too")]
+
 mod support;
 
 use std::collections::BTreeMap;

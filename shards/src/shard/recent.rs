@@ -10,7 +10,8 @@ use crate::outcome::RecentChanges;
 use crate::record::{Entry, Record};
 use crate::slots::slot_of_event;
 
-/// The bytes of the records that a shard keeps, unless it keeps all: some 100,000 sales.
+/// The bytes of the records that a shard keeps, unless it keeps all: some 170,000 sales. The lists that they are in have
+/// up to as much room again, to grow.
 pub const RECENT_BYTES_MAX: usize = 16 << 20;
 
 /// What an entry takes beside its record's own allocations: its place among those of its event, and in the order.

@@ -24,14 +24,13 @@ use super::endpoint::{Access, Endpoint, Header, Success, Tag, Takes};
 use super::input::{Cursor, Limit, NoBody, NoParameter, Parameter, query};
 use super::output::{Page, page_example};
 use super::work::Work;
-use crate::client::Refused;
+use crate::client::{Refused, pause};
 use crate::front::http::parse::Method;
 use crate::front::http::write::{JSON, NDJSON, Response};
 use crate::front::problem::{FieldErrors, Kind, Problem};
-use crate::rt;
 use change::{Change, example};
 use cursor::{Place, Position};
-use lines::{From, Lines, Of};
+use lines::{Lines, Of, Start};
 use pages::{EventPage, OrganizerPage, Reader};
 
 /// How often a question for the changes of many events looks for some.
@@ -171,7 +170,7 @@ fn of_event(
         return Ok(Work::future(async move {
             let up_to = reader.event(event, Lsn(u64::MAX), 1).await?.position;
             let of = Of::Event { event, up_to };
-            Lines { reader, of, token }.begin(From::After(after)).await
+            Lines { reader, of, token }.begin(Start::After(after)).await
         }));
     }
     let Limit(limit) = limit.unwrap_or_default();
@@ -197,7 +196,7 @@ fn of_organizer(
         let token = Rc::new(context.lasting_token()?);
         return Ok(Work::future(async move {
             let of = Of::Organizer { up_to: reader.ends(&place).await?.into() };
-            Lines { reader, of, token }.begin(From::Place(place)).await
+            Lines { reader, of, token }.begin(Start::Place(place)).await
         }));
     }
     let Limit(limit) = limit.unwrap_or_default();
@@ -270,6 +269,6 @@ async fn organizer_page(
         let page = reader.organizer(place.clone(), None, limit).await?;
         let is_news = !page.entries.is_empty() || page.has_more;
         let Some(left) = wait.left().filter(|_| !is_news) else { return Ok(page) };
-        rt::sleep(left.min(LOOK_EVERY)).await;
+        pause(left.min(LOOK_EVERY)).await;
     }
 }

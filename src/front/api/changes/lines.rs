@@ -34,7 +34,7 @@ pub(super) enum Of {
 
 /// Where the rest begins, by what it is of.
 #[derive(Clone)]
-pub(super) enum From {
+pub(super) enum Start {
     After(Lsn),
     Place(Place),
 }
@@ -51,8 +51,8 @@ impl Lines {
     /// # Errors
     ///
     /// Those of a page.
-    pub(super) async fn begin(self, from: From) -> Result<Response, Problem> {
-        let first = self.slice(from).await?;
+    pub(super) async fn begin(self, start: Start) -> Result<Response, Problem> {
+        let first = self.slice(start).await?;
         let position = match &self.of {
             Of::Event { up_to, .. } => Some(*up_to),
             Of::Organizer { .. } => None,
@@ -67,24 +67,24 @@ impl Lines {
         Ok(Response { content_type: Some(NDJSON), body, ..response })
     }
 
-    async fn slice(&self, from: From) -> Result<Slice<Lines>, Refused> {
-        slice(&self.reader, &self.of, from).await
+    async fn slice(&self, start: Start) -> Result<Slice<Lines>, Refused> {
+        slice(&self.reader, &self.of, start).await
     }
 }
 
-async fn slice(reader: &Reader, of: &Of, from: From) -> Result<Slice<Lines>, Refused> {
-    match (of, from) {
-        (&Of::Event { event, up_to }, From::After(after)) => {
+async fn slice(reader: &Reader, of: &Of, start: Start) -> Result<Slice<Lines>, Refused> {
+    match (of, start) {
+        (&Of::Event { event, up_to }, Start::After(after)) => {
             let mut page = reader.event(event, after, SLICE).await?;
             page.entries.retain(|entry| entry.lsn <= up_to);
-            let next = (page.complete_to < up_to).then_some(From::After(page.complete_to));
+            let next = (page.complete_to < up_to).then_some(Start::After(page.complete_to));
             Ok(Slice { items: page.entries, next })
         }
-        (Of::Organizer { up_to }, From::Place(place)) => {
+        (Of::Organizer { up_to }, Start::Place(place)) => {
             let page = reader.organizer(place, Some(up_to), SLICE).await?;
-            Ok(Slice { items: page.entries, next: page.has_more.then_some(From::Place(page.next)) })
+            Ok(Slice { items: page.entries, next: page.has_more.then_some(Start::Place(page.next)) })
         }
-        (Of::Event { .. }, From::Place(_)) | (Of::Organizer { .. }, From::After(_)) => {
+        (Of::Event { .. }, Start::Place(_)) | (Of::Organizer { .. }, Start::After(_)) => {
             unreachable!("a list goes on as it began")
         }
     }
@@ -92,15 +92,15 @@ async fn slice(reader: &Reader, of: &Of, from: From) -> Result<Slice<Lines>, Ref
 
 impl Slices for Lines {
     type Item = Entry;
-    type Place = From;
+    type Place = Start;
     /// Names of members, numbers, and texts of at most four bytes a character.
     const LINE_BYTES_MAX: usize =
         1024 + 4 * (EVENT_NAME_CHARS_MAX + VENUE_CHARS_MAX + CUSTOMER_REF_CHARS_MAX);
 
-    fn ask(&self, from: From) -> NextSlice<Lines> {
+    fn ask(&self, start: Start) -> NextSlice<Lines> {
         let (reader, of, token) = (self.reader.clone(), self.of.clone(), Rc::clone(&self.token));
         Box::pin(async move {
-            let slice = patiently(async || slice(&reader, &of, from.clone()).await).await.ok()?;
+            let slice = patiently(async || slice(&reader, &of, start.clone()).await).await.ok()?;
             let stands = patiently(async || token.stands().await).await.ok()?;
             stands.then_some(slice)
         })

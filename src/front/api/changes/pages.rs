@@ -67,13 +67,13 @@ impl Reader {
         let ChangeSlice { position, is_deleted, recent } = *slice;
         let RecentChanges { entries, complete_to } = match recent {
             Some(recent) => recent,
-            None => self.from_log(event, after, position, limit).await?,
+            None => self.old_changes(event, after, position, limit).await?,
         };
         Ok(EventPage { entries, complete_to, position, is_deleted })
     }
 
     /// Reads the changes of an event up to `position`, which are all committed.
-    async fn from_log(
+    async fn old_changes(
         &self,
         event: EventId,
         after: Lsn,
