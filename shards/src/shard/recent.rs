@@ -10,60 +10,71 @@ use crate::outcome::RecentChanges;
 use crate::record::{Entry, Record};
 use crate::slots::slot_of_event;
 
-/// The bytes of the records that a shard keeps, unless it keeps all: some 170,000 sales. The lists that they are in have
-/// up to as much room again, to grow.
+/// The bytes of the records that a shard keeps, unless it keeps all: some 170,000 sales. With the room in which lists
+/// grow, and with what finds the records of an event, they take at most three times as much.
 pub const RECENT_BYTES_MAX: usize = 16 << 20;
 
-/// What an entry takes beside its record's own allocations: its place among those of its event, and in the order.
-const ENTRY_BYTES: usize = size_of::<Entry>() + size_of::<EventId>();
+/// What an entry takes beside its record's own allocations: itself, and its number among those of its event.
+const ENTRY_BYTES: usize = size_of::<Entry>() + size_of::<u64>();
 
 const _: () = assert!(ENTRY_BYTES <= 96, "[`RECENT_BYTES_MAX`] says how many sales it has room for");
 
+/// The room for numbers that an event may keep unused, so that few records are moved.
+const ROOM_MIN: usize = 64;
+
 #[derive(Debug)]
 pub(super) struct Recent {
-    of_event: BTreeMap<EventId, VecDeque<Entry>>,
-    /// The event of each entry, in the order of commits. May have events whose entries were dropped.
-    order: VecDeque<EventId>,
+    /// In the order of commits. May have entries of slots that were given up.
+    entries: VecDeque<Entry>,
+    /// How many entries were dropped, which is the number of the first that is kept.
+    dropped: u64,
+    /// The numbers of an event's entries. They are lists of numbers and not of entries, because most events have few,
+    /// and the list of an event that had many keeps room.
+    of_event: BTreeMap<EventId, VecDeque<u64>>,
     bytes: usize,
     bytes_max: usize,
 }
 
 impl Recent {
     pub(super) fn new(bytes_max: usize) -> Recent {
-        Recent { of_event: BTreeMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
+        Recent { entries: VecDeque::new(), dropped: 0, of_event: BTreeMap::new(), bytes: 0, bytes_max }
     }
 
     /// Adds a committed entry, if it is of an event.
     pub(super) fn add(&mut self, entry: Entry) {
         let Some(event) = entry.record.event() else { return };
         self.bytes += bytes_of(&entry);
-        self.of_event.entry(event).or_default().push_back(entry);
-        self.order.push_back(event);
+        let number = self.dropped + self.entries.len() as u64;
+        self.of_event.entry(event).or_default().push_back(number);
+        self.entries.push_back(entry);
         while self.bytes > self.bytes_max
-            && let Some(oldest) = self.order.pop_front()
+            && let Some(oldest) = self.entries.pop_front()
         {
-            self.drop_first(oldest);
+            self.bytes -= bytes_of(&oldest);
+            self.forget_number(&oldest);
+            self.dropped += 1;
         }
     }
 
-    fn drop_first(&mut self, event: EventId) {
-        let Some(entries) = self.of_event.get_mut(&event) else { return };
-        if let Some(entry) = entries.pop_front() {
-            self.bytes -= bytes_of(&entry);
-        }
-        if entries.is_empty() {
+    /// Forgets the number of the oldest entry, unless its slot was given up.
+    fn forget_number(&mut self, oldest: &Entry) {
+        let Some(event) = oldest.record.event() else { return };
+        let Some(numbers) = self.of_event.get_mut(&event) else { return };
+        numbers.pop_front_if(|number| *number == self.dropped);
+        if numbers.is_empty() {
             self.of_event.remove(&event);
+        } else if numbers.capacity() > ROOM_MIN.max(4 * numbers.len()) {
+            numbers.shrink_to(2 * numbers.len());
         }
     }
 
-    /// Drops the records of a slot that is given up: its next owner adds others.
+    fn entry(&self, number: u64) -> &Entry {
+        &self.entries[(number - self.dropped) as usize]
+    }
+
+    /// Shows no records of a slot that is given up: its next owner adds others.
     pub(super) fn give_up(&mut self, slot: Slot) {
-        let events: Vec<EventId> =
-            self.of_event.keys().copied().filter(|&event| slot_of_event(event) == slot).collect();
-        for event in events {
-            let entries = self.of_event.remove(&event).unwrap_or_default();
-            self.bytes -= entries.iter().map(bytes_of).sum::<usize>();
-        }
+        self.of_event.retain(|&event, _| slot_of_event(event) != slot);
     }
 
     /// At most `limit` records of an event after a position; `None` if some of them are not kept. `position` is the
@@ -79,11 +90,12 @@ impl Recent {
             return Some(RecentChanges { entries: Vec::new(), complete_to: after });
         }
         let kept = self.of_event.get(&event)?;
-        if kept.front()?.previous > after {
+        if self.entry(*kept.front()?).previous > after {
             return None;
         }
-        let first = kept.partition_point(|entry| entry.lsn <= after);
-        let entries: Vec<Entry> = kept.range(first..).take(limit).cloned().collect();
+        let first = kept.partition_point(|&number| self.entry(number).lsn <= after);
+        let numbers = kept.range(first..).take(limit);
+        let entries: Vec<Entry> = numbers.map(|&number| self.entry(number).clone()).collect();
         let complete_to = entries.last().map_or(after, |entry| entry.lsn);
         Some(RecentChanges { entries, complete_to })
     }
@@ -159,7 +171,7 @@ mod tests {
     fn a_slot_that_was_given_up_begins_anew() {
         let mut recent = recent();
         recent.give_up(slot_of_event(EventId(1)));
-        assert_eq!(recent.bytes, ENTRY_BYTES);
+        assert_eq!(recent.after(EventId(1), Lsn(6), Lsn(7), 9), None, "they are the next owner's");
         recent.add(entry(1, 12, 11));
         assert_eq!(recent.after(EventId(1), Lsn(7), Lsn(12), 9), None, "others may have come between");
         for lsn in 13..20 {
@@ -167,5 +179,43 @@ mod tests {
         }
         assert_eq!(recent.bytes, 3 * ENTRY_BYTES);
         assert!(recent.after(EventId(1), Lsn(16), Lsn(19), 9).is_some());
+    }
+
+    /// The bytes that the lists take, with the room in which they grow.
+    fn room(recent: &Recent) -> usize {
+        let numbers = recent.of_event.values();
+        let of_event: usize = numbers.map(|numbers| numbers.capacity() * size_of::<u64>()).sum();
+        // A node of the map is at least half full, and has some bytes of its own.
+        let map = recent.of_event.len() * 2 * (size_of::<(EventId, VecDeque<u64>)>() + 8);
+        recent.entries.capacity() * size_of::<Entry>() + of_event + map
+    }
+
+    #[test]
+    fn the_room_is_bounded_whatever_events_the_records_are_of() {
+        const ENTRIES: u32 = 10_000;
+        let bytes_max = ENTRIES as usize * ENTRY_BYTES;
+        let check = |recent: &Recent, what: &str| {
+            let room = room(recent);
+            assert!(room <= 3 * bytes_max, "{what}: {room} bytes for {bytes_max}");
+        };
+        let mut recent = Recent::new(bytes_max);
+        for event in 1..=3 * ENTRIES {
+            recent.add(entry(event, event.into(), 0));
+        }
+        check(&recent, "one record of each event");
+
+        // Sales open one after the other, and each event goes on to sell a ticket now and then.
+        let mut recent = Recent::new(bytes_max);
+        let mut lsn = 0;
+        let mut add = |recent: &mut Recent, event| {
+            lsn += 1;
+            recent.add(entry(event, lsn, 0));
+        };
+        for opened in 1..=100 {
+            (0..ENTRIES).for_each(|_| add(&mut recent, opened));
+            (1..=opened).for_each(|event| add(&mut recent, event));
+        }
+        assert_eq!(recent.of_event.len(), 100);
+        check(&recent, "events that had many");
     }
 }
