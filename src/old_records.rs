@@ -3,9 +3,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use shards::ids::{EventId, Lsn, UserId};
+use shards::ids::{EventId, Lsn, Slot, UserId};
 use shards::log::{LogError, ReadRecords, RecordPage};
-use shards::slots::slot_of_event;
 
 use crate::rt::workers::{Priority, QueueFull, Workers};
 
@@ -29,7 +28,7 @@ impl OldRecords {
         Ok(OldRecords { reader: Arc::new(Mutex::new(Box::new(reader))), workers })
     }
 
-    /// Records of an event after a position, as [`ReadRecords::read_after`] returns them, for an account.
+    /// Records of a slot, or of an event in it, after a position, as [`ReadRecords::read_after`] returns them, for an account.
     ///
     /// # Errors
     ///
@@ -37,14 +36,15 @@ impl OldRecords {
     pub(crate) async fn read_after(
         &self,
         account: UserId,
-        event: EventId,
+        slot: Slot,
+        event: Option<EventId>,
         after: Lsn,
         limit: usize,
     ) -> Result<Result<RecordPage, LogError>, QueueFull> {
         let reader = Arc::clone(&self.reader);
         let read = move || {
             let mut reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-            reader.read_after(slot_of_event(event), Some(event), after, limit)
+            reader.read_after(slot, event, after, limit)
         };
         self.workers.run(account, read).await
     }

@@ -11,9 +11,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use shards::ids::EventId;
+use shards::slots::slot_of_event;
 use support::client::Client;
 use support::server::Server;
-use support::{PASSWORD, Stage, number, reserve, sqlite3, text};
+use support::{PASSWORD, Stage, create_event, number, reserve, sqlite3, text};
 use tempfile::tempdir;
 
 const NDJSON: &str = "application/x-ndjson";
@@ -253,6 +255,61 @@ fn an_event_that_is_handed_over_is_followed_by_its_new_organizer() {
     let (all, _) = follow(&stage.org2, &path(event), None, 100);
     assert_eq!(all.len(), 3);
     assert!(follow(&stage.org1, ALL, None, 100).0.iter().all(|change| number(change, "event") != event));
+}
+
+#[test]
+fn many_events_of_a_slot_are_read_from_the_log_together() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    // Every fourth is of another organizer; until seven of a slot are org1's.
+    let mut of_slot: BTreeMap<_, Vec<u64>> = BTreeMap::new();
+    let (slot, events) = loop {
+        create_event(&stage.org2, 9);
+        for event in [(); 3].map(|()| stage.event(9)) {
+            let slot = slot_of_event(EventId(event.try_into().unwrap()));
+            of_slot.entry(slot).or_default().push(event);
+        }
+        if let Some((&slot, events)) = of_slot.iter().find(|(_, events)| events.len() >= 7) {
+            break (slot, events.clone());
+        }
+    };
+    for _ in 0..3 {
+        events.iter().for_each(|&event| drop(reserve(&stage.cust1, event, 1)));
+    }
+    let before = follow(&stage.org1, ALL, None, 100);
+    let mut last = BTreeMap::new();
+    check_chain(&before.0, &mut last);
+    assert_eq!(
+        last.len(),
+        of_slot.values().map(Vec::len).sum::<usize>() + 2,
+        "with those of the demonstration"
+    );
+
+    // From the log alone, and then in part from memory.
+    stage.server.kill();
+    let stage = Stage::again(Server::start(data.path(), &["--demo", "--shards", "3"]));
+    let sorted = |mut changes: Vec<Value>| {
+        changes.sort_by_key(|change| (number(change, "event"), number(change, "position")));
+        changes
+    };
+    let expected = sorted(before.0);
+    for limit in [3, 100] {
+        let (all, _) = follow(&stage.org1, ALL, None, limit);
+        check_chain(&all, &mut BTreeMap::new());
+        assert_eq!(sorted(all), expected, "limit {limit}");
+    }
+    assert_eq!(sorted(lines(&stage.org1, ALL)), expected);
+    events.iter().take(2).for_each(|&event| drop(reserve(&stage.cust1, event, 1)));
+    let (all, _) = follow(&stage.org1, ALL, None, 100);
+    check_chain(&all, &mut BTreeMap::new());
+    assert_eq!(all.len(), expected.len() + 2);
+    let of_these: Vec<&Value> =
+        all.iter().filter(|change| events.contains(&number(change, "event"))).collect();
+    let positions: Vec<u64> = of_these.iter().map(|change| number(change, "position")).collect();
+    assert_eq!(positions.len(), 7 * 4 + 2);
+    assert!(positions.is_sorted(), "those of slot {slot} are in its order: {positions:?}");
+    let (rest, _) = follow(&stage.org1, ALL, before.1, 100);
+    assert_eq!(rest, of_these[7 * 4..].iter().map(|&change| change.clone()).collect::<Vec<_>>());
 }
 
 #[test]

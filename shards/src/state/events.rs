@@ -96,6 +96,10 @@ impl Event {
         self.last_record
     }
 
+    fn last_record_of(&self) -> (UserId, Lsn) {
+        (self.edition.organizer, self.last_record)
+    }
+
     pub(super) fn is_deleted(&self) -> bool {
         self.deleted_at.is_some()
     }
@@ -189,10 +193,14 @@ impl SlotState {
     ) -> Lsn {
         let event = self.events.get_mut(&id).expect("a record of an event follows that event's creation");
         self.totals.subtract(event);
+        let indexed = event.last_record_of();
         change_indexed(&mut self.deadlines, id, event, change);
         assert!(event.committed() <= event.edition.details.quota, "more is reserved and held than the quota");
         self.totals.add(event);
-        std::mem::replace(&mut event.last_record, last_record)
+        let previous = std::mem::replace(&mut event.last_record, last_record);
+        self.last_records_of.remove(&indexed);
+        self.last_records_of.insert(event.last_record_of(), id);
+        previous
     }
 
     /// Moves deadlines of an event's holds. Changes nothing else of the event.
@@ -234,6 +242,7 @@ impl SlotState {
         self.totals.add(&event);
         self.live_events.insert(created.id);
         self.events_of.insert((created.organizer, created.id));
+        self.last_records_of.insert(event.last_record_of(), created.id);
         *self.events_created.entry(created.organizer).or_default() += 1;
         let before = self.events.insert(created.id, event);
         assert!(before.is_none(), "an event's id was used twice: {}", created.id);
@@ -246,6 +255,7 @@ impl SlotState {
         self.totals.subtract(&event);
         self.live_events.remove(&id);
         self.events_of.remove(&(event.edition.organizer, id));
+        self.last_records_of.remove(&event.last_record_of());
         subtract(&mut self.events_created, created.organizer, 1);
     }
 
@@ -308,10 +318,8 @@ impl SlotState {
 
     /// Cancels all live reservations and holds by marking the event as deleted, in constant time.
     pub(super) fn apply_event_deleted(&mut self, at: Timestamp, lsn: Lsn, id: EventId) -> Lsn {
-        let organizer = self.events[&id].edition.organizer;
         self.live_events.remove(&id);
-        self.events_of.remove(&(organizer, id));
-        self.deleted_events_of.insert((organizer, id));
+        self.events_of.remove(&(self.events[&id].edition.organizer, id));
         self.change_event(id, lsn, |event| {
             event.deleted_at = Some(at);
             (event.reserved, event.held) = (0, 0);
@@ -320,10 +328,8 @@ impl SlotState {
     }
 
     pub(super) fn undo_event_deleted(&mut self, id: EventId, previous: Lsn, tickets: u32) {
-        let organizer = self.events[&id].edition.organizer;
         self.live_events.insert(id);
-        self.events_of.insert((organizer, id));
-        self.deleted_events_of.remove(&(organizer, id));
+        self.events_of.insert((self.events[&id].edition.organizer, id));
         self.change_event(id, previous, |event| {
             event.deleted_at = None;
             event.held = event.tickets_held_at_deletion();
@@ -384,9 +390,9 @@ impl SlotState {
         organizer: UserId,
         after: Lsn,
     ) -> impl Iterator<Item = (EventId, Lsn)> {
-        let all = (organizer, EventId(0))..=(organizer, EventId(u32::MAX));
-        let ids = self.events_of.range(all.clone()).chain(self.deleted_events_of.range(all));
-        ids.map(|&(_, id)| (id, self.events[&id].last_record)).filter(move |&(_, last)| last > after)
+        let (first, last) = ((organizer, after), (organizer, Lsn(u64::MAX)));
+        let changed = self.last_records_of.range((Bound::Excluded(first), Bound::Included(last)));
+        changed.map(|(&(_, position), &event)| (event, position))
     }
 
     /// The number of events that an account has created, deleted ones included.

@@ -53,8 +53,9 @@ pub struct SlotState {
     live_events: BTreeSet<EventId>,
     /// The events that are not deleted, by organizer.
     events_of: BTreeSet<(UserId, EventId)>,
-    /// The deleted events, by their last organizer.
-    deleted_events_of: BTreeSet<(UserId, EventId)>,
+    /// All events, deleted ones included, by organizer and last record. Whoever waits for changes of an organizer's
+    /// events asks often, and must not go through all of them.
+    last_records_of: BTreeMap<(UserId, Lsn), EventId>,
     /// The number of events that each account has created, deleted ones included: all that take memory. An
     /// event always counts for the account that created it.
     events_created: BTreeMap<UserId, u32>,

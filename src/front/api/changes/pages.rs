@@ -14,8 +14,14 @@ use super::cursor::Place;
 use crate::client::{Refused, Shards};
 use crate::old_records::OldRecords;
 
-/// The most events that are asked for one page of the changes of many.
+/// The most events that are asked for one page of the changes of many, and of one slot.
 const EVENTS_MAX: usize = 200;
+/// The most events of a slot that are read from the log one by one. If there are more, its records are read once for all.
+const READ_ALONE_MAX: usize = 4;
+/// The most records of a slot that are read at once.
+const SLOT_RECORDS_MAX: usize = 1000;
+/// How often one page of the changes of many reads the log, unless its last slot needs up to [`READ_ALONE_MAX`] more.
+const READS_MAX: usize = 8;
 
 /// What pages are read with, and for whom.
 #[derive(Clone)]
@@ -54,6 +60,18 @@ pub(super) struct OrganizerPage {
 struct SlotPage {
     entries: Vec<Entry>,
     complete_to: Lsn,
+    /// How often the log was read.
+    reads: usize,
+}
+
+/// Events of one slot. The owner named them and their last positions at one moment.
+struct ChangedEvents<'a> {
+    slot: Slot,
+    /// In ascending order.
+    events: &'a [(EventId, Lsn)],
+    after: Lsn,
+    /// Not above the highest of the positions. Later changes of any of them are behind it.
+    end: Lsn,
 }
 
 impl Reader {
@@ -63,13 +81,37 @@ impl Reader {
     ///
     /// Those of a list of the event's reservations; [`Refused::Unreadable`].
     pub(super) async fn event(&self, event: EventId, after: Lsn, limit: usize) -> Result<EventPage, Refused> {
-        let slice = self.shards.changes(event, self.actor, after, limit).await?;
-        let ChangeSlice { position, is_deleted, recent } = *slice;
+        let slice = *self.shards.changes(event, self.actor, after, limit).await?;
+        self.page(slice, event, after, limit).await
+    }
+
+    /// The page that a shard's answer is for: what is in memory, or what the log has.
+    async fn page(
+        &self,
+        slice: ChangeSlice,
+        event: EventId,
+        after: Lsn,
+        limit: usize,
+    ) -> Result<EventPage, Refused> {
+        let ChangeSlice { position, is_deleted, recent } = slice;
         let RecentChanges { entries, complete_to } = match recent {
             Some(recent) => recent,
             None => self.old_changes(event, after, position, limit).await?,
         };
         Ok(EventPage { entries, complete_to, position, is_deleted })
+    }
+
+    /// Reads a page of records of a slot, or of one event in it.
+    async fn read_log(
+        &self,
+        (slot, event): (Slot, Option<EventId>),
+        after: Lsn,
+        limit: usize,
+    ) -> Result<RecordPage, Refused> {
+        // Without a log, all changes are in memory.
+        let old_records = self.old_records.as_ref().ok_or(Refused::Unreadable)?;
+        let read = old_records.read_after(self.actor.user, slot, event, after, limit).await;
+        read.map_err(|_| Refused::Overloaded)?.map_err(|error| unreadable(&error))
     }
 
     /// Reads the changes of an event up to `position`, which are all committed.
@@ -80,15 +122,8 @@ impl Reader {
         position: Lsn,
         limit: usize,
     ) -> Result<RecentChanges, Refused> {
-        let unreadable = |error: &LogError| {
-            tracing::error!(%error, %event, "the changes of an event cannot be read");
-            Refused::Unreadable
-        };
-        // Without a log, all changes are in memory.
-        let old_records = self.old_records.as_ref().ok_or(Refused::Unreadable)?;
-        let read = old_records.read_after(self.actor.user, event, after, limit).await;
-        let RecordPage { mut entries, searched, is_last } =
-            read.map_err(|_| Refused::Overloaded)?.map_err(|error| unreadable(&error))?;
+        let place = (slot_of_event(event), Some(event));
+        let RecordPage { mut entries, searched, is_last } = self.read_log(place, after, limit).await?;
         // Who asked may see what there was when the shard allowed it.
         entries.retain(|entry| entry.lsn <= position);
         let complete_to = if is_last { position } else { searched.min(position) };
@@ -97,11 +132,7 @@ impl Reader {
         if begins && (complete_to < position || last == position) {
             return Ok(RecentChanges { entries, complete_to });
         }
-        Err(unreadable(&LogError {
-            action: "read",
-            place: format!("the log, after position {after}"),
-            source: format!("changes up to position {position} are missing").into(),
-        }))
+        Err(missing(after, position))
     }
 
     /// The changes of all events of the organizer after a place, up to certain positions if there are any.
@@ -117,12 +148,13 @@ impl Reader {
     ) -> Result<OrganizerPage, Refused> {
         let by_slot = self.changed(&place, up_to).await?;
         let mut entries: Vec<Entry> = Vec::new();
-        let (mut asked, mut has_more) = (0, false);
+        let (mut asked, mut reads, mut has_more) = (0, 0, false);
         // From the one whose turn it is, so that a busy slot does not keep the others waiting.
         let first = place.turn;
         let in_turn = by_slot.range(first..).chain(by_slot.range(..first));
         for (&slot, events) in in_turn {
-            if entries.len() == limit || asked > 0 && asked + events.len() > EVENTS_MAX {
+            let is_full = entries.len() == limit || reads >= READS_MAX;
+            if is_full || asked > 0 && asked + events.len() > EVENTS_MAX {
                 has_more = true;
                 break;
             }
@@ -130,8 +162,10 @@ impl Reader {
             let after = place.positions[slot.index()];
             let end = events.iter().map(|&(_, position)| position).max().unwrap_or(after);
             let end = up_to.map_or(end, |up_to| end.min(up_to[slot.index()]));
-            let page = self.slot(events, after, end, limit - entries.len()).await?;
+            let changed = ChangedEvents { slot, events, after, end };
+            let page = self.slot(&changed, limit - entries.len()).await?;
             has_more |= page.complete_to < end;
+            reads += page.reads;
             entries.extend(page.entries);
             place.positions[slot.index()] = page.complete_to;
             place.turn = Slot(slot.0.wrapping_add(1));
@@ -153,6 +187,7 @@ impl Reader {
                 by_slot.entry(slot).or_default().push((event, position));
             }
         }
+        by_slot.values_mut().for_each(|events| events.sort_unstable());
         Ok(by_slot)
     }
 
@@ -165,33 +200,74 @@ impl Reader {
         Ok(ends)
     }
 
-    /// The changes of events of one slot, in order. The owner named these events and their last positions at one
-    /// moment, and `end` is not above the highest. Later changes of any of them are behind it.
-    async fn slot(
-        &self,
-        events: &[(EventId, Lsn)],
-        after: Lsn,
-        end: Lsn,
-        limit: usize,
-    ) -> Result<SlotPage, Refused> {
-        let (mut entries, mut complete_to) = (Vec::new(), end);
-        for &(event, position) in events {
-            let page = match self.event(event, after, limit).await {
-                // It was handed over meanwhile.
-                Err(Refused::Rejected(Rejection::NotYourEvent)) => continue,
-                page => page?,
-            };
-            if page.complete_to < position {
-                complete_to = complete_to.min(page.complete_to);
-            }
-            entries.extend(page.entries);
+    /// The changes of events of one slot, in order.
+    async fn slot(&self, changed: &ChangedEvents<'_>, limit: usize) -> Result<SlotPage, Refused> {
+        let mut page = self.slot_pages(changed, limit).await?;
+        page.entries.retain(|entry: &Entry| entry.lsn <= page.complete_to);
+        page.entries.sort_unstable_by_key(|entry| entry.lsn);
+        if page.entries.len() > limit {
+            page.entries.truncate(limit);
+            page.complete_to = page.entries.last().map_or(changed.after, |last| last.lsn);
         }
-        entries.retain(|entry: &Entry| entry.lsn <= complete_to);
-        entries.sort_unstable_by_key(|entry| entry.lsn);
-        if entries.len() > limit {
-            entries.truncate(limit);
-            complete_to = entries.last().map_or(after, |last| last.lsn);
-        }
-        Ok(SlotPage { entries, complete_to })
+        Ok(page)
     }
+
+    /// The same in any order, and maybe more than belong to the page.
+    async fn slot_pages(&self, changed: &ChangedEvents<'_>, limit: usize) -> Result<SlotPage, Refused> {
+        let &ChangedEvents { events, after, end, .. } = changed;
+        if self.old_records.is_some() && events.len() > EVENTS_MAX {
+            return self.records_of_slot(changed).await;
+        }
+        let mut slices = Vec::new();
+        for &(event, position) in events {
+            match self.shards.changes(event, self.actor, after, limit).await {
+                Ok(slice) => slices.push((event, position, *slice)),
+                // It was handed over meanwhile.
+                Err(Refused::Rejected(Rejection::NotYourEvent)) => {}
+                Err(refused) => return Err(refused),
+            }
+        }
+        let reads = slices.iter().filter(|(_, _, slice)| slice.recent.is_none()).count();
+        if reads > READ_ALONE_MAX {
+            return self.records_of_slot(changed).await;
+        }
+        let mut page = SlotPage { entries: Vec::new(), complete_to: end, reads };
+        for (event, position, slice) in slices {
+            let of_event = self.page(slice, event, after, limit).await?;
+            if of_event.complete_to < position {
+                page.complete_to = page.complete_to.min(of_event.complete_to);
+            }
+            page.entries.extend(of_event.entries);
+        }
+        Ok(page)
+    }
+
+    /// Reads the slot's records once for all of its events. Up to `end`, these were the organizer's when their owner named
+    /// them.
+    async fn records_of_slot(
+        &self,
+        &ChangedEvents { slot, events, after, end }: &ChangedEvents<'_>,
+    ) -> Result<SlotPage, Refused> {
+        let RecordPage { mut entries, searched, is_last } =
+            self.read_log((slot, None), after, SLOT_RECORDS_MAX).await?;
+        if is_last && searched < end {
+            return Err(missing(after, end));
+        }
+        let is_of = |event| events.binary_search_by_key(&event, |&(event, _)| event).is_ok();
+        entries.retain(|entry| entry.record.event().is_some_and(is_of));
+        Ok(SlotPage { entries, complete_to: searched.min(end), reads: 1 })
+    }
+}
+
+fn unreadable(error: &LogError) -> Refused {
+    tracing::error!(%error, "the changes of events cannot be read");
+    Refused::Unreadable
+}
+
+fn missing(after: Lsn, position: Lsn) -> Refused {
+    unreadable(&LogError {
+        action: "read",
+        place: format!("the log, after position {after}"),
+        source: format!("changes up to position {position} are missing").into(),
+    })
 }
