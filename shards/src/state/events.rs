@@ -198,8 +198,7 @@ impl SlotState {
         assert!(event.committed() <= event.edition.details.quota, "more is reserved and held than the quota");
         self.totals.add(event);
         let previous = std::mem::replace(&mut event.last_record, last_record);
-        self.last_records_of.remove(&indexed);
-        self.last_records_of.insert(event.last_record_of(), id);
+        self.last_records.change(id, indexed, event.last_record_of());
         previous
     }
 
@@ -242,7 +241,7 @@ impl SlotState {
         self.totals.add(&event);
         self.live_events.insert(created.id);
         self.events_of.insert((created.organizer, created.id));
-        self.last_records_of.insert(event.last_record_of(), created.id);
+        self.last_records.insert(event.last_record_of(), created.id);
         *self.events_created.entry(created.organizer).or_default() += 1;
         let before = self.events.insert(created.id, event);
         assert!(before.is_none(), "an event's id was used twice: {}", created.id);
@@ -255,7 +254,7 @@ impl SlotState {
         self.totals.subtract(&event);
         self.live_events.remove(&id);
         self.events_of.remove(&(event.edition.organizer, id));
-        self.last_records_of.remove(&event.last_record_of());
+        self.last_records.remove(event.last_record_of());
         subtract(&mut self.events_created, created.organizer, 1);
     }
 
@@ -390,9 +389,7 @@ impl SlotState {
         organizer: UserId,
         after: Lsn,
     ) -> impl Iterator<Item = (EventId, Lsn)> {
-        let (first, last) = ((organizer, after), (organizer, Lsn(u64::MAX)));
-        let changed = self.last_records_of.range((Bound::Excluded(first), Bound::Included(last)));
-        changed.map(|(&(_, position), &event)| (event, position))
+        self.last_records.after(organizer, after)
     }
 
     /// The number of events that an account has created, deleted ones included.

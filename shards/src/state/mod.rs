@@ -14,6 +14,7 @@ mod chunks;
 mod events;
 mod holds;
 mod keys;
+mod last_records;
 mod owned;
 mod refs;
 mod reservations;
@@ -34,6 +35,7 @@ use by_customer::ByCustomer;
 use events::{Edition, Event, EventTotals};
 use holds::{Expiry, LiveHolds};
 use keys::Keys;
+use last_records::LastRecords;
 use refs::Refs;
 use transfers::Giver;
 
@@ -53,9 +55,8 @@ pub struct SlotState {
     live_events: BTreeSet<EventId>,
     /// The events that are not deleted, by organizer.
     events_of: BTreeSet<(UserId, EventId)>,
-    /// All events, deleted ones included, by organizer and last record. Whoever waits for changes of an organizer's
-    /// events asks often, and must not go through all of them.
-    last_records_of: BTreeMap<(UserId, Lsn), EventId>,
+    /// All events, deleted ones included.
+    last_records: LastRecords,
     /// The number of events that each account has created, deleted ones included: all that take memory. An
     /// event always counts for the account that created it.
     events_created: BTreeMap<UserId, u32>,
