@@ -24,7 +24,7 @@ use crate::mesh::{Mesh, Overloaded};
 use crate::rt;
 
 /// The reason why a question has no outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// The rules of the domain do not allow it.
     Rejected(Rejection),
@@ -258,6 +258,15 @@ impl Shards {
         Ok(first_of(lists, limit, |reservation| reservation.id))
     }
 
+    /// Parts of orders, by id. No snapshot: each shard answers at its own time. `parts` is in ascending order, without
+    /// repetitions.
+    pub async fn parts(&self, parts: Box<[ReservationId]>) -> Result<Vec<ReservationView>, Refused> {
+        let limit = parts.len();
+        let lists = self.query_all(Query::Parts { parts }).await?;
+        let lists = lists.into_iter().map(|part| view!(Outcome::Reservations, part));
+        Ok(first_of(lists, limit, |reservation| reservation.id))
+    }
+
     /// Sends a cancellation.
     ///
     /// # Errors
@@ -323,7 +332,7 @@ mod tests {
                     let asked = Cell::new(0);
                     let answer = patiently(async || {
                         asked.update(|asked| asked + 1);
-                        if asked.get() <= refusals { Err(Refused::Overloaded) } else { last }
+                        if asked.get() <= refusals { Err(Refused::Overloaded) } else { last.clone() }
                     });
                     assert_eq!(answer.await, last);
                     assert_eq!(asked.get(), refusals + 1, "times that it was asked");

@@ -2,14 +2,16 @@
 //!
 //! A rejection is a result of the domain (sold out, not found...), never a fault of the machine.
 
+mod orders;
 mod statuses;
 
 use std::ops::AddAssign;
 
 use crate::command::Buyer;
 use crate::details::EventDetails;
-use crate::ids::{EventId, Lsn, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{EventId, Lsn, OrderId, ReservationId, Role, Timestamp, UserId, Username};
 use crate::slots::SlotSet;
+pub use orders::{OrderPart, OrderStatus, OrderView, RefusedItem};
 pub use statuses::{ReservationStatus, Statuses};
 
 pub type Reply = Result<Outcome, Rejection>;
@@ -29,6 +31,8 @@ pub enum Outcome {
     Availabilities(Vec<Availability>),
     Reservation(ReservationView),
     Reservations(Vec<ReservationView>),
+    Order(Box<OrderView>),
+    Orders(Vec<OrderView>),
     /// Reservations of one event.
     ReservationSlice(Box<ReservationSlice>),
     /// The usernames of accounts, by id, removed ones included.
@@ -104,10 +108,13 @@ pub struct ReservationView {
     pub quantity: u32,
     pub status: ReservationStatus,
     pub created_at: Timestamp,
-    /// The end of the hold, in the steady time of its slot. Set when the status is `Held` or `Expired`.
+    /// The end of the hold, in the steady time of its slot. Set when the status is `Held` or `Expired`, but not for a
+    /// part of an order, which has no deadline of its own.
     pub expires_at: Option<Timestamp>,
     /// Set when the status is `Cancelled`.
     pub cancelled_at: Option<Timestamp>,
+    /// The order that it is a part of.
+    pub order: Option<OrderId>,
 }
 
 /// A part of an event's reservations, by number.
@@ -150,7 +157,7 @@ impl AddAssign for Totals {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {
     SoldOut {
         remaining: u32,
@@ -214,6 +221,29 @@ pub enum Rejection {
     HoldConfirmed {
         quantity: u32,
     },
+    /// These items of an order cannot be had. Nothing was done.
+    OrderRefused {
+        items: Box<[RefusedItem]>,
+    },
+    OrderNotFound,
+    /// The actor may see the order, but not confirm it.
+    NotYourOrder,
+    /// The order cannot be confirmed, since these parts of it have ended. Nothing was done.
+    PartsGone {
+        parts: Box<[ReservationId]>,
+    },
+    /// Another request is placing or confirming the order. Nothing was done; it can be sent again.
+    OrderBusy,
+    /// The reservation is held for this order: only the whole order can be confirmed.
+    PartOfOrder {
+        order: OrderId,
+    },
+    /// What has become of an order is not decided yet: until then, its parts and their events cannot end.
+    OrderInDoubt,
+    /// A request with this key is being worked on.
+    KeyInFlight,
+    /// As many orders are under way as may be, or an owner of one of the events did not answer. Nothing was done.
+    Overloaded,
     /// The key was used for a request with another content.
     KeyReused,
     /// The user has [`crate::limits::KEYS_OF_CUSTOMER_MAX`] keys in this slot.

@@ -372,7 +372,7 @@ impl<A> Shard<A> {
             pending.after = committed;
             match (&mut pending.release, &pending.query) {
                 (Release::Answer(_, reply), Some(query)) => *reply = state.query(query),
-                (Release::Answer(_, reply), None) => *reply = Err(rejection),
+                (Release::Answer(_, reply), None) => *reply = Err(rejection.clone()),
                 // The records that led to it are undone.
                 (Release::Message(..), _) => return false,
             }

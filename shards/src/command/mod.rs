@@ -4,12 +4,16 @@
 //! of an event or reservation is checked by the shard that has it.
 
 mod key;
+mod order;
 mod query;
 
 use crate::details::{DetailsPatch, NewDetails};
-use crate::ids::{EventId, HoldTime, Quantity, ReservationId, Role, Slot, UserId, Username};
+use crate::ids::{EventId, HoldTime, OrderId, Quantity, ReservationId, Role, Slot, UserId, Username};
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
 pub use key::{GiveEventId, IdempotencyKey, Keyed};
+pub use order::{
+    Doubt, OrderItem, OrderItems, OrderItemsError, OrderMessage, PartFate, PlaceOrder, Prepare, Settle,
+};
 pub use query::Query;
 
 /// A request to a shard.
@@ -83,7 +87,21 @@ pub enum Command {
         /// The tickets that are left.
         quantity: Quantity,
     },
+    /// Buys or holds tickets of several events, all or none.
+    PlaceOrder(Box<PlaceOrder>),
+    /// Makes all parts of a held order reservations, or none.
+    ConfirmOrder {
+        order: OrderId,
+        actor: Actor,
+    },
+    /// Cancels the live parts of an order, or gives a held one up.
+    CancelOrder {
+        order: OrderId,
+        actor: Actor,
+    },
     Keyed(Box<Keyed>),
+    /// From the owner of another slot. Has no answer.
+    OrderMessage(Box<OrderMessage>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,7 +218,12 @@ impl Command {
             | Command::Release { reservation, .. }
             | Command::Cancel { reservation, .. }
             | Command::Reduce { reservation, .. } => slot_of_event(reservation.event),
+            Command::PlaceOrder(place) => slot_of_user(place.owner),
+            Command::ConfirmOrder { order, .. } | Command::CancelOrder { order, .. } => {
+                slot_of_user(order.user)
+            }
             Command::Keyed(keyed) => keyed.command.slot(),
+            Command::OrderMessage(message) => message.slot(),
         }
     }
 
@@ -222,7 +245,11 @@ impl Command {
             | Command::Confirm { .. }
             | Command::Release { .. }
             | Command::Cancel { .. }
-            | Command::Reduce { .. } => None,
+            | Command::Reduce { .. }
+            | Command::PlaceOrder(_)
+            | Command::ConfirmOrder { .. }
+            | Command::CancelOrder { .. }
+            | Command::OrderMessage(_) => None,
         }
     }
 }

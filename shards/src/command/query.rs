@@ -1,7 +1,7 @@
 //! Queries: requests that change nothing.
 
 use super::{Actor, IdempotencyKey};
-use crate::ids::{EventId, ReservationId, Slot, UserId, Username};
+use crate::ids::{EventId, OrderId, ReservationId, Slot, UserId, Username};
 use crate::outcome::Statuses;
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
 
@@ -69,6 +69,22 @@ pub enum Query {
         after: Option<ReservationId>,
         limit: usize,
     },
+    /// An order, for its owner and for admins.
+    Order {
+        order: OrderId,
+        actor: Actor,
+    },
+    /// The orders of an account by number, after `after`.
+    Orders {
+        owner: UserId,
+        after: Option<u32>,
+        limit: usize,
+    },
+    /// This shard's part of these reservations, which are parts of orders. Those that are not known are left out.
+    Parts {
+        /// In ascending order, none twice.
+        parts: Box<[ReservationId]>,
+    },
     /// This shard's part of the number of events that an account has created, deleted ones included.
     EventsCreated {
         organizer: UserId,
@@ -93,12 +109,15 @@ impl Query {
             | Query::EventReservations { event, .. } => Some(slot_of_event(*event)),
             Query::Reservation { reservation, .. } => Some(slot_of_event(reservation.event)),
             Query::GivenEventId { key } => Some(slot_of_user(key.user)),
+            Query::Order { order, .. } => Some(slot_of_user(order.user)),
+            Query::Orders { owner, .. } => Some(slot_of_user(*owner)),
             Query::AccountOf { .. }
             | Query::Users { .. }
             | Query::Usernames { .. }
             | Query::Events { .. }
             | Query::Availabilities { .. }
             | Query::CustomerReservations { .. }
+            | Query::Parts { .. }
             | Query::EventsCreated { .. }
             | Query::Totals => None,
         }

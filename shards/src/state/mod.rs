@@ -164,6 +164,8 @@ impl SlotState {
                 self.decide_reduce(reservation, actor, quantity)
             }
             Command::Keyed(keyed) => self.decide_keyed(now, *keyed, index),
+            Command::PlaceOrder(_) | Command::OrderMessage(_) => Err(Rejection::Overloaded),
+            Command::ConfirmOrder { .. } | Command::CancelOrder { .. } => Err(Rejection::OrderNotFound),
         };
         decided.unwrap_or_else(Decision::from)
     }
@@ -311,12 +313,15 @@ impl SlotState {
             Query::EventReservations { event, actor, after, up_to, statuses, limit } => {
                 self.query_event_reservations(*event, *actor, *after, *up_to, *statuses, *limit)
             }
+            Query::Order { .. } => Err(Rejection::OrderNotFound),
+            Query::Orders { .. } => Ok(Outcome::Orders(Vec::new())),
             Query::AccountOf { .. }
             | Query::Users { .. }
             | Query::Usernames { .. }
             | Query::Events { .. }
             | Query::Availabilities { .. }
             | Query::CustomerReservations { .. }
+            | Query::Parts { .. }
             | Query::EventsCreated { .. }
             | Query::Totals => unreachable!("{query:?} is over all slots"),
         }

@@ -144,6 +144,7 @@ impl Event {
             created_at: reservation.created_at,
             expires_at,
             cancelled_at,
+            order: None,
         }
     }
 }

@@ -59,7 +59,8 @@ query! {
 
 impl From<ReservationView> for Reservation {
     fn from(view: ReservationView) -> Reservation {
-        let ReservationView { id, buyer, quantity, status, created_at, expires_at, cancelled_at } = view;
+        let ReservationView { id, buyer, quantity, status, created_at, expires_at, cancelled_at, order: _ } =
+            view;
         let Buyer::Account(customer) = buyer;
         Reservation {
             id,
@@ -292,6 +293,7 @@ mod tests {
             created_at: at,
             expires_at: None,
             cancelled_at: None,
+            order: None,
         };
         let held = ReservationView {
             status: ReservationStatus::Held,

@@ -188,9 +188,10 @@ impl From<Rejection> for Problem {
             ),
             Rejection::UsernameTaken => Problem::plain(Kind::UsernameTaken),
             Rejection::EventExists => Problem::plain(Kind::EventExists),
-            Rejection::UserNotFound | Rejection::EventNotFound | Rejection::ReservationNotFound => {
-                Problem::plain(Kind::NotFound)
-            }
+            Rejection::UserNotFound
+            | Rejection::EventNotFound
+            | Rejection::ReservationNotFound
+            | Rejection::OrderNotFound => Problem::plain(Kind::NotFound),
             Rejection::TokenEnded => Problem::bad_token(),
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
@@ -214,6 +215,15 @@ impl From<Rejection> for Problem {
                 let rule = format!("must be at most {quantity}, the tickets that the reservation has");
                 Problem::invalid(&FieldErrors::of("/quantity", rule))
             }
+            // No endpoint leads to these yet.
+            Rejection::OrderRefused { .. }
+            | Rejection::NotYourOrder
+            | Rejection::PartsGone { .. }
+            | Rejection::OrderBusy
+            | Rejection::PartOfOrder { .. }
+            | Rejection::OrderInDoubt
+            | Rejection::KeyInFlight => Problem::unavailable(Kind::Overloaded),
+            Rejection::Overloaded => Problem::unavailable(Kind::Overloaded),
             Rejection::KeyReused => Problem::plain(Kind::KeyReused),
             Rejection::TooManyKeys { user: _ } => {
                 Problem::plain(Kind::TooManyKeys).header("Retry-After", KEY_GENERATION.as_secs().to_string())
@@ -258,7 +268,7 @@ mod tests {
             (Rejection::CustomerLimit { allowed: 2 }, "you may have 2 tickets more; ask for fewer."),
             (Rejection::CustomerLimit { allowed: 0 }, "Give some back first."),
         ] {
-            let problem = Problem::from(rejection);
+            let problem = Problem::from(rejection.clone());
             assert!(problem.detail.contains(detail), "{rejection:?}: {}", problem.detail);
         }
     }

@@ -41,6 +41,10 @@ pub(super) fn change_of_command(command: &Command) -> Change {
         Command::Cancel { reservation, actor } | Command::Release { reservation, actor } => {
             (Kind::Cancelled, reservation.event.0, reservation.number, actor.user.0)
         }
+        Command::PlaceOrder(_)
+        | Command::ConfirmOrder { .. }
+        | Command::CancelOrder { .. }
+        | Command::OrderMessage(_) => unreachable!("{command:?} is not asked for"),
         Command::Reduce { reservation, actor, .. } => {
             (Kind::Reduced, reservation.event.0, reservation.number, actor.user.0)
         }

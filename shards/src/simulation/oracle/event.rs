@@ -144,7 +144,16 @@ impl EventState {
         expires_at: Option<Timestamp>,
     ) -> Result<(), Violation> {
         let cancelled_at = None;
-        let new = ReservationView { id, buyer, quantity, status, created_at, expires_at, cancelled_at };
+        let new = ReservationView {
+            id,
+            buyer,
+            quantity,
+            status,
+            created_at,
+            expires_at,
+            cancelled_at,
+            order: None,
+        };
         self.reservations.push(new);
         let number = self.reservations.len();
         if id.number as usize == number { Ok(()) } else { Err(format!("{new:?} is number {number}")) }
@@ -201,7 +210,11 @@ impl EventState {
             | Command::ChangePassword(_)
             | Command::ChangeRole(_)
             | Command::RemoveUser(_)
-            | Command::GiveEventId(_) => unreachable!("{command:?} is not about an event"),
+            | Command::GiveEventId(_)
+            | Command::PlaceOrder(_)
+            | Command::ConfirmOrder { .. }
+            | Command::CancelOrder { .. }
+            | Command::OrderMessage(_) => unreachable!("{command:?} is not about an event"),
             Command::Keyed(keyed) => self.outcome(&keyed.command),
             Command::CreateEvent(_) | Command::CreateGivenEvent(_) => {
                 Outcome::Event(Box::new(self.view.clone()))

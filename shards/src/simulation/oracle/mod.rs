@@ -255,7 +255,11 @@ impl Oracle {
             | Command::Confirm { .. }
             | Command::Release { .. }
             | Command::Cancel { .. }
-            | Command::Reduce { .. } => None,
+            | Command::Reduce { .. }
+            | Command::PlaceOrder(_)
+            | Command::ConfirmOrder { .. }
+            | Command::CancelOrder { .. }
+            | Command::OrderMessage(_) => None,
         };
         if let Some(username) = username {
             let history = self.accounts.entry(username.clone()).or_default();

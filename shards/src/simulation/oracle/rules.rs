@@ -129,7 +129,11 @@ fn expected_of_command(
         | Command::ChangePassword(_)
         | Command::ChangeRole(_)
         | Command::RemoveUser(_)
-        | Command::GiveEventId(_) => unreachable!("{command:?} is not about an event"),
+        | Command::GiveEventId(_)
+        | Command::PlaceOrder(_)
+        | Command::ConfirmOrder { .. }
+        | Command::CancelOrder { .. }
+        | Command::OrderMessage(_) => unreachable!("{command:?} is not about an event"),
     })
 }
 
@@ -155,6 +159,9 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         | Query::Events { .. }
         | Query::Availabilities { .. }
         | Query::CustomerReservations { .. }
+        | Query::Order { .. }
+        | Query::Orders { .. }
+        | Query::Parts { .. }
         | Query::EventsCreated { .. }
         | Query::GivenEventId { .. }
         | Query::Totals => unreachable!("{query:?} is not about one event"),

@@ -151,9 +151,9 @@ impl World {
         {
             let name = (keyed.key.user, keyed.key.hash);
             match (self.kept_rejections.get(&name), &*reply) {
-                (Some(&rejection), _) => *reply = Err(rejection),
-                (None, &Err(rejection @ Rejection::SoldOut { .. })) => {
-                    self.kept_rejections.insert(name, rejection);
+                (Some(rejection), _) => *reply = Err(rejection.clone()),
+                (None, Err(rejection @ Rejection::SoldOut { .. })) => {
+                    self.kept_rejections.insert(name, rejection.clone());
                 }
                 _ => {}
             }

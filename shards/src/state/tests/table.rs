@@ -255,6 +255,15 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::KeyReused => "reused".to_owned(),
                 Rejection::TooManyKeys { .. } => "too-many-keys".to_owned(),
                 Rejection::NoRoomForKeys => unreachable!("the state has no limit of all keys"),
+                Rejection::OrderNotFound => "no-order".to_owned(),
+                Rejection::NotYourOrder => "not-your-order".to_owned(),
+                Rejection::PartOfOrder { order } => format!("part of {order}"),
+                Rejection::OrderInDoubt => "in-doubt".to_owned(),
+                Rejection::OrderRefused { .. }
+                | Rejection::PartsGone { .. }
+                | Rejection::OrderBusy
+                | Rejection::KeyInFlight
+                | Rejection::Overloaded => unreachable!("a shard refuses this, and no state"),
                 Rejection::LogFull | Rejection::LogLocked | Rejection::Elsewhere => {
                     unreachable!("all slots are owned, and there is no log")
                 }
@@ -297,6 +306,8 @@ fn describe(reply: &Reply, changed: bool) -> String {
             let more = slice.next.map_or(String::new(), |next| format!(", more after {next}"));
             format!("{} of {}{more}", live.count(), slice.views.len())
         }
+        Outcome::Order(order) => format!("{:?} with {} parts", order.status, order.parts.len()),
+        Outcome::Orders(orders) => format!("{} orders", orders.len()),
         Outcome::Usernames(names) => {
             names.iter().map(|(user, name)| format!("{user} {name}")).collect::<Vec<_>>().join(", ")
         }
