@@ -75,7 +75,7 @@ fn answers(criterion: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     group.bench_function("make a reservation's", |bencher| {
         let view = view();
-        bencher.iter(|| reservation_created(black_box(view)));
+        bencher.iter(|| reservation_created(black_box(view.clone())));
     });
     group.bench_function("make a problem's", |bencher| {
         bencher.iter(|| Problem::plain(black_box(Kind::NotFound)).into_response());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use shards::command::{
     Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, GiveEventId,
-    IdempotencyKey, Query, RemoveUser,
+    IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
 };
 use shards::ids::{EventId, ReservationId, Slot, UserId, Username};
 use shards::outcome::{
@@ -274,6 +274,20 @@ impl Shards {
     /// [`Overloaded`], and nothing was sent.
     pub fn cancel(&self, reservation: ReservationId, actor: Actor) -> Result<Call, Overloaded> {
         self.ask(Question::new(Ask::Command(Command::Cancel { reservation, actor })))
+    }
+
+    /// Transfers a reservation, or a part of it; once, if there is a key.
+    pub async fn transfer(
+        &self,
+        transfer: Transfer,
+        key: Option<IdempotencyKey>,
+    ) -> Result<Outcome, Refused> {
+        let command = Command::Transfer(Box::new(transfer));
+        self.command(match key {
+            Some(key) => Command::Keyed(Box::new(Keyed { key, command })),
+            None => command,
+        })
+        .await
     }
 
     pub async fn totals(&self) -> Result<Totals, Refused> {

@@ -332,7 +332,7 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     let quantity = Quantity::new(1).expect("a quantity");
     let actor = Actor { user: UserId(2), role: Role::Customer };
     let buyer = Buyer::Account(actor.user);
-    let sales = (0..SALES).map(|_| Change::Reserve { event, actor, buyer, quantity });
+    let sales = (0..SALES).map(|_| Change::Reserve { event, actor, buyer: buyer.clone(), quantity });
     for change in [Change::CreateEvent(Box::new(create))].into_iter().chain(sales) {
         shard.take_in(Now::at(Timestamp(1)), Ask::Command(change), ());
         let batch = shard.begin_commit().expect("there are tickets left");

@@ -181,7 +181,7 @@ fn sqlite(mut batches: Batches) -> Batches {
 #[bench::created(support::view())]
 fn respond(view: ReservationView) {
     for _ in 0..RESERVATIONS {
-        black_box(reservation_created(black_box(view)));
+        black_box(reservation_created(black_box(view.clone())));
     }
 }
 

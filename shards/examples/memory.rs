@@ -1,5 +1,7 @@
 //! Measures the memory of a reservation, including its entry in the index by customer, and the time to make
-//! one: `cargo run --release -p shards --example memory -- [EVENTS CUSTOMERS RESERVATIONS [keys]]`.
+//! one: `cargo run --release -p shards --example memory -- [EVENTS CUSTOMERS RESERVATIONS [keys|refs]]`.
+//!
+//! With `refs` as the last argument, customers have no accounts, but refs of 24 characters.
 //!
 //! With `keys` as the last argument, each reservation has an idempotency key, and the time in which a shard forgets all
 //! keys is measured, too.
@@ -10,7 +12,7 @@
 use std::time::{Duration, Instant};
 
 use shards::clock::Now;
-use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, IdempotencyKey, Keyed};
+use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, CustomerRef, IdempotencyKey, Keyed};
 use shards::details::{EventName, NewDetails};
 use shards::ids::{Epoch, EventId, Quantity, Quota, Role, Timestamp, UserId};
 use shards::limits::{QUOTA_MAX, SLOT_COUNT};
@@ -31,6 +33,7 @@ const CASES: [(u32, u32); 4] = [(64, 1_000), (1_000, 100_000), (1_000, 10_000_00
 fn main() {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let has_keys = arguments.pop_if(|last| last == "keys").is_some();
+    let has_refs = arguments.pop_if(|last| last == "refs").is_some();
     let numbers: Vec<u32> = arguments.iter().map(|text| text.parse().expect("whole numbers")).collect();
     match numbers[..] {
         // Each case in its own process: the allocator would reuse freed memory.
@@ -42,12 +45,12 @@ fn main() {
                 assert!(status.expect("the program starts").success());
             }
         }
-        [events, customers, reservations] => fill(events, customers, reservations, has_keys),
-        _ => panic!("EVENTS CUSTOMERS RESERVATIONS [keys], or nothing"),
+        [events, customers, reservations] => fill(events, customers, reservations, has_keys, has_refs),
+        _ => panic!("EVENTS CUSTOMERS RESERVATIONS [keys|refs], or nothing"),
     }
 }
 
-fn fill(events: u32, customers: u32, reservations: u32, has_keys: bool) {
+fn fill(events: u32, customers: u32, reservations: u32, has_keys: bool, has_refs: bool) {
     let heads = Box::new([SlotHead::empty(1); SLOT_COUNT]);
     let mut shard = Shard::new(ShardState::owning(SlotSet::all()), &heads, Epoch(1));
     for event in 1..=events {
@@ -61,6 +64,9 @@ fn fill(events: u32, customers: u32, reservations: u32, has_keys: bool) {
         let mut command = reservation(index, events, customers);
         if has_keys {
             command = with_key(command, index);
+        }
+        if has_refs {
+            command = for_ref(command);
         }
         let began = Instant::now();
         shard.take_in(Now::at(Timestamp(2000)), Ask::Command(command), ());
@@ -104,6 +110,17 @@ fn with_key(command: Command, index: u32) -> Command {
     hash[8..].copy_from_slice(&half(13).wrapping_mul(half(17) | 1).to_le_bytes());
     let key = IdempotencyKey { user: actor.user, is_bounded: false, hash, fingerprint: half(3) };
     Command::Keyed(Box::new(Keyed { key, command }))
+}
+
+/// Sells to a ref instead of an account.
+fn for_ref(command: Command) -> Command {
+    let Command::Reserve { event, buyer: Buyer::Account(customer), quantity, .. } = command else {
+        unreachable!("it is a reservation of an account")
+    };
+    let text = format!("{:024}", u64::from(customer.0).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let buyer = Buyer::Ref(CustomerRef::new(&text).expect("a good ref"));
+    let actor = Actor { user: UserId(1), role: Role::Organizer };
+    Command::Reserve { event, actor, buyer, quantity }
 }
 
 fn commit(shard: &mut Shard<()>) {

@@ -35,6 +35,9 @@ pub const EVENT_NAME_CHARS_MAX: usize = 200;
 /// The most characters of an event's venue: a name and an address.
 pub const VENUE_CHARS_MAX: usize = 200;
 
+/// The most characters of a customer's ref: an email address or two UUIDs.
+pub const CUSTOMER_REF_CHARS_MAX: usize = 128;
+
 /// The shortest, the longest and the usual time of a hold. A buyer needs some seconds to confirm even what is
 /// free, and payments that take longer than half an hour fail.
 pub const HOLD_SECONDS_MIN: u32 = 10;

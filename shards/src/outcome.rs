@@ -101,7 +101,7 @@ pub struct Availability {
     pub position: Lsn,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReservationView {
     pub id: ReservationId,
     pub buyer: Buyer,
@@ -204,7 +204,7 @@ pub enum Rejection {
     EventNotFound,
     EventDeleted,
     NotYourEvent,
-    /// The actor may see the reservation, but not cancel it, or a part of it.
+    /// The actor may see the reservation, but neither confirm nor transfer it.
     NotYourReservation,
     ReservationNotFound,
     /// All its tickets were given back.
@@ -244,6 +244,10 @@ pub enum Rejection {
     KeyInFlight,
     /// As many orders are under way as may be, or an owner of one of the events did not answer. Nothing was done.
     Overloaded,
+    /// The reservation is a hold, which is not transferred before it is confirmed.
+    HoldNotConfirmed,
+    /// There is no customer with the name that was given.
+    ReceiverNotFound,
     /// The key was used for a request with another content.
     KeyReused,
     /// The user has [`crate::limits::KEYS_OF_CUSTOMER_MAX`] keys in this slot.

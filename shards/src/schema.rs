@@ -5,11 +5,12 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use crate::command::CustomerRef;
 use crate::details::{EventName, Venue};
 use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, ReservationNumber, UserId, Username};
 use crate::limits::{
-    EVENT_NAME_CHARS_MAX, HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, QUOTA_MAX,
-    USERNAME_BYTES_MAX, USERNAME_BYTES_MIN, VENUE_CHARS_MAX,
+    CUSTOMER_REF_CHARS_MAX, EVENT_NAME_CHARS_MAX, HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN,
+    QUOTA_MAX, USERNAME_BYTES_MAX, USERNAME_BYTES_MIN, VENUE_CHARS_MAX,
 };
 use crate::outcome::ReservationStatus;
 
@@ -110,6 +111,14 @@ schemas! {
         "pattern": READABLE_PATTERN,
         "examples": ["Recital"],
     }
+    CustomerRef {
+        "description": "An organizer's own name for a customer: visible text, as a venue's. Another case is another name.",
+        "type": "string",
+        "minLength": 1,
+        "maxLength": CUSTOMER_REF_CHARS_MAX,
+        "pattern": READABLE_PATTERN,
+        "examples": ["shop-1042"],
+    }
     Venue {
         "description": "Where an event takes place: visible text, without control, reordering or unassigned characters. Joiners, variation selectors and tags may follow a visible character; nothing else that is invisible is allowed.",
         "type": "string",
@@ -152,6 +161,9 @@ mod tests {
             }),
             (bound(form::<EventName>(), "minLength"), bound(form::<EventName>(), "maxLength"), |n| {
                 EventName::new(&"é".repeat(n as usize)).is_ok()
+            }),
+            (bound(form::<CustomerRef>(), "minLength"), bound(form::<CustomerRef>(), "maxLength"), |n| {
+                CustomerRef::new(&"é".repeat(n as usize)).is_ok()
             }),
             (bound(form::<Venue>(), "minLength"), bound(form::<Venue>(), "maxLength"), |n| {
                 Venue::new(&"é".repeat(n as usize)).is_ok()

@@ -231,13 +231,18 @@ impl<A> Shard<A> {
         reply
     }
 
-    /// Checks that the buyer of a decided reservation may have one more.
+    /// Checks that the buyer of a decided reservation may have one more; if that is no account, that the account
+    /// that acts may make one more for others.
     fn check_account(&self, decision: &Decision) -> Result<(), Rejection> {
         let most = self.reservations_max;
-        for record in &decision.records {
-            if let Some((_, Buyer::Account(account))) = record.reservation_made()
-                && self.state.has_reservations(account, most)
-            {
+        for gain in decision.records.iter().filter_map(Record::gain) {
+            let (account, is_reached) = match *gain.buyer {
+                Buyer::Account(account) => (account, self.state.has_reservations(account, most)),
+                Buyer::Ref(_) | Buyer::Guest | Buyer::Block => {
+                    (gain.by, gain.is_new && self.state.has_made_for_others(gain.by, most))
+                }
+            };
+            if is_reached {
                 return Err(Rejection::AccountLimit { account, most });
             }
         }

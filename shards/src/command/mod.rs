@@ -3,6 +3,7 @@
 //! Requests are parsed and authenticated before, and the actor's role is checked. What depends on the owner
 //! of an event or reservation is checked by the shard that has it.
 
+mod buyer;
 mod key;
 mod order;
 mod query;
@@ -10,6 +11,7 @@ mod query;
 use crate::details::{DetailsPatch, NewDetails};
 use crate::ids::{EventId, HoldTime, OrderId, Quantity, ReservationId, Role, Slot, UserId, Username};
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
+pub use buyer::{Buyer, CustomerRef, SaleKind};
 pub use key::{GiveEventId, IdempotencyKey, Keyed};
 pub use order::{
     Doubt, OrderItem, OrderItems, OrderItemsError, OrderMessage, PartFate, PlaceOrder, Prepare, Settle,
@@ -28,12 +30,6 @@ pub enum Ask {
 pub struct Actor {
     pub user: UserId,
     pub role: Role,
-}
-
-/// The holder of tickets, who need not be the actor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Buyer {
-    Account(UserId),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,9 +95,22 @@ pub enum Command {
         order: OrderId,
         actor: Actor,
     },
+    /// Gives a reservation, or a part of it, to another buyer.
+    Transfer(Box<Transfer>),
     Keyed(Box<Keyed>),
     /// From the owner of another slot. Has no answer.
     OrderMessage(Box<OrderMessage>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    pub reservation: ReservationId,
+    pub actor: Actor,
+    /// `None` if there is no customer with the name that was given. The event's slot does not know accounts: the
+    /// sender has asked.
+    pub to: Option<Buyer>,
+    /// The tickets to give, if not all.
+    pub quantity: Option<Quantity>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,6 +231,7 @@ impl Command {
             Command::ConfirmOrder { order, .. } | Command::CancelOrder { order, .. } => {
                 slot_of_user(order.user)
             }
+            Command::Transfer(transfer) => slot_of_event(transfer.reservation.event),
             Command::Keyed(keyed) => keyed.command.slot(),
             Command::OrderMessage(message) => message.slot(),
         }
@@ -249,7 +259,8 @@ impl Command {
             | Command::PlaceOrder(_)
             | Command::ConfirmOrder { .. }
             | Command::CancelOrder { .. }
-            | Command::OrderMessage(_) => None,
+            | Command::OrderMessage(_)
+            | Command::Transfer(_) => None,
         }
     }
 }

@@ -88,7 +88,7 @@ pub enum OrderMessage {
     Unlock { order: OrderId, attempt: Attempt, part: ReservationId },
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepare {
     pub owner: UserId,
     pub attempt: Attempt,

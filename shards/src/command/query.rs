@@ -1,6 +1,6 @@
 //! Queries: requests that change nothing.
 
-use super::{Actor, IdempotencyKey};
+use super::{Actor, CustomerRef, IdempotencyKey};
 use crate::ids::{EventId, OrderId, ReservationId, Slot, UserId, Username};
 use crate::outcome::Statuses;
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
@@ -61,6 +61,8 @@ pub enum Query {
         /// The last number that is wanted; `None` for all.
         up_to: Option<u32>,
         statuses: Statuses,
+        /// Only those with this ref, if there is one.
+        customer_ref: Option<CustomerRef>,
         limit: usize,
     },
     /// This shard's part of a customer's reservations, by event and number, after `after`.

@@ -38,6 +38,12 @@ pub(super) struct Body<'a> {
     /// The event of a key's answer. It is not in the column of that name, by which the records of an event are found.
     #[n(9)]
     pub(super) answer_event: Option<u32>,
+    /// The ref of the customer who has the tickets.
+    #[n(11)]
+    pub(super) customer_ref: Option<&'a str>,
+    /// 1 guest, 2 block. A sale has none.
+    #[n(12)]
+    pub(super) origin: Option<u8>,
     #[n(16)]
     pub(super) venue: Option<&'a str>,
     #[n(17)]
@@ -48,6 +54,12 @@ pub(super) struct Body<'a> {
     pub(super) max_per_reservation: Option<u32>,
     #[n(20)]
     pub(super) max_per_customer: Option<u32>,
+    /// The account that gets the tickets of a transfer, or has those of a key's answer, if it is not `user`.
+    #[n(22)]
+    pub(super) to: Option<u32>,
+    /// The number of the reservation that a transfer of a part makes, and its tickets.
+    #[n(23)]
+    pub(super) part: Option<(u32, u32)>,
     #[n(25)]
     pub(super) organizer: Option<u32>,
 }

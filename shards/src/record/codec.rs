@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use super::body::{Body, number_of_role, role_of_number};
 use super::{
-    Answer, EventCreated, EventEdited, Held, KeyKept, Kind, PasswordChanged, Record, RoleChanged,
-    UserCreated, UserRemoved,
+    Answer, EventCreated, EventEdited, Held, KeyKept, Kind, OfAnother, PasswordChanged, Record, RoleChanged,
+    Transferred, TransferredPart, UserCreated, UserRemoved,
 };
-use crate::command::Buyer;
+use crate::command::{Buyer, CustomerRef};
 use crate::details::{EventDetails, SalesRules};
 use crate::ids::{EventId, Quantity, ReservationId, Role, Timestamp, UserId, Username, UsernameError};
 
@@ -58,26 +58,20 @@ impl Record {
     /// The record as columns. The inverse of [`Record::decode`].
     pub fn encode(&self) -> Columns<'_> {
         match self {
-            &Record::Reserved { id, by, buyer: Buyer::Account(buyer), quantity } => Columns {
-                event: id.event.0,
-                number: id.number,
-                user: buyer.0,
-                quantity,
-                body: body_of_reservation(by, buyer, None),
-                ..Columns::of(Kind::Reserved)
-            },
+            Record::Reserved { id, by, buyer, quantity } => {
+                columns_of_reservation(Kind::Reserved, *id, *by, buyer, *quantity, None)
+            }
             Record::Cancelled { id, by, quantity } => columns_of_change(Kind::Cancelled, *id, *by, *quantity),
             Record::Reduced { id, by, quantity } => columns_of_change(Kind::Reduced, *id, *by, *quantity),
             Record::Held(held) => {
-                let &Held { id, by, buyer: Buyer::Account(buyer), quantity, deadline } = &**held;
-                Columns {
-                    event: id.event.0,
-                    number: id.number,
-                    user: buyer.0,
-                    quantity,
-                    body: body_of_reservation(by, buyer, Some(deadline)),
-                    ..Columns::of(Kind::Held)
-                }
+                let Held { id, by, buyer, quantity, deadline } = &**held;
+                columns_of_reservation(Kind::Held, *id, *by, buyer, *quantity, Some(*deadline))
+            }
+            Record::Transferred(transferred) => {
+                let Transferred { id, by, to, part } = &**transferred;
+                let part = part.map(|TransferredPart { number, quantity }| (number, quantity));
+                let body = Body { part, ..Body::of_buyer(to) };
+                Columns { body: body.encode(), ..columns_of_change(Kind::Transferred, *id, *by, 0) }
             }
             Record::Confirmed { id, by, given_back } => {
                 columns_of_change(Kind::Confirmed, *id, *by, *given_back)
@@ -176,15 +170,21 @@ impl Record {
         Ok(match kind {
             Kind::Reserved => {
                 let by = body.body.by.map_or(user, UserId);
-                Record::Reserved { id, by, buyer: Buyer::Account(user), quantity }
+                Record::Reserved { id, by, buyer: body.buyer(user)?, quantity }
             }
             Kind::Cancelled => Record::Cancelled { id, by: user, quantity },
             Kind::Held => Record::Held(Box::new(Held {
                 id,
                 by: body.body.by.map_or(user, UserId),
-                buyer: Buyer::Account(user),
+                buyer: body.buyer(user)?,
                 quantity,
                 deadline: body.deadline()?,
+            })),
+            Kind::Transferred => Record::Transferred(Box::new(Transferred {
+                id,
+                by: user,
+                to: body.receiver()?,
+                part: body.body.part.map(|(number, quantity)| TransferredPart { number, quantity }),
             })),
             Kind::Confirmed => Record::Confirmed { id, by: user, given_back: quantity },
             Kind::Released => Record::Released { id, by: user, quantity },
@@ -231,10 +231,8 @@ impl Record {
             Kind::TimeSetBack => Record::TimeSetBack,
             Kind::KeyKept => {
                 let id = ReservationId { event: body.answer_event()?, number: columns.number };
-                let answer = match body.body.deadline.map(Timestamp) {
-                    None => Answer::Reservation { id, quantity },
-                    Some(deadline) => Answer::Hold { id, quantity, deadline },
-                };
+                let buyer = body.buyer(body.body.to.map_or(user, UserId))?;
+                let answer = Answer::of(user, id, quantity, body.body.deadline.map(Timestamp), buyer);
                 body.key_kept(user, answer)?
             }
             Kind::EventIdGiven => body.key_kept(user, Answer::EventId(body.answer_event()?))?,
@@ -255,14 +253,22 @@ fn columns_of_key(kept: &KeyKept) -> Columns<'static> {
         Answer::Hold { id, quantity, deadline } => {
             (Kind::KeyKept, id.event, id.number, quantity, Some(deadline))
         }
+        Answer::OfAnother(ref another) => {
+            let OfAnother { id, quantity, deadline, buyer: _ } = **another;
+            (Kind::KeyKept, id.event, id.number, quantity, deadline)
+        }
         Answer::EventId(event) => (Kind::EventIdGiven, event, 0, 0, None),
+    };
+    let of_buyer = match answer {
+        Answer::OfAnother(another) => Body::of_buyer(&another.buyer),
+        Answer::Reservation { .. } | Answer::Hold { .. } | Answer::EventId(_) => Body::default(),
     };
     let body = Body {
         key_hash: Some((*hash).into()),
         fingerprint: Some(fingerprint.to_le_bytes().into()),
         answer_event: Some(event.0),
         deadline: deadline.map(|deadline| deadline.0),
-        ..Body::default()
+        ..of_buyer
     };
     Columns { number, user: user.0, quantity, body: body.encode(), ..Columns::of(kind) }
 }
@@ -291,18 +297,45 @@ fn columns_of_details(
     Columns { event: event.0, user: user.0, quantity: *quota, body: body.encode(), ..Columns::of(kind) }
 }
 
-/// The body of a reservation or a hold. It is empty in the usual case: a reservation for which the buyer's own
-/// account acts.
-fn body_of_reservation(by: UserId, buyer: UserId, deadline: Option<Timestamp>) -> Cow<'static, [u8]> {
-    if by == buyer && deadline.is_none() {
-        return Cow::Borrowed(&[]);
-    }
-    let by = (by != buyer).then_some(by.0);
-    Body { by, deadline: deadline.map(|deadline| deadline.0), ..Body::default() }.encode()
+/// A reservation or a hold. `user` is the buyer's account; the one that acted, if the buyer has none. The body is
+/// empty in the usual case: a reservation for which the buyer's own account acts.
+fn columns_of_reservation(
+    kind: Kind,
+    id: ReservationId,
+    by: UserId,
+    buyer: &Buyer,
+    quantity: u32,
+    deadline: Option<Timestamp>,
+) -> Columns<'static> {
+    let deadline = deadline.map(|deadline| deadline.0);
+    let (user, body) = match buyer {
+        Buyer::Account(user) if *user == by && deadline.is_none() => (by, Cow::Borrowed(&[][..])),
+        Buyer::Account(user) => {
+            let by = (by != *user).then_some(by.0);
+            (*user, Body { by, deadline, ..Body::default() }.encode())
+        }
+        Buyer::Ref(_) | Buyer::Guest | Buyer::Block => {
+            (by, Body { deadline, ..Body::of_buyer(buyer) }.encode())
+        }
+    };
+    Columns { event: id.event.0, number: id.number, user: user.0, quantity, body, ..Columns::of(kind) }
 }
 
 fn body_of_deadline(deadline: Timestamp) -> Cow<'static, [u8]> {
     Body { deadline: Some(deadline.0), ..Body::default() }.encode()
+}
+
+impl<'a> Body<'a> {
+    /// The members that say who has tickets.
+    fn of_buyer(buyer: &'a Buyer) -> Body<'a> {
+        let none = Body::default();
+        match buyer {
+            Buyer::Account(user) => Body { to: Some(user.0), ..none },
+            Buyer::Ref(text) => Body { customer_ref: Some(text.as_str()), ..none },
+            Buyer::Guest => Body { origin: Some(1), ..none },
+            Buyer::Block => Body { origin: Some(2), ..none },
+        }
+    }
 }
 
 impl Columns<'_> {
@@ -330,6 +363,29 @@ impl<'a> Members<'a> {
 
     fn by(&self) -> Result<UserId, DecodeError> {
         self.required("by", self.body.by).map(UserId)
+    }
+
+    /// Who gets the tickets of a transfer.
+    fn receiver(&self) -> Result<Buyer, DecodeError> {
+        match self.body.to {
+            Some(account) => self.buyer(UserId(account)),
+            None if self.body.customer_ref.is_none() && self.body.origin.is_none() => {
+                Err(DecodeError::Missing { kind: self.kind.name(), member: "receiver" })
+            }
+            // No account has this id.
+            None => self.buyer(UserId(0)),
+        }
+    }
+
+    /// Who has the tickets: `account`, unless the body says otherwise.
+    fn buyer(&self, account: UserId) -> Result<Buyer, DecodeError> {
+        match (self.body.customer_ref, self.body.origin) {
+            (None, None) => Ok(Buyer::Account(account)),
+            (Some(text), None) => Ok(Buyer::Ref(CustomerRef::stored(text))),
+            (None, Some(1)) => Ok(Buyer::Guest),
+            (None, Some(2)) => Ok(Buyer::Block),
+            (_, Some(_)) => Err(DecodeError::UnknownMember { kind: self.kind.name() }),
+        }
     }
 
     fn username(&self) -> Result<Username, DecodeError> {

@@ -15,6 +15,7 @@ pub enum Kind {
     HoldsExpired = 5,
     HoldsExtended = 6,
     Reduced = 7,
+    Transferred = 8,
     EventCreated = 16,
     EventEdited = 17,
     EventDeleted = 18,
@@ -29,7 +30,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 20] = [
         Kind::Held,
         Kind::Reserved,
         Kind::Cancelled,
@@ -38,6 +39,7 @@ impl Kind {
         Kind::HoldsExpired,
         Kind::HoldsExtended,
         Kind::Reduced,
+        Kind::Transferred,
         Kind::EventCreated,
         Kind::EventEdited,
         Kind::EventDeleted,
@@ -61,6 +63,7 @@ impl Kind {
             Kind::HoldsExpired => "holds_expired",
             Kind::HoldsExtended => "holds_extended",
             Kind::Reduced => "reduced",
+            Kind::Transferred => "transferred",
             Kind::EventCreated => "event_created",
             Kind::EventEdited => "event_edited",
             Kind::EventDeleted => "event_deleted",

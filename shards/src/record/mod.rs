@@ -17,7 +17,7 @@ use crate::details::EventDetails;
 use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
 pub use codec::{Columns, DecodeError};
 pub use entry::{Entry, SlotHead, Stamp};
-pub use key::{Answer, KeyKept};
+pub use key::{Answer, KeyKept, OfAnother};
 pub use kind::Kind;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub enum Record {
         /// The number of tickets that are given back.
         quantity: u32,
     },
+    /// A reservation, or a part of it, got another buyer.
+    Transferred(Box<Transferred>),
     Held(Box<Held>),
     /// A hold became a reservation.
     Confirmed {
@@ -144,6 +146,44 @@ pub struct Held {
     pub deadline: Timestamp,
 }
 
+/// Tickets of a reservation are another buyer's from now on. As many are reserved as before.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transferred {
+    pub id: ReservationId,
+    /// The account that acted.
+    pub by: UserId,
+    pub to: Buyer,
+    /// `None` if the whole reservation is transferred.
+    pub part: Option<TransferredPart>,
+}
+
+/// The reservation that the receiver of a part gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransferredPart {
+    /// The event's next number.
+    pub number: u32,
+    /// Fewer than the reservation has from which they come.
+    pub quantity: u32,
+}
+
+/// What a record gives a buyer: a reservation that is new, or that was another's.
+#[derive(Debug, Clone, Copy)]
+pub struct Gain<'r> {
+    pub id: ReservationId,
+    /// The account that acted.
+    pub by: UserId,
+    pub buyer: &'r Buyer,
+    pub is_new: bool,
+}
+
+impl Transferred {
+    /// The reservation that the receiver has afterwards.
+    pub fn received(&self) -> ReservationId {
+        let number = self.part.map_or(self.id.number, |part| part.number);
+        ReservationId { number, ..self.id }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventCreated {
     pub id: EventId,
@@ -162,11 +202,18 @@ pub struct EventEdited {
 }
 
 impl Record {
-    /// The reservation or hold that the record makes, and its buyer.
-    pub fn reservation_made(&self) -> Option<(ReservationId, Buyer)> {
+    /// The reservation or hold that a buyer gets by the record.
+    pub fn gain(&self) -> Option<Gain<'_>> {
         match self {
-            Record::Reserved { id, buyer, .. } => Some((*id, *buyer)),
-            Record::Held(held) => Some((held.id, held.buyer)),
+            Record::Reserved { id, by, buyer, .. } => Some(Gain { id: *id, by: *by, buyer, is_new: true }),
+            Record::Held(held) => {
+                let Held { id, by, buyer, .. } = &**held;
+                Some(Gain { id: *id, by: *by, buyer, is_new: true })
+            }
+            Record::Transferred(transferred) => {
+                let (id, is_new) = (transferred.received(), transferred.part.is_some());
+                Some(Gain { id, by: transferred.by, buyer: &transferred.to, is_new })
+            }
             Record::UserCreated(_)
             | Record::EventCreated(_)
             | Record::EventEdited(_)
@@ -193,6 +240,7 @@ impl Record {
             Record::EventEdited(event) => Some(event.id),
             Record::EventDeleted { event, .. } => Some(*event),
             Record::Held(held) => Some(held.id.event),
+            Record::Transferred(transferred) => Some(transferred.id.event),
             Record::HoldsExpired { event, .. } => Some(*event),
             Record::Reserved { id, .. }
             | Record::Cancelled { id, .. }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::command::CustomerRef;
 use crate::details::SalesRules;
 use crate::ids::{Epoch, Lsn, Quantity, Slot, Timestamp};
 
@@ -21,6 +22,7 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::HoldsExpired { event: EventId(7), up_to: Timestamp(1_800_000_600_000), tickets: 9 },
         Record::HoldsExtended { from: Timestamp(1_800_000_600_000) },
         Record::Reduced { id, by: UserId(2), quantity: 3 },
+        transferred(Buyer::Account(UserId(5)), None),
         Record::EventCreated(Box::new(EventCreated {
             id: EventId(7),
             organizer: UserId(1),
@@ -72,6 +74,45 @@ fn one_of_each_kind() -> Vec<Record> {
     ]
 }
 
+fn transferred(to: Buyer, part: Option<TransferredPart>) -> Record {
+    let id = ReservationId { event: EventId(7), number: 3 };
+    Record::Transferred(Box::new(Transferred { id, by: UserId(2), to, part }))
+}
+
+/// Each buyer without an account, with the members that say so.
+fn buyers() -> [(Buyer, &'static [u8]); 3] {
+    let text = CustomerRef::new("c7").unwrap();
+    [(Buyer::Ref(text), &[11, 0x62, b'c', b'7']), (Buyer::Guest, &[12, 1]), (Buyer::Block, &[12, 2])]
+}
+
+#[test]
+fn buyers_without_an_account_are_members_of_bodies() {
+    let id = ReservationId { event: EventId(7), number: 3 };
+    let (by, quantity, deadline) = (UserId(2), 4, Timestamp(9));
+    let part = TransferredPart { number: 8, quantity: 1 };
+    let same = |record: Record, expected: &[&[u8]]| {
+        let columns = record.encode();
+        assert_eq!((columns.user, &*columns.body), (2, &*expected.concat()));
+        assert_eq!(Record::decode(&columns).unwrap(), record);
+    };
+    for (buyer, members) in buyers() {
+        same(Record::Reserved { id, by, buyer: buyer.clone(), quantity }, &[&[0xa1], members]);
+        let held = Held { id, by, buyer: buyer.clone(), quantity, deadline };
+        same(Record::Held(Box::new(held)), &[&[0xa2, 6, 9], members]);
+        same(transferred(buyer.clone(), Some(part)), &[&[0xa2], members, &[23, 0x82, 8, 1]]);
+        let of_another = |deadline, buyer| Answer::of(UserId(2), id, quantity, deadline, buyer);
+        for deadline in [None, Some(deadline)] {
+            let kept = key_kept(of_another(deadline, buyer.clone()));
+            assert_eq!(Record::decode(&kept.encode()).unwrap(), kept);
+        }
+        let to_account = key_kept(of_another(None, Buyer::Account(UserId(5))));
+        assert_eq!(Record::decode(&to_account.encode()).unwrap(), to_account);
+    }
+    same(transferred(Buyer::Account(UserId(5)), Some(part)), &[&[0xa2, 22, 5, 23, 0x82, 8, 1]]);
+    let nobody = Columns::of(Kind::Transferred);
+    assert!(Record::decode(&nobody).is_err_and(|error| !error.is_newer()));
+}
+
 fn key_kept(answer: Answer) -> Record {
     let hash = std::array::from_fn(|index| index as u8);
     Record::KeyKept(Box::new(KeyKept { user: UserId(2), hash, fingerprint: 0x0102_0304_0506_0708, answer }))
@@ -118,13 +159,13 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
     for record in &records {
         newer(record, |columns| columns.kind = 40);
         newer(record, |columns| {
-            // One member more: 22, the text "x".
+            // One member more: 21, the text "x".
             let body = columns.body.to_mut();
             match body.first_mut() {
                 Some(map) => *map += 1,
                 None => body.push(0xa1),
             }
-            body.extend([22, 0x61, b'x']);
+            body.extend([21, 0x61, b'x']);
         });
     }
     // A member that this version knows, in a kind that does not use it; and a column that a kind does not
@@ -132,21 +173,27 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
     newer(&Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 }, |columns| {
         columns.body.to_mut().extend([0xa1, 0, 7]);
     });
-    newer(&records[8], |columns| columns.number = 1);
+    newer(&records[9], |columns| columns.number = 1);
     // A deadline where there is none.
     for record in [&records[1], &records[3]] {
         let mut columns = record.encode();
         columns.body.to_mut().extend([0xa1, 6, 9]);
         assert!(Record::decode(&columns).is_err_and(|error| error.is_newer()), "{record:?}");
     }
+    // An origin that no version writes yet, or two buyers.
+    for members in [&[0xa1, 12, 3][..], &[0xa2, 11, 0x61, b'a', 12, 1], &[0xa1, 22, 7]] {
+        let mut columns = records[1].encode();
+        columns.body.to_mut().extend(members);
+        assert!(Record::decode(&columns).is_err_and(|error| error.is_newer()), "{members:?}");
+    }
     // No version writes a limit of 0 yet.
-    newer(&records[8], |columns| {
+    newer(&records[9], |columns| {
         let body = columns.body.to_mut();
         body[0] += 1;
         body.extend([20, 0]);
     });
     // A new event is not handed over.
-    newer(&records[8], |columns| {
+    newer(&records[9], |columns| {
         let body = columns.body.to_mut();
         body[0] += 1;
         body.extend([0x18, 25, 9]);
@@ -188,6 +235,7 @@ fn the_form_of_each_kind_never_changes() {
         "5 7 0 0 9 a1061b000001a3186577c0",
         "6 0 0 0 0 a1061b000001a3186577c0",
         "7 7 3 2 3 ",
+        "8 7 3 2 0 a11605",
         "16 7 0 1 10 a1056c2251756f7465642220e29882",
         "17 7 0 1 0 a605634e657710694d61696e2068616c6c111b000001a3185c5000121b000001a3185c500113041419012c",
         "18 7 0 1 9 ",
@@ -205,7 +253,7 @@ fn the_form_of_each_kind_never_changes() {
 
 #[test]
 fn the_chain_sees_every_column() {
-    let record = &one_of_each_kind()[8];
+    let record = &one_of_each_kind()[9];
     let head = SlotHead::empty(1);
     let stamp = Stamp {
         slot: Slot(1),
@@ -281,6 +329,8 @@ fn members_cost_what_the_document_says() {
         (18, "sales_end", price(18, AT_MS), 10),
         (19, "max_per_reservation", price(19, 10), 2),
         (20, "max_per_customer", price(20, 10), 2),
+        (22, "to", price(22, 1_000_000), 6),
+        (23, "part", price(23, (1_000, 2)), 6),
         (21, "starts_at", price(21, (AT_MS, "Europe/Amsterdam")), 28),
         (24, "description", price(24, text(255)), 259),
         (25, "organizer", price(25, 1_000_000), 7),

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 96] = [
+pub(super) const EXPECTED: [&str; 103] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -57,6 +57,8 @@ pub(super) const EXPECTED: [&str; 96] = [
     "rejections: hold expired",
     "rejections: hold released",
     "rejections: hold confirmed",
+    "rejections: hold not confirmed",
+    "rejections: receiver not found",
     "rejections: key reused",
     "rejections: too many keys",
     "rejections: no room for keys",
@@ -65,6 +67,11 @@ pub(super) const EXPECTED: [&str; 96] = [
     "reservations made by another account",
     "reservations of deleted events listed",
     "hand-overs",
+    "sales to refs",
+    "sales to guests",
+    "blocks",
+    "transfers of a part",
+    "transfers to refs",
     "holds confirmed in part",
     "expiries of several holds",
     "expiries at the deadline",
@@ -150,6 +157,8 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::OrderInDoubt) => "rejections: order in doubt",
         Err(Rejection::KeyInFlight) => "rejections: key in flight",
         Err(Rejection::Overloaded) => "rejections: overloaded",
+        Err(Rejection::HoldNotConfirmed) => "rejections: hold not confirmed",
+        Err(Rejection::ReceiverNotFound) => "rejections: receiver not found",
         Err(Rejection::KeyReused) => "rejections: key reused",
         Err(Rejection::TooManyKeys { .. }) => "rejections: too many keys",
         Err(Rejection::NoRoomForKeys) => "rejections: no room for keys",

@@ -109,6 +109,24 @@ pub(super) enum Plant {
     AccountLimitTooLow,
     /// The limit of a customer's tickets ignores those that the customer has.
     ForgetTickets,
+    /// The limit of a customer's tickets ignores those of refs.
+    ForgetTicketsOfRefs,
+    /// The limit of a reservation's tickets is one for tickets that are set aside, too.
+    LimitBlocks,
+    /// Recovery gives the tickets of one ref to another.
+    MixUpRefs,
+    /// The list of a ref's reservations has all of the event.
+    IgnoreRef,
+    /// The mesh leaves out how many tickets a transfer gives.
+    TransferAll,
+    /// Recovery leaves out transfers of whole reservations.
+    ForgetTransfers,
+    /// Recovery gives the receiver of a part nothing.
+    LoseTransferredPart,
+    /// Recovery leaves the giver of a part all tickets.
+    DoubleTransferredPart,
+    /// The list of a customer's reservations has those that the customer gave away.
+    ListGivenAway,
     /// The limit of an event ignores the tickets that the customer holds.
     ForgetHeldTickets,
     /// The limit of a customer's tickets counts those of all events.
@@ -128,7 +146,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 61] = [
+    pub(super) const ALL: [Plant; 70] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -182,6 +200,15 @@ impl Plant {
         Plant::ForgetAccountLimit,
         Plant::AccountLimitTooLow,
         Plant::ForgetTickets,
+        Plant::ForgetTicketsOfRefs,
+        Plant::LimitBlocks,
+        Plant::MixUpRefs,
+        Plant::IgnoreRef,
+        Plant::TransferAll,
+        Plant::ForgetTransfers,
+        Plant::LoseTransferredPart,
+        Plant::DoubleTransferredPart,
+        Plant::ListGivenAway,
         Plant::ForgetHeldTickets,
         Plant::CountAllEvents,
         Plant::WindowLate,

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeSet;
 
+use super::oracle::number_of_buyer;
 use super::random::Random;
 use crate::command::{
-    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
-    ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser,
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef,
+    DeleteEvent, EditEvent, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, SalesRules, Venue};
 use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
@@ -23,6 +24,8 @@ const EVENTS_MAX: u32 = 6;
 const GIVEN_EVENTS_MAX: u32 = 9;
 /// The most event ids in a world of days; few of them are used.
 const DAYS_IDS_MAX: u32 = 40;
+/// The refs of customers without an account.
+const REFS: u64 = 3;
 const USERNAMES: u64 = 8;
 /// The highest reservation number in a request; an event may have fewer.
 const NUMBERS: u64 = 6;
@@ -45,7 +48,8 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
         0..16 => reserve(random, ids),
         16..28 => reserve_with_key(random, ids),
         28..40 => change_hold(random, ids),
-        40..50 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
+        40..47 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
+        47..50 => transfer(random, ids),
         50..54 => Command::Reduce {
             reservation: reservation(random, ids),
             actor: actor(random),
@@ -89,6 +93,7 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
                 0 => Statuses::ALL,
                 _ => ReservationStatus::ALL.into_iter().filter(|_| random.within(0, 1) == 0).collect(),
             },
+            customer_ref: (random.within(0, 2) == 0).then(|| customer_ref(random.within(1, REFS))),
             limit: random.within(1, 6) as usize,
         },
         4 => Query::CustomerReservations {
@@ -127,12 +132,54 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
 
 fn reserve(random: &mut Random, ids: &Ids) -> Command {
     let event = event(random, ids);
+    if random.within(0, 3) == 0 {
+        let buyer = buyer_without_account(random);
+        return Command::Reserve { event, actor: seller(random), buyer, quantity: quantity(random) };
+    }
     let customer = customer(random);
     let actor = match random.within(0, 3) {
         0 => actor(random),
         _ => Actor { user: customer, role: Role::Customer },
     };
     Command::Reserve { event, actor, buyer: Buyer::Account(customer), quantity: quantity(random) }
+}
+
+/// Mostly an organizer.
+fn seller(random: &mut Random) -> Actor {
+    match random.within(0, 5) {
+        0 => actor(random),
+        _ => Actor { user: organizer(random), role: Role::Organizer },
+    }
+}
+
+fn buyer_without_account(random: &mut Random) -> Buyer {
+    match random.within(0, 5) {
+        0 => Buyer::Guest,
+        1 => Buyer::Block,
+        _ => Buyer::Ref(customer_ref(random.within(1, REFS))),
+    }
+}
+
+pub(super) fn customer_ref(number: u64) -> CustomerRef {
+    CustomerRef::new(&format!("ref {number}")).expect("a good ref")
+}
+
+fn transfer(random: &mut Random, ids: &Ids) -> Command {
+    let to = match random.within(0, 7) {
+        0 => None,
+        1..4 => Some(Buyer::Ref(customer_ref(random.within(1, REFS)))),
+        _ => Some(Buyer::Account(customer(random))),
+    };
+    Command::Transfer(Box::new(Transfer {
+        reservation: ReservationId { event: event(random, ids), number: random.within(1, 4) as u32 },
+        actor: match random.within(0, 5) {
+            0 => actor(random),
+            1 | 2 => Actor { user: customer(random), role: Role::Customer },
+            _ => Actor { user: organizer(random), role: Role::Organizer },
+        },
+        to,
+        quantity: (random.within(0, 2) > 0).then(|| quantity(random)),
+    }))
 }
 
 fn change_hold(random: &mut Random, ids: &Ids) -> Command {
@@ -150,6 +197,7 @@ fn change_hold(random: &mut Random, ids: &Ids) -> Command {
             // Others may not.
             actor: match random.within(0, 5) {
                 0 => actor(random),
+                1 => Actor { user: organizer(random), role: Role::Organizer },
                 _ => Actor { user: customer(random), role: Role::Customer },
             },
             quantity: (random.within(0, 1) == 0).then(|| quantity(random)),
@@ -177,18 +225,39 @@ pub(super) fn is_event_created(id: EventId) -> bool {
 
 /// Few keys, so that they come again, with the same content or another.
 fn reserve_with_key(random: &mut Random, ids: &Ids) -> Command {
-    let (event, user, quantity) = (event(random, ids), customer(random), quantity(random));
-    let (kind, sent) = (random.within(0, 3) as u8, random.within(1, 5) as u8);
-    let key = key(user, 4 * event.0 as u8 + kind, sent, quantity.get());
-    let (actor, buyer) = (Actor { user, role: Role::Customer }, Buyer::Account(user));
-    let command = match kind {
-        0 | 1 => Command::Reserve { event, actor, buyer, quantity },
-        2 => Command::Hold { event, actor, buyer, quantity, time: hold_time(0) },
+    let (event, quantity) = (event(random, ids), quantity(random));
+    let (user, buyer) = match random.within(0, 4) {
+        0 => (organizer(random), buyer_without_account(random)),
         _ => {
-            let reservation = ReservationId { event, number: u32::from(sent) };
-            Command::Confirm { reservation, actor, quantity: Some(quantity) }
+            let user = customer(random);
+            (user, Buyer::Account(user))
         }
     };
+    let (kind, sent) = (random.within(0, 4) as u8, random.within(1, 5) as u8);
+    let actor = Actor { user, role: role_of(user) };
+    let reservation = ReservationId { event, number: u32::from(sent) };
+    let mut content = quantity.get() << 16;
+    let command = match kind {
+        0 | 1 => {
+            content |= number_of_buyer(&buyer);
+            Command::Reserve { event, actor, buyer, quantity }
+        }
+        2 => {
+            content |= number_of_buyer(&buyer);
+            Command::Hold { event, actor, buyer, quantity, time: hold_time(0) }
+        }
+        3 => Command::Confirm { reservation, actor, quantity: Some(quantity) },
+        _ => {
+            let to = match buyer {
+                Buyer::Ref(_) => buyer,
+                Buyer::Account(_) | Buyer::Guest | Buyer::Block => Buyer::Account(customer(random)),
+            };
+            content |= number_of_buyer(&to);
+            let quantity = Some(quantity);
+            Command::Transfer(Box::new(Transfer { reservation, actor, to: Some(to), quantity }))
+        }
+    };
+    let key = key(user, 5 * event.0 as u8 + kind, sent, content);
     Command::Keyed(Box::new(Keyed { key, command }))
 }
 

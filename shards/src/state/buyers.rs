@@ -10,12 +10,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::SlotState;
 use super::by_customer::ByCustomer;
 use super::events::Event;
+use super::refs::Holder;
 use super::reservations::Standing;
-use crate::command::Buyer;
+use crate::clock::Now;
+use crate::command::{Buyer, SaleKind};
 use crate::details::SalesRules;
-use crate::ids::{EventId, Quantity, Timestamp, UserId};
+use crate::ids::{EventId, Quantity, Timestamp};
 use crate::outcome::Rejection;
 
 /// The most reservations that are summed up each time. That takes some microseconds. In the tests of this crate it
@@ -26,7 +29,7 @@ const SUMMED_UP_MAX: usize = if cfg!(test) { 1 } else { 32 };
 #[derive(Default)]
 pub(super) struct Buyers {
     /// Extended while a command is decided, which changes no state.
-    sums: RefCell<BTreeMap<UserId, Sum>>,
+    sums: RefCell<BTreeMap<Holder, Sum>>,
 }
 
 /// The tickets of a customer's live reservations.
@@ -72,7 +75,7 @@ impl Sum {
 impl Buyers {
     /// A customer's tickets. `each` has the live tickets of each of the customer's reservations, ended ones with
     /// 0, and is read only if no sum is remembered. Holds up to the deadline `over` are over.
-    fn tickets(&self, customer: UserId, over: Timestamp, each: impl Iterator<Item = Live>) -> u32 {
+    fn tickets(&self, customer: Holder, over: Timestamp, each: impl Iterator<Item = Live>) -> u32 {
         let mut sums = self.sums.borrow_mut();
         if let Some(sum) = sums.get_mut(&customer) {
             return sum.tickets(over);
@@ -90,20 +93,15 @@ impl Buyers {
     }
 
     /// A buyer has more tickets.
-    pub(super) fn add(&mut self, Buyer::Account(customer): Buyer, deadline: Option<Timestamp>, tickets: u32) {
-        if let Some(sum) = self.sums.get_mut().get_mut(&customer) {
+    pub(super) fn add(&mut self, holder: Holder, deadline: Option<Timestamp>, tickets: u32) {
+        if let Some(sum) = self.sums.get_mut().get_mut(&holder) {
             sum.add(deadline, tickets);
         }
     }
 
     /// The inverse of [`Buyers::add`].
-    pub(super) fn subtract(
-        &mut self,
-        Buyer::Account(customer): Buyer,
-        deadline: Option<Timestamp>,
-        tickets: u32,
-    ) {
-        if let Some(sum) = self.sums.get_mut().get_mut(&customer) {
+    pub(super) fn subtract(&mut self, holder: Holder, deadline: Option<Timestamp>, tickets: u32) {
+        if let Some(sum) = self.sums.get_mut().get_mut(&holder) {
             sum.subtract(deadline, tickets);
         }
     }
@@ -127,14 +125,12 @@ impl fmt::Debug for Buyers {
 impl Event {
     /// Checks that the rules of the sale allow a reservation at this time. Not inlined: most events have no rules.
     #[inline(never)]
-    pub(super) fn check_rules(
+    fn check_rules(
         &self,
-        id: EventId,
         rules: &SalesRules,
         wall: Timestamp,
-        buyer: Buyer,
         quantity: Quantity,
-        index: &ByCustomer,
+        has: impl FnOnce() -> u32,
     ) -> Result<(), Rejection> {
         let &SalesRules { max_per_reservation, max_per_customer, sales_start, sales_end } = rules;
         if let Some(opens_at) = sales_start.filter(|&start| wall < start) {
@@ -146,18 +142,12 @@ impl Event {
         if let Some(most) = max_per_reservation.filter(|&most| quantity > most) {
             return Err(Rejection::ReservationLimit { allowed: most.get() });
         }
-        if let Some(most) = max_per_customer {
-            let allowed = most.get().saturating_sub(self.tickets_of(id, buyer, index));
-            if quantity.get() > allowed {
-                return Err(Rejection::CustomerLimit { allowed });
-            }
-        }
-        Ok(())
+        check_customer_limit(max_per_customer, quantity.get(), has)
     }
 
-    fn tickets_of(&self, id: EventId, Buyer::Account(customer): Buyer, index: &ByCustomer) -> u32 {
+    /// The tickets of a customer. `numbers` are the customer's reservations.
+    fn tickets_of(&self, customer: Holder, numbers: impl Iterator<Item = u32>) -> u32 {
         let buyers = self.buyers.as_ref().expect("the event has the limit");
-        let numbers = index.at_event(customer, id);
         buyers.tickets(customer, self.holds_over(), numbers.map(|number| self.live_tickets(number)))
     }
 
@@ -189,32 +179,94 @@ impl Event {
     }
 }
 
+/// Checks that a customer who has `has` tickets may have so many more.
+fn check_customer_limit(
+    max_per_customer: Option<Quantity>,
+    tickets: u32,
+    has: impl FnOnce() -> u32,
+) -> Result<(), Rejection> {
+    let Some(most) = max_per_customer else { return Ok(()) };
+    let allowed = most.get().saturating_sub(has());
+    if tickets > allowed { Err(Rejection::CustomerLimit { allowed }) } else { Ok(()) }
+}
+
+impl SlotState {
+    /// Checks that the rules of an event allow a sale at this time. No rule is for guests, and none for tickets that
+    /// are set aside: an organizer gives what there is, and before others can buy.
+    #[inline(always)]
+    pub(super) fn check_sale(
+        &self,
+        now: Now,
+        id: EventId,
+        event: &Event,
+        buyer: &Buyer,
+        quantity: Quantity,
+        index: &ByCustomer,
+    ) -> Result<(), Rejection> {
+        match &event.edition.details().rules {
+            Some(rules) if buyer.kind() == SaleKind::Sale => {
+                event
+                    .check_rules(rules, now.wall, quantity, || self.tickets_of_buyer(id, event, buyer, index))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Checks that a customer may have so many more tickets of an event by a transfer.
+    pub(super) fn check_receiver(
+        &self,
+        id: EventId,
+        event: &Event,
+        buyer: &Buyer,
+        tickets: u32,
+        index: &ByCustomer,
+    ) -> Result<(), Rejection> {
+        let most = event.edition.details().rules().max_per_customer;
+        check_customer_limit(most, tickets, || self.tickets_of_buyer(id, event, buyer, index))
+    }
+
+    /// The tickets of a buyer at an event that limits them.
+    fn tickets_of_buyer(&self, id: EventId, event: &Event, buyer: &Buyer, index: &ByCustomer) -> u32 {
+        match buyer {
+            Buyer::Account(customer) => {
+                event.tickets_of(Holder::Account(*customer), index.at_event(customer.0, id))
+            }
+            Buyer::Ref(text) => match self.refs.find(text) {
+                Some(number) => event.tickets_of(Holder::Ref(number), self.refs.at_event(number, id)),
+                None => 0,
+            },
+            Buyer::Guest | Buyer::Block => 0,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::ShardState;
     use super::*;
+    use crate::ids::UserId;
     use crate::slots::slot_of_event;
 
     impl ShardState {
         /// Plants a wrong sum: that a customer has no ticket of an event.
-        pub(crate) fn forget_tickets(&self, event: EventId, Buyer::Account(customer): Buyer) {
-            let event = self.slot(slot_of_event(event)).and_then(|state| state.events.get(&event));
-            if let Some(buyers) = event.and_then(|event| event.buyers.as_ref()) {
-                buyers.sums.borrow_mut().insert(customer, Sum::default());
+        pub(crate) fn forget_tickets(&self, event: EventId, buyer: &Buyer) {
+            let Some(state) = self.slot(slot_of_event(event)) else { return };
+            if let Some(buyers) = state.events.get(&event).and_then(|event| event.buyers.as_ref())
+                && let Some(holder) = state.holder_of(buyer)
+            {
+                buyers.sums.borrow_mut().insert(holder, Sum::default());
             }
         }
 
         /// Plants a wrong sum: without the tickets that a customer holds.
-        pub(crate) fn forget_held_tickets(&self, id: EventId, Buyer::Account(customer): Buyer) {
-            let event = self.slot(slot_of_event(id)).and_then(|state| state.events.get(&id));
-            if let Some(event) = event
+        pub(crate) fn forget_held_tickets(&self, id: EventId, buyer: &Buyer) {
+            let Some(state) = self.slot(slot_of_event(id)) else { return };
+            if let Some(event) = state.events.get(&id)
                 && let Some(buyers) = &event.buyers
+                && let Some(holder) = state.holder_of(buyer)
             {
-                let live =
-                    self.reservations_of.at_event(customer, id).map(|number| event.live_tickets(number));
-                let confirmed =
-                    live.filter(|(_, deadline)| deadline.is_none()).map(|(tickets, _)| tickets).sum();
-                buyers.sums.borrow_mut().insert(customer, Sum { tickets: confirmed, held: BTreeMap::new() });
+                let confirmed = event.confirmed_tickets(holder);
+                buyers.sums.borrow_mut().insert(holder, Sum { tickets: confirmed, held: BTreeMap::new() });
             }
         }
     }
@@ -228,13 +280,33 @@ mod tests {
                 let Some(buyers) = &event.buyers else { continue };
                 for (&customer, sum) in buyers.sums.borrow_mut().iter_mut() {
                     let numbers = 1..=event.reservation_count();
-                    let of_customer = numbers.filter(|&number| {
-                        event.reservations[number as usize - 1].buyer == Buyer::Account(customer)
-                    });
+                    let of_customer = numbers
+                        .filter(|&number| event.reservations[number as usize - 1].holder() == customer);
                     let live: u32 = of_customer.map(|number| event.live_tickets(number).0).sum();
                     assert_eq!(sum.tickets(event.holds_over()), live, "tickets of {customer:?} in {event:?}");
                 }
             }
+        }
+    }
+
+    impl Event {
+        fn confirmed_tickets(&self, holder: Holder) -> u32 {
+            let numbers = 1..=self.reservation_count();
+            let own = numbers.filter(|&number| self.reservations[number as usize - 1].holder() == holder);
+            let live = own.map(|number| self.live_tickets(number));
+            live.filter(|(_, deadline)| deadline.is_none()).map(|(tickets, _)| tickets).sum()
+        }
+    }
+
+    impl SlotState {
+        /// The holder that a buyer is; `None` for a ref without reservations.
+        fn holder_of(&self, buyer: &Buyer) -> Option<Holder> {
+            Some(match buyer {
+                Buyer::Account(customer) => Holder::Account(*customer),
+                Buyer::Ref(text) => Holder::Ref(self.refs.find(text)?),
+                Buyer::Guest => Holder::Guest,
+                Buyer::Block => Holder::Block,
+            })
         }
     }
 
@@ -251,13 +323,13 @@ mod tests {
 
     #[test]
     fn sums_of_many_reservations_are_remembered_and_follow_changes() {
-        let (ada, bob) = (UserId(1), UserId(2));
+        let [ada, bob] = [1, 2].map(|id| Holder::Account(UserId(id)));
         let mut buyers = Buyers::default();
-        buyers.add(Buyer::Account(ada), None, 9);
+        buyers.add(ada, None, 9);
         assert_eq!(buyers.tickets(ada, NEVER, sold(&[2, 0])), 2, "nothing was remembered before");
         assert_eq!(buyers.tickets(bob, NEVER, sold(&[7])), 7);
-        buyers.add(Buyer::Account(ada), None, 3);
-        buyers.subtract(Buyer::Account(ada), None, 4);
+        buyers.add(ada, None, 3);
+        buyers.subtract(ada, None, 4);
         assert_eq!(buyers.tickets(ada, NEVER, unread()), 1);
         assert_eq!(buyers.tickets(bob, NEVER, sold(&[1])), 1, "few reservations are summed up each time");
     }
@@ -276,17 +348,17 @@ mod tests {
 
     #[test]
     fn holds_leave_a_remembered_sum_when_they_end() {
-        let (ada, [early, late]) = (UserId(1), [Timestamp(100), Timestamp(200)]);
+        let (ada, [early, late]) = (Holder::Account(UserId(1)), [Timestamp(100), Timestamp(200)]);
         let mut buyers = Buyers::default();
         let each = [(1, None), (2, Some(early)), (4, Some(late)), (8, Some(late))];
         assert_eq!(buyers.tickets(ada, NEVER, each.into_iter()), 15);
-        buyers.add(Buyer::Account(ada), Some(early), 16);
+        buyers.add(ada, Some(early), 16);
         assert_eq!(buyers.tickets(ada, Timestamp(99), unread()), 31);
         // One is confirmed, without a part of it.
-        buyers.subtract(Buyer::Account(ada), Some(late), 8);
-        buyers.add(Buyer::Account(ada), None, 7);
+        buyers.subtract(ada, Some(late), 8);
+        buyers.add(ada, None, 7);
         assert_eq!(buyers.tickets(ada, Timestamp(100), unread()), 12);
-        buyers.subtract(Buyer::Account(ada), Some(late), 4);
+        buyers.subtract(ada, Some(late), 4);
         assert_eq!(buyers.tickets(ada, Timestamp(100), unread()), 8);
         assert_eq!(buyers.tickets(ada, Timestamp(200), unread()), 8);
     }

@@ -1,4 +1,4 @@
-//! The index of reservations by customer.
+//! The index of reservations by customer: by the ids of accounts, or by the numbers of refs.
 //!
 //! One ordered set of all reservations would be simpler, but took half the time of a recovery. The set grows
 //! with each reservation ever made, and an insertion misses the CPU's caches at each level of the tree. Here
@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Bound;
 
 use super::chunks::Chunks;
-use crate::ids::{EventId, ReservationId, UserId};
+use crate::ids::{EventId, ReservationId};
 
 pub(super) struct ByCustomer {
     /// Blocks by customer id / [`BLOCK_IDS`]. No block is empty.
@@ -58,10 +58,10 @@ const _: () = assert!(size_of::<List>() <= 24);
 const FEW_MAX: usize = 256;
 
 impl ByCustomer {
-    pub(super) fn insert(&mut self, customer: UserId, id: ReservationId) {
+    pub(super) fn insert(&mut self, customer: u32, id: ReservationId) {
         let ByCustomer { blocks, lists, free_lists, len } = self;
         *len += 1;
-        let block = blocks.entry(customer.0 / BLOCK_IDS).or_default();
+        let block = blocks.entry(customer / BLOCK_IDS).or_default();
         match block.find(customer) {
             Ok(index) => match block.customers[index] {
                 Customer::One(other) => {
@@ -89,9 +89,9 @@ impl ByCustomer {
     }
 
     /// Removes a reservation that is in the index.
-    pub(super) fn remove(&mut self, customer: UserId, id: ReservationId) {
+    pub(super) fn remove(&mut self, customer: u32, id: ReservationId) {
         self.len -= 1;
-        let number = customer.0 / BLOCK_IDS;
+        let number = customer / BLOCK_IDS;
         let block = self.blocks.get_mut(&number).expect("the reservation is in the index");
         let index = block.find(customer).expect("the reservation is in the index");
         match block.customers[index] {
@@ -114,11 +114,11 @@ impl ByCustomer {
 
     /// Whether a customer has `count` reservations or more. Takes no search while all customers together have
     /// fewer.
-    pub(super) fn has_as_many(&self, customer: UserId, count: usize) -> bool {
+    pub(super) fn has_as_many(&self, customer: u32, count: usize) -> bool {
         self.len >= count && self.count(customer) >= count
     }
 
-    fn count(&self, customer: UserId) -> usize {
+    fn count(&self, customer: u32) -> usize {
         match self.customer(customer) {
             None => 0,
             Some(Customer::One(_)) => 1,
@@ -132,7 +132,7 @@ impl ByCustomer {
     /// A customer's reservations in order: those after `after`, or all. `after` need not be in the index.
     pub(super) fn after(
         &self,
-        customer: UserId,
+        customer: u32,
         after: Option<ReservationId>,
     ) -> impl Iterator<Item = ReservationId> {
         let after = after.unwrap_or(ReservationId { event: EventId(0), number: 0 });
@@ -152,7 +152,7 @@ impl ByCustomer {
 
     /// The numbers of a customer's reservations at an event, in any order. Takes the time of these; or of all
     /// that the customer has, if these are at most [`FEW_MAX`].
-    pub(super) fn at_event(&self, customer: UserId, event: EventId) -> impl Iterator<Item = u32> {
+    pub(super) fn at_event(&self, customer: u32, event: EventId) -> impl Iterator<Item = u32> {
         let (few, many) = match self.customer(customer) {
             None => (&[][..], None),
             Some(Customer::One(id)) => (std::slice::from_ref(id), None),
@@ -167,16 +167,16 @@ impl ByCustomer {
     }
 
     /// All reservations, in order of customers and ids.
-    fn contents(&self) -> impl Iterator<Item = (UserId, ReservationId)> {
+    fn contents(&self) -> impl Iterator<Item = (u32, ReservationId)> {
         let customers = self.blocks.iter().flat_map(|(number, block)| {
-            let ids = (0..BLOCK_IDS).map(move |offset| UserId(number * BLOCK_IDS + offset));
+            let ids = (0..BLOCK_IDS).map(move |offset| number * BLOCK_IDS + offset);
             ids.filter(|&customer| block.find(customer).is_ok())
         });
         customers.flat_map(|customer| self.after(customer, None).map(move |id| (customer, id)))
     }
 
-    fn customer(&self, customer: UserId) -> Option<&Customer> {
-        let block = self.blocks.get(&(customer.0 / BLOCK_IDS))?;
+    fn customer(&self, customer: u32) -> Option<&Customer> {
+        let block = self.blocks.get(&(customer / BLOCK_IDS))?;
         Some(&block.customers[block.find(customer).ok()?])
     }
 }
@@ -205,20 +205,20 @@ impl fmt::Debug for ByCustomer {
 
 impl Block {
     /// The index of a customer, or the index at which to insert it.
-    fn find(&self, customer: UserId) -> Result<usize, usize> {
+    fn find(&self, customer: u32) -> Result<usize, usize> {
         let (word, bit) = Block::word_and_bit(customer);
         let before: u32 = self.has_reservations[..word].iter().map(|word| word.count_ones()).sum();
         let index = before + (self.has_reservations[word] & (bit - 1)).count_ones();
         if self.has_reservations[word] & bit == 0 { Err(index as usize) } else { Ok(index as usize) }
     }
 
-    fn flip(&mut self, customer: UserId) {
+    fn flip(&mut self, customer: u32) {
         let (word, bit) = Block::word_and_bit(customer);
         self.has_reservations[word] ^= bit;
     }
 
-    fn word_and_bit(customer: UserId) -> (usize, u64) {
-        let offset = customer.0 % BLOCK_IDS;
+    fn word_and_bit(customer: u32) -> (usize, u64) {
+        let offset = customer % BLOCK_IDS;
         ((offset / u64::BITS) as usize, 1 << (offset % u64::BITS))
     }
 }
@@ -277,7 +277,7 @@ mod tests {
     }
 
     fn ids(index: &ByCustomer, customer: u32, after: Option<ReservationId>) -> Vec<ReservationId> {
-        index.after(UserId(customer), after).collect()
+        index.after(customer, after).collect()
     }
 
     /// Compares the index with one ordered set, through all insertions and their removals.
@@ -289,23 +289,23 @@ mod tests {
         let mut order = Vec::new();
         for (customer, count) in customers {
             // Spread over events, so that ids are inserted before, after and between others.
-            order.extend((1..=count).map(|number| (UserId(customer), id(1 + number * 7919 % 31, number))));
+            order.extend((1..=count).map(|number| (customer, id(1 + number * 7919 % 31, number))));
         }
-        order.sort_by_key(|(customer, id)| (id.number, customer.0.wrapping_mul(0x9e37_79b9)));
+        order.sort_by_key(|(customer, id)| (id.number, customer.wrapping_mul(0x9e37_79b9)));
 
         let mut index = ByCustomer::default();
         let mut expected = BTreeSet::new();
         let mut snapshots = Vec::new();
-        let check = |index: &ByCustomer, expected: &BTreeSet<(UserId, ReservationId)>| {
+        let check = |index: &ByCustomer, expected: &BTreeSet<(u32, ReservationId)>| {
             assert_eq!(index.len, expected.len());
             for (customer, _) in customers {
-                let here = expected.iter().filter(|(other, _)| other.0 == customer).map(|&(_, id)| id);
+                let here = expected.iter().filter(|(other, _)| *other == customer).map(|&(_, id)| id);
                 let here: Vec<_> = here.collect();
                 assert_eq!(ids(index, customer, None), here, "customer {customer}");
-                assert!(index.has_as_many(UserId(customer), here.len()), "customer {customer}");
-                assert!(!index.has_as_many(UserId(customer), here.len() + 1), "customer {customer}");
+                assert!(index.has_as_many(customer, here.len()), "customer {customer}");
+                assert!(!index.has_as_many(customer, here.len() + 1), "customer {customer}");
                 for event in [1, 7, 31, 32] {
-                    let mut numbers: Vec<_> = index.at_event(UserId(customer), EventId(event)).collect();
+                    let mut numbers: Vec<_> = index.at_event(customer, EventId(event)).collect();
                     numbers.sort_unstable();
                     let at_event = here.iter().filter(|id| id.event == EventId(event));
                     let expected: Vec<_> = at_event.map(|id| id.number).collect();
@@ -346,7 +346,7 @@ mod tests {
         for round in 0..2 {
             order.iter().for_each(|&(customer, id)| index.insert(customer, id));
             expected.extend(order.iter().copied());
-            order.sort_by_key(|(customer, id)| (id.number ^ customer.0).wrapping_mul(0x9e37_79b9 + round));
+            order.sort_by_key(|(customer, id)| (id.number ^ customer).wrapping_mul(0x9e37_79b9 + round));
             for (step, &(customer, id)) in order.iter().enumerate() {
                 if step % 500 == 0 {
                     check(&index, &expected);

@@ -58,6 +58,12 @@ impl<T> Chunks<T> {
     }
 }
 
+impl<T> Default for Chunks<T> {
+    fn default() -> Chunks<T> {
+        Chunks::new()
+    }
+}
+
 impl<T> Index<usize> for Chunks<T> {
     type Output = T;
 

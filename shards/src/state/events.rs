@@ -6,7 +6,7 @@ use std::ops::Bound;
 use super::buyers::Buyers;
 use super::chunks::Chunks;
 use super::holds::Holds;
-use super::reservations::Reservation;
+use super::reservations::{Reservation, subtract};
 use super::{Decision, OutcomeRef, SlotState};
 use crate::command::{Actor, CreateEvent, DeleteEvent, EditEvent, ExpectedVersion};
 use crate::details::EventDetails;
@@ -105,11 +105,12 @@ impl Event {
     }
 
     pub(super) fn is_managed_by(&self, actor: Actor) -> bool {
-        match actor.role {
-            Role::Admin => true,
-            Role::Organizer => self.edition.organizer == actor.user,
-            Role::Customer => false,
-        }
+        actor.role == Role::Admin || self.is_sold_by(actor)
+    }
+
+    /// Whether the actor sells the event's tickets: as its organizer, to customers without an account here.
+    pub(super) fn is_sold_by(&self, actor: Actor) -> bool {
+        actor.role == Role::Organizer && self.edition.organizer == actor.user
     }
 
     /// Counts tickets as reserved. No other code does.
@@ -245,11 +246,7 @@ impl SlotState {
         self.totals.subtract(&event);
         self.live_events.remove(&id);
         self.events_of.remove(&(event.edition.organizer, id));
-        let count = self.events_created.get_mut(&created.organizer).expect("the event was counted");
-        *count -= 1;
-        if *count == 0 {
-            self.events_created.remove(&created.organizer);
-        }
+        subtract(&mut self.events_created, created.organizer, 1);
     }
 
     pub(super) fn decide_edit_event(&self, edit: EditEvent) -> Result<Decision, Rejection> {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::events::Event;
+use super::refs::Holder;
 use super::reservations::{Reservation, Standing};
 use super::{Decision, OutcomeRef, SlotState, Undo};
 use crate::clock::Now;
@@ -53,17 +54,17 @@ impl Event {
     }
 
     /// Counts tickets as held. The inverse of [`Event::end_hold`].
-    pub(super) fn hold(&mut self, buyer: Buyer, deadline: Timestamp, tickets: u32) {
+    pub(super) fn hold(&mut self, holder: Holder, deadline: Timestamp, tickets: u32) {
         assert!(tickets <= self.remaining(), "held beyond the quota");
         self.held += tickets;
         *self.holds.get_or_insert_default().tickets.entry(deadline).or_default() += tickets;
         if let Some(buyers) = &mut self.buyers {
-            buyers.add(buyer, Some(deadline), tickets);
+            buyers.add(holder, Some(deadline), tickets);
         }
     }
 
     /// Counts tickets as held no longer.
-    pub(super) fn end_hold(&mut self, buyer: Buyer, deadline: Timestamp, tickets: u32) {
+    pub(super) fn end_hold(&mut self, holder: Holder, deadline: Timestamp, tickets: u32) {
         self.held -= tickets;
         let holds = self.holds.as_mut().expect("the event has this hold");
         let sum = holds.tickets.get_mut(&deadline).expect("the hold is live");
@@ -73,7 +74,7 @@ impl Event {
         }
         self.drop_unused_holds();
         if let Some(buyers) = &mut self.buyers {
-            buyers.subtract(buyer, Some(deadline), tickets);
+            buyers.subtract(holder, Some(deadline), tickets);
         }
     }
 
@@ -179,19 +180,23 @@ impl SlotState {
     }
 
     pub(super) fn apply_held(&mut self, at: Timestamp, lsn: Lsn, held: &Held) -> Lsn {
-        let &Held { id, by: _, buyer, quantity, deadline } = held;
+        let &Held { id, by, ref buyer, quantity, deadline } = held;
+        let holder = self.take_holder(by, buyer, id);
         self.change_event(id.event, lsn, |event| {
             assert!(deadline > event.holds_over(), "a hold is over before it begins");
-            event.hold(buyer, deadline, quantity);
-            event.add_reservation(id, Reservation::new(at, Standing::Held { deadline }, buyer, quantity));
+            event.hold(holder, deadline, quantity);
+            event.add_reservation(id, Reservation::new(at, Standing::Held { deadline }, holder, quantity));
         })
     }
 
     pub(super) fn undo_held(&mut self, held: &Held, previous: Lsn) {
-        self.change_event(held.id.event, previous, |event| {
-            event.remove_reservation(held.id);
-            event.end_hold(held.buyer, held.deadline, held.quantity);
+        let &Held { id, by, buyer: _, quantity, deadline } = held;
+        let holder = self.holder(id);
+        self.change_event(id.event, previous, |event| {
+            event.remove_reservation(id);
+            event.end_hold(holder, deadline, quantity);
         });
+        self.give_back_holder(by, holder, id);
     }
 
     pub(super) fn decide_confirm(
@@ -200,7 +205,7 @@ impl SlotState {
         actor: Actor,
         quantity: Option<Quantity>,
     ) -> Result<Decision, Rejection> {
-        let (event, reservation) = self.own_reservation(id, actor)?;
+        let (event, reservation) = self.reservation_to_confirm(id, actor)?;
         let has = reservation.quantity;
         let quantity = quantity.map_or(has, Quantity::get);
         match event.standing(reservation) {
@@ -219,18 +224,19 @@ impl SlotState {
     pub(super) fn apply_confirmed(&mut self, lsn: Lsn, id: ReservationId, given_back: u32) -> Lsn {
         self.change_event(id.event, lsn, |event| {
             let reservation = event.reservation_mut(id);
-            let (standing, buyer, has) = (reservation.standing(), reservation.buyer, reservation.quantity);
+            let (standing, holder, has) =
+                (reservation.standing(), reservation.holder(), reservation.quantity);
             let Standing::Held { deadline } = standing else { unreachable!("{id} is not held") };
             assert!(given_back < has, "a reservation has at least one ticket");
             reservation.set_standing(Standing::Confirmed);
             reservation.quantity = has - given_back;
-            event.end_hold(buyer, deadline, has);
-            event.sell(buyer, has - given_back);
+            event.end_hold(holder, deadline, has);
+            event.sell(holder, has - given_back);
         })
     }
 
     pub(super) fn decide_release(&self, id: ReservationId, actor: Actor) -> Result<Decision, Rejection> {
-        let (event, reservation) = self.reservation_to_cancel(id, actor)?;
+        let (event, reservation) = self.reservation_visible_to(id, actor)?;
         match event.standing(reservation) {
             Standing::Confirmed => Err(Rejection::HoldConfirmed { quantity: reservation.quantity }),
             Standing::Held { .. } => {
@@ -246,11 +252,11 @@ impl SlotState {
     pub(super) fn apply_released(&mut self, at: Timestamp, lsn: Lsn, id: ReservationId) -> Lsn {
         self.change_event(id.event, lsn, |event| {
             let reservation = event.reservation_mut(id);
-            let (standing, buyer, quantity) =
-                (reservation.standing(), reservation.buyer, reservation.quantity);
+            let (standing, holder, quantity) =
+                (reservation.standing(), reservation.holder(), reservation.quantity);
             let Standing::Held { deadline } = standing else { unreachable!("{id} is not held") };
             reservation.set_standing(Standing::Cancelled { at });
-            event.end_hold(buyer, deadline, quantity);
+            event.end_hold(holder, deadline, quantity);
         })
     }
 
@@ -277,9 +283,9 @@ impl SlotState {
             };
             reservation.set_standing(Standing::Held { deadline });
             reservation.quantity = quantity;
-            let buyer = reservation.buyer;
-            event.take_back(buyer, confirmed);
-            event.hold(buyer, deadline, quantity);
+            let holder = reservation.holder();
+            event.take_back(holder, confirmed);
+            event.hold(holder, deadline, quantity);
         });
     }
 

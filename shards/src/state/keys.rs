@@ -9,12 +9,12 @@ use std::sync::Arc;
 use super::by_customer::ByCustomer;
 use super::{Decision, OutcomeRef, SlotState};
 use crate::clock::Now;
-use crate::command::{CreateEvent, GiveEventId, IdempotencyKey, Keyed};
+use crate::command::{Buyer, CreateEvent, GiveEventId, IdempotencyKey, Keyed};
 use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, Timestamp, UserId};
 use crate::limits::{KEY_KEPT, KEYS_OF_CUSTOMER_MAX};
 use crate::outcome::{EventView, Outcome, Rejection, Reply, ReservationStatus, ReservationView};
-use crate::record::{Answer, Held, KeyKept, Record};
+use crate::record::{Answer, Held, KeyKept, OfAnother, Record};
 
 /// The keys of a slot.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -59,8 +59,8 @@ impl Generation {
 
     #[cfg(test)]
     pub(crate) fn with_keys(count: u32) -> Generation {
-        let answer = Answer::EventId(EventId(1));
-        let keys = (1..=count).map(|user| ((UserId(user), [0; 16]), Kept { fingerprint: 0, answer }));
+        let kept = || Kept { fingerprint: 0, answer: Answer::EventId(EventId(1)) };
+        let keys = (1..=count).map(|user| ((UserId(user), [0; 16]), kept()));
         Generation { keys: Arc::new(keys.collect()), ..Generation::new(Lsn(1), Timestamp(1), 0) }
     }
 
@@ -129,7 +129,7 @@ impl SlotState {
         let kept = self.keys.generations.iter().flat_map(|generation| generation.keys.values());
         let given = kept.filter_map(|kept| match kept.answer {
             Answer::EventId(event) => Some(event),
-            Answer::Reservation { .. } | Answer::Hold { .. } => None,
+            Answer::Reservation { .. } | Answer::Hold { .. } | Answer::OfAnother(_) => None,
         });
         given.max().unwrap_or(EventId(0))
     }
@@ -142,12 +142,12 @@ impl SlotState {
     ) -> Result<Decision, Rejection> {
         let Keyed { key, command } = keyed;
         if let Some(answer) = self.first_answer(&key)? {
-            return Ok(Decision::unchanged(OutcomeRef::Replayed(answer)));
+            return Ok(Decision::unchanged(OutcomeRef::Replayed { user: key.user, answer }));
         }
         self.check_key_count(&key)?;
         let mut decision = self.decide(now, command, index);
         if let Ok(outcome) = &decision.reply {
-            let answer = self.answer_of(outcome, &decision.records);
+            let answer = self.answer_of(key.user, outcome, &decision.records);
             decision.records.push(kept(&key, answer));
         }
         Ok(decision)
@@ -182,7 +182,7 @@ impl SlotState {
     fn given_event_id(&self, key: &IdempotencyKey) -> Result<Option<EventId>, Rejection> {
         Ok(self.first_answer(key)?.map(|answer| match answer {
             Answer::EventId(event) => event,
-            Answer::Reservation { .. } | Answer::Hold { .. } => {
+            Answer::Reservation { .. } | Answer::Hold { .. } | Answer::OfAnother(_) => {
                 unreachable!("the hash of a key tells its endpoint")
             }
         }))
@@ -192,7 +192,7 @@ impl SlotState {
     fn first_answer(&self, key: &IdempotencyKey) -> Result<Option<Answer>, Rejection> {
         match self.keys.find(key.user, key.hash) {
             None => Ok(None),
-            Some(kept) if kept.fingerprint == key.fingerprint => Ok(Some(kept.answer)),
+            Some(kept) if kept.fingerprint == key.fingerprint => Ok(Some(kept.answer.clone())),
             Some(_) => Err(Rejection::KeyReused),
         }
     }
@@ -208,7 +208,8 @@ impl SlotState {
         if self.keys.generations.is_empty() {
             self.keys.generations.push_back(Generation::new(lsn, at, 0));
         }
-        let &KeyKept { user, hash, fingerprint, answer } = kept;
+        let &KeyKept { user, hash, fingerprint, ref answer } = kept;
+        let answer = answer.clone();
         let before = self.keys.newest_keys().insert((user, hash), Kept { fingerprint, answer });
         assert!(before.is_none(), "a key was kept twice: {kept:?}");
         self.keys.count += 1;
@@ -249,15 +250,22 @@ impl SlotState {
     }
 
     /// The outcome that was given first, though things have changed since.
-    pub(super) fn replayed(&self, answer: Answer) -> Outcome {
-        let view = |id, quantity, status, expires_at| {
+    pub(super) fn replayed(&self, user: UserId, answer: &Answer) -> Outcome {
+        let view = |id, quantity, expires_at: Option<Timestamp>, buyer| {
+            let status =
+                if expires_at.is_some() { ReservationStatus::Held } else { ReservationStatus::Confirmed };
+            let cancelled_at = None;
             let now = self.reservation_view(id);
-            Outcome::Reservation(ReservationView { quantity, status, expires_at, cancelled_at: None, ..now })
+            Outcome::Reservation(ReservationView { buyer, quantity, status, expires_at, cancelled_at, ..now })
         };
-        let first = match answer {
-            Answer::Reservation { id, quantity } => view(id, quantity, ReservationStatus::Confirmed, None),
+        let first = match *answer {
+            Answer::Reservation { id, quantity } => view(id, quantity, None, Buyer::Account(user)),
             Answer::Hold { id, quantity, deadline } => {
-                view(id, quantity, ReservationStatus::Held, Some(deadline))
+                view(id, quantity, Some(deadline), Buyer::Account(user))
+            }
+            Answer::OfAnother(ref another) => {
+                let OfAnother { id, quantity, deadline, ref buyer } = **another;
+                view(id, quantity, deadline, buyer.clone())
             }
             Answer::EventId(event) => Outcome::GivenEventId(Some(event)),
         };
@@ -265,23 +273,35 @@ impl SlotState {
     }
 
     /// What has to be kept to give a decision's answer again.
-    fn answer_of(&self, outcome: &OutcomeRef, records: &[Record]) -> Answer {
+    fn answer_of(&self, user: UserId, outcome: &OutcomeRef, records: &[Record]) -> Answer {
         let OutcomeRef::Reservation(id) = *outcome else {
             unreachable!("no key is taken for a command that leads to {outcome:?}")
         };
-        match records {
-            [Record::Reserved { quantity, .. }] => Answer::Reservation { id, quantity: *quantity },
+        let (quantity, deadline, buyer) = match records {
+            [Record::Reserved { buyer, quantity, .. }] => (*quantity, None, buyer.clone()),
             [Record::Held(held)] => {
-                let Held { quantity, deadline, .. } = **held;
-                Answer::Hold { id, quantity, deadline }
+                let Held { buyer, quantity, deadline, .. } = &**held;
+                (*quantity, Some(*deadline), buyer.clone())
             }
             [Record::Confirmed { given_back, .. }] => {
-                Answer::Reservation { id, quantity: self.reservation_view(id).quantity - given_back }
+                let ReservationView { quantity, buyer, .. } = self.reservation_view(id);
+                (quantity - given_back, None, buyer)
             }
-            // It is confirmed already.
-            [] => Answer::Reservation { id, quantity: self.reservation_view(id).quantity },
+            [Record::Transferred(transferred)] => {
+                let quantity = match transferred.part {
+                    Some(part) => part.quantity,
+                    None => self.reservation_view(id).quantity,
+                };
+                (quantity, None, transferred.to.clone())
+            }
+            // It is as the command wants it already.
+            [] => {
+                let ReservationView { quantity, buyer, .. } = self.reservation_view(id);
+                (quantity, None, buyer)
+            }
             other => unreachable!("no key is taken for a command that makes {other:?}"),
-        }
+        };
+        Answer::of(user, id, quantity, deadline, buyer)
     }
 
     /// The view of an event as it was when it was created.

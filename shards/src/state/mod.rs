@@ -15,7 +15,9 @@ mod events;
 mod holds;
 mod keys;
 mod owned;
+mod refs;
 mod reservations;
+mod transfers;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,6 +34,8 @@ use by_customer::ByCustomer;
 use events::{Edition, Event, EventTotals};
 use holds::{Expiry, LiveHolds};
 use keys::Keys;
+use refs::Refs;
+use transfers::Giver;
 
 pub use keys::{DroppedGenerations, Generation};
 pub use owned::ShardState;
@@ -58,6 +62,10 @@ pub struct SlotState {
     deadlines: BTreeSet<(Timestamp, EventId)>,
     /// The highest deadline up to which the holds of some event are over.
     holds_over: Timestamp,
+    /// The customers' refs that reservations have.
+    refs: Refs,
+    /// The number of reservations that each organizer has made for buyers without an account: all that take memory.
+    made_for_others: BTreeMap<UserId, u32>,
     /// Idempotency keys.
     keys: Keys,
 }
@@ -87,7 +95,10 @@ pub enum OutcomeRef {
     Cancelled,
     GivenEventId(EventId),
     /// The answer that a key has.
-    Replayed(Answer),
+    Replayed {
+        user: UserId,
+        answer: Answer,
+    },
     /// The event as it was created.
     EventAsCreated {
         id: EventId,
@@ -109,6 +120,8 @@ pub enum Undo {
         quantity: u32,
         deadline: Timestamp,
     },
+    /// Who had the tickets that were transferred.
+    Giver(Box<Giver>),
     Expiry(Box<Expiry>),
     Deadlines(Box<LiveHolds>),
     /// The generations of keys that were dropped.
@@ -152,7 +165,7 @@ impl SlotState {
                 self.decide_reserve(now, event, actor, buyer, quantity, index)
             }
             Command::Hold { event, actor, buyer, quantity, time } => {
-                let id = self.next_reservation(now, event, buyer, quantity, index);
+                let id = self.next_reservation(now, event, actor, &buyer, quantity, index);
                 id.map(|id| SlotState::decide_hold(now, id, actor, buyer, quantity, time))
             }
             Command::Confirm { reservation, actor, quantity } => {
@@ -163,6 +176,7 @@ impl SlotState {
             Command::Reduce { reservation, actor, quantity } => {
                 self.decide_reduce(reservation, actor, quantity)
             }
+            Command::Transfer(transfer) => self.decide_transfer(*transfer, index),
             Command::Keyed(keyed) => self.decide_keyed(now, *keyed, index),
             Command::PlaceOrder(_) | Command::OrderMessage(_) => Err(Rejection::Overloaded),
             Command::ConfirmOrder { .. } | Command::CancelOrder { .. } => Err(Rejection::OrderNotFound),
@@ -182,9 +196,10 @@ impl SlotState {
             Record::EventCreated(event) => self.apply_event_created(at, lsn, event),
             Record::EventEdited(event) => return self.apply_event_edited(at, lsn, event),
             Record::EventDeleted { event, .. } => return self.apply_event_deleted(at, lsn, *event),
-            Record::Reserved { id, by: _, buyer, quantity } => {
-                return self.apply_reserved(at, lsn, *id, *buyer, *quantity);
+            Record::Reserved { id, by, buyer, quantity } => {
+                return self.apply_reserved(at, lsn, *id, *by, buyer, *quantity);
             }
+            Record::Transferred(transferred) => return self.apply_transferred(at, lsn, transferred),
             Record::Cancelled { id, .. } => return self.apply_cancelled(at, lsn, *id),
             Record::Reduced { id, by: _, quantity } => return self.apply_reduced(lsn, *id, *quantity),
             Record::Held(held) => return self.apply_held(at, lsn, held),
@@ -213,6 +228,7 @@ impl SlotState {
             Record::UserRemoved(removed) => account(&removed.username),
             Record::EventEdited(event) => Undo::Event(Box::new(self.events[&event.id].edition())),
             Record::Confirmed { id, .. } | Record::Released { id, .. } => self.hold_to_undo(*id),
+            Record::Transferred(transferred) => self.giver_to_undo(transferred.id),
             Record::HoldsExpired { event, .. } => self.expiry_to_undo(*event),
             Record::HoldsExtended { .. } => self.holds_to_undo(),
             Record::KeysAged { since_ms } => Undo::Generations(Box::new(self.generations_to_undo(*since_ms))),
@@ -249,8 +265,11 @@ impl SlotState {
             (Record::EventDeleted { event, tickets, .. }, Undo::Nothing) => {
                 self.undo_event_deleted(*event, previous, *tickets);
             }
-            (Record::Reserved { id, quantity, .. }, Undo::Nothing) => {
-                self.undo_reserved(*id, previous, *quantity);
+            (Record::Reserved { id, by, quantity, .. }, Undo::Nothing) => {
+                self.undo_reserved(*id, previous, *by, *quantity);
+            }
+            (Record::Transferred(transferred), Undo::Giver(giver)) => {
+                self.undo_transferred(transferred, previous, &giver);
             }
             (Record::Held(held), Undo::Nothing) => self.undo_held(held, previous),
             (
@@ -281,10 +300,10 @@ impl SlotState {
             OutcomeRef::AccountChanged(username) => Outcome::AccountChanged(self.user_view(username)),
             OutcomeRef::Event(event) => Outcome::Event(Box::new(self.events[event].view(*event))),
             OutcomeRef::EventDeleted => Outcome::EventDeleted,
-            OutcomeRef::Reservation(id) => Outcome::Reservation(self.events[&id.event].reservation_view(*id)),
+            OutcomeRef::Reservation(id) => Outcome::Reservation(self.reservation_view(*id)),
             OutcomeRef::Cancelled => Outcome::Cancelled,
             OutcomeRef::GivenEventId(id) => Outcome::GivenEventId(Some(*id)),
-            OutcomeRef::Replayed(answer) => self.replayed(*answer),
+            OutcomeRef::Replayed { user, answer } => self.replayed(*user, answer),
             OutcomeRef::EventAsCreated { id, organizer, details } => {
                 self.event_as_created(*id, *organizer, (**details).clone())
             }
@@ -310,8 +329,9 @@ impl SlotState {
             Query::Availability { event } => self.query_availability(*event),
             Query::GivenEventId { key } => self.query_given_event_id(key),
             Query::Reservation { reservation, actor } => self.query_reservation(*reservation, *actor),
-            Query::EventReservations { event, actor, after, up_to, statuses, limit } => {
-                self.query_event_reservations(*event, *actor, *after, *up_to, *statuses, *limit)
+            Query::EventReservations { event, actor, after, up_to, statuses, customer_ref, limit } => {
+                let range = (after.unwrap_or(0), up_to.unwrap_or(u32::MAX));
+                self.query_event_reservations(*event, *actor, range, *statuses, customer_ref.as_ref(), *limit)
             }
             Query::Order { .. } => Err(Rejection::OrderNotFound),
             Query::Orders { .. } => Ok(Outcome::Orders(Vec::new())),

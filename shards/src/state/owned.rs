@@ -4,13 +4,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::by_customer::ByCustomer;
+use super::reservations::subtract;
 use super::{Decision, SlotState, Undo};
 use crate::clock::Now;
 use crate::command::{Buyer, Command, Query};
 use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId};
 use crate::limits::SLOT_COUNT;
 use crate::outcome::{Outcome, Part, Rejection, Reply, ReservationView, Totals};
-use crate::record::Record;
+use crate::record::{Gain, Record};
 use crate::slots::{SlotSet, slot_of_event};
 
 /// The state of a shard.
@@ -25,6 +26,8 @@ pub struct ShardState {
     /// The slots of the accounts in these slots. Derived in the same way: an id does not tell its slot, and looking
     /// into all of them takes a hundred times as long.
     slots_of_users: BTreeMap<UserId, Slot>,
+    /// The number of reservations that each organizer has made for buyers without an account, in all slots.
+    made_for_others: BTreeMap<UserId, u32>,
     /// The number of idempotency keys in all slots.
     key_count: u64,
 }
@@ -36,6 +39,7 @@ impl Default for ShardState {
             slots: Box::new([const { None }; SLOT_COUNT]),
             reservations_of: ByCustomer::default(),
             slots_of_users: BTreeMap::new(),
+            made_for_others: BTreeMap::new(),
             key_count: 0,
         }
     }
@@ -52,7 +56,10 @@ impl ShardState {
     /// Takes over a slot with its state.
     pub fn adopt(&mut self, slot: Slot, state: SlotState) {
         for (customer, id) in state.reservations_by_customer() {
-            self.reservations_of.insert(customer, id);
+            self.reservations_of.insert(customer.0, id);
+        }
+        for (&organizer, &count) in &state.made_for_others {
+            *self.made_for_others.entry(organizer).or_default() += count;
         }
         self.slots_of_users.extend(state.users().map(|user| (user, slot)));
         self.key_count += state.key_count();
@@ -64,7 +71,10 @@ impl ShardState {
     pub fn release(&mut self, slot: Slot) -> Option<SlotState> {
         let state = *self.slots[slot.index()].take()?;
         for (customer, id) in state.reservations_by_customer() {
-            self.reservations_of.remove(customer, id);
+            self.reservations_of.remove(customer.0, id);
+        }
+        for (&organizer, &count) in &state.made_for_others {
+            subtract(&mut self.made_for_others, organizer, count);
         }
         for user in state.users() {
             self.slots_of_users.remove(&user);
@@ -94,11 +104,18 @@ impl ShardState {
     pub fn apply(&mut self, slot: Slot, at: Timestamp, lsn: Lsn, record: &Record) -> Lsn {
         if let &Record::Reserved { id, buyer: Buyer::Account(customer), .. } = record {
             // By far the most frequent.
-            self.reservations_of.insert(customer, id);
+            self.reservations_of.insert(customer.0, id);
             return self.slot_mut(slot).apply(at, lsn, record);
         }
-        if let Some((id, Buyer::Account(customer))) = record.reservation_made() {
-            self.reservations_of.insert(customer, id);
+        if let Some((customer, id)) = self.slot_mut(slot).customer_who_gives(record) {
+            self.reservations_of.remove(customer.0, id);
+        }
+        match record.gain() {
+            Some(Gain { id, buyer: Buyer::Account(customer), .. }) => {
+                self.reservations_of.insert(customer.0, id);
+            }
+            Some(Gain { by, is_new: true, .. }) => *self.made_for_others.entry(by).or_default() += 1,
+            Some(_) | None => {}
         }
         if let Record::UserCreated(user) = record {
             self.slots_of_users.insert(user.id, slot);
@@ -109,8 +126,15 @@ impl ShardState {
     /// Calls [`SlotState::undo`]. Different slots may be undone in any order.
     pub fn undo(&mut self, slot: Slot, previous: Lsn, record: &Record, undo: Undo) {
         self.change(slot, record, |state| state.undo(previous, record, undo));
-        if let Some((id, Buyer::Account(customer))) = record.reservation_made() {
-            self.reservations_of.remove(customer, id);
+        match record.gain() {
+            Some(Gain { id, buyer: Buyer::Account(customer), .. }) => {
+                self.reservations_of.remove(customer.0, id);
+            }
+            Some(Gain { by, is_new: true, .. }) => subtract(&mut self.made_for_others, by, 1),
+            Some(_) | None => {}
+        }
+        if let Some((customer, id)) = self.slot_mut(slot).customer_who_gives(record) {
+            self.reservations_of.insert(customer.0, id);
         }
         if let Record::UserCreated(user) = record {
             self.slots_of_users.remove(&user.id);
@@ -177,7 +201,7 @@ impl ShardState {
                 Outcome::Availabilities(known.collect())
             }
             Query::CustomerReservations { customer, after, limit } => {
-                let ids = self.reservations_of.after(customer, after).take(limit);
+                let ids = self.reservations_of.after(customer.0, after).take(limit);
                 Outcome::Reservations(ids.map(|id| self.reservation_view(id)).collect())
             }
             Query::Parts { .. } => Outcome::Reservations(Vec::new()),
@@ -204,9 +228,15 @@ impl ShardState {
         self.slot(*self.slots_of_users.get(&user)?)
     }
 
-    /// Whether a customer has `count` reservations or more in the owned slots, cancelled ones included.
-    pub fn has_reservations(&self, customer: UserId, count: u32) -> bool {
-        self.reservations_of.has_as_many(customer, count as usize)
+    /// Whether an account has `count` reservations or more in the owned slots, cancelled ones included.
+    pub fn has_reservations(&self, account: UserId, count: u32) -> bool {
+        self.reservations_of.has_as_many(account.0, count as usize)
+    }
+
+    /// Whether an account has made `count` reservations or more in the owned slots for buyers without an account,
+    /// cancelled ones included.
+    pub fn has_made_for_others(&self, account: UserId, count: u32) -> bool {
+        self.made_for_others.get(&account).copied().unwrap_or(0) >= count
     }
 
     /// The number of idempotency keys in the owned slots.

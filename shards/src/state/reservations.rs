@@ -1,11 +1,14 @@
 //! Reservations: each belongs to an event, and is numbered from 1 there.
 
+use std::collections::BTreeMap;
+
 use super::by_customer::ByCustomer;
 use super::events::Event;
+use super::refs::{Holder, RefNumber, Refs};
 use super::{Decision, OutcomeRef, SlotState};
 use crate::clock::Now;
-use crate::command::{Actor, Buyer};
-use crate::ids::{EventId, Lsn, Quantity, ReservationId, Role, Timestamp, UserId};
+use crate::command::{Actor, Buyer, CustomerRef};
+use crate::ids::{EventId, Lsn, Quantity, ReservationId, Timestamp, UserId};
 use crate::limits::{RESERVATIONS_MAX, SCANNED_MAX};
 use crate::outcome::{
     Outcome, Rejection, Reply, ReservationSlice, ReservationStatus, ReservationView, Statuses,
@@ -16,16 +19,23 @@ use crate::record::Record;
 pub(super) struct Reservation {
     pub(super) created_at: Timestamp,
     /// A [`Standing`] in eight bytes instead of sixteen: 0 for a confirmed one, the time of the cancellation, or
-    /// the deadline with [`HELD`].
+    /// the deadline with [`HELD`]. Beside it, which [`Holder`] it is ([`KIND_BITS`]).
     standing: u64,
-    pub(super) buyer: Buyer,
+    /// The account or the number of the ref; 0 for a holder that has neither.
+    holder: u32,
     pub(super) quantity: u32,
 }
 
 const _: () = assert!(size_of::<Reservation>() <= 24);
 
-/// The bit of a deadline. No time has it.
+/// The bit of a deadline. No time has it, or the next two.
 const HELD: u64 = 1 << 63;
+
+/// The bits that say what `holder` is: none for an account.
+const KIND_BITS: u64 = 3 << 61;
+const REF: u64 = 1 << 61;
+const GUEST: u64 = 2 << 61;
+const BLOCK: u64 = 3 << 61;
 
 /// Whether a reservation has tickets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,15 +54,41 @@ pub(super) enum Standing {
 }
 
 impl Reservation {
-    pub(super) fn new(created_at: Timestamp, standing: Standing, buyer: Buyer, quantity: u32) -> Reservation {
-        let mut reservation = Reservation { created_at, standing: 0, buyer, quantity };
+    pub(super) fn new(
+        created_at: Timestamp,
+        standing: Standing,
+        holder: Holder,
+        quantity: u32,
+    ) -> Reservation {
+        let mut reservation = Reservation { created_at, standing: 0, holder: 0, quantity };
+        reservation.set_holder(holder);
         reservation.set_standing(standing);
         reservation
     }
 
+    pub(super) fn holder(&self) -> Holder {
+        match self.standing & KIND_BITS {
+            0 => Holder::Account(UserId(self.holder)),
+            REF => Holder::Ref(RefNumber(self.holder)),
+            GUEST => Holder::Guest,
+            _ => Holder::Block,
+        }
+    }
+
+    pub(super) fn set_holder(&mut self, holder: Holder) {
+        let (kind, number) = match holder {
+            Holder::Account(UserId(id)) => (0, id),
+            Holder::Ref(RefNumber(number)) => (REF, number),
+            Holder::Guest => (GUEST, 0),
+            Holder::Block => (BLOCK, 0),
+        };
+        self.standing = self.standing & !KIND_BITS | kind;
+        self.holder = number;
+    }
+
     /// The standing as far as records of this reservation alone say.
     pub(super) fn standing(&self) -> Standing {
-        match self.standing {
+        match self.standing & !KIND_BITS {
             0 => Standing::Confirmed,
             deadline if deadline & HELD != 0 => Standing::Held { deadline: Timestamp(deadline & !HELD) },
             at => Standing::Cancelled { at: Timestamp(at) },
@@ -60,16 +96,17 @@ impl Reservation {
     }
 
     pub(super) fn set_standing(&mut self, standing: Standing) {
-        self.standing = match standing {
+        let standing = match standing {
             Standing::Confirmed => 0,
             Standing::Held { deadline } | Standing::Expired { deadline } => deadline.0 | HELD,
             Standing::Cancelled { at } => at.0,
         };
+        self.standing = self.standing & KIND_BITS | standing;
     }
 
     /// Whether the actor bought it. The actor's role may be another one now.
-    fn is_of(&self, actor: Actor) -> bool {
-        self.buyer == Buyer::Account(actor.user)
+    pub(super) fn is_of(&self, actor: Actor) -> bool {
+        self.holder() == Holder::Account(actor.user)
     }
 }
 
@@ -77,6 +114,24 @@ impl Event {
     /// The number of reservations, cancelled ones included.
     pub(super) fn reservation_count(&self) -> u32 {
         u32::try_from(self.reservations.len()).expect("at most RESERVATIONS_MAX")
+    }
+
+    /// The number of the next reservation.
+    pub(super) fn next_number(&self) -> Result<u32, Rejection> {
+        match self.reservation_count() {
+            RESERVATIONS_MAX => Err(Rejection::NumbersUsedUp),
+            made => Ok(made + 1),
+        }
+    }
+
+    /// Checks that the actor may make a reservation for a buyer. Organizers sell their own events to whom they want.
+    #[inline(always)]
+    pub(super) fn check_seller(&self, actor: Actor, buyer: &Buyer) -> Result<(), Rejection> {
+        match buyer {
+            Buyer::Account(_) => Ok(()),
+            Buyer::Ref(_) | Buyer::Guest | Buyer::Block if self.is_sold_by(actor) => Ok(()),
+            Buyer::Ref(_) | Buyer::Guest | Buyer::Block => Err(Rejection::NotYourEvent),
+        }
     }
 
     fn reservation(&self, number: u32) -> Option<&Reservation> {
@@ -100,18 +155,18 @@ impl Event {
     }
 
     /// Counts tickets as reserved by a buyer.
-    pub(super) fn sell(&mut self, buyer: Buyer, tickets: u32) {
+    pub(super) fn sell(&mut self, holder: Holder, tickets: u32) {
         self.take(tickets);
         if let Some(buyers) = &mut self.buyers {
-            buyers.add(buyer, None, tickets);
+            buyers.add(holder, None, tickets);
         }
     }
 
     /// The inverse of [`Event::sell`].
-    pub(super) fn take_back(&mut self, buyer: Buyer, tickets: u32) {
+    pub(super) fn take_back(&mut self, holder: Holder, tickets: u32) {
         self.give_back(tickets);
         if let Some(buyers) = &mut self.buyers {
-            buyers.subtract(buyer, None, tickets);
+            buyers.subtract(holder, None, tickets);
         }
     }
 
@@ -128,7 +183,7 @@ impl Event {
     }
 
     /// The view of a reservation that is known to exist.
-    pub(super) fn reservation_view(&self, id: ReservationId) -> ReservationView {
+    fn reservation_view(&self, id: ReservationId, refs: &Refs) -> ReservationView {
         let reservation = self.reservation(id.number).expect("the caller knows that it exists");
         let (status, expires_at, cancelled_at) = match self.standing(reservation) {
             Standing::Confirmed => (ReservationStatus::Confirmed, None, None),
@@ -138,7 +193,7 @@ impl Event {
         };
         ReservationView {
             id,
-            buyer: reservation.buyer,
+            buyer: refs.buyer(reservation.holder()),
             quantity: reservation.quantity,
             status,
             created_at: reservation.created_at,
@@ -159,7 +214,7 @@ impl SlotState {
         quantity: Quantity,
         index: &ByCustomer,
     ) -> Result<Decision, Rejection> {
-        let id = self.next_reservation(now, id, buyer, quantity, index)?;
+        let id = self.next_reservation(now, id, actor, &buyer, quantity, index)?;
         let reserved = Record::Reserved { id, by: actor.user, buyer, quantity: quantity.get() };
         Ok(Decision::change(reserved, OutcomeRef::Reservation(id)))
     }
@@ -172,22 +227,18 @@ impl SlotState {
         &self,
         now: Now,
         id: EventId,
-        buyer: Buyer,
+        actor: Actor,
+        buyer: &Buyer,
         quantity: Quantity,
         index: &ByCustomer,
     ) -> Result<ReservationId, Rejection> {
         let event = self.live_event(id)?;
-        if let Some(rules) = &event.edition.details().rules {
-            event.check_rules(id, rules, now.wall, buyer, quantity, index)?;
-        }
+        event.check_seller(actor, buyer)?;
+        self.check_sale(now, id, event, buyer, quantity, index)?;
         if quantity.get() > event.remaining() {
             return Err(Rejection::SoldOut { remaining: event.remaining() });
         }
-        let made = event.reservation_count();
-        if made == RESERVATIONS_MAX {
-            return Err(Rejection::NumbersUsedUp);
-        }
-        Ok(ReservationId { event: id, number: made + 1 })
+        Ok(ReservationId { event: id, number: event.next_number()? })
     }
 
     pub(super) fn apply_reserved(
@@ -195,25 +246,28 @@ impl SlotState {
         at: Timestamp,
         lsn: Lsn,
         id: ReservationId,
-        buyer: Buyer,
+        by: UserId,
+        buyer: &Buyer,
         quantity: u32,
     ) -> Lsn {
+        let holder = self.take_holder(by, buyer, id);
         self.change_event(id.event, lsn, |event| {
-            event.sell(buyer, quantity);
-            event.add_reservation(id, Reservation::new(at, Standing::Confirmed, buyer, quantity));
+            event.sell(holder, quantity);
+            event.add_reservation(id, Reservation::new(at, Standing::Confirmed, holder, quantity));
         })
     }
 
-    pub(super) fn undo_reserved(&mut self, id: ReservationId, previous: Lsn, quantity: u32) {
+    pub(super) fn undo_reserved(&mut self, id: ReservationId, previous: Lsn, by: UserId, quantity: u32) {
+        let holder = self.holder(id);
         self.change_event(id.event, previous, |event| {
-            let buyer = event.reservation_mut(id).buyer;
             event.remove_reservation(id);
-            event.take_back(buyer, quantity);
+            event.take_back(holder, quantity);
         });
+        self.give_back_holder(by, holder, id);
     }
 
     pub(super) fn decide_cancel(&self, id: ReservationId, actor: Actor) -> Result<Decision, Rejection> {
-        let (event, reservation) = self.reservation_to_cancel(id, actor)?;
+        let (event, reservation) = self.reservation_visible_to(id, actor)?;
         if event.standing(reservation) != Standing::Confirmed {
             return self.decide_release(id, actor);
         }
@@ -226,8 +280,8 @@ impl SlotState {
             let reservation = event.reservation_mut(id);
             assert_eq!(reservation.standing(), Standing::Confirmed, "a reservation was cancelled twice");
             reservation.set_standing(Standing::Cancelled { at });
-            let (buyer, quantity) = (reservation.buyer, reservation.quantity);
-            event.take_back(buyer, quantity);
+            let (holder, quantity) = (reservation.holder(), reservation.quantity);
+            event.take_back(holder, quantity);
         })
     }
 
@@ -235,8 +289,8 @@ impl SlotState {
         self.change_event(id.event, previous, |event| {
             let reservation = event.reservation_mut(id);
             reservation.set_standing(Standing::Confirmed);
-            let (buyer, quantity) = (reservation.buyer, reservation.quantity);
-            event.sell(buyer, quantity);
+            let (holder, quantity) = (reservation.holder(), reservation.quantity);
+            event.sell(holder, quantity);
         });
     }
 
@@ -246,7 +300,7 @@ impl SlotState {
         actor: Actor,
         left: Quantity,
     ) -> Result<Decision, Rejection> {
-        let (event, reservation) = self.reservation_to_cancel(id, actor)?;
+        let (event, reservation) = self.reservation_visible_to(id, actor)?;
         match event.standing(reservation) {
             Standing::Confirmed | Standing::Held { .. } => {}
             Standing::Expired { .. } => return Err(Rejection::HoldExpired),
@@ -266,10 +320,10 @@ impl SlotState {
             let reservation = event.reservation_mut(id);
             assert!(given_back < reservation.quantity, "a reservation has at least one ticket");
             reservation.quantity -= given_back;
-            let (standing, buyer) = (reservation.standing(), reservation.buyer);
+            let (standing, holder) = (reservation.standing(), reservation.holder());
             match standing {
-                Standing::Confirmed => event.take_back(buyer, given_back),
-                Standing::Held { deadline } => event.end_hold(buyer, deadline, given_back),
+                Standing::Confirmed => event.take_back(holder, given_back),
+                Standing::Held { deadline } => event.end_hold(holder, deadline, given_back),
                 ended => unreachable!("{id} has no ticket: {ended:?}"),
             }
         })
@@ -279,26 +333,26 @@ impl SlotState {
         self.change_event(id.event, previous, |event| {
             let reservation = event.reservation_mut(id);
             reservation.quantity += given_back;
-            let (standing, buyer) = (reservation.standing(), reservation.buyer);
+            let (standing, holder) = (reservation.standing(), reservation.holder());
             match standing {
-                Standing::Held { deadline } => event.hold(buyer, deadline, given_back),
-                _ => event.sell(buyer, given_back),
+                Standing::Held { deadline } => event.hold(holder, deadline, given_back),
+                _ => event.sell(holder, given_back),
             }
         });
     }
 
     pub(super) fn query_reservation(&self, id: ReservationId, actor: Actor) -> Reply {
-        let (event, _) = self.reservation_visible_to(id, actor)?;
-        Ok(Outcome::Reservation(event.reservation_view(id)))
+        self.reservation_visible_to(id, actor)?;
+        Ok(Outcome::Reservation(self.reservation_view(id)))
     }
 
     pub(super) fn query_event_reservations(
         &self,
         id: EventId,
         actor: Actor,
-        after: Option<u32>,
-        up_to: Option<u32>,
+        (after, up_to): (u32, u32),
         statuses: Statuses,
+        customer_ref: Option<&CustomerRef>,
         limit: usize,
     ) -> Reply {
         // Also of a deleted event.
@@ -307,67 +361,84 @@ impl SlotState {
             return Err(Rejection::NotYourEvent);
         }
         let last = event.reservation_count();
-        let end = last.min(up_to.unwrap_or(last));
-        let mut looked_at = after.unwrap_or(0).min(end);
-        let stop = end.min(looked_at.saturating_add(SCANNED_MAX));
-        let mut views = Vec::new();
-        while looked_at < stop && views.len() < limit {
-            looked_at += 1;
-            let view = event.reservation_view(ReservationId { event: id, number: looked_at });
+        let end = last.min(up_to);
+        let all = customer_ref.is_none().then(|| after.saturating_add(1)..=end);
+        let of_ref = customer_ref.and_then(|text| self.refs.find(text));
+        let of_ref = of_ref.map(|number| self.refs.at_event_after(number, id, after));
+        let numbers = all.into_iter().flatten().chain(of_ref.into_iter().flatten());
+        let mut numbers = numbers.take_while(|&number| number <= end).peekable();
+        let (mut views, mut next) = (Vec::new(), None);
+        for _ in 0..SCANNED_MAX {
+            let Some(number) = numbers.next_if(|_| views.len() < limit) else { break };
+            let view = event.reservation_view(ReservationId { event: id, number }, &self.refs);
             if statuses.contains(view.status) {
                 views.push(view);
             }
+            next = Some(number);
         }
-        let next = (looked_at < end).then_some(looked_at);
+        let next = next.filter(|_| numbers.peek().is_some());
         let position = event.last_record();
         Ok(Outcome::ReservationSlice(Box::new(ReservationSlice { views, next, position, last })))
     }
 
     /// The view of a reservation that is known to exist.
     pub(super) fn reservation_view(&self, id: ReservationId) -> ReservationView {
-        self.events[&id.event].reservation_view(id)
+        self.events[&id.event].reservation_view(id, &self.refs)
     }
 
-    /// All reservations of the slot, with the customers who have them.
+    /// The holder of a reservation that is known to exist.
+    pub(super) fn holder(&self, id: ReservationId) -> Holder {
+        self.events[&id.event].reservations[id.number as usize - 1].holder()
+    }
+
+    /// The holder of a reservation that an account makes for a buyer.
+    #[inline(always)]
+    pub(super) fn take_holder(&mut self, by: UserId, buyer: &Buyer, id: ReservationId) -> Holder {
+        if let Buyer::Account(customer) = buyer {
+            return Holder::Account(*customer);
+        }
+        *self.made_for_others.entry(by).or_default() += 1;
+        self.refs.take(buyer, id)
+    }
+
+    /// The inverse of [`SlotState::take_holder`], when the reservation is gone.
+    pub(super) fn give_back_holder(&mut self, by: UserId, holder: Holder, id: ReservationId) {
+        if let Holder::Account(_) = holder {
+            return;
+        }
+        subtract(&mut self.made_for_others, by, 1);
+        self.refs.give_back(holder, id);
+    }
+
+    /// All reservations of the slot that customers with accounts have, with these.
     pub(super) fn reservations_by_customer(&self) -> impl Iterator<Item = (UserId, ReservationId)> {
         self.events.iter().flat_map(|(&event, of_event)| {
             let numbers = 1..=of_event.reservation_count();
-            numbers.map(move |number| {
-                let Buyer::Account(customer) = of_event.reservations[number as usize - 1].buyer;
-                (customer, ReservationId { event, number })
+            numbers.filter_map(move |number| match of_event.reservations[number as usize - 1].holder() {
+                Holder::Account(customer) => Some((customer, ReservationId { event, number })),
+                Holder::Ref(_) | Holder::Guest | Holder::Block => None,
             })
         })
     }
 
-    /// The event and reservation, if the actor bought it.
-    pub(super) fn own_reservation(
+    /// The event and reservation, if the actor may confirm it: who bought it, or its event's organizer, if the buyer has
+    /// no account.
+    pub(super) fn reservation_to_confirm(
         &self,
         id: ReservationId,
         actor: Actor,
     ) -> Result<(&Event, &Reservation), Rejection> {
         let (event, reservation) = self.reservation_visible_to(id, actor)?;
-        if !reservation.is_of(actor) {
-            return Err(Rejection::NotYourReservation);
+        let has_account = matches!(reservation.holder(), Holder::Account(_));
+        if reservation.is_of(actor) || (!has_account && event.is_sold_by(actor)) {
+            return Ok((event, reservation));
         }
-        Ok((event, reservation))
+        Err(Rejection::NotYourReservation)
     }
 
-    /// The event and reservation, if the actor may cancel it.
-    pub(super) fn reservation_to_cancel(
-        &self,
-        id: ReservationId,
-        actor: Actor,
-    ) -> Result<(&Event, &Reservation), Rejection> {
-        let (event, reservation) = self.reservation_visible_to(id, actor)?;
-        if !reservation.is_of(actor) && actor.role != Role::Admin {
-            return Err(Rejection::NotYourReservation);
-        }
-        Ok((event, reservation))
-    }
-
-    /// The event and reservation, if the actor may see it. Otherwise the rejection is the same as if it did
-    /// not exist.
-    fn reservation_visible_to(
+    /// The event and reservation, if the actor may see it, and so cancel it: who bought it, its event's organizer and
+    /// admins. Otherwise the rejection is the same as if it did not exist.
+    pub(super) fn reservation_visible_to(
         &self,
         id: ReservationId,
         actor: Actor,
@@ -378,5 +449,14 @@ impl SlotState {
             return Err(Rejection::ReservationNotFound);
         }
         Ok((event, reservation))
+    }
+}
+
+/// Takes from an account's count, and drops a count of 0.
+pub(super) fn subtract(counts: &mut BTreeMap<UserId, u32>, account: UserId, less: u32) {
+    let count = counts.get_mut(&account).expect("it was counted");
+    *count -= less;
+    if *count == 0 {
+        counts.remove(&account);
     }
 }

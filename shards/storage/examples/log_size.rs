@@ -1,6 +1,6 @@
 //! What plain reservations cost on disk and when they are read back:
 //! `cargo run --release -p storage --example log_size -- RECORDS EVENTS`. With `holds` as third argument, holds; with
-//! `keys`, reservations of which each has an idempotency key.
+//! `keys`, reservations of which each has an idempotency key; with `refs`, reservations for refs of 24 characters.
 //!
 //! Writes them to a directory below `target` in commits of 1000, then prints bytes a record, the time of a
 //! recovery, and of pages of 100 records behind random positions, of a slot and of one event.
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use shards::clock::Now;
-use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, IdempotencyKey, Keyed};
+use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, CustomerRef, IdempotencyKey, Keyed};
 use shards::details::{EventName, NewDetails};
 use shards::ids::{EventId, HoldTime, Lsn, Quantity, Quota, Role, Slot, Timestamp, UserId};
 use shards::limits::QUOTA_MAX;
@@ -31,6 +31,7 @@ enum What {
     Reservations,
     Holds,
     Keys,
+    Refs,
 }
 
 impl What {
@@ -39,6 +40,7 @@ impl What {
             What::Reservations => "reservations",
             What::Holds => "holds",
             What::Keys => "reservations with their keys",
+            What::Refs => "reservations for refs of 24 characters",
         }
     }
 }
@@ -49,11 +51,12 @@ fn main() {
         None => What::Reservations,
         Some("holds") => What::Holds,
         Some("keys") => What::Keys,
-        Some(other) => panic!("{other} is neither holds nor keys"),
+        Some("refs") => What::Refs,
+        Some(other) => panic!("{other} is none of holds, keys and refs"),
     };
     arguments.truncate(2);
     let numbers: Vec<u32> = arguments.iter().map(|text| text.parse().expect("whole numbers")).collect();
-    let [records, events] = numbers[..] else { panic!("RECORDS EVENTS [holds|keys]") };
+    let [records, events] = numbers[..] else { panic!("RECORDS EVENTS [holds|keys|refs]") };
     let directory =
         tempfile::Builder::new().prefix("log-size-").tempdir_in("target").expect("a target directory");
     write(directory.path(), records, events, what);
@@ -95,11 +98,16 @@ fn write(directory: &Path, records: u32, events: u32, what: What) {
         let event = EventId(if index % RARE_EVERY == 0 { rare } else { 1 + index % events });
         let actor = Actor { user: customer, role: Role::Customer };
         let (buyer, quantity) = (Buyer::Account(customer), Quantity::new(1).expect("one ticket"));
-        let reserve = Command::Reserve { event, actor, buyer, quantity };
         match what {
-            What::Reservations => reserve,
+            What::Reservations => Command::Reserve { event, actor, buyer, quantity },
             What::Holds => Command::Hold { event, actor, buyer, quantity, time: HoldTime::default() },
-            What::Keys => with_key(reserve, customer, index),
+            What::Keys => with_key(Command::Reserve { event, actor, buyer, quantity }, customer, index),
+            What::Refs => {
+                let actor = Actor { user: UserId(1), role: Role::Organizer };
+                let text = format!("{:024}", u64::from(customer.0) * 1_000_003);
+                let buyer = Buyer::Ref(CustomerRef::new(&text).expect("a good ref"));
+                Command::Reserve { event, actor, buyer, quantity }
+            }
         }
     });
     let mut now = 1_800_000_000_000;

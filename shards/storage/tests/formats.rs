@@ -17,7 +17,7 @@ use shards::command::{Buyer, Query};
 use shards::details::SalesRules;
 use shards::ids::{EventId, Lsn, Slot, Timestamp, Username};
 use shards::log::{Log, ReadRecords};
-use shards::outcome::Outcome;
+use shards::outcome::{Outcome, ReservationView};
 use shards::record::{Entry, Kind, Record, SlotHead};
 use shards::slots::{slot_of_event, slot_of_username};
 use support::{Office, all_reservations, copy_directory};
@@ -34,14 +34,17 @@ const SCRIPTS: [&str; 4] = [
      | hold 6 for 8 2 600 | reserve 19 for 7 1 key first | give 77 to 50 key first
      | rules 19 2 3 1700000000000 1800000000000",
     // More than an hour later.
-    "confirm 6-1 3 by 7 | clock 1700000120000 | reserve 6 for 7 1 | clock 1700009999999 | reserve 19 for 8 1 key second
+    "confirm 6-1 3 by 7 | clock 1700000120000 | reserve 6 for 7 1 | sell 6 for @c7 2 by 50 key shop
+     | sell 6 for guest 1 by 50 | sell 6 for block 4 by 50 | transfer 6-8 to @c7 3 by 50 | transfer 6-6 to @c8 by 50
+     | transfer 6-5 to 8 by 7 | clock 1700009999999 | reserve 19 for 8 1 key second
      | cancel 19-4",
 ];
 
 /// The answers of keys, and of an event's id that comes next.
-const KEYS: [(&str, &str); 3] = [
-    ("reserve 19 for 7 1 key first", "19-4: 1, Confirmed"),
-    ("reserve 19 for 8 1 key second", "19-5: 1, Confirmed"),
+const KEYS: [(&str, &str); 4] = [
+    ("reserve 19 for 7 1 key first", "19-4: 1 for 7, Confirmed"),
+    ("reserve 19 for 8 1 key second", "19-5: 1 for 8, Confirmed"),
+    ("sell 6 for @c7 2 by 50 key shop", "6-6: 2 for @c7, Confirmed"),
     ("give 78 to 50 key first", "77"),
 ];
 
@@ -62,7 +65,7 @@ const STATE: [&str; 12] = [
 ];
 
 /// What differs after the others.
-const STATE_LATER: [&str; 13] = [
+const STATE_LATER: [&str; 17] = [
     "event 19: Event 19 ☂, organizer 50, quota 7, reserved 4, version 2",
     "rules of 19: at most 2 and 3, from 1700000000000 to 1800000000000",
     "19-1: 1 for 8, Confirmed",
@@ -70,12 +73,16 @@ const STATE_LATER: [&str; 13] = [
     "19-3: 2 for 7, Confirmed",
     "19-4: 1 for 7, Cancelled",
     "19-5: 1 for 8, Confirmed",
-    "event 6: Event 6 ☂, organizer 50, quota 20, reserved 4, version 1",
+    "event 6: Event 6 ☂, organizer 50, quota 20, reserved 11, version 1",
     "6-1: 3 for 7, Confirmed",
     "6-2: 4 for 8, Expired",
     "6-3: 3 for 7, Cancelled",
     "6-4: 2 for 8, Held",
-    "6-5: 1 for 7, Confirmed",
+    "6-5: 1 for 8, Confirmed",
+    "6-6: 2 for @c8, Confirmed",
+    "6-7: 1 for guest, Confirmed",
+    "6-8: 1 for block, Confirmed",
+    "6-9: 3 for @c7, Confirmed",
 ];
 
 fn stored(name: &str) -> PathBuf {
@@ -129,8 +136,7 @@ fn state(office: &Office) -> Vec<String> {
             panic!("{event}")
         };
         lines.extend(slice.views.iter().map(|view| {
-            let Buyer::Account(buyer) = view.buyer;
-            format!("{}: {} for {buyer}, {:?}", view.id, view.quantity, view.status)
+            format!("{}: {} for {}, {:?}", view.id, view.quantity, name_of(&view.buyer), view.status)
         }));
     }
     for username in ["ada", "bob", "user1"].map(|name| Username::new(name).unwrap()) {
@@ -143,6 +149,14 @@ fn state(office: &Office) -> Vec<String> {
         ));
     }
     lines
+}
+
+fn name_of(buyer: &Buyer) -> String {
+    match buyer {
+        Buyer::Account(account) => account.to_string(),
+        Buyer::Ref(text) => text.as_str().to_owned(),
+        Buyer::Guest | Buyer::Block => buyer.kind().as_str().to_owned(),
+    }
 }
 
 fn entries(office: &Office) -> Vec<Entry> {
@@ -177,7 +191,10 @@ fn keys_of_an_earlier_build_have_their_answers() {
                 other => other.unwrap(),
             };
             let answer = match answer {
-                Outcome::Reservation(view) => format!("{}: {}, {:?}", view.id, view.quantity, view.status),
+                Outcome::Reservation(view) => {
+                    let ReservationView { id, buyer, quantity, status, .. } = view;
+                    format!("{id}: {quantity} for {}, {status:?}", name_of(&buyer))
+                }
                 Outcome::GivenEventId(Some(event)) => event.to_string(),
                 other => panic!("{other:?}"),
             };
@@ -225,7 +242,7 @@ fn records_of_one_command_are_marked_as_such() {
     let mut head = SlotHead { lsn: reserved.lsn, chain: reserved.chain, at: reserved.at };
     let mut batch = Vec::new();
     for (number, continues) in [(2, true), (3, true), (4, false)] {
-        let Record::Reserved { mut id, by, buyer, quantity } = reserved.record else {
+        let Record::Reserved { mut id, by, buyer, quantity } = reserved.record.clone() else {
             panic!("{reserved:?}")
         };
         id.number = number;

@@ -65,10 +65,10 @@ pub(super) static CANCEL: Endpoint = Endpoint {
     headers: &[],
     tag: Tag::Reservations,
     summary: "Cancel a reservation",
-    about: "For its customer, whatever the account's role is now, and for admins. The tickets are for sale again \
+    about: "For its customer, whatever the account's role is now, its event's organizer and admins. The tickets are for sale again \
             in the same commit, once; a repeat does nothing. A hold is released.",
     successes: &[Success::empty(204, "It is cancelled.")],
-    problems: &[Kind::Forbidden],
+    problems: &[],
 };
 
 fn cancel(
@@ -94,7 +94,7 @@ pub(super) static REDUCE: Endpoint = Endpoint {
     about: "For those who may cancel it. `quantity` is how many tickets are left; the others are for sale again in \
             the same commit. With as many as there are, nothing changes.",
     successes: &[Success::json::<Reservation>(200, "The reservation as it is now.", example)],
-    problems: &[Kind::Forbidden, Kind::ReservationCancelled, Kind::HoldExpired],
+    problems: &[Kind::ReservationCancelled, Kind::HoldExpired],
 };
 
 fn reduce(

@@ -5,9 +5,10 @@ mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde_json::{Value, json};
-use shards::command::{Actor, Buyer, Query};
+use shards::command::{Actor, Buyer, CustomerRef, Query};
 use shards::ids::{EventId, ReservationNumber, Role, UserId, Username};
 use shards::outcome::{ReservationSlice, ReservationView, Statuses};
 
@@ -28,7 +29,7 @@ use stream::List;
 struct EventReservation {
     #[schemars(flatten)]
     reservation: Reservation,
-    /// The username of the account that reserved, also if that was removed.
+    /// The username of `customer`, also if that account was removed; null if there is none.
     customer_name: Option<Username>,
 }
 
@@ -52,17 +53,20 @@ query! {
         /// Only those with one of these statuses, separated by commas. A page may then have fewer than `limit`, even
         /// none, and there are more as long as `next` is not null.
         status: Option<StatusFilter>,
+        /// Only those of this customer of the organizer.
+        customer_ref: Option<CustomerRef>,
     }
 }
 
 /// Which reservations a list has, and who reads it.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Wanted {
     event: EventId,
     actor: Actor,
     after: Option<u32>,
     up_to: Option<u32>,
     statuses: Statuses,
+    customer_ref: Option<CustomerRef>,
 }
 
 /// A part of a list, as of a commit.
@@ -79,17 +83,17 @@ struct Slice {
 impl Wanted {
     /// Asks for the first reservations. The usernames are asked for with one question.
     async fn slice(self, shards: &Shards, limit: usize) -> Result<Slice, Refused> {
-        let Wanted { event, actor, after, up_to, statuses } = self;
-        let query = Query::EventReservations { event, actor, after, up_to, statuses, limit };
+        let Wanted { event, actor, after, up_to, statuses, customer_ref } = self;
+        let query = Query::EventReservations { event, actor, after, up_to, statuses, customer_ref, limit };
         let ReservationSlice { views, next, position, last } = *shards.reservation_slice(query).await?;
-        let customers: BTreeSet<UserId> = views.iter().map(customer_of).collect();
+        let customers: BTreeSet<UserId> = views.iter().filter_map(customer_of).collect();
         let names = if customers.is_empty() {
             BTreeMap::new()
         } else {
             shards.usernames(customers.into_iter().collect()).await?
         };
         let named = |view| EventReservation {
-            customer_name: names.get(&customer_of(&view)).cloned(),
+            customer_name: customer_of(&view).and_then(|customer| names.get(&customer)).cloned(),
             reservation: Reservation::from(view),
         };
         let items = views.into_iter().map(named).collect();
@@ -97,9 +101,11 @@ impl Wanted {
     }
 }
 
-fn customer_of(view: &ReservationView) -> UserId {
-    let Buyer::Account(customer) = view.buyer;
-    customer
+fn customer_of(view: &ReservationView) -> Option<UserId> {
+    match view.buyer {
+        Buyer::Account(customer) => Some(customer),
+        Buyer::Ref(_) | Buyer::Guest | Buyer::Block => None,
+    }
 }
 
 const PATH: &str = "/api/v1/events/{event}/reservations";
@@ -153,7 +159,7 @@ pub(super) static LIST: Endpoint = Endpoint {
 fn list(
     context: &RequestContext<'_>,
     event: EventId,
-    EventReservationsQuery { limit, after, status }: EventReservationsQuery,
+    EventReservationsQuery { limit, after, status, customer_ref }: EventReservationsQuery,
     _: NoBody,
 ) -> Result<Work, Problem> {
     let wanted = Wanted {
@@ -162,15 +168,17 @@ fn list(
         after: after.map(|Cursor(number)| number.0),
         up_to: None,
         statuses: status.map_or(Statuses::ALL, |StatusFilter(statuses)| statuses),
+        customer_ref,
     };
     let shards = context.api.shards.clone();
     let form = context.form()?;
     if form == JSON {
         let Limit(limit) = limit.unwrap_or_default();
         return Ok(Work::future(async move {
+            let address = address(&wanted);
             let Slice { items, next, .. } = wanted.slice(&shards, limit).await?;
             let page = Page::up_to(items, next.map(|number| number.to_string()));
-            Ok(page.respond(&address(event, wanted.statuses), limit).with("Vary", "Accept".to_owned()))
+            Ok(page.respond(&address, limit).with("Vary", "Accept".to_owned()))
         }));
     }
     if limit.is_some() {
@@ -182,11 +190,16 @@ fn list(
 }
 
 /// The address of the list's next page, without the page.
-fn address(event: EventId, statuses: Statuses) -> String {
-    let address = PATH.replace("{event}", &event.to_string());
-    if statuses == Statuses::ALL {
-        return address;
+fn address(wanted: &Wanted) -> String {
+    let address = PATH.replace("{event}", &wanted.event.to_string());
+    let mut filters = Vec::new();
+    if wanted.statuses != Statuses::ALL {
+        let names: Vec<&str> = wanted.statuses.iter().map(|status| status.as_str()).collect();
+        filters.push(format!("status={}", names.join(",")));
     }
-    let names: Vec<&str> = statuses.iter().map(|status| status.as_str()).collect();
-    format!("{address}?status={}", names.join(","))
+    if let Some(customer_ref) = &wanted.customer_ref {
+        filters
+            .push(format!("customer_ref={}", utf8_percent_encode(customer_ref.as_str(), NON_ALPHANUMERIC)));
+    }
+    if filters.is_empty() { address } else { format!("{address}?{}", filters.join("&")) }
 }

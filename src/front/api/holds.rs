@@ -1,10 +1,11 @@
 //! Holds: tickets that are set aside for a time, in which their customer confirms or releases them.
 
 use serde_json::{Value, json};
-use shards::command::{Buyer, Command};
+use shards::command::{Command, CustomerRef};
 use shards::ids::{EventId, HoldTime, Quantity, ReservationId, Role};
 use shards::outcome::Outcome;
 
+use super::buyers::{Unsold, buyer};
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
 use super::input::{IfSent, NoBody, NoQuery, body};
@@ -23,6 +24,10 @@ body! {
         quantity: Quantity,
         /// The time in which they can be confirmed, in seconds.
         ttl_seconds: Option<HoldTime>,
+        /// The organizer's own name for the customer who gets them. For the event's organizer alone.
+        customer_ref: Option<CustomerRef>,
+        /// For tickets without a customer: of guests, or set aside. For the event's organizer alone.
+        kind: Option<Unsold>,
     }
     example { "quantity": 2, "ttl_seconds": 300 }
 }
@@ -53,7 +58,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     id: "createHold",
     method: Method::Post,
     path: "/api/v1/events/{event}/holds",
-    access: Access::Only(&[Role::Customer]),
+    access: Access::Only(&[Role::Customer, Role::Organizer]),
     handler: &Takes(create),
     writes: true,
     headers: &[RequestHeader::IDEMPOTENCY_KEY],
@@ -72,10 +77,10 @@ fn create(
     context: &RequestContext<'_>,
     event: EventId,
     _: NoQuery,
-    NewHold { quantity, ttl_seconds }: NewHold,
+    NewHold { quantity, ttl_seconds, customer_ref, kind }: NewHold,
 ) -> Result<Work, Problem> {
-    let actor = context.actor();
-    let (buyer, time) = (Buyer::Account(actor.user), ttl_seconds.unwrap_or_default());
+    let (actor, buyer) = (context.actor(), buyer(context, customer_ref, kind)?);
+    let time = ttl_seconds.unwrap_or_default();
     let command = Command::Hold { event, actor, buyer, quantity, time };
     context.once(command, |outcome| created(view!(Outcome::Reservation, outcome)))
 }
@@ -90,7 +95,8 @@ pub(super) static CONFIRM: Endpoint = Endpoint {
     headers: &[RequestHeader::IDEMPOTENCY_KEY],
     tag: Tag::Reservations,
     summary: "Confirm a hold",
-    about: "For its customer, whatever the account's role is now. It becomes a reservation. With a lower `quantity`, \
+    about: "For its customer, whatever the account's role is now; for the event's organizer, if it has no customer with an \
+            account. It becomes a reservation. With a lower `quantity`, \
             the other tickets are for sale again in the same commit. A repeat changes nothing and has the same answer.",
     successes: &[Success::json::<Reservation>(200, "The tickets are yours.", reservations::example)
         .with(&[Header::REPLAYED])
@@ -120,10 +126,10 @@ pub(super) static RELEASE: Endpoint = Endpoint {
     headers: &[],
     tag: Tag::Reservations,
     summary: "Release a hold",
-    about: "For its customer, whatever the account's role is now, and for admins. The tickets are for sale again in \
-            the same commit, once; a repeat does nothing, and neither does a release of a hold that is over.",
+    about: "For its customer, whatever the account's role is now, its event's organizer and admins. The tickets are \
+            for sale again in the same commit, once; a repeat does nothing, and neither does a release of a hold that is over.",
     successes: &[Success::empty(204, "It is given up, or was over.")],
-    problems: &[Kind::Forbidden, Kind::HoldConfirmed],
+    problems: &[Kind::HoldConfirmed],
 };
 
 fn release(

@@ -6,6 +6,7 @@
 mod administration;
 mod authentication;
 mod availability;
+mod buyers;
 mod cancellations;
 mod common;
 mod context;
@@ -22,6 +23,7 @@ mod problem_pages;
 mod reservations;
 mod sessions;
 mod system;
+mod transfers;
 mod users;
 mod work;
 
@@ -75,6 +77,7 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &cancellations::CANCEL,
     &cancellations::REDUCE,
     &cancellations::CANCEL_SEVERAL,
+    &transfers::TRANSFER,
     &holds::CREATE,
     &holds::CONFIRM,
     &holds::RELEASE,

@@ -2,16 +2,18 @@
 
 use schemars::JsonSchema;
 use serde_json::{Value, json};
-use shards::command::{Buyer, Command, Query};
+use shards::command::{Buyer, Command, CustomerRef, Query, SaleKind};
 use shards::ids::{EventId, Quantity, ReservationId, Role, UserId};
 use shards::outcome::{Outcome, ReservationStatus, ReservationView};
 
+use super::buyers::{Unsold, buyer};
 use super::cancellations;
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
 use super::events;
 use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, body, query};
 use super::output::{Page, ToJson, append_all, json_response, page_example};
+use super::transfers;
 use super::work::Work;
 use crate::client::view;
 use crate::front::http::parse::Method;
@@ -24,8 +26,12 @@ use crate::front::rfc3339::Rfc3339;
 pub(super) struct Reservation {
     pub(super) id: ReservationId,
     pub(super) event: EventId,
-    /// The account that reserved.
-    pub(super) customer: UserId,
+    /// The account that has the tickets; null for a `customer_ref`, and for tickets that are no customer's.
+    pub(super) customer: Option<UserId>,
+    /// There when the event's organizer sold to a customer without an account: the organizer's name for that.
+    #[schemars(with = "CustomerRef", skip_serializing_if = "Option::is_none")]
+    pub(super) customer_ref: Option<CustomerRef>,
+    pub(super) kind: SaleKind,
     #[schemars(with = "Quantity")]
     pub(super) quantity: u32,
     pub(super) status: ReservationStatus,
@@ -39,10 +45,14 @@ pub(super) struct Reservation {
 }
 
 body! {
-    /// How many tickets: all of them, or none.
+    /// How many tickets: all of them, or none. The event's organizer says for whom, and nobody else does.
     struct NewReservation {
         /// Tickets.
         quantity: Quantity,
+        /// The organizer's own name for the customer who gets them.
+        customer_ref: Option<CustomerRef>,
+        /// For tickets without a customer: of guests, or set aside. No limit and no window of the sale holds.
+        kind: Option<Unsold>,
     }
     example { "quantity": 2 }
 }
@@ -61,11 +71,18 @@ impl From<ReservationView> for Reservation {
     fn from(view: ReservationView) -> Reservation {
         let ReservationView { id, buyer, quantity, status, created_at, expires_at, cancelled_at, order: _ } =
             view;
-        let Buyer::Account(customer) = buyer;
+        let kind = buyer.kind();
+        let (customer, customer_ref) = match buyer {
+            Buyer::Account(customer) => (Some(customer), None),
+            Buyer::Ref(text) => (None, Some(text)),
+            Buyer::Guest | Buyer::Block => (None, None),
+        };
         Reservation {
             id,
             event: id.event,
             customer,
+            customer_ref,
+            kind,
             quantity,
             status,
             created_at: Rfc3339(created_at),
@@ -87,8 +104,18 @@ impl ToJson for Reservation {
 impl Reservation {
     /// Appends the object, but not its end.
     pub(super) fn append_members(&self, text: &mut Vec<u8>) {
-        let &Reservation { id, event, customer, quantity, status, created_at, expires_at, cancelled_at } =
-            self;
+        let &Reservation {
+            id,
+            event,
+            customer,
+            ref customer_ref,
+            kind,
+            quantity,
+            status,
+            created_at,
+            expires_at,
+            cancelled_at,
+        } = self;
         let [mut event_text, mut customer_text, mut quantity_text] = [itoa::Buffer::new(); 3];
         append_all(
             text,
@@ -98,8 +125,19 @@ impl Reservation {
                 b"\",\"event\":",
                 event_text.format(event.0).as_bytes(),
                 b",\"customer\":",
-                customer_text.format(customer.0).as_bytes(),
-                b",\"quantity\":",
+                customer.map_or("null", |customer| customer_text.format(customer.0)).as_bytes(),
+            ],
+        );
+        if let Some(customer_ref) = customer_ref {
+            text.extend_from_slice(b",\"customer_ref\":");
+            customer_ref.as_str().append_to(text);
+        }
+        append_all(
+            text,
+            [
+                b",\"kind\":\"",
+                kind.as_str().as_bytes(),
+                b"\",\"quantity\":",
                 quantity_text.format(quantity).as_bytes(),
                 b",\"status\":\"",
                 status.as_str().as_bytes(),
@@ -122,6 +160,7 @@ pub(super) fn example() -> Value {
         "id": "7-42",
         "event": 7,
         "customer": 31,
+        "kind": "sale",
         "quantity": 2,
         "status": "confirmed",
         "created_at": "2026-03-02T12:00:00.017Z",
@@ -130,6 +169,7 @@ pub(super) fn example() -> Value {
 
 /// Why tickets are neither reserved nor held.
 pub(super) const OF_A_SALE: &[Kind] = &[
+    Kind::NotYours,
     Kind::SalesNotOpen,
     Kind::SalesClosed,
     Kind::ReservationLimit,
@@ -144,6 +184,7 @@ pub(super) const OF_RESERVATION: &[Link] = &[
     (&GET, "reservation", "/id"),
     (&cancellations::CANCEL, "reservation", "/id"),
     (&cancellations::REDUCE, "reservation", "/id"),
+    (&transfers::TRANSFER, "reservation", "/id"),
     (&events::GET, "event", "/event"),
 ];
 pub(super) const OF_RESERVATIONS: &[Link] =
@@ -153,7 +194,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     id: "createReservation",
     method: Method::Post,
     path: "/api/v1/events/{event}/reservations",
-    access: Access::Only(&[Role::Customer]),
+    access: Access::Only(&[Role::Customer, Role::Organizer]),
     handler: &Takes(create),
     writes: true,
     headers: &[RequestHeader::IDEMPOTENCY_KEY],
@@ -161,7 +202,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     summary: "Reserve tickets",
     about: "All or nothing. A 201 is on disk; a 503 has done nothing. When no answer comes, the reservation may \
             be there: send the request again with the same `Idempotency-Key`, or look at \
-            `GET /api/v1/reservations`.",
+            `GET /api/v1/reservations`. The event's organizer reserves for others, with `customer_ref` or `kind`.",
     successes: &[Success::json::<Reservation>(201, "The tickets are yours.", example)
         .with(&[Header::location("/api/v1/reservations/7-42"), Header::REPLAYED])
         .then(OF_RESERVATION)],
@@ -172,10 +213,10 @@ fn create(
     context: &RequestContext<'_>,
     event: EventId,
     _: NoQuery,
-    NewReservation { quantity }: NewReservation,
+    NewReservation { quantity, customer_ref, kind }: NewReservation,
 ) -> Result<Work, Problem> {
-    let actor = context.actor();
-    let command = Command::Reserve { event, actor, buyer: Buyer::Account(actor.user), quantity };
+    let (actor, buyer) = (context.actor(), buyer(context, customer_ref, kind)?);
+    let command = Command::Reserve { event, actor, buyer, quantity };
     context.once(command, |outcome| created(view!(Outcome::Reservation, outcome)))
 }
 
@@ -203,7 +244,7 @@ pub(super) mod steps {
     ///
     /// Those of every body; 422 for a number of tickets that nobody can have.
     pub fn quantity_asked_for(request: &Request<'_>) -> Result<Quantity, Problem> {
-        NewReservation::read(request).map(|NewReservation { quantity }| quantity)
+        NewReservation::read(request).map(|NewReservation { quantity, .. }| quantity)
     }
 
     /// The response to a reservation that was made.
@@ -298,19 +339,34 @@ mod tests {
         let held = ReservationView {
             status: ReservationStatus::Held,
             expires_at: Some(Timestamp(1_772_453_400_017)),
-            ..view
+            ..view.clone()
         };
         let cancelled = ReservationStatus::Cancelled;
-        let cancelled = ReservationView { status: cancelled, cancelled_at: Some(Timestamp(0)), ..view };
+        let cancelled =
+            ReservationView { status: cancelled, cancelled_at: Some(Timestamp(0)), ..view.clone() };
+        let of_ref = Buyer::Ref(CustomerRef::new("a \"b\" \\ é").unwrap());
+        let of_ref = ReservationView { buyer: of_ref, ..view.clone() };
+        let block = ReservationView { buyer: Buyer::Block, ..view.clone() };
         let mut expected = json!({
             "id": "4294967295-4294967295",
             "event": u32::MAX,
             "customer": 31,
+            "kind": "sale",
             "quantity": 2,
             "status": ReservationStatus::Confirmed,
             "created_at": "2026-03-02T12:00:00.017Z",
         });
-        for view in [view, held, cancelled] {
+        for view in [view, held, cancelled, of_ref, block] {
+            expected["kind"] = json!(view.buyer.kind());
+            if let Buyer::Account(_) = view.buyer {
+                expected["customer"] = json!(31);
+            } else {
+                expected["customer"] = Value::Null;
+            }
+            expected.as_object_mut().unwrap().remove("customer_ref");
+            if let Buyer::Ref(text) = &view.buyer {
+                expected["customer_ref"] = json!(text.as_str());
+            }
             expected["status"] = json!(view.status);
             expected.as_object_mut().unwrap().remove("expires_at");
             if view.expires_at.is_some() {
@@ -320,10 +376,11 @@ mod tests {
                 expected["cancelled_at"] = json!("1970-01-01T00:00:00.000Z");
             }
             let mut text = Vec::new();
-            Reservation::from(view).append_to(&mut text);
+            Reservation::from(view.clone()).append_to(&mut text);
             assert_eq!(serde_json::from_slice::<Value>(&text).unwrap(), expected);
             for (limit, next) in [(2, Value::Null), (1, json!("x\""))] {
-                let page: Page<Reservation> = Page::new(vec![view, view], limit, |_| "x\"".to_owned());
+                let page: Page<Reservation> =
+                    Page::new(vec![view.clone(), view.clone()], limit, |_| "x\"".to_owned());
                 let mut text = Vec::new();
                 page.append_to(&mut text);
                 let expected = json!({ "items": vec![expected.clone(); limit], "next": next });

@@ -111,8 +111,8 @@ impl From<LimitReached> for Problem {
             ),
             LimitReached::Reservations { most } => (
                 format!(
-                    "Your account has the {most} reservations and holds that it may have in a shard of the server, \
-                     cancelled and expired ones included. Nothing was done. Ask whoever runs the server to raise \
+                    "The account has the {most} reservations and holds that it may have in a shard of the server, or has \
+                     made so many there for others, cancelled and expired ones included. Nothing was done. Ask whoever runs the server to raise \
                      --max-reservations-per-account."
                 ),
                 lasting,
@@ -150,10 +150,10 @@ impl From<Rejection> for Problem {
             }
             Rejection::CustomerLimit { allowed } => {
                 let detail = match allowed {
-                    0 => "You have as many tickets of this event as a customer may have, those of holds included. Give \
+                    0 => "The customer has as many tickets of this event as one may have, those of holds included. Give \
                           some back first."
                         .to_owned(),
-                    more => format!("Of this event you may have {} more; ask for fewer.", tickets(more)),
+                    more => format!("Of this event the customer may have {} more; ask for fewer.", tickets(more)),
                 };
                 Problem::new(Kind::CustomerLimit, detail).extend("allowed", json!(allowed))
             }
@@ -197,11 +197,13 @@ impl From<Rejection> for Problem {
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
             Rejection::NotYourReservation => Problem::new(
                 Kind::Forbidden,
-                "Only its customer confirms a hold. Its customer and admins release a hold, and cancel a reservation, in \
-                 part or whole.",
+                "Only its customer confirms a hold, or the event's organizer, if it has no customer with an account. \
+                 Its customer and the organizer transfer a reservation.",
             ),
             Rejection::ReservationCancelled => Problem::plain(Kind::ReservationCancelled),
             Rejection::HoldExpired => Problem::plain(Kind::HoldExpired),
+            Rejection::HoldNotConfirmed => Problem::plain(Kind::HoldNotConfirmed),
+            Rejection::ReceiverNotFound => Problem::plain(Kind::ReceiverNotFound),
             Rejection::HoldReleased => Problem::plain(Kind::HoldReleased),
             Rejection::HoldConfirmed { quantity } => {
                 let detail = format!(
@@ -265,7 +267,7 @@ mod tests {
                 "This is a confirmed reservation of 1 ticket. Nothing was done.",
             ),
             (Rejection::ReservationLimit { allowed: 1 }, "has at most 1 ticket; ask for fewer."),
-            (Rejection::CustomerLimit { allowed: 2 }, "you may have 2 tickets more; ask for fewer."),
+            (Rejection::CustomerLimit { allowed: 2 }, "the customer may have 2 tickets more; ask for fewer."),
             (Rejection::CustomerLimit { allowed: 0 }, "Give some back first."),
         ] {
             let problem = Problem::from(rejection.clone());

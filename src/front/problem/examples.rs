@@ -33,6 +33,8 @@ impl Kind {
             Kind::HasReservations => Rejection::HasReservations { reserved: 470, held: 10 }.into(),
             Kind::ReservationCancelled => Rejection::ReservationCancelled.into(),
             Kind::HoldExpired => Rejection::HoldExpired.into(),
+            Kind::HoldNotConfirmed => Rejection::HoldNotConfirmed.into(),
+            Kind::ReceiverNotFound => Rejection::ReceiverNotFound.into(),
             Kind::HoldReleased => Rejection::HoldReleased.into(),
             Kind::HoldConfirmed => Rejection::HoldConfirmed { quantity: 2 }.into(),
             Kind::UsernameTaken => Rejection::UsernameTaken.into(),

@@ -80,7 +80,7 @@ kinds! {
     WrongCredentials "wrong-credentials" 401 "Username or password is wrong"
         "No account has this username and password; which of the two is wrong is not said. Correct them, or register with POST /api/v1/users."
     Forbidden "forbidden" 403 "Your role may not do this"
-        "Customers reserve, organizers manage their own events, admins manage all events and accounts. Log in with an account that may."
+        "Customers reserve, organizers manage and sell their own events, admins manage all events and accounts. The detail says what this request needs. Log in with an account that may."
     NotYours "not-yours" 403 "This event is another organizer's"
         "Only its organizer and admins may change an event or see its reservations. Log in as its organizer; if that was you, the event was handed over to another."
     SalesNotOpen "sales-not-open" 403 "The event is not on sale yet"
@@ -90,6 +90,8 @@ kinds! {
         "The event's organizer has set an end of sales (sales_end), and it has come. Nothing was done. What you hold can still be confirmed, and what you have be given back. The organizer can change the end."
     NotFound "not-found" 404 "There is no such thing"
         "Nothing with this address exists, or it is not yours to see. Check the address, and whose token you send."
+    ReceiverNotFound "receiver-not-found" 404 "No customer has this name"
+        "Tickets are transferred to the username of an account whose role is customer, and which is not removed. Nothing was done. Check the name with whoever is to have the tickets."
     MethodNotAllowed "method-not-allowed" 405 "This address does not take this method"
         "Use one of the methods that the Allow header names."
     NotAcceptable "not-acceptable" 406 "Only JSON is served here"
@@ -103,8 +105,8 @@ kinds! {
         [allowed: u32, "The most tickets of a reservation of this event."]
         "The event's organizer limits the tickets of a reservation (max_per_reservation); 'allowed' says to how many. All or nothing: none was reserved. Ask for at most that many."
     CustomerLimit "customer-limit" 409 "A customer of this event has fewer tickets"
-        [allowed: u32, "How many more tickets of this event you may have now; 0 for none."]
-        "The event's organizer limits the tickets that a customer has, over all live reservations and holds of the event (max_per_customer); 'allowed' says how many more you may have. All or nothing: none was reserved. Ask for at most that many, or give others back first."
+        [allowed: u32, "How many more tickets of this event the customer may have now; 0 for none."]
+        "The event's organizer limits the tickets that a customer has, over all live reservations and holds of the event (max_per_customer); 'allowed' says how many more there may be. All or nothing: none was reserved. Ask for at most that many, or give others back first."
     QuotaBelowCommitted "quota-below-committed" 409 "More tickets are reserved and held than the new quota"
         [committed: u32, "Tickets that are reserved or held: the least that the quota can be."]
         "A quota cannot fall below what is reserved and held already; 'committed' says how many that is. Set it to at least that."
@@ -114,6 +116,8 @@ kinds! {
         "It has no tickets any more, so none can be given back. GET /api/v1/reservations/{reservation} shows it; for new tickets, reserve again."
     HoldExpired "hold-expired" 409 "The time of the hold is over"
         "It was not confirmed before 'expires_at', and its tickets are for sale again. Nothing was done. Hold or reserve tickets again."
+    HoldNotConfirmed "hold-not-confirmed" 409 "The reservation is a hold"
+        "A hold is not transferred. Confirm it with POST /api/v1/holds/{reservation}/confirm, and transfer it then; or release it, and have the other hold. Nothing was done."
     HoldReleased "hold-released" 409 "The hold was given up"
         "It was released, the reservation that it became was cancelled, or its event was deleted. It has no tickets any more. Nothing was done. GET /api/v1/reservations/{reservation} shows it; for new tickets, hold or reserve again."
     HoldConfirmed "hold-confirmed" 409 "The hold has been confirmed"
@@ -151,7 +155,7 @@ kinds! {
     TooManyRegistrations "too-many-registrations" 429 "Too many registrations from this address"
         "As many accounts were registered from your address (of IPv6, its /64) as the server allows in an hour; attempts with a username that was taken count, too. Nothing was done; try again after 'Retry-After' seconds. If many people share the address, whoever runs the server can allow more with --registrations-per-hour; behind a proxy, the server has to be told to trust the proxy's word on addresses."
     AccountLimit "account-limit" 429 "The account has reached a limit"
-        [limit: AccountLimit, "`changes`: requests that change something, other than reserving and holding, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations and holds of the account, cancelled and expired ones included."]
+        [limit: AccountLimit, "`changes`: requests that change something, other than reserving and holding, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations and holds of the account, or those that it made for others, cancelled and expired ones included."]
         "The server limits what one account makes, so that none takes the memory and the disk of all. Nothing was done; 'limit' says which limit it was. If it is 'changes', try again after 'Retry-After' seconds, and more slowly. The others do not go away by waiting, deleting or cancelling: ask whoever runs the server for a higher limit. The detail names the option."
     TooManyKeys "too-many-keys" 429 "Too many idempotency keys"
         "The server keeps each Idempotency-Key for a day, and has as many of your account as it may keep where this one would be: 1000 for an event and others that are kept with it. Nothing was done. Send the request without a key, or try again after 'Retry-After' seconds, when older keys may be forgotten."

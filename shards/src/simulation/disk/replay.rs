@@ -1,10 +1,12 @@
 //! Recovery from simulated files.
 
 use super::{Disk, SimulatedFile, mark_of};
-use crate::record::{Held, Record, SlotHead, Stamp};
+use crate::command::Buyer;
+use crate::record::{Held, Record, SlotHead, Stamp, TransferredPart};
 use crate::replay::{Extent, Mark, RangeCheck, ReplayError, Row, check_ranges, left_over};
 use crate::shard::SlotHeads;
 use crate::simulation::plant::Plant;
+use crate::simulation::workload::customer_ref;
 use crate::slots::{Owners, shard_of_slot};
 use crate::state::ShardState;
 
@@ -79,10 +81,22 @@ impl Disk {
             }
             Some(Plant::HoldsBecomeReservations) => records.iter_mut().for_each(|row| {
                 if let Record::Held(held) = &row.record {
-                    let &Held { id, by, buyer, quantity, deadline: _ } = &**held;
+                    let Held { id, by, buyer, quantity, deadline: _ } = (**held).clone();
                     row.record = Record::Reserved { id, by, buyer, quantity };
                 }
             }),
+            Some(Plant::MixUpRefs) => records.iter_mut().for_each(|row| {
+                if let Record::Reserved { buyer: buyer @ Buyer::Ref(_), .. } = &mut row.record {
+                    *buyer = Buyer::Ref(customer_ref(1));
+                }
+            }),
+            Some(Plant::ForgetTransfers) => records.retain(
+                |row| !matches!(&row.record, Record::Transferred(transferred) if transferred.part.is_none()),
+            ),
+            Some(Plant::LoseTransferredPart | Plant::DoubleTransferredPart) => {
+                let is_lost = plant == Some(Plant::LoseTransferredPart);
+                records.iter_mut().for_each(|row| plant_in_transfer(&mut row.record, is_lost));
+            }
             Some(Plant::ForgetKeys) => {
                 records.retain(|row| !matches!(row.record, Record::KeyKept(_)));
             }
@@ -125,6 +139,18 @@ impl Disk {
         let ends = self.files.iter().map(|file| file.extent.end).collect();
         Ok(Replayed { states, heads, ends })
     }
+}
+
+/// Makes a transfer of a part a reduction alone, or the receiver's reservation alone.
+fn plant_in_transfer(record: &mut Record, is_lost: bool) {
+    let Record::Transferred(transferred) = &record else { return };
+    let Some(TransferredPart { number: _, quantity }) = transferred.part else { return };
+    let (id, by) = (transferred.id, transferred.by);
+    *record = if is_lost {
+        Record::Reduced { id, by, quantity }
+    } else {
+        Record::Reserved { id: transferred.received(), by, buyer: transferred.to.clone(), quantity }
+    };
 }
 
 /// A record that recovery accepted, and the index of its file.

@@ -1,9 +1,9 @@
 //! Changes: what a command asks for and its record makes, in a form common to both.
 
-use crate::command::{Buyer, Command};
+use crate::command::{Buyer, Command, Transfer};
 use crate::details::{EventDetails, NewDetails, SalesRules, Venue};
 use crate::ids::UserId;
-use crate::record::{Answer, Kind, Record};
+use crate::record::{Answer, Kind, Record, Transferred};
 
 /// The kind of a change and up to three numbers that both the command and its record have.
 pub(super) type Change = (Kind, u32, u32, u32);
@@ -29,10 +29,10 @@ pub(super) fn change_of_command(command: &Command) -> Change {
         Command::EditEvent(edit) => (Kind::EventEdited, edit.event.0, edit.actor.user.0, 0),
         Command::DeleteEvent(delete) => (Kind::EventDeleted, delete.event.0, delete.actor.user.0, 0),
         Command::Reserve { event, actor, buyer, quantity } => {
-            (Kind::Reserved, event.0, people(actor.user, *buyer), quantity.get())
+            (Kind::Reserved, event.0, people(actor.user, buyer), quantity.get())
         }
         Command::Hold { event, actor, buyer, quantity, time: _ } => {
-            (Kind::Held, event.0, people(actor.user, *buyer), quantity.get())
+            (Kind::Held, event.0, people(actor.user, buyer), quantity.get())
         }
         Command::Confirm { reservation, actor, .. } => {
             (Kind::Confirmed, reservation.event.0, reservation.number, actor.user.0)
@@ -48,6 +48,12 @@ pub(super) fn change_of_command(command: &Command) -> Change {
         Command::Reduce { reservation, actor, .. } => {
             (Kind::Reduced, reservation.event.0, reservation.number, actor.user.0)
         }
+        Command::Transfer(transfer) => {
+            let Transfer { reservation, actor, ref to, quantity: _ } = **transfer;
+            // Without a receiver there will be no record.
+            let people = people(actor.user, to.as_ref().unwrap_or(&Buyer::Account(UserId(0))));
+            (Kind::Transferred, reservation.event.0, reservation.number, people)
+        }
     }
 }
 
@@ -58,9 +64,18 @@ fn digest_of_details(name: &str, quota: u32, venue: Option<&str>, rules: &SalesR
 }
 
 /// The account that acted and the buyer, in one number.
-fn people(by: UserId, buyer: Buyer) -> u32 {
-    let Buyer::Account(customer) = buyer;
-    by.0 << 16 | customer.0
+fn people(by: UserId, buyer: &Buyer) -> u32 {
+    by.0 << 16 | number_of_buyer(buyer)
+}
+
+/// A number that differs where buyers do.
+pub(in crate::simulation) fn number_of_buyer(buyer: &Buyer) -> u32 {
+    match buyer {
+        Buyer::Account(customer) => customer.0,
+        Buyer::Ref(text) => 1000 + text.as_str().bytes().map(u32::from).sum::<u32>(),
+        Buyer::Guest => 998,
+        Buyer::Block => 999,
+    }
 }
 
 pub(in crate::simulation) fn kind_of(record: &Record) -> Kind {
@@ -88,9 +103,13 @@ pub(super) fn change_of_record(record: &Record) -> Change {
         Record::EventEdited(event) => (Kind::EventEdited, event.id.0, event.by.0, 0),
         Record::EventDeleted { event, by, .. } => (Kind::EventDeleted, event.0, by.0, 0),
         Record::Reserved { id, by, buyer, quantity } => {
-            (Kind::Reserved, id.event.0, people(*by, *buyer), *quantity)
+            (Kind::Reserved, id.event.0, people(*by, buyer), *quantity)
         }
-        Record::Held(held) => (Kind::Held, held.id.event.0, people(held.by, held.buyer), held.quantity),
+        Record::Held(held) => (Kind::Held, held.id.event.0, people(held.by, &held.buyer), held.quantity),
+        Record::Transferred(transferred) => {
+            let Transferred { id, by, to, part: _ } = &**transferred;
+            (Kind::Transferred, id.event.0, id.number, people(*by, to))
+        }
         Record::Confirmed { id, by, .. } => (Kind::Confirmed, id.event.0, id.number, by.0),
         Record::HoldsExpired { event, .. } => (Kind::HoldsExpired, event.0, 0, 0),
         Record::HoldsExtended { .. } => (Kind::HoldsExtended, 0, 0, 0),
@@ -100,10 +119,11 @@ pub(super) fn change_of_record(record: &Record) -> Change {
         Record::Reduced { id, by, .. } => (Kind::Reduced, id.event.0, id.number, by.0),
         Record::TimeSetBack => (Kind::TimeSetBack, 0, 0, 0),
         Record::KeysAged { .. } => (Kind::KeysAged, 0, 0, 0),
-        Record::KeyKept(kept) => match kept.answer {
+        Record::KeyKept(kept) => match &kept.answer {
             Answer::Reservation { id, .. } | Answer::Hold { id, .. } => {
                 (Kind::KeyKept, id.event.0, id.number, kept.user.0)
             }
+            Answer::OfAnother(another) => (Kind::KeyKept, another.id.event.0, another.id.number, kept.user.0),
             Answer::EventId(event) => (Kind::EventIdGiven, event.0, kept.user.0, 0),
         },
     }

@@ -2,9 +2,9 @@
 
 use super::Violation;
 use crate::command::{Actor, Buyer, Command};
-use crate::ids::{Lsn, Quantity, ReservationId, Role, Timestamp};
+use crate::ids::{Lsn, Quantity, ReservationId, Role, Timestamp, UserId};
 use crate::outcome::{Availability, EventView, Outcome, Rejection, ReservationStatus, ReservationView};
-use crate::record::{Entry, Held, Record};
+use crate::record::{Entry, Held, Record, Transferred};
 
 #[derive(Debug, Clone)]
 pub(super) struct EventState {
@@ -15,6 +15,8 @@ pub(super) struct EventState {
     /// The position of the last record.
     pub(super) position: Lsn,
     pub(super) reservations: Vec<ReservationView>,
+    /// Who made each reservation that was for a buyer without an account.
+    pub(super) made_for_others: Vec<UserId>,
 }
 
 impl EventState {
@@ -33,7 +35,9 @@ impl EventState {
                 updated_at: at,
             };
             let (first, reservations) = (view.clone(), Vec::new());
-            let created = EventState { first, view, is_deleted: false, position, reservations };
+            let made_for_others = Vec::new();
+            let created =
+                EventState { first, view, is_deleted: false, position, reservations, made_for_others };
             return before.map_or(Ok(created), |before| Err(format!("{record:?} after {before:?}")));
         }
         let before = before.filter(|before| !before.is_deleted);
@@ -66,14 +70,33 @@ impl EventState {
                 state.is_deleted = true;
                 state.reservations.iter_mut().for_each(|reservation| cancel(reservation, at));
             }
-            &Record::Reserved { id, by: _, buyer, quantity } => {
+            &Record::Reserved { id, by, ref buyer, quantity } => {
                 state.check_limits(buyer, quantity).map_err(|limit| format!("{record:?}: {limit:?}"))?;
-                state.add(id, buyer, quantity, ReservationStatus::Confirmed, at, None)?;
+                state.add(id, by, buyer, quantity, ReservationStatus::Confirmed, at, None)?;
             }
             Record::Held(held) => {
-                let &Held { id, by: _, buyer, quantity, deadline } = &**held;
+                let &Held { id, by, ref buyer, quantity, deadline } = &**held;
                 state.check_limits(buyer, quantity).map_err(|limit| format!("{record:?}: {limit:?}"))?;
-                state.add(id, buyer, quantity, ReservationStatus::Held, at, Some(deadline))?;
+                state.add(id, by, buyer, quantity, ReservationStatus::Held, at, Some(deadline))?;
+            }
+            Record::Transferred(transferred) => {
+                let &Transferred { id, by, ref to, part } = &**transferred;
+                let one = state.reservations.get(id.number as usize - 1).cloned();
+                let is_confirmed =
+                    |one: &ReservationView| one.status == ReservationStatus::Confirmed && one.buyer != *to;
+                let one = one.filter(is_confirmed);
+                let one = one.ok_or_else(|| format!("nothing to transfer for {record:?}"))?;
+                let tickets = part.map_or(one.quantity, |part| part.quantity);
+                state.check_customer(to, tickets).map_err(|limit| format!("{record:?}: {limit:?}"))?;
+                match part {
+                    None => state.reservations[id.number as usize - 1].buyer = to.clone(),
+                    Some(part) if 0 < tickets && tickets < one.quantity => {
+                        state.reservations[id.number as usize - 1].quantity -= tickets;
+                        let new = ReservationId { number: part.number, ..id };
+                        state.add(new, by, to, tickets, ReservationStatus::Confirmed, at, None)?;
+                    }
+                    Some(_) => return Err(format!("{record:?} gives a part of {one:?}")),
+                }
             }
             &Record::Confirmed { id, by: _, given_back } => {
                 match state.reservations.get_mut(id.number as usize - 1) {
@@ -137,13 +160,17 @@ impl EventState {
     fn add(
         &mut self,
         id: ReservationId,
-        buyer: Buyer,
+        by: UserId,
+        buyer: &Buyer,
         quantity: u32,
         status: ReservationStatus,
         created_at: Timestamp,
         expires_at: Option<Timestamp>,
     ) -> Result<(), Violation> {
-        let cancelled_at = None;
+        let (buyer, cancelled_at) = (buyer.clone(), None);
+        if !matches!(buyer, Buyer::Account(_)) {
+            self.made_for_others.push(by);
+        }
         let new = ReservationView {
             id,
             buyer,
@@ -156,7 +183,7 @@ impl EventState {
         };
         self.reservations.push(new);
         let number = self.reservations.len();
-        if id.number as usize == number { Ok(()) } else { Err(format!("{new:?} is number {number}")) }
+        if id.number as usize == number { Ok(()) } else { Err(format!("{id} is number {number}")) }
     }
 
     fn tickets(&self, status: ReservationStatus) -> u32 {
@@ -184,14 +211,23 @@ impl EventState {
     }
 
     /// Checks that the limits of the event allow a reservation.
-    pub(super) fn check_limits(&self, buyer: Buyer, quantity: u32) -> Result<(), Rejection> {
+    pub(super) fn check_limits(&self, buyer: &Buyer, quantity: u32) -> Result<(), Rejection> {
+        if [Buyer::Guest, Buyer::Block].contains(buyer) {
+            return Ok(());
+        }
         let rules = self.view.details.rules();
         if let Some(most) = rules.max_per_reservation
             && quantity > most.get()
         {
             return Err(Rejection::ReservationLimit { allowed: most.get() });
         }
-        let own = self.reservations.iter().filter(|one| one.buyer == buyer);
+        self.check_customer(buyer, quantity)
+    }
+
+    /// Checks that the event's limit of a customer allows so many more tickets.
+    pub(super) fn check_customer(&self, buyer: &Buyer, quantity: u32) -> Result<(), Rejection> {
+        let rules = self.view.details.rules();
+        let own = self.reservations.iter().filter(|one| one.buyer == *buyer);
         let live =
             own.filter(|one| matches!(one.status, ReservationStatus::Confirmed | ReservationStatus::Held));
         let has: u32 = live.map(|one| one.quantity).sum();
@@ -225,17 +261,23 @@ impl EventState {
             }
             Command::DeleteEvent(_) => Outcome::EventDeleted,
             Command::Reserve { .. } | Command::Hold { .. } => {
-                Outcome::Reservation(*self.reservations.last().expect("the record made one"))
+                Outcome::Reservation(self.reservations.last().expect("the record made one").clone())
             }
             Command::Cancel { .. } | Command::Release { .. } => Outcome::Cancelled,
             Command::Confirm { reservation, quantity, .. } => {
-                let confirmed = self.reservations[reservation.number as usize - 1];
+                let confirmed = self.reservations[reservation.number as usize - 1].clone();
                 let quantity = quantity.map_or(confirmed.quantity, Quantity::get);
                 Outcome::Reservation(ReservationView { quantity, ..confirmed })
             }
             Command::Reduce { reservation, quantity, .. } => {
-                let reduced = self.reservations[reservation.number as usize - 1];
+                let reduced = self.reservations[reservation.number as usize - 1].clone();
                 Outcome::Reservation(ReservationView { quantity: quantity.get(), ..reduced })
+            }
+            Command::Transfer(transfer) => {
+                let whole = &self.reservations[transfer.reservation.number as usize - 1];
+                let part = self.reservations.last().expect("the event has one");
+                let is_whole = Some(&whole.buyer) == transfer.to.as_ref();
+                Outcome::Reservation(if is_whole { whole } else { part }.clone())
             }
         }
     }

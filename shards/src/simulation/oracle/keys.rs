@@ -9,7 +9,7 @@ use crate::command::{Buyer, IdempotencyKey};
 use crate::ids::{Lsn, ReservationId, Role, Slot, UserId};
 use crate::limits::KEYS_OF_CUSTOMER_MAX;
 use crate::outcome::{Outcome, ReservationStatus, ReservationView};
-use crate::record::{Answer, Entry, KeyKept, Record};
+use crate::record::{Answer, Entry, KeyKept, OfAnother, Record};
 use crate::simulation::workload::role_of;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -88,6 +88,7 @@ impl Keys {
         let changed = match &entry.record {
             Record::Reserved { id, .. } | Record::Confirmed { id, .. } => Some(*id),
             Record::Held(held) => Some(held.id),
+            Record::Transferred(transferred) => Some(transferred.received()),
             _ => None,
         };
         last.1 = changed.filter(|_| entry.continues);
@@ -108,24 +109,33 @@ impl Keys {
         owns: impl Fn(Slot) -> bool,
     ) -> Result<(), Violation> {
         let wrong = |what: &str| Err(format!("{what}: {entry:?}"));
-        let &KeyKept { user, hash, fingerprint, answer } = kept;
-        let (status, id, quantity, deadline) = match answer {
-            Answer::Reservation { id, quantity } => (ReservationStatus::Confirmed, Some(id), quantity, None),
-            Answer::Hold { id, quantity, deadline } => {
-                (ReservationStatus::Held, Some(id), quantity, Some(deadline))
+        let &KeyKept { user, hash, fingerprint, ref answer } = kept;
+        let own = Buyer::Account(user);
+        let (status, id, quantity, deadline, buyer) = match answer {
+            &Answer::Reservation { id, quantity } => {
+                (ReservationStatus::Confirmed, Some(id), quantity, None, own)
             }
-            Answer::EventId(_) => (ReservationStatus::Confirmed, None, 0, None),
+            &Answer::Hold { id, quantity, deadline } => {
+                (ReservationStatus::Held, Some(id), quantity, Some(deadline), own)
+            }
+            Answer::OfAnother(another) => {
+                let OfAnother { id, quantity, deadline, buyer } = (**another).clone();
+                let status =
+                    if deadline.is_none() { ReservationStatus::Confirmed } else { ReservationStatus::Held };
+                (status, Some(id), quantity, deadline, buyer)
+            }
+            Answer::EventId(_) => (ReservationStatus::Confirmed, None, 0, None, own),
         };
         let first = match (answer, id.and_then(view_of)) {
             (_, Some(view))
                 if (view.status, view.quantity, view.expires_at) == (status, quantity, deadline)
-                    && view.buyer == Buyer::Account(user)
+                    && view.buyer == buyer
                     // Without a record before, it was confirmed already.
                     && changed.or(id.filter(|_| status == ReservationStatus::Confirmed)) == id =>
             {
                 Outcome::Reservation(view)
             }
-            (Answer::EventId(event), None) if changed.is_none() => Outcome::GivenEventId(Some(event)),
+            (&Answer::EventId(event), None) if changed.is_none() => Outcome::GivenEventId(Some(event)),
             _ => return wrong("a key's answer is not that of the record before"),
         };
         let name = (user, hash);

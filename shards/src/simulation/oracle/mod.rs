@@ -20,10 +20,10 @@ use std::fmt::Debug;
 use crate::clock::Now;
 use crate::command::{Ask, Buyer, Command, IdempotencyKey, Keyed, Query};
 use crate::ids::{EventId, Slot, Timestamp, UserId, Username};
-use crate::outcome::{AccountView, Outcome, Rejection, Reply, ReservationStatus};
+use crate::outcome::{AccountView, Outcome, Rejection, Reply, ReservationStatus, ReservationView};
 use crate::slots::slot_of_event;
-pub(super) use change::kind_of;
 use change::{Change, change_of_command};
+pub(super) use change::{kind_of, number_of_buyer};
 use event::EventState;
 use history::History;
 pub(super) use keys::Moment;
@@ -259,7 +259,8 @@ impl Oracle {
             | Command::PlaceOrder(_)
             | Command::ConfirmOrder { .. }
             | Command::CancelOrder { .. }
-            | Command::OrderMessage(_) => None,
+            | Command::OrderMessage(_)
+            | Command::Transfer(_) => None,
         };
         if let Some(username) = username {
             let history = self.accounts.entry(username.clone()).or_default();
@@ -289,15 +290,19 @@ impl Oracle {
         exchange: Exchange<'_>,
         owns: impl Fn(Slot) -> bool,
     ) -> Result<Known, Violation> {
-        let (Command::Reserve { event, buyer: Buyer::Account(account), .. }
-        | Command::Hold { event, buyer: Buyer::Account(account), .. }) = command
-        else {
-            return Err(format!("{exchange:?}"));
+        let (event, actor, buyer) = match command {
+            Command::Reserve { event, actor, buyer, .. } | Command::Hold { event, actor, buyer, .. } => {
+                (event, actor, Some(buyer))
+            }
+            Command::Transfer(transfer) => {
+                (&transfer.reservation.event, &transfer.actor, transfer.to.as_ref())
+            }
+            _ => return Err(format!("{exchange:?}")),
         };
+        let Some(buyer) = buyer else { return Err(format!("{exchange:?}")) };
         let most = self.reservations_max;
-        if *exchange.reply != Err(Rejection::AccountLimit { account: *account, most })
-            || self.reservation_count(*account, owns) < most as usize
-        {
+        let (account, count) = self.count_of_limit(actor.user, buyer, owns);
+        if *exchange.reply != Err(Rejection::AccountLimit { account, most }) || count < most as usize {
             return Err(format!("{exchange:?}: the limit is {most}"));
         }
         let is_current = self.is_current(*event, exchange);
@@ -308,12 +313,38 @@ impl Oracle {
         Ok(Known::Event(*event, count))
     }
 
-    /// The number of an account's reservations on disk in these slots, cancelled ones included.
-    fn reservation_count(&self, account: UserId, owns: impl Fn(Slot) -> bool) -> usize {
+    /// The account whose reservations another one for this buyer counts with, and how many these are on disk in these
+    /// slots, cancelled ones included: the buyer's, or those that the account `by` made for buyers without an account.
+    fn count_of_limit(&self, by: UserId, buyer: &Buyer, owns: impl Fn(Slot) -> bool) -> (UserId, usize) {
         let events = self.events.iter().filter(|&(&event, _)| owns(slot_of_event(event)));
         let states = events.filter_map(|(_, history)| history.last());
-        let reservations = states.flat_map(|state| &state.reservations);
-        reservations.filter(|reservation| reservation.buyer == Buyer::Account(account)).count()
+        if let Buyer::Account(account) = buyer {
+            let reservations = states.flat_map(|state| &state.reservations);
+            return (*account, reservations.filter(|reservation| reservation.buyer == *buyer).count());
+        }
+        let made = states.flat_map(|state| &state.made_for_others);
+        (by, made.filter(|&&organizer| organizer == by).count())
+    }
+
+    /// The reservations on disk that were a customer's first and are another buyer's.
+    pub(super) fn given_away(&self, customer: UserId) -> Vec<ReservationView> {
+        let mut given = Vec::new();
+        for history in self.events.values() {
+            let Some(last) = history.last() else { continue };
+            given.extend(
+                last.reservations
+                    .iter()
+                    .filter(|one| one.buyer != Buyer::Account(customer))
+                    .filter(|one| {
+                        let of_customer = |before: &ReservationView| {
+                            before.id == one.id && before.buyer == Buyer::Account(customer)
+                        };
+                        history.states.iter().any(|(_, state)| state.reservations.iter().any(of_customer))
+                    })
+                    .cloned(),
+            );
+        }
+        given
     }
 
     /// The organizer who created an event that is on disk.

@@ -273,8 +273,15 @@ impl Oracle {
         for (&event, history) in &self.events {
             let statuses = Statuses::ALL;
             let limit = usize::MAX;
-            let all =
-                Query::EventReservations { event, actor: ADMIN, after: None, up_to: None, statuses, limit };
+            let all = Query::EventReservations {
+                event,
+                actor: ADMIN,
+                after: None,
+                up_to: None,
+                statuses,
+                customer_ref: None,
+                limit,
+            };
             let count = history.last().map_or(0, |state| state.reservations.len() as u32);
             let each = (1..=count + 1).map(|number| Query::Reservation {
                 reservation: ReservationId { event, number },

@@ -23,7 +23,7 @@ impl Oracle {
         self.times.entry(entry.slot).or_default().add(entry, has_live_holds)?;
         let view_of = |id: ReservationId| {
             let state = self.events.get(&id.event)?.last()?;
-            state.reservations.get(id.number as usize - 1).copied()
+            state.reservations.get(id.number as usize - 1).cloned()
         };
         self.keys.add(entry, view_of, &owns)?;
         let is_settled_before = matches!(&entry.record, Record::KeyKept(kept) if !kept.gives_event_id());
@@ -41,8 +41,9 @@ impl Oracle {
             Record::HoldsExpired { .. } => {}
             _ => self.settle(change, entry)?,
         }
-        if let Some((_, Buyer::Account(account))) = entry.record.reservation_made()
-            && self.reservation_count(account, owns) >= self.reservations_max as usize
+        if let Some(gain) = entry.record.gain()
+            && (gain.is_new || matches!(gain.buyer, Buyer::Account(_)))
+            && self.count_of_limit(gain.by, gain.buyer, owns).1 >= self.reservations_max as usize
         {
             return Err(format!("above the limit of {}: {entry:?}", self.reservations_max));
         }
@@ -89,7 +90,8 @@ impl Oracle {
             | Record::Released { .. }
             | Record::HoldsExpired { .. }
             | Record::Cancelled { .. }
-            | Record::Reduced { .. } => {
+            | Record::Reduced { .. }
+            | Record::Transferred(_) => {
                 let history = self.events.entry(EventId(change.1)).or_default();
                 let state = EventState::after(history.last(), entry)?;
                 history.states.push((change, state));

@@ -1,7 +1,7 @@
 //! The rules of the domain, written a second time, independently of `state`.
 
 use super::event::EventState;
-use crate::command::{Actor, Ask, Buyer, Command, ExpectedVersion, Query};
+use crate::command::{Actor, Ask, Buyer, Command, ExpectedVersion, Query, Transfer};
 use crate::details::{DetailsPatch, RulesPatch, SalesRules};
 use crate::ids::{Quantity, ReservationId, Role, Timestamp, UserId};
 use crate::limits::{RESERVATIONS_MAX, SCANNED_MAX};
@@ -66,10 +66,13 @@ fn expected_of_command(
             }
             None
         }
-        Command::Reserve { buyer, quantity, .. } | Command::Hold { buyer, quantity, .. } => {
+        Command::Reserve { actor, buyer, quantity, .. } | Command::Hold { actor, buyer, quantity, .. } => {
             let event = live(event)?;
-            check_window(&event.view.details.rules(), wall)?;
-            event.check_limits(*buyer, quantity.get())?;
+            check_seller(event, *actor, buyer)?;
+            if !matches!(buyer, Buyer::Guest | Buyer::Block) {
+                check_window(&event.view.details.rules(), wall)?;
+            }
+            event.check_limits(buyer, quantity.get())?;
             let remaining = event.view.remaining;
             if quantity.get() > remaining {
                 return Err(Rejection::SoldOut { remaining });
@@ -80,14 +83,14 @@ fn expected_of_command(
             None
         }
         Command::Cancel { reservation, actor } => {
-            let reservation = cancellable(event, *reservation, *actor)?;
+            let reservation = visible(event, *reservation, *actor)?;
             match reservation.status {
                 ReservationStatus::Confirmed | ReservationStatus::Held => None,
                 ReservationStatus::Cancelled | ReservationStatus::Expired => Some(Outcome::Cancelled),
             }
         }
         Command::Release { reservation, actor } => {
-            let reservation = cancellable(event, *reservation, *actor)?;
+            let reservation = visible(event, *reservation, *actor)?;
             match reservation.status {
                 ReservationStatus::Held => None,
                 ReservationStatus::Cancelled | ReservationStatus::Expired => Some(Outcome::Cancelled),
@@ -98,22 +101,27 @@ fn expected_of_command(
         }
         Command::Confirm { reservation, actor, quantity } => {
             let reservation = visible(event, *reservation, *actor)?;
-            if reservation.buyer != Buyer::Account(actor.user) {
-                return Err(Rejection::NotYourReservation);
+            let is_organizers = event.is_some_and(|event| is_organizer(event, *actor));
+            match &reservation.buyer {
+                Buyer::Account(customer) if *customer == actor.user => {}
+                Buyer::Ref(_) | Buyer::Guest | Buyer::Block if is_organizers => {}
+                _ => return Err(Rejection::NotYourReservation),
             }
             let has = reservation.quantity;
             let asked = quantity.map_or(has, Quantity::get);
             match reservation.status {
                 ReservationStatus::Held if asked <= has => None,
                 ReservationStatus::Held => return Err(Rejection::QuantityAbove { quantity: has }),
-                ReservationStatus::Confirmed if asked == has => Some(Outcome::Reservation(*reservation)),
+                ReservationStatus::Confirmed if asked == has => {
+                    Some(Outcome::Reservation(reservation.clone()))
+                }
                 ReservationStatus::Confirmed => return Err(Rejection::HoldConfirmed { quantity: has }),
                 ReservationStatus::Expired => return Err(Rejection::HoldExpired),
                 ReservationStatus::Cancelled => return Err(Rejection::HoldReleased),
             }
         }
         Command::Reduce { reservation, actor, quantity } => {
-            let reservation = cancellable(event, *reservation, *actor)?;
+            let reservation = visible(event, *reservation, *actor)?;
             match (reservation.status, reservation.quantity) {
                 (ReservationStatus::Cancelled, _) => return Err(Rejection::ReservationCancelled),
                 (ReservationStatus::Expired, _) => return Err(Rejection::HoldExpired),
@@ -121,7 +129,35 @@ fn expected_of_command(
                     return Err(Rejection::QuantityAbove { quantity: has });
                 }
                 (ReservationStatus::Confirmed | ReservationStatus::Held, has) => {
-                    (quantity.get() == has).then_some(Outcome::Reservation(*reservation))
+                    (quantity.get() == has).then(|| Outcome::Reservation(reservation.clone()))
+                }
+            }
+        }
+        Command::Transfer(transfer) => {
+            let Transfer { reservation, actor, to, quantity } = &**transfer;
+            let one = visible(event, *reservation, *actor)?;
+            let event = event.ok_or(Rejection::ReservationNotFound)?;
+            let is_own = one.buyer == Buyer::Account(actor.user);
+            if !is_own && !is_organizer(event, *actor) {
+                return Err(Rejection::NotYourReservation);
+            }
+            let Some(to) = to else { return Err(Rejection::ReceiverNotFound) };
+            check_seller(event, *actor, to)?;
+            let asked = quantity.map_or(one.quantity, Quantity::get);
+            match one.status {
+                ReservationStatus::Held => return Err(Rejection::HoldNotConfirmed),
+                ReservationStatus::Expired => return Err(Rejection::HoldExpired),
+                ReservationStatus::Cancelled => return Err(Rejection::ReservationCancelled),
+                ReservationStatus::Confirmed if asked > one.quantity => {
+                    return Err(Rejection::QuantityAbove { quantity: one.quantity });
+                }
+                ReservationStatus::Confirmed if one.buyer == *to => Some(Outcome::Reservation(one.clone())),
+                ReservationStatus::Confirmed => {
+                    event.check_customer(to, asked)?;
+                    if asked < one.quantity && event.reservations.len() >= RESERVATIONS_MAX as usize {
+                        return Err(Rejection::NumbersUsedUp);
+                    }
+                    None
                 }
             }
         }
@@ -137,19 +173,30 @@ fn expected_of_command(
     })
 }
 
+fn is_organizer(event: &EventState, actor: Actor) -> bool {
+    actor.role == Role::Organizer && actor.user == event.view.organizer
+}
+
+/// Only the organizer sells to buyers without an account.
+fn check_seller(event: &EventState, actor: Actor, buyer: &Buyer) -> Result<(), Rejection> {
+    let may = matches!(buyer, Buyer::Account(_)) || is_organizer(event, actor);
+    may.then_some(()).ok_or(Rejection::NotYourEvent)
+}
+
 fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcome, Rejection> {
     Ok(match query {
         Query::Event { .. } => view(live(event)?),
         Query::Availability { .. } => Outcome::Availability(live(event)?.availability()),
         Query::Reservation { reservation, actor } => {
-            Outcome::Reservation(*visible(event, *reservation, *actor)?)
+            Outcome::Reservation(visible(event, *reservation, *actor)?.clone())
         }
-        Query::EventReservations { event: _, actor, after, up_to, statuses, limit } => {
+        Query::EventReservations { event: _, actor, after, up_to, statuses, customer_ref, limit } => {
             let event = event.ok_or(Rejection::EventNotFound)?;
             if !event.is_managed_by(*actor) {
                 return Err(Rejection::NotYourEvent);
             }
-            slice(event, after.unwrap_or(0), up_to.unwrap_or(u32::MAX), *statuses, *limit)
+            let of = customer_ref.clone().map(Buyer::Ref);
+            slice(event, after.unwrap_or(0), up_to.unwrap_or(u32::MAX), *statuses, of.as_ref(), *limit)
         }
         Query::Account { .. }
         | Query::AccountOf { .. }
@@ -168,14 +215,23 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
     })
 }
 
-/// The reservations with these statuses and numbers, as far as a shard looks.
-fn slice(event: &EventState, after: u32, up_to: u32, statuses: Statuses, limit: usize) -> Outcome {
+/// The reservations with these statuses and numbers, of one buyer or all, as far as a shard looks.
+fn slice(
+    event: &EventState,
+    after: u32,
+    up_to: u32,
+    statuses: Statuses,
+    of: Option<&Buyer>,
+    limit: usize,
+) -> Outcome {
     let number = |one: &&ReservationView| one.id.number;
-    let is_wanted = |one: &&ReservationView| after < number(one) && number(one) <= up_to;
+    let is_wanted = |one: &&ReservationView| {
+        after < number(one) && number(one) <= up_to && of.is_none_or(|buyer| one.buyer == *buyer)
+    };
     let range: Vec<&ReservationView> = event.reservations.iter().filter(is_wanted).collect();
     let within_reach = &range[..range.len().min(SCANNED_MAX as usize)];
     let fitting = within_reach.iter().copied().filter(|one| statuses.contains(one.status));
-    let views: Vec<ReservationView> = fitting.take(limit).copied().collect();
+    let views: Vec<ReservationView> = fitting.take(limit).cloned().collect();
     let end = if views.len() == limit { views.last() } else { within_reach.last().copied() };
     let next = end.map(|end| end.id.number).filter(|end| range.iter().any(|one| number(one) > *end));
     let last = event.reservations.len() as u32;
@@ -250,16 +306,6 @@ fn visible(
     let is_visible =
         |one: &&ReservationView| one.buyer == Buyer::Account(actor.user) || event.is_managed_by(actor);
     event.reservations.get(index).filter(is_visible).ok_or(Rejection::ReservationNotFound)
-}
-
-fn cancellable(
-    event: Option<&EventState>,
-    id: ReservationId,
-    actor: Actor,
-) -> Result<&ReservationView, Rejection> {
-    let reservation = visible(event, id, actor)?;
-    let may = actor.role == Role::Admin || reservation.buyer == Buyer::Account(actor.user);
-    may.then_some(reservation).ok_or(Rejection::NotYourReservation)
 }
 
 /// The same for a request about an account.

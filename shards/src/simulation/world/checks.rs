@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::shard::{DriverState, SimulatedShard};
 use super::{Progress, World};
-use crate::command::{Ask, Command, Query};
+use crate::command::{Ask, Buyer, Command, Query};
 use crate::ids::ReservationId;
 use crate::limits::KEY_GENERATION;
 use crate::outcome::{Outcome, Reply, ReservationStatus, Totals};
@@ -136,14 +136,25 @@ impl World {
             Command::Reduce { reservation, .. } | Command::Confirm { reservation, quantity: Some(_), .. } => {
                 Some(*reservation)
             }
+            Command::Transfer(transfer) => Some(transfer.reservation),
             _ => None,
         };
-        let reductions = self.requests.iter().filter_map(|request| match &request.ask {
-            Ask::Command(Command::Keyed(keyed)) => reduction(&keyed.command),
-            Ask::Command(command) => reduction(command),
-            Ask::Query(_) => None,
-        });
-        let reductions: BTreeSet<ReservationId> = reductions.collect();
+        let commands = || {
+            self.requests.iter().filter_map(|request| match &request.ask {
+                Ask::Command(Command::Keyed(keyed)) => Some(&keyed.command),
+                Ask::Command(command) => Some(command),
+                Ask::Query(_) => None,
+            })
+        };
+        let reductions: BTreeSet<ReservationId> = commands().filter_map(reduction).collect();
+        let is_transferred = |id: ReservationId, buyer: &Buyer| {
+            commands().any(|command| match command {
+                Command::Transfer(transfer) => {
+                    transfer.reservation == id && transfer.to.as_ref() == Some(buyer)
+                }
+                _ => false,
+            })
+        };
         for request in &self.requests {
             let (Ask::Command(command), Some(Ok(outcome))) = (&request.ask, &request.reply) else {
                 continue;
@@ -161,6 +172,7 @@ impl World {
                     | Command::Hold { .. }
                     | Command::Confirm { .. }
                     | Command::Reduce { .. }
+                    | Command::Transfer(_)
                     | Command::Keyed(_),
                     Outcome::Reservation(view),
                 ) => (view.id, Some(view)),
@@ -181,7 +193,7 @@ impl World {
                         }
                     };
                     may_have_become
-                        && now.buyer == view.buyer
+                        && (now.buyer == view.buyer || is_transferred(now.id, &now.buyer))
                         && (now.quantity == view.quantity || may_be_less && now.quantity < view.quantity)
                 }
                 (Ok(Outcome::Reservation(now)), None) => {

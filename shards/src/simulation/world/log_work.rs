@@ -270,6 +270,7 @@ impl World {
             {
                 self.count("reservations made by another account");
             }
+            self.count_buyers(&entry.record);
             if let Record::Confirmed { given_back: 1.., .. } = entry.record {
                 self.count("holds confirmed in part");
             }
@@ -298,6 +299,26 @@ impl World {
             format!("shard {index} has {rows} rows on disk{}", if lie { ", not synced" } else { "" })
         });
         Ok(())
+    }
+}
+
+impl World {
+    fn count_buyers(&mut self, record: &Record) {
+        if let Record::Transferred(transferred) = record {
+            if transferred.part.is_some() {
+                self.count("transfers of a part");
+            }
+            if matches!(transferred.to, Buyer::Ref(_)) {
+                self.count("transfers to refs");
+            }
+        } else if let Some(gain) = record.gain() {
+            match gain.buyer {
+                Buyer::Account(_) => {}
+                Buyer::Ref(_) => self.count("sales to refs"),
+                Buyer::Guest => self.count("sales to guests"),
+                Buyer::Block => self.count("blocks"),
+            }
+        }
     }
 }
 

@@ -3,14 +3,14 @@
 use super::World;
 use crate::command::{Ask, Command, Query};
 use crate::ids::{Timestamp, Username};
-use crate::outcome::{Outcome, Rejection, Reply, Statuses};
+use crate::outcome::{Outcome, Rejection, Reply, ReservationView, Statuses};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
 use crate::simulation::plant::Plant;
 use crate::simulation::workload::{
     ADMIN, create_given_event, is_event_created, key_of_event_id, random_ask, random_ask_with_key,
 };
-use crate::slots::shard_of_slot;
+use crate::slots::{shard_of_slot, slot_of_event};
 
 /// A message in flight: the index of a request on its way to a shard, or a reply on its way back.
 pub(super) enum Message {
@@ -174,6 +174,30 @@ impl World {
                 if let Ok(Outcome::ReservationSlice(whole)) = state.query(&all) {
                     *slice = whole;
                 }
+            }
+            (Some(Plant::IgnoreRef), Ok(Outcome::ReservationSlice(slice))) => {
+                let Ask::Query(mut all) = self.requests[request].ask.clone() else { return };
+                let Query::EventReservations { customer_ref, .. } = &mut all else { return };
+                *customer_ref = None;
+                if let Ok(Outcome::ReservationSlice(whole)) = state.query(&all) {
+                    *slice = whole;
+                }
+            }
+            (Some(Plant::ListGivenAway), Ok(Outcome::Part(part))) => {
+                let Ask::Query(Query::CustomerReservations { customer, after, limit }) =
+                    self.requests[request].ask
+                else {
+                    return;
+                };
+                let Outcome::Reservations(list) = &mut part.outcome else { return };
+                let given = self.oracle.given_away(customer).into_iter();
+                let is_wanted = |one: &ReservationView| {
+                    part.slots.contains(slot_of_event(one.id.event)) && Some(one.id) > after
+                };
+                list.extend(given.filter(is_wanted));
+                list.sort_by_key(|one| one.id);
+                list.dedup_by_key(|one| one.id);
+                list.truncate(limit);
             }
             (Some(Plant::ForgetRemovedNames), Ok(Outcome::Part(part))) => {
                 let Outcome::Usernames(list) = &mut part.outcome else { return };

@@ -189,11 +189,15 @@ impl World {
             self.requests[request].taken_in = (!is_read_only).then_some(now.steady);
             self.requests[request].wall = now.wall;
             let SimulatedShard { driver, .. } = &mut self.shards[index];
-            if let Ask::Command(Command::Reserve { event, buyer, .. } | Command::Hold { event, buyer, .. }) =
-                ask
+            if let Ask::Command(
+                Command::Reserve { event, ref buyer, .. } | Command::Hold { event, ref buyer, .. },
+            ) = ask
             {
                 match self.plant {
                     Some(Plant::ForgetTickets) => driver.shard().state().forget_tickets(event, buyer),
+                    Some(Plant::ForgetTicketsOfRefs) if matches!(buyer, Buyer::Ref(_)) => {
+                        driver.shard().state().forget_tickets(event, buyer);
+                    }
                     Some(Plant::ForgetHeldTickets) => {
                         driver.shard().state().forget_held_tickets(event, buyer);
                     }
@@ -205,6 +209,9 @@ impl World {
             match (&mut ask, self.plant) {
                 (Ask::Command(Command::Confirm { quantity, .. }), Some(Plant::ConfirmAll)) => {
                     *quantity = None
+                }
+                (Ask::Command(Command::Transfer(transfer)), Some(Plant::TransferAll)) => {
+                    transfer.quantity = None;
                 }
                 (Ask::Command(Command::Confirm { .. }), Some(Plant::ConfirmTooLate)) => {
                     now.steady.0 -= just_before_deadline(driver, now.elapsed, 1000);
@@ -232,6 +239,9 @@ impl World {
                 }
                 (Ask::Command(command), Some(Plant::CountAllEvents)) if driver.shard().is_at_rest() => {
                     limit_of_all_events(state, now, command).map(Err)
+                }
+                (Ask::Command(command), Some(Plant::LimitBlocks)) if driver.shard().is_at_rest() => {
+                    limit_of_block(state, now, command).map(Err)
                 }
                 _ => None,
             };
@@ -294,8 +304,9 @@ impl World {
 /// The refusal of a reservation that the buyer may make, if the event's limit counted the tickets of all events, for
 /// [`Plant::CountAllEvents`].
 fn limit_of_all_events(state: &ShardState, now: Now, command: &Command) -> Option<Rejection> {
-    let &Command::Reserve { event, buyer, quantity, .. } = command else { return None };
-    let Buyer::Account(customer) = buyer;
+    let &Command::Reserve { event, buyer: Buyer::Account(customer), quantity, .. } = command else {
+        return None;
+    };
     let Ok(Outcome::Event(view)) = state.query(&Query::Event { event }) else { return None };
     let most = view.details.rules().max_per_customer?.get();
     let all = Query::CustomerReservations { customer, after: None, limit: usize::MAX };
@@ -305,6 +316,16 @@ fn limit_of_all_events(state: &ShardState, now: Now, command: &Command) -> Optio
     let allowed = most.saturating_sub(live.map(|one| one.quantity).sum());
     let is_taken = state.decide(now, command.slot(), command.clone()).reply.is_ok();
     (is_taken && quantity.get() > allowed).then_some(Rejection::CustomerLimit { allowed })
+}
+
+/// The refusal of tickets that are set aside, if the limit of a reservation counted for them, for
+/// [`Plant::LimitBlocks`].
+fn limit_of_block(state: &ShardState, now: Now, command: &Command) -> Option<Rejection> {
+    let &Command::Reserve { event, buyer: Buyer::Block, quantity, .. } = command else { return None };
+    let Ok(Outcome::Event(view)) = state.query(&Query::Event { event }) else { return None };
+    let allowed = view.details.rules().max_per_reservation?.get();
+    let is_taken = state.decide(now, command.slot(), command.clone()).reply.is_ok();
+    (is_taken && quantity.get() > allowed).then_some(Rejection::ReservationLimit { allowed })
 }
 
 /// The milliseconds since just before a deadline that has passed, if there are at most so many.

@@ -40,7 +40,7 @@ fn a_hold_is_its_buyers() {
         "event 5 -> ok | a hold 1 10 -> ok | b confirm 1 -> no-reservation | o confirm 1 -> not-your-reservation | p confirm 1 -> no-reservation | z confirm 1 -> not-your-reservation | a confirm 2 -> no-reservation | a confirm 0 -> no-reservation | a-organizer confirm 1 -> ok",
     );
     check(
-        "event 5 -> ok | a hold 1 10 -> ok | b release 1 -> no-reservation | o release 1 -> not-your-reservation | p release 1 -> no-reservation | a release 2 -> no-reservation | b-organizer release 1 -> no-reservation | z release 1 -> ok",
+        "event 5 -> ok | a hold 1 10 -> ok | b release 1 -> no-reservation | p release 1 -> no-reservation | a release 2 -> no-reservation | b-organizer release 1 -> no-reservation | z release 1 -> ok | a hold 1 10 -> ok | o release 2 -> ok",
     );
 }
 

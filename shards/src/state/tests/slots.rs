@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{
-    Actor, Buyer, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent, ExpectedVersion, GiveEventId,
-    IdempotencyKey, Keyed,
+    Actor, Buyer, Command, CreateEvent, CreateUser, CustomerRef, DeleteEvent, EditEvent, ExpectedVersion,
+    GiveEventId, IdempotencyKey, Keyed, Transfer,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails};
 use crate::ids::{
@@ -43,7 +43,7 @@ fn history(draws: &mut Draws) -> History {
         let customer = UserId(1 + draws.below(3) as u32);
         let by = Actor { user: customer, role: Role::Customer };
         let number = 1 + draws.below(10) as u32;
-        let command = match draws.below(14) {
+        let command = match draws.below(17) {
             _ if step < 12 => Command::CreateEvent(Box::new(CreateEvent {
                 id: EventId(step + 1),
                 organizer: actor("o").user,
@@ -94,6 +94,28 @@ fn history(draws: &mut Draws) -> History {
                 quantity: Quantity::new(draws.below(3) as u64),
             },
             10 => Command::Release { reservation: ReservationId { event, number }, actor: by },
+            14 => Command::Transfer(Box::new(Transfer {
+                reservation: ReservationId { event, number },
+                actor: if draws.below(2) == 0 { by } else { actor("o") },
+                to: Some(match draws.below(2) {
+                    0 => Buyer::Account(UserId(1 + draws.below(3) as u32)),
+                    _ => buyer_without_account(draws),
+                }),
+                quantity: Quantity::new(draws.below(3) as u64),
+            })),
+            15 => Command::Reserve {
+                event,
+                actor: actor(["o", "p"][draws.below(2)]),
+                buyer: buyer_without_account(draws),
+                quantity: Quantity::new(1 + draws.below(3) as u64).unwrap(),
+            },
+            16 => Command::Hold {
+                event,
+                actor: actor(["o", "p"][draws.below(2)]),
+                buyer: buyer_without_account(draws),
+                quantity: Quantity::new(1).unwrap(),
+                time: HoldTime::from_seconds(10).unwrap(),
+            },
             2 | 3 => Command::Cancel { reservation: ReservationId { event, number }, actor: by },
             _ => Command::Reserve {
                 event,
@@ -133,6 +155,15 @@ fn history(draws: &mut Draws) -> History {
         }
     }
     History { records: records_of, state, undo_steps }
+}
+
+/// Few refs, so that some are forgotten and made again.
+fn buyer_without_account(draws: &mut Draws) -> Buyer {
+    match draws.below(6) {
+        0 => Buyer::Guest,
+        1 => Buyer::Block,
+        number => Buyer::Ref(CustomerRef::new(&format!("ref {number}")).unwrap()),
+    }
 }
 
 /// `address` is another number for each kind of request.

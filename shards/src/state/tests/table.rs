@@ -7,8 +7,8 @@ use super::super::{Decision, OutcomeRef, SlotState};
 use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{
-    Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
-    ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser,
+    Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef, DeleteEvent, EditEvent,
+    ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, Venue};
 use crate::ids::{EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
@@ -90,7 +90,7 @@ fn command(words: &[&str]) -> Command {
         })),
         [who, ref words @ .., "key", name] => {
             let command = command(&[&[who], words].concat());
-            let content = words.last().unwrap();
+            let content = words.iter().rfind(|word| word.parse::<u64>().is_ok()).unwrap();
             Command::Keyed(Box::new(Keyed { key: key(who, name, content), command }))
         }
         [who, "quota", quota] => edit(who, quota_of(quota), None),
@@ -121,20 +121,20 @@ fn command(words: &[&str]) -> Command {
             version: ExpectedVersion::Any,
             force: options == ["force"],
         })),
-        [who, "reserve", quantity] => Command::Reserve {
+        [who, "reserve", quantity, ref buyer @ ..] => Command::Reserve {
             event,
             actor: actor(who),
-            buyer: Buyer::Account(actor(who).user),
+            buyer: buyer_for(who, buyer),
             quantity: Quantity::new(tickets(quantity)).unwrap(),
         },
         [who, "cancel", number] => Command::Cancel {
             reservation: ReservationId { event, number: number.parse().unwrap() },
             actor: actor(who),
         },
-        [who, "hold", quantity, seconds] => Command::Hold {
+        [who, "hold", quantity, seconds, ref buyer @ ..] => Command::Hold {
             event,
             actor: actor(who),
-            buyer: Buyer::Account(actor(who).user),
+            buyer: buyer_for(who, buyer),
             quantity: Quantity::new(tickets(quantity)).unwrap(),
             time: HoldTime::from_seconds(tickets(seconds)).unwrap(),
         },
@@ -152,7 +152,25 @@ fn command(words: &[&str]) -> Command {
             actor: actor(who),
             quantity: Quantity::new(tickets(quantity)).unwrap(),
         },
+        [who, "transfer", number, "to", to, ref quantity @ ..] => Command::Transfer(Box::new(Transfer {
+            reservation: ReservationId { event, number: number.parse().unwrap() },
+            actor: actor(who),
+            to: (to != "nobody").then(|| buyer_for(to, &["for", to])),
+            quantity: quantity.first().map(|quantity| Quantity::new(tickets(quantity)).unwrap()),
+        })),
         _ => panic!("unknown command: {words:?}"),
+    }
+}
+
+/// Who gets the tickets: the actor; or `for` a ref such as `@x`, `guest`, `block` or another actor.
+fn buyer_for(who: &str, words: &[&str]) -> Buyer {
+    match *words {
+        [] => Buyer::Account(actor(who).user),
+        ["for", "guest"] => Buyer::Guest,
+        ["for", "block"] => Buyer::Block,
+        ["for", text] if text.starts_with('@') => Buyer::Ref(CustomerRef::new(text).unwrap()),
+        ["for", other] => Buyer::Account(actor(other).user),
+        _ => panic!("unknown buyer: {words:?}"),
     }
 }
 
@@ -202,8 +220,26 @@ fn query(words: &[&str]) -> Option<Query> {
         [who, "reservations"] => {
             let statuses = Statuses::ALL;
             let (after, up_to) = (None, None);
-            Query::EventReservations { event, actor: actor(who), after, up_to, statuses, limit: 10 }
+            let customer_ref = None;
+            Query::EventReservations {
+                event,
+                actor: actor(who),
+                after,
+                up_to,
+                statuses,
+                customer_ref,
+                limit: 10,
+            }
         }
+        [who, "reservations", "of", text, after] => Query::EventReservations {
+            event,
+            actor: actor(who),
+            after: after.parse().ok(),
+            up_to: None,
+            statuses: Statuses::ALL,
+            customer_ref: CustomerRef::new(text).ok(),
+            limit: 2,
+        },
         [who, "reservations", after, up_to, ref statuses @ ..] => {
             let number = |text: &str| Some(text.parse().unwrap());
             let named =
@@ -214,6 +250,7 @@ fn query(words: &[&str]) -> Option<Query> {
                 after: number(after),
                 up_to: number(up_to),
                 statuses: statuses.iter().map(named).collect(),
+                customer_ref: None,
                 limit: 2,
             }
         }
@@ -252,6 +289,8 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::HoldReleased => "hold-released".to_owned(),
                 Rejection::HoldConfirmed { quantity } => format!("hold-confirmed {quantity}"),
                 Rejection::AccountLimit { .. } => unreachable!("the state has no limits of accounts"),
+                Rejection::HoldNotConfirmed => "is-held".to_owned(),
+                Rejection::ReceiverNotFound => "no-receiver".to_owned(),
                 Rejection::KeyReused => "reused".to_owned(),
                 Rejection::TooManyKeys { .. } => "too-many-keys".to_owned(),
                 Rejection::NoRoomForKeys => unreachable!("the state has no limit of all keys"),
@@ -287,14 +326,22 @@ fn describe(reply: &Reply, changed: bool) -> String {
             list.iter().map(describe_availability).collect::<Vec<_>>().join(", ")
         }
         Outcome::Events(events) => format!("{} events", events.len()),
-        Outcome::Reservation(reservation) => match reservation.status {
-            ReservationStatus::Confirmed => format!("confirmed {}", reservation.quantity),
-            ReservationStatus::Cancelled => format!("cancelled {}", reservation.quantity),
-            status @ (ReservationStatus::Held | ReservationStatus::Expired) => {
-                let left = reservation.expires_at.unwrap().0 - START_MS;
-                format!("{} {} until {left}", status.as_str(), reservation.quantity)
+        Outcome::Reservation(reservation) => {
+            let quantity = reservation.quantity;
+            let buyer = match &reservation.buyer {
+                Buyer::Account(_) => String::new(),
+                Buyer::Ref(text) => format!(" for {}", text.as_str()),
+                Buyer::Guest | Buyer::Block => format!(" for {}", reservation.buyer.kind().as_str()),
+            };
+            match reservation.status {
+                ReservationStatus::Confirmed => format!("confirmed {quantity}{buyer}"),
+                ReservationStatus::Cancelled => format!("cancelled {quantity}{buyer}"),
+                status @ (ReservationStatus::Held | ReservationStatus::Expired) => {
+                    let left = reservation.expires_at.unwrap().0 - START_MS;
+                    format!("{} {quantity}{buyer} until {left}", status.as_str())
+                }
             }
-        },
+        }
         Outcome::Reservations(list) => {
             let is_live = |status| matches!(status, ReservationStatus::Confirmed | ReservationStatus::Held);
             let live = list.iter().filter(|one| is_live(one.status));
@@ -466,9 +513,9 @@ fn a_part_of_a_reservation_is_given_back() {
     check(
         "event 5 -> ok | a reserve 4 -> ok | a reduce 1 3 -> ok | view -> 3/5 v1 | a see 1 -> confirmed 3 | b reserve 2 -> ok | b reserve 1 -> sold-out 0 | a reduce 1 3 -> confirmed 3 | a reduce 1 4 -> has 3 | a reduce 1 1 -> ok | z reduce 2 1 -> ok | view -> 2/5 v1 | a cancel 1 -> ok | view -> 1/5 v1 | a reduce 1 1 -> was-cancelled | a see 1 -> cancelled 1",
     );
-    // As a cancellation: by its customer, in any role, and by admins.
+    // As a cancellation: by its customer, in any role, by the event's organizer and by admins.
     check(
-        "event 5 -> ok | a reserve 4 -> ok | b reduce 1 1 -> no-reservation | o reduce 1 1 -> not-your-reservation | p reduce 1 1 -> no-reservation | a-organizer reduce 1 2 -> ok | a reduce 2 1 -> no-reservation | a reduce 0 1 -> no-reservation | o quota 2 -> ok | o quota 1 -> below 2 | o delete -> has 2 | o delete force -> ok | a reduce 1 1 -> was-cancelled",
+        "event 5 -> ok | a reserve 4 -> ok | b reduce 1 1 -> no-reservation | o reduce 1 3 -> ok | p reduce 1 1 -> no-reservation | a-organizer reduce 1 2 -> ok | a reduce 2 1 -> no-reservation | a reduce 0 1 -> no-reservation | o quota 2 -> ok | o quota 1 -> below 2 | o delete -> has 2 | o delete force -> ok | a reduce 1 1 -> was-cancelled",
     );
 }
 
@@ -488,7 +535,7 @@ fn a_buyer_keeps_a_reservation_in_another_role() {
         "event 5 -> ok | a reserve 1 -> ok | a-organizer see 1 -> confirmed 1 | b-organizer see 1 -> no-reservation | a-organizer mine -> 1 of 1 | a-organizer reservations -> not-yours | a-organizer cancel 1 -> ok | a-organizer cancel 1 -> same | a-organizer cancel 2 -> no-reservation",
     );
     check(
-        "event 5 -> ok | a reserve 1 -> ok | o cancel 1 -> not-your-reservation | p cancel 1 -> no-reservation | b-organizer cancel 1 -> no-reservation | z cancel 1 -> ok | o cancel 1 -> not-your-reservation",
+        "event 5 -> ok | a reserve 1 -> ok | p cancel 1 -> no-reservation | b-organizer cancel 1 -> no-reservation | z cancel 1 -> ok | o cancel 1 -> same | a reserve 1 -> ok | o cancel 2 -> ok | a see 2 -> cancelled 1",
     );
 }
 
@@ -692,5 +739,93 @@ fn an_event_is_created_once_for_a_key() {
     );
     check(
         "o give 1 key 1 5 -> ok | o give 2 key 2 5 -> ok | o give 3 key 3 5 -> ok | o give 9 key 3 5 -> id 3",
+    );
+}
+
+#[test]
+fn organizers_sell_their_own_events_to_refs() {
+    check(
+        "event 9 -> ok | o reserve 2 for @x -> ok | o see 1 -> confirmed 2 for @x | p reserve 1 for @x -> not-yours | z reserve 1 for @x -> not-yours | a reserve 1 for @x -> not-yours | a see 1 -> no-reservation | a cancel 1 -> no-reservation | z see 1 -> confirmed 2 for @x | o mine -> 0 of 0 | o reduce 1 1 -> ok | o cancel 1 -> ok | o see 1 -> cancelled 1 for @x | z cancel 1 -> same",
+    );
+    check(
+        "event 9 -> ok | o hold 2 10 for @x -> ok | o see 1 -> held 2 for @x until 10001 | a confirm 1 -> no-reservation | z confirm 1 -> not-your-reservation | o confirm 1 1 -> ok | o see 1 -> confirmed 1 for @x | o hold 2 10 for @y -> ok | o release 2 -> ok | a hold 1 10 -> ok | o confirm 3 -> not-your-reservation | o release 3 -> ok | a confirm 3 -> hold-released",
+    );
+    // After a hand-over, the new organizer has them.
+    check(
+        "event 9 -> ok | o reserve 2 for @x -> ok | o hand p -> ok | o reserve 1 for @x -> not-yours | o see 1 -> no-reservation | p see 1 -> confirmed 2 for @x | p rule customer 3 -> ok | p reserve 2 for @x -> 1 more | p cancel 1 -> ok | p reserve 3 for @x -> ok",
+    );
+    check("o reserve 1 for @x -> no-event | event 1 -> ok | o delete -> ok | p reserve 1 for @x -> deleted");
+}
+
+#[test]
+fn a_ref_is_a_customer_to_the_limits() {
+    check(
+        "event 20 -> ok | o rule customer 3 -> ok | o reserve 2 for @x -> ok | o reserve 2 for @x -> 1 more | o reserve 3 for @X -> ok | o hold 1 10 for @x -> ok | o reserve 1 for @x -> 0 more | a reserve 3 -> ok | o release 3 -> ok | o reserve 1 for @x -> ok | o cancel 1 -> ok | o reserve 3 for @x -> 2 more | o rule customer 1 -> ok | o reserve 1 for @x -> 0 more | o rule customer none -> ok | o reserve 1 for @x -> ok | o rule customer 3 -> ok | o reserve 2 for @x -> 1 more",
+    );
+    check(
+        "event 20 -> ok | o rule reservation 2 -> ok | o reserve 3 for @x -> at-most 2 | o rule start 2000 -> ok | o reserve 1 for @x -> opens Timestamp(2000) | o rule start none -> ok | o rule end 1000 -> ok | o hold 1 10 for @x -> closed",
+    );
+}
+
+#[test]
+fn guests_and_blocks_have_no_limits_but_the_quota() {
+    check(
+        "event 9 -> ok | o rule customer 1 -> ok | o rule reservation 1 -> ok | o rule start 9000 -> ok | o reserve 3 for block -> ok | o hold 2 10 for guest -> ok | o reserve 3 for block -> ok | view -> 6+2/9 v4 | o reserve 2 for guest -> sold-out 1 | o confirm 2 1 -> ok | o see 2 -> confirmed 1 for guest | o see 1 -> confirmed 3 for block | o cancel 1 -> ok | z cancel 3 -> ok | view -> 1/9 v4 | a reserve 1 for guest -> not-yours | z reserve 1 for block -> not-yours",
+    );
+}
+
+#[test]
+fn an_organizer_lists_the_reservations_of_a_ref() {
+    check(
+        "event 9 -> ok | o reservations of @x 0 -> 0 of 0 | o reserve 1 for @x -> ok | o reserve 1 for @y -> ok | a reserve 1 -> ok | o hold 1 10 for @x -> ok | o reserve 1 for @x -> ok | o cancel 1 -> ok | o reservations of @x 0 -> 1 of 2, more after 4 | o reservations of @x 4 -> 1 of 1 | o reservations of @x 5 -> 0 of 0 | o reservations of @y 0 -> 1 of 1 | o reservations of @z 0 -> 0 of 0 | p reservations of @x 0 -> not-yours | o delete force -> ok | o reservations of @y 0 -> 0 of 1",
+    );
+}
+
+#[test]
+fn a_reservation_is_transferred_whole_or_in_part() {
+    check(
+        "event 9 -> ok | a reserve 3 -> ok | a transfer 1 to b -> ok | b see 1 -> confirmed 3 | a see 1 -> no-reservation | a mine -> 0 of 0 | b mine -> 1 of 1 | a transfer 1 to b -> no-reservation | b transfer 1 to a 1 -> ok | b see 1 -> confirmed 2 | a see 2 -> confirmed 1 | a mine -> 1 of 1 | b mine -> 1 of 1 | view -> 3/9 v1 | a cancel 2 -> ok | a transfer 2 to b -> was-cancelled | b transfer 1 to a 3 -> has 2 | b transfer 1 to a 2 -> ok | a mine -> 1 of 2 | b mine -> 0 of 0 | view -> 2/9 v1",
+    );
+    // To whoever has it already, and to nobody.
+    check(
+        "event 9 -> ok | a reserve 3 -> ok | a transfer 1 to a -> confirmed 3 | a transfer 1 to a 1 -> confirmed 3 | a transfer 1 to nobody -> no-receiver | b transfer 1 to nobody -> no-reservation | left -> 6 of 9 at 2",
+    );
+    check(
+        "a transfer 1 to b -> no-reservation | event 9 -> ok | a hold 2 10 -> ok | a transfer 1 to b -> is-held | wait 10 -> ok | expire -> ok | a transfer 1 to b -> hold-expired | a reserve 1 -> ok | o delete force -> ok | a transfer 2 to b -> was-cancelled",
+    );
+    // When the numbers of the event are used up, still as a whole.
+    let sold = " | a reserve 2 -> ok".repeat(RESERVATIONS_MAX as usize);
+    check(&format!("event 99 -> ok{sold} | a transfer 1 to b 1 -> used-up | a transfer 1 to b -> ok"));
+}
+
+#[test]
+fn buyers_and_the_events_organizer_transfer_and_only_organizers_to_refs() {
+    check(
+        "event 9 -> ok | a reserve 3 -> ok | b transfer 1 to b -> no-reservation | p transfer 1 to b -> no-reservation | z transfer 1 to b -> not-your-reservation | a transfer 1 to @x -> not-yours | a-organizer transfer 1 to @x -> not-yours | o transfer 1 to @x 1 -> ok | o see 2 -> confirmed 1 for @x | a transfer 2 to a -> no-reservation | o transfer 2 to @y -> ok | o see 2 -> confirmed 1 for @y | o transfer 2 to @y -> confirmed 1 for @y | o transfer 2 to b -> ok | b mine -> 1 of 1 | a-organizer transfer 1 to b -> ok | b mine -> 2 of 2 | o transfer 1 to @x -> ok | b mine -> 1 of 1 | o reservations of @y 0 -> 0 of 0 | o reservations of @x 0 -> 1 of 1",
+    );
+    // What was set aside is given out.
+    check(
+        "event 9 -> ok | o reserve 9 for block -> ok | o transfer 1 to @x 2 -> ok | o transfer 1 to a 3 -> ok | o see 1 -> confirmed 4 for block | a mine -> 1 of 1 | o reserve 1 for guest -> sold-out 0 | o cancel 1 -> ok | view -> 5/9 v1",
+    );
+}
+
+#[test]
+fn a_receiver_has_at_most_as_many_tickets_as_the_event_says() {
+    check(
+        "event 20 -> ok | a reserve 5 -> ok | b reserve 1 -> ok | o rule customer 3 -> ok | a transfer 1 to b -> 2 more | a transfer 1 to b 3 -> 2 more | a transfer 1 to b 2 -> ok | a reserve 1 -> 0 more | b reserve 1 -> 0 more | a transfer 1 to b 1 -> 0 more | o transfer 1 to @x 2 -> ok | o transfer 1 to @x -> ok | o reserve 1 for @x -> 0 more | a reserve 3 -> ok | o transfer 5 to @x 1 -> 0 more | o transfer 4 to @y -> ok | o reserve 3 for @x -> 2 more | o reserve 2 for @x -> ok",
+    );
+    // No other rule of a sale holds.
+    check(
+        "event 20 -> ok | a reserve 5 -> ok | o rule reservation 1 -> ok | o rule end 1000 -> ok | a transfer 1 to b -> ok",
+    );
+}
+
+#[test]
+fn a_key_has_the_first_answer_whoever_has_the_tickets_now() {
+    check(
+        "event 9 -> ok | a reserve 3 key 1 -> ok | a transfer 1 to b -> ok | a reserve 3 key 1 -> again confirmed 3 | b transfer 1 to a 1 key 5 -> ok | a cancel 2 -> ok | b transfer 1 to a 1 key 5 -> again confirmed 1 | b transfer 1 to a 2 key 5 -> reused | b transfer 1 to a key 6 -> ok | a transfer 1 to b -> ok | b transfer 1 to a key 6 -> again confirmed 2",
+    );
+    check(
+        "event 9 -> ok | o hold 2 10 for @x key 2 -> ok | o confirm 1 2 key 3 -> ok | o transfer 1 to @y key 4 -> ok | o transfer 1 to @z -> ok | o reservations of @x 0 -> 0 of 0 | o hold 2 10 for @x key 2 -> again held 2 for @x until 10001 | o confirm 1 2 key 3 -> again confirmed 2 for @x | o transfer 1 to @y key 4 -> again confirmed 2 for @y | o reserve 1 for guest key 7 -> ok | o transfer 2 to a -> ok | o reserve 1 for guest key 7 -> again confirmed 1 for guest",
     );
 }

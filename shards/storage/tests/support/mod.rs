@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use shards::clock::Now;
 use shards::command::{
-    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
-    ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser,
+    Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef,
+    DeleteEvent, EditEvent, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
 };
 use shards::details::{DetailsPatch, EventName, NewDetails, RulesPatch};
 use shards::ids::{EventId, HoldTime, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
@@ -198,7 +198,15 @@ pub(crate) fn copy_directory(from: &Path, to: &Path) {
 
 pub(crate) fn all_reservations(event: EventId) -> Query {
     let (statuses, limit) = (Statuses::ALL, usize::MAX);
-    Query::EventReservations { event, actor: ADMIN, after: None, up_to: None, statuses, limit }
+    Query::EventReservations {
+        event,
+        actor: ADMIN,
+        after: None,
+        up_to: None,
+        statuses,
+        customer_ref: None,
+        limit,
+    }
 }
 
 fn command(line: &str) -> Command {
@@ -271,6 +279,29 @@ fn command(line: &str) -> Command {
             buyer: Buyer::Account(UserId(number(customer))),
             quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
         },
+        ["sell", id, "for", to, quantity, "by", organizer] => Command::Reserve {
+            event: event(id),
+            actor: Actor { user: UserId(number(organizer)), role: Role::Organizer },
+            buyer: buyer(to),
+            quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
+        },
+        ["sell", id, "for", to, quantity, "by", organizer, "key", name] => {
+            let user = UserId(number(organizer));
+            let hash = std::array::from_fn(|index| name.as_bytes().get(index).copied().unwrap_or(0));
+            let key = IdempotencyKey { user, is_bounded: false, hash, fingerprint: 1 };
+            let command = command(&format!("sell {id} for {to} {quantity} by {organizer}"));
+            Command::Keyed(Box::new(Keyed { key, command }))
+        }
+        ["transfer", id, "to", to, ref quantity @ .., "by", actor] => {
+            let actor = number(actor);
+            let role = if actor == 50 { Role::Organizer } else { Role::Customer };
+            Command::Transfer(Box::new(Transfer {
+                reservation: id.parse().unwrap(),
+                actor: Actor { user: UserId(actor), role },
+                to: Some(buyer(to)),
+                quantity: quantity.first().and_then(|quantity| Quantity::new(u64::from(number(quantity)))),
+            }))
+        }
         ["hold", id, "for", customer, quantity, seconds] => Command::Hold {
             event: event(id),
             actor: Actor { user: UserId(number(customer)), role: Role::Customer },
@@ -324,5 +355,15 @@ fn command(line: &str) -> Command {
             by: ADMIN.user,
         })),
         _ => panic!("no such command: {line}"),
+    }
+}
+
+/// `guest`, `block`, a ref such as `@c7`, or the number of an account.
+fn buyer(text: &str) -> Buyer {
+    match text {
+        "guest" => Buyer::Guest,
+        "block" => Buyer::Block,
+        _ if text.starts_with('@') => Buyer::Ref(CustomerRef::new(text).unwrap()),
+        _ => Buyer::Account(UserId(text.parse().unwrap())),
     }
 }

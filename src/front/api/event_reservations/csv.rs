@@ -5,24 +5,40 @@ use crate::front::api::reservations::Reservation;
 
 /// The line of names.
 pub(super) const HEADER: &[u8] =
-    b"id,event,customer,customer_name,quantity,status,created_at,expires_at,cancelled_at\r\n";
+    b"id,event,customer,customer_name,customer_ref,kind,quantity,status,created_at,expires_at,cancelled_at\r\n";
 
-pub(super) const EXAMPLE: &str = "id,event,customer,customer_name,quantity,status,created_at,expires_at,cancelled_at\r\n\
-    7-42,7,31,ada,2,confirmed,2026-03-02T12:00:00.017Z,,\r\n";
+pub(super) const EXAMPLE: &str = "id,event,customer,customer_name,customer_ref,kind,quantity,status,created_at,expires_at,cancelled_at\r\n\
+    7-42,7,31,ada,,sale,2,confirmed,2026-03-02T12:00:00.017Z,,\r\n";
 
 pub(super) fn append_row(item: &EventReservation, text: &mut Vec<u8>) {
     let EventReservation { reservation, customer_name } = item;
-    let &Reservation { id, event, customer, quantity, status, created_at, expires_at, cancelled_at } =
-        reservation;
+    let &Reservation {
+        id,
+        event,
+        customer,
+        ref customer_ref,
+        kind,
+        quantity,
+        status,
+        created_at,
+        expires_at,
+        cancelled_at,
+    } = reservation;
     let mut digits = itoa::Buffer::new();
     // These have no character that means something in CSV or to a spreadsheet.
     text.extend_from_slice(id.to_text().as_bytes());
     text.push(b',');
     text.extend_from_slice(digits.format(event.0).as_bytes());
     text.push(b',');
-    text.extend_from_slice(digits.format(customer.0).as_bytes());
+    if let Some(customer) = customer {
+        text.extend_from_slice(digits.format(customer.0).as_bytes());
+    }
     text.push(b',');
     append_cell(customer_name.as_ref().map_or("", |name| name.as_str()), text);
+    text.push(b',');
+    append_cell(customer_ref.as_ref().map_or("", |customer_ref| customer_ref.as_str()), text);
+    text.push(b',');
+    text.extend_from_slice(kind.as_str().as_bytes());
     text.push(b',');
     text.extend_from_slice(digits.format(quantity).as_bytes());
     text.push(b',');
@@ -59,6 +75,7 @@ fn append_cell(cell: &str, text: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
+    use shards::command::{CustomerRef, SaleKind};
     use shards::ids::{EventId, ReservationId, Timestamp, UserId, Username};
     use shards::outcome::ReservationStatus;
 
@@ -95,10 +112,12 @@ mod tests {
     #[test]
     fn a_row_has_a_cell_for_each_name() {
         let at = Rfc3339(Timestamp(1_772_452_800_017));
-        let reservation = Reservation {
+        let reservation = || Reservation {
             id: ReservationId { event: EventId(7), number: 42 },
             event: EventId(7),
-            customer: UserId(31),
+            customer: Some(UserId(31)),
+            customer_ref: None,
+            kind: SaleKind::Sale,
             quantity: 2,
             status: ReservationStatus::Cancelled,
             created_at: at,
@@ -107,14 +126,20 @@ mod tests {
         };
         for (name, written) in [(Username::new("-ada").ok(), "'-ada"), (None, "")] {
             let mut text = Vec::new();
-            let reservation = Reservation { ..reservation };
+            let reservation = reservation();
             append_row(&EventReservation { reservation, customer_name: name }, &mut text);
             let row = format!(
-                "7-42,7,31,{written},2,cancelled,2026-03-02T12:00:00.017Z,,2026-03-02T12:00:00.017Z\r\n"
+                "7-42,7,31,{written},,sale,2,cancelled,2026-03-02T12:00:00.017Z,,2026-03-02T12:00:00.017Z\r\n"
             );
             assert_eq!(str::from_utf8(&text), Ok(&*row));
             assert_eq!(row.matches(',').count(), str::from_utf8(HEADER).unwrap().matches(',').count());
         }
+        let customer_ref = Some(CustomerRef::new("=1, \"x\"").unwrap());
+        let of_ref = Reservation { customer: None, customer_ref, ..reservation() };
+        let mut text = Vec::new();
+        append_row(&EventReservation { reservation: of_ref, customer_name: None }, &mut text);
+        let row = "7-42,7,,,\"'=1, \"\"x\"\"\",sale,2,cancelled,2026-03-02T12:00:00.017Z,,2026-03-02T12:00:00.017Z\r\n";
+        assert_eq!(str::from_utf8(&text), Ok(row));
         assert!(EXAMPLE.as_bytes().starts_with(HEADER));
     }
 }

@@ -9,6 +9,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::{mem, vec};
 
+use shards::limits::CUSTOMER_REF_CHARS_MAX;
+
 use super::{EventReservation, POSITION, Slice, Wanted, csv};
 use crate::client::{Shards, patiently};
 use crate::front::api::authentication::LastingToken;
@@ -21,10 +23,10 @@ use crate::front::problem::Problem;
 /// The reservations of a slice. It takes a shard some 0.1 ms, and 60 KiB of memory while its client reads.
 const SLICE: usize = 500;
 
-/// The most bytes of a line: names of members, three times, a username and numbers.
-const LINE_BYTES_MAX: usize = 512;
+/// The most bytes of a line: names of members, three times, a username, numbers, and a ref of four bytes a character.
+const LINE_BYTES_MAX: usize = 512 + 4 * CUSTOMER_REF_CHARS_MAX;
 
-pub(super) const NDJSON_EXAMPLE: &str = "{\"id\":\"7-42\",\"event\":7,\"customer\":31,\"quantity\":2,\
+pub(super) const NDJSON_EXAMPLE: &str = "{\"id\":\"7-42\",\"event\":7,\"customer\":31,\"kind\":\"sale\",\"quantity\":2,\
     \"status\":\"confirmed\",\"created_at\":\"2026-03-02T12:00:00.017Z\",\"customer_name\":\"ada\"}\n";
 
 /// The next slice; `None` if the list cannot go on.
@@ -65,7 +67,7 @@ impl List {
     ///
     /// Those of every list of an event's reservations.
     pub(super) async fn begin(mut self) -> Result<Response, Problem> {
-        let slice = self.wanted.slice(&self.shards, SLICE).await?;
+        let slice = self.wanted.clone().slice(&self.shards, SLICE).await?;
         self.wanted.up_to = Some(slice.last);
         let (event, form) = (self.wanted.event, self.form);
         let position = slice.position.to_string();
@@ -88,10 +90,10 @@ impl List {
 
     /// Asks for the slice after a number, and whether the client may still see it.
     fn ask(&self, after: u32) -> NextSlice {
-        let wanted = Wanted { after: Some(after), ..self.wanted };
+        let wanted = Wanted { after: Some(after), ..self.wanted.clone() };
         let (shards, token) = (self.shards.clone(), Rc::clone(&self.token));
         Box::pin(async move {
-            let slice = patiently(async || wanted.slice(&shards, SLICE).await).await.ok()?;
+            let slice = patiently(async || wanted.clone().slice(&shards, SLICE).await).await.ok()?;
             let stands = patiently(async || token.stands().await).await.ok()?;
             stands.then_some(slice)
         })

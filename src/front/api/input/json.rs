@@ -143,7 +143,7 @@ struct Name<'b>(#[serde(borrow)] Cow<'b, str>);
 
 /// What members can be made of, from a valid JSON text. A whole number is a `u64`, in whatever notation it is:
 /// `2.0` and `2e0` are the integer 2 to JSON Schema (2020-12, section 6.1.1 of its validation) and to JavaScript.
-/// No member takes another number, an object, or a list inside of a list, so these lose their content.
+/// No member takes another number, or a list or object inside of another one, so these lose their content.
 fn member_value(text: &str) -> Result<Value, &'static str> {
     match text.as_bytes().first() {
         // Its escapes are not checked yet.
@@ -151,7 +151,7 @@ fn member_value(text: &str) -> Result<Value, &'static str> {
         Some(b'n') => Ok(Value::Null),
         Some(b't' | b'f') => Ok(Value::Bool(text == "true")),
         Some(b'[') => list(text),
-        Some(b'{') => Ok(Value::Object(Map::new())),
+        Some(b'{') => object(text),
         _ => Ok(whole_number(text).map_or(NOT_WHOLE.into(), Value::from)),
     }
 }
@@ -164,9 +164,54 @@ fn list(text: &str) -> Result<Value, &'static str> {
     let Items(items) = serde_json::from_str(text).map_err(|_| "a list cannot be read")?;
     let item = |item: &RawValue| match item.get().as_bytes().first() {
         Some(b'[') => Ok(Value::Array(Vec::new())),
+        Some(b'{') => Ok(Value::Object(Map::new())),
         _ => member_value(item.get()),
     };
     items.into_iter().map(item).collect()
+}
+
+/// An object that is a member. The names of all its members are compared, as those of the body are.
+fn object(text: &str) -> Result<Value, &'static str> {
+    let Entries(entries) = serde_json::from_str(text).map_err(|_| "an object cannot be read")?;
+    let mut members = Map::new();
+    for (Name(name), value) in entries {
+        let value = match value.get().as_bytes().first() {
+            Some(b'[') => Value::Array(Vec::new()),
+            Some(b'{') => Value::Object(Map::new()),
+            _ => member_value(value.get())?,
+        };
+        if members.insert(name.into_owned(), value).is_some() {
+            return Err("an object has a member twice");
+        }
+    }
+    Ok(Value::Object(members))
+}
+
+/// The members of an object, in order.
+struct Entries<'b>(Vec<(Name<'b>, &'b RawValue)>);
+
+impl<'de> Deserialize<'de> for Entries<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Entries<'de>, D::Error> {
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
+struct EntriesVisitor;
+
+impl<'de> Visitor<'de> for EntriesVisitor {
+    type Value = Entries<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<'de>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Entries(entries))
+    }
 }
 
 /// The first [`ITEMS_KEPT`] items of a list.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
+use shards::command::CustomerRef;
 use shards::details::{EventName, Venue};
 use shards::ids::{HoldTime, Quantity, Quota, ReservationId, UserId, Username};
 use shards::limits::{HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, QUOTA_MAX};
@@ -121,6 +122,12 @@ impl<T: JsonSchema> JsonSchema for Nullable<T> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         Option::<T>::json_schema(generator)
+    }
+}
+
+impl Member for CustomerRef {
+    fn from_json(value: &Value) -> Result<CustomerRef, String> {
+        CustomerRef::new(&String::from_json(value)?).map_err(|error| error.to_string())
     }
 }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use shards::command::CustomerRef;
 use shards::ids::{EventId, Quota};
 use shards::limits::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, QUOTA_MAX};
 use shards::outcome::{ReservationStatus, Statuses};
@@ -107,6 +108,12 @@ impl Parameter for Quota {
     fn from_text(text: &str) -> Result<Quota, String> {
         let quota = digits(text).and_then(Quota::new);
         quota.ok_or_else(|| format!("must be a whole number from 0 to {QUOTA_MAX}"))
+    }
+}
+
+impl Parameter for CustomerRef {
+    fn from_text(text: &str) -> Result<CustomerRef, String> {
+        CustomerRef::new(text).map_err(|error| error.to_string())
     }
 }
 
