@@ -78,18 +78,31 @@ fn one_keeps_what_one_bought_whatever_the_role() {
 }
 
 #[test]
-fn an_organizer_sees_but_does_not_cancel_what_others_bought() {
+fn an_organizer_cancels_what_others_bought_of_own_events() {
     let data = tempdir().unwrap();
     let stage = Stage::open(data.path(), 2);
     let event = stage.event(10);
-    let path = reservation(&stage.reservation(event, 2));
-    stage.org1.get(&path).expect(200);
-    stage.org1.delete(&path).problem(403, "forbidden");
-    stage.org2.get(&path).problem(404, "not-found");
-    stage.org2.delete(&path).problem(404, "not-found");
-    // Nor when the event is deleted, and nothing of it could change.
+    let [whole, part, left] = [2, 3, 1].map(|tickets| reservation(&stage.reservation(event, tickets)));
+    for path in [&whole, &part] {
+        stage.org1.get(path).expect(200);
+        stage.org2.get(path).problem(404, "not-found");
+        stage.org2.delete(path).problem(404, "not-found");
+        stage.org2.patch(path, &json!({ "quantity": 1 })).problem(404, "not-found");
+    }
+    stage.org1.delete(&whole).expect(204);
+    assert_eq!(number(&stage.org1.patch(&part, &json!({ "quantity": 1 })).expect(200).json(), "quantity"), 1);
+    assert_eq!(stage.cust1.get(&whole).expect(200).json()["status"], "cancelled");
+    assert_eq!(number(&stage.seen(event), "reserved"), 2);
+    // When the event is deleted, nothing of it changes.
     stage.org1.delete(&format!("/api/v1/events/{event}?force=true")).expect(204);
-    stage.org1.delete(&path).problem(403, "forbidden");
+    stage.org1.delete(&left).expect(204);
+    // After a hand-over, it is the new organizer's.
+    let handed = stage.event(10);
+    let path = reservation(&stage.reservation(handed, 1));
+    let organizer = json!({ "organizer": id(&stage.org2) });
+    stage.org1.patch(&format!("/api/v1/events/{handed}"), &organizer).expect(200);
+    stage.org1.delete(&path).problem(404, "not-found");
+    stage.org2.delete(&path).expect(204);
 }
 
 /// Whether an id is an organizer's is told to those who could hand over the event.

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Wire, request};
 use super::keyed_sales::{KeyedSales, Retried, parts};
-use super::ledger::{Counts, Ledger, Operation, Sale, Shown};
+use super::ledger::{Counts, Ledger, Operation, REFS_FROM, Sale, Shown, customer_of, ref_of};
 use super::random::Random;
 use super::server::{Server, boxoffice, run};
 use super::{PASSWORD, all_items, check_sums, number, text};
@@ -25,7 +25,11 @@ const ORGANIZERS: usize = 6;
 const REGISTRARS: usize = 2;
 pub(crate) const CLIENTS: usize = BUYERS + ORGANIZERS + REGISTRARS;
 
+/// Those with accounts.
 const CUSTOMERS: usize = 4;
+/// Those of the organizer's shop, who have none.
+const REFS: usize = 2;
+const ALL_CUSTOMERS: usize = CUSTOMERS + REFS;
 /// Those of the customers, the first ones, who reserve, hold and confirm with idempotency keys.
 const CUSTOMERS_WITH_KEYS: usize = 2;
 
@@ -40,6 +44,7 @@ pub(crate) struct Crowd {
     pub(crate) ledger: Ledger,
     admin: String,
     organizer: String,
+    /// Those with accounts, then the refs.
     customers: Vec<Customer>,
     /// The token of each account, by username.
     accounts: BTreeMap<String, String>,
@@ -51,6 +56,7 @@ pub(crate) struct Crowd {
 
 #[derive(Clone)]
 struct Customer {
+    /// Of a ref, the organizer's.
     token: String,
     id: u64,
 }
@@ -81,7 +87,8 @@ impl Crowd {
         };
         let organizer = sign_up("organizer", "organizer").token;
         let customers = (0..CUSTOMERS).map(|index| sign_up(&format!("customer-{index}"), "customer"));
-        let customers: Vec<Customer> = customers.collect();
+        let refs = (0..REFS).map(|index| Customer { token: organizer.clone(), id: REFS_FROM + index as u64 });
+        let customers: Vec<Customer> = customers.chain(refs).collect();
         let mut crowd = Crowd {
             ledger,
             admin: anyone.log_in("root", PASSWORD).token.expect("logged in"),
@@ -125,7 +132,7 @@ impl Crowd {
 
     /// Whether all that [`Crowd::sign_up`] makes was there at the last comparison.
     pub(crate) fn has_signed_up(&self) -> bool {
-        self.customers.len() == CUSTOMERS && self.shown.events.len() > EVENTS
+        self.customers.len() == ALL_CUSTOMERS && self.shown.events.len() > EVENTS
     }
 
     /// Runs all clients and calls `disturb` after `delay`. Returns the number of answers.
@@ -154,14 +161,15 @@ impl Crowd {
         let mut own: Vec<Vec<Own>> = (0..BUYERS).map(|_| Vec::new()).collect();
         for (index, one) in self.live().enumerate() {
             let customer = self.customers.iter().position(|customer| customer.id == one.sale.customer);
-            let buyers = BUYERS / CUSTOMERS;
-            own[customer.expect("a customer of the crowd") + CUSTOMERS * (index % buyers)].push(one);
+            let buyers = BUYERS / ALL_CUSTOMERS;
+            own[customer.expect("a customer of the crowd") + ALL_CUSTOMERS * (index % buyers)].push(one);
         }
         let mut events: Vec<u64> = self.shown.events.keys().copied().collect();
         events.retain(|event| *event != self.hot);
         let mut clients: Vec<Work<'_>> = Vec::with_capacity(CLIENTS);
         for (index, own) in own.into_iter().enumerate() {
-            let (customer, random) = (self.customers[index % CUSTOMERS].clone(), Random::new(random.next()));
+            let (customer, random) =
+                (self.customers[index % ALL_CUSTOMERS].clone(), Random::new(random.next()));
             let mut buyer = Buyer { crowd: self, customer, own, events: &events, random };
             clients.push(Box::new(move |wire| buyer.act(wire)));
         }
@@ -190,7 +198,7 @@ impl Crowd {
         live.map(|(id, seen)| {
             let sale = Sale {
                 event: number(seen, "event"),
-                customer: number(seen, "customer"),
+                customer: customer_of(seen),
                 quantity: number(seen, "quantity"),
             };
             Own { id: id.clone(), sale, is_held: seen["status"] == "held" }
@@ -265,9 +273,19 @@ impl Crowd {
                 }
             }
         }
+        let events: Vec<u64> = shown.events.keys().chain(&shown.deleted).copied().collect();
         for customer in &self.customers {
-            for item in all_items(&client.with_token(&customer.token), "/api/v1/reservations", 100) {
-                assert_eq!(number(&item, "customer"), customer.id, "{item}");
+            let client = client.with_token(&customer.token);
+            let items = match ref_of(customer.id) {
+                None => all_items(&client, "/api/v1/reservations", 100),
+                Some(text) => {
+                    let list = |event| format!("/api/v1/events/{event}/reservations?customer_ref={text}");
+                    events.iter().flat_map(|event| all_items(&client, &list(event), 100)).collect()
+                }
+            };
+            for mut item in items {
+                item.as_object_mut().and_then(|item| item.remove("customer_name"));
+                assert_eq!(customer_of(&item), customer.id, "{item}");
                 let before = shown.reservations.insert(text(&item, "id").to_owned(), item);
                 assert!(before.is_none(), "an id was given twice: {before:?}");
             }
@@ -278,9 +296,13 @@ impl Crowd {
                 let mut item = item.clone();
                 // Only those who manage the event are told the name.
                 let name = item.as_object_mut().and_then(|item| item.remove("customer_name"));
-                let id = number(&item, "customer");
+                let id = customer_of(&item);
                 let index = self.customers.iter().position(|customer| customer.id == id);
-                assert_eq!(name, index.map(|index| json!(format!("customer-{index}"))), "{item}");
+                let named = index.map(|index| match ref_of(id) {
+                    None => json!(format!("customer-{index}")),
+                    Some(_) => Value::Null,
+                });
+                assert_eq!(name, named, "{item}");
                 assert_eq!(shown.reservations.get(text(&item, "id")), Some(&item), "the lists differ");
             }
             let listed = shown.reservations.values().filter(|seen| seen["event"] == *event);
@@ -348,7 +370,8 @@ impl Buyer<'_> {
             50..60 if !self.own.is_empty() => self.confirm(wire),
             60..70 if !self.own.is_empty() => self.cancel(wire),
             70..75 if !self.own.is_empty() => self.cancel_several(wire),
-            75..85 if !self.own.is_empty() => self.reduce(wire),
+            75..80 if !self.own.is_empty() => self.reduce(wire),
+            80..88 if !self.own.is_empty() && !self.crowd.has_keys(&self.customer) => self.transfer(wire),
             _ => self.read(wire),
         }
     }
@@ -483,6 +506,45 @@ impl Buyer<'_> {
             }
             409 | 503 => self.crowd.ledger.not_done(operation),
             _ => panic!("reduce {id}: {answer:?}"),
+        }
+        Some(())
+    }
+
+    /// Transfers a reservation, or a part of it, to another customer without keys. Only the organizer transfers to refs.
+    fn transfer(&mut self, wire: &mut Wire) -> Option<()> {
+        let Some(index) = self.own.iter().rposition(|one| !one.is_held) else { return self.read(wire) };
+        let (id, sale) = (self.own[index].id.clone(), self.own[index].sale);
+        let last = if ref_of(sale.customer).is_some() { ALL_CUSTOMERS } else { CUSTOMERS } as u64 - 1;
+        let receiver = self.random.within(CUSTOMERS_WITH_KEYS as u64, last) as usize;
+        let to = self.crowd.customers[receiver].id;
+        if to == sale.customer {
+            return self.read(wire);
+        }
+        let quantity = self.random.within(1, sale.quantity);
+        let is_whole = quantity == sale.quantity;
+        let part = Sale { customer: to, quantity, ..sale };
+        let operation = self.crowd.ledger.begin(match is_whole {
+            true => Operation::Transfer { reservation: id.clone(), to },
+            false => Operation::TransferPart { reservation: id.clone(), part },
+        });
+        let receiver = match ref_of(to) {
+            Some(text) => json!({ "customer_ref": text }),
+            None => json!({ "username": format!("customer-{receiver}") }),
+        };
+        let body = json!({ "to": receiver, "quantity": quantity });
+        let answer = self.ask(wire, "POST", &format!("/api/v1/reservations/{id}/transfer"), &body)?;
+        match (answer.status, is_whole) {
+            (200, true) => {
+                self.crowd.ledger.done(operation, "");
+                // Its new customer's clients have it from the next round on.
+                self.own.swap_remove(index);
+            }
+            (201, false) => {
+                self.crowd.ledger.done(operation, text(&answer.json(), "id"));
+                self.own[index].sale.quantity -= quantity;
+            }
+            (409 | 429 | 503, _) => self.crowd.ledger.not_done(operation),
+            _ => panic!("transfer {id}: {answer:?}"),
         }
         Some(())
     }

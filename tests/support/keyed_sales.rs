@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Client};
 use super::keys::is_replayed;
-use super::ledger::{Ledger, Operation, Sale, Shown};
+use super::ledger::{Ledger, Operation, Sale, Shown, ref_of};
 use super::{all_items, number, text};
 
 /// The acknowledged requests that are sent again after a restart.
@@ -153,18 +153,26 @@ impl KeyedSales {
 /// The path and the body of a request that takes a key.
 pub(crate) fn parts(operation: &Operation) -> (String, Value) {
     match operation {
-        Operation::Reserve(Sale { event, quantity, .. }) => {
-            (format!("/api/v1/events/{event}/reservations"), json!({ "quantity": quantity }))
-        }
-        // The longest time, so that none expires.
-        Operation::Hold(Sale { event, quantity, .. }) => {
-            (format!("/api/v1/events/{event}/holds"), json!({ "quantity": quantity, "ttl_seconds": 1800 }))
+        Operation::Reserve(sale) => (format!("/api/v1/events/{}/reservations", sale.event), body_of(sale)),
+        Operation::Hold(sale) => {
+            let mut body = body_of(sale);
+            // The longest time, so that none expires.
+            body["ttl_seconds"] = json!(1800);
+            (format!("/api/v1/events/{}/holds", sale.event), body)
         }
         Operation::Confirm { reservation, quantity } => {
             (format!("/api/v1/holds/{reservation}/confirm"), json!({ "quantity": quantity }))
         }
         other => panic!("it takes no key: {other:?}"),
     }
+}
+
+fn body_of(sale: &Sale) -> Value {
+    let mut body = json!({ "quantity": sale.quantity });
+    if let Some(text) = ref_of(sale.customer) {
+        body["customer_ref"] = json!(text);
+    }
+    body
 }
 
 impl Request {

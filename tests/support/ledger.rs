@@ -35,6 +35,16 @@ pub(crate) enum Operation {
         reservation: String,
         quantity: u64,
     },
+    /// Those of a reservation come one after the other, with reductions.
+    Transfer {
+        reservation: String,
+        to: u64,
+    },
+    /// The transfer of a part. Those of a reservation come one after the other, with reductions.
+    TransferPart {
+        reservation: String,
+        part: Sale,
+    },
     /// No two events of a ledger have the same name.
     Create {
         name: String,
@@ -56,8 +66,25 @@ pub(crate) enum Operation {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Sale {
     pub(crate) event: u64,
+    /// The account; or a ref, as [`ref_of`] names it.
     pub(crate) customer: u64,
     pub(crate) quantity: u64,
+}
+
+/// The refs of customers without an account have numbers from this one on.
+pub(crate) const REFS_FROM: u64 = 1 << 40;
+
+/// The ref with such a number.
+pub(crate) fn ref_of(customer: u64) -> Option<String> {
+    customer.checked_sub(REFS_FROM).map(|number| format!("c-{number}"))
+}
+
+/// The customer of a reservation that the server shows.
+pub(crate) fn customer_of(seen: &Value) -> u64 {
+    match seen["customer_ref"].as_str().and_then(|text| text.strip_prefix("c-")) {
+        Some(number) => REFS_FROM + number.parse::<u64>().expect("a ref of the crowd"),
+        None => number(seen, "customer"),
+    }
 }
 
 /// A line of the file. An operation with one line got no answer: it was done once or not at all.
@@ -291,6 +318,8 @@ impl Ledger {
                 | Operation::Confirm { .. }
                 | Operation::Cancel { .. }
                 | Operation::Reduce { .. }
+                | Operation::Transfer { .. }
+                | Operation::TransferPart { .. }
                 | Operation::Register { .. } => {}
             }
         }
@@ -312,8 +341,13 @@ impl Ledger {
         // With whether it is a hold.
         let mut unknown: HashMap<(Sale, bool), Vec<u64>> = HashMap::new();
         for (&operation, entry) in entries.iter() {
-            let (Operation::Reserve(sale) | Operation::Hold(sale)) = &entry.requested else { continue };
-            let is_hold = matches!(entry.requested, Operation::Hold(_));
+            let (sale, is_hold) = match &entry.requested {
+                Operation::Reserve(sale) => (sale, false),
+                Operation::Hold(sale) => (sale, true),
+                // Whether it was done, the reservation says from which it takes tickets.
+                Operation::TransferPart { part, .. } if entry.outcome.is_some() => (part, false),
+                _ => continue,
+            };
             match &entry.outcome {
                 Some(Outcome::Done(id)) => {
                     assert!(sold.insert(id.clone(), *sale).is_none(), "the id {id} was given twice");
@@ -323,6 +357,8 @@ impl Ledger {
                 Some(Outcome::NotDone) => {}
             }
         }
+        // Transfers of parts that were done, though nobody knows yet which reservations they made.
+        let mut parts = Vec::new();
         for id in sold.keys() {
             assert!(shown.reservations.contains_key(id), "{id} was acknowledged and is lost");
         }
@@ -330,6 +366,33 @@ impl Ledger {
             let (reservation, quantity, confirms) = match &entry.requested {
                 Operation::Reduce { reservation, quantity } => (reservation, quantity, false),
                 Operation::Confirm { reservation, quantity } => (reservation, quantity, true),
+                Operation::Transfer { reservation, to } => {
+                    let sale = sold.get_mut(reservation).expect("a client transfers what it has bought");
+                    if entry.outcome.is_none() {
+                        let done = customer_of(&shown.reservations[reservation]) == *to;
+                        let outcome = if done { Outcome::Done(String::new()) } else { Outcome::NotDone };
+                        self.resolve(operation, &mut entry.outcome, outcome);
+                    }
+                    if let Some(Outcome::Done(_)) = entry.outcome {
+                        sale.customer = *to;
+                    }
+                    continue;
+                }
+                Operation::TransferPart { reservation, part } => {
+                    let sale = sold.get_mut(reservation).expect("a client transfers what it has bought");
+                    let left = sale.quantity - part.quantity;
+                    match &entry.outcome {
+                        None if number(&shown.reservations[reservation], "quantity") == left => {
+                            parts.push(operation);
+                            unknown.entry((*part, false)).or_default().push(operation);
+                            sale.quantity = left;
+                        }
+                        None => self.resolve(operation, &mut entry.outcome, Outcome::NotDone),
+                        Some(Outcome::Done(_)) => sale.quantity = left,
+                        Some(Outcome::NotDone) => {}
+                    }
+                    continue;
+                }
                 _ => continue,
             };
             let sale = sold.get_mut(reservation).expect("a client changes what it has bought");
@@ -352,7 +415,7 @@ impl Ledger {
         for (id, seen) in &shown.reservations {
             let sale = Sale {
                 event: number(seen, "event"),
-                customer: number(seen, "customer"),
+                customer: customer_of(seen),
                 quantity: number(seen, "quantity"),
             };
             match sold.get(id) {
@@ -380,6 +443,7 @@ impl Ledger {
             }
         }
         for operation in unknown.into_values().flatten() {
+            assert!(!parts.contains(&operation), "a part that was transferred is lost: {operation}");
             self.not_done(operation);
         }
 

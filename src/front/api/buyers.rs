@@ -52,9 +52,7 @@ pub(super) fn buyer(
             "Organizers sell tickets of their own events to others: say to whom with `customer_ref`, or send `kind`, \
              `guest` or `block`. For yourself, log in with a customer's account.",
         )),
-        (Some(_), None) | (None, Some(_)) if !is_organizer => {
-            Err(not_for_customers("`customer_ref` or `kind`"))
-        }
+        (_, _) if !is_organizer => Err(not_for_customers("`customer_ref` or `kind`")),
         (Some(customer_ref), None) => Ok(Buyer::Ref(customer_ref)),
         (None, Some(Unsold::Guest)) => Ok(Buyer::Guest),
         (None, Some(Unsold::Block)) => Ok(Buyer::Block),
