@@ -13,10 +13,10 @@ use shards::command::{
     Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, GiveEventId,
     IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
 };
-use shards::ids::{EventId, ReservationId, Slot, UserId, Username};
+use shards::ids::{EventId, OrderId, ReservationId, Slot, UserId, Username};
 use shards::outcome::{
-    AccountView, Availability, EventView, Outcome, Rejection, ReservationSlice, ReservationView, Totals,
-    UserView,
+    AccountView, Availability, EventView, OrderView, Outcome, Rejection, ReservationSlice, ReservationView,
+    Totals, UserView,
 };
 
 pub(crate) use crate::mesh::Call;
@@ -256,6 +256,22 @@ impl Shards {
         let parts = self.query_all(Query::CustomerReservations { customer, after, limit }).await?;
         let lists = parts.into_iter().map(|part| view!(Outcome::Reservations, part));
         Ok(first_of(lists, limit, |reservation| reservation.id))
+    }
+
+    pub async fn order(&self, order: OrderId, actor: Actor) -> Result<OrderView, Refused> {
+        let outcome = self.query(Query::Order { order, actor }).await?;
+        Ok(*view!(Outcome::Order, outcome))
+    }
+
+    /// The orders of an account by number, after `after`.
+    pub async fn orders(
+        &self,
+        owner: UserId,
+        after: Option<u32>,
+        limit: usize,
+    ) -> Result<Vec<OrderView>, Refused> {
+        let outcome = self.query(Query::Orders { owner, after, limit }).await?;
+        Ok(view!(Outcome::Orders, outcome))
     }
 
     /// Parts of orders, by id. No snapshot: each shard answers at its own time. `parts` is in ascending order, without

@@ -4,6 +4,7 @@ mod causes;
 mod examples;
 mod field_errors;
 mod kinds;
+mod refused_item;
 
 use std::borrow::Cow;
 
@@ -17,6 +18,7 @@ use super::http::write::{Headers, Response};
 
 pub use field_errors::{FieldErrors, unknown};
 pub use kinds::Kind;
+use refused_item::RefusedItem;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 

@@ -68,7 +68,7 @@ pub(super) static CANCEL: Endpoint = Endpoint {
     about: "For its customer, whatever the account's role is now, its event's organizer and admins. The tickets are for sale again \
             in the same commit, once; a repeat does nothing. A hold is released.",
     successes: &[Success::empty(204, "It is cancelled.")],
-    problems: &[],
+    problems: &[Kind::OrderInDoubt],
 };
 
 fn cancel(
@@ -94,7 +94,7 @@ pub(super) static REDUCE: Endpoint = Endpoint {
     about: "For those who may cancel it. `quantity` is how many tickets are left; the others are for sale again in \
             the same commit. With as many as there are, nothing changes.",
     successes: &[Success::json::<Reservation>(200, "The reservation as it is now.", example)],
-    problems: &[Kind::ReservationCancelled, Kind::HoldExpired],
+    problems: &[Kind::ReservationCancelled, Kind::HoldExpired, Kind::PartOfOrder],
 };
 
 fn reduce(

@@ -185,11 +185,13 @@ pub(in crate::front) enum Tag {
     Accounts,
     Events,
     Reservations,
+    Orders,
     Server,
 }
 
 impl Tag {
-    pub(in crate::front) const ALL: [Tag; 4] = [Tag::Accounts, Tag::Events, Tag::Reservations, Tag::Server];
+    pub(in crate::front) const ALL: [Tag; 5] =
+        [Tag::Accounts, Tag::Events, Tag::Reservations, Tag::Orders, Tag::Server];
 
     pub(in crate::front) fn about(self) -> &'static str {
         match self {
@@ -198,6 +200,7 @@ impl Tag {
             Tag::Reservations => {
                 "Tickets that are sold, or held for a time: all that were asked for, or none."
             }
+            Tag::Orders => "Tickets of several events: all that were asked for, or none.",
             Tag::Server => "Health, metrics, this document, and pages for people.",
         }
     }

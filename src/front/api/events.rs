@@ -425,7 +425,13 @@ pub(super) static DELETE: Endpoint = Endpoint {
     summary: "Delete an event",
     about: "For its organizer and for admins. It will not come back.",
     successes: &[Success::empty(204, "It is deleted, and its reservations and holds are cancelled.")],
-    problems: &[Kind::NotYours, Kind::VersionMismatch, Kind::HasReservations, Kind::EventDeleted],
+    problems: &[
+        Kind::NotYours,
+        Kind::VersionMismatch,
+        Kind::HasReservations,
+        Kind::OrderInDoubt,
+        Kind::EventDeleted,
+    ],
 };
 
 fn delete(

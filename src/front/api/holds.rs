@@ -101,7 +101,13 @@ pub(super) static CONFIRM: Endpoint = Endpoint {
     successes: &[Success::json::<Reservation>(200, "The tickets are yours.", reservations::example)
         .with(&[Header::REPLAYED])
         .then(OF_RESERVATION)],
-    problems: &[Kind::Forbidden, Kind::HoldExpired, Kind::HoldReleased, Kind::HoldConfirmed],
+    problems: &[
+        Kind::Forbidden,
+        Kind::HoldExpired,
+        Kind::HoldReleased,
+        Kind::HoldConfirmed,
+        Kind::PartOfOrder,
+    ],
 };
 
 fn confirm(
@@ -129,7 +135,7 @@ pub(super) static RELEASE: Endpoint = Endpoint {
     about: "For its customer, whatever the account's role is now, its event's organizer and admins. The tickets are \
             for sale again in the same commit, once; a repeat does nothing, and neither does a release of a hold that is over.",
     successes: &[Success::empty(204, "It is given up, or was over.")],
-    problems: &[Kind::HoldConfirmed],
+    problems: &[Kind::HoldConfirmed, Kind::OrderInDoubt],
 };
 
 fn release(

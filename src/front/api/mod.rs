@@ -17,6 +17,7 @@ mod events;
 mod holds;
 mod ids;
 mod input;
+mod orders;
 mod output;
 mod pages;
 mod problem_pages;
@@ -81,6 +82,11 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &holds::CREATE,
     &holds::CONFIRM,
     &holds::RELEASE,
+    &orders::CREATE,
+    &orders::LIST,
+    &orders::GET,
+    &orders::CONFIRM,
+    &orders::CANCEL,
     &demonstration::POPULATE,
     &system::LIVE,
     &system::READY,

@@ -51,6 +51,7 @@ pub(super) static TRANSFER: Endpoint = Endpoint {
         Kind::NotYours,
         Kind::ReceiverNotFound,
         Kind::HoldNotConfirmed,
+        Kind::PartOfOrder,
         Kind::HoldExpired,
         Kind::ReservationCancelled,
         Kind::CustomerLimit,

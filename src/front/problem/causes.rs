@@ -4,7 +4,7 @@ use serde_json::json;
 use shards::limits::{KEY_GENERATION, KEYS_OF_CUSTOMER_MAX, RESERVATIONS_MAX};
 use shards::outcome::Rejection;
 
-use super::{FieldErrors, Kind, Problem};
+use super::{FieldErrors, Kind, Problem, RefusedItem};
 use crate::account_limits::LimitReached;
 use crate::client::Refused;
 use crate::front::http::parse::Refusal;
@@ -217,14 +217,23 @@ impl From<Rejection> for Problem {
                 let rule = format!("must be at most {quantity}, the tickets that the reservation has");
                 Problem::invalid(&FieldErrors::of("/quantity", rule))
             }
-            // No endpoint leads to these yet.
-            Rejection::OrderRefused { .. }
-            | Rejection::NotYourOrder
-            | Rejection::PartsGone { .. }
-            | Rejection::OrderBusy
-            | Rejection::PartOfOrder { .. }
-            | Rejection::OrderInDoubt
-            | Rejection::KeyInFlight => Problem::unavailable(Kind::Overloaded),
+            Rejection::OrderRefused { items } => {
+                let items: Vec<_> = items.into_iter().map(RefusedItem::from).collect();
+                Problem::plain(Kind::OrderRefused).extend("items", json!(items))
+            }
+            Rejection::NotYourOrder => Problem::new(
+                Kind::Forbidden,
+                "Only the account that placed an order confirms it; that account and admins cancel it.",
+            ),
+            Rejection::PartsGone { parts } => {
+                Problem::plain(Kind::OrderPartsGone).extend("parts", json!(parts))
+            }
+            Rejection::OrderBusy => Problem::unavailable(Kind::OrderBusy),
+            Rejection::PartOfOrder { order } => {
+                Problem::plain(Kind::PartOfOrder).extend("order", json!(order))
+            }
+            Rejection::OrderInDoubt => Problem::unavailable(Kind::OrderInDoubt),
+            Rejection::KeyInFlight => Problem::unavailable(Kind::KeyInFlight),
             Rejection::Overloaded => Problem::unavailable(Kind::Overloaded),
             Rejection::KeyReused => Problem::plain(Kind::KeyReused),
             Rejection::TooManyKeys { user: _ } => {

@@ -1,8 +1,8 @@
 //! An example of each kind of problem, for the pages and the contract.
 
 use serde_json::Value;
-use shards::ids::{Role, Timestamp, UserId};
-use shards::outcome::Rejection;
+use shards::ids::{EventId, OrderId, ReservationId, Role, Timestamp, UserId};
+use shards::outcome::{RefusedItem, Rejection};
 
 use super::{FieldErrors, Kind, Problem, Recovery, unknown};
 use crate::account_limits::LimitReached;
@@ -37,6 +37,20 @@ impl Kind {
             Kind::ReceiverNotFound => Rejection::ReceiverNotFound.into(),
             Kind::HoldReleased => Rejection::HoldReleased.into(),
             Kind::HoldConfirmed => Rejection::HoldConfirmed { quantity: 2 }.into(),
+            Kind::OrderRefused => {
+                let sold_out = RefusedItem { event: EventId(9), why: Rejection::SoldOut { remaining: 1 } };
+                Rejection::OrderRefused { items: [sold_out].into() }.into()
+            }
+            Kind::OrderPartsGone => {
+                Rejection::PartsGone { parts: [ReservationId { event: EventId(9), number: 11 }].into() }
+                    .into()
+            }
+            Kind::OrderBusy => Rejection::OrderBusy.into(),
+            Kind::PartOfOrder => {
+                Rejection::PartOfOrder { order: OrderId { user: UserId(31), number: 5 } }.into()
+            }
+            Kind::OrderInDoubt => Rejection::OrderInDoubt.into(),
+            Kind::KeyInFlight => Rejection::KeyInFlight.into(),
             Kind::UsernameTaken => Rejection::UsernameTaken.into(),
             Kind::TooManyAttempts => TooManyAttempts { retry_after_seconds: 30 }.into(),
             Kind::AccountLimit => {

@@ -3,8 +3,9 @@
 use std::num::NonZeroU64;
 
 use schemars::{Schema, SchemaGenerator};
+use shards::ids::{OrderId, ReservationId};
 
-use super::{FieldErrors, Recovery};
+use super::{FieldErrors, Recovery, RefusedItem};
 use crate::account_limits::AccountLimit;
 use crate::front::rfc3339::Rfc3339;
 
@@ -122,6 +123,21 @@ kinds! {
         "It was released, the reservation that it became was cancelled, or its event was deleted. It has no tickets any more. Nothing was done. GET /api/v1/reservations/{reservation} shows it; for new tickets, hold or reserve again."
     HoldConfirmed "hold-confirmed" 409 "The hold has been confirmed"
         "It is a reservation now, or was one from the start, so it is not released, or confirmed with another number of tickets. Nothing was done. Give tickets back with PATCH, or all with DELETE, of /api/v1/reservations/{reservation}; more tickets need another reservation."
+    OrderRefused "order-refused" 409 "Not all tickets of the order can be had"
+        [items: Vec<RefusedItem>, "Each item that cannot be had, with why: the members of the problem that a reservation of it alone would have."]
+        "All or nothing: nothing was done. 'items' has every event of the order whose tickets cannot be had, and why. Order without these, or change what their problems say."
+    OrderPartsGone "order-parts-gone" 409 "The order has lost some of its tickets"
+        [parts: Vec<ReservationId>, "The reservations of the order that are cancelled."]
+        "All or nothing: nothing was confirmed. 'parts' has the holds of the order that were released alone, or whose event was deleted. Release the order with DELETE /api/v1/orders/{order}, and order again what you still want."
+    OrderBusy "order-busy" 409 "The order is just being confirmed"
+        "Another request is confirming this order. Nothing was done for this one; try again after 'Retry-After' seconds."
+    PartOfOrder "part-of-order" 409 "The hold is a part of an order"
+        [order: OrderId, "The order."]
+        "The holds of an order are confirmed together, with POST /api/v1/orders/{order}/confirm, and are not changed before. Nothing was done. Alone, each can only be released, whole."
+    OrderInDoubt "order-in-doubt" 409 "An order is not decided yet"
+        "Tickets are set aside for an order of several events, and it is not certain yet whether the order is placed or confirmed. Nothing was done; try again after 'Retry-After' seconds."
+    KeyInFlight "key-in-flight" 409 "The first request with this key is not answered yet"
+        "An order with this Idempotency-Key is just being placed. Nothing was done for this request; send it again after 'Retry-After' seconds: then it has the answer of the first one."
     UsernameTaken "username-taken" 409 "The username is taken"
         "Usernames are unique, whatever their case. Choose another."
     LastAdmin "last-admin" 409 "The last admin stays an admin"
