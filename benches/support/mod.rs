@@ -110,6 +110,7 @@ pub(crate) fn view() -> ReservationView {
         expires_at: None,
         created_at: Timestamp(1_800_000_000_000),
         cancelled_at: None,
+        order: None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The record of an idempotency key that is kept. Its kind on disk follows from the answer.
 
-use crate::ids::{EventId, ReservationId, Timestamp, UserId};
+use crate::ids::{EventId, OrderId, ReservationId, Timestamp, UserId};
 
 /// A key, and the answer to its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,20 @@ pub enum Answer {
     Reservation { id: ReservationId, quantity: u32 },
     /// A hold was made.
     Hold { id: ReservationId, quantity: u32, deadline: Timestamp },
+    /// An order was placed, or a held one confirmed.
+    Order { id: OrderId },
+    /// A held order was placed.
+    HeldOrder { id: OrderId, deadline: Timestamp },
     /// An event has this id, or will have it: [`crate::record::Kind::EventIdGiven`].
     EventId(EventId),
+}
+
+impl Answer {
+    /// The order that it is about.
+    pub fn order(self) -> Option<OrderId> {
+        match self {
+            Answer::Order { id } | Answer::HeldOrder { id, .. } => Some(id),
+            Answer::Reservation { .. } | Answer::Hold { .. } | Answer::EventId(_) => None,
+        }
+    }
 }

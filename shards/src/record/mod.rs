@@ -9,16 +9,18 @@ mod codec;
 mod entry;
 mod key;
 mod kind;
+mod order;
 #[cfg(test)]
 mod tests;
 
 use crate::command::Buyer;
 use crate::details::EventDetails;
-use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{EventId, OrderId, ReservationId, Role, Timestamp, UserId, Username};
 pub use codec::{Columns, DecodeError};
 pub use entry::{Entry, SlotHead, Stamp};
 pub use key::{Answer, KeyKept};
 pub use kind::Kind;
+pub use order::{OrderPlaced, PartPrepared, PartSettled, PartStep};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
@@ -79,6 +81,27 @@ pub enum Record {
     /// [`crate::limits::HOLD_MS_AFTER_START`] from then.
     HoldsExtended {
         from: Timestamp,
+    },
+    PartPrepared(Box<PartPrepared>),
+    PartSettled(Box<PartSettled>),
+    OrderPlaced(Box<OrderPlaced>),
+    /// A held order is bought.
+    OrderConfirmed {
+        id: OrderId,
+        by: UserId,
+    },
+    /// An order was given up or cancelled.
+    OrderCancelled {
+        id: OrderId,
+        by: UserId,
+    },
+    /// The time of a held order is over.
+    OrderExpired {
+        id: OrderId,
+    },
+    /// All parts of an order are as it says: it owes them nothing.
+    OrderSettled {
+        id: OrderId,
     },
     PasswordChanged(Box<PasswordChanged>),
     RoleChanged(Box<RoleChanged>),
@@ -167,6 +190,7 @@ impl Record {
         match self {
             Record::Reserved { id, buyer, .. } => Some((*id, *buyer)),
             Record::Held(held) => Some((held.id, held.buyer)),
+            Record::PartPrepared(part) => Some((part.id, part.buyer)),
             Record::UserCreated(_)
             | Record::EventCreated(_)
             | Record::EventEdited(_)
@@ -177,6 +201,12 @@ impl Record {
             | Record::Released { .. }
             | Record::HoldsExpired { .. }
             | Record::HoldsExtended { .. }
+            | Record::PartSettled(_)
+            | Record::OrderPlaced(_)
+            | Record::OrderConfirmed { .. }
+            | Record::OrderCancelled { .. }
+            | Record::OrderExpired { .. }
+            | Record::OrderSettled { .. }
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
@@ -193,6 +223,8 @@ impl Record {
             Record::EventEdited(event) => Some(event.id),
             Record::EventDeleted { event, .. } => Some(*event),
             Record::Held(held) => Some(held.id.event),
+            Record::PartPrepared(part) => Some(part.id.event),
+            Record::PartSettled(part) => Some(part.id.event),
             Record::HoldsExpired { event, .. } => Some(*event),
             Record::Reserved { id, .. }
             | Record::Cancelled { id, .. }
@@ -203,6 +235,11 @@ impl Record {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::OrderPlaced(_)
+            | Record::OrderConfirmed { .. }
+            | Record::OrderCancelled { .. }
+            | Record::OrderExpired { .. }
+            | Record::OrderSettled { .. }
             | Record::HoldsExtended { .. }
             | Record::TimeSetBack
             | Record::KeyKept(_)

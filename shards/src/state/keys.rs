@@ -129,7 +129,10 @@ impl SlotState {
         let kept = self.keys.generations.iter().flat_map(|generation| generation.keys.values());
         let given = kept.filter_map(|kept| match kept.answer {
             Answer::EventId(event) => Some(event),
-            Answer::Reservation { .. } | Answer::Hold { .. } => None,
+            Answer::Reservation { .. }
+            | Answer::Hold { .. }
+            | Answer::Order { .. }
+            | Answer::HeldOrder { .. } => None,
         });
         given.max().unwrap_or(EventId(0))
     }
@@ -141,14 +144,24 @@ impl SlotState {
         index: &ByCustomer,
     ) -> Result<Decision, Rejection> {
         let Keyed { key, command } = keyed;
-        if let Some(answer) = self.first_answer(&key)? {
+        self.with_key(Some(&key), || Ok(self.decide(now, command, index)))
+    }
+
+    /// Decides, unless the key has an answer already, and keeps the answer with the key.
+    pub(super) fn with_key(
+        &self,
+        key: Option<&IdempotencyKey>,
+        decide: impl FnOnce() -> Result<Decision, Rejection>,
+    ) -> Result<Decision, Rejection> {
+        let Some(key) = key else { return decide() };
+        if let Some(answer) = self.first_answer(key)? {
             return Ok(Decision::unchanged(OutcomeRef::Replayed(answer)));
         }
-        self.check_key_count(&key)?;
-        let mut decision = self.decide(now, command, index);
+        self.check_key_count(key)?;
+        let mut decision = decide()?;
         if let Ok(outcome) = &decision.reply {
             let answer = self.answer_of(outcome, &decision.records);
-            decision.records.push(kept(&key, answer));
+            decision.records.push(kept(key, answer));
         }
         Ok(decision)
     }
@@ -182,14 +195,17 @@ impl SlotState {
     fn given_event_id(&self, key: &IdempotencyKey) -> Result<Option<EventId>, Rejection> {
         Ok(self.first_answer(key)?.map(|answer| match answer {
             Answer::EventId(event) => event,
-            Answer::Reservation { .. } | Answer::Hold { .. } => {
+            Answer::Reservation { .. }
+            | Answer::Hold { .. }
+            | Answer::Order { .. }
+            | Answer::HeldOrder { .. } => {
                 unreachable!("the hash of a key tells its endpoint")
             }
         }))
     }
 
     /// The answer that was first given to a key; `None` if the key is not kept.
-    fn first_answer(&self, key: &IdempotencyKey) -> Result<Option<Answer>, Rejection> {
+    pub(crate) fn first_answer(&self, key: &IdempotencyKey) -> Result<Option<Answer>, Rejection> {
         match self.keys.find(key.user, key.hash) {
             None => Ok(None),
             Some(kept) if kept.fingerprint == key.fingerprint => Ok(Some(kept.answer)),
@@ -197,7 +213,7 @@ impl SlotState {
         }
     }
 
-    fn check_key_count(&self, key: &IdempotencyKey) -> Result<(), Rejection> {
+    pub(crate) fn check_key_count(&self, key: &IdempotencyKey) -> Result<(), Rejection> {
         if key.is_bounded && self.keys.has_as_many(key.user, KEYS_OF_CUSTOMER_MAX) {
             return Err(Rejection::TooManyKeys { user: key.user });
         }
@@ -259,6 +275,9 @@ impl SlotState {
             Answer::Hold { id, quantity, deadline } => {
                 view(id, quantity, ReservationStatus::Held, Some(deadline))
             }
+            Answer::Order { .. } | Answer::HeldOrder { .. } => {
+                Outcome::Order(Box::new(self.order_as_answered(answer)))
+            }
             Answer::EventId(event) => Outcome::GivenEventId(Some(event)),
         };
         Outcome::Replayed(Box::new(first))
@@ -266,6 +285,9 @@ impl SlotState {
 
     /// What has to be kept to give a decision's answer again.
     fn answer_of(&self, outcome: &OutcomeRef, records: &[Record]) -> Answer {
+        if let OutcomeRef::Order(id) = *outcome {
+            return self.answer_about_order(id, records);
+        }
         let OutcomeRef::Reservation(id) = *outcome else {
             unreachable!("no key is taken for a command that leads to {outcome:?}")
         };

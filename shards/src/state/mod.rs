@@ -14,7 +14,9 @@ mod chunks;
 mod events;
 mod holds;
 mod keys;
+mod orders;
 mod owned;
+mod parts;
 mod reservations;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +26,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::clock::Now;
 use crate::command::{Command, Query};
 use crate::details::EventDetails;
-use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId, Username};
+use crate::ids::{EventId, Lsn, OrderId, ReservationId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply};
 use crate::record::{Answer, Record};
 use accounts::{Account, AccountTotals};
@@ -32,9 +34,13 @@ use by_customer::ByCustomer;
 use events::{Edition, Event, EventTotals};
 use holds::{Expiry, LiveHolds};
 use keys::Keys;
+use orders::{OrderBefore, Orders};
+use parts::PartBefore;
 
 pub use keys::{DroppedGenerations, Generation};
+pub use orders::{Confirmable, OrderCommit};
 pub use owned::ShardState;
+pub use parts::Heard;
 
 /// The state of one slot.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -60,6 +66,7 @@ pub struct SlotState {
     holds_over: Timestamp,
     /// Idempotency keys.
     keys: Keys,
+    orders: Orders,
 }
 
 /// The result of a command: records of its slot, and what happens once they are durable.
@@ -84,6 +91,7 @@ pub enum OutcomeRef {
     Event(EventId),
     EventDeleted,
     Reservation(ReservationId),
+    Order(OrderId),
     Cancelled,
     GivenEventId(EventId),
     /// The answer that a key has.
@@ -113,6 +121,10 @@ pub enum Undo {
     Deadlines(Box<LiveHolds>),
     /// The generations of keys that were dropped.
     Generations(Box<DroppedGenerations>),
+    /// The part of an order as it was.
+    Part(Box<PartBefore>),
+    /// The order as it was.
+    Order(Box<OrderBefore>),
 }
 
 const _: () = assert!(size_of::<Undo>() <= 16, "there is one for each record of a batch");
@@ -164,8 +176,10 @@ impl SlotState {
                 self.decide_reduce(reservation, actor, quantity)
             }
             Command::Keyed(keyed) => self.decide_keyed(now, *keyed, index),
-            Command::PlaceOrder(_) | Command::OrderMessage(_) => Err(Rejection::Overloaded),
-            Command::ConfirmOrder { .. } | Command::CancelOrder { .. } => Err(Rejection::OrderNotFound),
+            Command::CancelOrder { order, actor } => self.decide_cancel_order(order, actor),
+            Command::PlaceOrder(_) | Command::ConfirmOrder { .. } | Command::OrderMessage(_) => {
+                unreachable!("one slot does not decide this alone")
+            }
         };
         decided.unwrap_or_else(Decision::from)
     }
@@ -196,6 +210,13 @@ impl SlotState {
                 return self.apply_holds_expired(lsn, *event, *up_to, *tickets);
             }
             Record::HoldsExtended { from } => self.apply_holds_extended(*from),
+            Record::PartPrepared(part) => return self.apply_part_prepared(at, lsn, part),
+            Record::PartSettled(part) => return self.apply_part_settled(at, lsn, part),
+            Record::OrderPlaced(order) => self.apply_order_placed(at, order),
+            Record::OrderConfirmed { id, by } => self.apply_order_confirmed(*id, *by),
+            Record::OrderCancelled { id, by } => self.apply_order_cancelled(at, *id, *by),
+            Record::OrderExpired { id } => self.apply_order_expired(*id),
+            Record::OrderSettled { id } => self.apply_order_settled(*id),
             // The slot's head has its time.
             Record::TimeSetBack => {}
             Record::KeyKept(kept) => self.apply_key_kept(at, lsn, kept),
@@ -215,6 +236,11 @@ impl SlotState {
             Record::Confirmed { id, .. } | Record::Released { id, .. } => self.hold_to_undo(*id),
             Record::HoldsExpired { event, .. } => self.expiry_to_undo(*event),
             Record::HoldsExtended { .. } => self.holds_to_undo(),
+            Record::PartSettled(part) => Undo::Part(Box::new(self.part_to_undo(part.id))),
+            Record::OrderConfirmed { id, .. }
+            | Record::OrderCancelled { id, .. }
+            | Record::OrderExpired { id }
+            | Record::OrderSettled { id } => Undo::Order(Box::new(self.order_to_undo(*id))),
             Record::KeysAged { since_ms } => Undo::Generations(Box::new(self.generations_to_undo(*since_ms))),
             Record::UserCreated(_)
             | Record::Held(_)
@@ -223,6 +249,8 @@ impl SlotState {
             | Record::Reserved { .. }
             | Record::Cancelled { .. }
             | Record::Reduced { .. }
+            | Record::PartPrepared(_)
+            | Record::OrderPlaced(_)
             | Record::TimeSetBack
             | Record::KeyKept(_) => Undo::Nothing,
         }
@@ -267,6 +295,18 @@ impl SlotState {
             (Record::Reduced { id, quantity, .. }, Undo::Nothing) => {
                 self.undo_reduced(*id, previous, *quantity);
             }
+            (Record::PartPrepared(part), Undo::Nothing) => self.undo_part_prepared(part, previous),
+            (Record::PartSettled(part), Undo::Part(before)) => {
+                self.undo_part_settled(part.id, previous, &before);
+            }
+            (Record::OrderPlaced(order), Undo::Nothing) => self.undo_order_placed(order.id),
+            (
+                Record::OrderConfirmed { id, .. }
+                | Record::OrderCancelled { id, .. }
+                | Record::OrderExpired { id }
+                | Record::OrderSettled { id },
+                Undo::Order(before),
+            ) => self.undo_order_change(*id, &before),
             (Record::TimeSetBack, Undo::Nothing) => {}
             (Record::KeyKept(kept), Undo::Nothing) => self.undo_key_kept(kept),
             (Record::KeysAged { .. }, Undo::Generations(dropped)) => self.undo_keys_aged(*dropped),
@@ -282,6 +322,7 @@ impl SlotState {
             OutcomeRef::Event(event) => Outcome::Event(Box::new(self.events[event].view(*event))),
             OutcomeRef::EventDeleted => Outcome::EventDeleted,
             OutcomeRef::Reservation(id) => Outcome::Reservation(self.events[&id.event].reservation_view(*id)),
+            OutcomeRef::Order(id) => Outcome::Order(Box::new(self.order_view(*id))),
             OutcomeRef::Cancelled => Outcome::Cancelled,
             OutcomeRef::GivenEventId(id) => Outcome::GivenEventId(Some(*id)),
             OutcomeRef::Replayed(answer) => self.replayed(*answer),
@@ -313,8 +354,8 @@ impl SlotState {
             Query::EventReservations { event, actor, after, up_to, statuses, limit } => {
                 self.query_event_reservations(*event, *actor, *after, *up_to, *statuses, *limit)
             }
-            Query::Order { .. } => Err(Rejection::OrderNotFound),
-            Query::Orders { .. } => Ok(Outcome::Orders(Vec::new())),
+            Query::Order { order, actor } => self.query_order(*order, *actor),
+            Query::Orders { owner, after, limit } => Ok(self.query_orders(*owner, *after, *limit)),
             Query::AccountOf { .. }
             | Query::Users { .. }
             | Query::Usernames { .. }
