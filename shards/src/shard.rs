@@ -8,6 +8,7 @@
 
 mod holds;
 mod keys;
+mod orders;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::slots::SlotSet;
 use crate::state::{Decision, ShardState, SlotState, Undo};
 use holds::Deadlines;
 use keys::{ForgottenKeys, KeyAges};
+use orders::Orders;
 
 /// The head of each slot: its last record.
 pub type SlotHeads = Box<[SlotHead; SLOT_COUNT]>;
@@ -83,6 +85,7 @@ pub struct Shard<A> {
     /// The elapsed time before which no slot needs a new generation of keys; `None` while no key is kept.
     keys_due_at: Option<Duration>,
     forgotten_keys: ForgottenKeys,
+    orders: Orders<A>,
 }
 
 #[derive(Debug)]
@@ -125,10 +128,12 @@ impl<A> Shard<A> {
             key_ages: KeyAges::default(),
             keys_due_at: None,
             forgotten_keys: ForgottenKeys::default(),
+            orders: Orders::default(),
         };
         slots.iter().for_each(|slot| {
             shard.take_over_holds(slot);
             shard.take_over_keys(slot);
+            shard.take_over_orders(slot);
         });
         shard
     }
@@ -157,6 +162,7 @@ impl<A> Shard<A> {
         self.owned[slot.index()] = Some(Ownership { epoch, head });
         self.take_over_holds(slot);
         self.take_over_keys(slot);
+        self.take_over_orders(slot);
     }
 
     /// Gives up a slot, for another owner to adopt; `None` if it is not owned.
@@ -168,6 +174,7 @@ impl<A> Shard<A> {
     pub fn release_slot(&mut self, slot: Slot) -> Option<(SlotState, SlotHead)> {
         let Ownership { head, .. } = self.owned[slot.index()]?;
         assert!(self.is_at_rest(), "slot {slot} is given up while answers wait for a commit");
+        self.give_up_orders(slot);
         self.owned[slot.index()] = None;
         self.give_up_holds(slot);
         Some((self.state.release(slot)?, head))
@@ -177,16 +184,19 @@ impl<A> Shard<A> {
         self.state.owned()
     }
 
-    /// The elapsed time at which [`Shard::expire`] has something to do: holds end or keys age; `None` if neither will, or the log takes no records.
+    /// The elapsed time at which [`Shard::expire`] has something to do: holds end, keys age, or something about an order
+    /// is said again. While the log takes no records, there is only the last.
     pub fn expires_at(&self) -> Option<Duration> {
         let keys_due_at = self.keys_due_at.filter(|_| self.read_only.is_none());
-        self.holds_end_at().into_iter().chain(keys_due_at).min()
+        self.holds_end_at().into_iter().chain(keys_due_at).chain(self.orders_due_at()).min()
     }
 
-    /// Ends holds that have reached their deadlines, and ages idempotency keys.
+    /// Ends holds that have reached their deadlines, ages idempotency keys, and says again what other slots have not
+    /// answered.
     pub fn expire(&mut self, now: Now) {
         self.end_holds(now);
         self.age_keys_if_due(now);
+        self.repeat_of_orders(now);
     }
 
     pub fn state(&self) -> &ShardState {
@@ -199,6 +209,10 @@ impl<A> Shard<A> {
             self.end_holds_for(now, ask.slot());
         }
         let (reply, query) = match ask {
+            Ask::Command(Command::OrderMessage(message)) => return self.hear(now, *message),
+            Ask::Command(command) if command.is_about_order() => {
+                return self.take_in_order(now, command, asker);
+            }
             Ask::Command(command) => (self.command(now, command), None),
             Ask::Query(query) => (self.state.query(&query), Some(query)),
         };
@@ -218,8 +232,14 @@ impl<A> Shard<A> {
             }
             None => false,
         };
-        let mut decision = self.state.decide(self.deadlines.time_of_slot(now, slot), slot, command);
-        self.check_account(&decision)?;
+        let decision = self.state.decide(self.deadlines.time_of_slot(now, slot), slot, command);
+        self.check_account(&decision.records)?;
+        self.carry_out_with_key(now, slot, decision, has_key)
+    }
+
+    /// Carries a decision out. If its request has a key, the key may be the first of another generation.
+    #[inline]
+    fn carry_out_with_key(&mut self, now: Now, slot: Slot, mut decision: Decision, has_key: bool) -> Reply {
         let keeps_key = has_key && !decision.records.is_empty();
         if keeps_key {
             self.begin_generation_if_due(now, slot, &mut decision);
@@ -233,9 +253,9 @@ impl<A> Shard<A> {
 
     /// Checks that the buyer of a decided reservation may have one more; if that is no account, that the account
     /// that acts may make one more for others.
-    fn check_account(&self, decision: &Decision) -> Result<(), Rejection> {
+    fn check_account(&self, records: &[Record]) -> Result<(), Rejection> {
         let most = self.reservations_max;
-        for gain in decision.records.iter().filter_map(Record::gain) {
+        for gain in records.iter().filter_map(Record::gain) {
             let (account, is_reached) = match *gain.buyer {
                 Buyer::Account(account) => (account, self.state.has_reservations(account, most)),
                 Buyer::Ref(_) | Buyer::Guest | Buyer::Block => {
@@ -366,6 +386,7 @@ impl<A> Shard<A> {
         self.applied = self.committed;
         self.read_only = Some(cause);
         self.answer_again(refusal(cause));
+        self.note_undone_orders(cause);
     }
 
     fn answer_again(&mut self, rejection: Rejection) {
@@ -379,6 +400,10 @@ impl<A> Shard<A> {
                 (Release::Answer(_, reply), Some(query)) => *reply = state.query(query),
                 (Release::Answer(_, reply), None) => *reply = Err(rejection.clone()),
                 // The records that led to it are undone.
+                (Release::Message(_, Command::OrderMessage(message)), _) => {
+                    let Some(instead) = orders::undone(message, rejection.clone()) else { return false };
+                    **message = instead;
+                }
                 (Release::Message(..), _) => return false,
             }
             true

@@ -237,6 +237,31 @@ impl Command {
         }
     }
 
+    /// Whether the coordinator of an order decides this together with the owners of its events.
+    pub fn is_about_order(&self) -> bool {
+        match self {
+            Command::PlaceOrder(_) | Command::ConfirmOrder { .. } | Command::CancelOrder { .. } => true,
+            Command::Keyed(keyed) => keyed.command.is_about_order(),
+            Command::CreateUser(_)
+            | Command::ChangePassword(_)
+            | Command::ChangeRole(_)
+            | Command::RemoveUser(_)
+            | Command::CreateEvent(_)
+            | Command::CreateGivenEvent(_)
+            | Command::GiveEventId(_)
+            | Command::EditEvent(_)
+            | Command::DeleteEvent(_)
+            | Command::Reserve { .. }
+            | Command::Hold { .. }
+            | Command::Confirm { .. }
+            | Command::Release { .. }
+            | Command::Cancel { .. }
+            | Command::Reduce { .. }
+            | Command::Transfer(_)
+            | Command::OrderMessage(_) => false,
+        }
+    }
+
     /// The key that is kept with this command's effect.
     pub fn key(&self) -> Option<&IdempotencyKey> {
         match self {

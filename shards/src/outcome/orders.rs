@@ -36,7 +36,7 @@ pub enum OrderStatus {
     Cancelled,
     /// It was held, and not confirmed in time.
     Expired,
-    /// Tickets of it were given back, and others were not. A coordinator does not know this.
+    /// Tickets of it were given back or transferred, and others were not. A coordinator does not know this.
     PartlyCancelled,
 }
 
@@ -67,7 +67,8 @@ impl OrderView {
             match parts.iter().find(|view| view.id == part.reservation) {
                 Some(view) => {
                     let is_live = match view.status {
-                        ReservationStatus::Confirmed | ReservationStatus::Held => true,
+                        // What was transferred is no part of the order any more.
+                        ReservationStatus::Confirmed | ReservationStatus::Held => view.order == Some(self.id),
                         ReservationStatus::Cancelled | ReservationStatus::Expired => false,
                     };
                     live |= is_live;

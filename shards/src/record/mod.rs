@@ -9,16 +9,18 @@ mod codec;
 mod entry;
 mod key;
 mod kind;
+mod order;
 #[cfg(test)]
 mod tests;
 
 use crate::command::Buyer;
 use crate::details::EventDetails;
-use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{EventId, OrderId, ReservationId, Role, Timestamp, UserId, Username};
 pub use codec::{Columns, DecodeError};
 pub use entry::{Entry, SlotHead, Stamp};
 pub use key::{Answer, KeyKept, OfAnother};
 pub use kind::Kind;
+pub use order::{OrderPlaced, PartPrepared, PartSettled, PartStep};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
@@ -81,6 +83,27 @@ pub enum Record {
     /// [`crate::limits::HOLD_MS_AFTER_START`] from then.
     HoldsExtended {
         from: Timestamp,
+    },
+    PartPrepared(Box<PartPrepared>),
+    PartSettled(Box<PartSettled>),
+    OrderPlaced(Box<OrderPlaced>),
+    /// A held order is bought.
+    OrderConfirmed {
+        id: OrderId,
+        by: UserId,
+    },
+    /// An order was given up or cancelled.
+    OrderCancelled {
+        id: OrderId,
+        by: UserId,
+    },
+    /// The time of a held order is over.
+    OrderExpired {
+        id: OrderId,
+    },
+    /// All parts of an order are as it says: it owes them nothing.
+    OrderSettled {
+        id: OrderId,
     },
     PasswordChanged(Box<PasswordChanged>),
     RoleChanged(Box<RoleChanged>),
@@ -210,6 +233,10 @@ impl Record {
                 let Held { id, by, buyer, .. } = &**held;
                 Some(Gain { id: *id, by: *by, buyer, is_new: true })
             }
+            Record::PartPrepared(part) => {
+                let PartPrepared { id, by, buyer, .. } = &**part;
+                Some(Gain { id: *id, by: *by, buyer, is_new: true })
+            }
             Record::Transferred(transferred) => {
                 let (id, is_new) = (transferred.received(), transferred.part.is_some());
                 Some(Gain { id, by: transferred.by, buyer: &transferred.to, is_new })
@@ -224,6 +251,12 @@ impl Record {
             | Record::Released { .. }
             | Record::HoldsExpired { .. }
             | Record::HoldsExtended { .. }
+            | Record::PartSettled(_)
+            | Record::OrderPlaced(_)
+            | Record::OrderConfirmed { .. }
+            | Record::OrderCancelled { .. }
+            | Record::OrderExpired { .. }
+            | Record::OrderSettled { .. }
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
@@ -241,6 +274,8 @@ impl Record {
             Record::EventDeleted { event, .. } => Some(*event),
             Record::Held(held) => Some(held.id.event),
             Record::Transferred(transferred) => Some(transferred.id.event),
+            Record::PartPrepared(part) => Some(part.id.event),
+            Record::PartSettled(part) => Some(part.id.event),
             Record::HoldsExpired { event, .. } => Some(*event),
             Record::Reserved { id, .. }
             | Record::Cancelled { id, .. }
@@ -251,6 +286,11 @@ impl Record {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::OrderPlaced(_)
+            | Record::OrderConfirmed { .. }
+            | Record::OrderCancelled { .. }
+            | Record::OrderExpired { .. }
+            | Record::OrderSettled { .. }
             | Record::HoldsExtended { .. }
             | Record::TimeSetBack
             | Record::KeyKept(_)

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use super::buyers::Buyers;
 use super::chunks::Chunks;
 use super::holds::Holds;
+use super::parts::Parts;
 use super::reservations::{Reservation, subtract};
 use super::{Decision, OutcomeRef, SlotState};
 use crate::command::{Actor, CreateEvent, DeleteEvent, EditEvent, ExpectedVersion};
@@ -26,6 +27,8 @@ pub(super) struct Event {
     /// The position of the event's last record.
     last_record: Lsn,
     pub(super) holds: Option<Box<Holds>>,
+    /// There while reservations are parts of orders.
+    pub(super) parts: Option<Box<Parts>>,
     /// There while the event limits the tickets of a customer.
     pub(super) buyers: Option<Box<Buyers>>,
     /// The reservations: number n at index n - 1. Cancelled ones stay.
@@ -227,6 +230,7 @@ impl SlotState {
             deleted_at: None,
             last_record: lsn,
             holds: None,
+            parts: None,
             buyers: None,
             reservations: Chunks::new(),
         };
@@ -301,6 +305,9 @@ impl SlotState {
         let event = self.event_to_change(*id, *actor, version)?;
         if event.committed() > 0 && !force {
             return Err(Rejection::HasReservations { reserved: event.reserved, held: event.held });
+        }
+        if event.has_doubts() {
+            return Err(Rejection::OrderInDoubt);
         }
         let deleted = Record::EventDeleted { event: *id, by: actor.user, tickets: event.committed() };
         Ok(Decision::change(deleted, OutcomeRef::EventDeleted))

@@ -14,7 +14,9 @@ mod chunks;
 mod events;
 mod holds;
 mod keys;
+mod orders;
 mod owned;
+mod parts;
 mod refs;
 mod reservations;
 mod transfers;
@@ -26,7 +28,7 @@ use smallvec::{SmallVec, smallvec};
 use crate::clock::Now;
 use crate::command::{Command, Query};
 use crate::details::EventDetails;
-use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId, Username};
+use crate::ids::{EventId, Lsn, OrderId, ReservationId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply};
 use crate::record::{Answer, Record};
 use accounts::{Account, AccountTotals};
@@ -34,11 +36,15 @@ use by_customer::ByCustomer;
 use events::{Edition, Event, EventTotals};
 use holds::{Expiry, LiveHolds};
 use keys::Keys;
+use orders::{OrderBefore, Orders};
+use parts::PartBefore;
 use refs::Refs;
 use transfers::Giver;
 
 pub use keys::{DroppedGenerations, Generation};
+pub use orders::{Confirmable, OrderCommit};
 pub use owned::ShardState;
+pub use parts::Heard;
 
 /// The state of one slot.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -68,6 +74,7 @@ pub struct SlotState {
     made_for_others: BTreeMap<UserId, u32>,
     /// Idempotency keys.
     keys: Keys,
+    orders: Orders,
 }
 
 /// The result of a command: records of its slot, and what happens once they are durable.
@@ -92,6 +99,7 @@ pub enum OutcomeRef {
     Event(EventId),
     EventDeleted,
     Reservation(ReservationId),
+    Order(OrderId),
     Cancelled,
     GivenEventId(EventId),
     /// The answer that a key has.
@@ -126,6 +134,10 @@ pub enum Undo {
     Deadlines(Box<LiveHolds>),
     /// The generations of keys that were dropped.
     Generations(Box<DroppedGenerations>),
+    /// The part of an order as it was.
+    Part(Box<PartBefore>),
+    /// The order as it was.
+    Order(Box<OrderBefore>),
 }
 
 const _: () = assert!(size_of::<Undo>() <= 16, "there is one for each record of a batch");
@@ -178,8 +190,10 @@ impl SlotState {
             }
             Command::Transfer(transfer) => self.decide_transfer(*transfer, index),
             Command::Keyed(keyed) => self.decide_keyed(now, *keyed, index),
-            Command::PlaceOrder(_) | Command::OrderMessage(_) => Err(Rejection::Overloaded),
-            Command::ConfirmOrder { .. } | Command::CancelOrder { .. } => Err(Rejection::OrderNotFound),
+            Command::CancelOrder { order, actor } => self.decide_cancel_order(order, actor),
+            Command::PlaceOrder(_) | Command::ConfirmOrder { .. } | Command::OrderMessage(_) => {
+                unreachable!("one slot does not decide this alone")
+            }
         };
         decided.unwrap_or_else(Decision::from)
     }
@@ -211,6 +225,13 @@ impl SlotState {
                 return self.apply_holds_expired(lsn, *event, *up_to, *tickets);
             }
             Record::HoldsExtended { from } => self.apply_holds_extended(*from),
+            Record::PartPrepared(part) => return self.apply_part_prepared(at, lsn, part),
+            Record::PartSettled(part) => return self.apply_part_settled(at, lsn, part),
+            Record::OrderPlaced(order) => self.apply_order_placed(at, order),
+            Record::OrderConfirmed { id, by } => self.apply_order_confirmed(*id, *by),
+            Record::OrderCancelled { id, by } => self.apply_order_cancelled(at, *id, *by),
+            Record::OrderExpired { id } => self.apply_order_expired(*id),
+            Record::OrderSettled { id } => self.apply_order_settled(*id),
             // The slot's head has its time.
             Record::TimeSetBack => {}
             Record::KeyKept(kept) => self.apply_key_kept(at, lsn, kept),
@@ -231,6 +252,11 @@ impl SlotState {
             Record::Transferred(transferred) => self.giver_to_undo(transferred.id),
             Record::HoldsExpired { event, .. } => self.expiry_to_undo(*event),
             Record::HoldsExtended { .. } => self.holds_to_undo(),
+            Record::PartSettled(part) => Undo::Part(Box::new(self.part_to_undo(part.id))),
+            Record::OrderConfirmed { id, .. }
+            | Record::OrderCancelled { id, .. }
+            | Record::OrderExpired { id }
+            | Record::OrderSettled { id } => Undo::Order(Box::new(self.order_to_undo(*id))),
             Record::KeysAged { since_ms } => Undo::Generations(Box::new(self.generations_to_undo(*since_ms))),
             Record::UserCreated(_)
             | Record::Held(_)
@@ -239,6 +265,8 @@ impl SlotState {
             | Record::Reserved { .. }
             | Record::Cancelled { .. }
             | Record::Reduced { .. }
+            | Record::PartPrepared(_)
+            | Record::OrderPlaced(_)
             | Record::TimeSetBack
             | Record::KeyKept(_) => Undo::Nothing,
         }
@@ -286,6 +314,18 @@ impl SlotState {
             (Record::Reduced { id, quantity, .. }, Undo::Nothing) => {
                 self.undo_reduced(*id, previous, *quantity);
             }
+            (Record::PartPrepared(part), Undo::Nothing) => self.undo_part_prepared(part, previous),
+            (Record::PartSettled(part), Undo::Part(before)) => {
+                self.undo_part_settled(part.id, previous, &before);
+            }
+            (Record::OrderPlaced(order), Undo::Nothing) => self.undo_order_placed(order.id),
+            (
+                Record::OrderConfirmed { id, .. }
+                | Record::OrderCancelled { id, .. }
+                | Record::OrderExpired { id }
+                | Record::OrderSettled { id },
+                Undo::Order(before),
+            ) => self.undo_order_change(*id, &before),
             (Record::TimeSetBack, Undo::Nothing) => {}
             (Record::KeyKept(kept), Undo::Nothing) => self.undo_key_kept(kept),
             (Record::KeysAged { .. }, Undo::Generations(dropped)) => self.undo_keys_aged(*dropped),
@@ -301,6 +341,7 @@ impl SlotState {
             OutcomeRef::Event(event) => Outcome::Event(Box::new(self.events[event].view(*event))),
             OutcomeRef::EventDeleted => Outcome::EventDeleted,
             OutcomeRef::Reservation(id) => Outcome::Reservation(self.reservation_view(*id)),
+            OutcomeRef::Order(id) => Outcome::Order(Box::new(self.order_view(*id))),
             OutcomeRef::Cancelled => Outcome::Cancelled,
             OutcomeRef::GivenEventId(id) => Outcome::GivenEventId(Some(*id)),
             OutcomeRef::Replayed { user, answer } => self.replayed(*user, answer),
@@ -333,8 +374,8 @@ impl SlotState {
                 let range = (after.unwrap_or(0), up_to.unwrap_or(u32::MAX));
                 self.query_event_reservations(*event, *actor, range, *statuses, customer_ref.as_ref(), *limit)
             }
-            Query::Order { .. } => Err(Rejection::OrderNotFound),
-            Query::Orders { .. } => Ok(Outcome::Orders(Vec::new())),
+            Query::Order { order, actor } => self.query_order(*order, *actor),
+            Query::Orders { owner, after, limit } => Ok(self.query_orders(*owner, *after, *limit)),
             Query::AccountOf { .. }
             | Query::Users { .. }
             | Query::Usernames { .. }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use super::by_customer::ByCustomer;
 use super::reservations::subtract;
-use super::{Decision, SlotState, Undo};
+use super::{Decision, Heard, SlotState, Undo};
 use crate::clock::Now;
-use crate::command::{Buyer, Command, Query};
+use crate::command::{Buyer, Command, OrderMessage, Query};
 use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId};
 use crate::limits::SLOT_COUNT;
 use crate::outcome::{Outcome, Part, Rejection, Reply, ReservationView, Totals};
@@ -201,10 +201,14 @@ impl ShardState {
                 Outcome::Availabilities(known.collect())
             }
             Query::CustomerReservations { customer, after, limit } => {
-                let ids = self.reservations_of.after(customer.0, after).take(limit);
+                let ids = self.reservations_of.after(customer.0, after);
+                let ids = ids.filter(|id| self.shows(*id)).take(limit);
                 Outcome::Reservations(ids.map(|id| self.reservation_view(id)).collect())
             }
-            Query::Parts { .. } => Outcome::Reservations(Vec::new()),
+            Query::Parts { ref parts } => {
+                let known = parts.iter().filter(|part| self.shows(**part));
+                Outcome::Reservations(known.map(|&part| self.reservation_view(part)).collect())
+            }
             Query::EventsCreated { organizer } => {
                 let counts = self.states().map(|state| u64::from(state.events_created_by(organizer)));
                 Outcome::EventsCreated(counts.sum())
@@ -257,6 +261,15 @@ impl ShardState {
             state.add_to(&mut totals);
         }
         totals
+    }
+
+    /// Decides a message to the owner of an event; `None` if the slot is not owned.
+    pub fn hear_of_part(&self, now: Now, slot: Slot, message: &OrderMessage) -> Option<Heard> {
+        Some(self.slot(slot)?.hear_of_part(now, message, &self.reservations_of))
+    }
+
+    fn shows(&self, id: ReservationId) -> bool {
+        self.slot(slot_of_event(id.event)).is_some_and(|state| state.shows(id))
     }
 
     /// The view of a reservation in the index.

@@ -12,7 +12,7 @@ use super::Problem;
 
 /// The event, and the members of the problem that a reservation of its tickets alone would have.
 #[derive(Serialize)]
-pub struct RefusedItem {
+pub(super) struct RefusedItem {
     event: EventId,
     #[serde(flatten)]
     problem: Value,
