@@ -287,7 +287,8 @@ fn the_ledger_detects_wrong_states() {
     let reduced = ledger.reduced().expect("the crowd gives parts back");
     let event = number(&shown.reservations[&confirmed], "event");
     let deleted = *shown.deleted.first().expect("the crowd deletes");
-    let corruptions: [Corruption<'_>; 13] = [
+    let (transferred, part) = ledger.transferred();
+    let corruptions: [Corruption<'_>; 15] = [
         ("a sale is missing", "was acknowledged and is lost", &|shown| {
             shown.reservations.remove(&confirmed);
         }),
@@ -297,6 +298,14 @@ fn the_ledger_detects_wrong_states() {
         ("a part that was given back is there again", "is another", &|shown| {
             let seen = shown.reservations.get_mut(&reduced).expect("there");
             seen["quantity"] = json!(number(seen, "quantity") + 1);
+        }),
+        ("a transfer is undone", "is another", &|shown| {
+            let seen = shown.reservations.get_mut(&transferred).expect("there");
+            seen.as_object_mut().expect("an object").remove("customer_ref");
+            seen["customer"] = json!(999_999);
+        }),
+        ("a part that was transferred is missing", "was acknowledged and is lost", &|shown| {
+            shown.reservations.remove(&part);
         }),
         ("a sale that no client requested", "no client requested", &|shown| {
             let more = shown.reservations[&confirmed].clone();

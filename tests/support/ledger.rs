@@ -211,6 +211,21 @@ impl Ledger {
         })
     }
 
+    /// A reservation that was transferred, and one that a transfer of a part made.
+    pub(crate) fn transferred(&self) -> (String, String) {
+        let (mut whole, mut part) = (None, None);
+        for entry in self.read().into_values() {
+            match (entry.requested, entry.outcome) {
+                (Operation::Transfer { reservation, .. }, Some(Outcome::Done(_))) => {
+                    whole = Some(reservation)
+                }
+                (Operation::TransferPart { .. }, Some(Outcome::Done(id))) => part = Some(id),
+                _ => {}
+            }
+        }
+        (whole.expect("the crowd transfers"), part.expect("the crowd transfers parts"))
+    }
+
     /// The usernames whose registration was acknowledged or is unknown.
     pub(crate) fn usernames(&self) -> Vec<String> {
         let entries = self.read().into_values();

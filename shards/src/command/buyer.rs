@@ -41,7 +41,7 @@ impl Buyer {
 }
 
 /// A shop's own name for a customer: 1 to [`CUSTOMER_REF_CHARS_MAX`] characters, by the rules of an event's name.
-/// Refs are the same if their bytes are. It is known within the organizer's events; see [`crate::state`].
+/// Refs are the same if their bytes are. An event's organizer sees them, and nobody else but admins.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CustomerRef(Arc<str>);
 

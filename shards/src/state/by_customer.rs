@@ -11,6 +11,7 @@ use std::ops::Bound;
 use super::chunks::Chunks;
 use crate::ids::{EventId, ReservationId};
 
+#[derive(Default)]
 pub(super) struct ByCustomer {
     /// Blocks by customer id / [`BLOCK_IDS`]. No block is empty.
     blocks: BTreeMap<u32, Block>,
@@ -178,12 +179,6 @@ impl ByCustomer {
     fn customer(&self, customer: u32) -> Option<&Customer> {
         let block = self.blocks.get(&(customer / BLOCK_IDS))?;
         Some(&block.customers[block.find(customer).ok()?])
-    }
-}
-
-impl Default for ByCustomer {
-    fn default() -> ByCustomer {
-        ByCustomer { blocks: BTreeMap::new(), lists: Chunks::new(), free_lists: Vec::new(), len: 0 }
     }
 }
 

@@ -31,8 +31,9 @@ impl SlotState {
         if !reservation.is_of(actor) && !event.is_sold_by(actor) {
             return Err(Rejection::NotYourReservation);
         }
-        let to = to.ok_or(Rejection::ReceiverNotFound)?;
-        event.check_seller(actor, &to)?;
+        if let Some(to) = &to {
+            event.check_seller(actor, to)?;
+        }
         match event.standing(reservation) {
             Standing::Confirmed => {}
             Standing::Held { .. } => return Err(Rejection::HoldNotConfirmed),
@@ -50,6 +51,8 @@ impl SlotState {
         if tickets > has {
             return Err(Rejection::QuantityAbove { quantity: has });
         }
+        // Not before: with what can not be transferred, one could try for free who has an account.
+        let to = to.ok_or(Rejection::ReceiverNotFound)?;
         if self.refs.buyer(reservation.holder()) == to {
             return Ok(Decision::unchanged(OutcomeRef::Reservation(id)));
         }

@@ -2,9 +2,9 @@
 
 use super::Violation;
 use crate::command::{Actor, Buyer, Command};
-use crate::ids::{Lsn, Quantity, ReservationId, Role, Timestamp, UserId};
+use crate::ids::{Lsn, Quantity, Role, Timestamp, UserId};
 use crate::outcome::{Availability, EventView, Outcome, Rejection, ReservationStatus, ReservationView};
-use crate::record::{Entry, Held, Record, Transferred};
+use crate::record::{Entry, Gain, Held, Record, Transferred};
 
 #[derive(Debug, Clone)]
 pub(super) struct EventState {
@@ -70,17 +70,17 @@ impl EventState {
                 state.is_deleted = true;
                 state.reservations.iter_mut().for_each(|reservation| cancel(reservation, at));
             }
-            &Record::Reserved { id, by, ref buyer, quantity } => {
+            &Record::Reserved { id: _, by: _, ref buyer, quantity } => {
                 state.check_limits(buyer, quantity).map_err(|limit| format!("{record:?}: {limit:?}"))?;
-                state.add(id, by, buyer, quantity, ReservationStatus::Confirmed, at, None)?;
+                state.add(record, quantity, ReservationStatus::Confirmed, at, None)?;
             }
             Record::Held(held) => {
-                let &Held { id, by, ref buyer, quantity, deadline } = &**held;
+                let &Held { id: _, by: _, ref buyer, quantity, deadline } = &**held;
                 state.check_limits(buyer, quantity).map_err(|limit| format!("{record:?}: {limit:?}"))?;
-                state.add(id, by, buyer, quantity, ReservationStatus::Held, at, Some(deadline))?;
+                state.add(record, quantity, ReservationStatus::Held, at, Some(deadline))?;
             }
             Record::Transferred(transferred) => {
-                let &Transferred { id, by, ref to, part } = &**transferred;
+                let &Transferred { id, by: _, ref to, part } = &**transferred;
                 let one = state.reservations.get(id.number as usize - 1).cloned();
                 let is_confirmed =
                     |one: &ReservationView| one.status == ReservationStatus::Confirmed && one.buyer != *to;
@@ -90,10 +90,9 @@ impl EventState {
                 state.check_customer(to, tickets).map_err(|limit| format!("{record:?}: {limit:?}"))?;
                 match part {
                     None => state.reservations[id.number as usize - 1].buyer = to.clone(),
-                    Some(part) if 0 < tickets && tickets < one.quantity => {
+                    Some(_) if 0 < tickets && tickets < one.quantity => {
                         state.reservations[id.number as usize - 1].quantity -= tickets;
-                        let new = ReservationId { number: part.number, ..id };
-                        state.add(new, by, to, tickets, ReservationStatus::Confirmed, at, None)?;
+                        state.add(record, tickets, ReservationStatus::Confirmed, at, None)?;
                     }
                     Some(_) => return Err(format!("{record:?} gives a part of {one:?}")),
                 }
@@ -159,14 +158,15 @@ impl EventState {
 
     fn add(
         &mut self,
-        id: ReservationId,
-        by: UserId,
-        buyer: &Buyer,
+        record: &Record,
         quantity: u32,
         status: ReservationStatus,
         created_at: Timestamp,
         expires_at: Option<Timestamp>,
     ) -> Result<(), Violation> {
+        let Some(Gain { id, by, buyer, is_new: true }) = record.gain() else {
+            return Err(format!("{record:?} makes no reservation"));
+        };
         let (buyer, cancelled_at) = (buyer.clone(), None);
         if !matches!(buyer, Buyer::Account(_)) {
             self.made_for_others.push(by);

@@ -141,8 +141,9 @@ fn expected_of_command(
             if !is_own && !is_organizer(event, *actor) {
                 return Err(Rejection::NotYourReservation);
             }
-            let Some(to) = to else { return Err(Rejection::ReceiverNotFound) };
-            check_seller(event, *actor, to)?;
+            if let Some(to) = to {
+                check_seller(event, *actor, to)?;
+            }
             let asked = quantity.map_or(one.quantity, Quantity::get);
             match one.status {
                 ReservationStatus::Held => return Err(Rejection::HoldNotConfirmed),
@@ -151,8 +152,11 @@ fn expected_of_command(
                 ReservationStatus::Confirmed if asked > one.quantity => {
                     return Err(Rejection::QuantityAbove { quantity: one.quantity });
                 }
-                ReservationStatus::Confirmed if one.buyer == *to => Some(Outcome::Reservation(one.clone())),
+                ReservationStatus::Confirmed if Some(&one.buyer) == to.as_ref() => {
+                    Some(Outcome::Reservation(one.clone()))
+                }
                 ReservationStatus::Confirmed => {
+                    let Some(to) = to else { return Err(Rejection::ReceiverNotFound) };
                     event.check_customer(to, asked)?;
                     if asked < one.quantity && event.reservations.len() >= RESERVATIONS_MAX as usize {
                         return Err(Rejection::NumbersUsedUp);

@@ -788,7 +788,7 @@ fn a_reservation_is_transferred_whole_or_in_part() {
     );
     // To whoever has it already, and to nobody.
     check(
-        "event 9 -> ok | a reserve 3 -> ok | a transfer 1 to a -> confirmed 3 | a transfer 1 to a 1 -> confirmed 3 | a transfer 1 to nobody -> no-receiver | b transfer 1 to nobody -> no-reservation | left -> 6 of 9 at 2",
+        "event 9 -> ok | a reserve 3 -> ok | a transfer 1 to a -> confirmed 3 | a transfer 1 to a 1 -> confirmed 3 | a transfer 1 to nobody -> no-receiver | a transfer 1 to nobody 4 -> has 3 | b transfer 1 to nobody -> no-reservation | left -> 6 of 9 at 2 | a cancel 1 -> ok | a transfer 1 to nobody -> was-cancelled",
     );
     check(
         "a transfer 1 to b -> no-reservation | event 9 -> ok | a hold 2 10 -> ok | a transfer 1 to b -> is-held | wait 10 -> ok | expire -> ok | a transfer 1 to b -> hold-expired | a reserve 1 -> ok | o delete force -> ok | a transfer 2 to b -> was-cancelled",

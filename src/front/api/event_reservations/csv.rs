@@ -59,9 +59,10 @@ pub(super) fn append_row(item: &EventReservation, text: &mut Vec<u8>) {
     text.extend_from_slice(b"\r\n");
 }
 
-/// Appends a text that somebody chose. An apostrophe is put in front of what a spreadsheet would run as a formula.
+/// Appends a text that somebody chose. An apostrophe is put in front of what a spreadsheet would run as a formula; and
+/// of an apostrophe, so that one that was put there can be told.
 fn append_cell(cell: &str, text: &mut Vec<u8>) {
-    let guard = if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
+    let guard = if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) { "'" } else { "" };
     let is_quoted = cell.contains(['"', ',', '\r', '\n']);
     if is_quoted {
         text.push(b'"');
@@ -105,7 +106,8 @@ mod tests {
             ("\rada", "\"'\rada\""),
             ("=a,\"b\"", "\"'=a,\"\"b\"\"\""),
             ("a=1", "a=1"),
-            ("'=1", "'=1"),
+            ("'=1", "''=1"),
+            ("'", "''"),
             ("é-", "é-"),
         ] {
             let mut text = Vec::new();
