@@ -34,7 +34,7 @@ pub(super) struct Order {
     customer_ref: Option<CustomerRef>,
     kind: SaleKind,
     status: OrderStatus,
-    /// One of each event, in the order of the request.
+    /// One of each event, in the order of the request. What was transferred is not among them any more.
     reservations: Vec<OrderedReservation>,
     created_at: Rfc3339,
     /// There when it is held or expired: the end of the hold, of all parts.
@@ -92,12 +92,15 @@ impl Order {
         let kind = buyer.kind();
         let (customer, customer_ref) = buyer.names();
         let as_first_given = first_status(status);
-        let reservations = parts.iter().map(|part| {
+        let reservations = parts.iter().filter_map(|part| {
             let (quantity, status) = match now.get(&part.reservation) {
+                // It was transferred.
+                Some(now) if now.order != Some(id) => return None,
                 Some(now) => (now.quantity, now.status),
                 None => (part.quantity, as_first_given),
             };
-            OrderedReservation { id: part.reservation, event: part.reservation.event, quantity, status }
+            let id = part.reservation;
+            Some(OrderedReservation { id, event: id.event, quantity, status })
         });
         Order {
             id,
