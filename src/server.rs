@@ -21,9 +21,10 @@ use storage::{FilesInUse, Progress};
 
 use crate::assembly::Parts;
 use crate::clock::Origin;
-use crate::config::Config;
+use crate::config::{Config, Storage};
 use crate::front::api::{Common, HIGHEST_DEMO_EVENT, Ids};
 use crate::front::auth::Tokens;
+use crate::front::key_uses::KeyUses;
 use crate::front::places::Places;
 use crate::front::standby::{CoreLink, Desk, Standby};
 use crate::logging::LogFormat;
@@ -75,9 +76,13 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
         process::watch_files(files).map_err(ServeError::Thread)?;
     }
     signals::drain_on_signal(Arc::clone(&common)).map_err(ServeError::Thread)?;
+    let admins: u64 = opened.shards.iter().map(|(shard, _)| shard.state().totals().admins).sum();
     let (cores, links) = start_cores(config, executor, listeners, opened.shards, &common, &tokens)?;
     standby.stand_by(Arc::clone(&common), links);
     announce(config, address, opened.recovered.as_ref());
+    if admins == 0 && !config.demo {
+        say_how_to_make_an_admin(config);
+    }
     for (index, core) in cores.into_iter().enumerate() {
         core.join().map_err(|source| ServeError::Core { index, source })?;
     }
@@ -205,10 +210,27 @@ fn common(
         boot_id,
         draining: AtomicBool::new(false),
         demo: config.demo,
+        registration: config.registration,
+        key_uses: KeyUses::default(),
         places: Arc::new(Places::new(connections_max, Arc::clone(&proxies))),
         proxies,
         administration: Mutex::default(),
     })
+}
+
+/// Without an admin, nobody makes organizers, unless they may register.
+fn say_how_to_make_an_admin(config: &Config) {
+    match config.storage {
+        Storage::Sqlite => tracing::info!(
+            "no account is an admin's: to make the first one, stop the server and run: \
+             boxoffice admin create --data {} --username NAME",
+            config.data.display()
+        ),
+        Storage::Memory => tracing::info!(
+            "no account is an admin's, and none can be made with --storage memory: organizers register with \
+             --registration open"
+        ),
+    }
 }
 
 /// Logs that the server accepts connections, and prints the line by which scripts know it, in the format of the log.

@@ -32,7 +32,30 @@ GET    /api/v1/users?limit=3                  -                401 403 403 403 4
 PUT    /api/v1/users/me/password              {"current":"boxoffice-demo"}  401 422 422 422 422 422
 PUT    /api/v1/users/me/password              {"current":"not-the-one","new":"a-good-password"}  401 401 401 401 401 401
 PUT    /api/v1/users/me/password              {"current":"boxoffice-demo","new":"password"}  401 422 422 422 422 422
-PUT    /api/v1/users/{user}/password          {"current":"boxoffice-demo","new":"a-good-password"}  404 404 404 404 404 404
+PUT    /api/v1/users/{user}/password          {"new":"a-good-password"}  401 403 403 403 403 204
+PUT    /api/v1/users/{user}/password          {"new":"password"}  401 403 403 403 403 422
+PUT    /api/v1/users/{user}/password          {"current":"boxoffice-demo","new":"a-good-password"}  401 403 403 403 403 422
+PUT    /api/v1/users/{removed}/password       {"new":"a-good-password"}  401 403 403 403 403 404
+PUT    /api/v1/users/999999/password          {"new":"a-good-password"}  401 403 403 403 403 404
+DELETE /api/v1/users/{user}/sessions          -                401 403 403 403 403 204
+DELETE /api/v1/users/{removed}/sessions       -                401 403 403 403 403 404
+DELETE /api/v1/users/999999/sessions          -                401 403 403 403 403 404
+DELETE /api/v1/users/me/sessions              -                401 403 403 403 403 404
+GET    /api/v1/users?username=cust1           -                401 403 403 403 403 200
+GET    /api/v1/users?username=no              -                401 403 403 403 403 422
+GET    /api/v1/users/{user}                   -                401 403 403 403 403 200
+GET    /api/v1/users/{removed}                -                401 403 403 403 403 404
+GET    /api/v1/users/999999                   -                401 403 403 403 403 404
+GET    /api/v1/keys                           -                401 403 403 200 200 403
+POST   /api/v1/keys                           {"name":"Shop","scopes":["sell"]}  401 403 403 201 201 403
+POST   /api/v1/keys                           {"name":"","scopes":["sell"]}      401 403 403 422 422 403
+POST   /api/v1/keys                           {"name":"Shop","scopes":[]}        401 403 403 422 422 403
+POST   /api/v1/keys                           {"name":"Shop","scopes":["admin"]} 401 403 403 422 422 403
+POST   /api/v1/keys                           {"name":"Shop","scopes":["sell"],"expires_at":"2020-01-01T00:00:00Z"}  401 403 403 422 422 403
+POST   /api/v1/keys                           {"name":"Shop","scopes":["sell"],"organizer":3}  401 403 403 422 422 403
+DELETE /api/v1/keys/{key}                     -                401 403 403 204 404 403
+DELETE /api/v1/keys/999999                    -                401 403 403 404 404 403
+DELETE /api/v1/keys/me                        -                401 403 403 404 404 403
 PATCH  /api/v1/users/{user}                   {"role":"organizer"}  401 403 403 403 403 200
 PATCH  /api/v1/users/{user}                   {"role":"admin"}      401 403 403 403 403 200
 PATCH  /api/v1/users/me                       {"role":"admin"}      405 405 405 405 405 405
@@ -130,7 +153,7 @@ POST   /api/v1/events/{reservation}/reservations  {"quantity":1}  401 404 404 40
 GET    /api/v1/events/{reservation}/reservations  -            401 403 403 404 404 404
 PATCH  /api/v1/users/{reservation}            {"role":"customer"}  401 403 403 403 403 404
 DELETE /api/v1/users/{reservation}            -                401 403 403 403 403 404
-POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","role":"admin"}  422 422 422 422 422 422
+POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","role":"admin"}  403 403 403 403 403 201
 POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","id":1}  422 422 422 422 422 422
 POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","ver":"0"}  422 422 422 422 422 422
 POST   /api/v1/sessions                       {"username":"cust3","password":"boxoffice-demo","role":"admin"}  422 422 422 422 422 422
@@ -209,6 +232,7 @@ fn fill(stage: &Stage, text: &str, fresh: &mut usize) -> String {
         *fresh += 1;
         new_user(format!("user-{fresh}"))
     });
+    put("{key}", &mut || key_of(&stage.org1, &["sell"]).0.to_string());
     put("{org2}", &mut || number(&stage.org2.get("/api/v1/users/me").expect(200).json(), "id").to_string());
     put("{removed}", &mut || {
         *fresh += 1;
@@ -974,7 +998,7 @@ fn names_have_rules() {
         (json!({ "username": "p-missing" }), 422),
         (json!({ "username": "r-customer", "password": password, "role": "customer" }), 201),
         (json!({ "username": "r-organizer", "password": password, "role": "organizer" }), 201),
-        (json!({ "username": "r-admin", "password": password, "role": "admin" }), 422),
+        (json!({ "username": "r-admin", "password": password, "role": "admin" }), 403),
         (json!({ "username": "r-null", "password": password, "role": null }), 422),
         (json!({ "username": "r-other", "password": password, "role": "Organizer" }), 422),
     ];

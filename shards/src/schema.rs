@@ -5,8 +5,11 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use crate::api_keys::Scope;
 use crate::details::{EventName, Venue};
-use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, ReservationNumber, UserId, Username};
+use crate::ids::{
+    ApiKeyNumber, EventId, HoldTime, Quantity, Quota, ReservationId, ReservationNumber, UserId, Username,
+};
 use crate::limits::{
     EVENT_NAME_CHARS_MAX, HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, QUOTA_MAX,
     USERNAME_BYTES_MAX, USERNAME_BYTES_MIN, VENUE_CHARS_MAX,
@@ -51,6 +54,19 @@ schemas! {
         "minimum": 1,
         "maximum": u32::MAX,
         "examples": [12],
+    }
+    ApiKeyNumber {
+        "description": "Which of its organizer's API keys. Given out once, never again.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": u32::MAX,
+        "examples": [3],
+    }
+    Scope {
+        "description": "A use of an API key.",
+        "type": "string",
+        "enum": ["events:read", "events:write", "sell"],
+        "examples": ["sell"],
     }
     ReservationNumber {
         "description": "Which of its event's reservations.",

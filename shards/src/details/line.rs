@@ -31,7 +31,7 @@ const BLANK_SYMBOLS: [char; 2] = ['\u{2800}', '\u{1d159}'];
 ///
 /// Invisible characters that are a part of a visible one are allowed: joiners, variation selectors and tags, which
 /// scripts and emoji need. They extend the grapheme cluster (UAX #29) of the character before them.
-pub(super) fn check_line(text: &str, chars_max: usize) -> Result<(), LineError> {
+pub(crate) fn check_line(text: &str, chars_max: usize) -> Result<(), LineError> {
     if text.is_empty() || text.chars().nth(chars_max).is_some() {
         return Err(LineError::Length { chars_max });
     }

@@ -11,6 +11,7 @@ mod venue;
 use crate::ids::Quota;
 pub use event_name::EventName;
 pub use line::LineError;
+pub(crate) use line::check_line;
 pub use rules::{RulesPatch, SalesRules};
 pub use venue::Venue;
 

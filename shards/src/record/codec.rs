@@ -4,12 +4,15 @@ use std::borrow::Cow;
 
 use super::body::{Body, number_of_role, role_of_number};
 use super::{
-    Answer, EventCreated, EventEdited, Held, KeyKept, Kind, PasswordChanged, Record, RoleChanged,
-    UserCreated, UserRemoved,
+    Answer, ApiKeyMade, EventCreated, EventEdited, Held, KeyKept, Kind, PasswordChanged, Record, RoleChanged,
+    TokensEnded, UserCreated, UserRemoved,
 };
+use crate::api_keys::{ApiKey, Scopes};
 use crate::command::Buyer;
 use crate::details::{EventDetails, SalesRules};
-use crate::ids::{EventId, Quantity, ReservationId, Role, Timestamp, UserId, Username, UsernameError};
+use crate::ids::{
+    ApiKeyNumber, EventId, Quantity, ReservationId, Role, Timestamp, UserId, Username, UsernameError,
+};
 
 /// A record's columns. A column that a kind does not use is 0 or empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,8 +118,9 @@ impl Record {
                 Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::UserCreated) }
             }
             Record::PasswordChanged(changed) => {
-                let PasswordChanged { id, username, password_hash, token_version } = &**changed;
+                let PasswordChanged { id, username, by, password_hash, token_version } = &**changed;
                 let body = Body {
+                    by: other_than(*by, *id),
                     username: Some(username.as_str()),
                     password_hash: Some(password_hash),
                     token_version: Some(*token_version),
@@ -139,6 +143,20 @@ impl Record {
                 let UserRemoved { id, username, by } = &**removed;
                 let body = Body { by: Some(by.0), username: Some(username.as_str()), ..Body::default() };
                 Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::UserRemoved) }
+            }
+            Record::TokensEnded(ended) => {
+                let TokensEnded { id, username, by, token_version } = &**ended;
+                let body = Body {
+                    by: other_than(*by, *id),
+                    username: Some(username.as_str()),
+                    token_version: Some(*token_version),
+                    ..Body::default()
+                };
+                Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::TokensEnded) }
+            }
+            Record::ApiKeyMade(made) => columns_of_api_key(made),
+            Record::ApiKeyEnded { organizer, number } => {
+                Columns { user: organizer.0, number: number.0, ..Columns::of(Kind::ApiKeyEnded) }
             }
             Record::TimeSetBack => Columns::of(Kind::TimeSetBack),
             Record::KeyKept(kept) => columns_of_key(kept),
@@ -175,13 +193,13 @@ impl Record {
         let body = Members::decode(kind, &columns.body)?;
         Ok(match kind {
             Kind::Reserved => {
-                let by = body.body.by.map_or(user, UserId);
+                let by = body.by_or(user);
                 Record::Reserved { id, by, buyer: Buyer::Account(user), quantity }
             }
             Kind::Cancelled => Record::Cancelled { id, by: user, quantity },
             Kind::Held => Record::Held(Box::new(Held {
                 id,
-                by: body.body.by.map_or(user, UserId),
+                by: body.by_or(user),
                 buyer: Buyer::Account(user),
                 quantity,
                 deadline: body.deadline()?,
@@ -213,6 +231,7 @@ impl Record {
             Kind::PasswordChanged => Record::PasswordChanged(Box::new(PasswordChanged {
                 id: user,
                 username: body.username()?,
+                by: body.by_or(user),
                 password_hash: body.password_hash()?,
                 token_version: body.token_version()?,
             })),
@@ -228,6 +247,20 @@ impl Record {
                 username: body.username()?,
                 by: body.by()?,
             })),
+            Kind::TokensEnded => Record::TokensEnded(Box::new(TokensEnded {
+                id: user,
+                username: body.username()?,
+                by: body.by_or(user),
+                token_version: body.token_version()?,
+            })),
+            Kind::ApiKeyMade => Record::ApiKeyMade(Box::new(ApiKeyMade {
+                organizer: user,
+                number: ApiKeyNumber(columns.number),
+                key: body.api_key()?,
+            })),
+            Kind::ApiKeyEnded => {
+                Record::ApiKeyEnded { organizer: user, number: ApiKeyNumber(columns.number) }
+            }
             Kind::TimeSetBack => Record::TimeSetBack,
             Kind::KeyKept => {
                 let id = ReservationId { event: body.answer_event()?, number: columns.number };
@@ -246,6 +279,26 @@ impl Record {
 /// A change of a reservation.
 fn columns_of_change(kind: Kind, id: ReservationId, by: UserId, quantity: u32) -> Columns<'static> {
     Columns { event: id.event.0, number: id.number, user: by.0, quantity, ..Columns::of(kind) }
+}
+
+fn columns_of_api_key(made: &ApiKeyMade) -> Columns<'static> {
+    let ApiKeyMade { organizer, number, key } = made;
+    let ApiKey { name, scopes, secret_hash, username, account_version, ends_at } = key;
+    let body = Body {
+        username: Some(username.as_str()),
+        token_version: Some(*account_version),
+        name: Some(name),
+        scopes: Some(scopes.bits()),
+        secret_hash: Some((*secret_hash).into()),
+        ends_at: ends_at.map(|time| time.0),
+        ..Body::default()
+    };
+    Columns { user: organizer.0, number: number.0, body: body.encode(), ..Columns::of(Kind::ApiKeyMade) }
+}
+
+/// The member `by`, which a record has if the account that acted is not the one of the column `user`.
+fn other_than(by: UserId, user: UserId) -> Option<u32> {
+    (by != user).then_some(by.0)
 }
 
 fn columns_of_key(kept: &KeyKept) -> Columns<'static> {
@@ -297,7 +350,7 @@ fn body_of_reservation(by: UserId, buyer: UserId, deadline: Option<Timestamp>) -
     if by == buyer && deadline.is_none() {
         return Cow::Borrowed(&[]);
     }
-    let by = (by != buyer).then_some(by.0);
+    let by = other_than(by, buyer);
     Body { by, deadline: deadline.map(|deadline| deadline.0), ..Body::default() }.encode()
 }
 
@@ -330,6 +383,24 @@ impl<'a> Members<'a> {
 
     fn by(&self) -> Result<UserId, DecodeError> {
         self.required("by", self.body.by).map(UserId)
+    }
+
+    /// The account that acted; that of the column `user`, if the body names no other.
+    fn by_or(&self, user: UserId) -> UserId {
+        self.body.by.map_or(user, UserId)
+    }
+
+    fn api_key(&self) -> Result<ApiKey, DecodeError> {
+        let scopes = self.required("scopes", self.body.scopes)?;
+        let scopes = Scopes::from_bits(scopes);
+        Ok(ApiKey {
+            name: self.required("name", self.body.name)?.into(),
+            scopes: scopes.ok_or(DecodeError::UnknownMember { kind: self.kind.name() })?,
+            secret_hash: self.required("secret_hash", self.body.secret_hash)?.into(),
+            username: self.username()?,
+            account_version: self.token_version()?,
+            ends_at: self.body.ends_at.map(Timestamp),
+        })
     }
 
     fn username(&self) -> Result<Username, DecodeError> {

@@ -23,13 +23,16 @@ pub enum Kind {
     PasswordChanged = 25,
     RoleChanged = 26,
     UserRemoved = 27,
+    TokensEnded = 28,
+    ApiKeyMade = 40,
+    ApiKeyEnded = 41,
     TimeSetBack = 48,
     KeysAged = 49,
     KeyKept = 50,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 19] = [
+    pub const ALL: [Kind; 22] = [
         Kind::Held,
         Kind::Reserved,
         Kind::Cancelled,
@@ -46,6 +49,9 @@ impl Kind {
         Kind::PasswordChanged,
         Kind::RoleChanged,
         Kind::UserRemoved,
+        Kind::TokensEnded,
+        Kind::ApiKeyMade,
+        Kind::ApiKeyEnded,
         Kind::TimeSetBack,
         Kind::KeysAged,
         Kind::KeyKept,
@@ -69,6 +75,9 @@ impl Kind {
             Kind::PasswordChanged => "password_changed",
             Kind::RoleChanged => "role_changed",
             Kind::UserRemoved => "user_removed",
+            Kind::TokensEnded => "tokens_ended",
+            Kind::ApiKeyMade => "api_key_made",
+            Kind::ApiKeyEnded => "api_key_ended",
             Kind::TimeSetBack => "time_set_back",
             Kind::KeysAged => "keys_aged",
             Kind::KeyKept => "key_kept",

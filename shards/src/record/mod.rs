@@ -12,9 +12,10 @@ mod kind;
 #[cfg(test)]
 mod tests;
 
+use crate::api_keys::ApiKey;
 use crate::command::Buyer;
 use crate::details::EventDetails;
-use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{ApiKeyNumber, EventId, ReservationId, Role, Timestamp, UserId, Username};
 pub use codec::{Columns, DecodeError};
 pub use entry::{Entry, SlotHead, Stamp};
 pub use key::{Answer, KeyKept};
@@ -83,6 +84,13 @@ pub enum Record {
     PasswordChanged(Box<PasswordChanged>),
     RoleChanged(Box<RoleChanged>),
     UserRemoved(Box<UserRemoved>),
+    TokensEnded(Box<TokensEnded>),
+    ApiKeyMade(Box<ApiKeyMade>),
+    /// A key was ended by its organizer; or it is forgotten, since a change of the account had ended it.
+    ApiKeyEnded {
+        organizer: UserId,
+        number: ApiKeyNumber,
+    },
     /// The slot's time goes on from this record's, which is lower than that of the record before. The only
     /// record whose time may be. It is made by the command of the record that follows it.
     TimeSetBack,
@@ -110,6 +118,8 @@ pub struct UserCreated {
 pub struct PasswordChanged {
     pub id: UserId,
     pub username: Username,
+    /// The account itself, or an admin.
+    pub by: UserId,
     pub password_hash: Box<str>,
     pub token_version: u64,
 }
@@ -130,6 +140,23 @@ pub struct UserRemoved {
     pub username: Username,
     /// The admin.
     pub by: UserId,
+}
+
+/// All tokens of an account end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokensEnded {
+    pub id: UserId,
+    pub username: Username,
+    /// The account itself, or an admin.
+    pub by: UserId,
+    pub token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeyMade {
+    pub organizer: UserId,
+    pub number: ApiKeyNumber,
+    pub key: ApiKey,
 }
 
 /// Tickets are held for a buyer.
@@ -180,6 +207,9 @@ impl Record {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::TokensEnded(_)
+            | Record::ApiKeyMade(_)
+            | Record::ApiKeyEnded { .. }
             | Record::TimeSetBack
             | Record::KeyKept(_)
             | Record::KeysAged { .. } => None,
@@ -203,6 +233,9 @@ impl Record {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::TokensEnded(_)
+            | Record::ApiKeyMade(_)
+            | Record::ApiKeyEnded { .. }
             | Record::HoldsExtended { .. }
             | Record::TimeSetBack
             | Record::KeyKept(_)

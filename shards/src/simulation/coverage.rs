@@ -8,12 +8,16 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 96] = [
+pub(super) const EXPECTED: [&str; 103] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
     "replies: account changed",
     "replies: token stands",
+    "replies: API key",
+    "replies: no API key",
+    "replies: API keys",
+    "replies: API key ended",
     "replies: users",
     "replies: event",
     "replies: events",
@@ -47,6 +51,8 @@ pub(super) const EXPECTED: [&str; 96] = [
     "rejections: username taken",
     "rejections: user not found",
     "rejections: token ended",
+    "rejections: API key not found",
+    "rejections: too many API keys",
     "rejections: event not found",
     "rejections: event deleted",
     "rejections: not your event",
@@ -65,6 +71,7 @@ pub(super) const EXPECTED: [&str; 96] = [
     "reservations made by another account",
     "reservations of deleted events listed",
     "hand-overs",
+    "API keys forgotten",
     "holds confirmed in part",
     "expiries of several holds",
     "expiries at the deadline",
@@ -130,6 +137,8 @@ pub(super) fn name_of(reply: &Reply) -> &'static str {
         Err(Rejection::UsernameTaken) => "rejections: username taken",
         Err(Rejection::UserNotFound) => "rejections: user not found",
         Err(Rejection::TokenEnded) => "rejections: token ended",
+        Err(Rejection::ApiKeyNotFound) => "rejections: API key not found",
+        Err(Rejection::TooManyApiKeys) => "rejections: too many API keys",
         Err(Rejection::EventExists) => "rejections: event exists",
         Err(Rejection::EventNotFound) => "rejections: event not found",
         Err(Rejection::EventDeleted) => "rejections: event deleted",
@@ -154,7 +163,11 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
     match outcome {
         Outcome::Account(_) => "replies: account",
         Outcome::AccountChanged(_) => "replies: account changed",
-        Outcome::TokenStands(_) => "replies: token stands",
+        Outcome::Stands(_) => "replies: token stands",
+        Outcome::ApiKey(Some(_)) => "replies: API key",
+        Outcome::ApiKey(None) => "replies: no API key",
+        Outcome::ApiKeys(_) => "replies: API keys",
+        Outcome::ApiKeyEnded(_) => "replies: API key ended",
         Outcome::Users(_) => "replies: users",
         Outcome::Event(_) => "replies: event",
         Outcome::Events(_) => "replies: events",

@@ -187,9 +187,12 @@ impl ShardState {
             Query::Totals => Outcome::Totals(self.totals()),
             Query::Account { .. }
             | Query::TokenStands { .. }
+            | Query::ApiKeysStand { .. }
             | Query::Event { .. }
             | Query::Availability { .. }
             | Query::GivenEventId { .. }
+            | Query::ApiKey { .. }
+            | Query::ApiKeys { .. }
             | Query::Reservation { .. }
             | Query::EventReservations { .. } => unreachable!("{query:?} is about one slot"),
         };

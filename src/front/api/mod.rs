@@ -16,6 +16,7 @@ mod events;
 mod holds;
 mod ids;
 mod input;
+mod keys;
 mod output;
 mod pages;
 mod problem_pages;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 
 pub use common::Common;
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
-pub use endpoint::{Access, Endpoint};
+pub use endpoint::{Access, Endpoint, KeyUse};
 pub(super) use endpoint::{Header, RequestHeader, Success, Tag};
 pub use ids::Ids;
 /// Steps of a reservation, for the benches.
@@ -58,11 +59,18 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &event_reservations::LIST,
     &users::CREATE,
     &users::LIST,
+    &users::GET,
     &administration::CHANGE_ROLE,
     &administration::REMOVE,
+    &administration::SET_PASSWORD,
+    &administration::END_SESSIONS,
     &users::GET_ME,
     &users::CHANGE_PASSWORD,
     &sessions::CREATE,
+    &sessions::END,
+    &keys::CREATE,
+    &keys::LIST,
+    &keys::END,
     &events::CREATE,
     &events::LIST,
     &events::GET,

@@ -2,13 +2,14 @@
 
 use schemars::JsonSchema;
 use serde_json::{Value, json};
+use shards::api_keys::Scope;
 use shards::command::{Buyer, Command, Query};
 use shards::ids::{EventId, Quantity, ReservationId, Role, UserId};
 use shards::outcome::{Outcome, ReservationStatus, ReservationView};
 
 use super::cancellations;
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, KeyUse, Link, RequestHeader, Success, Tag, Takes};
 use super::events;
 use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, body, query};
 use super::output::{Page, ToJson, append_all, json_response, page_example};
@@ -152,7 +153,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     id: "createReservation",
     method: Method::Post,
     path: "/api/v1/events/{event}/reservations",
-    access: Access::Only(&[Role::Customer]),
+    access: Access::Only(&[Role::Customer], KeyUse::With(Scope::Sell)),
     handler: &Takes(create),
     writes: true,
     headers: &[RequestHeader::IDEMPOTENCY_KEY],
@@ -215,7 +216,7 @@ pub(super) static LIST: Endpoint = Endpoint {
     id: "listReservations",
     method: Method::Get,
     path: "/api/v1/reservations",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::EventsRead)),
     handler: &Takes(list),
     writes: false,
     headers: &[],
@@ -249,7 +250,7 @@ pub(super) static GET: Endpoint = Endpoint {
     id: "getReservation",
     method: Method::Get,
     path: "/api/v1/reservations/{reservation}",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::EventsRead)),
     handler: &Takes(get),
     writes: false,
     headers: &[],

@@ -83,6 +83,16 @@ impl Disk {
                     row.record = Record::Reserved { id, by, buyer, quantity };
                 }
             }),
+            Some(Plant::ForgetEndsOfTokens) => {
+                records.retain(|row| !matches!(row.record, Record::TokensEnded(_)));
+            }
+            Some(Plant::ForgetApiKeys) => {
+                records
+                    .retain(|row| !matches!(row.record, Record::ApiKeyMade(_) | Record::ApiKeyEnded { .. }));
+            }
+            Some(Plant::ForgetEndsOfApiKeys) => {
+                records.retain(|row| !matches!(row.record, Record::ApiKeyEnded { .. }));
+            }
             Some(Plant::ForgetKeys) => {
                 records.retain(|row| !matches!(row.record, Record::KeyKept(_)));
             }

@@ -44,6 +44,9 @@ impl EventState {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::TokensEnded(_)
+            | Record::ApiKeyMade(_)
+            | Record::ApiKeyEnded { .. }
             | Record::HoldsExtended { .. }
             | Record::TimeSetBack
             | Record::KeyKept(_)
@@ -201,6 +204,9 @@ impl EventState {
             | Command::ChangePassword(_)
             | Command::ChangeRole(_)
             | Command::RemoveUser(_)
+            | Command::EndTokens(_)
+            | Command::MakeApiKey(_)
+            | Command::EndApiKey(_)
             | Command::GiveEventId(_) => unreachable!("{command:?} is not about an event"),
             Command::Keyed(keyed) => self.outcome(&keyed.command),
             Command::CreateEvent(_) | Command::CreateGivenEvent(_) => {
