@@ -255,6 +255,7 @@ pub(crate) fn common(core_count: usize) -> Arc<Common> {
     let proxies = Arc::<TrustedProxies>::default();
     Arc::new(Common {
         registration: Registration::Open,
+        cors: None,
         key_uses: KeyUses::default(),
         ids: Ids::after(EventId(1000), UserId(1000)),
         passwords: Passwords::start(1, REGISTRATIONS_PER_HOUR_DEFAULT).expect("a thread can be had"),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::account_limits::AccountLimits;
+use crate::front::cors::Origin;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
 use crate::front::proxies::TrustedProxies;
@@ -37,6 +38,8 @@ pub(crate) struct Config {
     pub limits: Limits,
     pub account_limits: AccountLimits,
     pub registration: Registration,
+    /// Origins whose pages may call the API from a browser.
+    pub cors_origins: Vec<Origin>,
     /// Maximum number of registrations per hour from one address.
     pub registrations_per_hour: u32,
     /// Maximum number of requests in flight per core.

@@ -24,6 +24,7 @@ use crate::clock::Origin;
 use crate::config::{Config, Storage};
 use crate::front::api::{Common, HIGHEST_DEMO_EVENT, Ids};
 use crate::front::auth::Tokens;
+use crate::front::cors::Cors;
 use crate::front::key_uses::KeyUses;
 use crate::front::places::Places;
 use crate::front::standby::{CoreLink, Desk, Standby};
@@ -67,10 +68,11 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     let metrics: &'static Metrics = Box::leak(Box::new(Metrics::new(config.shard_count)));
     let boot_id = format!("{:016x}", random::u64());
     let progress = Arc::new(Progress::default());
-    let desk = Desk::new(boot_id.clone(), config.limits, metrics, Arc::clone(&progress));
+    let cors = Cors::of(&config.cors_origins).map(Arc::new);
+    let desk = Desk::new(boot_id.clone(), config.limits, metrics, Arc::clone(&progress), cors.clone());
     let standby = start_standby(&listeners, desk).map_err(ServeError::Thread)?;
     let opened = opening::open(config.storage, &config.data, config.shard_count, &progress)?;
-    let common = Arc::new(common(config, &opened, descriptor_limit, metrics, boot_id)?);
+    let common = Arc::new(common(config, &opened, descriptor_limit, metrics, boot_id, cors)?);
     let tokens = Tokens::new(&token_secret(config, opened.files.as_ref())?, opened.cluster);
     if let Some(files) = opened.files {
         process::watch_files(files).map_err(ServeError::Thread)?;
@@ -195,6 +197,7 @@ fn common(
     descriptor_limit: usize,
     metrics: &'static Metrics,
     boot_id: String,
+    cors: Option<Arc<Cors>>,
 ) -> Result<Common, ServeError> {
     let reserved = if config.demo { HIGHEST_DEMO_EVENT } else { EventId(0) };
     let password_threads = (process::cpu_count() / 2).max(1);
@@ -211,6 +214,7 @@ fn common(
         draining: AtomicBool::new(false),
         demo: config.demo,
         registration: config.registration,
+        cors,
         key_uses: KeyUses::default(),
         places: Arc::new(Places::new(connections_max, Arc::clone(&proxies))),
         proxies,

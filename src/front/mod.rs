@@ -8,6 +8,7 @@ pub(crate) mod arrivals;
 pub mod auth;
 pub(crate) mod connection;
 pub(crate) mod contract;
+pub mod cors;
 pub(crate) mod deadlines;
 pub mod http;
 pub mod key_uses;

@@ -296,7 +296,7 @@ pub(in crate::front) struct Header {
 
 impl Header {
     /// The next page of a list.
-    pub(super) const LINK: Header = Header {
+    pub(in crate::front) const LINK: Header = Header {
         name: "Link",
         about: "The next page, when there is one.",
         example: "</api/v1/events?limit=50&after=57>; rel=\"next\"",
@@ -314,7 +314,7 @@ impl Header {
     };
 
     /// That this is the answer of an earlier request with the same key.
-    pub(super) const REPLAYED: Header = Header {
+    pub(in crate::front) const REPLAYED: Header = Header {
         name: "Idempotent-Replayed",
         about: "There when an earlier request with this Idempotency-Key did it: this is the answer as first given, \
                 whatever has changed since.",

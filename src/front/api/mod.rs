@@ -43,6 +43,7 @@ pub(super) use system::answer_without_core;
 pub use work::{Begun, Prepared, Running};
 
 use super::auth::Tokens;
+use super::cors::preflight;
 use super::http::parse::{Method, Request};
 use super::http::write::Response;
 use super::problem::{Kind, Problem};
@@ -118,6 +119,11 @@ impl Api {
 
     /// Routes, authenticates and reads a request of the client at `peer`. Nothing of it begins yet.
     pub fn prepare(&self, request: &Request<'_>, peer: IpAddr) -> Prepared {
+        if let Some(cors) = &self.common.cors
+            && let Some(response) = preflight(cors, request)
+        {
+            return Prepared::ready(response);
+        }
         if self.closed.get() {
             return Prepared::refused(Problem::not_ready(&self.common.boot_id));
         }
