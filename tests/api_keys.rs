@@ -48,8 +48,8 @@ fn expect_everywhere(server: &Server, secret: &str, status: u16) {
 }
 
 fn seconds_from_now(seconds: u64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let at = jiff::Timestamp::from_second((now + seconds) as i64).unwrap();
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a clock that is right").as_secs();
+    let at = jiff::Timestamp::from_second((now + seconds) as i64).expect("before the year 9999");
     at.to_string()
 }
 
