@@ -9,11 +9,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_channel::oneshot;
+use shards::api_keys::ApiKeyView;
 use shards::command::{
-    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, GiveEventId,
-    IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
+    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EndApiKey,
+    EndTokens, GiveEventId, IdempotencyKey, Keyed, MakeApiKey, Query, RemoveUser, Transfer,
 };
-use shards::ids::{EventId, OrderId, ReservationId, Slot, UserId, Username};
+use shards::ids::{ApiKeyNumber, EventId, OrderId, ReservationId, Slot, UserId, Username};
 use shards::outcome::{
     AccountView, Availability, EventView, OrderView, Outcome, Rejection, ReservationSlice, ReservationView,
     Totals, UserView,
@@ -147,10 +148,21 @@ impl Shards {
         token_version: u64,
     ) -> Result<bool, Refused> {
         let outcome = self.query(Query::TokenStands { user, username, token_version }).await?;
-        Ok(view!(Outcome::TokenStands, outcome))
+        Ok(view!(Outcome::Stands, outcome))
     }
 
-    /// Returns when no core accepts the account's earlier tokens any more. So do `change_role` and
+    /// Whether API keys with this account and account version are still valid, if they were not ended.
+    pub async fn api_keys_stand(
+        &self,
+        user: UserId,
+        username: Username,
+        account_version: u64,
+    ) -> Result<bool, Refused> {
+        let outcome = self.query(Query::ApiKeysStand { user, username, account_version }).await?;
+        Ok(view!(Outcome::Stands, outcome))
+    }
+
+    /// Returns when no core accepts the account's earlier tokens any more. So do `change_role`, `end_tokens` and
     /// `remove_user`.
     pub async fn change_password(&self, change: ChangePassword) -> Result<(), Refused> {
         self.command(Command::ChangePassword(Box::new(change))).await?;
@@ -165,6 +177,38 @@ impl Shards {
     pub async fn remove_user(&self, remove: RemoveUser) -> Result<(), Refused> {
         self.command(Command::RemoveUser(Box::new(remove))).await?;
         Ok(())
+    }
+
+    pub async fn end_tokens(&self, end: EndTokens) -> Result<(), Refused> {
+        self.command(Command::EndTokens(Box::new(end))).await?;
+        Ok(())
+    }
+
+    pub async fn make_api_key(&self, make: MakeApiKey) -> Result<Box<ApiKeyView>, Refused> {
+        let outcome = self.command(Command::MakeApiKey(Box::new(make))).await?;
+        Ok(view!(Outcome::ApiKey, outcome).expect("it was just made"))
+    }
+
+    /// Returns when no core accepts the key any more.
+    pub async fn end_api_key(&self, end: EndApiKey) -> Result<(), Refused> {
+        self.command(Command::EndApiKey(end)).await?;
+        Ok(())
+    }
+
+    /// A key that was not ended. Its account may have changed, which ends it, too.
+    pub async fn api_key(
+        &self,
+        organizer: UserId,
+        number: ApiKeyNumber,
+    ) -> Result<Option<Box<ApiKeyView>>, Refused> {
+        let outcome = self.query(Query::ApiKey { organizer, number }).await?;
+        Ok(view!(Outcome::ApiKey, outcome))
+    }
+
+    /// The keys of an organizer that were not ended, by number.
+    pub async fn api_keys(&self, organizer: UserId) -> Result<Vec<ApiKeyView>, Refused> {
+        let outcome = self.query(Query::ApiKeys { organizer }).await?;
+        Ok(view!(Outcome::ApiKeys, outcome))
     }
 
     /// Users of all shards, ordered by id. No snapshot: each shard answers at its own time.

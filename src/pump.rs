@@ -188,7 +188,10 @@ impl Pump {
             Outcome::Replayed(first) => self.show_deadlines(first),
             Outcome::Account(_)
             | Outcome::AccountChanged(_)
-            | Outcome::TokenStands(_)
+            | Outcome::ApiKey(_)
+            | Outcome::ApiKeys(_)
+            | Outcome::ApiKeyEnded(_)
+            | Outcome::Stands(_)
             | Outcome::Users(_)
             | Outcome::Usernames(_)
             | Outcome::Event(_)

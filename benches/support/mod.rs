@@ -121,6 +121,7 @@ pub(crate) const ENVELOPE: Envelope<'static> = Envelope {
     close: false,
     version: Version::Http11,
     omit_body: false,
+    fields: None,
 };
 
 /// Creates a log file in a temporary directory.

@@ -32,6 +32,13 @@ pub const KEY_GENERATION: Duration = Duration::from_hours(1);
 /// The most characters of an event's name: it fits one line of a list.
 pub const EVENT_NAME_CHARS_MAX: usize = 200;
 
+/// The most API keys of an organizer that are not ended: one for each of its machines and more. In the tests of this
+/// crate it is 3, so that the simulation reaches it.
+pub const API_KEYS_MAX: usize = if cfg!(test) { 3 } else { 100 };
+
+/// The most characters of an API key's name.
+pub const API_KEY_NAME_CHARS_MAX: usize = 64;
+
 /// The most characters of an event's venue: a name and an address.
 pub const VENUE_CHARS_MAX: usize = 200;
 

@@ -7,6 +7,7 @@ mod statuses;
 
 use std::ops::AddAssign;
 
+use crate::api_keys::ApiKeyView;
 use crate::command::Buyer;
 use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, OrderId, ReservationId, Role, Timestamp, UserId, Username};
@@ -19,11 +20,16 @@ pub type Reply = Result<Outcome, Rejection>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Account(Option<Box<AccountView>>),
-    /// A password or role was changed, or an account removed. Answered to the client only when no core
+    /// A password or role was changed, an account removed, or its tokens were ended. Answered to the client only when no core
     /// accepts the account's earlier tokens any more.
     AccountChanged(UserView),
-    TokenStands(bool),
+    /// Whether a token or an API key is still valid.
+    Stands(bool),
     Users(Vec<UserView>),
+    ApiKey(Option<Box<ApiKeyView>>),
+    ApiKeys(Vec<ApiKeyView>),
+    /// A key of this organizer has ended. Answered to the client only when no core accepts it any more.
+    ApiKeyEnded(UserId),
     Event(Box<EventView>),
     Events(Vec<EventView>),
     EventDeleted,
@@ -62,6 +68,8 @@ pub struct AccountView {
     pub password_hash: Box<str>,
     pub role: Role,
     pub token_version: u64,
+    /// The token version of the last change of password or role, which API keys carry.
+    pub key_version: u64,
     /// Whether the account is unusable. Its username stays taken.
     pub removed: bool,
 }
@@ -200,6 +208,9 @@ pub enum Rejection {
     UserNotFound,
     /// The account has changed since the token was issued.
     TokenEnded,
+    ApiKeyNotFound,
+    /// The organizer has [`crate::limits::API_KEYS_MAX`] keys that are not ended.
+    TooManyApiKeys,
     EventExists,
     EventNotFound,
     EventDeleted,

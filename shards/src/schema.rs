@@ -5,10 +5,12 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use crate::api_keys::Scope;
 use crate::command::{CustomerRef, OrderItem, OrderItems};
 use crate::details::{EventName, Venue};
 use crate::ids::{
-    EventId, HoldTime, OrderId, Quantity, Quota, ReservationId, ReservationNumber, UserId, Username,
+    ApiKeyNumber, EventId, HoldTime, OrderId, Quantity, Quota, ReservationId, ReservationNumber, UserId,
+    Username,
 };
 use crate::limits::{
     CUSTOMER_REF_CHARS_MAX, EVENT_NAME_CHARS_MAX, HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN,
@@ -54,6 +56,19 @@ schemas! {
         "minimum": 1,
         "maximum": u32::MAX,
         "examples": [12],
+    }
+    ApiKeyNumber {
+        "description": "Which of its organizer's API keys. Given out once, never again.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": u32::MAX,
+        "examples": [3],
+    }
+    Scope {
+        "description": "A use of an API key.",
+        "type": "string",
+        "enum": ["events:read", "events:write", "sell"],
+        "examples": ["sell"],
     }
     ReservationNumber {
         "description": "Which of its event's reservations.",

@@ -8,8 +8,11 @@ mod key;
 mod order;
 mod query;
 
+use crate::api_keys::ApiKey;
 use crate::details::{DetailsPatch, NewDetails};
-use crate::ids::{EventId, HoldTime, OrderId, Quantity, ReservationId, Role, Slot, UserId, Username};
+use crate::ids::{
+    ApiKeyNumber, EventId, HoldTime, OrderId, Quantity, ReservationId, Role, Slot, UserId, Username,
+};
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
 pub use buyer::{Buyer, CustomerRef, SaleKind};
 pub use key::{GiveEventId, IdempotencyKey, Keyed};
@@ -39,6 +42,10 @@ pub enum Command {
     ChangeRole(Box<ChangeRole>),
     /// Makes an account unusable. Its reservations stay.
     RemoveUser(Box<RemoveUser>),
+    /// Ends all tokens of an account.
+    EndTokens(Box<EndTokens>),
+    MakeApiKey(Box<MakeApiKey>),
+    EndApiKey(EndApiKey),
     CreateEvent(Box<CreateEvent>),
     /// Creates an event whose id was given to a key. If the event exists, the answer is that of its creation again.
     CreateGivenEvent(Box<CreateEvent>),
@@ -129,8 +136,11 @@ pub struct CreateUser {
 pub struct ChangePassword {
     pub user: UserId,
     pub username: Username,
-    /// The version that the account had when its current password was checked.
-    pub token_version: u64,
+    /// The account itself, or an admin.
+    pub by: UserId,
+    /// The version that the account had when its current password was checked; `None` if an admin sets another one,
+    /// whatever it is now.
+    pub token_version: Option<u64>,
     /// The hash in PHC string format.
     pub password_hash: Box<str>,
     /// 64 new random bits. Tokens with another version end.
@@ -154,6 +164,30 @@ pub struct RemoveUser {
     pub username: Username,
     /// The admin.
     pub by: UserId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndTokens {
+    pub user: UserId,
+    pub username: Username,
+    /// The account itself, or an admin.
+    pub by: UserId,
+    /// 64 new random bits. Tokens with another version end.
+    pub next_token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MakeApiKey {
+    pub organizer: UserId,
+    pub key: ApiKey,
+    /// Keys that a change of the account has ended. They are forgotten.
+    pub over: Box<[ApiKeyNumber]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndApiKey {
+    pub organizer: UserId,
+    pub number: ApiKeyNumber,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -218,6 +252,9 @@ impl Command {
             Command::ChangePassword(change) => slot_of_username(&change.username),
             Command::ChangeRole(change) => slot_of_username(&change.username),
             Command::RemoveUser(remove) => slot_of_username(&remove.username),
+            Command::EndTokens(end) => slot_of_username(&end.username),
+            Command::MakeApiKey(make) => slot_of_user(make.organizer),
+            Command::EndApiKey(end) => slot_of_user(end.organizer),
             Command::CreateEvent(create) | Command::CreateGivenEvent(create) => slot_of_event(create.id),
             Command::GiveEventId(give) => slot_of_user(give.key.user),
             Command::EditEvent(edit) => slot_of_event(edit.event),
@@ -258,6 +295,9 @@ impl Command {
             | Command::Cancel { .. }
             | Command::Reduce { .. }
             | Command::Transfer(_)
+            | Command::EndTokens(_)
+            | Command::MakeApiKey(_)
+            | Command::EndApiKey(_)
             | Command::OrderMessage(_) => false,
         }
     }
@@ -271,6 +311,9 @@ impl Command {
             | Command::ChangePassword(_)
             | Command::ChangeRole(_)
             | Command::RemoveUser(_)
+            | Command::EndTokens(_)
+            | Command::MakeApiKey(_)
+            | Command::EndApiKey(_)
             | Command::CreateEvent(_)
             | Command::CreateGivenEvent(_)
             | Command::EditEvent(_)

@@ -1,7 +1,7 @@
 //! Queries: requests that change nothing.
 
 use super::{Actor, CustomerRef, IdempotencyKey};
-use crate::ids::{EventId, OrderId, ReservationId, Slot, UserId, Username};
+use crate::ids::{ApiKeyNumber, EventId, OrderId, ReservationId, Slot, UserId, Username};
 use crate::outcome::Statuses;
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
 
@@ -19,6 +19,12 @@ pub enum Query {
         user: UserId,
         username: Username,
         token_version: u64,
+    },
+    /// Whether API keys of this account and version are still valid, if they were not ended.
+    ApiKeysStand {
+        user: UserId,
+        username: Username,
+        account_version: u64,
     },
     /// This shard's part of the accounts, by id, after `after`.
     Users {
@@ -95,6 +101,15 @@ pub enum Query {
     GivenEventId {
         key: IdempotencyKey,
     },
+    /// An API key that was not ended.
+    ApiKey {
+        organizer: UserId,
+        number: ApiKeyNumber,
+    },
+    /// The API keys of an organizer that were not ended.
+    ApiKeys {
+        organizer: UserId,
+    },
     /// This shard's part of the totals.
     Totals,
 }
@@ -103,9 +118,9 @@ impl Query {
     /// The slot of this query; `None` for a query over all slots, of which each shard answers its part.
     pub fn slot(&self) -> Option<Slot> {
         match self {
-            Query::Account { username } | Query::TokenStands { username, .. } => {
-                Some(slot_of_username(username))
-            }
+            Query::Account { username }
+            | Query::TokenStands { username, .. }
+            | Query::ApiKeysStand { username, .. } => Some(slot_of_username(username)),
             Query::Event { event }
             | Query::Availability { event }
             | Query::EventReservations { event, .. } => Some(slot_of_event(*event)),
@@ -113,6 +128,7 @@ impl Query {
             Query::GivenEventId { key } => Some(slot_of_user(key.user)),
             Query::Order { order, .. } => Some(slot_of_user(order.user)),
             Query::Orders { owner, .. } => Some(slot_of_user(*owner)),
+            Query::ApiKey { organizer, .. } | Query::ApiKeys { organizer } => Some(slot_of_user(*organizer)),
             Query::AccountOf { .. }
             | Query::Users { .. }
             | Query::Usernames { .. }

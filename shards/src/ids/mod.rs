@@ -54,6 +54,11 @@ small_integer_id!(
     ReservationNumber
 );
 
+small_integer_id!(
+    /// The number of an API key among those of its organizer: 1, 2, 3... Never used twice.
+    ApiKeyNumber
+);
+
 /// The text is not an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an id")]

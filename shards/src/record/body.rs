@@ -79,6 +79,15 @@ pub(super) struct Body<'a> {
     /// The owner of an order, or its buyer, if it is another account than the one in the column `user`.
     #[n(29)]
     pub(super) other: Option<u32>,
+    /// The scopes of an API key, one bit each.
+    #[n(30)]
+    pub(super) scopes: Option<u8>,
+    /// SHA-256 of an API key's secret.
+    #[n(31)]
+    pub(super) secret_hash: Option<ByteArray<32>>,
+    /// The end of an API key, in milliseconds since 1970 by the wall clock.
+    #[n(32)]
+    pub(super) ends_at: Option<u64>,
 }
 
 impl Body<'_> {

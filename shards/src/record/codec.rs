@@ -7,14 +7,16 @@ use super::body::{
     role_of_number, step_of_body,
 };
 use super::{
-    Answer, EventCreated, EventEdited, Held, KeyKept, Kind, OfAnother, OrderPlaced, PartPrepared,
-    PartSettled, PartStep, PasswordChanged, Record, RoleChanged, Transferred, TransferredPart, UserCreated,
-    UserRemoved,
+    Answer, ApiKeyMade, EventCreated, EventEdited, Held, KeyKept, Kind, OfAnother, OrderPlaced, PartPrepared,
+    PartSettled, PartStep, PasswordChanged, Record, RoleChanged, TokensEnded, Transferred, TransferredPart,
+    UserCreated, UserRemoved,
 };
+use crate::api_keys::{ApiKey, Scopes};
 use crate::command::{Buyer, CustomerRef};
 use crate::details::{EventDetails, SalesRules};
 use crate::ids::{
-    Attempt, EventId, OrderId, Quantity, ReservationId, Role, Timestamp, UserId, Username, UsernameError,
+    ApiKeyNumber, Attempt, EventId, OrderId, Quantity, ReservationId, Role, Timestamp, UserId, Username,
+    UsernameError,
 };
 use crate::outcome::OrderPart;
 
@@ -127,8 +129,9 @@ impl Record {
                 Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::UserCreated) }
             }
             Record::PasswordChanged(changed) => {
-                let PasswordChanged { id, username, password_hash, token_version } = &**changed;
+                let PasswordChanged { id, username, by, password_hash, token_version } = &**changed;
                 let body = Body {
+                    by: other_than(*by, *id),
                     username: Some(username.as_str()),
                     password_hash: Some(password_hash),
                     token_version: Some(*token_version),
@@ -151,6 +154,20 @@ impl Record {
                 let UserRemoved { id, username, by } = &**removed;
                 let body = Body { by: Some(by.0), username: Some(username.as_str()), ..Body::default() };
                 Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::UserRemoved) }
+            }
+            Record::TokensEnded(ended) => {
+                let TokensEnded { id, username, by, token_version } = &**ended;
+                let body = Body {
+                    by: other_than(*by, *id),
+                    username: Some(username.as_str()),
+                    token_version: Some(*token_version),
+                    ..Body::default()
+                };
+                Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::TokensEnded) }
+            }
+            Record::ApiKeyMade(made) => columns_of_api_key(made),
+            Record::ApiKeyEnded { organizer, number } => {
+                Columns { user: organizer.0, number: number.0, ..Columns::of(Kind::ApiKeyEnded) }
             }
             Record::TimeSetBack => Columns::of(Kind::TimeSetBack),
             Record::KeyKept(kept) => columns_of_key(kept),
@@ -188,13 +205,13 @@ impl Record {
         let body = Members::decode(kind, &columns.body)?;
         Ok(match kind {
             Kind::Reserved => {
-                let by = body.body.by.map_or(user, UserId);
+                let by = body.by_or(user);
                 Record::Reserved { id, by, buyer: body.buyer(user)?, quantity }
             }
             Kind::Cancelled => Record::Cancelled { id, by: user, quantity },
             Kind::Held => Record::Held(Box::new(Held {
                 id,
-                by: body.body.by.map_or(user, UserId),
+                by: body.by_or(user),
                 buyer: body.buyer(user)?,
                 quantity,
                 deadline: body.deadline()?,
@@ -245,6 +262,7 @@ impl Record {
             Kind::PasswordChanged => Record::PasswordChanged(Box::new(PasswordChanged {
                 id: user,
                 username: body.username()?,
+                by: body.by_or(user),
                 password_hash: body.password_hash()?,
                 token_version: body.token_version()?,
             })),
@@ -260,6 +278,20 @@ impl Record {
                 username: body.username()?,
                 by: body.by()?,
             })),
+            Kind::TokensEnded => Record::TokensEnded(Box::new(TokensEnded {
+                id: user,
+                username: body.username()?,
+                by: body.by_or(user),
+                token_version: body.token_version()?,
+            })),
+            Kind::ApiKeyMade => Record::ApiKeyMade(Box::new(ApiKeyMade {
+                organizer: user,
+                number: ApiKeyNumber(columns.number),
+                key: body.api_key()?,
+            })),
+            Kind::ApiKeyEnded => {
+                Record::ApiKeyEnded { organizer: user, number: ApiKeyNumber(columns.number) }
+            }
             Kind::TimeSetBack => Record::TimeSetBack,
             Kind::KeyKept => {
                 let deadline = body.body.deadline.map(Timestamp);
@@ -284,6 +316,26 @@ impl Record {
 /// A change of a reservation, or a usual one that is made.
 fn columns_of_change(kind: Kind, id: ReservationId, by: UserId, quantity: u32) -> Columns<'static> {
     Columns { event: id.event.0, number: id.number, user: by.0, quantity, ..Columns::of(kind) }
+}
+
+fn columns_of_api_key(made: &ApiKeyMade) -> Columns<'static> {
+    let ApiKeyMade { organizer, number, key } = made;
+    let ApiKey { name, scopes, secret_hash, username, account_version, ends_at } = key;
+    let body = Body {
+        username: Some(username.as_str()),
+        token_version: Some(*account_version),
+        name: Some(name),
+        scopes: Some(scopes.bits()),
+        secret_hash: Some((*secret_hash).into()),
+        ends_at: ends_at.map(|time| time.0),
+        ..Body::default()
+    };
+    Columns { user: organizer.0, number: number.0, body: body.encode(), ..Columns::of(Kind::ApiKeyMade) }
+}
+
+/// The member `by`, which a record has if the account that acted is not the one of the column `user`.
+fn other_than(by: UserId, user: UserId) -> Option<u32> {
+    (by != user).then_some(by.0)
 }
 
 fn columns_of_key(kept: &KeyKept) -> Columns<'static> {
@@ -404,10 +456,7 @@ fn columns_of_reservation(
 ) -> Columns<'static> {
     let deadline = deadline.map(|deadline| deadline.0);
     let (user, body) = match buyer {
-        Buyer::Account(user) => {
-            let by = (by != *user).then_some(by.0);
-            (*user, Body { by, deadline, ..Body::default() })
-        }
+        Buyer::Account(user) => (*user, Body { by: other_than(by, *user), deadline, ..Body::default() }),
         Buyer::Ref(_) | Buyer::Guest | Buyer::Block => (by, Body { deadline, ..Body::of_buyer(buyer) }),
     };
     Columns { body: body.encode(), ..columns_of_change(kind, id, user, quantity) }
@@ -478,6 +527,19 @@ impl<'a> Members<'a> {
             (None, Some(2)) => Ok(Buyer::Block),
             (_, Some(_)) => Err(DecodeError::UnknownMember { kind: self.kind.name() }),
         }
+    }
+
+    fn api_key(&self) -> Result<ApiKey, DecodeError> {
+        let scopes = self.required("scopes", self.body.scopes)?;
+        let scopes = Scopes::from_bits(scopes);
+        Ok(ApiKey {
+            name: self.required("name", self.body.name)?.into(),
+            scopes: scopes.ok_or(DecodeError::UnknownMember { kind: self.kind.name() })?,
+            secret_hash: self.required("secret_hash", self.body.secret_hash)?.into(),
+            username: self.username()?,
+            account_version: self.token_version()?,
+            ends_at: self.body.ends_at.map(Timestamp),
+        })
     }
 
     fn username(&self) -> Result<Username, DecodeError> {

@@ -26,6 +26,9 @@ pub enum Kind {
     PasswordChanged = 25,
     RoleChanged = 26,
     UserRemoved = 27,
+    TokensEnded = 28,
+    ApiKeyMade = 40,
+    ApiKeyEnded = 41,
     OrderPlaced = 32,
     OrderConfirmed = 33,
     OrderCancelled = 34,
@@ -37,7 +40,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 27] = [
+    pub const ALL: [Kind; 30] = [
         Kind::Held,
         Kind::Reserved,
         Kind::Cancelled,
@@ -57,6 +60,9 @@ impl Kind {
         Kind::PasswordChanged,
         Kind::RoleChanged,
         Kind::UserRemoved,
+        Kind::TokensEnded,
+        Kind::ApiKeyMade,
+        Kind::ApiKeyEnded,
         Kind::OrderPlaced,
         Kind::OrderConfirmed,
         Kind::OrderCancelled,
@@ -88,6 +94,9 @@ impl Kind {
             Kind::PasswordChanged => "password_changed",
             Kind::RoleChanged => "role_changed",
             Kind::UserRemoved => "user_removed",
+            Kind::TokensEnded => "tokens_ended",
+            Kind::ApiKeyMade => "api_key_made",
+            Kind::ApiKeyEnded => "api_key_ended",
             Kind::OrderPlaced => "order_placed",
             Kind::OrderConfirmed => "order_confirmed",
             Kind::OrderCancelled => "order_cancelled",

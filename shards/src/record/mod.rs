@@ -13,9 +13,10 @@ mod order;
 #[cfg(test)]
 mod tests;
 
+use crate::api_keys::ApiKey;
 use crate::command::Buyer;
 use crate::details::EventDetails;
-use crate::ids::{EventId, OrderId, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{ApiKeyNumber, EventId, OrderId, ReservationId, Role, Timestamp, UserId, Username};
 pub use codec::{Columns, DecodeError};
 pub use entry::{Entry, SlotHead, Stamp};
 pub use key::{Answer, KeyKept, OfAnother};
@@ -108,6 +109,13 @@ pub enum Record {
     PasswordChanged(Box<PasswordChanged>),
     RoleChanged(Box<RoleChanged>),
     UserRemoved(Box<UserRemoved>),
+    TokensEnded(Box<TokensEnded>),
+    ApiKeyMade(Box<ApiKeyMade>),
+    /// A key was ended by its organizer; or it is forgotten, since a change of the account had ended it.
+    ApiKeyEnded {
+        organizer: UserId,
+        number: ApiKeyNumber,
+    },
     /// The slot's time goes on from this record's, which is lower than that of the record before. The only
     /// record whose time may be. It is made by the command of the record that follows it.
     TimeSetBack,
@@ -135,6 +143,8 @@ pub struct UserCreated {
 pub struct PasswordChanged {
     pub id: UserId,
     pub username: Username,
+    /// The account itself, or an admin.
+    pub by: UserId,
     pub password_hash: Box<str>,
     pub token_version: u64,
 }
@@ -155,6 +165,23 @@ pub struct UserRemoved {
     pub username: Username,
     /// The admin.
     pub by: UserId,
+}
+
+/// All tokens of an account end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokensEnded {
+    pub id: UserId,
+    pub username: Username,
+    /// The account itself, or an admin.
+    pub by: UserId,
+    pub token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeyMade {
+    pub organizer: UserId,
+    pub number: ApiKeyNumber,
+    pub key: ApiKey,
 }
 
 /// Tickets are held for a buyer.
@@ -260,6 +287,9 @@ impl Record {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::TokensEnded(_)
+            | Record::ApiKeyMade(_)
+            | Record::ApiKeyEnded { .. }
             | Record::TimeSetBack
             | Record::KeyKept(_)
             | Record::KeysAged { .. } => None,
@@ -291,6 +321,9 @@ impl Record {
             | Record::OrderCancelled { .. }
             | Record::OrderExpired { .. }
             | Record::OrderSettled { .. }
+            | Record::TokensEnded(_)
+            | Record::ApiKeyMade(_)
+            | Record::ApiKeyEnded { .. }
             | Record::HoldsExtended { .. }
             | Record::TimeSetBack
             | Record::KeyKept(_)

@@ -1,4 +1,5 @@
 use super::*;
+use crate::api_keys::{Scope, Scopes};
 use crate::command::CustomerRef;
 use crate::details::SalesRules;
 use crate::ids::{Epoch, Lsn, Quantity, Slot, Timestamp};
@@ -57,6 +58,7 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::PasswordChanged(Box::new(PasswordChanged {
             id: UserId(1),
             username: username.clone(),
+            by: UserId(1),
             password_hash: "$argon2id$...".into(),
             token_version: 1,
         })),
@@ -67,7 +69,30 @@ fn one_of_each_kind() -> Vec<Record> {
             role: Role::Admin,
             token_version: u64::MAX,
         })),
-        Record::UserRemoved(Box::new(UserRemoved { id: UserId(1), username, by: UserId(2) })),
+        Record::UserRemoved(Box::new(UserRemoved {
+            id: UserId(1),
+            username: username.clone(),
+            by: UserId(2),
+        })),
+        Record::TokensEnded(Box::new(TokensEnded {
+            id: UserId(1),
+            username: username.clone(),
+            by: UserId(2),
+            token_version: 1,
+        })),
+        Record::ApiKeyMade(Box::new(ApiKeyMade {
+            organizer: UserId(1),
+            number: ApiKeyNumber(3),
+            key: ApiKey {
+                name: "Shop".into(),
+                scopes: Scopes::from_iter([Scope::EventsRead, Scope::Sell]),
+                secret_hash: std::array::from_fn(|index| index as u8),
+                username,
+                account_version: 1,
+                ends_at: Some(Timestamp(1_800_000_600_000)),
+            },
+        })),
+        Record::ApiKeyEnded { organizer: UserId(1), number: ApiKeyNumber(3) },
         Record::TimeSetBack,
         Record::KeysAged { since_ms: 3_600_000 },
         key_kept(Answer::Reservation { id, quantity: 4 }),
@@ -157,7 +182,7 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
         assert!(error.to_string().contains("start that one; restore or move nothing"), "{error}");
     };
     for record in &records {
-        newer(record, |columns| columns.kind = 40);
+        newer(record, |columns| columns.kind = 47);
         newer(record, |columns| {
             // One member more: 21, the text "x".
             let body = columns.body.to_mut();
@@ -244,6 +269,9 @@ fn the_form_of_each_kind_never_changes() {
         "25 0 0 1 0 a30163616461026d246172676f6e326964242e2e2e0401",
         "26 0 0 1 0 a4000201636164610302041bffffffffffffffff",
         "27 0 0 1 0 a200020163616461",
+        "28 0 0 1 0 a3000201636164610401",
+        "40 0 3 1 0 a601636164610401056453686f70181e05181f5820000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f18201b000001a3186577c0",
+        "41 0 3 1 0 ",
         "48 0 0 0 0 ",
         "49 0 0 0 3600000 ",
         "50 0 3 2 4 a30750000102030405060708090a0b0c0d0e0f084808070605040302010907",
@@ -334,6 +362,9 @@ fn members_cost_what_the_document_says() {
         (21, "starts_at", price(21, (AT_MS, "Europe/Amsterdam")), 28),
         (24, "description", price(24, text(255)), 259),
         (25, "organizer", price(25, 1_000_000), 7),
+        (30, "scopes", price(30, 7), 3),
+        (31, "secret_hash", price(31, bytes(32)), 36),
+        (32, "ends_at", price(32, AT_MS), 11),
     ];
     for (number, name, found, stated) in members {
         println!("{number:2} {name:20} {found}");

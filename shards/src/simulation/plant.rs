@@ -85,6 +85,14 @@ pub(super) enum Plant {
     ReleaseTwice,
     /// Recovery leaves events with the organizers who created them.
     ForgetHandOvers,
+    /// Recovery leaves out the ends of an account's tokens.
+    ForgetEndsOfTokens,
+    /// Recovery leaves out API keys.
+    ForgetApiKeys,
+    /// Recovery leaves out the ends of API keys, so that they work again.
+    ForgetEndsOfApiKeys,
+    /// A core goes on taking an API key that was ended.
+    EndedApiKeyWorks,
     /// Recovery leaves out the keys of requests.
     ForgetKeys,
     /// Recovery leaves out the generations of keys.
@@ -146,7 +154,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 70] = [
+    pub(super) const ALL: [Plant; 74] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -188,6 +196,10 @@ impl Plant {
         Plant::ForgetExtensions,
         Plant::ReleaseTwice,
         Plant::ForgetHandOvers,
+        Plant::ForgetEndsOfTokens,
+        Plant::ForgetApiKeys,
+        Plant::ForgetEndsOfApiKeys,
+        Plant::EndedApiKeyWorks,
         Plant::ForgetKeys,
         Plant::ForgetGenerations,
         Plant::AgeKeysTooFast,

@@ -5,12 +5,16 @@ use std::collections::BTreeSet;
 
 use super::oracle::number_of_buyer;
 use super::random::Random;
+use crate::api_keys::{ApiKey, Scope};
 use crate::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef,
-    DeleteEvent, EditEvent, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
+    DeleteEvent, EditEvent, EndApiKey, EndTokens, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed,
+    MakeApiKey, Query, RemoveUser, Transfer,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, SalesRules, Venue};
-use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{
+    ApiKeyNumber, EventId, HoldTime, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username,
+};
 use crate::outcome::{ReservationStatus, Statuses};
 
 /// The wall time at which worlds begin: 2023-11-14.
@@ -46,7 +50,8 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
     }
     let command = match random.within(0, 99) {
         0..16 => reserve(random, ids),
-        16..28 => reserve_with_key(random, ids),
+        16..24 => reserve_with_key(random, ids),
+        24..28 => change_api_keys(random),
         28..40 => change_hold(random, ids),
         40..47 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
         47..50 => transfer(random, ids),
@@ -73,7 +78,11 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
 
 fn random_query(random: &mut Random, ids: &Ids) -> Query {
     match random.within(0, 6) {
-        0 => Query::Event { event: event(random, ids) },
+        0 => match random.within(0, 3) {
+            0 => Query::Event { event: event(random, ids) },
+            1 => Query::ApiKeys { organizer: organizer_with_keys(random) },
+            _ => Query::ApiKey { organizer: organizer_with_keys(random), number: api_key(random) },
+        },
         1 => match random.within(0, 2) {
             0 => Query::Event { event: event(random, ids) },
             1 => Query::Availability { event: event(random, ids) },
@@ -110,7 +119,12 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
                 organizer: (random.within(0, 1) == 0).then(|| organizer(random)),
             },
         },
-        _ => match random.within(0, 4) {
+        _ => match random.within(0, 5) {
+            5 => Query::ApiKeysStand {
+                user: user(random, ids),
+                username: username(random),
+                account_version: token_version(random),
+            },
             0 => Query::Account { username: username(random) },
             1 => Query::AccountOf { user: user(random, ids) },
             2 => Query::Users {
@@ -204,6 +218,34 @@ fn change_hold(random: &mut Random, ids: &Ids) -> Command {
         },
         _ => Command::Release { reservation: reservation(random, ids), actor: actor(random) },
     }
+}
+
+fn change_api_keys(random: &mut Random) -> Command {
+    let organizer = organizer_with_keys(random);
+    if random.within(0, 1) == 0 {
+        return Command::EndApiKey(EndApiKey { organizer, number: api_key(random) });
+    }
+    let key = ApiKey {
+        name: "Shop".into(),
+        scopes: Scope::ALL.into_iter().filter(|_| random.within(0, 1) == 0).collect(),
+        secret_hash: [random.within(0, 255) as u8; 32],
+        username: username(random),
+        account_version: token_version(random),
+        ends_at: (random.within(0, 1) == 0).then(|| time(random)),
+    };
+    let over: BTreeSet<ApiKeyNumber> =
+        (0..random.within(0, 3).saturating_sub(1)).map(|_| api_key(random)).collect();
+    Command::MakeApiKey(Box::new(MakeApiKey { organizer, key, over: over.into_iter().collect() }))
+}
+
+/// Mostly the same one, so that a key is made, used and ended in one world.
+fn organizer_with_keys(random: &mut Random) -> UserId {
+    UserId(ORGANIZERS[usize::from(random.within(0, 5) == 0)])
+}
+
+/// Sometimes a key that does not exist yet, or has ended.
+fn api_key(random: &mut Random) -> ApiKeyNumber {
+    ApiKeyNumber([1, 1, 1, 2, 2, 3, 4][random.within(0, 6) as usize])
 }
 
 fn hold_time(index: usize) -> HoldTime {
@@ -370,11 +412,12 @@ fn create_user(random: &mut Random, ids: &mut Ids) -> Command {
 fn change_account(random: &mut Random, ids: &Ids) -> Command {
     let (user, username) = (user(random, ids), username(random));
     let (by, next_token_version) = (ADMIN.user, token_version(random));
-    match random.within(0, 4) {
+    match random.within(0, 5) {
         0 | 1 => Command::ChangePassword(Box::new(ChangePassword {
             user,
             username,
-            token_version: token_version(random),
+            by,
+            token_version: (random.within(0, 3) > 0).then(|| token_version(random)),
             password_hash: "another hash".into(),
             next_token_version,
         })),
@@ -383,6 +426,7 @@ fn change_account(random: &mut Random, ids: &Ids) -> Command {
             let role = Role::Organizer;
             Command::ChangeRole(Box::new(ChangeRole { user, username, by, role, next_token_version }))
         }
+        4 => Command::EndTokens(Box::new(EndTokens { user, username, by, next_token_version })),
         _ => Command::RemoveUser(Box::new(RemoveUser { user, username, by })),
     }
 }

@@ -8,6 +8,7 @@
 //! thread, log, or order of a hash map.
 
 mod accounts;
+mod api_keys;
 mod buyers;
 mod by_customer;
 mod chunks;
@@ -28,10 +29,11 @@ use smallvec::{SmallVec, smallvec};
 use crate::clock::Now;
 use crate::command::{Command, Query};
 use crate::details::EventDetails;
-use crate::ids::{EventId, Lsn, OrderId, ReservationId, Slot, Timestamp, UserId, Username};
+use crate::ids::{ApiKeyNumber, EventId, Lsn, OrderId, ReservationId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply};
 use crate::record::{Answer, Record};
 use accounts::{Account, AccountTotals};
+use api_keys::{ApiKeys, KeptApiKey};
 use by_customer::ByCustomer;
 use events::{Edition, Event, EventTotals};
 use holds::{Expiry, LiveHolds};
@@ -53,6 +55,8 @@ pub struct SlotState {
     /// The usernames of all accounts, by id.
     usernames: BTreeMap<UserId, Username>,
     account_totals: AccountTotals,
+    /// The API keys of each organizer.
+    api_keys: BTreeMap<UserId, ApiKeys>,
     /// All events. Deleted ones stay, so that they can be told from unknown ones.
     events: BTreeMap<EventId, Event>,
     /// The events that are not deleted, so that a list of them does not visit the others.
@@ -96,6 +100,9 @@ pub enum OutcomeRef {
     Account(Username),
     /// An account whose earlier tokens have ended.
     AccountChanged(Username),
+    ApiKey(UserId, ApiKeyNumber),
+    /// A key of an organizer that has ended.
+    ApiKeyEnded(UserId),
     Event(EventId),
     EventDeleted,
     Reservation(ReservationId),
@@ -123,6 +130,8 @@ pub enum Undo {
     Event(Box<Edition>),
     /// The account as it was.
     Account(Box<Account>),
+    /// The API key that ended.
+    ApiKey(Box<KeptApiKey>),
     /// The tickets and deadline of a hold that ended.
     Hold {
         quantity: u32,
@@ -168,6 +177,9 @@ impl SlotState {
             Command::ChangePassword(change) => self.decide_change_password(*change),
             Command::ChangeRole(change) => self.decide_change_role(*change),
             Command::RemoveUser(remove) => self.decide_remove_user(*remove),
+            Command::EndTokens(end) => self.decide_end_tokens(*end),
+            Command::MakeApiKey(make) => self.decide_make_api_key(*make),
+            Command::EndApiKey(end) => self.decide_end_api_key(end),
             Command::CreateEvent(create) => self.decide_create_event(*create),
             Command::CreateGivenEvent(create) => self.decide_create_given_event(*create),
             Command::GiveEventId(give) => self.decide_give_event_id(*give),
@@ -207,6 +219,9 @@ impl SlotState {
             Record::PasswordChanged(changed) => self.apply_password_changed(changed),
             Record::RoleChanged(changed) => self.apply_role_changed(changed),
             Record::UserRemoved(removed) => self.apply_user_removed(removed),
+            Record::TokensEnded(ended) => self.apply_tokens_ended(ended),
+            Record::ApiKeyMade(made) => self.apply_api_key_made(at, made),
+            Record::ApiKeyEnded { organizer, number } => self.apply_api_key_ended(*organizer, *number),
             Record::EventCreated(event) => self.apply_event_created(at, lsn, event),
             Record::EventEdited(event) => return self.apply_event_edited(at, lsn, event),
             Record::EventDeleted { event, .. } => return self.apply_event_deleted(at, lsn, *event),
@@ -247,6 +262,10 @@ impl SlotState {
             Record::PasswordChanged(changed) => account(&changed.username),
             Record::RoleChanged(changed) => account(&changed.username),
             Record::UserRemoved(removed) => account(&removed.username),
+            Record::TokensEnded(ended) => account(&ended.username),
+            Record::ApiKeyEnded { organizer, number } => {
+                Undo::ApiKey(Box::new(self.api_key_to_undo(*organizer, *number)))
+            }
             Record::EventEdited(event) => Undo::Event(Box::new(self.events[&event.id].edition())),
             Record::Confirmed { id, .. } | Record::Released { id, .. } => self.hold_to_undo(*id),
             Record::Transferred(transferred) => self.giver_to_undo(transferred.id),
@@ -259,6 +278,7 @@ impl SlotState {
             | Record::OrderSettled { id } => Undo::Order(Box::new(self.order_to_undo(*id))),
             Record::KeysAged { since_ms } => Undo::Generations(Box::new(self.generations_to_undo(*since_ms))),
             Record::UserCreated(_)
+            | Record::ApiKeyMade(_)
             | Record::Held(_)
             | Record::EventCreated(_)
             | Record::EventDeleted { .. }
@@ -285,6 +305,13 @@ impl SlotState {
             }
             (Record::UserRemoved(removed), Undo::Account(before)) => {
                 self.undo_account_change(&removed.username, *before);
+            }
+            (Record::TokensEnded(ended), Undo::Account(before)) => {
+                self.undo_account_change(&ended.username, *before);
+            }
+            (Record::ApiKeyMade(made), Undo::Nothing) => self.undo_api_key_made(made),
+            (Record::ApiKeyEnded { organizer, number }, Undo::ApiKey(before)) => {
+                self.undo_api_key_ended(*organizer, *number, *before);
             }
             (Record::EventCreated(event), Undo::Nothing) => self.undo_event_created(event),
             (Record::EventEdited(event), Undo::Event(before)) => {
@@ -338,6 +365,8 @@ impl SlotState {
         match of {
             OutcomeRef::Account(username) => Outcome::Account(self.account(username)),
             OutcomeRef::AccountChanged(username) => Outcome::AccountChanged(self.user_view(username)),
+            OutcomeRef::ApiKey(organizer, number) => Outcome::ApiKey(self.api_key(*organizer, *number)),
+            OutcomeRef::ApiKeyEnded(organizer) => Outcome::ApiKeyEnded(*organizer),
             OutcomeRef::Event(event) => Outcome::Event(Box::new(self.events[event].view(*event))),
             OutcomeRef::EventDeleted => Outcome::EventDeleted,
             OutcomeRef::Reservation(id) => Outcome::Reservation(self.reservation_view(*id)),
@@ -364,10 +393,15 @@ impl SlotState {
         match query {
             Query::Account { username } => Ok(Outcome::Account(self.account(username))),
             Query::TokenStands { user, username, token_version } => {
-                Ok(Outcome::TokenStands(self.token_stands(*user, username, *token_version)))
+                Ok(Outcome::Stands(self.token_stands(*user, username, *token_version)))
+            }
+            Query::ApiKeysStand { user, username, account_version } => {
+                Ok(Outcome::Stands(self.api_keys_stand(*user, username, *account_version)))
             }
             Query::Event { event } => self.query_event(*event),
             Query::Availability { event } => self.query_availability(*event),
+            Query::ApiKey { organizer, number } => Ok(Outcome::ApiKey(self.api_key(*organizer, *number))),
+            Query::ApiKeys { organizer } => Ok(Outcome::ApiKeys(self.api_keys_of(*organizer))),
             Query::GivenEventId { key } => self.query_given_event_id(key),
             Query::Reservation { reservation, actor } => self.query_reservation(*reservation, *actor),
             Query::EventReservations { event, actor, after, up_to, statuses, customer_ref, limit } => {

@@ -216,9 +216,12 @@ impl ShardState {
             Query::Totals => Outcome::Totals(self.totals()),
             Query::Account { .. }
             | Query::TokenStands { .. }
+            | Query::ApiKeysStand { .. }
             | Query::Event { .. }
             | Query::Availability { .. }
             | Query::GivenEventId { .. }
+            | Query::ApiKey { .. }
+            | Query::ApiKeys { .. }
             | Query::Reservation { .. }
             | Query::Order { .. }
             | Query::Orders { .. }

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde_json::{Value, json};
+use shards::api_keys::Scope;
 use shards::command::{Actor, Buyer, CustomerRef, Query};
 use shards::ids::{EventId, ReservationNumber, Role, UserId, Username};
 use shards::outcome::{ReservationSlice, ReservationView, Statuses};
 
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Header, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, KeyUse, Success, Tag, Takes};
 use super::input::{Cursor, Limit, NoBody, StatusFilter, query};
 use super::output::{Page, ToJson, page_example};
 use super::reservations::{self, OF_RESERVATIONS, Reservation};
@@ -133,7 +134,7 @@ pub(super) static LIST: Endpoint = Endpoint {
     id: "listEventReservations",
     method: Method::Get,
     path: PATH,
-    access: Access::Only(&[Role::Organizer, Role::Admin]),
+    access: Access::Only(&[Role::Organizer, Role::Admin], KeyUse::With(Scope::EventsRead)),
     handler: &Takes(list),
     writes: false,
     headers: &[],

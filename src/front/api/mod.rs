@@ -17,6 +17,7 @@ mod events;
 mod holds;
 mod ids;
 mod input;
+mod keys;
 mod orders;
 mod output;
 mod pages;
@@ -35,7 +36,7 @@ use std::sync::Arc;
 
 pub use common::Common;
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
-pub use endpoint::{Access, Endpoint};
+pub use endpoint::{Access, Endpoint, KeyUse};
 pub(super) use endpoint::{Header, RequestHeader, Success, Tag};
 pub use ids::Ids;
 /// Steps of a reservation, for the benches.
@@ -45,6 +46,7 @@ pub(super) use system::answer_without_core;
 pub use work::{Begun, Prepared, Running};
 
 use super::auth::Tokens;
+use super::cors::preflight;
 use super::http::parse::{Method, Request};
 use super::http::write::Response;
 use super::problem::{Kind, Problem};
@@ -61,11 +63,18 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &event_reservations::LIST,
     &users::CREATE,
     &users::LIST,
+    &users::GET,
     &administration::CHANGE_ROLE,
     &administration::REMOVE,
+    &administration::SET_PASSWORD,
+    &administration::END_SESSIONS,
     &users::GET_ME,
     &users::CHANGE_PASSWORD,
     &sessions::CREATE,
+    &sessions::END,
+    &keys::CREATE,
+    &keys::LIST,
+    &keys::END,
     &events::CREATE,
     &events::LIST,
     &events::GET,
@@ -119,6 +128,11 @@ impl Api {
 
     /// Routes, authenticates and reads a request of the client at `peer`. Nothing of it begins yet.
     pub fn prepare(&self, request: &Request<'_>, peer: IpAddr) -> Prepared {
+        if let Some(cors) = &self.common.cors
+            && let Some(response) = preflight(cors, request)
+        {
+            return Prepared::ready(response);
+        }
         if self.closed.get() {
             return Prepared::refused(Problem::not_ready(&self.common.boot_id));
         }

@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
+use shards::api_keys::Scope;
 use shards::command::{Command, CustomerRef, OrderItems, PlaceOrder, SaleKind};
 use shards::ids::{EventId, HoldTime, OrderId, Quantity, ReservationId, Role, UserId};
 use shards::outcome::{OrderStatus, OrderView, Outcome, ReservationStatus, ReservationView};
 
 use super::buyers::{Unsold, buyer};
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, KeyUse, Link, RequestHeader, Success, Tag, Takes};
 use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, body, query};
 use super::output::{Page, json_response, page_example};
 use super::reservations;
@@ -163,7 +164,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     id: "createOrder",
     method: Method::Post,
     path: "/api/v1/orders",
-    access: Access::Only(&[Role::Customer, Role::Organizer]),
+    access: Access::Only(&[Role::Customer, Role::Organizer], KeyUse::With(Scope::Sell)),
     handler: &Takes(create),
     writes: true,
     headers: &[RequestHeader::IDEMPOTENCY_KEY],
@@ -198,7 +199,7 @@ pub(super) static LIST: Endpoint = Endpoint {
     id: "listOrders",
     method: Method::Get,
     path: "/api/v1/orders",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::EventsRead)),
     handler: &Takes(list),
     writes: false,
     headers: &[],
@@ -236,7 +237,7 @@ pub(super) static GET: Endpoint = Endpoint {
     id: "getOrder",
     method: Method::Get,
     path: "/api/v1/orders/{order}",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::EventsRead)),
     handler: &Takes(get),
     writes: false,
     headers: &[],
@@ -261,7 +262,7 @@ pub(super) static CONFIRM: Endpoint = Endpoint {
     id: "confirmOrder",
     method: Method::Post,
     path: "/api/v1/orders/{order}/confirm",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::Sell)),
     handler: &Takes(confirm),
     writes: true,
     headers: &[RequestHeader::IDEMPOTENCY_KEY],
@@ -296,7 +297,7 @@ pub(super) static CANCEL: Endpoint = Endpoint {
     id: "cancelOrder",
     method: Method::Delete,
     path: "/api/v1/orders/{order}",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::Sell)),
     handler: &Takes(cancel),
     writes: true,
     headers: &[],

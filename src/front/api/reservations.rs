@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde_json::{Value, json};
+use shards::api_keys::Scope;
 use shards::command::{Command, CustomerRef, Query, SaleKind};
 use shards::ids::{EventId, OrderId, Quantity, ReservationId, Role, UserId};
 use shards::outcome::{Outcome, ReservationStatus, ReservationView};
@@ -9,7 +10,7 @@ use shards::outcome::{Outcome, ReservationStatus, ReservationView};
 use super::buyers::{Unsold, buyer};
 use super::cancellations;
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, KeyUse, Link, RequestHeader, Success, Tag, Takes};
 use super::events;
 use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, body, query};
 use super::output::{Page, ToJson, append_all, json_response, page_example};
@@ -198,7 +199,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     id: "createReservation",
     method: Method::Post,
     path: "/api/v1/events/{event}/reservations",
-    access: Access::Only(&[Role::Customer, Role::Organizer]),
+    access: Access::Only(&[Role::Customer, Role::Organizer], KeyUse::With(Scope::Sell)),
     handler: &Takes(create),
     writes: true,
     headers: &[RequestHeader::IDEMPOTENCY_KEY],
@@ -261,7 +262,7 @@ pub(super) static LIST: Endpoint = Endpoint {
     id: "listReservations",
     method: Method::Get,
     path: "/api/v1/reservations",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::EventsRead)),
     handler: &Takes(list),
     writes: false,
     headers: &[],
@@ -295,7 +296,7 @@ pub(super) static GET: Endpoint = Endpoint {
     id: "getReservation",
     method: Method::Get,
     path: "/api/v1/reservations/{reservation}",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::EventsRead)),
     handler: &Takes(get),
     writes: false,
     headers: &[],

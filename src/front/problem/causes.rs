@@ -1,7 +1,7 @@
 //! Which problem a client is told of for each refusal: by the parser, a shard, or a limit of the server.
 
 use serde_json::json;
-use shards::limits::{KEY_GENERATION, KEYS_OF_CUSTOMER_MAX, RESERVATIONS_MAX};
+use shards::limits::{API_KEYS_MAX, KEY_GENERATION, KEYS_OF_CUSTOMER_MAX, RESERVATIONS_MAX};
 use shards::outcome::Rejection;
 
 use super::{FieldErrors, Kind, Problem, RefusedItem};
@@ -117,6 +117,13 @@ impl From<LimitReached> for Problem {
                 ),
                 lasting,
             ),
+            LimitReached::ApiKeys => (
+                format!(
+                    "Your account has {API_KEYS_MAX} API keys, as many as it may have. Nothing was done. End those that \
+                     are no longer used with DELETE /api/v1/keys/{{key}}."
+                ),
+                lasting,
+            ),
         };
         Problem::new(Kind::AccountLimit, detail)
             .extend("limit", json!(reached.limit()))
@@ -189,9 +196,11 @@ impl From<Rejection> for Problem {
             Rejection::UsernameTaken => Problem::plain(Kind::UsernameTaken),
             Rejection::EventExists => Problem::plain(Kind::EventExists),
             Rejection::UserNotFound
+            | Rejection::ApiKeyNotFound
             | Rejection::EventNotFound
             | Rejection::ReservationNotFound
             | Rejection::OrderNotFound => Problem::plain(Kind::NotFound),
+            Rejection::TooManyApiKeys => LimitReached::ApiKeys.into(),
             Rejection::TokenEnded => Problem::bad_token(),
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),

@@ -1,12 +1,14 @@
 //! An example of each kind of problem, for the pages and the contract.
 
 use serde_json::Value;
+use shards::api_keys::Scope;
 use shards::ids::{EventId, OrderId, ReservationId, Role, Timestamp, UserId};
 use shards::outcome::{RefusedItem, Rejection};
 
 use super::{FieldErrors, Kind, Problem, Recovery, unknown};
 use crate::account_limits::LimitReached;
 use crate::front::http::parse::{Limits, Method, Parser};
+use crate::front::registration::Registration;
 use crate::passwords::{TooManyAttempts, TooManyRegistrations};
 
 impl Kind {
@@ -21,6 +23,10 @@ impl Kind {
             Kind::Unauthorized => Problem::bad_token(),
             Kind::WrongCredentials => Problem::wrong_credentials(self.explanation()),
             Kind::Forbidden => Problem::forbidden(Role::Admin, &[Role::Customer]),
+            Kind::MissingScope => Problem::missing_scope(Scope::Sell),
+            Kind::RegistrationClosed => {
+                Problem::registration_closed(Registration::Customers, Role::Organizer)
+            }
             Kind::NotYours => Rejection::NotYourEvent.into(),
             Kind::MethodNotAllowed => Problem::method_not_allowed(Method::Put, "GET, HEAD, POST".to_owned()),
             Kind::SoldOut => Rejection::SoldOut { remaining: 1 }.into(),

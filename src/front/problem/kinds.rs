@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use schemars::{Schema, SchemaGenerator};
 use shards::ids::{OrderId, ReservationId};
 
-use super::{FieldErrors, Recovery, RefusedItem};
+use super::{FieldErrors, Recovery, RefusedItem, ScopeName};
 use crate::account_limits::AccountLimit;
 use crate::front::rfc3339::Rfc3339;
 
@@ -77,11 +77,16 @@ kinds! {
     UnclearClientAddress "unclear-client-address" 400 "The proxy does not say who the client is"
         "Wrong passwords are counted by the client's address, which a proxy in front of the server has to name in X-Forwarded-For or Forwarded (RFC 7239). The detail says what it wrote instead. Nothing was done. If you send one of these headers yourself, leave it out; otherwise tell whoever runs the proxy."
     Unauthorized "unauthorized" 401 "A valid token is needed"
-        "Log in with POST /api/v1/sessions and send the token as 'Authorization: Bearer TOKEN'. Tokens end after some hours; then log in again."
+        "Log in with POST /api/v1/sessions and send the token as 'Authorization: Bearer TOKEN'. Tokens end after some hours; then log in again. An API key ends when its organizer ends it, at its 'expires_at', and with every change of the organizer's account; then a new one is needed."
     WrongCredentials "wrong-credentials" 401 "Username or password is wrong"
         "No account has this username and password; which of the two is wrong is not said. Correct them, or register with POST /api/v1/users."
     Forbidden "forbidden" 403 "Your role may not do this"
-        "Customers reserve, organizers manage and sell their own events, admins manage all events and accounts. The detail says what this request needs. Log in with an account that may."
+        "Customers reserve, organizers manage and sell their own events, admins manage all events and accounts. The detail says what this request needs. Log in with an account that may. Accounts and API keys themselves are managed with a token, not with an API key."
+    MissingScope "missing-scope" 403 "The API key lacks a scope"
+        [scope: ScopeName, "The scope that the request needs."]
+        "An API key can do what its scopes name, and only where its organizer could; 'scope' says which one this request needs. Nothing was done. Use a key that has it: an organizer makes one with POST /api/v1/keys. The scopes of a key do not change."
+    RegistrationClosed "registration-closed" 403 "Such accounts are not made by registration"
+        "Whoever runs the server decides who may register (--registration): the detail says who. Nothing was done. An admin can make every account with POST /api/v1/users and their token: ask one."
     NotYours "not-yours" 403 "This event is another organizer's"
         "Only its organizer and admins may change an event or see its reservations. Log in as its organizer; if that was you, the event was handed over to another."
     SalesNotOpen "sales-not-open" 403 "The event is not on sale yet"
@@ -171,8 +176,8 @@ kinds! {
     TooManyRegistrations "too-many-registrations" 429 "Too many registrations from this address"
         "As many accounts were registered from your address (of IPv6, its /64) as the server allows in an hour; attempts with a username that was taken count, too. Nothing was done; try again after 'Retry-After' seconds. If many people share the address, whoever runs the server can allow more with --registrations-per-hour; behind a proxy, the server has to be told to trust the proxy's word on addresses."
     AccountLimit "account-limit" 429 "The account has reached a limit"
-        [limit: AccountLimit, "`changes`: requests that change something, other than reserving and holding, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations and holds of the account, or those that it made for others, cancelled and expired ones included."]
-        "The server limits what one account makes, so that none takes the memory and the disk of all. Nothing was done; 'limit' says which limit it was. If it is 'changes', try again after 'Retry-After' seconds, and more slowly. The others do not go away by waiting, deleting or cancelling: ask whoever runs the server for a higher limit. The detail names the option."
+        [limit: AccountLimit, "`changes`: requests that change something, other than reserving and holding, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations and holds of the account, or those that it made for others, cancelled and expired ones included. `api_keys`: API keys of the account that are not ended."]
+        "The server limits what one account makes, so that none takes the memory and the disk of all. Nothing was done; 'limit' says which limit it was. If it is 'changes', try again after 'Retry-After' seconds, and more slowly. If it is 'api_keys', end keys that are no longer used. The others do not go away by waiting, deleting or cancelling: ask whoever runs the server for a higher limit. The detail names the option."
     TooManyKeys "too-many-keys" 429 "Too many idempotency keys"
         "The server keeps each Idempotency-Key for a day, and has as many of your account as it may keep where this one would be: 1000 for an event and others that are kept with it. Nothing was done. Send the request without a key, or try again after 'Retry-After' seconds, when older keys may be forgotten."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"

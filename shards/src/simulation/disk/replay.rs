@@ -97,6 +97,16 @@ impl Disk {
                 let is_lost = plant == Some(Plant::LoseTransferredPart);
                 records.iter_mut().for_each(|row| plant_in_transfer(&mut row.record, is_lost));
             }
+            Some(Plant::ForgetEndsOfTokens) => {
+                records.retain(|row| !matches!(row.record, Record::TokensEnded(_)));
+            }
+            Some(Plant::ForgetApiKeys) => {
+                records
+                    .retain(|row| !matches!(row.record, Record::ApiKeyMade(_) | Record::ApiKeyEnded { .. }));
+            }
+            Some(Plant::ForgetEndsOfApiKeys) => {
+                records.retain(|row| !matches!(row.record, Record::ApiKeyEnded { .. }));
+            }
             Some(Plant::ForgetKeys) => {
                 records.retain(|row| !matches!(row.record, Record::KeyKept(_)));
             }

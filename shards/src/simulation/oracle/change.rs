@@ -1,5 +1,6 @@
 //! Changes: what a command asks for and its record makes, in a form common to both.
 
+use crate::api_keys::ApiKey;
 use crate::command::{Buyer, Command, Transfer};
 use crate::details::{EventDetails, NewDetails, SalesRules, Venue};
 use crate::ids::UserId;
@@ -18,6 +19,9 @@ pub(super) fn change_of_command(command: &Command) -> Change {
             (Kind::RoleChanged, change.user.0, change.next_token_version as u32, change.role as u32)
         }
         Command::RemoveUser(remove) => (Kind::UserRemoved, remove.user.0, remove.by.0, 0),
+        Command::EndTokens(end) => (Kind::TokensEnded, end.user.0, end.next_token_version as u32, end.by.0),
+        Command::MakeApiKey(make) => change_of_api_key(make.organizer, &make.key),
+        Command::EndApiKey(end) => (Kind::ApiKeyEnded, end.organizer.0, end.number.0, 0),
         Command::Keyed(keyed) => change_of_command(&keyed.command),
         Command::GiveEventId(give) => (Kind::EventIdGiven, give.id.0, give.key.user.0, 0),
         Command::CreateEvent(create) | Command::CreateGivenEvent(create) => {
@@ -63,6 +67,10 @@ fn digest_of_details(name: &str, quota: u32, venue: Option<&str>, rules: &SalesR
     texts.bytes().fold(quota, |digest, byte| digest.wrapping_mul(31).wrapping_add(byte.into()))
 }
 
+fn change_of_api_key(organizer: UserId, key: &ApiKey) -> Change {
+    (Kind::ApiKeyMade, organizer.0, key.account_version as u32, key.secret_hash[0].into())
+}
+
 /// The account that acted and the buyer, in one number.
 fn people(by: UserId, buyer: &Buyer) -> u32 {
     by.0 << 16 | number_of_buyer(buyer)
@@ -95,6 +103,9 @@ pub(super) fn change_of_record(record: &Record) -> Change {
             (Kind::RoleChanged, changed.id.0, changed.token_version as u32, changed.role as u32)
         }
         Record::UserRemoved(removed) => (Kind::UserRemoved, removed.id.0, removed.by.0, 0),
+        Record::TokensEnded(ended) => (Kind::TokensEnded, ended.id.0, ended.token_version as u32, ended.by.0),
+        Record::ApiKeyMade(made) => change_of_api_key(made.organizer, &made.key),
+        Record::ApiKeyEnded { organizer, number } => (Kind::ApiKeyEnded, organizer.0, number.0, 0),
         Record::EventCreated(event) => {
             let EventDetails { name, quota, venue, rules: _ } = &event.details;
             let digest = digest_of_details(name, *quota, venue.as_deref(), &event.details.rules());

@@ -48,6 +48,9 @@ impl EventState {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::TokensEnded(_)
+            | Record::ApiKeyMade(_)
+            | Record::ApiKeyEnded { .. }
             | Record::HoldsExtended { .. }
             | Record::TimeSetBack
             | Record::KeyKept(_)
@@ -246,6 +249,9 @@ impl EventState {
             | Command::ChangePassword(_)
             | Command::ChangeRole(_)
             | Command::RemoveUser(_)
+            | Command::EndTokens(_)
+            | Command::MakeApiKey(_)
+            | Command::EndApiKey(_)
             | Command::GiveEventId(_)
             | Command::PlaceOrder(_)
             | Command::ConfirmOrder { .. }

@@ -5,6 +5,7 @@
 //! older than what the client could already know when it sent the request, and no newer than the disk.
 //! A reply that leaves too early is therefore found when it leaves, without a crash that proves it.
 
+mod api_keys;
 mod change;
 mod event;
 mod history;
@@ -19,9 +20,11 @@ use std::fmt::Debug;
 
 use crate::clock::Now;
 use crate::command::{Ask, Buyer, Command, IdempotencyKey, Keyed, Query};
-use crate::ids::{EventId, Slot, Timestamp, UserId, Username};
+use crate::ids::{ApiKeyNumber, EventId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{AccountView, Outcome, Rejection, Reply, ReservationStatus, ReservationView};
 use crate::slots::slot_of_event;
+use api_keys::KeysOfOrganizer;
+pub(super) use change::kind_of;
 use change::{Change, change_of_command};
 pub(super) use change::{kind_of, number_of_buyer};
 use event::EventState;
@@ -34,11 +37,12 @@ use times::SlotTimes;
 /// A description of what went wrong.
 pub(super) type Violation = String;
 
-/// A client that has a reply knows the effect of this many records of an event or account.
+/// A client that has a reply knows the effect of this many records of an event, account or organizer's API keys.
 #[derive(Debug, Clone)]
 pub(super) enum Known {
     Event(EventId, usize),
     Account(Username, usize),
+    ApiKeys(UserId, usize),
     Key(KeyName),
 }
 
@@ -62,6 +66,9 @@ pub(super) struct Oracle {
     reservations_max: u32,
     events: BTreeMap<EventId, History<EventState>>,
     accounts: BTreeMap<Username, History<AccountView>>,
+    api_keys: BTreeMap<UserId, History<KeysOfOrganizer>>,
+    /// Keys that are over with the record of a key which follows on disk.
+    api_keys_over: Vec<ApiKeyNumber>,
     /// For each change, the number of requests for it that are neither on disk nor answered with
     /// something else.
     outstanding: BTreeMap<Change, i64>,
@@ -179,6 +186,9 @@ impl Oracle {
                 };
                 Ok(found.into_iter().collect())
             }
+            Ask::Query(Query::ApiKey { organizer, .. } | Query::ApiKeys { organizer }) => {
+                Ok(vec![self.check_api_keys(*organizer, exchange)?.0])
+            }
             Ask::Query(query) => self.check_query(query, exchange, owns),
         }
     }
@@ -239,12 +249,19 @@ impl Oracle {
             _ => {}
         }
         let change = change_of_command(command);
+        if let Some(organizer) = Oracle::organizer_of(exchange.ask) {
+            let (known, made_a_record) = self.check_api_keys(organizer, exchange)?;
+            return Ok((vec![known], made_a_record));
+        }
         let username = match command {
             Command::CreateUser(create) => Some(&create.username),
             Command::ChangePassword(change) => Some(&change.username),
             Command::ChangeRole(change) => Some(&change.username),
             Command::RemoveUser(remove) => Some(&remove.username),
-            Command::CreateEvent(_)
+            Command::EndTokens(end) => Some(&end.username),
+            Command::MakeApiKey(_)
+            | Command::EndApiKey(_)
+            | Command::CreateEvent(_)
             | Command::CreateGivenEvent(_)
             | Command::GiveEventId(_)
             | Command::Keyed(_)
@@ -368,7 +385,7 @@ impl Oracle {
                 let state = self.events.get(id).and_then(|history| history.after(*count));
                 state.is_some_and(|state| state.is_deleted)
             }
-            Known::Account(..) | Known::Key(_) => false,
+            Known::Account(..) | Known::ApiKeys(..) | Known::Key(_) => false,
         }
     }
 
@@ -379,6 +396,9 @@ impl Oracle {
                 Known::Event(id, count) => self.events.entry(id).or_default().add_known(now, count),
                 Known::Account(username, count) => {
                     self.accounts.entry(username).or_default().add_known(now, count);
+                }
+                Known::ApiKeys(organizer, count) => {
+                    self.api_keys.entry(organizer).or_default().add_known(now, count);
                 }
                 Known::Key(name) => self.keys.add_known(now, name),
             }

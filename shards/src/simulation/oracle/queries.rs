@@ -24,7 +24,12 @@ impl Oracle {
         owns: impl Fn(Slot) -> bool,
     ) -> Result<Vec<Known>, Violation> {
         match (query, exchange.reply) {
-            (Query::Account { username } | Query::TokenStands { username, .. }, _) => {
+            (
+                Query::Account { username }
+                | Query::TokenStands { username, .. }
+                | Query::ApiKeysStand { username, .. },
+                _,
+            ) => {
                 let is_right = |state: Option<&_>| {
                     expected_of_account(state, exchange.ask).transpose().as_ref() == Some(exchange.reply)
                 };

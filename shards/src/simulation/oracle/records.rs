@@ -30,6 +30,9 @@ impl Oracle {
         if is_settled_before || matches!(entry.record, Record::TimeSetBack | Record::KeysAged { .. }) {
             return Ok(());
         }
+        if matches!(entry.record, Record::ApiKeyEnded { .. }) && entry.continues {
+            return self.add_api_key_record(entry);
+        }
         let change = change_of_record(&entry.record);
         match entry.record {
             // No client asks for these.
@@ -55,6 +58,7 @@ impl Oracle {
                     password_hash: user.password_hash.clone(),
                     role: user.role,
                     token_version: user.token_version,
+                    key_version: user.token_version,
                     removed: false,
                 };
                 let mut accounts = self.accounts.values().flat_map(History::last);
@@ -67,12 +71,14 @@ impl Oracle {
                 let mut account = self.usable_account(&changed.username, &entry.record)?;
                 account.password_hash = changed.password_hash.clone();
                 account.token_version = changed.token_version;
+                account.key_version = changed.token_version;
                 self.accounts.entry(changed.username.clone()).or_default().states.push((change, account));
             }
             Record::RoleChanged(changed) => {
                 let mut account = self.usable_account(&changed.username, &entry.record)?;
                 account.role = changed.role;
                 account.token_version = changed.token_version;
+                account.key_version = changed.token_version;
                 self.accounts.entry(changed.username.clone()).or_default().states.push((change, account));
             }
             Record::UserRemoved(removed) => {
@@ -81,6 +87,12 @@ impl Oracle {
                 account.removed = true;
                 self.accounts.entry(removed.username.clone()).or_default().states.push((change, account));
             }
+            Record::TokensEnded(ended) => {
+                let mut account = self.usable_account(&ended.username, &entry.record)?;
+                account.token_version = ended.token_version;
+                self.accounts.entry(ended.username.clone()).or_default().states.push((change, account));
+            }
+            Record::ApiKeyMade(_) | Record::ApiKeyEnded { .. } => self.add_api_key_record(entry)?,
             Record::EventCreated(_)
             | Record::EventEdited(_)
             | Record::EventDeleted { .. }

@@ -169,6 +169,9 @@ fn expected_of_command(
         | Command::ChangePassword(_)
         | Command::ChangeRole(_)
         | Command::RemoveUser(_)
+        | Command::EndTokens(_)
+        | Command::MakeApiKey(_)
+        | Command::EndApiKey(_)
         | Command::GiveEventId(_)
         | Command::PlaceOrder(_)
         | Command::ConfirmOrder { .. }
@@ -205,6 +208,7 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         Query::Account { .. }
         | Query::AccountOf { .. }
         | Query::TokenStands { .. }
+        | Query::ApiKeysStand { .. }
         | Query::Users { .. }
         | Query::Usernames { .. }
         | Query::Events { .. }
@@ -215,6 +219,8 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         | Query::Parts { .. }
         | Query::EventsCreated { .. }
         | Query::GivenEventId { .. }
+        | Query::ApiKey { .. }
+        | Query::ApiKeys { .. }
         | Query::Totals => unreachable!("{query:?} is not about one event"),
     })
 }
@@ -321,9 +327,12 @@ pub(super) fn expected_of_account(
         (Ask::Command(Command::CreateUser(_)), None) => Ok(None),
         (Ask::Command(Command::CreateUser(_)), Some(_)) => Err(Rejection::UsernameTaken),
         (Ask::Command(Command::ChangePassword(change)), account) => {
-            match account.filter(|account| stands(account, change.user, change.token_version)) {
-                Some(_) => Ok(None),
-                None => Err(Rejection::TokenEnded),
+            let usable = account.filter(|account| account.id == change.user && !account.removed);
+            match (usable, change.token_version) {
+                (Some(account), Some(version)) if account.token_version == version => Ok(None),
+                (Some(_), None) => Ok(None),
+                (_, Some(_)) => Err(Rejection::TokenEnded),
+                (None, None) => Err(Rejection::UserNotFound),
             }
         }
         (Ask::Command(Command::ChangeRole(change)), account) => {
@@ -331,14 +340,26 @@ pub(super) fn expected_of_account(
             let account = account.ok_or(Rejection::UserNotFound)?;
             Ok((account.role == change.role).then(|| Outcome::AccountChanged(user_view(account))))
         }
+        (Ask::Command(Command::EndTokens(end)), account) => {
+            match account.filter(|account| account.id == end.user && !account.removed) {
+                Some(_) => Ok(None),
+                None => Err(Rejection::UserNotFound),
+            }
+        }
         (Ask::Command(Command::RemoveUser(remove)), account) => {
             let account = account.filter(|account| account.id == remove.user);
             let account = account.ok_or(Rejection::UserNotFound)?;
             Ok(account.removed.then(|| Outcome::AccountChanged(user_view(account))))
         }
-        (Ask::Query(Query::TokenStands { user, token_version, .. }), account) => Ok(Some(
-            Outcome::TokenStands(account.is_some_and(|account| stands(account, *user, *token_version))),
-        )),
+        (Ask::Query(Query::ApiKeysStand { user, account_version, .. }), account) => {
+            let stands = account.is_some_and(|account| {
+                account.id == *user && account.key_version == *account_version && !account.removed
+            });
+            Ok(Some(Outcome::Stands(stands)))
+        }
+        (Ask::Query(Query::TokenStands { user, token_version, .. }), account) => {
+            Ok(Some(Outcome::Stands(account.is_some_and(|account| stands(account, *user, *token_version)))))
+        }
         (_, account) => Ok(Some(Outcome::Account(account.cloned().map(Box::new)))),
     }
 }

@@ -283,6 +283,9 @@ impl World {
                     self.count("expiries at the deadline");
                 }
             }
+            if matches!(entry.record, Record::ApiKeyEnded { .. }) && entry.continues {
+                self.count("API keys forgotten");
+            }
             if let Record::EventEdited(edited) = &entry.record
                 && edited.organizer.is_some()
             {

@@ -129,6 +129,12 @@ impl World {
 
     /// Plants bugs of keys in a reply.
     fn plant_in_reply(&mut self, request: usize, reply: &mut Reply) {
+        if self.plant == Some(Plant::EndedApiKeyWorks)
+            && *reply == Ok(Outcome::ApiKey(None))
+            && let Some(before) = self.api_key_before(request)
+        {
+            *reply = Ok(before);
+        }
         if self.plant == Some(Plant::ReplayThePresent)
             && let Ok(Outcome::Replayed(first)) = reply
             && let Outcome::Reservation(view) = &mut **first
@@ -210,6 +216,16 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// What a client got when it asked for the same API key before.
+    fn api_key_before(&self, request: usize) -> Option<Outcome> {
+        let ask = &self.requests[request].ask;
+        let mut same = self.requests.iter().filter(|other| other.ask == *ask);
+        same.find_map(|other| match &other.reply {
+            Some(Ok(before @ Outcome::ApiKey(Some(_)))) => Some(before.clone()),
+            _ => None,
+        })
     }
 
     /// The first outcome of a request with the same key, if a client has it.

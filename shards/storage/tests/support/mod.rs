@@ -6,13 +6,17 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use shards::api_keys::{ApiKey, Scope, Scopes};
 use shards::clock::Now;
 use shards::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef,
-    DeleteEvent, EditEvent, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
+    DeleteEvent, EditEvent, EndApiKey, EndTokens, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed,
+    MakeApiKey, Query, RemoveUser, Transfer,
 };
 use shards::details::{DetailsPatch, EventName, NewDetails, RulesPatch};
-use shards::ids::{EventId, HoldTime, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
+use shards::ids::{
+    ApiKeyNumber, EventId, HoldTime, Quantity, Quota, Role, Slot, Timestamp, UserId, Username,
+};
 use shards::log::Log;
 use shards::outcome::{Outcome, Reply, Statuses, Totals};
 use shards::record::Entry;
@@ -338,10 +342,43 @@ fn command(line: &str) -> Command {
         ["password", name, id] => Command::ChangePassword(Box::new(ChangePassword {
             user: UserId(number(id)),
             username: Username::new(name).unwrap(),
-            token_version: u64::MAX - u64::from(number(id)),
+            by: UserId(number(id)),
+            token_version: Some(u64::MAX - u64::from(number(id))),
             password_hash: format!("$argon2id$new-of-{name}").into(),
             next_token_version: 1,
         })),
+        ["set-password", name, id] => Command::ChangePassword(Box::new(ChangePassword {
+            user: UserId(number(id)),
+            username: Username::new(name).unwrap(),
+            by: ADMIN.user,
+            token_version: None,
+            password_hash: format!("$argon2id$set-of-{name}").into(),
+            next_token_version: 2,
+        })),
+        ["end-tokens", name, id] => Command::EndTokens(Box::new(EndTokens {
+            user: UserId(number(id)),
+            username: Username::new(name).unwrap(),
+            by: UserId(number(id)),
+            next_token_version: 3,
+        })),
+        ["api-key", name, "of", owner, id, "over", ref over @ ..] => {
+            Command::MakeApiKey(Box::new(MakeApiKey {
+                organizer: UserId(number(id)),
+                key: ApiKey {
+                    name: name.into(),
+                    scopes: Scopes::from_iter([Scope::EventsRead, Scope::Sell]),
+                    secret_hash: [7; 32],
+                    username: Username::new(owner).unwrap(),
+                    account_version: u64::from(u32::MAX) + 1,
+                    ends_at: Some(Timestamp(1_800_000_000_000)).filter(|_| over.is_empty()),
+                },
+                over: over.iter().map(|key| ApiKeyNumber(number(key))).collect(),
+            }))
+        }
+        ["end-api-key", id, key] => {
+            let (organizer, number) = (UserId(number(id)), ApiKeyNumber(number(key)));
+            Command::EndApiKey(EndApiKey { organizer, number })
+        }
         ["organizer", name, id] => Command::ChangeRole(Box::new(ChangeRole {
             user: UserId(number(id)),
             username: Username::new(name).unwrap(),

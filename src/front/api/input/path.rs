@@ -1,7 +1,7 @@
 //! Path parameters: read once, beside what the contract says of them.
 
 use serde_json::{Value, json};
-use shards::ids::{EventId, OrderId, ReservationId, UserId};
+use shards::ids::{ApiKeyNumber, EventId, OrderId, ReservationId, UserId};
 use shards::schema::ID_PATTERN;
 
 /// What the contract says of a path parameter.
@@ -49,6 +49,15 @@ impl FromPath for UserId {
         Some(PathParameter { name: "user", about: "The account's id.", schema: id_schema });
 
     fn read(text: &str) -> Option<UserId> {
+        text.parse().ok()
+    }
+}
+
+impl FromPath for ApiKeyNumber {
+    const PARAMETER: Option<PathParameter> =
+        Some(PathParameter { name: "key", about: "The key's id, among the organizer's.", schema: id_schema });
+
+    fn read(text: &str) -> Option<ApiKeyNumber> {
         text.parse().ok()
     }
 }
