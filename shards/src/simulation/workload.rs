@@ -6,10 +6,13 @@ use std::collections::BTreeSet;
 use super::random::Random;
 use crate::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, DeleteEvent, EditEvent,
-    ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser,
+    ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, OrderItem, OrderItems, PlaceOrder, Query,
+    RemoveUser,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, SalesRules, Venue};
-use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{
+    EventId, HoldTime, OrderId, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username,
+};
 use crate::outcome::{ReservationStatus, Statuses};
 
 /// The wall time at which worlds begin: 2023-11-14.
@@ -40,6 +43,9 @@ pub(super) struct Ids {
 pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
     if ids.event == 0 {
         return Ask::Command(create_event(random, ids));
+    }
+    if random.within(0, 5) == 0 {
+        return ask_about_order(random, ids);
     }
     let command = match random.within(0, 99) {
         0..16 => reserve(random, ids),
@@ -156,6 +162,52 @@ fn change_hold(random: &mut Random, ids: &Ids) -> Command {
         },
         _ => Command::Release { reservation: reservation(random, ids), actor: actor(random) },
     }
+}
+
+/// A request about orders: some keys come again, with the same content or another.
+fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
+    let user = customer(random);
+    let order = OrderId { user, number: random.within(1, 3) as u32 };
+    let of_others = random.within(0, 5) == 0;
+    let actor = if of_others { actor(random) } else { Actor { user, role: Role::Customer } };
+    let (command, address, content) = match random.within(0, 11) {
+        0..5 => {
+            let count = random.within(1, 3);
+            let events: BTreeSet<EventId> = (0..count).map(|_| event(random, ids)).collect();
+            let mut items: Vec<OrderItem> =
+                events.into_iter().map(|event| OrderItem { event, quantity: quantity(random) }).collect();
+            if random.within(0, 1) == 0 {
+                items.reverse();
+            }
+            let content = items.iter().map(|item| 10 * item.event.0 + item.quantity.get()).sum();
+            let items = OrderItems::new(items).expect("different events");
+            let time =
+                (random.within(0, 1) == 0).then(|| hold_time(random.within(0, 7).saturating_sub(4) as usize));
+            let (actor, buyer) = (Actor { user, role: Role::Customer }, Buyer::Account(user));
+            (
+                Command::PlaceOrder(Box::new(PlaceOrder { owner: user, actor, buyer, items, time })),
+                200,
+                content,
+            )
+        }
+        5..8 => (Command::ConfirmOrder { order, actor }, 200 + order.number as u8, 0),
+        8 => return Ask::Command(Command::CancelOrder { order, actor }),
+        9 => return Ask::Query(Query::Order { order, actor }),
+        10 => {
+            let after = (random.within(0, 1) == 0).then(|| random.within(0, 3) as u32);
+            return Ask::Query(Query::Orders { owner: user, after, limit: random.within(1, 4) as usize });
+        }
+        _ => {
+            let parts: BTreeSet<_> = (0..random.within(1, 4)).map(|_| reservation(random, ids)).collect();
+            return Ask::Query(Query::Parts { parts: parts.into_iter().collect() });
+        }
+    };
+    // Others send no keys for an order that is not theirs.
+    if actor.user != user || random.within(0, 2) > 0 {
+        return Ask::Command(command);
+    }
+    let key = key(user, address, random.within(1, 3) as u8, content);
+    Ask::Command(Command::Keyed(Box::new(Keyed { key, command })))
 }
 
 fn hold_time(index: usize) -> HoldTime {

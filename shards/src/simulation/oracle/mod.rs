@@ -9,6 +9,7 @@ mod change;
 mod event;
 mod history;
 mod keys;
+mod orders;
 mod queries;
 mod records;
 mod rules;
@@ -19,7 +20,7 @@ use std::fmt::Debug;
 
 use crate::clock::Now;
 use crate::command::{Ask, Buyer, Command, IdempotencyKey, Keyed, Query};
-use crate::ids::{EventId, Slot, Timestamp, UserId, Username};
+use crate::ids::{EventId, OrderId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{AccountView, Outcome, Rejection, Reply, ReservationStatus};
 use crate::slots::slot_of_event;
 pub(super) use change::kind_of;
@@ -28,6 +29,7 @@ use event::EventState;
 use history::History;
 pub(super) use keys::Moment;
 use keys::{KeyName, Keys};
+use orders::OrderHistories;
 use rules::{expected_of_account, expected_of_event, user_view};
 use times::SlotTimes;
 
@@ -40,6 +42,7 @@ pub(super) enum Known {
     Event(EventId, usize),
     Account(Username, usize),
     Key(KeyName),
+    Order(OrderId, usize),
 }
 
 /// A request and its reply.
@@ -67,6 +70,7 @@ pub(super) struct Oracle {
     outstanding: BTreeMap<Change, i64>,
     times: BTreeMap<Slot, SlotTimes>,
     keys: Keys,
+    orders: OrderHistories,
 }
 
 impl Oracle {
@@ -204,6 +208,8 @@ impl Oracle {
                 self.keys.check_first(key, outcome, exchange)?;
                 Ok((Vec::new(), *outcome == Outcome::GivenEventId(Some(give.id))))
             }
+            // Another request with the key is being worked on, and may never take effect.
+            (_, Err(Rejection::KeyInFlight)) => Ok(none(())),
             (Command::Keyed(keyed), reply) => {
                 self.keys.check_unknown(key, exchange)?;
                 if let Ok(outcome) = reply {
@@ -232,13 +238,16 @@ impl Oracle {
     ) -> Result<(Vec<Known>, bool), Violation> {
         match exchange.reply {
             Err(Rejection::LogFull | Rejection::LogLocked) => return Ok((Vec::new(), false)),
-            Err(Rejection::AccountLimit { .. }) => {
+            Err(Rejection::AccountLimit { .. }) if !command.is_about_order() => {
                 return Ok((vec![self.check_account_limit(command, exchange, owns)?], false));
             }
             Err(Rejection::EventExists) => return Err(format!("an event's id was used twice: {exchange:?}")),
             _ => {}
         }
         let change = change_of_command(command);
+        if command.is_about_order() {
+            return self.check_order_command(command, change, exchange);
+        }
         let username = match command {
             Command::CreateUser(create) => Some(&create.username),
             Command::ChangePassword(change) => Some(&change.username),
@@ -337,7 +346,7 @@ impl Oracle {
                 let state = self.events.get(id).and_then(|history| history.after(*count));
                 state.is_some_and(|state| state.is_deleted)
             }
-            Known::Account(..) | Known::Key(_) => false,
+            Known::Account(..) | Known::Key(_) | Known::Order(..) => false,
         }
     }
 
@@ -350,6 +359,7 @@ impl Oracle {
                     self.accounts.entry(username).or_default().add_known(now, count);
                 }
                 Known::Key(name) => self.keys.add_known(now, name),
+                Known::Order(id, count) => self.orders.entry(id).or_default().add_known(now, count),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The rules of the domain, written a second time, independently of `state`.
 
 use super::event::EventState;
-use crate::command::{Actor, Ask, Buyer, Command, ExpectedVersion, Query};
+use crate::command::{Actor, Ask, Buyer, Command, Doubt, ExpectedVersion, Query};
 use crate::details::{DetailsPatch, RulesPatch, SalesRules};
 use crate::ids::{Quantity, ReservationId, Role, Timestamp, UserId};
 use crate::limits::{RESERVATIONS_MAX, SCANNED_MAX};
@@ -64,6 +64,9 @@ fn expected_of_command(
             if reserved + held > 0 && !delete.force {
                 return Err(Rejection::HasReservations { reserved, held });
             }
+            if event.is_some_and(|event| !event.doubts.is_empty()) {
+                return Err(Rejection::OrderInDoubt);
+            }
             None
         }
         Command::Reserve { buyer, quantity, .. } | Command::Hold { buyer, quantity, .. } => {
@@ -81,6 +84,7 @@ fn expected_of_command(
         }
         Command::Cancel { reservation, actor } => {
             let reservation = cancellable(event, *reservation, *actor)?;
+            check_doubt(event, reservation)?;
             match reservation.status {
                 ReservationStatus::Confirmed | ReservationStatus::Held => None,
                 ReservationStatus::Cancelled | ReservationStatus::Expired => Some(Outcome::Cancelled),
@@ -88,6 +92,7 @@ fn expected_of_command(
         }
         Command::Release { reservation, actor } => {
             let reservation = cancellable(event, *reservation, *actor)?;
+            check_doubt(event, reservation)?;
             match reservation.status {
                 ReservationStatus::Held => None,
                 ReservationStatus::Cancelled | ReservationStatus::Expired => Some(Outcome::Cancelled),
@@ -101,6 +106,7 @@ fn expected_of_command(
             if reservation.buyer != Buyer::Account(actor.user) {
                 return Err(Rejection::NotYourReservation);
             }
+            check_alone(reservation)?;
             let has = reservation.quantity;
             let asked = quantity.map_or(has, Quantity::get);
             match reservation.status {
@@ -114,6 +120,7 @@ fn expected_of_command(
         }
         Command::Reduce { reservation, actor, quantity } => {
             let reservation = cancellable(event, *reservation, *actor)?;
+            check_alone(reservation)?;
             match (reservation.status, reservation.quantity) {
                 (ReservationStatus::Cancelled, _) => return Err(Rejection::ReservationCancelled),
                 (ReservationStatus::Expired, _) => return Err(Rejection::HoldExpired),
@@ -174,7 +181,8 @@ fn slice(event: &EventState, after: u32, up_to: u32, statuses: Statuses, limit: 
     let is_wanted = |one: &&ReservationView| after < number(one) && number(one) <= up_to;
     let range: Vec<&ReservationView> = event.reservations.iter().filter(is_wanted).collect();
     let within_reach = &range[..range.len().min(SCANNED_MAX as usize)];
-    let fitting = within_reach.iter().copied().filter(|one| statuses.contains(one.status));
+    let shown = within_reach.iter().copied().filter(|one| !event.hidden.contains(&one.id.number));
+    let fitting = shown.filter(|one| statuses.contains(one.status));
     let views: Vec<ReservationView> = fitting.take(limit).copied().collect();
     let end = if views.len() == limit { views.last() } else { within_reach.last().copied() };
     let next = end.map(|end| end.id.number).filter(|end| range.iter().any(|one| number(one) > *end));
@@ -249,7 +257,25 @@ fn visible(
     let index = (id.number as usize).checked_sub(1).ok_or(Rejection::ReservationNotFound)?;
     let is_visible =
         |one: &&ReservationView| one.buyer == Buyer::Account(actor.user) || event.is_managed_by(actor);
-    event.reservations.get(index).filter(is_visible).ok_or(Rejection::ReservationNotFound)
+    let shown = event.reservations.get(index).filter(|one| !event.hidden.contains(&one.id.number));
+    shown.filter(is_visible).ok_or(Rejection::ReservationNotFound)
+}
+
+/// A part that waits for the confirmation of its order does not end.
+fn check_doubt(event: Option<&EventState>, reservation: &ReservationView) -> Result<(), Rejection> {
+    let doubt = event.and_then(|event| event.doubts.get(&reservation.id.number));
+    match doubt {
+        Some(Doubt::Placing { .. } | Doubt::Confirming { .. }) => Err(Rejection::OrderInDoubt),
+        None => Ok(()),
+    }
+}
+
+/// What is held for an order does not change alone, except that it ends.
+fn check_alone(reservation: &ReservationView) -> Result<(), Rejection> {
+    match (reservation.status, reservation.order) {
+        (ReservationStatus::Held, Some(order)) => Err(Rejection::PartOfOrder { order }),
+        _ => Ok(()),
+    }
 }
 
 fn cancellable(
