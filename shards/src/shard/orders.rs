@@ -26,7 +26,7 @@ use underway::{Aim, Trial, Underway, Verdict, Vote};
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// The longest time between two repetitions. After each one the time doubles up to this.
-const AGAIN_MAX: Duration = Duration::from_secs(16);
+const AGAIN_MAX: Duration = Duration::from_secs(8);
 
 /// The time after which an attempt ends whose events have not all answered.
 const ATTEMPT_MAX: Duration = Duration::from_secs(5);
@@ -61,7 +61,7 @@ struct Owed<A> {
 struct Waiting<A> {
     asker: A,
     answer: OrderAnswer,
-    /// The batch with the record that the answer is about.
+    /// The batch that the answer depends on: the order's record is in it or earlier, and so is that of the key.
     after: BatchNumber,
 }
 
@@ -361,16 +361,20 @@ impl<A> Shard<A> {
         self.orders.timers.disarm(Timer::Order(order));
         self.orders.heard_of.insert(order);
         self.orders.timers.arm_once(Timer::Records, now.elapsed, AGAIN);
-        for Waiting { asker, answer, after: _ } in owed.askers {
+        for Waiting { asker, answer, after } in owed.askers {
             let outcome = self.outcome_of(order, answer);
-            self.answer_at_once(asker, Ok(outcome));
+            if after <= self.committed {
+                self.answer_at_once(asker, Ok(outcome));
+            } else {
+                self.answer(asker, Ok(outcome));
+            }
         }
     }
 
     /// Answers once all parts have heard of the order.
     fn answer_when_heard(&mut self, order: OrderId, asker: A, answer: OrderAnswer) {
         match self.orders.owed.get_mut(&order) {
-            Some(owed) => owed.askers.push(Waiting { asker, answer, after: owed.decided_in }),
+            Some(owed) => owed.askers.push(Waiting { asker, answer, after: self.applied }),
             None => {
                 let outcome = self.outcome_of(order, answer);
                 self.answer(asker, Ok(outcome));
@@ -386,6 +390,17 @@ impl<A> Shard<A> {
             OrderAnswer::Replayed(answer) => Outcome::Replayed(Box::new(first(&answer))),
             OrderAnswer::Cancelled => Outcome::Cancelled,
         }
+    }
+
+    /// Whether requests wait for events, or parts have not heard of their orders or wait to hear.
+    #[cfg(test)]
+    pub(crate) fn has_orders_underway(&self) -> bool {
+        let slots = self.owned();
+        let in_doubt = slots
+            .iter()
+            .filter_map(|slot| self.state.slot(slot))
+            .any(|state| state.doubts().next().is_some());
+        in_doubt || !self.orders.underway.is_empty() || !self.orders.owed.is_empty()
     }
 
     /// The elapsed time at which something is to be said again.
@@ -502,19 +517,16 @@ impl<A> Shard<A> {
     /// was settled in them is owed again.
     pub(super) fn note_undone_orders(&mut self, cause: RollbackCause) {
         let committed = self.committed;
-        let is_undone = |owed: &Owed<A>| owed.decided_in > committed;
-        let undone: Vec<OrderId> =
-            self.orders.owed.iter().filter(|(_, owed)| is_undone(owed)).map(|(&order, _)| order).collect();
         let mut left = Vec::new();
-        for order in undone {
-            self.orders.timers.disarm(Timer::Order(order));
-            let owed = self.orders.owed.remove(&order).expect("it was just found");
-            for one in owed.askers {
-                if one.after > committed {
-                    self.answer(one.asker, Err(refusal(cause)));
-                } else {
-                    left.push((order, one));
-                }
+        for (order, owed) in std::mem::take(&mut self.orders.owed) {
+            let is_undone = |one: &Waiting<A>| one.after > committed;
+            let (undone, askers): (Vec<_>, Vec<_>) = owed.askers.into_iter().partition(is_undone);
+            undone.into_iter().for_each(|one| self.answer(one.asker, Err(refusal(cause))));
+            if owed.decided_in <= committed {
+                self.orders.owed.insert(order, Owed { askers, ..owed });
+            } else {
+                self.orders.timers.disarm(Timer::Order(order));
+                left.extend(askers.into_iter().map(|one| (order, one)));
             }
         }
         for slot in self.owned().iter() {

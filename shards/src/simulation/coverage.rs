@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 103] = [
+pub(super) const EXPECTED: [&str; 110] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",

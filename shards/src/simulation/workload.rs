@@ -9,11 +9,12 @@ use crate::api_keys::{ApiKey, Scope};
 use crate::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef,
     DeleteEvent, EditEvent, EndApiKey, EndTokens, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed,
-    MakeApiKey, Query, RemoveUser, Transfer,
+    MakeApiKey, OrderItem, OrderItems, PlaceOrder, Query, RemoveUser, Transfer,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, SalesRules, Venue};
 use crate::ids::{
-    ApiKeyNumber, EventId, HoldTime, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username,
+    ApiKeyNumber, EventId, HoldTime, OrderId, Quantity, Quota, ReservationId, Role, Timestamp, UserId,
+    Username,
 };
 use crate::outcome::{ReservationStatus, Statuses};
 
@@ -47,6 +48,9 @@ pub(super) struct Ids {
 pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
     if ids.event == 0 {
         return Ask::Command(create_event(random, ids));
+    }
+    if random.within(0, 5) == 0 {
+        return ask_about_order(random, ids);
     }
     let command = match random.within(0, 99) {
         0..16 => reserve(random, ids),
@@ -246,6 +250,52 @@ fn organizer_with_keys(random: &mut Random) -> UserId {
 /// Sometimes a key that does not exist yet, or has ended.
 fn api_key(random: &mut Random) -> ApiKeyNumber {
     ApiKeyNumber([1, 1, 1, 2, 2, 3, 4][random.within(0, 6) as usize])
+}
+
+/// A request about orders: some keys come again, with the same content or another.
+fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
+    let user = customer(random);
+    let order = OrderId { user, number: random.within(1, 3) as u32 };
+    let of_others = random.within(0, 5) == 0;
+    let actor = if of_others { actor(random) } else { Actor { user, role: Role::Customer } };
+    let (command, address, content) = match random.within(0, 11) {
+        0..5 => {
+            let count = random.within(1, 3);
+            let events: BTreeSet<EventId> = (0..count).map(|_| event(random, ids)).collect();
+            let mut items: Vec<OrderItem> =
+                events.into_iter().map(|event| OrderItem { event, quantity: quantity(random) }).collect();
+            if random.within(0, 1) == 0 {
+                items.reverse();
+            }
+            let content = items.iter().map(|item| 10 * item.event.0 + item.quantity.get()).sum();
+            let items = OrderItems::new(items).expect("different events");
+            let time =
+                (random.within(0, 1) == 0).then(|| hold_time(random.within(0, 7).saturating_sub(4) as usize));
+            let (actor, buyer) = (Actor { user, role: Role::Customer }, Buyer::Account(user));
+            (
+                Command::PlaceOrder(Box::new(PlaceOrder { owner: user, actor, buyer, items, time })),
+                200,
+                content,
+            )
+        }
+        5..8 => (Command::ConfirmOrder { order, actor }, 200 + order.number as u8, 0),
+        8 => return Ask::Command(Command::CancelOrder { order, actor }),
+        9 => return Ask::Query(Query::Order { order, actor }),
+        10 => {
+            let after = (random.within(0, 1) == 0).then(|| random.within(0, 3) as u32);
+            return Ask::Query(Query::Orders { owner: user, after, limit: random.within(1, 4) as usize });
+        }
+        _ => {
+            let parts: BTreeSet<_> = (0..random.within(1, 4)).map(|_| reservation(random, ids)).collect();
+            return Ask::Query(Query::Parts { parts: parts.into_iter().collect() });
+        }
+    };
+    // Others send no keys for an order that is not theirs.
+    if actor.user != user || random.within(0, 2) > 0 {
+        return Ask::Command(command);
+    }
+    let key = key(user, address, random.within(1, 3) as u8, content);
+    Ask::Command(Command::Keyed(Box::new(Keyed { key, command })))
 }
 
 fn hold_time(index: usize) -> HoldTime {

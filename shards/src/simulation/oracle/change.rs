@@ -1,5 +1,6 @@
 //! Changes: what a command asks for and its record makes, in a form common to both.
 
+use super::orders::digest_of_items;
 use crate::api_keys::ApiKey;
 use crate::command::{Buyer, Command, Transfer};
 use crate::details::{EventDetails, NewDetails, SalesRules, Venue};
@@ -45,10 +46,17 @@ pub(super) fn change_of_command(command: &Command) -> Change {
         Command::Cancel { reservation, actor } | Command::Release { reservation, actor } => {
             (Kind::Cancelled, reservation.event.0, reservation.number, actor.user.0)
         }
-        Command::PlaceOrder(_)
-        | Command::ConfirmOrder { .. }
-        | Command::CancelOrder { .. }
-        | Command::OrderMessage(_) => unreachable!("{command:?} is not asked for"),
+        Command::PlaceOrder(order) => {
+            let items = order.items.as_slice().iter().map(|item| (item.event, item.quantity.get()));
+            (Kind::OrderPlaced, order.owner.0, digest_of_items(items), order.time.is_some().into())
+        }
+        Command::ConfirmOrder { order, actor } => {
+            (Kind::OrderConfirmed, order.user.0, order.number, actor.user.0)
+        }
+        Command::CancelOrder { order, actor } => {
+            (Kind::OrderCancelled, order.user.0, order.number, actor.user.0)
+        }
+        Command::OrderMessage(_) => unreachable!("no client sends {command:?}"),
         Command::Reduce { reservation, actor, .. } => {
             (Kind::Reduced, reservation.event.0, reservation.number, actor.user.0)
         }
@@ -124,6 +132,16 @@ pub(super) fn change_of_record(record: &Record) -> Change {
         Record::Confirmed { id, by, .. } => (Kind::Confirmed, id.event.0, id.number, by.0),
         Record::HoldsExpired { event, .. } => (Kind::HoldsExpired, event.0, 0, 0),
         Record::HoldsExtended { .. } => (Kind::HoldsExtended, 0, 0, 0),
+        Record::PartPrepared(part) => (Kind::PartPrepared, part.id.event.0, part.id.number, 0),
+        Record::PartSettled(part) => (Kind::PartSettled, part.id.event.0, part.id.number, 0),
+        Record::OrderPlaced(order) => {
+            let items = order.parts.iter().map(|part| (part.reservation.event, part.quantity));
+            (Kind::OrderPlaced, order.id.user.0, digest_of_items(items), order.deadline.is_some().into())
+        }
+        Record::OrderConfirmed { id, by } => (Kind::OrderConfirmed, id.user.0, id.number, by.0),
+        Record::OrderCancelled { id, by } => (Kind::OrderCancelled, id.user.0, id.number, by.0),
+        Record::OrderExpired { id } => (Kind::OrderExpired, id.user.0, id.number, 0),
+        Record::OrderSettled { id } => (Kind::OrderSettled, id.user.0, id.number, 0),
         Record::Cancelled { id, by, .. } | Record::Released { id, by, .. } => {
             (Kind::Cancelled, id.event.0, id.number, by.0)
         }
@@ -135,6 +153,9 @@ pub(super) fn change_of_record(record: &Record) -> Change {
                 (Kind::KeyKept, id.event.0, id.number, kept.user.0)
             }
             Answer::OfAnother(another) => (Kind::KeyKept, another.id.event.0, another.id.number, kept.user.0),
+            Answer::Order { id } | Answer::HeldOrder { id, .. } => {
+                (Kind::KeyKept, id.user.0, id.number, kept.user.0)
+            }
             Answer::EventId(event) => (Kind::EventIdGiven, event.0, kept.user.0, 0),
         },
     }

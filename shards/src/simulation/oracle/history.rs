@@ -11,7 +11,7 @@ pub(super) struct History<T> {
     /// The change that each record made, and the state after it.
     pub(super) states: Vec<(Change, T)>,
     /// The indexes of records whose command was answered.
-    answered: Vec<usize>,
+    pub(super) answered: Vec<usize>,
     /// Steps, each with the number of records that some client knew of from that step on. Both rise.
     known: Vec<(u64, usize)>,
 }

@@ -10,6 +10,7 @@ mod change;
 mod event;
 mod history;
 mod keys;
+mod orders;
 mod queries;
 mod records;
 mod rules;
@@ -20,17 +21,17 @@ use std::fmt::Debug;
 
 use crate::clock::Now;
 use crate::command::{Ask, Buyer, Command, IdempotencyKey, Keyed, Query};
-use crate::ids::{ApiKeyNumber, EventId, Slot, Timestamp, UserId, Username};
+use crate::ids::{ApiKeyNumber, EventId, OrderId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{AccountView, Outcome, Rejection, Reply, ReservationStatus, ReservationView};
 use crate::slots::slot_of_event;
 use api_keys::KeysOfOrganizer;
-pub(super) use change::kind_of;
 use change::{Change, change_of_command};
 pub(super) use change::{kind_of, number_of_buyer};
 use event::EventState;
 use history::History;
 pub(super) use keys::Moment;
 use keys::{KeyName, Keys};
+use orders::OrderHistories;
 use rules::{expected_of_account, expected_of_event, user_view};
 use times::SlotTimes;
 
@@ -44,6 +45,7 @@ pub(super) enum Known {
     Account(Username, usize),
     ApiKeys(UserId, usize),
     Key(KeyName),
+    Order(OrderId, usize),
 }
 
 /// A request and its reply.
@@ -74,6 +76,7 @@ pub(super) struct Oracle {
     outstanding: BTreeMap<Change, i64>,
     times: BTreeMap<Slot, SlotTimes>,
     keys: Keys,
+    orders: OrderHistories,
 }
 
 impl Oracle {
@@ -214,6 +217,8 @@ impl Oracle {
                 self.keys.check_first(key, outcome, exchange)?;
                 Ok((Vec::new(), *outcome == Outcome::GivenEventId(Some(give.id))))
             }
+            // Another request with the key is being worked on, and may never take effect.
+            (_, Err(Rejection::KeyInFlight)) => Ok(none(())),
             (Command::Keyed(keyed), reply) => {
                 self.keys.check_unknown(key, exchange)?;
                 if let Ok(outcome) = reply {
@@ -242,7 +247,7 @@ impl Oracle {
     ) -> Result<(Vec<Known>, bool), Violation> {
         match exchange.reply {
             Err(Rejection::LogFull | Rejection::LogLocked) => return Ok((Vec::new(), false)),
-            Err(Rejection::AccountLimit { .. }) => {
+            Err(Rejection::AccountLimit { .. }) if !command.is_about_order() => {
                 return Ok((vec![self.check_account_limit(command, exchange, owns)?], false));
             }
             Err(Rejection::EventExists) => return Err(format!("an event's id was used twice: {exchange:?}")),
@@ -252,6 +257,9 @@ impl Oracle {
         if let Some(organizer) = Oracle::organizer_of(exchange.ask) {
             let (known, made_a_record) = self.check_api_keys(organizer, exchange)?;
             return Ok((vec![known], made_a_record));
+        }
+        if command.is_about_order() {
+            return self.check_order_command(command, change, exchange);
         }
         let username = match command {
             Command::CreateUser(create) => Some(&create.username),
@@ -385,7 +393,7 @@ impl Oracle {
                 let state = self.events.get(id).and_then(|history| history.after(*count));
                 state.is_some_and(|state| state.is_deleted)
             }
-            Known::Account(..) | Known::ApiKeys(..) | Known::Key(_) => false,
+            Known::Account(..) | Known::ApiKeys(..) | Known::Key(_) | Known::Order(..) => false,
         }
     }
 
@@ -401,6 +409,7 @@ impl Oracle {
                     self.api_keys.entry(organizer).or_default().add_known(now, count);
                 }
                 Known::Key(name) => self.keys.add_known(now, name),
+                Known::Order(id, count) => self.orders.entry(id).or_default().add_known(now, count),
             }
         }
     }

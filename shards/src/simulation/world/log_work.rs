@@ -35,7 +35,13 @@ impl World {
         self.note(|| format!("shard {index} commits {} records", batch.entries.len()));
         // What no request asked for takes no room.
         let is_change = |entry: &&Entry| {
-            let expires = [Kind::HoldsExpired, Kind::HoldsExtended, Kind::KeysAged];
+            let expires = [
+                Kind::HoldsExpired,
+                Kind::HoldsExtended,
+                Kind::KeysAged,
+                Kind::OrderExpired,
+                Kind::OrderSettled,
+            ];
             !entry.continues && !expires.contains(&kind_of(&entry.record))
         };
         let changes = batch.entries.iter().filter(is_change).count();

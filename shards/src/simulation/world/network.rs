@@ -1,8 +1,9 @@
 //! Messages between clients and shards.
 
 use super::World;
-use crate::command::{Ask, Command, Query};
-use crate::ids::{Timestamp, Username};
+use super::shard::Inbound;
+use crate::command::{Ask, Command, OrderMessage, Query};
+use crate::ids::{Slot, Timestamp, Username};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationView, Statuses};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
@@ -12,10 +13,12 @@ use crate::simulation::workload::{
 };
 use crate::slots::{shard_of_slot, slot_of_event};
 
-/// A message in flight: the index of a request on its way to a shard, or a reply on its way back.
+/// A message in flight: the index of a request on its way to a shard, a reply on its way back, or one from the owner of a
+/// slot to that of another.
 pub(super) enum Message {
     Request(usize),
     Reply { request: usize, reply: Reply, known: Vec<Known> },
+    Between(OrderMessage),
 }
 
 pub(super) struct SentRequest {
@@ -72,12 +75,13 @@ impl World {
                     shard_index = (shard_index + 1) % self.shards.len();
                 }
                 self.note(|| format!("request {request} arrives"));
-                self.shards[shard_index].inbox.push_back(request);
+                self.shards[shard_index].inbox.push_back(Inbound::Request(request));
                 self.shards[shard_index].signal = true;
                 if self.plant == Some(Plant::DeliverTwice) && self.has_chance(100) {
-                    self.shards[shard_index].inbox.push_back(request);
+                    self.shards[shard_index].inbox.push_back(Inbound::Request(request));
                 }
             }
+            Message::Between(message) => self.deliver_between(message),
             Message::Reply { request, reply, known } => {
                 self.note(|| format!("the reply to {request} arrives"));
                 self.count(name_of(&reply));
@@ -99,6 +103,29 @@ impl World {
                 self.requests[request].reply = Some(reply);
             }
         }
+    }
+
+    /// Sends a message to the owner of a slot.
+    pub(super) fn send_message(&mut self, slot: Slot, command: Command) {
+        let Command::OrderMessage(message) = command else { unreachable!("{command:?} to slot {slot}") };
+        self.note(|| format!("a message to slot {slot}: {message:?}"));
+        self.wire.push(Message::Between(*message));
+    }
+
+    /// Delivers a message to the owner of its slot; or loses it, or delivers it and again later.
+    fn deliver_between(&mut self, message: OrderMessage) {
+        if !self.is_finishing && self.has_chance(self.rates.loses) {
+            self.count("messages lost");
+            self.note(|| format!("lost: {message:?}"));
+            return;
+        }
+        if !self.is_finishing && self.has_chance(self.rates.repeats) {
+            self.count("messages repeated");
+            self.wire.push(Message::Between(message.clone()));
+        }
+        let owner = self.owner(message.slot());
+        self.shards[owner].inbox.push_back(Inbound::Message(message));
+        self.shards[owner].signal = true;
     }
 
     /// Sends a reply: from now on, a client may know it.
