@@ -113,7 +113,7 @@ mod tests {
             created_at: Timestamp(1),
             expires_at: None,
             cancelled_at: None,
-            order: None,
+            order: Some(OrderId { user: UserId(1), number: 1 }),
         };
         let (kept, gone) = (ReservationStatus::Confirmed, ReservationStatus::Cancelled);
         for (status, first, second, shown) in [
@@ -130,5 +130,11 @@ mod tests {
             assert_eq!(order(status).with_parts(&parts).status, shown, "{status:?}: {parts:?}");
         }
         assert_eq!(order(Held).with_parts(&[]).status, Held);
+        // What was transferred is another's.
+        let transferred = ReservationView { order: None, ..part(1, kept, 3) };
+        let parts = [transferred.clone(), part(2, kept, 3)];
+        assert_eq!(order(Confirmed).with_parts(&parts).status, PartlyCancelled);
+        let parts = [transferred.clone(), ReservationView { id: reservation(2), ..transferred }];
+        assert_eq!(order(Confirmed).with_parts(&parts).status, Cancelled);
     }
 }
