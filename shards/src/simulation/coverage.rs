@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 110] = [
+pub(super) const EXPECTED: [&str; 124] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -119,6 +119,20 @@ pub(super) const EXPECTED: [&str; 110] = [
     "damage: rewritten",
     "damage: other",
     "commits while the disk is full",
+    "replies: order",
+    "replies: orders",
+    "replies: replayed order",
+    "rejections: order refused",
+    "rejections: order not found",
+    "rejections: not your order",
+    "rejections: parts gone",
+    "rejections: order busy",
+    "rejections: part of an order",
+    "rejections: order in doubt",
+    "rejections: key in flight",
+    "rejections: overloaded",
+    "messages lost",
+    "messages repeated",
 ];
 
 pub(super) fn merge(counts: &mut Counts, more: Counts) {
@@ -205,6 +219,7 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
         Outcome::GivenEventId(Some(_)) => "replies: an event's id given",
         Outcome::GivenEventId(None) => "replies: no event's id given",
         Outcome::Replayed(first) if matches!(**first, Outcome::Event(_)) => "replies: replayed event",
+        Outcome::Replayed(first) if matches!(**first, Outcome::Order(_)) => "replies: replayed order",
         Outcome::Replayed(_) => "replies: replayed reservation",
         Outcome::Part(part) => match &part.outcome {
             Outcome::Account(Some(_)) => "replies: account of an id",

@@ -151,10 +151,34 @@ pub(super) enum Plant {
     IgnoreStatuses,
     /// Removed accounts have no usernames in lists.
     ForgetRemovedNames,
+    /// A coordinator takes the refusal of an event for its part.
+    CommitWithoutParts,
+    /// Nobody tells prepared parts that an attempt has failed.
+    ForgetAborts,
+    /// A part that waits to hear ends by itself.
+    DecideAlone,
+    /// A part of an attempt that failed is confirmed.
+    SellAborted,
+    /// A part hears of the order that its owner placed last, whatever attempt it was prepared for.
+    CommitAnyPart,
+    /// A coordinator takes what it has sent to a part for done.
+    SettleEarly,
+    /// A coordinator takes each part for locked.
+    IgnoreLocks,
+    /// Recovery leaves out that parts are locked.
+    ForgetLocks,
+    /// Recovery leaves out parts that are prepared, and what becomes of them.
+    ForgetPrepared,
+    /// Recovery leaves out that parts end with their orders.
+    ForgetPartEnds,
+    /// Recovery leaves out that the time of an order is over.
+    ForgetOrderExpiries,
+    /// Recovery takes each order for one that owes nothing.
+    ForgetOrderDebts,
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 74] = [
+    pub(super) const ALL: [Plant; 86] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -229,5 +253,17 @@ impl Plant {
         Plant::SkipReservation,
         Plant::IgnoreStatuses,
         Plant::ForgetRemovedNames,
+        Plant::CommitWithoutParts,
+        Plant::ForgetAborts,
+        Plant::DecideAlone,
+        Plant::SellAborted,
+        Plant::CommitAnyPart,
+        Plant::SettleEarly,
+        Plant::IgnoreLocks,
+        Plant::ForgetLocks,
+        Plant::ForgetPrepared,
+        Plant::ForgetPartEnds,
+        Plant::ForgetOrderExpiries,
+        Plant::ForgetOrderDebts,
     ];
 }

@@ -16,7 +16,7 @@ use crate::ids::{
     ApiKeyNumber, EventId, HoldTime, OrderId, Quantity, Quota, ReservationId, Role, Timestamp, UserId,
     Username,
 };
-use crate::outcome::{ReservationStatus, Statuses};
+use crate::outcome::{OrderView, ReservationStatus, Statuses};
 
 /// The wall time at which worlds begin: 2023-11-14.
 pub(super) const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -49,7 +49,7 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
     if ids.event == 0 {
         return Ask::Command(create_event(random, ids));
     }
-    if random.within(0, 5) == 0 {
+    if random.within(0, 4) == 0 {
         return ask_about_order(random, ids);
     }
     let command = match random.within(0, 99) {
@@ -255,11 +255,11 @@ fn api_key(random: &mut Random) -> ApiKeyNumber {
 /// A request about orders: some keys come again, with the same content or another.
 fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
     let user = customer(random);
-    let order = OrderId { user, number: random.within(1, 3) as u32 };
-    let of_others = random.within(0, 5) == 0;
+    let order = OrderId { user, number: random.within(1, 2) as u32 };
+    let of_others = random.within(0, 7) == 0;
     let actor = if of_others { actor(random) } else { Actor { user, role: Role::Customer } };
-    let (command, address, content) = match random.within(0, 11) {
-        0..5 => {
+    let (command, address, content) = match random.within(0, 15) {
+        0..6 => {
             let count = random.within(1, 3);
             let events: BTreeSet<EventId> = (0..count).map(|_| event(random, ids)).collect();
             let mut items: Vec<OrderItem> =
@@ -270,7 +270,7 @@ fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
             let content = items.iter().map(|item| 10 * item.event.0 + item.quantity.get()).sum();
             let items = OrderItems::new(items).expect("different events");
             let time =
-                (random.within(0, 1) == 0).then(|| hold_time(random.within(0, 7).saturating_sub(4) as usize));
+                (random.within(0, 3) > 0).then(|| hold_time(random.within(0, 7).saturating_sub(4) as usize));
             let (actor, buyer) = (Actor { user, role: Role::Customer }, Buyer::Account(user));
             (
                 Command::PlaceOrder(Box::new(PlaceOrder { owner: user, actor, buyer, items, time })),
@@ -278,10 +278,10 @@ fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
                 content,
             )
         }
-        5..8 => (Command::ConfirmOrder { order, actor }, 200 + order.number as u8, 0),
-        8 => return Ask::Command(Command::CancelOrder { order, actor }),
-        9 => return Ask::Query(Query::Order { order, actor }),
-        10 => {
+        6..11 => (Command::ConfirmOrder { order, actor }, 200 + order.number as u8, 0),
+        11 | 12 => return Ask::Command(Command::CancelOrder { order, actor }),
+        13 => return Ask::Query(Query::Order { order, actor }),
+        14 => {
             let after = (random.within(0, 1) == 0).then(|| random.within(0, 3) as u32);
             return Ask::Query(Query::Orders { owner: user, after, limit: random.within(1, 4) as usize });
         }
@@ -296,6 +296,24 @@ fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
     }
     let key = key(user, address, random.within(1, 3) as u8, content);
     Ask::Command(Command::Keyed(Box::new(Keyed { key, command })))
+}
+
+/// What a customer does with an order: gives a part up, or confirms or cancels the order; or several of these at once.
+/// If the request had a key, `again` may come again.
+pub(super) fn ask_after_order(random: &mut Random, order: &OrderView, again: Ask) -> Vec<Ask> {
+    let actor = Actor { user: order.id.user, role: Role::Customer };
+    let part = order.parts[random.within(0, order.parts.len() as u64 - 1) as usize].reservation;
+    let commands = [
+        (4, Command::Cancel { reservation: part, actor }),
+        (2, Command::ConfirmOrder { order: order.id, actor }),
+        (5, Command::CancelOrder { order: order.id, actor }),
+    ];
+    let drawn = commands.into_iter().filter(|&(one_in, _)| random.within(1, one_in) == 1);
+    let mut asks: Vec<Ask> = drawn.map(|(_, command)| Ask::Command(command)).collect();
+    if matches!(again, Ask::Command(Command::Keyed(_))) && random.within(0, 1) == 0 {
+        asks.push(again);
+    }
+    asks
 }
 
 fn hold_time(index: usize) -> HoldTime {

@@ -9,7 +9,7 @@ use super::event::EventState;
 use super::history::History;
 use super::{Exchange, Known, Oracle, Violation};
 use crate::command::{Actor, Command, Doubt, OrderItem, PlaceOrder, Query};
-use crate::ids::{EventId, OrderId, ReservationId, Role, Slot, Timestamp};
+use crate::ids::{EventId, OrderId, ReservationId, Role, Slot, Timestamp, UserId};
 use crate::limits::RESERVATIONS_MAX;
 use crate::outcome::{OrderPart, OrderStatus, OrderView, Outcome, RefusedItem, Rejection, ReservationStatus};
 use crate::record::{Entry, OrderPlaced, PartSettled, PartStep, Record};
@@ -30,6 +30,12 @@ impl Oracle {
     /// The view of an order as the records before say.
     pub(super) fn order_view(orders: &OrderHistories, id: OrderId) -> Option<OrderView> {
         Some(orders.get(&id)?.last()?.view.clone())
+    }
+
+    /// The order on disk that an account placed last.
+    pub(in crate::simulation) fn last_order_of(&self, owner: UserId) -> Option<OrderId> {
+        let ids = self.orders.values().filter_map(History::last).map(|state| state.view.id);
+        ids.filter(|id| id.user == owner).max()
     }
 
     /// The state on disk of a part.

@@ -2,14 +2,15 @@
 
 use super::World;
 use super::shard::Inbound;
-use crate::command::{Ask, Command, OrderMessage, Query};
-use crate::ids::{Slot, Timestamp, Username};
+use crate::command::{Ask, Command, Doubt, OrderMessage, PartFate, Query, Settle};
+use crate::ids::{OrderId, ReservationId, Slot, Timestamp, Username};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationView, Statuses};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
 use crate::simulation::plant::Plant;
 use crate::simulation::workload::{
-    ADMIN, create_given_event, is_event_created, key_of_event_id, random_ask, random_ask_with_key,
+    ADMIN, ask_after_order, create_given_event, is_event_created, key_of_event_id, random_ask,
+    random_ask_with_key,
 };
 use crate::slots::{shard_of_slot, slot_of_event};
 
@@ -100,6 +101,14 @@ impl World {
                         self.send_request(Ask::Command(create_given_event(&key, id)));
                     }
                 }
+                if let Ok(Outcome::Order(order)) = &reply
+                    && self.requests[request].process == self.process
+                    && !self.is_finishing
+                {
+                    let again = self.requests[request].ask.clone();
+                    let next = ask_after_order(&mut self.random, order, again);
+                    next.into_iter().for_each(|ask| self.send_request(ask));
+                }
                 self.requests[request].reply = Some(reply);
             }
         }
@@ -109,7 +118,42 @@ impl World {
     pub(super) fn send_message(&mut self, slot: Slot, command: Command) {
         let Command::OrderMessage(message) = command else { unreachable!("{command:?} to slot {slot}") };
         self.note(|| format!("a message to slot {slot}: {message:?}"));
-        self.wire.push(Message::Between(*message));
+        if let Some(message) = self.with_planted(*message) {
+            self.wire.push(Message::Between(message));
+        }
+    }
+
+    /// Plants bugs of orders in a message; `None` if it is not sent.
+    fn with_planted(&mut self, message: OrderMessage) -> Option<OrderMessage> {
+        Some(match (self.plant, message) {
+            (Some(Plant::CommitWithoutParts), OrderMessage::Refused { owner, attempt, event, .. }) => {
+                let part = ReservationId { event, number: 1 };
+                OrderMessage::Prepared { owner, attempt, part }
+            }
+            (Some(Plant::ForgetAborts), OrderMessage::Abort { .. }) => return None,
+            (
+                Some(Plant::DecideAlone),
+                OrderMessage::Ask { doubt: Doubt::Placing { owner, attempt }, part },
+            ) => OrderMessage::Abort { owner, attempt, part },
+            (Some(Plant::SellAborted), OrderMessage::Abort { owner, attempt, part }) => {
+                let order = OrderId { user: owner, number: 1 };
+                let (placed_by, fate) = (Some(attempt), PartFate::Confirmed);
+                OrderMessage::Settle(Settle { order, placed_by, part, fate, by: owner })
+            }
+            (Some(Plant::CommitAnyPart), OrderMessage::Abort { owner, attempt, part }) => {
+                let placed = self.oracle.last_order_of(owner);
+                let order = placed.unwrap_or(OrderId { user: owner, number: 1 });
+                let (placed_by, fate) = (Some(attempt), PartFate::Held);
+                OrderMessage::Settle(Settle { order, placed_by, part, fate, by: owner })
+            }
+            (Some(Plant::SettleEarly), OrderMessage::Settle(Settle { order, part, fate, .. })) => {
+                OrderMessage::Settled { order, part, fate }
+            }
+            (Some(Plant::IgnoreLocks), OrderMessage::Lock { order, attempt, part, .. }) => {
+                OrderMessage::Locked { order, attempt, part }
+            }
+            (_, message) => message,
+        })
     }
 
     /// Delivers a message to the owner of its slot; or loses it, or delivers it and again later.

@@ -295,7 +295,8 @@ impl World {
         let now = self.shards[index].clock.read(self.elapsed, self.wall);
         let shard_count = self.shards.len();
         let owns = |slot| shard_of_slot(slot, shard_count) == index;
-        if self.oracle.taken_in(None, now, false, owns) {
+        let is_read_only = self.shards[index].driver.shard().read_only().is_some();
+        if self.oracle.taken_in(None, now, is_read_only, owns) {
             self.count("slots ahead of their process");
         }
         self.shards[index].driver.expire(now);
