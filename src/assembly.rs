@@ -13,7 +13,7 @@ use shards::slots::Owners;
 use crate::account_limits::{AccountLimits, FrontLimits, Refusals};
 use crate::client::Shards;
 use crate::clock::{CoreClock, Origin};
-use crate::front::api::{Api, Common};
+use crate::front::api::{Api, Common, Hub};
 use crate::front::arrivals::{Arrival, Arrivals};
 use crate::front::auth::Tokens;
 use crate::front::connection::Front;
@@ -116,9 +116,11 @@ impl Parts {
             pace: self.pace,
             metrics,
         });
+        let shards = Shards::new(mesh);
         let api = Api {
             common: self.common,
-            shards: Shards::new(mesh),
+            hub: Hub::new(shards.clone()),
+            shards,
             tokens: self.tokens,
             verified,
             account_limits: Rc::new(FrontLimits::new(self.account_limits, refusals)),

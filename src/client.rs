@@ -218,6 +218,12 @@ impl Shards {
         Ok(view!(Outcome::Event, outcome))
     }
 
+    /// The tickets of an event.
+    pub async fn availability(&self, event: EventId) -> Result<Availability, Refused> {
+        let outcome = self.query(Query::Availability { event }).await?;
+        Ok(view!(Outcome::Availability, outcome))
+    }
+
     /// The tickets of an event, once its position is another than `after`, or `wait` is over: see [`Query::Watch`].
     pub async fn watch(&self, event: EventId, after: Lsn, wait: Duration) -> Result<Availability, Refused> {
         let outcome = self.query(Query::Watch { event, after, wait }).await?;

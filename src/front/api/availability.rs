@@ -1,5 +1,8 @@
 //! Availability: the tickets of events, for pages that ask again and again.
 
+mod hub;
+mod stream;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -18,6 +21,8 @@ use crate::client::view;
 use crate::front::http::parse::Method;
 use crate::front::http::write::{Response, entity_tag};
 use crate::front::problem::{Kind, Problem};
+pub(crate) use hub::Hub;
+pub(super) use stream::{OF_EVENT, OF_SEVERAL};
 
 /// The tickets of an event. `quota = reserved + held + remaining`, in every answer.
 #[derive(Serialize, JsonSchema)]

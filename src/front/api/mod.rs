@@ -50,6 +50,7 @@ use super::verified::Verified;
 use crate::account_limits::FrontLimits;
 use crate::client::Shards;
 use crate::clock::CoreClock;
+pub(crate) use availability::Hub;
 use context::RequestContext;
 
 /// Every endpoint, the most used ones first.
@@ -68,6 +69,8 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &events::GET,
     &availability::GET,
     &availability::LIST,
+    &availability::OF_EVENT,
+    &availability::OF_SEVERAL,
     &events::EDIT,
     &events::DELETE,
     &reservations::LIST,
@@ -94,6 +97,7 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
 pub struct Api {
     pub common: Arc<Common>,
     pub shards: Shards,
+    pub(crate) hub: Rc<Hub>,
     pub tokens: Tokens,
     pub verified: Rc<Verified>,
     pub account_limits: Rc<FrontLimits>,
@@ -103,6 +107,11 @@ pub struct Api {
 }
 
 impl Api {
+    /// The server drains: nothing waits for news any more.
+    pub(in crate::front) fn end_waiting(&self) {
+        self.hub.close();
+    }
+
     /// The time by which tokens are issued and expire, in seconds.
     pub fn unix_time(&self) -> u64 {
         self.clock.unix_time()

@@ -1,0 +1,212 @@
+//! What one core knows of the events that its clients follow.
+//!
+//! A core asks an event's owner once an event, however many follow it: a question that waits for news ([`Query::Watch`]),
+//! and is asked again after each answer and after any failure. News is encoded once and shared. Between two questions
+//! are [`PAUSE`] and the time that telling the news took: changes meanwhile are one message.
+//!
+//! [`Query::Watch`]: shards::command::Query::Watch
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use shards::ids::{EventId, Lsn};
+use shards::outcome::{self, Rejection};
+use slab::Slab;
+
+use super::Availability;
+use crate::client::{Refused, Shards};
+use crate::front::api::output::{ToJson, append_all};
+use crate::rt;
+
+/// The shortest time between two messages about an event.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a question waits for news, and so the time after which those who follow a quiet event hear that the server
+/// is there.
+const WAIT: Duration = Duration::from_secs(15);
+
+/// The followers that are told before other tasks have a turn: writing to that many takes about a millisecond.
+const SLICE: usize = 64;
+
+/// The most events that streams of one core follow, counted for each stream: some 10 MiB.
+const FOLLOWERS_MAX: usize = 200_000;
+
+/// The events that are followed on one core.
+pub(crate) struct Hub {
+    shards: Shards,
+    topics: RefCell<BTreeMap<EventId, Rc<Topic>>>,
+    followers: Cell<usize>,
+    /// Whether no more questions are asked.
+    is_closed: Cell<bool>,
+}
+
+/// An event that is followed.
+struct Topic {
+    event: EventId,
+    news: RefCell<Rc<News>>,
+    /// The number of times that a question found nothing new.
+    beats: Cell<u64>,
+    /// The wakers of those who wait.
+    followers: RefCell<Slab<Option<Waker>>>,
+}
+
+/// What there is to tell of an event.
+pub(super) struct News {
+    /// `None` if the event is deleted.
+    pub(super) position: Option<Lsn>,
+    /// Lines of an event stream, without its id and the empty line at the end.
+    pub(super) lines: Box<[u8]>,
+}
+
+impl News {
+    fn tickets(view: outcome::Availability) -> News {
+        let mut lines = b"data: ".to_vec();
+        Availability::from(view).append_to(&mut lines);
+        lines.push(b'\n');
+        News { position: Some(view.position), lines: lines.into() }
+    }
+
+    pub(super) fn deleted(event: EventId) -> News {
+        let mut lines = Vec::new();
+        let event = event.to_string();
+        append_all(&mut lines, [b"event: deleted\ndata: {\"event\":", event.as_bytes(), b"}\n"]);
+        News { position: None, lines: lines.into() }
+    }
+}
+
+impl Hub {
+    pub(crate) fn new(shards: Shards) -> Rc<Hub> {
+        let (topics, followers) = (RefCell::default(), Cell::new(0));
+        Rc::new(Hub { shards, topics, followers, is_closed: Cell::new(false) })
+    }
+
+    /// Asks no more questions, and lets none wait at this core's shard: the server drains.
+    pub(crate) fn close(&self) {
+        self.is_closed.set(true);
+        self.shards.close_watches();
+    }
+
+    /// Follows an event from what `view` says on; or, if it is followed already, from what is known.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Overloaded`], when as many follow as may.
+    pub(super) fn follow(self: &Rc<Self>, view: outcome::Availability) -> Result<Follower, Refused> {
+        if self.followers.get() == FOLLOWERS_MAX {
+            return Err(Refused::Overloaded);
+        }
+        let known = self.topics.borrow().get(&view.event).map(Rc::clone);
+        let topic = known.clone().unwrap_or_else(|| Rc::new(Topic::new(view)));
+        self.followers.update(|followers| followers + 1);
+        let key = topic.followers.borrow_mut().insert(None);
+        if known.is_none() {
+            self.topics.borrow_mut().insert(view.event, Rc::clone(&topic));
+            // It may have its first turn at once.
+            rt::spawn(Rc::clone(self).ask_on(Rc::clone(&topic), view.position));
+        }
+        Ok(Follower { hub: Rc::clone(self), beats: topic.beats.get(), topic, key })
+    }
+
+    /// Asks for news of an event as long as somebody follows it.
+    async fn ask_on(self: Rc<Self>, topic: Rc<Topic>, mut known: Lsn) {
+        loop {
+            if self.is_closed.get() || topic.followers.borrow().is_empty() {
+                break;
+            }
+            match self.shards.watch(topic.event, known, WAIT).await {
+                Ok(view) if view.position == known => topic.beats.update(|beats| beats + 1),
+                Ok(view) => {
+                    known = view.position;
+                    *topic.news.borrow_mut() = Rc::new(News::tickets(view));
+                }
+                Err(Refused::Rejected(Rejection::EventDeleted | Rejection::EventNotFound)) => {
+                    *topic.news.borrow_mut() = Rc::new(News::deleted(topic.event));
+                    break;
+                }
+                // It is asked again.
+                Err(Refused::Rejected(_) | Refused::Overloaded) => {}
+            }
+            topic.tell().await;
+            rt::sleep(PAUSE).await;
+        }
+        self.topics.borrow_mut().remove(&topic.event);
+        topic.tell().await;
+    }
+}
+
+impl Topic {
+    fn new(view: outcome::Availability) -> Topic {
+        Topic {
+            event: view.event,
+            news: RefCell::new(Rc::new(News::tickets(view))),
+            beats: Cell::new(0),
+            followers: RefCell::default(),
+        }
+    }
+
+    /// Wakes those who wait, some at a time.
+    async fn tell(&self) {
+        let (mut key, mut woken) = (0, 0);
+        loop {
+            let waker = {
+                let mut followers = self.followers.borrow_mut();
+                if key >= followers.capacity() {
+                    break;
+                }
+                followers.get_mut(key).and_then(Option::take)
+            };
+            key += 1;
+            if let Some(waker) = waker {
+                waker.wake();
+                woken += 1;
+                if woken % SLICE == 0 {
+                    rt::yield_now().await;
+                }
+            }
+        }
+    }
+}
+
+/// One who follows an event.
+pub(super) struct Follower {
+    hub: Rc<Hub>,
+    topic: Rc<Topic>,
+    key: usize,
+    beats: u64,
+}
+
+/// What a follower hears.
+pub(super) enum Heard {
+    News(Rc<News>),
+    /// There is nothing new for a while.
+    Beat,
+}
+
+impl Follower {
+    pub(super) fn event(&self) -> EventId {
+        self.topic.event
+    }
+
+    /// What there is to tell to one who knows the event up to `seen`.
+    pub(super) fn poll_news(&mut self, seen: Lsn, context: &Context<'_>) -> Poll<Heard> {
+        let news = self.topic.news.borrow();
+        if news.position.is_none_or(|position| position > seen) {
+            return Poll::Ready(Heard::News(Rc::clone(&news)));
+        }
+        if std::mem::replace(&mut self.beats, self.topic.beats.get()) != self.beats {
+            return Poll::Ready(Heard::Beat);
+        }
+        self.topic.followers.borrow_mut()[self.key] = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.topic.followers.borrow_mut().remove(self.key);
+        self.hub.followers.update(|followers| followers - 1);
+    }
+}
