@@ -13,12 +13,13 @@ use shards::slots::Owners;
 use crate::account_limits::{AccountLimits, FrontLimits, Refusals};
 use crate::client::Shards;
 use crate::clock::{CoreClock, Origin};
-use crate::front::api::{Api, Common, Hub};
+use crate::front::api::{Api, Common, as_json};
 use crate::front::arrivals::{Arrival, Arrivals};
 use crate::front::auth::Tokens;
 use crate::front::connection::Front;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::front::live::Hub;
 use crate::front::verified::Verified;
 use crate::mesh::{Asker, Inbox, Mesh, MeshEnds};
 use crate::pump::{Pump, PumpParts};
@@ -119,7 +120,7 @@ impl Parts {
         let shards = Shards::new(mesh);
         let api = Api {
             common: self.common,
-            hub: Hub::new(shards.clone()),
+            hub: Hub::new(shards.clone(), as_json),
             shards,
             tokens: self.tokens,
             verified,

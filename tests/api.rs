@@ -52,9 +52,7 @@ GET    /api/v1/events/{deleted}/availability  -                410 410 410 410 4
 GET    /api/v1/events/999999/availability     -                404 404 404 404 404 404
 GET    /api/v1/availability?ids={event},{deleted},999999  -    200 200 200 200 200 200
 GET    /api/v1/events/{deleted}/availability/stream  -        410 410 410 410 410 410
-HEAD   /api/v1/events/{event}/availability/stream    -        200 200 200 200 200 200
 GET    /api/v1/availability/stream?ids={deleted},999999  -    404 404 404 404 404 404
-HEAD   /api/v1/availability/stream?ids={event},{deleted}  -   200 200 200 200 200 200
 GET    /api/v1/events/999999                  -                404 404 404 404 404 404
 PATCH  /api/v1/events/{event}                 {"quota":5}      401 403 403 200 403 200
 PATCH  /api/v1/events/{event}                 {"name":"B"}     401 403 403 200 403 200

@@ -9,6 +9,7 @@ pub(crate) mod connection;
 pub(crate) mod contract;
 pub(crate) mod deadlines;
 pub mod http;
+pub(crate) mod live;
 pub mod places;
 pub mod problem;
 pub mod proxies;

@@ -44,13 +44,14 @@ pub use work::{Begun, Prepared, Running};
 use super::auth::Tokens;
 use super::http::parse::{Method, Request};
 use super::http::write::Response;
+use super::live::Hub;
 use super::problem::{Kind, Problem};
 use super::router::{Routed, allowed_anywhere, find, normalized};
 use super::verified::Verified;
 use crate::account_limits::FrontLimits;
 use crate::client::Shards;
 use crate::clock::CoreClock;
-pub(crate) use availability::Hub;
+pub(crate) use availability::as_json;
 use context::RequestContext;
 
 /// Every endpoint, the most used ones first.

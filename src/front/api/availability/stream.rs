@@ -10,7 +10,6 @@ use shards::ids::{EventId, Lsn};
 use shards::outcome::Rejection;
 
 use super::AvailabilityQuery;
-use super::hub::{Follower, Heard, Hub, News};
 use crate::client::{Refused, Shards};
 use crate::front::api::context::RequestContext;
 use crate::front::api::endpoint::{Access, Endpoint, Header, RequestHeader, Success, Tag, Takes};
@@ -20,6 +19,7 @@ use crate::front::api::work::Work;
 use crate::front::http::body::{Body, BodyStream, Piece};
 use crate::front::http::parse::{Method, Request};
 use crate::front::http::write::{EVENT_STREAM, Response};
+use crate::front::live::{Follower, Heard, Hub, News};
 use crate::front::problem::{Kind, Problem};
 use crate::random;
 

@@ -13,12 +13,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use shards::ids::{EventId, Lsn};
-use shards::outcome::{self, Rejection};
+use shards::outcome::{Availability, Rejection};
 use slab::Slab;
 
-use super::Availability;
 use crate::client::{Refused, Shards};
-use crate::front::api::output::{ToJson, append_all};
 use crate::rt;
 
 /// The shortest time between two messages about an event.
@@ -37,6 +35,7 @@ const FOLLOWERS_MAX: usize = 200_000;
 /// The events that are followed on one core.
 pub(crate) struct Hub {
     shards: Shards,
+    as_json: fn(Availability) -> Vec<u8>,
     topics: RefCell<BTreeMap<EventId, Rc<Topic>>>,
     followers: Cell<usize>,
     /// Whether no more questions are asked.
@@ -54,33 +53,30 @@ struct Topic {
 }
 
 /// What there is to tell of an event.
-pub(super) struct News {
+pub(in crate::front) struct News {
     /// `None` if the event is deleted.
-    pub(super) position: Option<Lsn>,
+    pub(in crate::front) position: Option<Lsn>,
     /// Lines of an event stream, without its id and the empty line at the end.
-    pub(super) lines: Box<[u8]>,
+    pub(in crate::front) lines: Box<[u8]>,
 }
 
 impl News {
-    fn tickets(view: outcome::Availability) -> News {
-        let mut lines = b"data: ".to_vec();
-        Availability::from(view).append_to(&mut lines);
-        lines.push(b'\n');
-        News { position: Some(view.position), lines: lines.into() }
-    }
-
-    pub(super) fn deleted(event: EventId) -> News {
-        let mut lines = Vec::new();
-        let event = event.to_string();
-        append_all(&mut lines, [b"event: deleted\ndata: {\"event\":", event.as_bytes(), b"}\n"]);
-        News { position: None, lines: lines.into() }
+    pub(in crate::front) fn deleted(event: EventId) -> News {
+        let lines = format!("event: deleted\ndata: {{\"event\":{event}}}\n");
+        News { position: None, lines: lines.into_bytes().into() }
     }
 }
 
 impl Hub {
-    pub(crate) fn new(shards: Shards) -> Rc<Hub> {
+    /// `as_json` writes the data of messages.
+    pub(crate) fn new(shards: Shards, as_json: fn(Availability) -> Vec<u8>) -> Rc<Hub> {
         let (topics, followers) = (RefCell::default(), Cell::new(0));
-        Rc::new(Hub { shards, topics, followers, is_closed: Cell::new(false) })
+        Rc::new(Hub { shards, as_json, topics, followers, is_closed: Cell::new(false) })
+    }
+
+    fn news(&self, view: Availability) -> Rc<News> {
+        let lines = [b"data: ", &*(self.as_json)(view), b"\n"].concat();
+        Rc::new(News { position: Some(view.position), lines: lines.into() })
     }
 
     /// Asks no more questions, and lets none wait at this core's shard: the server drains.
@@ -94,12 +90,12 @@ impl Hub {
     /// # Errors
     ///
     /// [`Refused::Overloaded`], when as many follow as may.
-    pub(super) fn follow(self: &Rc<Self>, view: outcome::Availability) -> Result<Follower, Refused> {
+    pub(in crate::front) fn follow(self: &Rc<Self>, view: Availability) -> Result<Follower, Refused> {
         if self.followers.get() == FOLLOWERS_MAX {
             return Err(Refused::Overloaded);
         }
         let known = self.topics.borrow().get(&view.event).map(Rc::clone);
-        let topic = known.clone().unwrap_or_else(|| Rc::new(Topic::new(view)));
+        let topic = known.clone().unwrap_or_else(|| Rc::new(Topic::new(view.event, self.news(view))));
         self.followers.update(|followers| followers + 1);
         let key = topic.followers.borrow_mut().insert(None);
         if known.is_none() {
@@ -120,7 +116,7 @@ impl Hub {
                 Ok(view) if view.position == known => topic.beats.update(|beats| beats + 1),
                 Ok(view) => {
                     known = view.position;
-                    *topic.news.borrow_mut() = Rc::new(News::tickets(view));
+                    *topic.news.borrow_mut() = self.news(view);
                 }
                 Err(Refused::Rejected(Rejection::EventDeleted | Rejection::EventNotFound)) => {
                     *topic.news.borrow_mut() = Rc::new(News::deleted(topic.event));
@@ -138,13 +134,9 @@ impl Hub {
 }
 
 impl Topic {
-    fn new(view: outcome::Availability) -> Topic {
-        Topic {
-            event: view.event,
-            news: RefCell::new(Rc::new(News::tickets(view))),
-            beats: Cell::new(0),
-            followers: RefCell::default(),
-        }
+    fn new(event: EventId, news: Rc<News>) -> Topic {
+        let (beats, followers) = (Cell::new(0), RefCell::default());
+        Topic { event, news: RefCell::new(news), beats, followers }
     }
 
     /// Wakes those who wait, some at a time.
@@ -171,7 +163,7 @@ impl Topic {
 }
 
 /// One who follows an event.
-pub(super) struct Follower {
+pub(in crate::front) struct Follower {
     hub: Rc<Hub>,
     topic: Rc<Topic>,
     key: usize,
@@ -179,19 +171,19 @@ pub(super) struct Follower {
 }
 
 /// What a follower hears.
-pub(super) enum Heard {
+pub(in crate::front) enum Heard {
     News(Rc<News>),
     /// There is nothing new for a while.
     Beat,
 }
 
 impl Follower {
-    pub(super) fn event(&self) -> EventId {
+    pub(in crate::front) fn event(&self) -> EventId {
         self.topic.event
     }
 
     /// What there is to tell to one who knows the event up to `seen`.
-    pub(super) fn poll_news(&mut self, seen: Lsn, context: &Context<'_>) -> Poll<Heard> {
+    pub(in crate::front) fn poll_news(&mut self, seen: Lsn, context: &Context<'_>) -> Poll<Heard> {
         let news = self.topic.news.borrow();
         if news.position.is_none_or(|position| position > seen) {
             return Poll::Ready(Heard::News(Rc::clone(&news)));
