@@ -85,7 +85,7 @@ impl Hub {
         self.shards.close_watches();
     }
 
-    /// Follows an event from what `view` says on; or, if it is followed already, from what is known.
+    /// Follows an event from what `view` says on, which is newer than all that was answered before.
     ///
     /// # Errors
     ///
@@ -96,6 +96,10 @@ impl Hub {
         }
         let known = self.topics.borrow().get(&view.event).map(Rc::clone);
         let topic = known.clone().unwrap_or_else(|| Rc::new(Topic::new(view.event, self.news(view))));
+        if known.is_some() {
+            // The next message may wait for its pause. Nobody begins with an older state than the event has.
+            topic.learn(self.news(view));
+        }
         self.followers.update(|followers| followers + 1);
         let key = topic.followers.borrow_mut().insert(None);
         if known.is_none() {
@@ -116,7 +120,7 @@ impl Hub {
                 Ok(view) if view.position == known => topic.beats.update(|beats| beats + 1),
                 Ok(view) => {
                     known = view.position;
-                    *topic.news.borrow_mut() = self.news(view);
+                    topic.learn(self.news(view));
                 }
                 Err(Refused::Rejected(Rejection::EventDeleted | Rejection::EventNotFound)) => {
                     *topic.news.borrow_mut() = Rc::new(News::deleted(topic.event));
@@ -137,6 +141,14 @@ impl Topic {
     fn new(event: EventId, news: Rc<News>) -> Topic {
         let (beats, followers) = (Cell::new(0), RefCell::default());
         Topic { event, news: RefCell::new(news), beats, followers }
+    }
+
+    /// Takes the tickets for what is known, if they are newer.
+    fn learn(&self, news: Rc<News>) {
+        let mut known = self.news.borrow_mut();
+        if known.position < news.position {
+            *known = news;
+        }
     }
 
     /// Wakes those who wait, some at a time.
