@@ -14,7 +14,7 @@ use shards::command::{
     Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EndApiKey,
     EndTokens, GiveEventId, IdempotencyKey, Keyed, MakeApiKey, Query, RemoveUser, Transfer,
 };
-use shards::ids::{ApiKeyNumber, EventId, OrderId, ReservationId, Slot, UserId, Username};
+use shards::ids::{ApiKeyNumber, EventId, Lsn, OrderId, ReservationId, Slot, UserId, Username};
 use shards::outcome::{
     AccountView, Availability, EventView, OrderView, Outcome, Rejection, ReservationSlice, ReservationView,
     Totals, UserView,
@@ -260,6 +260,23 @@ impl Shards {
     pub async fn event(&self, event: EventId) -> Result<Box<EventView>, Refused> {
         let outcome = self.query(Query::Event { event }).await?;
         Ok(view!(Outcome::Event, outcome))
+    }
+
+    /// The tickets of an event.
+    pub async fn availability(&self, event: EventId) -> Result<Availability, Refused> {
+        let outcome = self.query(Query::Availability { event }).await?;
+        Ok(view!(Outcome::Availability, outcome))
+    }
+
+    /// The tickets of an event, once its position is another than `after`, or `wait` is over: see [`Query::Watch`].
+    pub async fn watch(&self, event: EventId, after: Lsn, wait: Duration) -> Result<Availability, Refused> {
+        let outcome = self.query(Query::Watch { event, after, wait }).await?;
+        Ok(view!(Outcome::Availability, outcome))
+    }
+
+    /// Lets no question wait for news at this core's shard any more: the server drains.
+    pub fn close_watches(&self) {
+        self.mesh.close_watches();
     }
 
     /// The tickets of events, ordered by id; unknown and deleted events are left out. No snapshot: each shard

@@ -122,6 +122,9 @@ impl Pump {
             if stop.get() {
                 self.driver.stop();
             }
+            if self.inbox.watches_are_closed() {
+                self.driver.close_watches();
+            }
             while let Some(release) = self.driver.next_release() {
                 self.release(release);
             }

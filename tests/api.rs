@@ -76,6 +76,8 @@ GET    /api/v1/events/{event}/availability    -                200 200 200 200 2
 GET    /api/v1/events/{deleted}/availability  -                410 410 410 410 410 410  410 410 410
 GET    /api/v1/events/999999/availability     -                404 404 404 404 404 404  404 404 404
 GET    /api/v1/availability?ids={event},{deleted},999999  -    200 200 200 200 200 200  200 200 200
+GET    /api/v1/events/{deleted}/availability/stream  -        410 410 410 410 410 410  410 410 410
+GET    /api/v1/availability/stream?ids={deleted},999999  -    404 404 404 404 404 404  404 404 404
 GET    /api/v1/events/999999                  -                404 404 404 404 404 404  404 404 404
 PATCH  /api/v1/events/{event}                 {"quota":5}      401 403 403 200 403 200  403 200 403
 PATCH  /api/v1/events/{event}                 {"name":"B"}     401 403 403 200 403 200  403 200 403
@@ -109,7 +111,7 @@ POST   /api/v1/events/{deleted}/reservations  {"quantity":1,"customer_ref":"c-7"
 POST   /api/v1/events/999999/reservations     {"quantity":1,"customer_ref":"c-7"} 401 403 403 404 404 403  403 403 404
 GET    /api/v1/events/{sold}/reservations?customer_ref=c-7 -              401 403 403 200 403 200  200 403 403
 GET    /api/v1/events/{sold}/reservations?customer_ref= -              401 403 403 422 422 422  422 403 403
-GET    /api/v1/reservations/{shop}            -              401 404 404 200 404 200  403 403 200
+GET    /api/v1/reservations/{shop}            -              401 404 404 200 404 200  200 403 403
 DELETE /api/v1/reservations/{shop}            -              401 404 404 204 404 204  403 403 204
 PATCH  /api/v1/reservations/{shop}            {"quantity":1} 401 404 404 200 404 200  403 403 200
 GET    /api/v1/reservations                   -                401 200 200 200 200 200  200 403 403

@@ -77,6 +77,9 @@ pub const PAGE_LIMIT_MAX: usize = 100;
 /// The items of a list's page if the client names no limit.
 pub const PAGE_LIMIT_DEFAULT: usize = 50;
 
+/// The longest wait of a question for news of an event. Proxies end what is silent for a minute.
+pub const WATCH_MAX: Duration = Duration::from_secs(30);
+
 /// The most records of a commit, unless an option says otherwise: as many as a core may have in flight.
 pub const COMMIT_RECORDS_MAX: usize = 65_536;
 

@@ -9,6 +9,7 @@
 mod holds;
 mod keys;
 mod orders;
+mod watches;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::state::{Decision, ShardState, SlotState, Undo};
 use holds::Deadlines;
 use keys::{ForgottenKeys, KeyAges};
 use orders::Orders;
+use watches::Watches;
 
 /// The head of each slot: its last record.
 pub type SlotHeads = Box<[SlotHead; SLOT_COUNT]>;
@@ -86,6 +88,7 @@ pub struct Shard<A> {
     keys_due_at: Option<Duration>,
     forgotten_keys: ForgottenKeys,
     orders: Orders<A>,
+    watches: Watches<A>,
 }
 
 #[derive(Debug)]
@@ -129,6 +132,7 @@ impl<A> Shard<A> {
             keys_due_at: None,
             forgotten_keys: ForgottenKeys::default(),
             orders: Orders::default(),
+            watches: Watches::new(),
         };
         slots.iter().for_each(|slot| {
             shard.take_over_holds(slot);
@@ -173,10 +177,11 @@ impl<A> Shard<A> {
     /// slot.
     pub fn release_slot(&mut self, slot: Slot) -> Option<(SlotState, SlotHead)> {
         let Ownership { head, .. } = self.owned[slot.index()]?;
-        assert!(self.is_at_rest(), "slot {slot} is given up while answers wait for a commit");
+        assert!(self.is_committed(), "slot {slot} is given up while answers wait for a commit");
         self.give_up_orders(slot);
         self.owned[slot.index()] = None;
         self.give_up_holds(slot);
+        self.give_up_watches(slot);
         Some((self.state.release(slot)?, head))
     }
 
@@ -184,19 +189,21 @@ impl<A> Shard<A> {
         self.state.owned()
     }
 
-    /// The elapsed time at which [`Shard::expire`] has something to do: holds end, keys age, or something about an order
-    /// is said again. While the log takes no records, there is only the last.
+    /// The elapsed time at which [`Shard::expire`] has something to do: holds end, keys age, something about an order is
+    /// said again, or questions have waited long enough for news. While the log takes no records, only the last two.
     pub fn expires_at(&self) -> Option<Duration> {
         let keys_due_at = self.keys_due_at.filter(|_| self.read_only.is_none());
-        self.holds_end_at().into_iter().chain(keys_due_at).chain(self.orders_due_at()).min()
+        let waiting = [self.holds_end_at(), keys_due_at, self.orders_due_at(), self.watches.end_at()];
+        waiting.into_iter().flatten().min()
     }
 
-    /// Ends holds that have reached their deadlines, ages idempotency keys, and says again what other slots have not
-    /// answered.
+    /// Ends holds that have reached their deadlines, ages idempotency keys, says again what other slots have not
+    /// answered, and answers questions that have waited long enough for news.
     pub fn expire(&mut self, now: Now) {
         self.end_holds(now);
         self.age_keys_if_due(now);
         self.repeat_of_orders(now);
+        self.end_watches(now);
     }
 
     pub fn state(&self) -> &ShardState {
@@ -214,7 +221,15 @@ impl<A> Shard<A> {
                 return self.take_in_order(now, command, asker);
             }
             Ask::Command(command) => (self.command(now, command), None),
-            Ask::Query(query) => (self.state.query(&query), Some(query)),
+            Ask::Query(query) => {
+                let reply = self.state.query(&query);
+                if let Query::Watch { event, after, wait } = query
+                    && self.watches.must_wait(&reply, after)
+                {
+                    return self.watches.add(now, event, wait, asker);
+                }
+                (reply, Some(query))
+            }
         };
         let release = Release::Answer(asker, reply);
         self.pending.push_back(Pending { after: self.applied, release, query });
@@ -329,9 +344,14 @@ impl<A> Shard<A> {
         Some(self.pending.pop_front_if(|pending| pending.after <= committed)?.release)
     }
 
-    /// Whether nothing waits for a commit.
+    /// Whether nothing waits for a commit, and no answer for its release.
     pub fn is_at_rest(&self) -> bool {
-        self.pending.is_empty() && self.open.is_empty() && self.writing.is_none()
+        self.pending.is_empty() && self.is_committed()
+    }
+
+    /// Whether all records are committed, so that nothing waits for them.
+    fn is_committed(&self) -> bool {
+        self.open.is_empty() && self.writing.is_none()
     }
 
     /// The number of records in the open batch.
@@ -345,6 +365,7 @@ impl<A> Shard<A> {
         if self.open.is_empty() || self.writing.is_some() {
             return None;
         }
+        self.answer_watches_of_batch();
         self.writing = Some(self.applied);
         let entries = std::mem::take(&mut self.open);
         Some(Batch { number: self.applied, entries, undos: std::mem::take(&mut self.undos) })

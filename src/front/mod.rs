@@ -12,6 +12,7 @@ pub mod cors;
 pub(crate) mod deadlines;
 pub mod http;
 pub mod key_uses;
+pub(crate) mod live;
 pub mod places;
 pub mod problem;
 pub mod proxies;

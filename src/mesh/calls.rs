@@ -21,6 +21,10 @@ pub(crate) const CALLS_IN_FLIGHT_MIN: usize = SHARD_COUNT_MAX;
 /// long asked again.
 pub(crate) const CALLS_IN_FLIGHT_MAX: usize = 65_536;
 
+/// The most questions for news that one core has in flight. They wait at the owner, for seconds, and would take the
+/// places of requests. One takes some 200 bytes.
+const WATCHES_MAX: usize = 16_384;
+
 /// The error of a call that would exceed the limit of calls in flight. Nothing was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Overloaded;
@@ -31,7 +35,17 @@ pub(super) struct Calls {
     /// Places whose reply has not arrived. A reply that has arrived and was not read yet does not
     /// count, so a client that does not read its answers cannot make the server refuse others.
     in_flight: Cell<usize>,
-    places: RefCell<Slab<Place>>,
+    /// The same for questions for news, which have places of their own.
+    watches: Cell<usize>,
+    places: RefCell<Slab<(Class, Place)>>,
+}
+
+/// What a call counts as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Class {
+    Request,
+    /// A question that may wait for news.
+    Watch,
 }
 
 enum Place {
@@ -43,7 +57,7 @@ enum Place {
 
 impl Calls {
     pub(super) fn new(max: usize) -> Rc<Calls> {
-        Rc::new(Calls { max, in_flight: Cell::new(0), places: RefCell::default() })
+        Rc::new(Calls { max, in_flight: Cell::new(0), watches: Cell::new(0), places: RefCell::default() })
     }
 
     #[cfg(test)]
@@ -51,21 +65,29 @@ impl Calls {
         self.in_flight.get()
     }
 
-    pub(super) fn begin(self: &Rc<Self>) -> Result<Call, Overloaded> {
-        if self.in_flight.get() == self.max {
+    fn count(&self, class: Class) -> (&Cell<usize>, usize) {
+        match class {
+            Class::Request => (&self.in_flight, self.max),
+            Class::Watch => (&self.watches, WATCHES_MAX),
+        }
+    }
+
+    pub(super) fn begin(self: &Rc<Self>, class: Class) -> Result<Call, Overloaded> {
+        let (count, max) = self.count(class);
+        if count.get() == max {
             return Err(Overloaded);
         }
-        self.in_flight.update(|calls| calls + 1);
-        let place = self.places.borrow_mut().insert(Place::Waiting(None));
+        count.update(|calls| calls + 1);
+        let place = self.places.borrow_mut().insert((class, Place::Waiting(None)));
         Ok(Call { calls: Rc::clone(self), place })
     }
 
     /// Puts a reply into the place that was taken for it.
     pub(super) fn settle(&self, place: u32, reply: Reply) {
-        self.in_flight.update(|calls| calls - 1);
         let mut places = self.places.borrow_mut();
         let place = place as usize;
-        let waiting = places.get_mut(place).expect("a place is kept until its reply has come");
+        let (class, waiting) = places.get_mut(place).expect("a place is kept until its reply has come");
+        self.count(*class).0.update(|calls| calls - 1);
         match std::mem::replace(waiting, Place::Replied(reply)) {
             Place::Waiting(waker) => {
                 drop(places);
@@ -97,7 +119,7 @@ impl Future for Call {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Reply> {
         let mut places = self.calls.places.borrow_mut();
-        match &mut places[self.place] {
+        match &mut places[self.place].1 {
             waiting @ Place::Waiting(_) => {
                 *waiting = Place::Waiting(Some(context.waker().clone()));
                 Poll::Pending
@@ -116,7 +138,7 @@ impl Future for Call {
 impl Drop for Call {
     fn drop(&mut self) {
         let mut places = self.calls.places.borrow_mut();
-        match &mut places[self.place] {
+        match &mut places[self.place].1 {
             waiting @ Place::Waiting(_) => *waiting = Place::Abandoned,
             Place::Replied(_) | Place::Abandoned => drop(places.remove(self.place)),
         }

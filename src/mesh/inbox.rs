@@ -1,6 +1,6 @@
 //! The requests that wait for a core's shard.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
 use super::message::ShardRequest;
@@ -12,6 +12,8 @@ pub struct Inbox {
     requests: RefCell<VecDeque<ShardRequest>>,
     /// Raised with each request.
     pub signal: Signal,
+    /// Whether questions for news are answered at once.
+    watches_are_closed: Cell<bool>,
 }
 
 impl Inbox {
@@ -22,6 +24,15 @@ impl Inbox {
 
     pub fn pop(&self) -> Option<ShardRequest> {
         self.requests.borrow_mut().pop_front()
+    }
+
+    pub(super) fn close_watches(&self) {
+        self.watches_are_closed.set(true);
+        self.signal.raise();
+    }
+
+    pub fn watches_are_closed(&self) -> bool {
+        self.watches_are_closed.get()
     }
 
     pub fn is_empty(&self) -> bool {

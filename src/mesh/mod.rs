@@ -31,7 +31,7 @@ pub(crate) use signal::Signal;
 
 use crate::rt;
 use crate::rt::channel::Receiver;
-use calls::Calls;
+use calls::{Calls, Class};
 use channels::{Outbox, Parcel};
 use message::{Finishing, Message};
 
@@ -69,6 +69,11 @@ impl Mesh {
     #[cfg(test)]
     pub fn calls_in_flight(&self) -> usize {
         self.calls.in_flight()
+    }
+
+    /// Lets no question wait for news at this core's shard any more: the server drains.
+    pub fn close_watches(&self) {
+        self.inbox.close_watches();
     }
 
     /// The core that owns a slot.
@@ -110,7 +115,12 @@ impl Mesh {
     }
 
     fn request(&self, owner: usize, ask: Ask) -> Result<Call, Overloaded> {
-        let call = self.calls.begin()?;
+        // A question for news may wait for long, and takes no place of those that are answered soon.
+        let class = match ask {
+            Ask::Query(Query::Watch { .. }) => Class::Watch,
+            Ask::Query(_) | Ask::Command(_) => Class::Request,
+        };
+        let call = self.calls.begin(class)?;
         let reply_to = ReplyTo { core: self.core as u16, place: call.place() };
         let request = ShardRequest { ask, reply_to: Some(reply_to) };
         if owner == self.core {
@@ -203,6 +213,24 @@ mod tests {
         drop(third);
         assert_eq!(mesh.calls_in_flight(), 1, "what is given up is in flight all the same");
         reply();
+        assert_eq!(mesh.calls_in_flight(), 0);
+    }
+
+    #[test]
+    fn a_question_that_waits_takes_no_place_of_a_request() {
+        use shards::ids::{EventId, Lsn};
+        let inbox = Rc::new(Inbox::default());
+        let ends = mesh_ends(1).expect("descriptors are left").pop().expect("one core");
+        let mesh = Mesh::new(ends, Owners::by_modulo(1), Rc::clone(&inbox), 1);
+        let wait = std::time::Duration::from_secs(10);
+        let watch = Ask::Query(Query::Watch { event: EventId(7), after: Lsn(1), wait });
+        let watches = [(); 3].map(|()| mesh.call(Slot(7), watch.clone()).expect("a place of their own"));
+        let _call = mesh.call(Slot(7), Ask::Query(Query::Totals)).expect("the one place of a request");
+        assert!(mesh.call(Slot(7), Ask::Query(Query::Totals)).is_err(), "the place is taken");
+        drop(watches);
+        while let Some(request) = inbox.pop() {
+            mesh.reply(request.reply_to.expect("it was called"), Ok(Outcome::Totals(Totals::default())));
+        }
         assert_eq!(mesh.calls_in_flight(), 0);
     }
 

@@ -1,7 +1,9 @@
 //! Queries: requests that change nothing.
 
+use std::time::Duration;
+
 use super::{Actor, CustomerRef, IdempotencyKey};
-use crate::ids::{ApiKeyNumber, EventId, OrderId, ReservationId, Slot, UserId, Username};
+use crate::ids::{ApiKeyNumber, EventId, Lsn, OrderId, ReservationId, Slot, UserId, Username};
 use crate::outcome::Statuses;
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
 
@@ -42,6 +44,15 @@ pub enum Query {
     /// The tickets of an event.
     Availability {
         event: EventId,
+    },
+    /// The tickets of an event, as soon as its position is another than `after`, which an earlier answer had: the
+    /// question waits for that, or for `wait` to be over, [`WATCH_MAX`](crate::limits::WATCH_MAX) at most. An answer
+    /// with the same position says that there is nothing new. It may come early: when the server stops, or undoes what
+    /// it could not commit.
+    Watch {
+        event: EventId,
+        after: Lsn,
+        wait: Duration,
     },
     /// This shard's part of the tickets of these events, by id. Unknown and deleted events are left out.
     Availabilities {
@@ -123,6 +134,7 @@ impl Query {
             | Query::ApiKeysStand { username, .. } => Some(slot_of_username(username)),
             Query::Event { event }
             | Query::Availability { event }
+            | Query::Watch { event, .. }
             | Query::EventReservations { event, .. } => Some(slot_of_event(*event)),
             Query::Reservation { reservation, .. } => Some(slot_of_event(reservation.event)),
             Query::GivenEventId { key } => Some(slot_of_user(key.user)),

@@ -75,7 +75,8 @@ pub enum Step<A> {
     Answer(A, Reply),
     /// Send a command to the owner of its slot. It needs no answer.
     Send(Slot, Command),
-    /// Call [`Driver::expire`]: holds have reached their deadlines, or idempotency keys are to be forgotten.
+    /// Call [`Driver::expire`]: holds have reached their deadlines, idempotency keys are to be forgotten, or questions
+    /// have waited long enough for news.
     Expire,
     /// Give at most this many of the waiting requests to [`Driver::take_in`], while [`Driver::has_room`].
     TakeIn(usize),
@@ -178,7 +179,7 @@ impl<A> Driver<A> {
         self.shard.take_in(now, ask, asker);
     }
 
-    /// Ends holds that have reached their deadlines, and ages idempotency keys, in answer to [`Step::Expire`].
+    /// Ends what has reached its time, in answer to [`Step::Expire`].
     pub fn expire(&mut self, now: Now) {
         self.shard.expire(now);
     }
@@ -191,6 +192,12 @@ impl<A> Driver<A> {
     /// Makes the driver stop once no work is left. The owner gives it no more requests.
     pub fn stop(&mut self) {
         self.stopping = true;
+        self.close_watches();
+    }
+
+    /// Answers all questions that wait for news, and from now on each one at once: the server drains.
+    pub fn close_watches(&mut self) {
+        self.shard.close_watches();
     }
 
     /// Returns the next step. `elapsed` returns the time since the process started, and is called only if it

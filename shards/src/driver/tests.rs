@@ -1,6 +1,7 @@
 //! Tests of the order of steps, with an owner that does them as the pump does.
 
 mod holds;
+mod watches;
 
 use super::batching::COMMITS_ALONE_MAX;
 use super::*;

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 124] = [
+pub(super) const EXPECTED: [&str; 127] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -72,6 +72,9 @@ pub(super) const EXPECTED: [&str; 124] = [
     "rejections: log locked",
     "reservations made by another account",
     "reservations of deleted events listed",
+    "watches that wait for news",
+    "news for those who wait",
+    "watches without news",
     "hand-overs",
     "sales to refs",
     "sales to guests",

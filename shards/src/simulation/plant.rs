@@ -9,6 +9,14 @@ pub(super) enum Plant {
     AnswerReadsAtOnce,
     /// A rejection leaves before the records that it saw are durable.
     AnswerRejectionsAtOnce,
+    /// Those who wait for news of an event get it before it is durable.
+    WakeBeforeCommit,
+    /// News that comes between an answer and the next question for news is missed.
+    MissNews,
+    /// Those who wait for news get what was to be committed, though it was undone.
+    ShowUndoneNews,
+    /// Those who wait for news are told that there is none, before their time is over.
+    EndWatchesEarly,
     /// Two replies are swapped.
     SwapAnswers,
     /// The position of an event is shown as one more than that of its last record.
@@ -178,10 +186,14 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 86] = [
+    pub(super) const ALL: [Plant; 90] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
+        Plant::WakeBeforeCommit,
+        Plant::MissNews,
+        Plant::ShowUndoneNews,
+        Plant::EndWatchesEarly,
         Plant::SwapAnswers,
         Plant::ShowNextPosition,
         Plant::DeliverTwice,

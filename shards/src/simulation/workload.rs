@@ -2,6 +2,7 @@
 //! often.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::oracle::number_of_buyer;
 use super::random::Random;
@@ -13,7 +14,7 @@ use crate::command::{
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, SalesRules, Venue};
 use crate::ids::{
-    ApiKeyNumber, EventId, HoldTime, OrderId, Quantity, Quota, ReservationId, Role, Timestamp, UserId,
+    ApiKeyNumber, EventId, HoldTime, Lsn, OrderId, Quantity, Quota, ReservationId, Role, Timestamp, UserId,
     Username,
 };
 use crate::outcome::{OrderView, ReservationStatus, Statuses};
@@ -80,6 +81,11 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
     Ask::Command(command)
 }
 
+/// A question for news of an event.
+pub(super) fn watch(random: &mut Random, event: EventId, after: Lsn) -> Query {
+    Query::Watch { event, after, wait: Duration::from_millis(random.within(0, 2000)) }
+}
+
 fn random_query(random: &mut Random, ids: &Ids) -> Query {
     match random.within(0, 6) {
         0 => match random.within(0, 3) {
@@ -87,9 +93,14 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
             1 => Query::ApiKeys { organizer: organizer_with_keys(random) },
             _ => Query::ApiKey { organizer: organizer_with_keys(random), number: api_key(random) },
         },
-        1 => match random.within(0, 2) {
+        1 => match random.within(0, 3) {
             0 => Query::Event { event: event(random, ids) },
             1 => Query::Availability { event: event(random, ids) },
+            2 => {
+                // No event has this position. Those who have an answer ask on from there.
+                let event = event(random, ids);
+                watch(random, event, Lsn(0))
+            }
             _ => {
                 let events: BTreeSet<EventId> =
                     (0..random.within(1, 4)).map(|_| event(random, ids)).collect();

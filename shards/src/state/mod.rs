@@ -399,7 +399,7 @@ impl SlotState {
                 Ok(Outcome::Stands(self.api_keys_stand(*user, username, *account_version)))
             }
             Query::Event { event } => self.query_event(*event),
-            Query::Availability { event } => self.query_availability(*event),
+            Query::Availability { event } | Query::Watch { event, .. } => self.query_availability(*event),
             Query::ApiKey { organizer, number } => Ok(Outcome::ApiKey(self.api_key(*organizer, *number))),
             Query::ApiKeys { organizer } => Ok(Outcome::ApiKeys(self.api_keys_of(*organizer))),
             Query::GivenEventId { key } => self.query_given_event_id(key),

@@ -219,6 +219,7 @@ impl ShardState {
             | Query::ApiKeysStand { .. }
             | Query::Event { .. }
             | Query::Availability { .. }
+            | Query::Watch { .. }
             | Query::GivenEventId { .. }
             | Query::ApiKey { .. }
             | Query::ApiKeys { .. }

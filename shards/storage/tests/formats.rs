@@ -67,7 +67,7 @@ const STATE: [&str; 12] = [
 ];
 
 /// What differs after the others.
-const STATE_LATER: [&str; 17] = [
+const STATE_LATER: [&str; 21] = [
     "event 19: Event 19 ☂, organizer 50, quota 7, reserved 4, version 2",
     "rules of 19: at most 2 and 3, from 1700000000000 to 1800000000000",
     "19-1: 1 for 8, Confirmed",

@@ -188,12 +188,19 @@ impl RequestHeader {
                 it has the answer of the first time, with `Idempotent-Replayed: true`. A random one for each new \
                 request, of 1 to 255 characters of visible ASCII, in quotes or bare.",
     };
+    pub(in crate::front) const LAST_EVENT_ID: RequestHeader = RequestHeader {
+        id: "LastEventId",
+        name: "Last-Event-ID",
+        about: "The id of the last message that the client has, of any server with these data: the stream goes on from \
+                there, and is silent at first if nothing has changed since. Another text counts as none.",
+    };
     /// All that the contract describes.
-    pub(in crate::front) const ALL: [RequestHeader; 4] = [
+    pub(in crate::front) const ALL: [RequestHeader; 5] = [
         RequestHeader::REQUEST_ID,
         RequestHeader::IF_NONE_MATCH,
         RequestHeader::IF_MATCH,
         RequestHeader::IDEMPOTENCY_KEY,
+        RequestHeader::LAST_EVENT_ID,
     ];
 }
 

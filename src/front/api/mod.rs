@@ -49,12 +49,14 @@ use super::auth::Tokens;
 use super::cors::preflight;
 use super::http::parse::{Method, Request};
 use super::http::write::Response;
+use super::live::Hub;
 use super::problem::{Kind, Problem};
 use super::router::{Routed, allowed_anywhere, find, normalized};
 use super::verified::Verified;
 use crate::account_limits::FrontLimits;
 use crate::client::Shards;
 use crate::clock::CoreClock;
+pub(crate) use availability::as_json;
 use context::RequestContext;
 
 /// Every endpoint, the most used ones first.
@@ -80,6 +82,8 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &events::GET,
     &availability::GET,
     &availability::LIST,
+    &availability::OF_EVENT,
+    &availability::OF_SEVERAL,
     &events::EDIT,
     &events::DELETE,
     &reservations::LIST,
@@ -112,6 +116,7 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
 pub struct Api {
     pub common: Arc<Common>,
     pub shards: Shards,
+    pub(crate) hub: Rc<Hub>,
     pub tokens: Tokens,
     pub verified: Rc<Verified>,
     pub account_limits: Rc<FrontLimits>,
@@ -121,6 +126,11 @@ pub struct Api {
 }
 
 impl Api {
+    /// The server drains: nothing waits for news any more.
+    pub(in crate::front) fn end_waiting(&self) {
+        self.hub.close();
+    }
+
     /// The time by which tokens are issued and expire, in seconds.
     pub fn unix_time(&self) -> u64 {
         self.clock.unix_time()

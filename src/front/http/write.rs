@@ -14,6 +14,7 @@ use crate::front::seconds;
 pub const JSON: &str = "application/json";
 pub const NDJSON: &str = "application/x-ndjson";
 pub const CSV: &str = "text/csv; charset=utf-8; header=present";
+pub const EVENT_STREAM: &str = "text/event-stream";
 pub const HTML: &str = "text/html; charset=utf-8";
 pub const CSS: &str = "text/css; charset=utf-8";
 pub const JAVASCRIPT: &str = "text/javascript; charset=utf-8";

@@ -5,13 +5,13 @@ use super::*;
 const START: u64 = 1_800_000_000_000;
 
 /// A moment of a process that started at `START`.
-fn at(elapsed: Duration) -> Now {
+pub(super) fn at(elapsed: Duration) -> Now {
     let time = Timestamp(START + elapsed.as_millis() as u64);
     Now { elapsed, steady: time, wall: time }
 }
 
 /// Takes in a new event and a hold of one of its tickets, for so many seconds.
-fn hold(driver: &mut Driver<u32>, elapsed: Duration, event: u32, seconds: u64) {
+pub(super) fn hold(driver: &mut Driver<u32>, elapsed: Duration, event: u32, seconds: u64) {
     use crate::command::{Actor, Buyer, CreateEvent};
     use crate::details::{EventName, NewDetails};
     use crate::ids::{EventId, HoldTime, Quantity, Quota, Role, UserId};
@@ -30,7 +30,7 @@ fn hold(driver: &mut Driver<u32>, elapsed: Duration, event: u32, seconds: u64) {
 }
 
 /// Commits the open batch and lets its answers leave. Returns the number of its records.
-fn commit_all(driver: &mut Driver<u32>, elapsed: Duration) -> usize {
+pub(super) fn commit_all(driver: &mut Driver<u32>, elapsed: Duration) -> usize {
     loop {
         let (_, batch) = step(driver, elapsed, false);
         if let Some(batch) = batch {

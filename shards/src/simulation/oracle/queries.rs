@@ -42,6 +42,7 @@ impl Oracle {
             (
                 Query::Event { event }
                 | Query::Availability { event }
+                | Query::Watch { event, .. }
                 | Query::EventReservations { event, .. },
                 _,
             ) => self.check_event_query(*event, exchange),

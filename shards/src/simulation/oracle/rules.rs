@@ -201,7 +201,9 @@ fn check_seller(event: &EventState, actor: Actor, buyer: &Buyer) -> Result<(), R
 fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcome, Rejection> {
     Ok(match query {
         Query::Event { .. } => view(live(event)?),
-        Query::Availability { .. } => Outcome::Availability(live(event)?.availability()),
+        Query::Availability { .. } | Query::Watch { .. } => {
+            Outcome::Availability(live(event)?.availability())
+        }
         Query::Reservation { reservation, actor } => {
             Outcome::Reservation(visible(event, *reservation, *actor)?.clone())
         }

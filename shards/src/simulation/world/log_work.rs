@@ -48,6 +48,7 @@ impl World {
         if changes > self.rates.batch_max {
             return Err(format!("a batch of {changes} changes, above the limit"));
         }
+        self.plant_news(index)?;
         if self.plant == Some(Plant::MarkBeforeCommit) {
             self.disk.mark_ahead(index, &batch.entries);
         }

@@ -9,6 +9,7 @@ mod log_work;
 mod network;
 mod restart;
 mod shard;
+mod watches;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::replay::Mark;
 use crate::slots::shard_of_slot;
 use network::{Message, SentRequest};
 use shard::SimulatedShard;
+use watches::Watches;
 
 const STEPS: [u64; 2] = [100, 500];
 const SUSPENSION: Duration = Duration::from_secs(60);
@@ -57,6 +59,7 @@ pub(super) struct World {
     shards: Vec<SimulatedShard>,
     wire: Vec<Message>,
     requests: Vec<SentRequest>,
+    watches: Watches,
     /// Whether clients send no more requests.
     is_finishing: bool,
     ids: Ids,
@@ -158,6 +161,7 @@ impl World {
             shards: Vec::new(),
             wire: Vec::new(),
             requests: Vec::new(),
+            watches: Watches::default(),
             is_finishing: false,
             ids: Ids::default(),
             oracle: Oracle::new(reservations_max, keys_max),

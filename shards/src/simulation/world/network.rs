@@ -46,7 +46,7 @@ impl World {
         self.send_request(ask);
     }
 
-    fn send_request(&mut self, ask: Ask) {
+    pub(super) fn send_request(&mut self, ask: Ask) {
         let shard_index = match ask.slot() {
             Some(slot) => self.owner(slot),
             // One part of a request to all shards.
@@ -109,6 +109,7 @@ impl World {
                     let next = ask_after_order(&mut self.random, order, again);
                     next.into_iter().for_each(|ask| self.send_request(ask));
                 }
+                self.ask_for_news(&reply);
                 self.requests[request].reply = Some(reply);
             }
         }

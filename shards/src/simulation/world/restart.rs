@@ -39,6 +39,7 @@ impl World {
             }
             ended.push(shard);
         }
+        self.watches.clear();
         self.waiting = None;
         let replayed = self.replay(ended.len())?;
         for (index, shard) in ended.iter().enumerate() {

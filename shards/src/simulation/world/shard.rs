@@ -172,6 +172,7 @@ impl World {
                 }
             }
         }
+        self.check_watches(index)?;
         Ok(Progress::Continues)
     }
 
@@ -206,6 +207,7 @@ impl World {
             }
             self.requests[request].taken_in = (!is_read_only).then_some(now.steady);
             self.requests[request].wall = now.wall;
+            self.watch_taken_in(request, &mut ask, index, now.elapsed);
             let SimulatedShard { driver, .. } = &mut self.shards[index];
             if let Ask::Command(
                 Command::Reserve { event, ref buyer, .. } | Command::Hold { event, ref buyer, .. },
@@ -319,6 +321,7 @@ impl World {
     }
 
     fn answer(&mut self, index: usize, request: usize, mut reply: Reply) -> Result<(), Violation> {
+        self.watch_answered(index, request, &mut reply)?;
         if self.plant == Some(Plant::ShowNextPosition)
             && let Ok(Outcome::Availability(one)) = &mut reply
         {
