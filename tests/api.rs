@@ -21,7 +21,7 @@ use tempfile::tempdir;
 /// `{event}` an event of org1, `{sold}` an event with two tickets reserved by cust1, `{deleted}` a
 /// deleted event, `{reservation}` a reservation of cust1, `{hold}` a hold of cust1 with two tickets,
 /// `{shop}` and `{shop-hold}` the same for a ref of org1, `{cancelled}` a cancelled one, `{orphaned}`
-/// one whose event was deleted, `{user}` an account, `{org2}` the id of org2, `{removed}` a removed
+/// one whose event was deleted, `{order}` and `{held-order}` orders of cust1, `{shop-order}` one of org1, `{user}` an account, `{org2}` the id of org2, `{removed}` a removed
 /// account, `{fresh}` an unused name.
 ///
 /// Columns: method, path, body, then the status without a token and for cust1, cust2, org1, org2,
@@ -172,6 +172,27 @@ POST   /api/v1/reservations/cancel            {"ids":["{reservation}"]}  401 200
 POST   /api/v1/reservations/cancel            {"ids":[]}       401 422 422 422 422 422  403 403 422
 POST   /api/v1/reservations/cancel            {"ids":[1]}      401 422 422 422 422 422  403 403 422
 GET    /api/v1/reservations/cancel            -                405 405 405 405 405 405  405 405 405
+POST   /api/v1/orders                         {"items":[{"event":{event},"quantity":1}]}  401 201 201 403 403 403  403 403 403
+POST   /api/v1/orders                         {"items":[{"event":{event},"quantity":1}],"ttl_seconds":60}  401 201 201 403 403 403  403 403 403
+POST   /api/v1/orders                         {"items":[{"event":{event},"quantity":1}],"customer_ref":"c-7"}  401 403 403 201 409 403  403 403 201
+POST   /api/v1/orders                         {"items":[{"event":{event},"quantity":1}],"kind":"guest"}  401 403 403 201 409 403  403 403 201
+POST   /api/v1/orders                         {"items":[{"event":{event},"quantity":11}]}  401 409 409 403 403 403  403 403 403
+POST   /api/v1/orders                         {"items":[{"event":{deleted},"quantity":1}]}  401 409 409 403 403 403  403 403 403
+POST   /api/v1/orders                         {"items":[{"event":999999,"quantity":1}]}  401 409 409 403 403 403  403 403 403
+POST   /api/v1/orders                         {"items":[]}     401 422 422 422 422 403  403 403 422
+GET    /api/v1/orders                         -                401 200 200 200 200 200  200 403 403
+GET    /api/v1/orders/{order}                 -                401 200 404 404 404 200  404 403 403
+GET    /api/v1/orders/{shop-order}            -                401 404 404 200 404 200  200 403 403
+GET    /api/v1/orders/999999-1                -                401 404 404 404 404 404  404 403 403
+POST   /api/v1/orders/{order}/confirm         -                401 200 404 404 404 403  403 403 404
+POST   /api/v1/orders/{held-order}/confirm    -                401 200 404 404 404 403  403 403 404
+POST   /api/v1/orders/{shop-order}/confirm    -                401 404 404 200 404 403  403 403 200
+POST   /api/v1/orders/999999-1/confirm        -                401 404 404 404 404 404  403 403 404
+GET    /api/v1/orders/{order}/confirm         -                405 405 405 405 405 405  405 405 405
+DELETE /api/v1/orders/{order}                 -                401 204 404 404 404 204  403 403 404
+DELETE /api/v1/orders/{held-order}            -                401 204 404 404 404 204  403 403 404
+DELETE /api/v1/orders/{shop-order}            -                401 404 404 204 404 204  403 403 204
+DELETE /api/v1/orders/999999-1                -                401 404 404 404 404 404  403 403 404
 POST   /api/v1/reservations/{reservation}/transfer {"to":{"username":"cust2"}} 401 200 404 200 404 403  403 403 200
 POST   /api/v1/reservations/{reservation}/transfer {"to":{"username":"CUST2"},"quantity":1} 401 200 404 200 404 403  403 403 200
 POST   /api/v1/reservations/{reservation}/transfer {"to":{"username":"cust1"}} 401 200 404 200 404 403  403 403 200
@@ -268,6 +289,17 @@ fn fill(stage: &Stage, row: &str, fresh: &mut usize) -> String {
     };
     put("{shop}", &mut || sell("reservations"));
     put("{shop-hold}", &mut || sell("holds"));
+    let order = |client: &Client, member: &str, value: Value| {
+        let mut body = json!({ "items": [{ "event": stage.event(QUOTA), "quantity": 2 }] });
+        body[member] = value;
+        text(&client.post("/api/v1/orders", &body).expect(201).json(), "id").to_owned()
+    };
+    put("{held-order}", &mut || order(&stage.cust1, "ttl_seconds", json!(60)));
+    put("{order}", &mut || {
+        let body = json!({ "items": [{ "event": stage.event(QUOTA), "quantity": 2 }] });
+        text(&stage.cust1.post("/api/v1/orders", &body).expect(201).json(), "id").to_owned()
+    });
+    put("{shop-order}", &mut || order(&stage.org1, "customer_ref", json!("c-7")));
     put("{cancelled}", &mut || {
         let reservation = stage.reservation(stage.event(QUOTA), 1);
         stage.cust1.delete(&format!("/api/v1/reservations/{reservation}")).expect(204);
