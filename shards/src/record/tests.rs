@@ -80,7 +80,7 @@ fn one_of_each_kind() -> Vec<Record> {
             id: ORDER,
             by: UserId(2),
             buyer: Buyer::Account(UserId(2)),
-            parts: [3, 12].map(|number| part(number)).into(),
+            parts: [3, 12].map(part).into(),
             attempt: ATTEMPT,
             deadline: None,
         })),
@@ -354,6 +354,10 @@ fn members_cost_what_the_document_says() {
         (21, "starts_at", price(21, (AT_MS, "Europe/Amsterdam")), 28),
         (24, "description", price(24, text(255)), 259),
         (25, "organizer", price(25, 1_000_000), 7),
+        (26, "attempt", price(26, (12, 1000)), 7),
+        (27, "parts", price(27, [(400, 12_000, 2)]), 11),
+        (28, "step", price(28, 4), 3),
+        (29, "other", price(29, 1_000_000), 7),
     ];
     for (number, name, found, stated) in members {
         println!("{number:2} {name:20} {found}");
