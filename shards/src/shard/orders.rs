@@ -283,9 +283,13 @@ impl<A> Shard<A> {
                 self.commit_order(now, trial.slot, commit, trial.key.as_ref())
             }
             (Verdict::Refused(items), Aim::Place(_)) => Err(refusal_of_items(items)),
-            (Verdict::Refused(items), Aim::Confirm { parts, .. }) => {
+            (Verdict::Refused(items), Aim::Confirm { order, actor, parts }) => {
+                // The parts may have ended with the order.
+                let state = self.state.slot(trial.slot).expect("an attempt ends with its slot");
+                let order_ended = state.check_confirm(*order, *actor).err();
                 let is_gone = |part: &&ReservationId| items.iter().any(|item| item.event == part.event);
-                Err(Rejection::PartsGone { parts: parts.iter().filter(is_gone).copied().collect() })
+                let parts = || parts.iter().filter(is_gone).copied().collect();
+                Err(order_ended.unwrap_or_else(|| Rejection::PartsGone { parts: parts() }))
             }
         };
         match decided {
@@ -605,16 +609,21 @@ pub(super) fn undone(message: &OrderMessage, why: Rejection) -> Option<OrderMess
 /// The rejection of an order of which these items cannot be had. What refuses a request whatever it asks for refuses
 /// the order in the same words.
 fn refusal_of_items(items: Vec<RefusedItem>) -> Rejection {
-    let is_general = |item: &&RefusedItem| match item.why {
-        Rejection::LogFull
-        | Rejection::LogLocked
-        | Rejection::Elsewhere
-        | Rejection::Overloaded
-        | Rejection::AccountLimit { .. } => true,
-        _ => false,
+    let is_general = |item: &&RefusedItem| {
+        matches!(
+            item.why,
+            Rejection::LogFull
+                | Rejection::LogLocked
+                | Rejection::Elsewhere
+                | Rejection::Overloaded
+                | Rejection::AccountLimit { .. }
+        )
     };
     match items.iter().find(is_general) {
         Some(item) => item.why.clone(),
         None => Rejection::OrderRefused { items: items.into() },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,9 +23,9 @@ use shards::record::{Entry, Kind, Record, SlotHead};
 use shards::slots::{slot_of_event, slot_of_user, slot_of_username};
 use support::{Office, all_reservations, copy_directory};
 
-/// What was done in `format_3`, in two starts of two shards, and in `format_3_later` in two more. Events 1 and 19
-/// are in one slot. The last start gives the holds a minute.
-const SCRIPTS: [&str; 4] = [
+/// What was done in `format_3`, in two starts of two shards, and in `format_3_later` in three more. Events 1 and
+/// 19 are in one slot. The fourth start gives the holds a minute.
+const SCRIPTS: [&str; 5] = [
     "user ada 7 | user bob 8 | user user1 9 | event 1 quota 100 | event 2 quota 10 | event 3 quota 5 | event 19 quota 7
      | reserve 1 for 7 2 | reserve 2 for 8 3 | reserve 1 for 8 1 | reserve 3 for 7 5 | cancel 1-1",
     "reserve 1 for 7 4 by 50 | reserve 2 for 7 1 | edit 1 quota 90 | delete 3 | password ada 7 | organizer bob 8
@@ -40,6 +40,9 @@ const SCRIPTS: [&str; 4] = [
      | transfer 6-5 to 8 by 7 | clock 1700009999999 | reserve 19 for 8 1 key second
      | cancel 19-4 | set-password ada 7 | api-key Shop of bob 8 over | api-key Kiosk of bob 8 over
      | api-key Door of bob 8 over 1 | end-api-key 8 2 | end-tokens bob 8",
+    "event 7 quota 9 | event 8 quota 9 | order 7:1,8:2 for 7 | deliver | order 8:1,7:2 for 7 600 | deliver
+     | order 7:1,3:1 for 8 | deliver | order 7:3 for 8 10 | deliver | confirm order 7-2 | deliver
+     | cancel order 7-1 | deliver | clock 1700000025000 | cancel order 8-1 | deliver",
 ];
 
 /// The answers of keys, and of an event's id that comes next.
@@ -67,7 +70,7 @@ const STATE: [&str; 12] = [
 ];
 
 /// What differs after the others.
-const STATE_LATER: [&str; 21] = [
+const STATE_LATER: [&str; 30] = [
     "event 19: Event 19 ☂, organizer 50, quota 7, reserved 4, version 2",
     "rules of 19: at most 2 and 3, from 1700000000000 to 1800000000000",
     "19-1: 1 for 8, Confirmed",
@@ -85,6 +88,15 @@ const STATE_LATER: [&str; 21] = [
     "6-7: 1 for guest, Confirmed",
     "6-8: 1 for block, Confirmed",
     "6-9: 3 for @c7, Confirmed",
+    "event 7: Event 7 ☂, organizer 50, quota 9, reserved 2, version 1",
+    "7-1: 1 for 7, Cancelled, of 7-1",
+    "7-2: 2 for 7, Confirmed, of 7-2",
+    "7-4: 3 for 8, Expired, of 8-1",
+    "event 8: Event 8 ☂, organizer 50, quota 9, reserved 1, version 1",
+    "8-1: 2 for 7, Cancelled, of 7-1",
+    "8-2: 1 for 7, Confirmed, of 7-2",
+    "orders of 7: 7-1 Cancelled, 7-2 Confirmed",
+    "orders of 8: 8-1 Expired",
     "ada: 7, Customer, $argon2id$set-of-ada, 2, removed false",
     "bob: 8, Organizer, $argon2id$of-bob, 3, removed false",
     "user1: 9, Customer, , 18446744073709551606, removed true",
@@ -119,10 +131,10 @@ fn write(directory: &Path, scripts: &[&str]) {
 
 fn state(office: &Office) -> Vec<String> {
     let mut lines = Vec::new();
-    for event in [1, 2, 3, 19, 6].map(EventId) {
+    for event in [1, 2, 3, 19, 6, 7, 8].map(EventId) {
         let slot = slot_of_event(event);
         let Ok(Outcome::Event(view)) = office.answer(slot, &Query::Event { event }) else {
-            assert!(matches!(event, EventId(3 | 6)), "the deleted one, and one of later");
+            assert!(matches!(event, EventId(3 | 6..=8)), "the deleted one, and one of later");
             continue;
         };
         lines.push(format!(
@@ -142,8 +154,20 @@ fn state(office: &Office) -> Vec<String> {
             panic!("{event}")
         };
         lines.extend(slice.views.iter().map(|view| {
-            format!("{}: {} for {}, {:?}", view.id, view.quantity, name_of(&view.buyer), view.status)
+            let order = view.order.map_or(String::new(), |order| format!(", of {order}"));
+            let buyer = name_of(&view.buyer);
+            format!("{}: {} for {buyer}, {:?}{order}", view.id, view.quantity, view.status)
         }));
+    }
+    for owner in [7, 8].map(UserId) {
+        let query = Query::Orders { owner, after: None, limit: usize::MAX };
+        let Ok(Outcome::Orders(orders)) = office.answer(slot_of_user(owner), &query) else {
+            panic!("{owner}")
+        };
+        let orders: Vec<_> = orders.iter().map(|order| format!("{} {:?}", order.id, order.status)).collect();
+        if !orders.is_empty() {
+            lines.push(format!("orders of {owner}: {}", orders.join(", ")));
+        }
     }
     for username in ["ada", "bob", "user1"].map(|name| Username::new(name).unwrap()) {
         let slot = slot_of_username(&username);

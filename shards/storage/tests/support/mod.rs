@@ -11,14 +11,14 @@ use shards::clock::Now;
 use shards::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef,
     DeleteEvent, EditEvent, EndApiKey, EndTokens, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed,
-    MakeApiKey, Query, RemoveUser, Transfer,
+    MakeApiKey, OrderItem, OrderItems, PlaceOrder, Query, RemoveUser, Transfer,
 };
 use shards::details::{DetailsPatch, EventName, NewDetails, RulesPatch};
 use shards::ids::{
-    ApiKeyNumber, EventId, HoldTime, Quantity, Quota, Role, Slot, Timestamp, UserId, Username,
+    ApiKeyNumber, EventId, HoldTime, OrderId, Quantity, Quota, Role, Slot, Timestamp, UserId, Username,
 };
 use shards::log::Log;
-use shards::outcome::{Outcome, Reply, Statuses, Totals};
+use shards::outcome::{Outcome, Rejection, Reply, Statuses, Totals};
 use shards::record::Entry;
 use shards::shard::{Release, Shard};
 use shards::slots::shard_of_slot;
@@ -40,6 +40,8 @@ pub(crate) struct Office {
     pub(crate) shards: Vec<(Shard<()>, SqliteLog)>,
     /// Everything that was committed since it was opened.
     pub(crate) committed: Vec<Entry>,
+    /// Between slots, on the way.
+    messages: Vec<Command>,
     now: Timestamp,
 }
 
@@ -54,7 +56,7 @@ impl Office {
         let shards = shards.map(|(state, log)| (Shard::new(state, &recovered.heads, recovered.epoch), log));
         let shards = shards.collect();
         let now = Timestamp(FIRST_MS + recovered.epoch.0 * 1000);
-        Ok(Office { recovered, shards, committed: Vec::new(), now })
+        Ok(Office { recovered, shards, committed: Vec::new(), messages: Vec::new(), now })
     }
 
     pub(crate) fn open(directory: &Path, shard_count: usize) -> Office {
@@ -74,15 +76,38 @@ impl Office {
                 self.now = Timestamp(time.parse().unwrap());
                 continue;
             }
+            if line.trim() == "deliver" {
+                self.deliver();
+                continue;
+            }
             let command = command(line);
             let shard_index = shard_of_slot(command.slot(), self.shards.len());
             let (shard, _) = &mut self.shards[shard_index];
             self.now = Timestamp(self.now.0 + 1);
             shard.take_in(Now::at(self.now), Ask::Command(command), ());
             // A success waits for its commit.
-            let refused = shard.next_release();
-            assert!(refused.is_none(), "{line}: {refused:?}");
+            while let Some(release) = shard.next_release() {
+                match release {
+                    Release::Message(_, message) => self.messages.push(message),
+                    refused @ Release::Answer(..) => panic!("{line}: {refused:?}"),
+                }
+            }
         }
+    }
+
+    /// Commits, and takes messages between slots in, until there are none; then what is on record about them later.
+    fn deliver(&mut self) {
+        self.commit();
+        while !self.messages.is_empty() {
+            for message in std::mem::take(&mut self.messages) {
+                let shard_index = shard_of_slot(message.slot(), self.shards.len());
+                self.shards[shard_index].0.take_in(Now::at(self.now), Ask::Command(message), ());
+            }
+            self.commit();
+        }
+        let now = Now { elapsed: Duration::from_secs(1), ..Now::at(self.now) };
+        self.shards.iter_mut().for_each(|(shard, _)| shard.expire(now));
+        self.commit();
     }
 
     pub(crate) fn commit(&mut self) {
@@ -91,8 +116,12 @@ impl Office {
                 log.append(&batch.entries, Duration::ZERO).unwrap();
                 self.committed.extend(batch.entries.iter().cloned());
                 shard.finish_commit(batch);
-                while let Some(release) = shard.next_release() {
-                    assert!(matches!(release, Release::Answer((), Ok(_))), "{release:?}");
+            }
+            while let Some(release) = shard.next_release() {
+                match release {
+                    Release::Message(_, message) => self.messages.push(message),
+                    Release::Answer((), Ok(_) | Err(Rejection::OrderRefused { .. })) => {}
+                    refused @ Release::Answer(..) => panic!("{refused:?}"),
                 }
             }
         }
@@ -338,6 +367,26 @@ fn command(line: &str) -> Command {
             actor: ADMIN,
             quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
         },
+        ["order", items, "for", customer, ref time @ ..] => {
+            let user = UserId(number(customer));
+            let item = |text: &str| {
+                let (id, quantity) = text.split_once(':').unwrap();
+                let quantity = Quantity::new(u64::from(number(quantity))).unwrap();
+                OrderItem { event: event(id), quantity }
+            };
+            Command::PlaceOrder(Box::new(PlaceOrder {
+                owner: user,
+                actor: Actor { user, role: Role::Customer },
+                buyer: Buyer::Account(user),
+                items: OrderItems::new(items.split(',').map(item).collect()).unwrap(),
+                time: time.first().map(|seconds| HoldTime::from_seconds(u64::from(number(seconds))).unwrap()),
+            }))
+        }
+        ["confirm", "order", id] => {
+            let order: OrderId = id.parse().unwrap();
+            Command::ConfirmOrder { order, actor: Actor { user: order.user, role: Role::Customer } }
+        }
+        ["cancel", "order", id] => Command::CancelOrder { order: id.parse().unwrap(), actor: ADMIN },
         ["cancel", id] => Command::Cancel { reservation: id.parse().unwrap(), actor: ADMIN },
         ["password", name, id] => Command::ChangePassword(Box::new(ChangePassword {
             user: UserId(number(id)),
