@@ -265,6 +265,7 @@ pub(crate) fn common(core_count: usize) -> Arc<Common> {
         demo: false,
         places: Arc::new(Places::new(1000, Arc::clone(&proxies))),
         proxies,
+        old_records: None,
         administration: Mutex::default(),
     })
 }

@@ -12,12 +12,12 @@ use futures_channel::oneshot;
 use shards::api_keys::ApiKeyView;
 use shards::command::{
     Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EndApiKey,
-    EndTokens, GiveEventId, IdempotencyKey, Keyed, MakeApiKey, Query, RemoveUser, Transfer,
+    EndTokens, GiveEventId, IdempotencyKey, Keyed, MakeApiKey, Query, RemoveUser, SlotPositions, Transfer,
 };
 use shards::ids::{ApiKeyNumber, EventId, Lsn, OrderId, ReservationId, Slot, UserId, Username};
 use shards::outcome::{
-    AccountView, Availability, EventView, OrderView, Outcome, Rejection, ReservationSlice, ReservationView,
-    Totals, UserView,
+    AccountView, Availability, ChangeSlice, EventView, OrderView, Outcome, Rejection, ReservationSlice,
+    ReservationView, Totals, UserView,
 };
 
 pub(crate) use crate::mesh::Call;
@@ -29,6 +29,8 @@ use crate::rt;
 pub enum Refused {
     /// The rules of the domain do not allow it.
     Rejected(Rejection),
+    /// Old records could not be read from the log. The server's own log says why.
+    Unreadable,
     /// No place for a reply was left, or the owners of slots changed while they were asked. Nothing
     /// was done.
     Overloaded,
@@ -50,6 +52,11 @@ pub(crate) async fn to_the_end<T: 'static>(work: impl Future<Output = T> + 'stat
     receiver.await.expect("a task ends, or the process does")
 }
 
+/// Waits before shards are asked again.
+pub(crate) async fn pause(time: Duration) {
+    rt::sleep(time).await;
+}
+
 /// How long and how often a part of a long answer is asked for while shards are overloaded: some seconds, for which no
 /// client's timeout is too short.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -59,8 +66,8 @@ const ATTEMPTS: usize = 100;
 pub(crate) async fn patiently<T>(ask: impl AsyncFn() -> Result<T, Refused>) -> Result<T, Refused> {
     for _ in 1..ATTEMPTS {
         match ask().await {
-            Err(Refused::Overloaded) => rt::sleep(PAUSE).await,
-            answered @ (Ok(_) | Err(Refused::Rejected(_))) => return answered,
+            Err(Refused::Overloaded) => pause(PAUSE).await,
+            answered @ (Ok(_) | Err(Refused::Rejected(_) | Refused::Unreadable)) => return answered,
         }
     }
     ask().await
@@ -272,6 +279,29 @@ impl Shards {
     pub async fn watch(&self, event: EventId, after: Lsn, wait: Duration) -> Result<Availability, Refused> {
         let outcome = self.query(Query::Watch { event, after, wait }).await?;
         Ok(view!(Outcome::Availability, outcome))
+    }
+
+    /// How far an event's records go, and those of a page if they are in memory: see [`Query::Changes`].
+    pub async fn changes(
+        &self,
+        event: EventId,
+        actor: Actor,
+        after: Lsn,
+        limit: usize,
+    ) -> Result<Box<ChangeSlice>, Refused> {
+        let outcome = self.query(Query::Changes { event, actor, after, limit }).await?;
+        Ok(view!(Outcome::Changes, outcome))
+    }
+
+    /// An organizer's events that have records after the position of their slot, each with its last one. Each slot
+    /// answers as of one moment.
+    pub async fn changed_events(
+        &self,
+        organizer: UserId,
+        after: Box<SlotPositions>,
+    ) -> Result<Vec<(EventId, Lsn)>, Refused> {
+        let parts = self.query_all(Query::ChangedEvents { organizer, after }).await?;
+        Ok(parts.into_iter().flat_map(|part| view!(Outcome::ChangedEvents, part)).collect())
     }
 
     /// Lets no question wait for news at this core's shard any more: the server drains.

@@ -17,6 +17,7 @@ pub mod front;
 mod logging;
 mod mesh;
 mod metrics;
+mod old_records;
 mod opening;
 mod passwords;
 mod pump;

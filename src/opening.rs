@@ -15,7 +15,7 @@ use shards::record::SlotHead;
 use shards::shard::Shard;
 use shards::slots::Owners;
 use shards::state::ShardState;
-use storage::{DirectoryLock, FilesInUse, Progress, Recovered, RecoveryError};
+use storage::{DirectoryLock, FilesInUse, Progress, Records, Recovered, RecoveryError};
 
 use crate::config::Storage;
 use crate::mesh::Asker;
@@ -34,6 +34,8 @@ pub(crate) struct Opened {
     pub highest_event: EventId,
     pub highest_user: UserId,
     pub recovered: Option<RecoveredSummary>,
+    /// The records of the data directory; `None` in memory, where the shards keep all.
+    pub records: Option<Records>,
     /// The files of the data directory.
     pub files: Option<FilesInUse>,
     /// The lock on the data directory, held until the process ends.
@@ -118,6 +120,7 @@ fn opened<L: Log + 'static>(
             epoch: recovered.epoch,
             took: start.elapsed(),
         }),
+        records: Some(recovered.records),
         files: Some(recovered.files),
         lock: Some(recovered.lock),
     }
@@ -150,7 +153,9 @@ fn open_memory(shard_count: usize) -> Opened {
     let owners = Owners::by_modulo(shard_count);
     let shard = |index| {
         let log: Box<dyn Log> = Box::new(MemoryLog);
-        (Shard::new(ShardState::owning(owners.slots_of(index)), &heads, Epoch(1)), log)
+        let shard = Shard::new(ShardState::owning(owners.slots_of(index)), &heads, Epoch(1));
+        // There is no log to read older records from.
+        (shard.with_recent_bytes_max(usize::MAX), log)
     };
     Opened {
         shards: (0..shard_count).map(shard).collect(),
@@ -158,6 +163,7 @@ fn open_memory(shard_count: usize) -> Opened {
         highest_event: EventId(0),
         highest_user: UserId(0),
         recovered: None,
+        records: None,
         files: None,
         lock: None,
     }

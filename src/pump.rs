@@ -203,6 +203,9 @@ impl Pump {
             | Outcome::Availability(_)
             | Outcome::GivenEventId(_)
             | Outcome::Availabilities(_)
+            // As they were decided.
+            | Outcome::Changes(_)
+            | Outcome::ChangedEvents(_)
             | Outcome::Cancelled
             | Outcome::EventsCreated(_)
             | Outcome::Totals(_) => {}

@@ -17,7 +17,7 @@ use async_lock::Mutex;
 use serde_json::json;
 use shards::driver::Pace;
 use shards::ids::EventId;
-use storage::{FilesInUse, Progress};
+use storage::{FilesInUse, Progress, Records};
 
 use crate::assembly::Parts;
 use crate::clock::Origin;
@@ -31,6 +31,7 @@ use crate::front::standby::{CoreLink, Desk, Standby};
 use crate::logging::LogFormat;
 use crate::mesh::mesh_ends;
 use crate::metrics::Metrics;
+use crate::old_records::OldRecords;
 use crate::opening::{self, Opened, RecoveredSummary, ShardWithLog};
 use crate::passwords::Passwords;
 use crate::random;
@@ -205,6 +206,8 @@ fn common(
         .connections_max
         .unwrap_or_else(|| process::default_connections_max(descriptor_limit, config.shard_count));
     let proxies = Arc::new(config.proxies.clone());
+    let reader = opened.records.as_ref().map(Records::reader);
+    let old_records = reader.map(OldRecords::start).transpose().map_err(ServeError::Thread)?;
     Ok(Common {
         ids: Ids::after(opened.highest_event.max(reserved), opened.highest_user),
         passwords: Passwords::start(password_threads, config.registrations_per_hour)
@@ -219,6 +222,7 @@ fn common(
         places: Arc::new(Places::new(connections_max, Arc::clone(&proxies))),
         proxies,
         administration: Mutex::default(),
+        old_records,
     })
 }
 

@@ -11,6 +11,7 @@ use crate::api_keys::ApiKeyView;
 use crate::command::Buyer;
 use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, OrderId, ReservationId, Role, Timestamp, UserId, Username};
+use crate::record::Entry;
 use crate::slots::SlotSet;
 pub use orders::{OrderPart, OrderStatus, OrderView, RefusedItem};
 pub use statuses::{ReservationStatus, Statuses};
@@ -41,6 +42,9 @@ pub enum Outcome {
     Orders(Vec<OrderView>),
     /// Reservations of one event.
     ReservationSlice(Box<ReservationSlice>),
+    Changes(Box<ChangeSlice>),
+    /// Events, each with the position of its last record. None of their slots has a later record of one of them.
+    ChangedEvents(Vec<(EventId, Lsn)>),
     /// The usernames of accounts, by id, removed ones included.
     Usernames(Vec<(UserId, Username)>),
     Cancelled,
@@ -135,6 +139,27 @@ pub struct ReservationSlice {
     pub position: Lsn,
     /// The number of the event's last reservation; 0 if it has none.
     pub last: u32,
+}
+
+/// How far an event's records go, and those of a page that are in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangeSlice {
+    /// The event's last record.
+    pub position: Lsn,
+    /// Whether the event is deleted, so that no record will follow.
+    pub is_deleted: bool,
+    /// `None` if the page has to be read from the log. The records up to `position` are in it when this answer
+    /// leaves.
+    pub recent: Option<RecentChanges>,
+}
+
+/// Committed records of an event that follow a position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecentChanges {
+    /// In order, without a gap.
+    pub entries: Vec<Entry>,
+    /// There is no other committed record up to this position.
+    pub complete_to: Lsn,
 }
 
 /// Sums over a shard's events that are not deleted, and over its accounts.

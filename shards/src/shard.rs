@@ -9,6 +9,7 @@
 mod holds;
 mod keys;
 mod orders;
+mod recent;
 mod watches;
 
 use std::collections::VecDeque;
@@ -21,13 +22,15 @@ use crate::command::{Ask, Buyer, Command, Query};
 use crate::ids::{Epoch, Slot, Timestamp};
 use crate::limits::SLOT_COUNT;
 use crate::log::RollbackCause;
-use crate::outcome::{Rejection, Reply};
+use crate::outcome::{Outcome, Rejection, Reply};
 use crate::record::{Entry, Record, SlotHead, Stamp};
 use crate::slots::SlotSet;
 use crate::state::{Decision, ShardState, SlotState, Undo};
 use holds::Deadlines;
 use keys::{ForgottenKeys, KeyAges};
 use orders::Orders;
+pub use recent::RECENT_BYTES_MAX;
+use recent::Recent;
 use watches::Watches;
 
 /// The head of each slot: its last record.
@@ -89,6 +92,7 @@ pub struct Shard<A> {
     forgotten_keys: ForgottenKeys,
     orders: Orders<A>,
     watches: Watches<A>,
+    recent: Recent,
 }
 
 #[derive(Debug)]
@@ -133,6 +137,7 @@ impl<A> Shard<A> {
             forgotten_keys: ForgottenKeys::default(),
             orders: Orders::default(),
             watches: Watches::new(),
+            recent: Recent::new(RECENT_BYTES_MAX),
         };
         slots.iter().for_each(|slot| {
             shard.take_over_holds(slot);
@@ -153,6 +158,12 @@ impl<A> Shard<A> {
     /// [`Rejection::NoRoomForKeys`]. A setting, as that of reservations is.
     pub fn with_keys_max(self, keys_max: u64) -> Shard<A> {
         Shard { keys_max, ..self }
+    }
+
+    /// Sets the bytes of the latest records that this shard keeps for those who follow events. More of them takes the
+    /// place of a log that cannot be read.
+    pub fn with_recent_bytes_max(self, bytes_max: usize) -> Shard<A> {
+        Shard { recent: Recent::new(bytes_max), ..self }
     }
 
     /// Refuses commands from the start, since the log takes no records yet, for this cause.
@@ -182,6 +193,7 @@ impl<A> Shard<A> {
         self.owned[slot.index()] = None;
         self.give_up_holds(slot);
         self.give_up_watches(slot);
+        self.recent.give_up(slot);
         Some((self.state.release(slot)?, head))
     }
 
@@ -222,7 +234,7 @@ impl<A> Shard<A> {
             }
             Ask::Command(command) => (self.command(now, command), None),
             Ask::Query(query) => {
-                let reply = self.state.query(&query);
+                let reply = answer(&self.state, &self.recent, &query);
                 if let Query::Watch { event, after, wait } = query
                     && self.watches.must_wait(&reply, after)
                 {
@@ -378,10 +390,12 @@ impl<A> Shard<A> {
         self.forgotten_keys
             .free_some(batch.undos.iter_mut().map(|entry| &mut entry.undo), batch.entries.len());
         assert!(self.committed <= self.applied, "committed is ahead of applied");
+        for entry in batch.entries.drain(..) {
+            self.recent.add(entry);
+        }
         if self.open.is_empty() {
             // The next batch reuses the memory.
             self.open = batch.entries;
-            self.open.clear();
             self.undos = batch.undos;
             self.undos.clear();
         }
@@ -411,14 +425,14 @@ impl<A> Shard<A> {
     }
 
     fn answer_again(&mut self, rejection: Rejection) {
-        let (state, committed) = (&self.state, self.committed);
+        let (state, recent, committed) = (&self.state, &self.recent, self.committed);
         self.pending.retain_mut(|pending| {
             if pending.after <= committed {
                 return true;
             }
             pending.after = committed;
             match (&mut pending.release, &pending.query) {
-                (Release::Answer(_, reply), Some(query)) => *reply = state.query(query),
+                (Release::Answer(_, reply), Some(query)) => *reply = answer(state, recent, query),
                 (Release::Answer(_, reply), None) => *reply = Err(rejection.clone()),
                 // The records that led to it are undone.
                 (Release::Message(_, Command::OrderMessage(message)), _) => {
@@ -446,6 +460,17 @@ impl<A> Shard<A> {
     pub fn read_only(&self) -> Option<RollbackCause> {
         self.read_only
     }
+}
+
+/// Answers a query. The state knows no records; the latest ones of an event are added here.
+fn answer(state: &ShardState, recent: &Recent, query: &Query) -> Reply {
+    let mut reply = state.query(query);
+    if let (&Query::Changes { event, actor: _, after, limit }, Ok(Outcome::Changes(slice))) =
+        (query, &mut reply)
+    {
+        slice.recent = recent.after(event, after, slice.position, limit);
+    }
+    reply
 }
 
 fn refusal(cause: RollbackCause) -> Rejection {

@@ -127,7 +127,7 @@ impl Hub {
                     break;
                 }
                 // It is asked again.
-                Err(Refused::Rejected(_) | Refused::Overloaded) => {}
+                Err(Refused::Rejected(_) | Refused::Overloaded | Refused::Unreadable) => {}
             }
             topic.tell().await;
             rt::sleep(PAUSE).await;

@@ -144,6 +144,11 @@ impl Client {
         result.unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
+    /// Like `get`, but returns an error if the server ends before it answers.
+    pub(crate) fn try_get(&self, path: &str) -> Result<Answer, ureq::Error> {
+        self.try_send("GET", path, &[], "")
+    }
+
     /// Like `post`, but returns an error if the server ends before it answers.
     pub(crate) fn try_post(&self, path: &str, body: &Value) -> Result<Answer, ureq::Error> {
         self.try_send("POST", path, &[], &body.to_string())

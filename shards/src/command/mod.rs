@@ -19,7 +19,7 @@ pub use key::{GiveEventId, IdempotencyKey, Keyed};
 pub use order::{
     Doubt, OrderItem, OrderItems, OrderItemsError, OrderMessage, PartFate, PlaceOrder, Prepare, Settle,
 };
-pub use query::Query;
+pub use query::{Query, SlotPositions};
 
 /// A request to a shard.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,8 +4,12 @@ use std::time::Duration;
 
 use super::{Actor, CustomerRef, IdempotencyKey};
 use crate::ids::{ApiKeyNumber, EventId, Lsn, OrderId, ReservationId, Slot, UserId, Username};
+use crate::limits::SLOT_COUNT;
 use crate::outcome::Statuses;
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
+
+/// For each slot, a position up to which its records are known.
+pub type SlotPositions = [Lsn; SLOT_COUNT];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
@@ -82,6 +86,20 @@ pub enum Query {
         customer_ref: Option<CustomerRef>,
         limit: usize,
     },
+    /// How far an event's records go, for its organizer and for admins, also if it is deleted; and those after
+    /// `after`, `limit` at most, if the shard keeps them in memory.
+    Changes {
+        event: EventId,
+        actor: Actor,
+        after: Lsn,
+        limit: usize,
+    },
+    /// This shard's part of the events of an organizer, deleted ones included, that have records after a position of
+    /// their slot.
+    ChangedEvents {
+        organizer: UserId,
+        after: Box<SlotPositions>,
+    },
     /// This shard's part of a customer's reservations, by event and number, after `after`.
     CustomerReservations {
         customer: UserId,
@@ -135,6 +153,7 @@ impl Query {
             Query::Event { event }
             | Query::Availability { event }
             | Query::Watch { event, .. }
+            | Query::Changes { event, .. }
             | Query::EventReservations { event, .. } => Some(slot_of_event(*event)),
             Query::Reservation { reservation, .. } => Some(slot_of_event(reservation.event)),
             Query::GivenEventId { key } => Some(slot_of_user(key.user)),
@@ -146,6 +165,7 @@ impl Query {
             | Query::Usernames { .. }
             | Query::Events { .. }
             | Query::Availabilities { .. }
+            | Query::ChangedEvents { .. }
             | Query::CustomerReservations { .. }
             | Query::Parts { .. }
             | Query::EventsCreated { .. }

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 127] = [
+pub(super) const EXPECTED: [&str; 131] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -28,6 +28,10 @@ pub(super) const EXPECTED: [&str; 127] = [
     "replies: reservations",
     "replies: a slice of reservations",
     "replies: the last slice of reservations",
+    "replies: recent changes",
+    "replies: no changes",
+    "replies: changes in the log",
+    "replies: changed events",
     "replies: usernames",
     "replies: cancelled",
     "replies: events created",
@@ -215,6 +219,12 @@ fn name_of_outcome(outcome: &Outcome) -> &'static str {
         Outcome::ReservationSlice(_) => "replies: the last slice of reservations",
         Outcome::Order(_) => "replies: order",
         Outcome::Orders(_) => "replies: orders",
+        Outcome::Changes(slice) => match &slice.recent {
+            Some(recent) if !recent.entries.is_empty() => "replies: recent changes",
+            Some(_) => "replies: no changes",
+            None => "replies: changes in the log",
+        },
+        Outcome::ChangedEvents(_) => "replies: changed events",
         Outcome::Usernames(_) => "replies: usernames",
         Outcome::Cancelled => "replies: cancelled",
         Outcome::EventsCreated(_) => "replies: events created",

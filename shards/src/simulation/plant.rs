@@ -157,6 +157,14 @@ pub(super) enum Plant {
     SkipReservation,
     /// A list of an event's reservations has those with other statuses, too.
     IgnoreStatuses,
+    /// The changes of an event are shown before they are durable.
+    ShowChangesEarly,
+    /// The changes of an event leave one out.
+    SkipChange,
+    /// The changes of an event in memory are others than those in the log.
+    MixUpChanges,
+    /// The changes of an event end where those in memory begin.
+    ForgetOldChanges,
     /// Removed accounts have no usernames in lists.
     ForgetRemovedNames,
     /// A coordinator takes the refusal of an event for its part.
@@ -186,7 +194,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 90] = [
+    pub(super) const ALL: [Plant; 94] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -264,6 +272,10 @@ impl Plant {
         Plant::ForgetRules,
         Plant::SkipReservation,
         Plant::IgnoreStatuses,
+        Plant::ShowChangesEarly,
+        Plant::SkipChange,
+        Plant::MixUpChanges,
+        Plant::ForgetOldChanges,
         Plant::ForgetRemovedNames,
         Plant::CommitWithoutParts,
         Plant::ForgetAborts,

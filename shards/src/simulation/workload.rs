@@ -17,6 +17,7 @@ use crate::ids::{
     ApiKeyNumber, EventId, HoldTime, Lsn, OrderId, Quantity, Quota, ReservationId, Role, Timestamp, UserId,
     Username,
 };
+use crate::limits::SLOT_COUNT;
 use crate::outcome::{OrderView, ReservationStatus, Statuses};
 
 /// The wall time at which worlds begin: 2023-11-14.
@@ -86,6 +87,16 @@ pub(super) fn watch(random: &mut Random, event: EventId, after: Lsn) -> Query {
     Query::Watch { event, after, wait: Duration::from_millis(random.within(0, 2000)) }
 }
 
+/// A question for the changes of an event after a position, or after any.
+pub(super) fn changes(random: &mut Random, event: EventId, after: Option<Lsn>) -> Query {
+    Query::Changes {
+        event,
+        actor: if random.within(0, 3) == 0 { actor(random) } else { ADMIN },
+        after: after.unwrap_or_else(|| Lsn(random.within(0, 12))),
+        limit: random.within(1, 4) as usize,
+    }
+}
+
 fn random_query(random: &mut Random, ids: &Ids) -> Query {
     match random.within(0, 6) {
         0 => match random.within(0, 3) {
@@ -93,7 +104,15 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
             1 => Query::ApiKeys { organizer: organizer_with_keys(random) },
             _ => Query::ApiKey { organizer: organizer_with_keys(random), number: api_key(random) },
         },
-        1 => match random.within(0, 3) {
+        1 => match random.within(0, 5) {
+            4 => {
+                let event = event(random, ids);
+                changes(random, event, None)
+            }
+            5 => Query::ChangedEvents {
+                organizer: organizer(random),
+                after: Box::new([Lsn(random.within(0, 12)); SLOT_COUNT]),
+            },
             0 => Query::Event { event: event(random, ids) },
             1 => Query::Availability { event: event(random, ids) },
             2 => {

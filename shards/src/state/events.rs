@@ -12,7 +12,7 @@ use super::{Decision, OutcomeRef, SlotState};
 use crate::command::{Actor, CreateEvent, DeleteEvent, EditEvent, ExpectedVersion};
 use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, Role, Timestamp, UserId};
-use crate::outcome::{Availability, EventView, Outcome, Rejection, Reply, Totals};
+use crate::outcome::{Availability, ChangeSlice, EventView, Outcome, Rejection, Reply, Totals};
 use crate::record::{EventCreated, EventEdited, Record};
 
 #[derive(Debug, PartialEq, Eq)]
@@ -315,8 +315,10 @@ impl SlotState {
 
     /// Cancels all live reservations and holds by marking the event as deleted, in constant time.
     pub(super) fn apply_event_deleted(&mut self, at: Timestamp, lsn: Lsn, id: EventId) -> Lsn {
+        let organizer = self.events[&id].edition.organizer;
         self.live_events.remove(&id);
-        self.events_of.remove(&(self.events[&id].edition.organizer, id));
+        self.events_of.remove(&(organizer, id));
+        self.deleted_events_of.insert((organizer, id));
         self.change_event(id, lsn, |event| {
             event.deleted_at = Some(at);
             (event.reserved, event.held) = (0, 0);
@@ -325,8 +327,10 @@ impl SlotState {
     }
 
     pub(super) fn undo_event_deleted(&mut self, id: EventId, previous: Lsn, tickets: u32) {
+        let organizer = self.events[&id].edition.organizer;
         self.live_events.insert(id);
-        self.events_of.insert((self.events[&id].edition.organizer, id));
+        self.events_of.insert((organizer, id));
+        self.deleted_events_of.remove(&(organizer, id));
         self.change_event(id, previous, |event| {
             event.deleted_at = None;
             event.held = event.tickets_held_at_deletion();
@@ -369,6 +373,27 @@ impl SlotState {
         let last = (organizer, EventId(u32::MAX));
         let ids = self.events_of.range((Bound::Excluded(first), Bound::Included(last)));
         ids.map(|&(_, id)| id)
+    }
+
+    pub(super) fn query_changes(&self, id: EventId, actor: Actor) -> Reply {
+        // Also of a deleted event.
+        let event = self.events.get(&id).ok_or(Rejection::EventNotFound)?;
+        if !event.is_managed_by(actor) {
+            return Err(Rejection::NotYourEvent);
+        }
+        let (position, is_deleted) = (event.last_record, event.is_deleted());
+        Ok(Outcome::Changes(Box::new(ChangeSlice { position, is_deleted, recent: None })))
+    }
+
+    /// An organizer's events, deleted ones included, whose last record is after `after`, with that record's position.
+    pub(super) fn events_changed_after(
+        &self,
+        organizer: UserId,
+        after: Lsn,
+    ) -> impl Iterator<Item = (EventId, Lsn)> {
+        let all = (organizer, EventId(0))..=(organizer, EventId(u32::MAX));
+        let ids = self.events_of.range(all.clone()).chain(self.deleted_events_of.range(all));
+        ids.map(|&(_, id)| (id, self.events[&id].last_record)).filter(move |&(_, last)| last > after)
     }
 
     /// The number of events that an account has created, deleted ones included.

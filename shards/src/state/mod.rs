@@ -63,6 +63,8 @@ pub struct SlotState {
     live_events: BTreeSet<EventId>,
     /// The events that are not deleted, by organizer.
     events_of: BTreeSet<(UserId, EventId)>,
+    /// The deleted events, by their last organizer.
+    deleted_events_of: BTreeSet<(UserId, EventId)>,
     /// The number of events that each account has created, deleted ones included: all that take memory. An
     /// event always counts for the account that created it.
     events_created: BTreeMap<UserId, u32>,
@@ -404,6 +406,7 @@ impl SlotState {
             Query::ApiKeys { organizer } => Ok(Outcome::ApiKeys(self.api_keys_of(*organizer))),
             Query::GivenEventId { key } => self.query_given_event_id(key),
             Query::Reservation { reservation, actor } => self.query_reservation(*reservation, *actor),
+            Query::Changes { event, actor, after: _, limit: _ } => self.query_changes(*event, *actor),
             Query::EventReservations { event, actor, after, up_to, statuses, customer_ref, limit } => {
                 let range = (after.unwrap_or(0), up_to.unwrap_or(u32::MAX));
                 self.query_event_reservations(*event, *actor, range, *statuses, customer_ref.as_ref(), *limit)
@@ -415,6 +418,7 @@ impl SlotState {
             | Query::Usernames { .. }
             | Query::Events { .. }
             | Query::Availabilities { .. }
+            | Query::ChangedEvents { .. }
             | Query::CustomerReservations { .. }
             | Query::Parts { .. }
             | Query::EventsCreated { .. }

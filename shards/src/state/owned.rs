@@ -200,6 +200,12 @@ impl ShardState {
                 });
                 Outcome::Availabilities(known.collect())
             }
+            Query::ChangedEvents { organizer, ref after } => {
+                let owned = self.owned();
+                let slots = owned.iter().filter_map(|slot| Some((self.slot(slot)?, after[slot.index()])));
+                let changed = slots.flat_map(|(state, after)| state.events_changed_after(organizer, after));
+                Outcome::ChangedEvents(changed.collect())
+            }
             Query::CustomerReservations { customer, after, limit } => {
                 let ids = self.reservations_of.after(customer.0, after);
                 let ids = ids.filter(|id| self.shows(*id)).take(limit);
@@ -226,6 +232,7 @@ impl ShardState {
             | Query::Reservation { .. }
             | Query::Order { .. }
             | Query::Orders { .. }
+            | Query::Changes { .. }
             | Query::EventReservations { .. } => unreachable!("{query:?} is about one slot"),
         };
         Ok(Outcome::Part(Box::new(Part { slots: self.owned(), outcome })))

@@ -12,6 +12,7 @@ use crate::front::places::Places;
 use crate::front::proxies::TrustedProxies;
 use crate::front::registration::Registration;
 use crate::metrics::Metrics;
+use crate::old_records::OldRecords;
 use crate::passwords::Passwords;
 
 pub struct Common {
@@ -32,4 +33,6 @@ pub struct Common {
     /// Held while a role is changed or an account removed: no other such change happens meanwhile.
     pub administration: Mutex<()>,
     pub places: Arc<Places>,
+    /// `None` when all records are in memory.
+    pub old_records: Option<OldRecords>,
 }

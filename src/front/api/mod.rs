@@ -8,6 +8,7 @@ mod authentication;
 mod availability;
 mod buyers;
 mod cancellations;
+mod changes;
 mod common;
 mod context;
 mod demonstration;
@@ -24,6 +25,7 @@ mod pages;
 mod problem_pages;
 mod reservations;
 mod sessions;
+mod slices;
 mod system;
 mod transfers;
 mod users;
@@ -84,6 +86,8 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &availability::LIST,
     &availability::OF_EVENT,
     &availability::OF_SEVERAL,
+    &changes::OF_EVENT,
+    &changes::OF_ORGANIZER,
     &events::EDIT,
     &events::DELETE,
     &reservations::LIST,

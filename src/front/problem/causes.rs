@@ -34,6 +34,7 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Problem {
         match refused {
             Refused::Rejected(rejection) => rejection.into(),
+            Refused::Unreadable => Problem::unavailable(Kind::LogUnreadable),
             Refused::Overloaded => {
                 rationed!(
                     warn,

@@ -89,7 +89,7 @@ impl Kind {
             Kind::HeadersTooLarge => refused(&format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(100))),
             Kind::NotImplemented => refused("BREW / HTTP/1.1\r\n"),
             Kind::VersionNotSupported => refused("GET / HTTP/2.0\r\n"),
-            Kind::Overloaded | Kind::TooManyConnections => Problem::unavailable(self),
+            Kind::Overloaded | Kind::TooManyConnections | Kind::LogUnreadable => Problem::unavailable(self),
             Kind::IdsUsedUp => Problem::ids_used_up("event"),
             Kind::LogFull => Rejection::LogFull.into(),
             Kind::LogLocked => Rejection::LogLocked.into(),

@@ -195,6 +195,8 @@ kinds! {
         [boot_id: String, "Of this start of the server; the next one has another."]
         [recovery: Recovery, "How far it has come."]
         "It reads its log, and serves requests when it has read all of it. Nothing was done; try again after 'Retry-After' seconds."
+    LogUnreadable "log-unreadable" 503 "The log cannot be read"
+        "The records that were asked for are no longer in memory, and reading them from the log has failed; the server's own log says why. Everything else works. Tell whoever runs the server, and try again after 'Retry-After' seconds."
     LogLocked "log-locked" 503 "Another program has locked the log: nothing was done"
         "The server can change nothing until that program, such as a shell or a backup on the server's machine, ends its transaction on a log file; the server notices this by itself within a second. Nothing was done; reading works meanwhile. Tell whoever runs the server, whose log names the file, and try again after 'Retry-After' seconds."
     NoRoomForKeys "no-room-for-keys" 503 "No more idempotency keys can be kept: nothing was done"

@@ -23,6 +23,7 @@ use crate::clock::Now;
 use crate::command::{Ask, Buyer, Command, IdempotencyKey, Keyed, Query};
 use crate::ids::{ApiKeyNumber, EventId, OrderId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{AccountView, Outcome, Rejection, Reply, ReservationStatus, ReservationView};
+use crate::record::Entry;
 use crate::slots::slot_of_event;
 use api_keys::KeysOfOrganizer;
 use change::{Change, change_of_command};
@@ -77,6 +78,8 @@ pub(super) struct Oracle {
     times: BTreeMap<Slot, SlotTimes>,
     keys: Keys,
     orders: OrderHistories,
+    /// The records of each event.
+    records: BTreeMap<EventId, Vec<Entry>>,
 }
 
 impl Oracle {

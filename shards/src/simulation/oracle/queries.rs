@@ -8,10 +8,10 @@ use super::history::History;
 use super::rules::{expected_of_account, expected_of_event, user_view};
 use super::{Exchange, Known, Oracle, Violation};
 use crate::command::{Ask, Buyer, Query};
-use crate::ids::{EventId, ReservationId, Role, Slot, Timestamp, UserId, Username};
+use crate::ids::{EventId, Lsn, ReservationId, Role, Slot, Timestamp, UserId, Username};
 use crate::outcome::{
-    AccountView, Availability, EventView, Outcome, Part, Rejection, Reply, ReservationView, Statuses, Totals,
-    UserView,
+    AccountView, Availability, ChangeSlice, EventView, Outcome, Part, RecentChanges, Rejection, Reply,
+    ReservationView, Statuses, Totals, UserView,
 };
 use crate::simulation::workload::ADMIN;
 use crate::slots::{SlotSet, slot_of_event, slot_of_username};
@@ -46,6 +46,9 @@ impl Oracle {
                 | Query::EventReservations { event, .. },
                 _,
             ) => self.check_event_query(*event, exchange),
+            (Query::Changes { event, after, limit, .. }, _) => {
+                self.check_changes(*event, *after, *limit, exchange)
+            }
             (Query::Reservation { reservation, .. }, _) => {
                 self.check_event_query(reservation.event, exchange)
             }
@@ -94,6 +97,18 @@ impl Oracle {
             (Query::Parts { parts }, Outcome::Reservations(list)) => {
                 self.check_parts(parts, list, exchange, owns)
             }
+            (Query::ChangedEvents { organizer, after }, Outcome::ChangedEvents(list)) => {
+                let is_right = |id: EventId, state: Option<&EventState>| {
+                    let changed = state.filter(|state| {
+                        state.view.organizer == *organizer
+                            && state.position > after[slot_of_event(id).index()]
+                    });
+                    let listed =
+                        list.iter().filter(|(listed, _)| *listed == id).map(|&(_, position)| position);
+                    listed.eq(changed.map(|state| state.position))
+                };
+                self.check_each_event(exchange, list.iter().map(|(id, _)| *id), owns, is_right)
+            }
             (Query::EventsCreated { organizer }, Outcome::EventsCreated(count)) => {
                 self.check_events_created(*organizer, *count, exchange, owns)
             }
@@ -101,6 +116,40 @@ impl Oracle {
                 Ok(Vec::new())
             }
             _ => Err(format!("{exchange:?}")),
+        }
+    }
+
+    /// Checks how far an event's records go, and that those of the page are the ones on disk, without a gap, and go
+    /// as far as the client could know.
+    fn check_changes(
+        &mut self,
+        event: EventId,
+        after: Lsn,
+        limit: usize,
+        exchange: Exchange<'_>,
+    ) -> Result<Vec<Known>, Violation> {
+        let Ok(Outcome::Changes(slice)) = exchange.reply else {
+            return self.check_event_query(event, exchange);
+        };
+        let ChangeSlice { position, is_deleted, ref recent } = **slice;
+        let without_records =
+            Ok(Outcome::Changes(Box::new(ChangeSlice { position, is_deleted, recent: None })));
+        let known = self.check_event_query(event, Exchange { reply: &without_records, ..exchange })?;
+        let Some(RecentChanges { entries, complete_to }) = recent else {
+            let is_new = position > after;
+            return if is_new { Ok(known) } else { Err(format!("no need of the log: {exchange:?}")) };
+        };
+        let on_disk = self.records.get(&event).map_or(&[][..], Vec::as_slice);
+        let expected = on_disk.iter().filter(|entry| entry.lsn > after).take(entries.len());
+        let history = self.events.entry(event).or_default();
+        let could_know =
+            history.after(history.known_at(exchange.sent)).map_or(Lsn(0), |state| state.position);
+        let goes_far = entries.len() == limit || *complete_to >= could_know;
+        let ends = *complete_to == entries.last().map_or(after, |entry| entry.lsn);
+        if entries.len() <= limit && entries.iter().eq(expected) && goes_far && ends {
+            Ok(known)
+        } else {
+            Err(format!("{exchange:?}: on disk are {on_disk:#?}"))
         }
     }
 

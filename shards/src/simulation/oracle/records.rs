@@ -19,6 +19,9 @@ impl Oracle {
         entry: &Entry,
         owns: impl Fn(Slot) -> bool,
     ) -> Result<(), Violation> {
+        if let Some(event) = entry.record.event() {
+            self.records.entry(event).or_default().push(entry.clone());
+        }
         let has_live_holds = self.slots_with_holds().contains(&entry.slot);
         self.times.entry(entry.slot).or_default().add(entry, has_live_holds)?;
         let view_of = |id: ReservationId| {

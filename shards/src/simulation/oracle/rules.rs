@@ -6,8 +6,8 @@ use crate::details::{DetailsPatch, RulesPatch, SalesRules};
 use crate::ids::{Quantity, ReservationId, Role, Timestamp, UserId};
 use crate::limits::{RESERVATIONS_MAX, SCANNED_MAX};
 use crate::outcome::{
-    AccountView, EventView, Outcome, Rejection, ReservationSlice, ReservationStatus, ReservationView,
-    Statuses, UserView,
+    AccountView, ChangeSlice, EventView, Outcome, Rejection, ReservationSlice, ReservationStatus,
+    ReservationView, Statuses, UserView,
 };
 
 /// What the rules say to a request about an event in this state: the outcome, the rejection, or `None`
@@ -207,6 +207,14 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         Query::Reservation { reservation, actor } => {
             Outcome::Reservation(visible(event, *reservation, *actor)?.clone())
         }
+        Query::Changes { actor, .. } => {
+            let event = event.ok_or(Rejection::EventNotFound)?;
+            if !event.is_managed_by(*actor) {
+                return Err(Rejection::NotYourEvent);
+            }
+            let (position, is_deleted) = (event.position, event.is_deleted);
+            Outcome::Changes(Box::new(ChangeSlice { position, is_deleted, recent: None }))
+        }
         Query::EventReservations { event: _, actor, after, up_to, statuses, customer_ref, limit } => {
             let event = event.ok_or(Rejection::EventNotFound)?;
             if !event.is_managed_by(*actor) {
@@ -223,6 +231,7 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         | Query::Usernames { .. }
         | Query::Events { .. }
         | Query::Availabilities { .. }
+        | Query::ChangedEvents { .. }
         | Query::CustomerReservations { .. }
         | Query::Order { .. }
         | Query::Orders { .. }

@@ -4,6 +4,7 @@
 //! `shard.rs` and `log_work.rs` do the steps of a shard's driver, `restart.rs` ends and starts processes,
 //! and `checks.rs` compares what should be equal.
 
+mod changes;
 mod checks;
 mod log_work;
 mod network;

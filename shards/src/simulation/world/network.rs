@@ -110,6 +110,7 @@ impl World {
                     next.into_iter().for_each(|ask| self.send_request(ask));
                 }
                 self.ask_for_news(&reply);
+                self.follow_changes(request, &reply);
                 self.requests[request].reply = Some(reply);
             }
         }
@@ -184,6 +185,7 @@ impl World {
         }
         self.plant_in_reply(request, &mut reply);
         self.plant_in_list(request, &mut reply);
+        self.plant_in_changes(request, &mut reply);
         self.note(|| format!("reply to {request}: {reply:?}"));
         let SentRequest { ref ask, sent, wall, shard_index, taken_in, .. } = self.requests[request];
         let shard_count = self.shards.len();

@@ -149,11 +149,14 @@ impl World {
             _ => self.reservations_max,
         };
         let keys_max = self.keys_max;
+        // Few of the latest records are kept, or none.
+        let recent_bytes_max = self.random.within(0, 6) as usize * 256;
         let left_large = self.has_chance(100);
         let shards = states.into_iter().map(|state| {
             let mut shard = Shard::new(state, &heads, epoch)
                 .with_reservations_max(reservations_max)
-                .with_keys_max(keys_max);
+                .with_keys_max(keys_max)
+                .with_recent_bytes_max(recent_bytes_max);
             if !has_room {
                 shard = shard.refusing(RollbackCause::NoRoom);
             }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::changes::early_changes;
 use super::log_work::LogWork;
 use super::{Progress, World};
 use crate::clock::{AHEAD_MAX_MS, Clock, Now};
@@ -208,7 +209,7 @@ impl World {
             self.requests[request].taken_in = (!is_read_only).then_some(now.steady);
             self.requests[request].wall = now.wall;
             self.watch_taken_in(request, &mut ask, index, now.elapsed);
-            let SimulatedShard { driver, .. } = &mut self.shards[index];
+            let SimulatedShard { driver, log_work, .. } = &mut self.shards[index];
             if let Ask::Command(
                 Command::Reserve { event, ref buyer, .. } | Command::Hold { event, ref buyer, .. },
             ) = ask
@@ -254,6 +255,10 @@ impl World {
             let state = driver.shard().state();
             let at_once = match (&ask, self.plant) {
                 (Ask::Query(query), Some(Plant::AnswerReadsAtOnce)) => Some(state.query(query)),
+                (
+                    &Ask::Query(ref query @ Query::Changes { event, after, .. }),
+                    Some(Plant::ShowChangesEarly),
+                ) => early_changes(state, log_work.as_ref(), query, (event, after)),
                 (Ask::Command(command), Some(Plant::AnswerRejectionsAtOnce)) => {
                     state.decide(now, command.slot(), command.clone()).reply.err().map(Err)
                 }

@@ -401,6 +401,8 @@ fn describe(reply: &Reply, changed: bool) -> String {
         }
         Outcome::Order(order) => format!("{:?} with {} parts", order.status, order.parts.len()),
         Outcome::Orders(orders) => format!("{} orders", orders.len()),
+        Outcome::Changes(slice) => format!("{} {}", slice.position, slice.is_deleted),
+        Outcome::ChangedEvents(changed) => format!("{changed:?}"),
         Outcome::Usernames(names) => {
             names.iter().map(|(user, name)| format!("{user} {name}")).collect::<Vec<_>>().join(", ")
         }
