@@ -82,8 +82,8 @@ impl Event {
     /// The order of which a reservation is a part, as far as anybody sees. What its order's account neither has nor
     /// sells any more has left it: tickets for others go to the event's next organizer.
     pub(super) fn order_shown(&self, number: u32) -> Option<OrderId> {
-        let reservation = self.reservation(number)?;
-        self.order_of(number).filter(|&order| !self.has_left(reservation, order))
+        let order = self.order_of(number)?;
+        (!self.has_left(self.reservation(number)?, order)).then_some(order)
     }
 
     /// Whether the event was handed over with a part that was ordered for somebody else. One that is still held waits
