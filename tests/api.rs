@@ -525,6 +525,15 @@ fn problems_have_a_type_and_their_members() {
             errors(&[("/quantity", "is there twice")]),
         ),
         (
+            cust1,
+            "POST",
+            "/api/v1/orders",
+            "{\"items\":[{\"event\":1,\"event\":2,\"quantity\":1}]}",
+            422,
+            "invalid",
+            errors(&[("", "has an object in it with a member that is there twice")]),
+        ),
+        (
             anyone,
             "GET",
             "/api/v1/events?limit=0",

@@ -447,6 +447,39 @@ fn what_was_transferred_leaves_its_order() {
     transfer(&parts(&order)[0], json!({ "to": to })).problem(409, "part-of-order");
 }
 
+/// As for a single reservation: it is the new organizer's alone.
+#[test]
+fn what_was_handed_over_leaves_an_order_for_others() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 2);
+    let [kept, given] = [6, 6].map(|quota| stage.event(quota));
+    let for_others = |mut body: Value| {
+        body["customer_ref"] = json!("c-7");
+        placed(&stage.org1, &body)
+    };
+    let both = [(kept, 2), (given, 2)];
+    let (reserved, held) = (for_others(items(&both)), for_others(held(&both, 600)));
+    let own = placed(&stage.cust1, &items(&both));
+    let next = stage.org2.get("/api/v1/users/me").expect(200).json()["id"].clone();
+    stage.org1.patch(&format!("/api/v1/events/{given}"), &json!({ "organizer": next })).expect(200);
+    // What is held waits for its order.
+    confirm(&stage.org1, &held).expect(200);
+    for order in [&reserved, &held] {
+        let [first, second] = &parts(order)[..] else { panic!("{order}") };
+        let now = seen(&stage.org1, order);
+        assert_eq!(parts(&now), [first.as_str()]);
+        assert_eq!(text(&now, "status"), "partly_cancelled");
+        stage.org1.delete(&address(order)).expect(204);
+        let part = stage.org2.get(&format!("/api/v1/reservations/{second}")).expect(200).json();
+        assert_eq!((text(&part, "status"), &part["order"]), ("confirmed", &Value::Null));
+    }
+    assert_eq!([kept, given].map(|event| tickets(&stage.anyone, event)), [[2, 0, 4], [6, 0, 0]]);
+    // Customers keep what they ordered.
+    assert_eq!(seen(&stage.cust1, &own), own);
+    stage.cust1.delete(&address(&own)).expect(204);
+    assert_eq!(tickets(&stage.anyone, given), [4, 0, 2]);
+}
+
 /// Two orders for the last tickets, in opposite order: one is placed or both are refused, nothing stays held, and the
 /// last ticket is sold in the end.
 #[test]

@@ -108,7 +108,7 @@ impl Cors {
         if !is_preflight || self.for_request(request) == self.others {
             return None;
         }
-        let headers: Vec<&str> = ["Authorization", "Content-Type", "Last-Event-ID"]
+        let headers: Vec<&str> = ["Authorization", "Content-Type"]
             .into_iter()
             .chain(RequestHeader::ALL.iter().map(|header| header.name))
             .collect();

@@ -103,7 +103,9 @@ impl Problem {
             Registration::Closed => "nobody",
         };
         let role = role.as_str();
-        let detail = format!("Here {who} may register. An admin makes a {role}: ask one, and log in then.");
+        let detail = format!(
+            "Here {who} may register. An admin makes accounts of the role {role}: ask one, and log in then."
+        );
         Problem::new(Kind::RegistrationClosed, detail)
     }
 

@@ -113,7 +113,12 @@ impl Event {
 
     /// Whether the actor sells the event's tickets: as its organizer, to customers without an account here.
     pub(super) fn is_sold_by(&self, actor: Actor) -> bool {
-        actor.role == Role::Organizer && self.edition.organizer == actor.user
+        actor.role == Role::Organizer && self.is_of_organizer(actor.user)
+    }
+
+    /// Whether the account is its organizer. The account's role may be another one now.
+    pub(super) fn is_of_organizer(&self, user: UserId) -> bool {
+        self.edition.organizer == user
     }
 
     /// Counts tickets as reserved. No other code does.

@@ -10,6 +10,7 @@ use super::SlotState;
 use super::by_customer::ByCustomer;
 use super::events::Event;
 use super::holds::NO_DEADLINE;
+use super::refs::Holder;
 use super::reservations::{Reservation, Standing};
 use crate::clock::Now;
 use crate::command::{Doubt, OrderMessage, PartFate, Prepare, Settle};
@@ -76,6 +77,21 @@ impl Event {
     /// The order of which a reservation is a part.
     pub(super) fn order_of(&self, number: u32) -> Option<OrderId> {
         self.parts.as_ref()?.orders.get(&number).copied()
+    }
+
+    /// The order of which a reservation is a part, as far as anybody sees. What its order's account neither has nor
+    /// sells any more has left it: tickets for others go to the event's next organizer.
+    pub(super) fn order_shown(&self, number: u32) -> Option<OrderId> {
+        let order = self.order_of(number)?;
+        (!self.has_left(self.reservation(number)?, order)).then_some(order)
+    }
+
+    /// Whether the event was handed over with a part that was ordered for somebody else. One that is still held waits
+    /// for its order.
+    fn has_left(&self, reservation: &Reservation, order: OrderId) -> bool {
+        let waits = matches!(reservation.standing(), Standing::Prepared | Standing::Pledged);
+        let is_own = reservation.holder() == Holder::Account(order.user);
+        !waits && !is_own && !self.is_of_organizer(order.user)
     }
 
     /// The order of a reservation that is held for one.
@@ -206,9 +222,9 @@ impl SlotState {
             Some(Doubt::Placing { owner, attempt }) => owner == order.user && Some(attempt) == placed_by,
             Some(Doubt::Confirming { .. }) | None => event.order_of(part.number) == Some(order),
         };
-        if !is_of_order {
-            // It was transferred since.
-            let left = event.doubt_of(part.number).is_none() && event.order_of(part.number).is_none();
+        if !is_of_order || event.has_left(reservation, order) {
+            // It was transferred since, or its event was handed over.
+            let left = event.doubt_of(part.number).is_none() && event.order_shown(part.number).is_none();
             return if left { Heard { record: None, answer } } else { Heard::nothing() };
         }
         let step = match (event.standing(reservation), fate) {

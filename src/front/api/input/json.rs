@@ -16,8 +16,14 @@ use smallvec::SmallVec;
 const MEMBERS_MAX: usize = 100;
 
 /// The error of a body with more.
-pub(super) const TOO_MANY_MEMBERS: &str = "has more than 100 members";
+const TOO_MANY_MEMBERS: &str = "has more than 100 members";
 const _: () = assert!(MEMBERS_MAX == 100, "the error says so");
+
+/// The error of an object inside of a body. RFC 8259 section 4 does not say which of two members counts.
+const MEMBER_TWICE: &str = "has an object in it with a member that is there twice";
+
+/// What [`read`] refuses though it is JSON, as the starts of its errors.
+pub(super) const RULES: [&str; 2] = [TOO_MANY_MEMBERS, MEMBER_TWICE];
 
 /// Names and values. Most bodies have one or two.
 pub(super) type Members<'b> = SmallVec<[(Cow<'b, str>, Value); 2]>;
@@ -181,7 +187,7 @@ fn object(text: &str) -> Result<Value, &'static str> {
             _ => member_value(value.get())?,
         };
         if members.insert(name.into_owned(), value).is_some() {
-            return Err("an object has a member twice");
+            return Err(MEMBER_TWICE);
         }
     }
     Ok(Value::Object(members))
