@@ -32,8 +32,6 @@ const CONCURRENT_HISTORIES: u64 = 8;
 
 /// The operations of a history. The checker's work doubles with each concurrent operation.
 const OPERATIONS: u64 = 16;
-/// One of this number of operations and one more is an order.
-const ORDERS: u64 = 9;
 const PAUSE_MAX: Duration = Duration::from_millis(2);
 /// The maximum time before the kill: about the duration of a history.
 const KILL_WITHIN: Duration = Duration::from_millis(8);
@@ -312,6 +310,17 @@ impl History {
                 }
             }
         }
+        // Which attempts at orders were in vain is known if all numbers that are not shown belong to answered ones.
+        let highest = sales.iter().map(|sale| sale.number).max().expect("the last reservation");
+        let answered = steps.iter().filter(|step| matches!(step, Step::Returned(_, Ret::Prepared))).count();
+        let all_known = highest - sales.len() == answered;
+        let without_effect = steps.iter().filter_map(|step| match step {
+            Step::Invoked(client, Op::PrepareInVain { order, .. }) => {
+                (all_known && !answers.contains_key(client)).then_some(*order)
+            }
+            _ => None,
+        });
+        let without_effect: HashSet<u64> = without_effect.collect();
         let find = |number| sales.iter().find(|sale| sale.number == number);
         let has_trace = |op| match op {
             Op::Reserve { quantity } | Op::Hold { quantity } => {
@@ -323,7 +332,8 @@ impl History {
             }
             Op::Edit { .. } => true,
             // What an order that was not placed held for a while may explain an answer.
-            Op::Prepare { .. } | Op::Settle { .. } | Op::PrepareInVain { .. } | Op::GiveUp { .. } => true,
+            Op::PrepareInVain { order, .. } | Op::GiveUp { order } => !without_effect.contains(&order),
+            Op::Prepare { .. } | Op::Settle { .. } => true,
             Op::Read | Op::List => false,
         };
         steps.retain(|step| match step {
@@ -476,6 +486,9 @@ struct Worker<'a> {
     tokens: &'a Tokens,
     random: Random,
     operations: u64,
+    /// Which of its operations is an order. One client of each event has one, since an order is two operations of each
+    /// of its events.
+    orders_at: Option<u64>,
     /// The numbers of its reservations that it has not yet cancelled.
     own: Vec<usize>,
 }
@@ -485,7 +498,7 @@ impl Worker<'_> {
         let mut client = self.history.next_client();
         let mut start = 0;
         let mut open = None;
-        for _ in 0..self.operations {
+        for operation in 0..self.operations {
             let mut wire = match open.take() {
                 Some(wire) => wire,
                 None => match self.connect(&mut start) {
@@ -493,7 +506,7 @@ impl Worker<'_> {
                     None => return,
                 },
             };
-            if self.random.within(0, ORDERS) == 0 {
+            if self.orders_at == Some(operation) {
                 open = self.order(wire, &mut start);
                 if open.is_none() {
                     return;
@@ -721,8 +734,10 @@ impl TestServer {
             for (index, history) in histories.iter().enumerate() {
                 let other = &histories[(index + 1) % histories.len()];
                 let clients = random.within(3, 5);
-                for _ in 0..clients {
-                    let (random, operations) = (Random::new(random.next()), OPERATIONS / clients);
+                for client in 0..clients {
+                    let operations = OPERATIONS / clients;
+                    let orders_at = (client == 0).then(|| random.within(0, operations - 1));
+                    let random = Random::new(random.next());
                     let worker = Worker {
                         history,
                         other,
@@ -730,6 +745,7 @@ impl TestServer {
                         tokens: &tokens,
                         random,
                         operations,
+                        orders_at,
                         own: Vec::new(),
                     };
                     scope.spawn(move || worker.work());
@@ -743,12 +759,21 @@ impl TestServer {
             server
         });
         for history in &histories {
-            // The final list is part of the history.
+            // These are part of the history. The last reservation shows how many numbers were used.
             let client = history.next_client();
-            let organizer = server.client().with_token(&tokens.organizer);
-            history.record(Step::Invoked(client, Op::List));
-            let answer = organizer.get(&format!("/api/v1/events/{}/reservations", history.event));
-            history.record(Step::Returned(client, read(history.event, Op::List, &answer)));
+            let [customer, organizer] =
+                [&tokens.customer, &tokens.organizer].map(|token| server.client().with_token(token));
+            let event = format!("/api/v1/events/{}", history.event);
+            let list = format!("{event}/reservations");
+            for op in [Op::Edit { quota: 100 }, Op::Reserve { quantity: 1 }, Op::List] {
+                history.record(Step::Invoked(client, op));
+                let answer = match op {
+                    Op::Edit { quota } => organizer.patch(&event, &json!({ "quota": quota })),
+                    Op::Reserve { quantity } => customer.post(&list, &json!({ "quantity": quantity })),
+                    _ => organizer.get(&list),
+                };
+                history.record(Step::Returned(client, read(history.event, op, &answer)));
+            }
         }
         (histories, TestServer { folder, server, tokens })
     }
@@ -852,6 +877,53 @@ fn a_wrong_answer_in_a_history_is_found() {
     let mut steps = correct.clone();
     steps.remove(8);
     assert!(!is_linearizable(4, &steps), "a read of a change that no client made");
+}
+
+/// Checks the same with an order: its part counts as held before it is shown, and what was given up does not.
+#[test]
+fn a_wrong_answer_about_an_order_is_found() {
+    use Step::{Invoked, Returned};
+    let seen = |reserved, held| Ret::Seen { quota: 4, reserved, held };
+    let sale = |number, quantity| Sale { number, quantity, status: Status::Confirmed };
+    let listed = |sales: &[Sale]| Ret::Listed(sales.to_vec());
+    let correct = vec![
+        Invoked(0, Op::Prepare { order: 1, quantity: 2 }),
+        Invoked(1, Op::Settle { order: 1 }),
+        Invoked(2, Op::Read),
+        Returned(2, seen(0, 2)),
+        Invoked(2, Op::List),
+        Returned(2, listed(&[])),
+        Invoked(2, Op::List),
+        Returned(2, listed(&[sale(1, 2)])),
+        Returned(0, Ret::Sold { number: 1 }),
+        Returned(1, Ret::Settled),
+        // The other event refuses this one.
+        Invoked(3, Op::PrepareInVain { order: 2, quantity: 1 }),
+        Invoked(4, Op::GiveUp { order: 2 }),
+        Returned(3, Ret::Prepared),
+        Invoked(2, Op::Read),
+        Returned(2, seen(2, 1)),
+        Invoked(2, Op::Reserve { quantity: 2 }),
+        Returned(2, Ret::Sold { number: 3 }),
+        Invoked(2, Op::List),
+        Returned(2, listed(&[sale(1, 2), sale(3, 2)])),
+    ];
+    assert!(is_linearizable(4, &correct));
+    let wrong = [
+        ("a part that is shown, and then not", 3, Returned(2, seen(2, 0))),
+        ("a part that nobody prepared", 3, Returned(2, seen(0, 1))),
+        ("a part that is lost", 14, Returned(2, seen(0, 1))),
+        ("a part of an answered order is held", 14, Returned(2, seen(0, 3))),
+        ("tickets given up twice", 14, Returned(2, seen(1, 0))),
+        ("a number used again", 16, Returned(2, Ret::Sold { number: 2 })),
+        ("a part is shown that was given up", 18, Returned(2, listed(&[sale(1, 2), sale(2, 1), sale(3, 2)]))),
+    ];
+    for (what, at, step) in wrong {
+        let mut steps = correct.clone();
+        assert_ne!(steps[at], step);
+        steps[at] = step;
+        assert!(!is_linearizable(4, &steps), "not found: {what}");
+    }
 }
 
 /// Checks the same with recorded histories in which the first answer is replaced.
