@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::client::{Client, Wire, request};
+use support::client::{Client, request};
 use support::holds::tickets;
 use support::keys::is_replayed;
 use support::ledger::parts_of;
@@ -40,13 +40,15 @@ struct Ends {
 
 /// Orders tickets of all events, and kills the server meanwhile. Returns the answer, if there was one.
 fn order_and_kill(server: Server, bytes: &str, delay: Duration) -> Option<Value> {
-    let mut wire: Wire = server.wire();
+    let mut wire = server.wire();
     wire.send(bytes).expect("the server reads");
     thread::sleep(delay);
     server.kill();
     let answer = wire.answer().ok().flatten();
     answer.map(|answer| answer.expect(201).json())
 }
+
+const QUOTA: u64 = 1_000_000;
 
 /// Waits until the tickets of all events are those of so many confirmed orders and so many held ones.
 fn wait_for_tickets(client: &Client, events: &[u64], confirmed: u64, held: u64, ends: &mut Ends) {
@@ -62,8 +64,6 @@ fn wait_for_tickets(client: &Client, events: &[u64], confirmed: u64, held: u64, 
         thread::sleep(Duration::from_millis(5));
     }
 }
-
-const QUOTA: u64 = 1_000_000;
 
 #[test]
 fn an_order_that_is_cut_is_whole_or_not_there() {
