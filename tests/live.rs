@@ -4,9 +4,10 @@ mod support;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use support::client::{Client, Wire, request};
 use support::server::Server;
 use support::{Stage, number, reserve};
 use tempfile::tempdir;
@@ -96,6 +97,13 @@ fn path_of(events: &[u64]) -> String {
 
 fn position(stage: &Stage, event: u64) -> u64 {
     number(&stage.anyone.get(&format!("/api/v1/events/{event}/availability")).expect(200).json(), "position")
+}
+
+/// How many connections the server has.
+fn open_connections(client: &Client) -> u64 {
+    let page = client.get("/metrics").expect(200);
+    let line = page.text().lines().find_map(|line| line.strip_prefix("boxoffice_connections "));
+    line.expect("a gauge").parse().expect("a number")
 }
 
 /// All followers see the last state, whichever core they are on.
@@ -232,4 +240,76 @@ fn readers_that_never_read_or_leave_disturb_nobody() {
         socket.read_to_string(&mut rest).expect("the stream ended in order");
         assert!(rest.contains("retry: ") && rest.ends_with("0\r\n\r\n"), "{rest}");
     }
+}
+
+/// A reader that never reads is disconnected after some tens of messages, others go on, and it can resume.
+#[test]
+fn a_reader_that_never_reads_is_dropped_and_resumes() {
+    /// More than any kernel keeps: its buffers on both sides are small.
+    const MESSAGES_MAX: u64 = 150;
+    let data = tempdir().unwrap();
+    let arguments = ["--demo", "--shards", "1", "--stall-timeout", "1", "--idle-timeout", "600"];
+    let stage = Stage::on(Server::start(data.path(), &arguments));
+    let event = stage.event(10_000);
+    let mut reader = Stream::open(stage.server.address, &path(event), None);
+    let mut silent = Wire::with_small_receive_buffer(stage.server.address).expect("it listens");
+    silent.send(format!("GET {} HTTP/1.1\r\nHost: x\r\n\r\n", path(event))).expect("it reads");
+    reader.until(event, 10_000);
+    reserve(&stage.cust1, event, 1);
+    let mut sold = 1;
+    let with_it = open_connections(&stage.anyone);
+    while open_connections(&stage.anyone) == with_it {
+        assert!(sold < MESSAGES_MAX, "it is still connected after {sold} messages");
+        reserve(&stage.cust1, event, 1);
+        sold += 1;
+        reader.until(event, 10_000 - sold);
+    }
+    let received = silent.read_to_end();
+    assert!(!received.ends_with("0\r\n\r\n"), "it was not told that this was all: {received}");
+    let last = received.rsplit_once("\nid: ").and_then(|(_, rest)| rest.split_once("\n\n"));
+    let (id, _) = last.expect("it received a whole message");
+    assert!(id.parse::<u64>().expect("a position") < position(&stage, event), "it missed some");
+    let mut resumed = Stream::open(stage.server.address, &path(event), Some(id));
+    assert_eq!(resumed.until(event, 10_000 - sold).1, 1);
+    reserve(&stage.cust1, event, 1);
+    resumed.until(event, 10_000 - sold - 1);
+    reader.until(event, 10_000 - sold - 1);
+}
+
+/// While a sync takes three seconds, nobody sees the sale that it is for.
+#[test]
+#[ignore = "needs strace"]
+fn a_follower_sees_no_sale_before_its_sync() {
+    const SLOW: Duration = Duration::from_secs(3);
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 1);
+    let event = stage.event(10);
+    let mut streams: Vec<Stream> =
+        (0..3).map(|_| Stream::open(stage.server.address, &path(event), None)).collect();
+    streams.iter_mut().for_each(|stream| drop(stream.until(event, 10)));
+    let journal = [data.path().join("shard-00.sqlite-wal")];
+    let mut strace = stage.server.inject("fsync,fdatasync", &journal, "delay_enter=3000000");
+    let mut remaining = 10;
+    for _ in 0..3 {
+        let start = Instant::now();
+        let mut buyer = stage.server.wire();
+        let sale = format!("/api/v1/events/{event}/reservations");
+        let token = stage.cust1.token.as_deref();
+        buyer.send(request("POST", &sale, token, "", "{\"quantity\":1}")).expect("the server reads");
+        // Whoever comes meanwhile sees it no earlier.
+        let newcomer = Stream::open(stage.server.address, &path(event), None);
+        streams.push(newcomer);
+        assert_eq!(streams.last_mut().expect("one").until(event, remaining).1, 1);
+        let unseen = start.elapsed();
+        remaining -= 1;
+        for stream in &mut streams {
+            let (_, count) = stream.until(event, remaining);
+            assert_eq!(count, 1, "the sale, and nothing before it");
+            assert!(start.elapsed() >= SLOW, "seen after {:?}", start.elapsed());
+        }
+        assert!(unseen < SLOW, "the newcomer was to come during the sync, and came after {unseen:?}");
+        buyer.next().expect(201);
+    }
+    stage.server.kill();
+    strace.wait().expect("strace ends with what it traces");
 }

@@ -243,6 +243,10 @@ impl BodyStream for Stream {
         Poll::Ready(Piece::More)
     }
 
+    fn is_live(&self) -> bool {
+        true
+    }
+
     /// Ends the stream with the time after which the client comes back.
     fn drain(&mut self) {
         self.is_draining = true;
