@@ -94,7 +94,7 @@ fn one_of_each_kind() -> Vec<Record> {
             id: ORDER,
             by: UserId(2),
             buyer: Buyer::Account(UserId(2)),
-            parts: [3, 12].map(|number| part(number)).into(),
+            parts: [3, 12].map(part).into(),
             attempt: ATTEMPT,
             deadline: None,
         })),

@@ -605,13 +605,15 @@ pub(super) fn undone(message: &OrderMessage, why: Rejection) -> Option<OrderMess
 /// The rejection of an order of which these items cannot be had. What refuses a request whatever it asks for refuses
 /// the order in the same words.
 fn refusal_of_items(items: Vec<RefusedItem>) -> Rejection {
-    let is_general = |item: &&RefusedItem| match item.why {
-        Rejection::LogFull
-        | Rejection::LogLocked
-        | Rejection::Elsewhere
-        | Rejection::Overloaded
-        | Rejection::AccountLimit { .. } => true,
-        _ => false,
+    let is_general = |item: &&RefusedItem| {
+        matches!(
+            item.why,
+            Rejection::LogFull
+                | Rejection::LogLocked
+                | Rejection::Elsewhere
+                | Rejection::Overloaded
+                | Rejection::AccountLimit { .. }
+        )
     };
     match items.iter().find(is_general) {
         Some(item) => item.why.clone(),
