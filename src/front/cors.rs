@@ -33,9 +33,12 @@ impl Origin {
             let is_host = host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte));
             let usual = [("http", ":80"), ("https", ":443")];
             let has_usual_port = usual.iter().any(|(of, port)| scheme == *of && host.ends_with(port));
+            let has_port = host.rsplit_once(':').filter(|(_, port)| !port.ends_with(']'));
+            let is_port = |port: &str| port.parse::<u16>().is_ok_and(|number| number.to_string() == port);
             let is_lower = !text.bytes().any(|byte| byte.is_ascii_uppercase());
             let is_whole = !scheme.is_empty() && !host.is_empty();
-            Some(is_whole && is_scheme && is_host && is_lower && !has_usual_port)
+            let port_is_good = has_port.is_none_or(|(_, port)| is_port(port) && !has_usual_port);
+            Some(is_whole && is_scheme && is_host && is_lower && port_is_good)
         };
         if text == "*" || is_origin() == Some(true) {
             return Ok(Origin(text.into()));
@@ -166,6 +169,9 @@ mod tests {
             "https://*.shop.example",
             "https://shop.example:443",
             "http://shop.example:80",
+            "https://shop.example:",
+            "https://shop.example:080",
+            "https://shop.example:65536",
             "https://shop.example\r\nX: y",
             "https://a b",
         ] {

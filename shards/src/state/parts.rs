@@ -268,6 +268,20 @@ impl SlotState {
         }
     }
 
+    /// Whether a reservation was prepared for an attempt that failed.
+    pub(super) fn is_aborted(&self, id: ReservationId) -> bool {
+        self.part(id).is_some_and(|(_, reservation)| reservation.standing() == Standing::Aborted)
+    }
+
+    /// The customer whose part a record aborts. Who that is does not change.
+    pub(super) fn customer_of_aborted(&self, record: &Record) -> Option<(UserId, ReservationId)> {
+        let Record::PartSettled(part) = record else { return None };
+        match (part.step, self.holder(part.id)) {
+            (PartStep::Aborted, Holder::Account(customer)) => Some((customer, part.id)),
+            _ => None,
+        }
+    }
+
     fn part(&self, id: ReservationId) -> Option<(&Event, &Reservation)> {
         let event = self.events.get(&id.event)?;
         Some((event, event.reservation(id.number)?))
