@@ -2,7 +2,7 @@
 //! connections, how many a second there are, and the commits and the CPU of each. At last the most orders a second of
 //! one owner, whose slot coordinates all of them. The client runs beside the server.
 //!
-//! `cargo bench --bench orders`. It takes a minute.
+//! `cargo bench --bench orders`. It takes two minutes.
 
 #[path = "../tests/support/mod.rs"]
 mod support;
@@ -101,10 +101,10 @@ fn measure(server: &Server, name: &str, sale: Sale, events: &[u64], tokens: &[St
     let requests = (0..CONNECTIONS).map(|at| sale.request(events, at, &tokens[at % tokens.len()]));
     let requests: Vec<String> = requests.collect();
     let counts = || ["boxoffice_commits_total", "boxoffice_records_total"].map(|name| counter(&client, name));
+    wait_for_records(&client);
     let before = counts();
     let alone = sell(server.wire(), &requests[0], ALONE);
-    // Until what orders put on record later is there.
-    thread::sleep(Duration::from_secs(2));
+    wait_for_records(&client);
     let after = counts();
     let [commits, records] = [0, 1].map(|at| (after[at] - before[at]) / alone.len() as f64);
 
@@ -156,6 +156,20 @@ fn counter(client: &Client, name: &str) -> f64 {
     let page = client.get("/metrics").expect(200).text().to_owned();
     let lines = page.lines().filter(|line| line.starts_with(name));
     lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// Waits for what orders put on record later.
+fn wait_for_records(client: &Client) {
+    let records = || counter(client, "boxoffice_records_total");
+    let mut before = records();
+    loop {
+        thread::sleep(Duration::from_secs(2));
+        let now = records();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
 }
 
 /// The CPU time that the server has used.
