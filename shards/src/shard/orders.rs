@@ -31,8 +31,12 @@ const AGAIN_MAX: Duration = Duration::from_secs(8);
 /// The time after which an attempt ends whose events have not all answered.
 const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 
-/// The most timers that are served at a time. More are served after other requests.
-const SERVED_MAX: usize = 256;
+/// The time after which something goes on that was put off for other requests.
+const SOON: Duration = Duration::from_millis(1);
+
+/// The most timers that are served at a time. More are served after other requests. In the tests of this crate it is
+/// 4, so that the simulation reaches it.
+const SERVED_MAX: usize = if cfg!(test) { 4 } else { 256 };
 
 /// What a shard does about orders beside their state.
 #[derive(Debug)]
@@ -425,6 +429,8 @@ impl<A> Shard<A> {
             if is_needed {
                 let wait = match timer {
                     Timer::Order(_) | Timer::Part(_) => (waited * 2).clamp(AGAIN, AGAIN_MAX),
+                    // More of them have heard than are recorded at a time.
+                    Timer::Records if self.read_only.is_none() => SOON,
                     Timer::Attempt(_) | Timer::Records => AGAIN,
                 };
                 self.orders.timers.arm(timer, now.elapsed, wait);

@@ -383,3 +383,27 @@ fn as_many_orders_are_under_way_as_may_be() {
     assert_eq!(town.answers.last().map(String::as_str), Some("next: 5-1 Confirmed"));
     assert_eq!(town.shard.state().slot(slot_of_event(EventId(1))).unwrap().doubts().count(), 0);
 }
+
+#[test]
+fn orders_that_all_have_heard_of_are_put_on_record_as_fast_as_they_come() {
+    let mut town = Town::new();
+    for _ in 0..2 * SERVED_MAX {
+        town.ask(place(&[(1, 1)], None), "buyer");
+        town.deliver();
+        let order = OrderId { user: OWNER, number: town.answers.len() as u32 };
+        town.ask(Command::CancelOrder { order, actor: owner() }, "buyer");
+        town.deliver();
+        town.answers.truncate(order.number as usize);
+    }
+    let unsettled = |town: &Town| {
+        town.shard.state().slot(slot_of_user(OWNER)).expect("it is owned").unsettled_orders().count()
+    };
+    assert_eq!(unsettled(&town), 2 * SERVED_MAX);
+    town.pass(1);
+    assert_eq!(unsettled(&town), SERVED_MAX, "no more at a time");
+    let due = town.shard.expires_at().expect("there are more");
+    assert!(due < Duration::from_secs(town.seconds) + AGAIN, "{due:?}");
+    town.shard.expire(Now { elapsed: due, ..town.now() });
+    town.commit();
+    assert_eq!(unsettled(&town), 0);
+}
