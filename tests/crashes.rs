@@ -290,8 +290,8 @@ fn the_ledger_detects_wrong_states() {
     let (transferred, part) = ledger.transferred();
     let find_order = |status: &str| {
         let all = shown.orders.iter().filter(|(_, seen)| parts_of(seen).len() > 1);
-        let found = all.filter(|(_, seen)| seen["status"] == status).map(|(id, _)| id.clone());
-        found.last().expect("the crowd orders")
+        let mut found = all.filter(|(_, seen)| seen["status"] == status).map(|(id, _)| id.clone());
+        found.next_back().expect("the crowd orders")
     };
     let [order, held_order, cancelled_order] = ["confirmed", "held", "cancelled"].map(find_order);
     let set_status = |shown: &mut Shown, order: &str, status: &str| {
