@@ -11,13 +11,14 @@ use std::time::Duration;
 use futures_channel::oneshot;
 use shards::api_keys::ApiKeyView;
 use shards::command::{
-    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, EndApiKey,
-    EndTokens, GiveEventId, IdempotencyKey, Keyed, MakeApiKey, Query, RemoveUser, SlotPositions, Transfer,
+    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef, EditEvent,
+    EndApiKey, EndTokens, GiveEventId, IdempotencyKey, Keyed, MakeApiKey, Query, RemoveUser, SlotPositions,
+    Transfer,
 };
 use shards::ids::{ApiKeyNumber, EventId, Lsn, OrderId, ReservationId, Slot, UserId, Username};
 use shards::outcome::{
-    AccountView, Availability, ChangeSlice, EventView, OrderView, Outcome, Rejection, ReservationSlice,
-    ReservationView, Totals, UserView,
+    AccountView, Availability, ChangeSlice, EventView, OrderSlice, OrderView, Outcome, Rejection,
+    ReservationSlice, ReservationView, Totals, UserView,
 };
 
 pub(crate) use crate::mesh::Call;
@@ -354,14 +355,15 @@ impl Shards {
         Ok(*view!(Outcome::Order, outcome))
     }
 
-    /// The orders of an account by number, after `after`.
+    /// The orders of an account by number, after `after`; those for a ref, if there is one.
     pub async fn orders(
         &self,
         owner: UserId,
         after: Option<u32>,
+        customer_ref: Option<CustomerRef>,
         limit: usize,
-    ) -> Result<Vec<OrderView>, Refused> {
-        let outcome = self.query(Query::Orders { owner, after, limit }).await?;
+    ) -> Result<Box<OrderSlice>, Refused> {
+        let outcome = self.query(Query::Orders { owner, after, customer_ref, limit }).await?;
         Ok(view!(Outcome::Orders, outcome))
     }
 

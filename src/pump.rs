@@ -186,7 +186,7 @@ impl Pump {
             Outcome::Reservations(views) => views.iter_mut().for_each(show),
             Outcome::ReservationSlice(slice) => slice.views.iter_mut().for_each(show),
             Outcome::Order(view) => show_order(view),
-            Outcome::Orders(views) => views.iter_mut().for_each(show_order),
+            Outcome::Orders(slice) => slice.views.iter_mut().for_each(show_order),
             Outcome::Part(part) => self.show_deadlines(&mut part.outcome),
             Outcome::Replayed(first) => self.show_deadlines(first),
             Outcome::Account(_)

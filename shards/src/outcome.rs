@@ -13,7 +13,7 @@ use crate::details::EventDetails;
 use crate::ids::{EventId, Lsn, OrderId, ReservationId, Role, Timestamp, UserId, Username};
 use crate::record::Entry;
 use crate::slots::SlotSet;
-pub use orders::{OrderPart, OrderStatus, OrderView, RefusedItem};
+pub use orders::{OrderPart, OrderSlice, OrderStatus, OrderView, RefusedItem};
 pub use statuses::{ReservationStatus, Statuses};
 
 pub type Reply = Result<Outcome, Rejection>;
@@ -39,7 +39,7 @@ pub enum Outcome {
     Reservation(ReservationView),
     Reservations(Vec<ReservationView>),
     Order(Box<OrderView>),
-    Orders(Vec<OrderView>),
+    Orders(Box<OrderSlice>),
     /// Reservations of one event.
     ReservationSlice(Box<ReservationSlice>),
     Changes(Box<ChangeSlice>),

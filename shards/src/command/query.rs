@@ -111,10 +111,11 @@ pub enum Query {
         order: OrderId,
         actor: Actor,
     },
-    /// The orders of an account by number, after `after`.
+    /// The orders of an account by number, after `after`; with a ref, those for this customer of the organizer's.
     Orders {
         owner: UserId,
         after: Option<u32>,
+        customer_ref: Option<CustomerRef>,
         limit: usize,
     },
     /// This shard's part of these reservations, which are parts of orders. Those that are not known are left out.

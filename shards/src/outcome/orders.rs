@@ -22,6 +22,14 @@ pub struct OrderView {
     pub cancelled_at: Option<Timestamp>,
 }
 
+/// A part of an account's orders, by number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OrderSlice {
+    pub views: Vec<OrderView>,
+    /// The number of the last order that was looked at, if there are more. So a slice can be empty, and have more.
+    pub next: Option<u32>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OrderPart {
     pub reservation: ReservationId,

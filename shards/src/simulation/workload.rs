@@ -313,7 +313,9 @@ fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
         13 => return Ask::Query(Query::Order { order, actor }),
         14 => {
             let after = (random.within(0, 1) == 0).then(|| random.within(0, 3) as u32);
-            return Ask::Query(Query::Orders { owner: user, after, limit: random.within(1, 4) as usize });
+            let customer_ref = (random.within(0, 3) == 0).then(|| customer_ref(1));
+            let limit = random.within(1, 4) as usize;
+            return Ask::Query(Query::Orders { owner: user, after, customer_ref, limit });
         }
         _ => {
             let parts: BTreeSet<_> = (0..random.within(1, 4)).map(|_| reservation(random, ids)).collect();

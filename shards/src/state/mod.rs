@@ -412,7 +412,9 @@ impl SlotState {
                 self.query_event_reservations(*event, *actor, range, *statuses, customer_ref.as_ref(), *limit)
             }
             Query::Order { order, actor } => self.query_order(*order, *actor),
-            Query::Orders { owner, after, limit } => Ok(self.query_orders(*owner, *after, *limit)),
+            Query::Orders { owner, after, customer_ref, limit } => {
+                Ok(self.query_orders(*owner, *after, customer_ref.as_ref(), *limit))
+            }
             Query::AccountOf { .. }
             | Query::Users { .. }
             | Query::Usernames { .. }

@@ -8,9 +8,12 @@ use std::ops::Bound;
 
 use super::{Decision, OutcomeRef, SlotState};
 use crate::clock::Now;
-use crate::command::{Actor, Buyer, Doubt, IdempotencyKey, OrderMessage, PartFate, PlaceOrder, Settle};
+use crate::command::{
+    Actor, Buyer, CustomerRef, Doubt, IdempotencyKey, OrderMessage, PartFate, PlaceOrder, Settle,
+};
 use crate::ids::{Attempt, OrderId, ReservationId, Role, Timestamp, UserId};
-use crate::outcome::{OrderPart, OrderStatus, OrderView, Outcome, Rejection, Reply};
+use crate::limits::SCANNED_MAX;
+use crate::outcome::{OrderPart, OrderSlice, OrderStatus, OrderView, Outcome, Rejection, Reply};
 use crate::record::{Answer, OrderPlaced, Record};
 
 /// The orders of a slot.
@@ -227,11 +230,27 @@ impl SlotState {
         Ok(Outcome::Order(Box::new(self.order_visible_to(id, actor)?.view(id))))
     }
 
-    pub(super) fn query_orders(&self, owner: UserId, after: Option<u32>, limit: usize) -> Outcome {
+    pub(super) fn query_orders(
+        &self,
+        owner: UserId,
+        after: Option<u32>,
+        customer_ref: Option<&CustomerRef>,
+        limit: usize,
+    ) -> Outcome {
         let first = OrderId { user: owner, number: after.unwrap_or(0) };
         let last = OrderId { user: owner, number: u32::MAX };
-        let of_owner = self.orders.all.range((Bound::Excluded(first), Bound::Included(last)));
-        Outcome::Orders(of_owner.take(limit).map(|(&id, order)| order.view(id)).collect())
+        let mut of_owner = self.orders.all.range((Bound::Excluded(first), Bound::Included(last))).peekable();
+        let (mut views, mut next) = (Vec::new(), None);
+        for _ in 0..SCANNED_MAX {
+            let Some((&id, order)) = of_owner.next_if(|_| views.len() < limit) else { break };
+            next = Some(id.number);
+            let is_wanted = |text| matches!(&order.buyer, Buyer::Ref(of_order) if of_order == text);
+            if customer_ref.is_none_or(is_wanted) {
+                views.push(order.view(id));
+            }
+        }
+        let next = next.filter(|_| of_owner.peek().is_some());
+        Outcome::Orders(Box::new(OrderSlice { views, next }))
     }
 
     pub(super) fn order_view(&self, id: OrderId) -> OrderView {

@@ -160,11 +160,12 @@ fn state(office: &Office) -> Vec<String> {
         }));
     }
     for owner in [7, 8].map(UserId) {
-        let query = Query::Orders { owner, after: None, limit: usize::MAX };
+        let query = Query::Orders { owner, after: None, customer_ref: None, limit: usize::MAX };
         let Ok(Outcome::Orders(orders)) = office.answer(slot_of_user(owner), &query) else {
             panic!("{owner}")
         };
-        let orders: Vec<_> = orders.iter().map(|order| format!("{} {:?}", order.id, order.status)).collect();
+        let orders: Vec<_> =
+            orders.views.iter().map(|order| format!("{} {:?}", order.id, order.status)).collect();
         if !orders.is_empty() {
             lines.push(format!("orders of {owner}: {}", orders.join(", ")));
         }

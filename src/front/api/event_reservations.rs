@@ -5,7 +5,6 @@ mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde_json::{Value, json};
 use shards::api_keys::Scope;
@@ -13,6 +12,7 @@ use shards::command::{Actor, Buyer, CustomerRef, Query};
 use shards::ids::{EventId, ReservationNumber, Role, UserId, Username};
 use shards::outcome::{ReservationSlice, ReservationView, Statuses};
 
+use super::buyers::parameter;
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, KeyUse, Success, Tag, Takes};
 use super::input::{Cursor, Limit, NoBody, StatusFilter, query};
@@ -199,8 +199,7 @@ fn address(wanted: &Wanted) -> String {
         filters.push(format!("status={}", names.join(",")));
     }
     if let Some(customer_ref) = &wanted.customer_ref {
-        filters
-            .push(format!("customer_ref={}", utf8_percent_encode(customer_ref.as_str(), NON_ALPHANUMERIC)));
+        filters.push(parameter(customer_ref));
     }
     if filters.is_empty() { address } else { format!("{address}?{}", filters.join("&")) }
 }

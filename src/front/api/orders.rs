@@ -10,7 +10,7 @@ use shards::command::{Command, CustomerRef, OrderItems, PlaceOrder, SaleKind};
 use shards::ids::{EventId, HoldTime, OrderId, Quantity, ReservationId, Role, UserId};
 use shards::outcome::{OrderStatus, OrderView, Outcome, ReservationStatus, ReservationView};
 
-use super::buyers::{Unsold, buyer};
+use super::buyers::{Unsold, buyer, parameter};
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, KeyUse, Link, RequestHeader, Success, Tag, Takes};
 use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, body, query};
@@ -80,6 +80,8 @@ query! {
         limit: Option<Limit>,
         /// The `next` of the page before; opaque.
         after: Option<Cursor<OrderId>>,
+        /// Only those for this customer of the organizer's.
+        customer_ref: Option<CustomerRef>,
     }
 }
 
@@ -206,7 +208,8 @@ pub(super) static LIST: Endpoint = Endpoint {
     tag: Tag::Orders,
     summary: "List one's own orders",
     about: "In the order in which they were placed: what the account ordered, whatever its role is now. The orders of a \
-            page are a snapshot; the reservations in them are not: each shard answers in its own time.",
+            page are a snapshot; the reservations in them are not: each shard answers in its own time. A page can have \
+            fewer orders than `limit`, even none, though there are more: follow `next`.",
     successes: &[Success::json::<Page<Order>>(200, "A page.", || page_example(&example(), "31-5"))
         .with(&[Header::LINK])
         .then(&[(&GET, "order", "/items/0/id"), (&CANCEL, "order", "/items/0/id")])],
@@ -216,7 +219,7 @@ pub(super) static LIST: Endpoint = Endpoint {
 fn list(
     context: &RequestContext<'_>,
     _: NoParameter,
-    OrdersQuery { limit, after }: OrdersQuery,
+    OrdersQuery { limit, after, customer_ref }: OrdersQuery,
     _: NoBody,
 ) -> Result<Work, Problem> {
     let Limit(limit) = limit.unwrap_or_default();
@@ -224,12 +227,15 @@ fn list(
     let owner = context.actor().user;
     let shards = context.api.shards.clone();
     Ok(Work::future(async move {
-        let mut orders = shards.orders(owner, after, limit + 1).await?;
-        let more = orders.len() > limit;
-        orders.truncate(limit);
-        let next = orders.last().filter(|_| more).map(|order| order.id.to_string());
-        let page = Page::up_to(with_parts(&shards, orders).await?, next);
-        Ok(page.respond("/api/v1/orders", limit))
+        let mut address = "/api/v1/orders".to_owned();
+        if let Some(customer_ref) = &customer_ref {
+            address.push('?');
+            address.push_str(&parameter(customer_ref));
+        }
+        let slice = shards.orders(owner, after, customer_ref, limit).await?;
+        let next = slice.next.map(|number| OrderId { user: owner, number }.to_string());
+        let page = Page::up_to(with_parts(&shards, slice.views).await?, next);
+        Ok(page.respond(&address, limit))
     }))
 }
 

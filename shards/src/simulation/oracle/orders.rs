@@ -8,7 +8,7 @@ use super::change::Change;
 use super::event::EventState;
 use super::history::History;
 use super::{Exchange, Known, Oracle, Violation};
-use crate::command::{Actor, Command, Doubt, OrderItem, PlaceOrder, Query};
+use crate::command::{Actor, Buyer, Command, Doubt, OrderItem, PlaceOrder, Query};
 use crate::ids::{EventId, OrderId, ReservationId, Role, Slot, Timestamp, UserId};
 use crate::limits::RESERVATIONS_MAX;
 use crate::outcome::{OrderPart, OrderStatus, OrderView, Outcome, RefusedItem, Rejection, ReservationStatus};
@@ -303,18 +303,22 @@ impl Oracle {
                 };
                 Some(history.find(exchange, is_right).map(|count| vec![Known::Order(*order, count)]))
             }
-            Query::Orders { owner, after, limit } => {
-                let Ok(Outcome::Orders(list)) = exchange.reply else {
+            Query::Orders { owner, after, customer_ref, limit } => {
+                let Ok(Outcome::Orders(slice)) = exchange.reply else {
                     return Some(Err(format!("{exchange:?}")));
                 };
-                let end = list.last().filter(|_| list.len() == *limit).map(|view| view.id.number);
+                let (list, end) = (&slice.views, slice.next);
                 let in_range = |id: &OrderId| {
                     id.user == *owner
                         && id.number > after.unwrap_or(0)
                         && end.is_none_or(|end| id.number <= end)
                 };
                 let is_right = |id: &OrderId, state: Option<&OrderState>| {
-                    list.iter().find(|view| view.id == *id) == state.map(|state| &state.view)
+                    let of_ref = |buyer: &Buyer| {
+                        customer_ref.as_ref().is_none_or(|text| *buyer == Buyer::Ref(text.clone()))
+                    };
+                    let wanted = state.map(|state| &state.view).filter(|view| of_ref(&view.buyer));
+                    list.iter().find(|view| view.id == *id) == wanted
                 };
                 let is_sorted = list.is_sorted_by_key(|view| view.id) && list.len() <= *limit;
                 if !is_sorted || !list.iter().all(|view| in_range(&view.id)) {

@@ -400,7 +400,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
             format!("{} of {}{more}", live.count(), slice.views.len())
         }
         Outcome::Order(order) => format!("{:?} with {} parts", order.status, order.parts.len()),
-        Outcome::Orders(orders) => format!("{} orders", orders.len()),
+        Outcome::Orders(orders) => format!("{} orders", orders.views.len()),
         Outcome::Changes(slice) => format!("{} {}", slice.position, slice.is_deleted),
         Outcome::ChangedEvents(changed) => format!("{changed:?}"),
         Outcome::Usernames(names) => {
