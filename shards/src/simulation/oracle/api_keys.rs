@@ -35,6 +35,10 @@ impl Oracle {
         organizer: UserId,
         exchange: Exchange<'_>,
     ) -> Result<(Known, bool), Violation> {
+        let is_outstanding = match exchange.ask {
+            Ask::Command(command) => self.is_outstanding(change_of_command(command)),
+            Ask::Query(_) => false,
+        };
         let history = self.api_keys.entry(organizer).or_default();
         let expected = |state: Option<&_>| expected(state, exchange.ask);
         let (count, made_a_record) = match exchange.ask {
@@ -44,7 +48,7 @@ impl Oracle {
                     _ => Outcome::ApiKeyEnded(organizer),
                 };
                 let change = change_of_command(command);
-                history.find_answer(change, exchange, expected, outcome, |_| true)?
+                history.find_answer(change, exchange, expected, outcome, |_| true, is_outstanding)?
             }
             Ask::Query(_) => {
                 let is_right =

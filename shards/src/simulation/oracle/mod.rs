@@ -257,6 +257,7 @@ impl Oracle {
             _ => {}
         }
         let change = change_of_command(command);
+        let is_outstanding = self.is_outstanding(change);
         if let Some(organizer) = Oracle::organizer_of(exchange.ask) {
             let (known, made_a_record) = self.check_api_keys(organizer, exchange)?;
             return Ok((vec![known], made_a_record));
@@ -298,7 +299,7 @@ impl Oracle {
             };
             let expected = |state: Option<&_>| expected_of_account(state, exchange.ask);
             let (count, made_a_record) =
-                history.find_answer(change, exchange, expected, outcome, |_| true)?;
+                history.find_answer(change, exchange, expected, outcome, |_| true, is_outstanding)?;
             return Ok((vec![Known::Account(username.clone(), count)], made_a_record));
         }
         let event = EventId(change.1);
@@ -306,7 +307,8 @@ impl Oracle {
         let history = self.events.entry(event).or_default();
         let expected = |state: Option<&_>| expected_of_event(state, exchange.ask, exchange.wall);
         let outcome = |state: &EventState| state.outcome(command);
-        let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome, is_current)?;
+        let (count, made_a_record) =
+            history.find_answer(change, exchange, expected, outcome, is_current, is_outstanding)?;
         Ok((vec![Known::Event(event, count)], made_a_record))
     }
 
@@ -415,6 +417,11 @@ impl Oracle {
                 Known::Order(id, count) => self.orders.entry(id).or_default().add_known(now, count),
             }
         }
+    }
+
+    /// Whether a request for this change is on the list: some have no record yet, and may have made none.
+    fn is_outstanding(&self, change: Change) -> bool {
+        self.outstanding.get(&change).is_some_and(|count| *count > 0)
     }
 
     /// Takes one request for a change off the list: its record is on disk, or it made none.

@@ -257,8 +257,10 @@ impl Oracle {
                     Command::CancelOrder { .. } => Outcome::Cancelled,
                     _ => as_confirmed(&state.first),
                 };
+                let is_outstanding = self.is_outstanding(change);
                 let history = self.orders.entry(*order).or_default();
-                let (count, made) = history.find_answer(change, exchange, expected, outcome, |_| true)?;
+                let (count, made) =
+                    history.find_answer(change, exchange, expected, outcome, |_| true, is_outstanding)?;
                 let now = self.orders[order].last();
                 if let (Ok(_), Some(now)) = (exchange.reply, now) {
                     let status = match command {

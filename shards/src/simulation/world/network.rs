@@ -2,7 +2,7 @@
 
 use super::World;
 use super::shard::Inbound;
-use crate::command::{Ask, Command, Doubt, OrderMessage, PartFate, Query, Settle};
+use crate::command::{Ask, Command, Doubt, EndApiKey, OrderMessage, PartFate, Query, Settle};
 use crate::ids::{OrderId, ReservationId, Slot, Timestamp, Username};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationView, Statuses};
 use crate::simulation::coverage::name_of;
@@ -108,6 +108,14 @@ impl World {
                     let again = self.requests[request].ask.clone();
                     let next = ask_after_order(&mut self.random, order, again);
                     next.into_iter().for_each(|ask| self.send_request(ask));
+                }
+                if let (Ok(Outcome::ApiKeyEnded(_)), Ask::Command(Command::EndApiKey(end))) =
+                    (&reply, &self.requests[request].ask)
+                    && !self.is_finishing
+                    && !self.shards.is_empty()
+                {
+                    let EndApiKey { organizer, number } = end.clone();
+                    self.send_request(Ask::Query(Query::ApiKey { organizer, number }));
                 }
                 self.ask_for_news(&reply);
                 self.follow_changes(request, &reply);
