@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import createClient from "openapi-fetch";
 import type { components, paths } from "./generated/api.js";
 
-type Role = components["schemas"]["NewRole"];
+type Role = components["schemas"]["Role"];
 
 const baseUrl: string = process.argv[2] ?? assert.fail("usage: client ADDRESS");
 const anyone = createClient<paths>({ baseUrl });

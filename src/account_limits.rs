@@ -56,17 +56,19 @@ pub enum AccountLimit {
     Changes,
     Events,
     Reservations,
+    ApiKeys,
 }
 
 impl AccountLimit {
-    pub const ALL: [AccountLimit; 3] =
-        [AccountLimit::Changes, AccountLimit::Events, AccountLimit::Reservations];
+    pub const ALL: [AccountLimit; 4] =
+        [AccountLimit::Changes, AccountLimit::Events, AccountLimit::Reservations, AccountLimit::ApiKeys];
 
     pub fn as_str(self) -> &'static str {
         match self {
             AccountLimit::Changes => "changes",
             AccountLimit::Events => "events",
             AccountLimit::Reservations => "reservations",
+            AccountLimit::ApiKeys => "api_keys",
         }
     }
 }
@@ -74,9 +76,19 @@ impl AccountLimit {
 /// A limit that a request would have exceeded; nothing was done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitReached {
-    Changes { most: u32, per_second: u32, retry_after_seconds: u64 },
-    Events { most: u32 },
-    Reservations { most: u32 },
+    Changes {
+        most: u32,
+        per_second: u32,
+        retry_after_seconds: u64,
+    },
+    Events {
+        most: u32,
+    },
+    Reservations {
+        most: u32,
+    },
+    /// [`shards::limits::API_KEYS_MAX`], which no option changes.
+    ApiKeys,
 }
 
 impl LimitReached {
@@ -85,6 +97,7 @@ impl LimitReached {
             LimitReached::Changes { .. } => AccountLimit::Changes,
             LimitReached::Events { .. } => AccountLimit::Events,
             LimitReached::Reservations { .. } => AccountLimit::Reservations,
+            LimitReached::ApiKeys => AccountLimit::ApiKeys,
         }
     }
 }

@@ -13,12 +13,13 @@ use shards::slots::Owners;
 use crate::account_limits::{AccountLimits, FrontLimits, Refusals};
 use crate::client::Shards;
 use crate::clock::{CoreClock, Origin};
-use crate::front::api::{Api, Common};
+use crate::front::api::{Api, Common, as_json};
 use crate::front::arrivals::{Arrival, Arrivals};
 use crate::front::auth::Tokens;
 use crate::front::connection::Front;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::front::live::Hub;
 use crate::front::verified::Verified;
 use crate::mesh::{Asker, Inbox, Mesh, MeshEnds};
 use crate::pump::{Pump, PumpParts};
@@ -116,9 +117,11 @@ impl Parts {
             pace: self.pace,
             metrics,
         });
+        let shards = Shards::new(mesh);
         let api = Api {
             common: self.common,
-            shards: Shards::new(mesh),
+            hub: Hub::new(shards.clone(), as_json),
+            shards,
             tokens: self.tokens,
             verified,
             account_limits: Rc::new(FrontLimits::new(self.account_limits, refusals)),

@@ -31,8 +31,10 @@ use crate::front::auth::Tokens;
 use crate::front::connection;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::front::key_uses::KeyUses;
 use crate::front::places::Places;
 use crate::front::proxies::TrustedProxies;
+use crate::front::registration::Registration;
 use crate::mesh::{Asker, CALLS_IN_FLIGHT_DEFAULT, MeshEnds, mesh_ends};
 use crate::metrics::Metrics;
 use crate::passwords::{Passwords, REGISTRATIONS_PER_HOUR_DEFAULT};
@@ -252,6 +254,9 @@ pub(crate) fn parts(
 pub(crate) fn common(core_count: usize) -> Arc<Common> {
     let proxies = Arc::<TrustedProxies>::default();
     Arc::new(Common {
+        registration: Registration::Open,
+        cors: None,
+        key_uses: KeyUses::default(),
         ids: Ids::after(EventId(1000), UserId(1000)),
         passwords: Passwords::start(1, REGISTRATIONS_PER_HOUR_DEFAULT).expect("a thread can be had"),
         metrics: Box::leak(Box::new(Metrics::new(core_count))),

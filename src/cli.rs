@@ -18,9 +18,11 @@ use crate::account_limits::{AccountLimits, CHANGES_PER_SECOND_MAX};
 use crate::admin;
 use crate::config::{Config, IDEMPOTENCY_KEYS_MAX_DEFAULT, Storage};
 use crate::demo::{self, DemoOptions};
+use crate::front::cors::Origin;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
 use crate::front::proxies::TrustedProxies;
+use crate::front::registration::Registration;
 use crate::logging::{self, LogFormat, LogLevel};
 use crate::mesh::{CALLS_IN_FLIGHT_DEFAULT, CALLS_IN_FLIGHT_MAX, CALLS_IN_FLIGHT_MIN};
 use crate::passwords::{REGISTRATIONS_PER_HOUR_DEFAULT, REGISTRATIONS_PER_HOUR_MAX};
@@ -125,6 +127,16 @@ struct ServeOptions {
     /// Trust every peer like a --trusted-proxy; use only where nobody but a proxy can connect
     #[arg(long, env = "BOXOFFICE_TRUST_FORWARDED_FOR", value_parser = switch)]
     trust_forwarded_for: bool,
+
+    /// Origin whose pages may call the API from a browser, or * for all; may be repeated, or a list with
+    /// commas [default: none]
+    #[arg(long, env = "BOXOFFICE_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = Origin::new)]
+    cors_origin: Vec<Origin>,
+
+    /// Who may register an account; an admin makes accounts of every role at any time, and the first
+    /// admin is made by `boxoffice admin create`
+    #[arg(long, value_enum, default_value = "customers", env = "BOXOFFICE_REGISTRATION")]
+    registration: Registration,
 
     /// Maximum number of registrations per hour from one address (IPv6: one /64), with all of an hour
     /// at once; further ones are answered 429 [1 to 1000000]
@@ -290,6 +302,8 @@ impl ServeOptions {
             demo: self.demo,
             proxies: TrustedProxies { networks: self.trusted_proxy, every_peer: self.trust_forwarded_for },
             connections_max: self.max_connections,
+            registration: self.registration,
+            cors_origins: self.cors_origin,
             registrations_per_hour: self.registrations_per_hour,
             calls_in_flight_max: self.max_in_flight,
             batch_max: self.max_batch,

@@ -9,14 +9,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_channel::oneshot;
+use shards::api_keys::ApiKeyView;
 use shards::command::{
-    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, EditEvent, GiveEventId,
-    IdempotencyKey, Keyed, Query, RemoveUser, SlotPositions, Transfer,
+    Actor, Ask, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef, EditEvent,
+    EndApiKey, EndTokens, GiveEventId, IdempotencyKey, Keyed, MakeApiKey, Query, RemoveUser, SlotPositions,
+    Transfer,
 };
-use shards::ids::{EventId, Lsn, ReservationId, Slot, UserId, Username};
+use shards::ids::{ApiKeyNumber, EventId, Lsn, OrderId, ReservationId, Slot, UserId, Username};
 use shards::outcome::{
-    AccountView, Availability, ChangeSlice, EventView, Outcome, Rejection, ReservationSlice, ReservationView,
-    Totals, UserView,
+    AccountView, Availability, ChangeSlice, EventView, OrderSlice, OrderView, Outcome, Rejection,
+    ReservationSlice, ReservationView, Totals, UserView,
 };
 
 pub(crate) use crate::mesh::Call;
@@ -24,7 +26,7 @@ use crate::mesh::{Mesh, Overloaded};
 use crate::rt;
 
 /// The reason why a question has no outcome.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refused {
     /// The rules of the domain do not allow it.
     Rejected(Rejection),
@@ -154,10 +156,21 @@ impl Shards {
         token_version: u64,
     ) -> Result<bool, Refused> {
         let outcome = self.query(Query::TokenStands { user, username, token_version }).await?;
-        Ok(view!(Outcome::TokenStands, outcome))
+        Ok(view!(Outcome::Stands, outcome))
     }
 
-    /// Returns when no core accepts the account's earlier tokens any more. So do `change_role` and
+    /// Whether API keys with this account and account version are still valid, if they were not ended.
+    pub async fn api_keys_stand(
+        &self,
+        user: UserId,
+        username: Username,
+        account_version: u64,
+    ) -> Result<bool, Refused> {
+        let outcome = self.query(Query::ApiKeysStand { user, username, account_version }).await?;
+        Ok(view!(Outcome::Stands, outcome))
+    }
+
+    /// Returns when no core accepts the account's earlier tokens any more. So do `change_role`, `end_tokens` and
     /// `remove_user`.
     pub async fn change_password(&self, change: ChangePassword) -> Result<(), Refused> {
         self.command(Command::ChangePassword(Box::new(change))).await?;
@@ -172,6 +185,38 @@ impl Shards {
     pub async fn remove_user(&self, remove: RemoveUser) -> Result<(), Refused> {
         self.command(Command::RemoveUser(Box::new(remove))).await?;
         Ok(())
+    }
+
+    pub async fn end_tokens(&self, end: EndTokens) -> Result<(), Refused> {
+        self.command(Command::EndTokens(Box::new(end))).await?;
+        Ok(())
+    }
+
+    pub async fn make_api_key(&self, make: MakeApiKey) -> Result<Box<ApiKeyView>, Refused> {
+        let outcome = self.command(Command::MakeApiKey(Box::new(make))).await?;
+        Ok(view!(Outcome::ApiKey, outcome).expect("it was just made"))
+    }
+
+    /// Returns when no core accepts the key any more.
+    pub async fn end_api_key(&self, end: EndApiKey) -> Result<(), Refused> {
+        self.command(Command::EndApiKey(end)).await?;
+        Ok(())
+    }
+
+    /// A key that was not ended. Its account may have changed, which ends it, too.
+    pub async fn api_key(
+        &self,
+        organizer: UserId,
+        number: ApiKeyNumber,
+    ) -> Result<Option<Box<ApiKeyView>>, Refused> {
+        let outcome = self.query(Query::ApiKey { organizer, number }).await?;
+        Ok(view!(Outcome::ApiKey, outcome))
+    }
+
+    /// The keys of an organizer that were not ended, by number.
+    pub async fn api_keys(&self, organizer: UserId) -> Result<Vec<ApiKeyView>, Refused> {
+        let outcome = self.query(Query::ApiKeys { organizer }).await?;
+        Ok(view!(Outcome::ApiKeys, outcome))
     }
 
     /// Users of all shards, ordered by id. No snapshot: each shard answers at its own time.
@@ -223,6 +268,12 @@ impl Shards {
     pub async fn event(&self, event: EventId) -> Result<Box<EventView>, Refused> {
         let outcome = self.query(Query::Event { event }).await?;
         Ok(view!(Outcome::Event, outcome))
+    }
+
+    /// The tickets of an event.
+    pub async fn availability(&self, event: EventId) -> Result<Availability, Refused> {
+        let outcome = self.query(Query::Availability { event }).await?;
+        Ok(view!(Outcome::Availability, outcome))
     }
 
     /// The tickets of an event, once its position is another than `after`, or `wait` is over: see [`Query::Watch`].
@@ -296,6 +347,32 @@ impl Shards {
     ) -> Result<Vec<ReservationView>, Refused> {
         let parts = self.query_all(Query::CustomerReservations { customer, after, limit }).await?;
         let lists = parts.into_iter().map(|part| view!(Outcome::Reservations, part));
+        Ok(first_of(lists, limit, |reservation| reservation.id))
+    }
+
+    pub async fn order(&self, order: OrderId, actor: Actor) -> Result<OrderView, Refused> {
+        let outcome = self.query(Query::Order { order, actor }).await?;
+        Ok(*view!(Outcome::Order, outcome))
+    }
+
+    /// The orders of an account by number, after `after`; those for a ref, if there is one.
+    pub async fn orders(
+        &self,
+        owner: UserId,
+        after: Option<u32>,
+        customer_ref: Option<CustomerRef>,
+        limit: usize,
+    ) -> Result<Box<OrderSlice>, Refused> {
+        let outcome = self.query(Query::Orders { owner, after, customer_ref, limit }).await?;
+        Ok(view!(Outcome::Orders, outcome))
+    }
+
+    /// Parts of orders, by id. No snapshot: each shard answers at its own time. `parts` is in ascending order, without
+    /// repetitions.
+    pub async fn parts(&self, parts: Box<[ReservationId]>) -> Result<Vec<ReservationView>, Refused> {
+        let limit = parts.len();
+        let lists = self.query_all(Query::Parts { parts }).await?;
+        let lists = lists.into_iter().map(|part| view!(Outcome::Reservations, part));
         Ok(first_of(lists, limit, |reservation| reservation.id))
     }
 
@@ -378,7 +455,7 @@ mod tests {
                     let asked = Cell::new(0);
                     let answer = patiently(async || {
                         asked.update(|asked| asked + 1);
-                        if asked.get() <= refusals { Err(Refused::Overloaded) } else { last }
+                        if asked.get() <= refusals { Err(Refused::Overloaded) } else { last.clone() }
                     });
                     assert_eq!(answer.await, last);
                     assert_eq!(asked.get(), refusals + 1, "times that it was asked");

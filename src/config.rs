@@ -4,9 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::account_limits::AccountLimits;
+use crate::front::cors::Origin;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
 use crate::front::proxies::TrustedProxies;
+use crate::front::registration::Registration;
 use crate::logging::LogFormat;
 use crate::rt::ExecutorChoice;
 
@@ -35,6 +37,9 @@ pub(crate) struct Config {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub account_limits: AccountLimits,
+    pub registration: Registration,
+    /// Origins whose pages may call the API from a browser.
+    pub cors_origins: Vec<Origin>,
     /// Maximum number of registrations per hour from one address.
     pub registrations_per_hour: u32,
     /// Maximum number of requests in flight per core.

@@ -61,9 +61,11 @@ pub struct CoreMetrics {
     /// Connections refused because all places were taken, or because their address had its share.
     pub refused_all_taken: Counter,
     pub refused_share: Counter,
-    /// Connections closed to make room for others: before their first byte, or between requests.
+    /// Connections closed to make room for others: before their first byte, between requests, or
+    /// during a live stream.
     pub closed_silent: Counter,
     pub closed_idle: Counter,
+    pub closed_live: Counter,
     pub requests: Counter,
     /// Responses, indexed by the first digit of the status; 0 and 1 are unused.
     pub responses: [Counter; 6],
@@ -214,11 +216,12 @@ impl Metrics {
         text.head(
             name,
             "counter",
-            "Connections closed to make room: never sent a byte, or idle between requests.",
+            "Connections closed to make room: never sent a byte, idle between requests, or live streams.",
         );
         let (silent, idle) = (self.sum(|core| &core.closed_silent), self.sum(|core| &core.closed_idle));
         text.line(format_args!("{name}{{state=\"silent\"}} {silent}"));
         text.line(format_args!("{name}{{state=\"idle\"}} {idle}"));
+        text.line(format_args!("{name}{{state=\"live\"}} {}", self.sum(|core| &core.closed_live)));
         let requests = self.sum(|core| &core.requests);
         text.metric("boxoffice_http_requests_total", "counter", "Requests read.", requests);
         text.head("boxoffice_http_responses_total", "counter", "Responses by class of status.");

@@ -9,11 +9,12 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use shards::driver::{Driver, Gather, LogDone, Notice, Pace, Step};
+use shards::ids::{Slot, Timestamp};
 use shards::limits::LOCK_WAIT_MAX;
 use shards::log::{AppendError, Log, LogError, RollbackCause};
-use shards::outcome::{Outcome, Rejection, ReservationView};
+use shards::outcome::{OrderView, Outcome, Rejection, ReservationView};
 use shards::shard::{Batch, Release, Shard};
-use shards::slots::slot_of_event;
+use shards::slots::{slot_of_event, slot_of_user};
 
 use crate::account_limits::{AccountLimit, Refusals};
 use crate::clock::CoreClock;
@@ -172,21 +173,28 @@ impl Pump {
 
     /// Gives the ends of holds in wall time, which clients compare with their clocks.
     fn show_deadlines(&self, outcome: &mut Outcome) {
+        let shown =
+            |slot: Slot, end: Timestamp| self.clock.as_wall(self.driver.shard().process_time(slot, end));
         let show = |view: &mut ReservationView| {
-            if let Some(end) = view.expires_at {
-                let end = self.driver.shard().process_time(slot_of_event(view.id.event), end);
-                view.expires_at = Some(self.clock.as_wall(end));
-            }
+            view.expires_at = view.expires_at.map(|end| shown(slot_of_event(view.id.event), end));
+        };
+        let show_order = |view: &mut OrderView| {
+            view.expires_at = view.expires_at.map(|end| shown(slot_of_user(view.id.user), end));
         };
         match outcome {
             Outcome::Reservation(view) => show(view),
             Outcome::Reservations(views) => views.iter_mut().for_each(show),
             Outcome::ReservationSlice(slice) => slice.views.iter_mut().for_each(show),
+            Outcome::Order(view) => show_order(view),
+            Outcome::Orders(slice) => slice.views.iter_mut().for_each(show_order),
             Outcome::Part(part) => self.show_deadlines(&mut part.outcome),
             Outcome::Replayed(first) => self.show_deadlines(first),
             Outcome::Account(_)
             | Outcome::AccountChanged(_)
-            | Outcome::TokenStands(_)
+            | Outcome::ApiKey(_)
+            | Outcome::ApiKeys(_)
+            | Outcome::ApiKeyEnded(_)
+            | Outcome::Stands(_)
             | Outcome::Users(_)
             | Outcome::Usernames(_)
             | Outcome::Event(_)

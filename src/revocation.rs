@@ -1,4 +1,5 @@
-//! Drops an account's tokens on every core before the change that ended them is answered.
+//! Drops an account's tokens and API keys, both called tokens here, on every core before the change that ended
+//! them, or one of the keys, is answered.
 //!
 //! After the commit of the change, its answer waits here, on the core of the shard that decided it,
 //! until every core has dropped the account's tokens. This does not depend on the client, which may
@@ -9,7 +10,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use shards::ids::UserId;
-use shards::outcome::{Outcome, Reply};
+use shards::outcome::{Outcome, Reply, UserView};
 use slab::Slab;
 
 use crate::mesh::{Asker, Mesh, Notice};
@@ -42,10 +43,11 @@ impl Revocations {
     /// Sends a committed reply to its caller, if there is one. If the change ends tokens, every core drops
     /// them first, also if no caller waits.
     pub(crate) fn reply(&self, asker: Asker, reply: Reply) {
-        if let Ok(Outcome::AccountChanged(user)) = &reply {
-            self.revoke(user.id, asker, reply);
-        } else {
-            self.send(asker, reply);
+        match &reply {
+            Ok(Outcome::AccountChanged(UserView { id: user, .. }) | Outcome::ApiKeyEnded(user)) => {
+                self.revoke(*user, asker, reply);
+            }
+            Ok(_) | Err(_) => self.send(asker, reply),
         }
     }
 
@@ -99,7 +101,6 @@ mod tests {
 
     use shards::command::{Ask, Query};
     use shards::ids::{Role, Slot, Username};
-    use shards::outcome::UserView;
     use shards::slots::Owners;
 
     use super::*;

@@ -21,9 +21,11 @@ use storage::{FilesInUse, Progress, Records};
 
 use crate::assembly::Parts;
 use crate::clock::Origin;
-use crate::config::Config;
+use crate::config::{Config, Storage};
 use crate::front::api::{Common, HIGHEST_DEMO_EVENT, Ids};
 use crate::front::auth::Tokens;
+use crate::front::cors::Cors;
+use crate::front::key_uses::KeyUses;
 use crate::front::places::Places;
 use crate::front::standby::{CoreLink, Desk, Standby};
 use crate::logging::LogFormat;
@@ -67,18 +69,23 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     let metrics: &'static Metrics = Box::leak(Box::new(Metrics::new(config.shard_count)));
     let boot_id = format!("{:016x}", random::u64());
     let progress = Arc::new(Progress::default());
-    let desk = Desk::new(boot_id.clone(), config.limits, metrics, Arc::clone(&progress));
+    let cors = Cors::of(&config.cors_origins).map(Arc::new);
+    let desk = Desk::new(boot_id.clone(), config.limits, metrics, Arc::clone(&progress), cors.clone());
     let standby = start_standby(&listeners, desk).map_err(ServeError::Thread)?;
     let opened = opening::open(config.storage, &config.data, config.shard_count, &progress)?;
-    let common = Arc::new(common(config, &opened, descriptor_limit, metrics, boot_id)?);
+    let common = Arc::new(common(config, &opened, descriptor_limit, metrics, boot_id, cors)?);
     let tokens = Tokens::new(&token_secret(config, opened.files.as_ref())?, opened.cluster);
     if let Some(files) = opened.files {
         process::watch_files(files).map_err(ServeError::Thread)?;
     }
     signals::drain_on_signal(Arc::clone(&common)).map_err(ServeError::Thread)?;
+    let admins: u64 = opened.shards.iter().map(|(shard, _)| shard.state().totals().admins).sum();
     let (cores, links) = start_cores(config, executor, listeners, opened.shards, &common, &tokens)?;
     standby.stand_by(Arc::clone(&common), links);
     announce(config, address, opened.recovered.as_ref());
+    if admins == 0 && !config.demo {
+        say_how_to_make_an_admin(config);
+    }
     for (index, core) in cores.into_iter().enumerate() {
         core.join().map_err(|source| ServeError::Core { index, source })?;
     }
@@ -191,6 +198,7 @@ fn common(
     descriptor_limit: usize,
     metrics: &'static Metrics,
     boot_id: String,
+    cors: Option<Arc<Cors>>,
 ) -> Result<Common, ServeError> {
     let reserved = if config.demo { HIGHEST_DEMO_EVENT } else { EventId(0) };
     let password_threads = (process::cpu_count() / 2).max(1);
@@ -208,11 +216,29 @@ fn common(
         boot_id,
         draining: AtomicBool::new(false),
         demo: config.demo,
+        registration: config.registration,
+        cors,
+        key_uses: KeyUses::default(),
         places: Arc::new(Places::new(connections_max, Arc::clone(&proxies))),
         proxies,
         administration: Mutex::default(),
         old_records,
     })
+}
+
+/// Without an admin, nobody makes organizers, unless they may register.
+fn say_how_to_make_an_admin(config: &Config) {
+    match config.storage {
+        Storage::Sqlite => tracing::info!(
+            "no account is an admin's: to make the first one, stop the server and run: \
+             boxoffice admin create --data {} --username NAME",
+            config.data.display()
+        ),
+        Storage::Memory => tracing::info!(
+            "no account is an admin's, and none can be made with --storage memory: organizers register with \
+             --registration open"
+        ),
+    }
 }
 
 /// Logs that the server accepts connections, and prints the line by which scripts know it, in the format of the log.

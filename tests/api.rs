@@ -9,6 +9,7 @@ use std::time::Duration;
 use boxoffice::front::http::parse::Method;
 use boxoffice::front::router::{ROUTES, Routed, find};
 use serde_json::{Value, json};
+use support::api_keys::make_key;
 use support::client::{Answer, Client, request};
 use support::holds::hold;
 use support::random::Random;
@@ -20,204 +21,251 @@ use tempfile::tempdir;
 /// `{event}` an event of org1, `{sold}` an event with two tickets reserved by cust1, `{deleted}` a
 /// deleted event, `{reservation}` a reservation of cust1, `{hold}` a hold of cust1 with two tickets,
 /// `{shop}` and `{shop-hold}` the same for a ref of org1, `{cancelled}` a cancelled one, `{orphaned}`
-/// one whose event was deleted, `{user}` an account, `{org2}` the id of org2, `{removed}` a removed
+/// one whose event was deleted, `{order}` and `{held-order}` orders of cust1, `{shop-order}` one of org1, `{user}` an account, `{org2}` the id of org2, `{removed}` a removed
 /// account, `{fresh}` an unused name.
 ///
 /// Columns: method, path, body, then the status without a token and for cust1, cust2, org1, org2,
-/// admin.
+/// admin, and for API keys of org1 with the scopes `events:read`, `events:write` and `sell`.
 const AUTHORIZATION: &str = r#"
-POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo"}  201 201 201 201 201 201
-POST   /api/v1/sessions                       {"username":"cust3","password":"boxoffice-demo"}    201 201 201 201 201 201
-GET    /api/v1/users/me                       -                401 200 200 200 200 200
-GET    /api/v1/users?limit=3                  -                401 403 403 403 403 200
-PUT    /api/v1/users/me/password              {"current":"boxoffice-demo"}  401 422 422 422 422 422
-PUT    /api/v1/users/me/password              {"current":"not-the-one","new":"a-good-password"}  401 401 401 401 401 401
-PUT    /api/v1/users/me/password              {"current":"boxoffice-demo","new":"password"}  401 422 422 422 422 422
-PUT    /api/v1/users/{user}/password          {"current":"boxoffice-demo","new":"a-good-password"}  404 404 404 404 404 404
-PATCH  /api/v1/users/{user}                   {"role":"organizer"}  401 403 403 403 403 200
-PATCH  /api/v1/users/{user}                   {"role":"admin"}      401 403 403 403 403 200
-PATCH  /api/v1/users/me                       {"role":"admin"}      405 405 405 405 405 405
-PATCH  /api/v1/users/{removed}                {"role":"customer"}   401 403 403 403 403 404
-PATCH  /api/v1/users/999999                   {"role":"customer"}   401 403 403 403 403 404
-DELETE /api/v1/users/{user}                   -                401 403 403 403 403 204
-DELETE /api/v1/users/{removed}                -                401 403 403 403 403 204
-DELETE /api/v1/users/me                       -                405 405 405 405 405 405
-DELETE /api/v1/users/999999                   -                401 403 403 403 403 404
-GET    /api/v1/events                         -                200 200 200 200 200 200
-GET    /api/v1/events?organizer=me            -                401 200 200 200 200 200
-POST   /api/v1/events                         {"name":"A","quota":5}  401 403 403 201 201 403
-GET    /api/v1/events/{event}                 -                200 200 200 200 200 200
-GET    /api/v1/events/{deleted}               -                410 410 410 410 410 410
-GET    /api/v1/events/{event}/availability    -                200 200 200 200 200 200
-GET    /api/v1/events/{deleted}/availability  -                410 410 410 410 410 410
-GET    /api/v1/events/999999/availability     -                404 404 404 404 404 404
-GET    /api/v1/availability?ids={event},{deleted},999999  -    200 200 200 200 200 200
-GET    /api/v1/events/{sold}/changes          -                401 403 403 200 403 200
-GET    /api/v1/events/{sold}/changes?after=3&limit=2&wait=0  -  401 403 403 200 403 200
-GET    /api/v1/events/{deleted}/changes       -                401 403 403 200 403 200
-GET    /api/v1/events/999999/changes          -                401 403 403 404 404 404
-GET    /api/v1/events/{sold}/changes?after=-1    -             401 403 403 422 422 422
-GET    /api/v1/events/{sold}/changes?limit=101   -             401 403 403 422 422 422
-GET    /api/v1/events/{sold}/changes?wait=31     -             401 403 403 422 422 422
-GET    /api/v1/changes                        -                401 403 403 200 200 403
-GET    /api/v1/changes?after=0&limit=2&wait=0 -                401 403 403 200 200 403
-GET    /api/v1/changes?after=256              -                401 403 403 422 422 403
-GET    /api/v1/events/999999                  -                404 404 404 404 404 404
-PATCH  /api/v1/events/{event}                 {"quota":5}      401 403 403 200 403 200
-PATCH  /api/v1/events/{event}                 {"name":"B"}     401 403 403 200 403 200
-PATCH  /api/v1/events/{sold}                  {"quota":1}      401 403 403 409 403 409
-PATCH  /api/v1/events/{deleted}               {"quota":5}      401 403 403 410 410 410
-PATCH  /api/v1/events/999999                  {"quota":5}      401 403 403 404 404 404
-DELETE /api/v1/events/{event}                 -                401 403 403 204 403 204
-DELETE /api/v1/events/{event}?force=true      -                401 403 403 204 403 204
-DELETE /api/v1/events/{sold}                  -                401 403 403 409 403 409
-DELETE /api/v1/events/{sold}?force=false      -                401 403 403 409 403 409
-DELETE /api/v1/events/{sold}?force=true       -                401 403 403 204 403 204
-DELETE /api/v1/events/{deleted}               -                401 403 403 410 410 410
-DELETE /api/v1/events/999999                  -                401 403 403 404 404 404
-GET    /api/v1/events/{sold}/reservations     -                401 403 403 200 403 200
-GET    /api/v1/events/{deleted}/reservations  -                401 403 403 200 403 200
-GET    /api/v1/events/999999/reservations     -                401 403 403 404 404 404
-POST   /api/v1/events/{event}/reservations    {"quantity":1}   401 201 201 403 403 403
-POST   /api/v1/events/{sold}/reservations     {"quantity":99}  401 409 409 403 403 403
-POST   /api/v1/events/{deleted}/reservations  {"quantity":1}   401 410 410 403 403 403
-POST   /api/v1/events/999999/reservations     {"quantity":1}   401 404 404 403 403 403
-POST   /api/v1/events/{event}/reservations    {"quantity":1,"customer_ref":"c-7"}      401 403 403 201 403 403
-POST   /api/v1/events/{event}/reservations    {"quantity":1,"kind":"guest"}            401 403 403 201 403 403
-POST   /api/v1/events/{event}/reservations    {"quantity":1,"kind":"block"}            401 403 403 201 403 403
-POST   /api/v1/events/{event}/reservations    {"quantity":1,"kind":"sale"}             401 422 422 422 422 403
-POST   /api/v1/events/{event}/reservations    {"quantity":1,"customer_ref":""}         401 422 422 422 422 403
-POST   /api/v1/events/{event}/reservations    {"quantity":1,"customer_ref":null}       401 422 422 422 422 403
-POST   /api/v1/events/{event}/reservations    {"quantity":1,"kind":"guest","customer_ref":"c-7"}  401 403 403 422 422 403
-POST   /api/v1/events/{sold}/reservations     {"quantity":99,"customer_ref":"c-7"}     401 403 403 409 403 403
-POST   /api/v1/events/{sold}/reservations     {"quantity":99,"kind":"block"}           401 403 403 409 403 403
-POST   /api/v1/events/{deleted}/reservations  {"quantity":1,"customer_ref":"c-7"}      401 403 403 410 410 403
-POST   /api/v1/events/999999/reservations     {"quantity":1,"customer_ref":"c-7"}      401 403 403 404 404 403
-GET    /api/v1/events/{sold}/reservations?customer_ref=c-7  -  401 403 403 200 403 200
-GET    /api/v1/events/{sold}/reservations?customer_ref=     -  401 403 403 422 422 422
-GET    /api/v1/reservations/{shop}            -                401 404 404 200 404 200
-DELETE /api/v1/reservations/{shop}            -                401 404 404 204 404 204
-PATCH  /api/v1/reservations/{shop}            {"quantity":1}   401 404 404 200 404 200
-GET    /api/v1/reservations                   -                401 200 200 200 200 200
-GET    /api/v1/reservations/{reservation}     -                401 200 404 200 404 200
-GET    /api/v1/reservations/{cancelled}       -                401 200 404 200 404 200
-GET    /api/v1/reservations/999999-1          -                401 404 404 404 404 404
-DELETE /api/v1/reservations/{reservation}     -                401 204 404 204 404 204
-DELETE /api/v1/reservations/{cancelled}       -                401 204 404 204 404 204
-DELETE /api/v1/reservations/999999-1          -                401 404 404 404 404 404
-GET    /api/v1/reservations/{orphaned}        -                401 200 404 200 404 200
-DELETE /api/v1/reservations/{orphaned}        -                401 204 404 204 404 204
-PATCH  /api/v1/reservations/{reservation}     {"quantity":1}   401 200 404 200 404 200
-PATCH  /api/v1/reservations/{reservation}     {"quantity":2}   401 422 404 422 404 422
-PATCH  /api/v1/reservations/{reservation}     {"quantity":0}   401 422 422 422 422 422
-PATCH  /api/v1/reservations/{reservation}     {}               401 422 422 422 422 422
-PATCH  /api/v1/reservations/{reservation}     {"quantity":1,"status":"cancelled"}  401 422 422 422 422 422
-PATCH  /api/v1/reservations/{cancelled}       {"quantity":1}   401 409 404 409 404 409
-PATCH  /api/v1/reservations/{orphaned}        {"quantity":1}   401 409 404 409 404 409
-PATCH  /api/v1/reservations/999999-1          {"quantity":1}   401 404 404 404 404 404
-POST   /api/v1/events/{event}/holds           {"quantity":1}   401 201 201 403 403 403
-POST   /api/v1/events/{event}/holds           {"quantity":11}  401 409 409 403 403 403
-POST   /api/v1/events/{event}/holds           {"quantity":1,"ttl_seconds":9}  401 422 422 422 422 403
-POST   /api/v1/events/{event}/holds           {"quantity":1,"customer":2}     401 422 422 422 422 403
-POST   /api/v1/events/{event}/holds           {"quantity":1,"status":"held"}  401 422 422 422 422 403
-POST   /api/v1/events/{deleted}/holds         {"quantity":1}   401 410 410 403 403 403
-POST   /api/v1/events/999999/holds            {"quantity":1}   401 404 404 403 403 403
-POST   /api/v1/events/{event}/holds           {"quantity":1,"customer_ref":"c-7"}  401 403 403 201 403 403
-POST   /api/v1/events/{event}/holds           {"quantity":1,"kind":"guest"}        401 403 403 201 403 403
-POST   /api/v1/events/{event}/holds           {"quantity":1,"kind":"block"}        401 403 403 201 403 403
-POST   /api/v1/events/{deleted}/holds         {"quantity":1,"kind":"block"}        401 403 403 410 410 403
-POST   /api/v1/holds/{shop-hold}/confirm      -                401 404 404 200 404 403
-POST   /api/v1/holds/{shop-hold}/confirm      {"quantity":1}   401 404 404 200 404 403
-DELETE /api/v1/holds/{shop-hold}              -                401 404 404 204 404 204
-DELETE /api/v1/reservations/{shop-hold}       -                401 404 404 204 404 204
-GET    /api/v1/events/{event}/holds           -                405 405 405 405 405 405
-GET    /api/v1/reservations/{hold}            -                401 200 404 200 404 200
-POST   /api/v1/holds/{hold}/confirm           -                401 200 404 403 404 403
-POST   /api/v1/holds/{hold}/confirm           {}               401 200 404 403 404 403
-POST   /api/v1/holds/{hold}/confirm           {"quantity":1}   401 200 404 403 404 403
-POST   /api/v1/holds/{hold}/confirm           {"quantity":3}   401 422 404 403 404 403
-POST   /api/v1/holds/{hold}/confirm           {"quantity":0}   401 422 422 422 422 422
-POST   /api/v1/holds/{hold}/confirm           {"ttl_seconds":60}  401 422 422 422 422 422
-POST   /api/v1/holds/{reservation}/confirm    -                401 200 404 403 404 403
-POST   /api/v1/holds/{cancelled}/confirm      -                401 409 404 403 404 403
-POST   /api/v1/holds/{orphaned}/confirm       -                401 409 404 403 404 403
-POST   /api/v1/holds/999999-1/confirm         -                401 404 404 404 404 404
-POST   /api/v1/holds/{event}/confirm          -                401 404 404 404 404 404
-GET    /api/v1/holds/{hold}/confirm           -                405 405 405 405 405 405
-DELETE /api/v1/holds/{hold}                   -                401 204 404 204 404 204
-DELETE /api/v1/holds/{reservation}            -                401 409 404 409 404 409
-DELETE /api/v1/holds/{cancelled}              -                401 204 404 204 404 204
-DELETE /api/v1/holds/{orphaned}               -                401 204 404 204 404 204
-DELETE /api/v1/holds/999999-1                 -                401 404 404 404 404 404
-GET    /api/v1/holds/{hold}                   -                405 405 405 405 405 405
-DELETE /api/v1/reservations/{hold}            -                401 204 404 204 404 204
-PATCH  /api/v1/reservations/{hold}            {"quantity":1}   401 200 404 200 404 200
-POST   /api/v1/reservations/cancel            {"ids":["{reservation}"]}  401 200 200 200 200 200
-POST   /api/v1/reservations/cancel            {"ids":[]}       401 422 422 422 422 422
-POST   /api/v1/reservations/cancel            {"ids":[1]}      401 422 422 422 422 422
-GET    /api/v1/reservations/cancel            -                405 405 405 405 405 405
-POST   /api/v1/reservations/{reservation}/transfer  {"to":{"username":"cust2"}}  401 200 404 200 404 403
-POST   /api/v1/reservations/{reservation}/transfer  {"to":{"username":"CUST2"},"quantity":1}  401 200 404 200 404 403
-POST   /api/v1/reservations/{reservation}/transfer  {"to":{"username":"cust1"}}  401 200 404 200 404 403
-POST   /api/v1/reservations/{reservation}/transfer  {"to":{"username":"cust2"},"quantity":2}  401 422 404 422 404 403
-POST   /api/v1/reservations/{reservation}/transfer  {"to":{"username":"nobody-here"}}  401 404 404 404 404 403
-POST   /api/v1/reservations/{reservation}/transfer  {"to":{"username":"org2"}}  401 404 404 404 404 403
-POST   /api/v1/reservations/{reservation}/transfer  {"to":{"username":"x"}}  401 422 422 422 422 403
-POST   /api/v1/reservations/{reservation}/transfer  {"to":{"customer_ref":"c-7"}}  401 403 403 200 404 403
-POST   /api/v1/reservations/{reservation}/transfer  {"to":{"username":"cust2","customer_ref":"c-7"}}  401 422 422 422 422 403
-POST   /api/v1/reservations/{reservation}/transfer  {"to":{"user":2}}  401 422 422 422 422 403
-POST   /api/v1/reservations/{reservation}/transfer  {"to":"cust2"}  401 422 422 422 422 403
-POST   /api/v1/reservations/{reservation}/transfer  {"quantity":1}  401 422 422 422 422 403
-POST   /api/v1/reservations/{shop}/transfer  {"to":{"customer_ref":"c-8"}}  401 403 403 200 404 403
-POST   /api/v1/reservations/{shop}/transfer  {"to":{"username":"cust2"},"quantity":1}  401 404 404 201 404 403
-POST   /api/v1/reservations/{hold}/transfer  {"to":{"username":"cust2"}}  401 409 404 409 404 403
-POST   /api/v1/reservations/{cancelled}/transfer  {"to":{"username":"cust2"}}  401 409 404 409 404 403
-POST   /api/v1/reservations/{orphaned}/transfer  {"to":{"username":"cust2"}}  401 409 404 409 404 403
-POST   /api/v1/reservations/999999-1/transfer  {"to":{"username":"cust2"}}  401 404 404 404 404 403
-GET    /api/v1/reservations/{reservation}/transfer  -  405 405 405 405 405 405
-GET    /api/v1/events/{reservation}           -                404 404 404 404 404 404
-PATCH  /api/v1/events/{reservation}           {"quota":5}      401 403 403 404 404 404
-DELETE /api/v1/events/{reservation}           -                401 403 403 404 404 404
-GET    /api/v1/reservations/{event}           -                401 404 404 404 404 404
-DELETE /api/v1/reservations/{event}           -                401 404 404 404 404 404
-POST   /api/v1/events/{reservation}/reservations  {"quantity":1}  401 404 404 404 404 403
-GET    /api/v1/events/{reservation}/reservations  -            401 403 403 404 404 404
-PATCH  /api/v1/users/{reservation}            {"role":"customer"}  401 403 403 403 403 404
-DELETE /api/v1/users/{reservation}            -                401 403 403 403 403 404
-POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","role":"admin"}  422 422 422 422 422 422
-POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","id":1}  422 422 422 422 422 422
-POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","ver":"0"}  422 422 422 422 422 422
-POST   /api/v1/sessions                       {"username":"cust3","password":"boxoffice-demo","role":"admin"}  422 422 422 422 422 422
-PATCH  /api/v1/users/{user}                   {"role":"customer","username":"admin"}  401 403 403 403 403 422
-PATCH  /api/v1/users/{user}                   {"role":"customer","password":"boxoffice-demo"}  401 403 403 403 403 422
-POST   /api/v1/events                         {"name":"A","quota":5,"organizer":2}  401 403 403 422 422 403
-POST   /api/v1/events                         {"name":"A","quota":5,"id":1}  401 403 403 422 422 403
-POST   /api/v1/events                         {"name":"A","quota":5,"reserved":1}  401 403 403 422 422 403
-PATCH  /api/v1/events/{event}                 {"organizer":{org2}}  401 403 403 200 403 200
-PATCH  /api/v1/events/{deleted}               {"organizer":{org2}}  401 403 403 410 410 410
-PATCH  /api/v1/events/999999                  {"organizer":{org2}}  401 403 403 404 404 404
-PATCH  /api/v1/events/{event}                 {"organizer":{user}}  401 403 403 422 403 422
-PATCH  /api/v1/events/{event}                 {"organizer":"me"}    401 403 403 422 422 422
-PATCH  /api/v1/events/{event}                 {"status":"deleted"}  401 403 403 422 422 422
-POST   /api/v1/events/{event}/reservations    {"quantity":1,"customer":2}  401 422 422 422 422 403
-POST   /api/v1/events/{event}/reservations    {"quantity":1,"status":"confirmed"}  401 422 422 422 422 403
-POST   /api/v1/events/{event}/reservations    {"quantity":1,"id":"1-1"}  401 422 422 422 422 403
-GET    /api/v1/reservations?customer=2        -                401 422 422 422 422 422
-GET    /api/v1/events?organizer=2             -                422 422 422 422 422 422
-GET    /api/v1/pop                            -                304 304 304 304 304 304
-GET    /livez                                 -                200 200 200 200 200 200
-GET    /readyz                                -                200 200 200 200 200 200
-GET    /metrics                               -                200 200 200 200 200 200
-GET    /openapi.json                          -                200 200 200 200 200 200
-GET    /                                      -                200 200 200 200 200 200
-GET    /docs                                  -                200 200 200 200 200 200
-GET    /docs/start.js                         -                200 200 200 200 200 200
-GET    /docs/none                             -                404 404 404 404 404 404
-GET    /problems                              -                200 200 200 200 200 200
-GET    /problems/sold-out                     -                200 200 200 200 200 200
-GET    /problems/none                         -                404 404 404 404 404 404
-GET    /api/v1/nothing                        -                404 404 404 404 404 404
-PUT    /api/v1/events/{event}                 {}               405 405 405 405 405 405
+POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo"}  201 201 201 201 201 201  403 403 403
+POST   /api/v1/sessions                       {"username":"cust3","password":"boxoffice-demo"}    201 201 201 201 201 201  201 201 201
+GET    /api/v1/users/me                       -                401 200 200 200 200 200  200 200 200
+GET    /api/v1/users?limit=3                  -                401 403 403 403 403 200  403 403 403
+PUT    /api/v1/users/me/password              {"current":"boxoffice-demo"}  401 422 422 422 422 422  403 403 403
+PUT    /api/v1/users/me/password              {"current":"not-the-one","new":"a-good-password"}  401 401 401 401 401 401  403 403 403
+PUT    /api/v1/users/me/password              {"current":"boxoffice-demo","new":"password"}  401 422 422 422 422 422  403 403 403
+PUT    /api/v1/users/{user}/password          {"new":"a-good-password"}  401 403 403 403 403 204  403 403 403
+PUT    /api/v1/users/{user}/password          {"new":"password"}  401 403 403 403 403 422  403 403 403
+PUT    /api/v1/users/{user}/password          {"current":"boxoffice-demo","new":"a-good-password"}  401 403 403 403 403 422  403 403 403
+PUT    /api/v1/users/{removed}/password       {"new":"a-good-password"}  401 403 403 403 403 404  403 403 403
+PUT    /api/v1/users/999999/password          {"new":"a-good-password"}  401 403 403 403 403 404  403 403 403
+DELETE /api/v1/users/{user}/sessions          -                401 403 403 403 403 204  403 403 403
+DELETE /api/v1/users/{removed}/sessions       -                401 403 403 403 403 404  403 403 403
+DELETE /api/v1/users/999999/sessions          -                401 403 403 403 403 404  403 403 403
+DELETE /api/v1/users/me/sessions              -                401 403 403 403 403 404  403 403 403
+GET    /api/v1/users?username=cust1           -                401 403 403 403 403 200  403 403 403
+GET    /api/v1/users?username=no              -                401 403 403 403 403 422  403 403 403
+GET    /api/v1/users/{user}                   -                401 403 403 403 403 200  403 403 403
+GET    /api/v1/users/{removed}                -                401 403 403 403 403 404  403 403 403
+GET    /api/v1/users/999999                   -                401 403 403 403 403 404  403 403 403
+GET    /api/v1/keys                           -                401 403 403 200 200 403  403 403 403
+POST   /api/v1/keys                           {"name":"Shop","scopes":["sell"]}  401 403 403 201 201 403  403 403 403
+POST   /api/v1/keys                           {"name":"","scopes":["sell"]}      401 403 403 422 422 403  403 403 403
+POST   /api/v1/keys                           {"name":"Shop","scopes":[]}        401 403 403 422 422 403  403 403 403
+POST   /api/v1/keys                           {"name":"Shop","scopes":["admin"]} 401 403 403 422 422 403  403 403 403
+POST   /api/v1/keys                           {"name":"Shop","scopes":["sell"],"expires_at":"2020-01-01T00:00:00Z"}  401 403 403 422 422 403  403 403 403
+POST   /api/v1/keys                           {"name":"Shop","scopes":["sell"],"organizer":3}  401 403 403 422 422 403  403 403 403
+DELETE /api/v1/keys/{key}                     -                401 403 403 204 404 403  403 403 403
+DELETE /api/v1/keys/999999                    -                401 403 403 404 404 403  403 403 403
+DELETE /api/v1/keys/me                        -                401 403 403 404 404 403  403 403 403
+PATCH  /api/v1/users/{user}                   {"role":"organizer"}  401 403 403 403 403 200  403 403 403
+PATCH  /api/v1/users/{user}                   {"role":"admin"}      401 403 403 403 403 200  403 403 403
+PATCH  /api/v1/users/me                       {"role":"admin"}      405 405 405 405 405 405  405 405 405
+PATCH  /api/v1/users/{removed}                {"role":"customer"}   401 403 403 403 403 404  403 403 403
+PATCH  /api/v1/users/999999                   {"role":"customer"}   401 403 403 403 403 404  403 403 403
+DELETE /api/v1/users/{user}                   -                401 403 403 403 403 204  403 403 403
+DELETE /api/v1/users/{removed}                -                401 403 403 403 403 204  403 403 403
+DELETE /api/v1/users/me                       -                405 405 405 405 405 405  405 405 405
+DELETE /api/v1/users/999999                   -                401 403 403 403 403 404  403 403 403
+GET    /api/v1/events                         -                200 200 200 200 200 200  200 200 200
+GET    /api/v1/events?organizer=me            -                401 200 200 200 200 200  200 403 403
+POST   /api/v1/events                         {"name":"A","quota":5}  401 403 403 201 201 403  403 201 403
+GET    /api/v1/events/{event}                 -                200 200 200 200 200 200  200 200 200
+GET    /api/v1/events/{deleted}               -                410 410 410 410 410 410  410 410 410
+GET    /api/v1/events/{event}/availability    -                200 200 200 200 200 200  200 200 200
+GET    /api/v1/events/{deleted}/availability  -                410 410 410 410 410 410  410 410 410
+GET    /api/v1/events/999999/availability     -                404 404 404 404 404 404  404 404 404
+GET    /api/v1/availability?ids={event},{deleted},999999  -    200 200 200 200 200 200  200 200 200
+GET    /api/v1/events/{sold}/changes          -                401 403 403 200 403 200  200 403 403
+GET    /api/v1/events/{sold}/changes?after=3&limit=2&wait=0  -  401 403 403 200 403 200  200 403 403
+GET    /api/v1/events/{deleted}/changes       -                401 403 403 200 403 200  200 403 403
+GET    /api/v1/events/999999/changes          -                401 403 403 404 404 404  404 403 403
+GET    /api/v1/events/{sold}/changes?after=-1    -             401 403 403 422 422 422  422 403 403
+GET    /api/v1/events/{sold}/changes?limit=101   -             401 403 403 422 422 422  422 403 403
+GET    /api/v1/events/{sold}/changes?wait=31     -             401 403 403 422 422 422  422 403 403
+GET    /api/v1/changes                        -                401 403 403 200 200 403  200 403 403
+GET    /api/v1/changes?after=0&limit=2&wait=0 -                401 403 403 200 200 403  200 403 403
+GET    /api/v1/changes?after=256              -                401 403 403 422 422 403  422 403 403
+GET    /api/v1/events/{deleted}/availability/stream  -        410 410 410 410 410 410  410 410 410
+GET    /api/v1/availability/stream?ids={deleted},999999  -    404 404 404 404 404 404  404 404 404
+GET    /api/v1/events/999999                  -                404 404 404 404 404 404  404 404 404
+PATCH  /api/v1/events/{event}                 {"quota":5}      401 403 403 200 403 200  403 200 403
+PATCH  /api/v1/events/{event}                 {"name":"B"}     401 403 403 200 403 200  403 200 403
+PATCH  /api/v1/events/{sold}                  {"quota":1}      401 403 403 409 403 409  403 409 403
+PATCH  /api/v1/events/{deleted}               {"quota":5}      401 403 403 410 410 410  403 410 403
+PATCH  /api/v1/events/999999                  {"quota":5}      401 403 403 404 404 404  403 404 403
+DELETE /api/v1/events/{event}                 -                401 403 403 204 403 204  403 204 403
+DELETE /api/v1/events/{event}?force=true      -                401 403 403 204 403 204  403 204 403
+DELETE /api/v1/events/{sold}                  -                401 403 403 409 403 409  403 409 403
+DELETE /api/v1/events/{sold}?force=false      -                401 403 403 409 403 409  403 409 403
+DELETE /api/v1/events/{sold}?force=true       -                401 403 403 204 403 204  403 204 403
+DELETE /api/v1/events/{deleted}               -                401 403 403 410 410 410  403 410 403
+DELETE /api/v1/events/999999                  -                401 403 403 404 404 404  403 404 403
+GET    /api/v1/events/{sold}/reservations     -                401 403 403 200 403 200  200 403 403
+GET    /api/v1/events/{deleted}/reservations  -                401 403 403 200 403 200  200 403 403
+GET    /api/v1/events/999999/reservations     -                401 403 403 404 404 404  404 403 403
+POST   /api/v1/events/{event}/reservations    {"quantity":1}   401 201 201 403 403 403  403 403 403
+POST   /api/v1/events/{sold}/reservations     {"quantity":99}  401 409 409 403 403 403  403 403 403
+POST   /api/v1/events/{deleted}/reservations  {"quantity":1}   401 410 410 403 403 403  403 403 403
+POST   /api/v1/events/999999/reservations     {"quantity":1}   401 404 404 403 403 403  403 403 403
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"customer_ref":"c-7"} 401 403 403 201 403 403  403 403 201
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"kind":"guest"} 401 403 403 201 403 403  403 403 201
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"kind":"block"} 401 403 403 201 403 403  403 403 201
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"kind":"sale"} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"customer_ref":""} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"customer_ref":null} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"kind":"guest","customer_ref":"c-7"} 401 403 403 422 422 403  403 403 422
+POST   /api/v1/events/{sold}/reservations     {"quantity":99,"customer_ref":"c-7"} 401 403 403 409 403 403  403 403 409
+POST   /api/v1/events/{sold}/reservations     {"quantity":99,"kind":"block"} 401 403 403 409 403 403  403 403 409
+POST   /api/v1/events/{deleted}/reservations  {"quantity":1,"customer_ref":"c-7"} 401 403 403 410 410 403  403 403 410
+POST   /api/v1/events/999999/reservations     {"quantity":1,"customer_ref":"c-7"} 401 403 403 404 404 403  403 403 404
+GET    /api/v1/events/{sold}/reservations?customer_ref=c-7 -              401 403 403 200 403 200  200 403 403
+GET    /api/v1/events/{sold}/reservations?customer_ref= -              401 403 403 422 422 422  422 403 403
+GET    /api/v1/reservations/{shop}            -              401 404 404 200 404 200  200 403 403
+DELETE /api/v1/reservations/{shop}            -              401 404 404 204 404 204  403 403 204
+PATCH  /api/v1/reservations/{shop}            {"quantity":1} 401 404 404 200 404 200  403 403 200
+GET    /api/v1/reservations                   -                401 200 200 200 200 200  200 403 403
+GET    /api/v1/reservations/{reservation}     -                401 200 404 200 404 200  200 403 403
+GET    /api/v1/reservations/{cancelled}       -                401 200 404 200 404 200  200 403 403
+GET    /api/v1/reservations/999999-1          -                401 404 404 404 404 404  404 403 403
+DELETE /api/v1/reservations/{reservation}     -              401 204 404 204 404 204  403 403 204
+DELETE /api/v1/reservations/{cancelled}       -              401 204 404 204 404 204  403 403 204
+DELETE /api/v1/reservations/999999-1          -                401 404 404 404 404 404  403 403 404
+GET    /api/v1/reservations/{orphaned}        -                401 200 404 200 404 200  200 403 403
+DELETE /api/v1/reservations/{orphaned}        -              401 204 404 204 404 204  403 403 204
+PATCH  /api/v1/reservations/{reservation}     {"quantity":1} 401 200 404 200 404 200  403 403 200
+PATCH  /api/v1/reservations/{reservation}     {"quantity":2} 401 422 404 422 404 422  403 403 422
+PATCH  /api/v1/reservations/{reservation}     {"quantity":0}   401 422 422 422 422 422  403 403 422
+PATCH  /api/v1/reservations/{reservation}     {}               401 422 422 422 422 422  403 403 422
+PATCH  /api/v1/reservations/{reservation}     {"quantity":1,"status":"cancelled"}  401 422 422 422 422 422  403 403 422
+PATCH  /api/v1/reservations/{cancelled}       {"quantity":1} 401 409 404 409 404 409  403 403 409
+PATCH  /api/v1/reservations/{orphaned}        {"quantity":1} 401 409 404 409 404 409  403 403 409
+PATCH  /api/v1/reservations/999999-1          {"quantity":1}   401 404 404 404 404 404  403 403 404
+POST   /api/v1/events/{event}/holds           {"quantity":1}   401 201 201 403 403 403  403 403 403
+POST   /api/v1/events/{event}/holds           {"quantity":11}  401 409 409 403 403 403  403 403 403
+POST   /api/v1/events/{event}/holds           {"quantity":1,"ttl_seconds":9} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/events/{event}/holds           {"quantity":1,"customer":2} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/events/{event}/holds           {"quantity":1,"status":"held"} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/events/{deleted}/holds         {"quantity":1}   401 410 410 403 403 403  403 403 403
+POST   /api/v1/events/999999/holds            {"quantity":1}   401 404 404 403 403 403  403 403 403
+POST   /api/v1/events/{event}/holds           {"quantity":1,"customer_ref":"c-7"} 401 403 403 201 403 403  403 403 201
+POST   /api/v1/events/{event}/holds           {"quantity":1,"kind":"guest"} 401 403 403 201 403 403  403 403 201
+POST   /api/v1/events/{event}/holds           {"quantity":1,"kind":"block"} 401 403 403 201 403 403  403 403 201
+POST   /api/v1/events/{deleted}/holds         {"quantity":1,"kind":"block"} 401 403 403 410 410 403  403 403 410
+POST   /api/v1/holds/{shop-hold}/confirm      -              401 404 404 200 404 403  403 403 200
+POST   /api/v1/holds/{shop-hold}/confirm      {"quantity":1} 401 404 404 200 404 403  403 403 200
+DELETE /api/v1/holds/{shop-hold}              -              401 404 404 204 404 204  403 403 204
+DELETE /api/v1/reservations/{shop-hold}       -              401 404 404 204 404 204  403 403 204
+GET    /api/v1/events/{event}/holds           -                405 405 405 405 405 405  405 405 405
+GET    /api/v1/reservations/{hold}            -                401 200 404 200 404 200  200 403 403
+POST   /api/v1/holds/{hold}/confirm           -                401 200 404 403 404 403  403 403 403
+POST   /api/v1/holds/{hold}/confirm           {}               401 200 404 403 404 403  403 403 403
+POST   /api/v1/holds/{hold}/confirm           {"quantity":1}   401 200 404 403 404 403  403 403 403
+POST   /api/v1/holds/{hold}/confirm           {"quantity":3}   401 422 404 403 404 403  403 403 403
+POST   /api/v1/holds/{hold}/confirm           {"quantity":0}   401 422 422 422 422 422  403 403 422
+POST   /api/v1/holds/{hold}/confirm           {"ttl_seconds":60}  401 422 422 422 422 422  403 403 422
+POST   /api/v1/holds/{reservation}/confirm    -                401 200 404 403 404 403  403 403 403
+POST   /api/v1/holds/{cancelled}/confirm      -                401 409 404 403 404 403  403 403 403
+POST   /api/v1/holds/{orphaned}/confirm       -                401 409 404 403 404 403  403 403 403
+POST   /api/v1/holds/999999-1/confirm         -                401 404 404 404 404 404  403 403 404
+POST   /api/v1/holds/{event}/confirm          -                401 404 404 404 404 404  403 403 404
+GET    /api/v1/holds/{hold}/confirm           -                405 405 405 405 405 405  405 405 405
+DELETE /api/v1/holds/{hold}                   -              401 204 404 204 404 204  403 403 204
+DELETE /api/v1/holds/{reservation}            -              401 409 404 409 404 409  403 403 409
+DELETE /api/v1/holds/{cancelled}              -              401 204 404 204 404 204  403 403 204
+DELETE /api/v1/holds/{orphaned}               -              401 204 404 204 404 204  403 403 204
+DELETE /api/v1/holds/999999-1                 -                401 404 404 404 404 404  403 403 404
+GET    /api/v1/holds/{hold}                   -                405 405 405 405 405 405  405 405 405
+DELETE /api/v1/reservations/{hold}            -              401 204 404 204 404 204  403 403 204
+PATCH  /api/v1/reservations/{hold}            {"quantity":1} 401 200 404 200 404 200  403 403 200
+POST   /api/v1/reservations/cancel            {"ids":["{reservation}"]}  401 200 200 200 200 200  403 403 200
+POST   /api/v1/reservations/cancel            {"ids":[]}       401 422 422 422 422 422  403 403 422
+POST   /api/v1/reservations/cancel            {"ids":[1]}      401 422 422 422 422 422  403 403 422
+GET    /api/v1/reservations/cancel            -                405 405 405 405 405 405  405 405 405
+POST   /api/v1/orders                         {"items":[{"event":{event},"quantity":1}]}  401 201 201 403 403 403  403 403 403
+POST   /api/v1/orders                         {"items":[{"event":{event},"quantity":1}],"ttl_seconds":60}  401 201 201 403 403 403  403 403 403
+POST   /api/v1/orders                         {"items":[{"event":{event},"quantity":1}],"customer_ref":"c-7"}  401 403 403 201 409 403  403 403 201
+POST   /api/v1/orders                         {"items":[{"event":{event},"quantity":1}],"kind":"guest"}  401 403 403 201 409 403  403 403 201
+POST   /api/v1/orders                         {"items":[{"event":{event},"quantity":11}]}  401 409 409 403 403 403  403 403 403
+POST   /api/v1/orders                         {"items":[{"event":{deleted},"quantity":1}]}  401 409 409 403 403 403  403 403 403
+POST   /api/v1/orders                         {"items":[{"event":999999,"quantity":1}]}  401 409 409 403 403 403  403 403 403
+POST   /api/v1/orders                         {"items":[]}     401 422 422 422 422 403  403 403 422
+GET    /api/v1/orders                         -                401 200 200 200 200 200  200 403 403
+GET    /api/v1/orders/{order}                 -                401 200 404 404 404 200  404 403 403
+GET    /api/v1/orders/{shop-order}            -                401 404 404 200 404 200  200 403 403
+GET    /api/v1/orders/999999-1                -                401 404 404 404 404 404  404 403 403
+POST   /api/v1/orders/{order}/confirm         -                401 200 404 404 404 403  403 403 404
+POST   /api/v1/orders/{held-order}/confirm    -                401 200 404 404 404 403  403 403 404
+POST   /api/v1/orders/{shop-order}/confirm    -                401 404 404 200 404 403  403 403 200
+POST   /api/v1/orders/999999-1/confirm        -                401 404 404 404 404 404  403 403 404
+GET    /api/v1/orders/{order}/confirm         -                405 405 405 405 405 405  405 405 405
+DELETE /api/v1/orders/{order}                 -                401 204 404 404 404 204  403 403 404
+DELETE /api/v1/orders/{held-order}            -                401 204 404 404 404 204  403 403 404
+DELETE /api/v1/orders/{shop-order}            -                401 404 404 204 404 204  403 403 204
+DELETE /api/v1/orders/999999-1                -                401 404 404 404 404 404  403 403 404
+POST   /api/v1/reservations/{reservation}/transfer {"to":{"username":"cust2"}} 401 200 404 200 404 403  403 403 200
+POST   /api/v1/reservations/{reservation}/transfer {"to":{"username":"CUST2"},"quantity":1} 401 200 404 200 404 403  403 403 200
+POST   /api/v1/reservations/{reservation}/transfer {"to":{"username":"cust1"}} 401 200 404 200 404 403  403 403 200
+POST   /api/v1/reservations/{reservation}/transfer {"to":{"username":"cust2"},"quantity":2} 401 422 404 422 404 403  403 403 422
+POST   /api/v1/reservations/{reservation}/transfer {"to":{"username":"nobody-here"}} 401 404 404 404 404 403  403 403 404
+POST   /api/v1/reservations/{reservation}/transfer {"to":{"username":"org2"}} 401 404 404 404 404 403  403 403 404
+POST   /api/v1/reservations/{reservation}/transfer {"to":{"username":"x"}} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/reservations/{reservation}/transfer {"to":{"customer_ref":"c-7"}} 401 403 403 200 404 403  403 403 200
+POST   /api/v1/reservations/{reservation}/transfer {"to":{"username":"cust2","customer_ref":"c-7"}} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/reservations/{reservation}/transfer {"to":{"user":2}} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/reservations/{reservation}/transfer {"to":"cust2"} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/reservations/{reservation}/transfer {"quantity":1} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/reservations/{shop}/transfer   {"to":{"customer_ref":"c-8"}} 401 403 403 200 404 403  403 403 200
+POST   /api/v1/reservations/{shop}/transfer   {"to":{"username":"cust2"},"quantity":1} 401 404 404 201 404 403  403 403 201
+POST   /api/v1/reservations/{hold}/transfer   {"to":{"username":"cust2"}} 401 409 404 409 404 403  403 403 409
+POST   /api/v1/reservations/{cancelled}/transfer {"to":{"username":"cust2"}} 401 409 404 409 404 403  403 403 409
+POST   /api/v1/reservations/{orphaned}/transfer {"to":{"username":"cust2"}} 401 409 404 409 404 403  403 403 409
+POST   /api/v1/reservations/999999-1/transfer {"to":{"username":"cust2"}} 401 404 404 404 404 403  403 403 404
+GET    /api/v1/reservations/{reservation}/transfer -              405 405 405 405 405 405  405 405 405
+GET    /api/v1/events/{reservation}           -                404 404 404 404 404 404  404 404 404
+PATCH  /api/v1/events/{reservation}           {"quota":5}      401 403 403 404 404 404  403 404 403
+DELETE /api/v1/events/{reservation}           -                401 403 403 404 404 404  403 404 403
+GET    /api/v1/reservations/{event}           -                401 404 404 404 404 404  404 403 403
+DELETE /api/v1/reservations/{event}           -                401 404 404 404 404 404  403 403 404
+POST   /api/v1/events/{reservation}/reservations {"quantity":1} 401 404 404 404 404 403  403 403 404
+GET    /api/v1/events/{reservation}/reservations  -            401 403 403 404 404 404  404 403 403
+PATCH  /api/v1/users/{reservation}            {"role":"customer"}  401 403 403 403 403 404  403 403 403
+DELETE /api/v1/users/{reservation}            -                401 403 403 403 403 404  403 403 403
+POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","role":"admin"}  403 403 403 403 403 201  403 403 403
+POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","id":1}  422 422 422 422 422 422  422 422 422
+POST   /api/v1/users                          {"username":"{fresh}","password":"boxoffice-demo","ver":"0"}  422 422 422 422 422 422  422 422 422
+POST   /api/v1/sessions                       {"username":"cust3","password":"boxoffice-demo","role":"admin"}  422 422 422 422 422 422  422 422 422
+PATCH  /api/v1/users/{user}                   {"role":"customer","username":"admin"}  401 403 403 403 403 422  403 403 403
+PATCH  /api/v1/users/{user}                   {"role":"customer","password":"boxoffice-demo"}  401 403 403 403 403 422  403 403 403
+POST   /api/v1/events                         {"name":"A","quota":5,"organizer":2}  401 403 403 422 422 403  403 422 403
+POST   /api/v1/events                         {"name":"A","quota":5,"id":1}  401 403 403 422 422 403  403 422 403
+POST   /api/v1/events                         {"name":"A","quota":5,"reserved":1}  401 403 403 422 422 403  403 422 403
+PATCH  /api/v1/events/{event}                 {"organizer":{org2}}  401 403 403 200 403 200  403 200 403
+PATCH  /api/v1/events/{deleted}               {"organizer":{org2}}  401 403 403 410 410 410  403 410 403
+PATCH  /api/v1/events/999999                  {"organizer":{org2}}  401 403 403 404 404 404  403 404 403
+PATCH  /api/v1/events/{event}                 {"organizer":{user}}  401 403 403 422 403 422  403 422 403
+PATCH  /api/v1/events/{event}                 {"organizer":"me"}    401 403 403 422 422 422  403 422 403
+PATCH  /api/v1/events/{event}                 {"status":"deleted"}  401 403 403 422 422 422  403 422 403
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"customer":2} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"status":"confirmed"} 401 422 422 422 422 403  403 403 422
+POST   /api/v1/events/{event}/reservations    {"quantity":1,"id":"1-1"} 401 422 422 422 422 403  403 403 422
+GET    /api/v1/reservations?customer=2        -                401 422 422 422 422 422  422 403 403
+GET    /api/v1/events?organizer=2             -                422 422 422 422 422 422  422 422 422
+GET    /api/v1/pop                            -                304 304 304 304 304 304  304 304 304
+GET    /livez                                 -                200 200 200 200 200 200  200 200 200
+GET    /readyz                                -                200 200 200 200 200 200  200 200 200
+GET    /metrics                               -                200 200 200 200 200 200  200 200 200
+GET    /openapi.json                          -                200 200 200 200 200 200  200 200 200
+GET    /                                      -                200 200 200 200 200 200  200 200 200
+GET    /docs                                  -                200 200 200 200 200 200  200 200 200
+GET    /docs/start.js                         -                200 200 200 200 200 200  200 200 200
+GET    /docs/none                             -                404 404 404 404 404 404  404 404 404
+GET    /problems                              -                200 200 200 200 200 200  200 200 200
+GET    /problems/sold-out                     -                200 200 200 200 200 200  200 200 200
+GET    /problems/none                         -                404 404 404 404 404 404  404 404 404
+GET    /api/v1/nothing                        -                404 404 404 404 404 404  404 404 404
+PUT    /api/v1/events/{event}                 {}               405 405 405 405 405 405  405 405 405
+DELETE /api/v1/sessions                       -                401 204 204 204 204 204  403 403 403
 "#;
 
 /// A quota above what any row sells.
@@ -251,6 +299,17 @@ fn fill(stage: &Stage, row: &str, fresh: &mut usize) -> String {
     };
     put("{shop}", &mut || sell("reservations"));
     put("{shop-hold}", &mut || sell("holds"));
+    let order = |client: &Client, member: &str, value: Value| {
+        let mut body = json!({ "items": [{ "event": stage.event(QUOTA), "quantity": 2 }] });
+        body[member] = value;
+        text(&client.post("/api/v1/orders", &body).expect(201).json(), "id").to_owned()
+    };
+    put("{held-order}", &mut || order(&stage.cust1, "ttl_seconds", json!(60)));
+    put("{order}", &mut || {
+        let body = json!({ "items": [{ "event": stage.event(QUOTA), "quantity": 2 }] });
+        text(&stage.cust1.post("/api/v1/orders", &body).expect(201).json(), "id").to_owned()
+    });
+    put("{shop-order}", &mut || order(&stage.org1, "customer_ref", json!("c-7")));
     put("{cancelled}", &mut || {
         let reservation = stage.reservation(stage.event(QUOTA), 1);
         stage.cust1.delete(&format!("/api/v1/reservations/{reservation}")).expect(204);
@@ -270,6 +329,7 @@ fn fill(stage: &Stage, row: &str, fresh: &mut usize) -> String {
         *fresh += 1;
         new_user(format!("user-{fresh}"))
     });
+    put("{key}", &mut || make_key(&stage.org1, &["sell"]).id.to_string());
     put("{org2}", &mut || number(&stage.org2.get("/api/v1/users/me").expect(200).json(), "id").to_string());
     put("{removed}", &mut || {
         *fresh += 1;
@@ -288,6 +348,7 @@ fn fill(stage: &Stage, row: &str, fresh: &mut usize) -> String {
 fn every_route_for_every_role() {
     let data = tempdir().unwrap();
     let stage = Stage::open(data.path(), 2);
+    let keys = ["events:read", "events:write", "sell"].map(|scope| make_key(&stage.org1, &[scope]));
     let roles = [
         ("nobody", &stage.anyone),
         ("cust1", &stage.cust1),
@@ -295,6 +356,9 @@ fn every_route_for_every_role() {
         ("org1", &stage.org1),
         ("org2", &stage.org2),
         ("admin", &stage.admin),
+        ("a key to read", &keys[0].client),
+        ("a key to write", &keys[1].client),
+        ("a key to sell", &keys[2].client),
     ];
     let mut fresh = 0;
     let mut wrong = Vec::new();
@@ -459,6 +523,15 @@ fn problems_have_a_type_and_their_members() {
             422,
             "invalid",
             errors(&[("/quantity", "is there twice")]),
+        ),
+        (
+            cust1,
+            "POST",
+            "/api/v1/orders",
+            "{\"items\":[{\"event\":1,\"event\":2,\"quantity\":1}]}",
+            422,
+            "invalid",
+            errors(&[("", "has an object in it with a member that is there twice")]),
         ),
         (
             anyone,
@@ -1038,7 +1111,7 @@ fn names_have_rules() {
         (json!({ "username": "p-missing" }), 422),
         (json!({ "username": "r-customer", "password": password, "role": "customer" }), 201),
         (json!({ "username": "r-organizer", "password": password, "role": "organizer" }), 201),
-        (json!({ "username": "r-admin", "password": password, "role": "admin" }), 422),
+        (json!({ "username": "r-admin", "password": password, "role": "admin" }), 403),
         (json!({ "username": "r-null", "password": password, "role": null }), 422),
         (json!({ "username": "r-other", "password": password, "role": "Organizer" }), 422),
     ];

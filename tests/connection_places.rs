@@ -148,6 +148,42 @@ fn silent_connections_give_way_before_idle_ones_and_the_oldest_first() {
     }
 }
 
+/// Connections that follow an event, and have read the first message.
+fn following(server: &Server, from: IpAddr, event: u64, count: usize) -> Vec<Wire> {
+    let request = format!("GET /api/v1/events/{event}/availability/stream HTTP/1.1\r\nHost: x\r\n\r\n");
+    let follow = |number| {
+        let mut wire = Wire::open_from(server.address, from);
+        wire.send(&request).expect("the server reads");
+        wire.read_until("id: ").unwrap_or_else(|error| panic!("stream {number} from {from}: {error}"));
+        // What comes during a stream does not keep its place.
+        wire.send(PING).expect("the server has room for it");
+        wire
+    };
+    (0..count).map(follow).collect()
+}
+
+#[test]
+fn a_thousand_live_streams_of_one_address_keep_nobody_out() {
+    let server = memory("1", "1064", &[]);
+    let organizer = server.client().sign_up("grace", "organizer");
+    let event = support::create_event(&organizer, 100);
+    // Some more would be refused: 15 of 16 places.
+    let held = following(&server, client(1), event, 990);
+    thread::sleep(A_WHILE);
+    // More than the places that are left, and none that waits for a request and would give way before a stream.
+    let mut others: Vec<Wire> = (2..12).flat_map(|number| silent(&server, client(number), 10)).collect();
+    for wire in &mut others {
+        wire.send(&PING[..HALF]).expect("the server reads");
+    }
+    thread::sleep(A_WHILE);
+    for wire in &mut others {
+        wire.ask(&PING[HALF..]).expect(200);
+    }
+    let closed = metric(&server, "boxoffice_connections_closed_total{state=\"live\"}");
+    assert!((1..=100).contains(&closed), "{closed} streams gave way");
+    drop(held);
+}
+
 #[test]
 fn a_trusted_proxy_may_take_all_places_and_keeps_them() {
     for option in [&["--trusted-proxy", "127.0.0.2/31"][..], &["--trust-forwarded-for"]] {

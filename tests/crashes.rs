@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use support::crowd::{CLIENTS, Crowd};
 use support::keyed_sales::Retried;
-use support::ledger::Shown;
+use support::ledger::{Shown, parts_of};
 use support::random::{Random, rounds};
 use support::server::{Server, kill_start, serve};
 use support::{TestFolder, all_items, copy_directory, create_event, number, reserve, sqlite3, text};
@@ -188,7 +188,7 @@ fn kills_during_recovery_lose_nothing() {
         copy_directory(&left, &data);
         killed.kill(&data, &mut random);
         let server = start(&data, random.pick(&SHARD_COUNTS));
-        run.crowd.expect_the_same(&server);
+        run.crowd.expect_the_same_but_for_times(&server);
     }
     killed.report(rounds);
 }
@@ -288,7 +288,20 @@ fn the_ledger_detects_wrong_states() {
     let event = number(&shown.reservations[&confirmed], "event");
     let deleted = *shown.deleted.first().expect("the crowd deletes");
     let (transferred, part) = ledger.transferred();
-    let corruptions: [Corruption<'_>; 15] = [
+    let find_order = |status: &str| {
+        let all = shown.orders.iter().filter(|(_, seen)| parts_of(seen).len() > 1);
+        let mut found = all.filter(|(_, seen)| seen["status"] == status).map(|(id, _)| id.clone());
+        found.next_back().expect("the crowd orders")
+    };
+    let [order, held_order, cancelled_order] = ["confirmed", "held", "cancelled"].map(find_order);
+    let set_status = |shown: &mut Shown, order: &str, status: &str| {
+        let seen = shown.orders.get_mut(order).expect("there");
+        seen["status"] = json!(status);
+        for part in seen["reservations"].as_array_mut().expect("a list") {
+            part["status"] = json!(status);
+        }
+    };
+    let corruptions: [Corruption<'_>; 21] = [
         ("a sale is missing", "was acknowledged and is lost", &|shown| {
             shown.reservations.remove(&confirmed);
         }),
@@ -338,6 +351,31 @@ fn the_ledger_detects_wrong_states() {
         }),
         ("a deletion is undone", "its deletion was acknowledged", &|shown| {
             shown.deleted.remove(&deleted);
+        }),
+        ("an order is missing", "was acknowledged and is lost", &|shown| {
+            shown.orders.remove(&order);
+        }),
+        ("a part of an order is missing", "was acknowledged and is lost", &|shown| {
+            shown.reservations.remove(text(&parts_of(&shown.orders[&order])[1], "id"));
+        }),
+        ("a part of an order was not confirmed", "the parts of an order differ", &|shown| {
+            shown.orders.get_mut(&order).expect("there")["reservations"][1]["status"] = json!("held");
+        }),
+        ("an order was made twice", "no client ordered", &|shown| {
+            let more = shown.orders[&order].clone();
+            shown.orders.insert("999999-1".to_owned(), more);
+        }),
+        ("a held order is confirmed that nobody confirmed", "no client requested this status", &|shown| {
+            set_status(shown, &held_order, "confirmed");
+            for part in parts_of(&shown.orders[&held_order]) {
+                shown.reservations.get_mut(text(part, "id")).expect("there")["status"] = json!("confirmed");
+            }
+        }),
+        ("the cancel of an order is undone", "no client requested this status", &|shown| {
+            set_status(shown, &cancelled_order, "confirmed");
+            for part in parts_of(&shown.orders[&cancelled_order]) {
+                shown.reservations.get_mut(text(part, "id")).expect("there")["status"] = json!("confirmed");
+            }
         }),
         ("an account is missing", "is lost", &|shown| {
             shown.accounts.pop_last();

@@ -119,7 +119,9 @@ fn where_a_key_works_is_said_where_it_does_not() {
     let event = stage.event(20);
     let held = hold(&stage.cust1, event, &json!({ "quantity": 1 }));
     let expected = "Idempotency-Key works only with POST /api/v1/events/{event}/reservations, POST /api/v1/events, POST \
-                    /api/v1/reservations/{reservation}/transfer, POST /api/v1/events/{event}/holds and POST /api/v1/holds/{reservation}/confirm; leave it out here.";
+                    /api/v1/reservations/{reservation}/transfer, POST /api/v1/events/{event}/holds, POST \
+                    /api/v1/holds/{reservation}/confirm, POST /api/v1/orders and POST /api/v1/orders/{order}/confirm; leave it \
+                    out here.";
     for (method, path, body) in [
         ("DELETE", format!("/api/v1/holds/{held}"), ""),
         ("DELETE", format!("/api/v1/reservations/{held}"), ""),

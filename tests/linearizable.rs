@@ -3,13 +3,17 @@
 //!
 //! The checker is `stateright`'s. An operation without an answer may take effect at any time or
 //! never; its client continues under another number. With an idempotency key, it is sent again until it
-//! has an answer. `BOXOFFICE_HISTORIES` sets the number of histories.
+//! has an answer.
+//!
+//! An order of two events is in the histories of both. In each it is two operations, of which the second comes after
+//! the first: its part is prepared, and then settled, or given up if the other event refuses. All orders have keys.
+//! `BOXOFFICE_HISTORIES` sets the number of histories.
 
 mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +21,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use stateright::semantics::{ConsistencyTester, LinearizabilityTester, SequentialSpec};
 use support::client::{Answer, Wire, request};
+use support::keys::is_replayed;
+use support::ledger::parts_of;
 use support::random::{Random, rounds};
 use support::server::Server;
 use support::{Stage, TestFolder, create_event, number, text};
@@ -36,10 +42,13 @@ struct Model {
     quota: u64,
     /// The reservations; the first has number 1.
     sales: Vec<Sale>,
+    /// The places of the parts of orders among them.
+    parts: HashMap<u64, usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Sale {
+    number: usize,
     quantity: u64,
     status: Status,
 }
@@ -50,6 +59,10 @@ enum Status {
     Held,
     Confirmed,
     Cancelled,
+    /// For an order: counts as held, and is not shown.
+    Prepared,
+    /// Was prepared for an order that was not placed. Is not shown.
+    GivenUp,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -75,6 +88,22 @@ enum Op {
     Edit {
         quota: u64,
     },
+    /// The part of an order that was placed, or was refused by this event.
+    Prepare {
+        order: u64,
+        quantity: u64,
+    },
+    Settle {
+        order: u64,
+    },
+    /// The part of an order that was not placed, whose number nobody is told.
+    PrepareInVain {
+        order: u64,
+        quantity: u64,
+    },
+    GiveUp {
+        order: u64,
+    },
     Read,
     List,
 }
@@ -85,6 +114,9 @@ impl Op {
         match self {
             Op::Reserve { .. } | Op::Hold { .. } | Op::Confirm { .. } => true,
             Op::Cancel { .. } | Op::Reduce { .. } | Op::Edit { .. } | Op::Read | Op::List => false,
+            Op::Prepare { .. } | Op::Settle { .. } | Op::PrepareInVain { .. } | Op::GiveUp { .. } => {
+                unreachable!("it is a part of a request")
+            }
         }
     }
 }
@@ -116,6 +148,9 @@ enum Ret {
         committed: u64,
     },
     Listed(Vec<Sale>),
+    Prepared,
+    Settled,
+    GivenUp,
     NotFound,
 }
 
@@ -128,10 +163,15 @@ impl SequentialSpec for Model {
             let sales = self.sales.iter().filter(|sale| sale.status == status);
             sales.map(|sale| sale.quantity).sum::<u64>()
         };
-        let (reserved, held) = (sum(Status::Confirmed), sum(Status::Held));
+        let (reserved, held) = (sum(Status::Confirmed), sum(Status::Held) + sum(Status::Prepared));
         let remaining = self.quota - reserved - held;
         match *op {
-            Op::Reserve { quantity } | Op::Hold { quantity } if quantity > remaining => {
+            Op::Reserve { quantity }
+            | Op::Hold { quantity }
+            | Op::Prepare { quantity, .. }
+            | Op::PrepareInVain { quantity, .. }
+                if quantity > remaining =>
+            {
                 Ret::SoldOut { remaining }
             }
             Op::Reserve { quantity } => self.sell(quantity, Status::Confirmed),
@@ -140,12 +180,13 @@ impl SequentialSpec for Model {
                 Some(sale) => match sale.status {
                     Status::Held if quantity > sale.quantity => Ret::NotConfirmed("invalid".to_owned()),
                     Status::Held => {
-                        *sale = Sale { quantity, status: Status::Confirmed };
+                        *sale = Sale { quantity, status: Status::Confirmed, ..*sale };
                         Ret::Confirmed
                     }
                     Status::Confirmed if quantity == sale.quantity => Ret::Confirmed,
                     Status::Confirmed => Ret::NotConfirmed("hold-confirmed".to_owned()),
                     Status::Cancelled => Ret::NotConfirmed("hold-released".to_owned()),
+                    Status::Prepared | Status::GivenUp => Ret::NotFound,
                 },
                 None => Ret::NotFound,
             },
@@ -174,15 +215,41 @@ impl SequentialSpec for Model {
                 Ret::Seen { quota, reserved, held }
             }
             Op::Read => Ret::Seen { quota: self.quota, reserved, held },
-            Op::List => Ret::Listed(self.sales.clone()),
+            Op::List => {
+                let is_shown = |sale: &&Sale| !matches!(sale.status, Status::Prepared | Status::GivenUp);
+                Ret::Listed(self.sales.iter().filter(is_shown).copied().collect())
+            }
+            Op::Prepare { order, quantity } => {
+                self.parts.insert(order, self.sales.len());
+                self.sell(quantity, Status::Prepared)
+            }
+            Op::PrepareInVain { order, quantity } => {
+                self.parts.insert(order, self.sales.len());
+                self.sell(quantity, Status::Prepared);
+                Ret::Prepared
+            }
+            Op::Settle { order } => self.end_part(order, Status::Confirmed, Ret::Settled),
+            Op::GiveUp { order } => self.end_part(order, Status::GivenUp, Ret::GivenUp),
         }
     }
 }
 
 impl Model {
     fn sell(&mut self, quantity: u64, status: Status) -> Ret {
-        self.sales.push(Sale { quantity, status });
-        Ret::Sold { number: self.sales.len() }
+        let number = self.sales.len() + 1;
+        self.sales.push(Sale { number, quantity, status });
+        Ret::Sold { number }
+    }
+
+    /// Ends a part, which must be prepared.
+    fn end_part(&mut self, order: u64, status: Status, ret: Ret) -> Ret {
+        match self.parts.get(&order) {
+            Some(&part) => {
+                self.sales[part].status = status;
+                ret
+            }
+            None => Ret::NotFound,
+        }
     }
 }
 
@@ -212,6 +279,20 @@ impl History {
         self.steps.lock().unwrap_or_else(PoisonError::into_inner).push(step);
     }
 
+    /// Puts an operation in the place of the only one of a client.
+    fn replace(&self, client: usize, op: Op) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let invoked =
+            steps.iter_mut().find(|step| matches!(step, Step::Invoked(other, _) if *other == client));
+        *invoked.expect("it was invoked") = Step::Invoked(client, op);
+    }
+
+    /// Takes back the only operation of a client, which was not invoked after all.
+    fn take_back(&self, client: usize) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        steps.retain(|step| !matches!(step, Step::Invoked(other, _) if *other == client));
+    }
+
     /// The steps without operations that got no answer and had no effect on the final list. Such an
     /// operation cannot explain any answer, but the checker would try each of its positions.
     fn steps(&self) -> Vec<Step> {
@@ -229,18 +310,30 @@ impl History {
                 }
             }
         }
+        // Which attempts at orders were in vain is known if all numbers that are not shown belong to answered ones.
+        let highest = sales.iter().map(|sale| sale.number).max().expect("the last reservation");
+        let answered = steps.iter().filter(|step| matches!(step, Step::Returned(_, Ret::Prepared))).count();
+        let all_known = highest - sales.len() == answered;
+        let without_effect = steps.iter().filter_map(|step| match step {
+            Step::Invoked(client, Op::PrepareInVain { order, .. }) => {
+                (all_known && !answers.contains_key(client)).then_some(*order)
+            }
+            _ => None,
+        });
+        let without_effect: HashSet<u64> = without_effect.collect();
+        let find = |number| sales.iter().find(|sale| sale.number == number);
         let has_trace = |op| match op {
             Op::Reserve { quantity } | Op::Hold { quantity } => {
-                let mut numbered = (1..).zip(&sales);
-                numbered.any(|(number, sale)| sale.quantity <= quantity && !known.contains(&number))
+                sales.iter().any(|sale| sale.quantity <= quantity && !known.contains(&sale.number))
             }
-            Op::Cancel { number } => {
-                sales.get(number - 1).is_some_and(|sale| sale.status == Status::Cancelled)
-            }
+            Op::Cancel { number } => find(number).is_some_and(|sale| sale.status == Status::Cancelled),
             Op::Confirm { number, quantity } | Op::Reduce { number, quantity } => {
-                sales.get(number - 1).is_some_and(|sale| sale.quantity <= quantity)
+                find(number).is_some_and(|sale| sale.quantity <= quantity)
             }
             Op::Edit { .. } => true,
+            // What an order that was not placed held for a while may explain an answer.
+            Op::PrepareInVain { order, .. } | Op::GiveUp { order } => !without_effect.contains(&order),
+            Op::Prepare { .. } | Op::Settle { .. } => true,
             Op::Read | Op::List => false,
         };
         steps.retain(|step| match step {
@@ -268,7 +361,7 @@ impl History {
 }
 
 fn is_linearizable(quota: u64, steps: &[Step]) -> bool {
-    let mut tester = LinearizabilityTester::new(Model { quota, sales: Vec::new() });
+    let mut tester = LinearizabilityTester::new(Model { quota, ..Model::default() });
     for step in steps {
         let recorded = match step.clone() {
             Step::Invoked(client, op) => tester.on_invoke(client, op),
@@ -318,12 +411,84 @@ struct Tokens {
     organizer: String,
 }
 
+/// An order of two events under way, as the histories of both have it.
+struct Attempt<'a> {
+    order: u64,
+    parts: [Part<'a>; 2],
+}
+
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    history: &'a History,
+    quantity: u64,
+    /// The client that prepares it, and the one that settles it or gives it up. Neither does anything else.
+    prepare: usize,
+    settle: usize,
+}
+
+impl Attempt<'_> {
+    fn begin<'a>(parts: [(&'a History, u64); 2]) -> Attempt<'a> {
+        static ORDERS: AtomicU64 = AtomicU64::new(1);
+        let order = ORDERS.fetch_add(1, Ordering::Relaxed);
+        let parts = parts.map(|(history, quantity)| {
+            let [prepare, settle] = [(); 2].map(|()| history.next_client());
+            history.record(Step::Invoked(prepare, Op::Prepare { order, quantity }));
+            history.record(Step::Invoked(settle, Op::Settle { order }));
+            Part { history, quantity, prepare, settle }
+        });
+        Attempt { order, parts }
+    }
+
+    /// Records the answer of an order that was placed.
+    fn placed(&self, answer: &Value) {
+        for (part, seen) in self.parts.iter().zip(parts_of(answer)) {
+            assert_eq!(number(seen, "event"), part.history.event, "in the order of the request: {answer}");
+            part.history.record(Step::Returned(part.prepare, sold(part.history.event, text(seen, "id"))));
+            part.history.record(Step::Returned(part.settle, Ret::Settled));
+        }
+    }
+
+    /// Records the answer of an order that was refused. An event that agreed to it gives its part up at some time.
+    fn refused(&self, answer: &Value) {
+        let items = answer["items"].as_array().expect("it names the items");
+        for part in &self.parts {
+            match items.iter().find(|item| item["event"] == part.history.event) {
+                Some(item) => {
+                    part.history.take_back(part.settle);
+                    let ret = Ret::SoldOut { remaining: number(item, "remaining") };
+                    part.history.record(Step::Returned(part.prepare, ret));
+                }
+                None => {
+                    self.in_vain(part);
+                    part.history.record(Step::Returned(part.prepare, Ret::Prepared));
+                }
+            }
+        }
+    }
+
+    /// Notes that the order was not placed by this attempt, which may have prepared parts.
+    fn failed(&self) {
+        self.parts.iter().for_each(|part| self.in_vain(part));
+    }
+
+    fn in_vain(&self, part: &Part<'_>) {
+        let &Attempt { order, .. } = self;
+        part.history.replace(part.prepare, Op::PrepareInVain { order, quantity: part.quantity });
+        part.history.replace(part.settle, Op::GiveUp { order });
+    }
+}
+
 struct Worker<'a> {
     history: &'a History,
+    /// Of the event of which it orders, too.
+    other: &'a History,
     address: &'a Address,
     tokens: &'a Tokens,
     random: Random,
     operations: u64,
+    /// Which of its operations is an order. One client of each event has one, since an order is two operations of each
+    /// of its events.
+    orders_at: Option<u64>,
     /// The numbers of its reservations that it has not yet cancelled.
     own: Vec<usize>,
 }
@@ -333,7 +498,7 @@ impl Worker<'_> {
         let mut client = self.history.next_client();
         let mut start = 0;
         let mut open = None;
-        for _ in 0..self.operations {
+        for operation in 0..self.operations {
             let mut wire = match open.take() {
                 Some(wire) => wire,
                 None => match self.connect(&mut start) {
@@ -341,6 +506,13 @@ impl Worker<'_> {
                     None => return,
                 },
             };
+            if self.orders_at == Some(operation) {
+                open = self.order(wire, &mut start);
+                if open.is_none() {
+                    return;
+                }
+                continue;
+            }
             let op = self.choose();
             let key = op.takes_key() && self.random.within(0, 1) == 0;
             let key =
@@ -366,6 +538,42 @@ impl Worker<'_> {
                 None => client = self.history.next_client(),
             }
             thread::sleep(self.random.duration(PAUSE_MAX));
+        }
+    }
+
+    /// Orders tickets of both events, again after a kill. Returns the connection, or `None` if there will be no other.
+    fn order(&mut self, mut wire: Wire, start: &mut u64) -> Option<Wire> {
+        let parts = [self.history, self.other].map(|history| (history, self.random.within(1, 3)));
+        let items = parts.map(|(history, quantity)| json!({ "event": history.event, "quantity": quantity }));
+        let body = json!({ "items": items }).to_string();
+        let key = format!("Idempotency-Key: {:x}\r\n", self.random.next());
+        let bytes = request("POST", "/api/v1/orders", Some(&self.tokens.customer), &key, &body);
+        let mut cut = None;
+        loop {
+            let attempt = Attempt::begin(parts);
+            let answer = wire.send(&bytes).and_then(|()| wire.answer()).ok().flatten();
+            let Some(answer) = answer else {
+                cut = Some(attempt);
+                wire = self.connect(start)?;
+                continue;
+            };
+            match (cut, is_replayed(&answer)) {
+                // The attempt before the kill placed it, and this one did nothing.
+                (Some(first), true) => {
+                    attempt.parts.iter().for_each(|part| {
+                        [part.prepare, part.settle].iter().for_each(|&client| part.history.take_back(client));
+                    });
+                    first.placed(&answer.expect(201).json());
+                }
+                (cut, _) => {
+                    cut.iter().for_each(Attempt::failed);
+                    match answer.status {
+                        201 => attempt.placed(&answer.json()),
+                        _ => attempt.refused(&answer.problem(409, "order-refused")),
+                    }
+                }
+            }
+            return Some(wire);
         }
     }
 
@@ -432,6 +640,9 @@ impl Worker<'_> {
             Op::Edit { quota } => {
                 request("PATCH", &of_event, Some(organizer), "", &json!({ "quota": quota }).to_string())
             }
+            Op::Prepare { .. } | Op::Settle { .. } | Op::PrepareInVain { .. } | Op::GiveUp { .. } => {
+                unreachable!("it is a part of a request")
+            }
             Op::Read => request("GET", &of_event, None, "", ""),
             Op::List => request("GET", &format!("{of_event}/reservations"), Some(organizer), "", ""),
         };
@@ -440,14 +651,20 @@ impl Worker<'_> {
     }
 }
 
+/// The number of a reservation of an event.
+fn number_of(event: u64, id: &str) -> usize {
+    let number = id.strip_prefix(&format!("{event}-")).and_then(|number| number.parse().ok());
+    number.unwrap_or_else(|| panic!("{id} is not of event {event}"))
+}
+
+fn sold(event: u64, id: &str) -> Ret {
+    Ret::Sold { number: number_of(event, id) }
+}
+
 fn read(event: u64, op: Op, answer: &Answer) -> Ret {
     let body = || answer.json();
     match (op, answer.status) {
-        (Op::Reserve { .. } | Op::Hold { .. }, 201) => {
-            let id = text(&body(), "id").to_owned();
-            let number = id.strip_prefix(&format!("{event}-")).and_then(|number| number.parse().ok());
-            Ret::Sold { number: number.unwrap_or_else(|| panic!("{id} is not of event {event}")) }
-        }
+        (Op::Reserve { .. } | Op::Hold { .. }, 201) => sold(event, text(&body(), "id")),
         (Op::Reserve { .. } | Op::Hold { .. }, 409) => {
             Ret::SoldOut { remaining: number(&body(), "remaining") }
         }
@@ -473,6 +690,7 @@ fn read(event: u64, op: Op, answer: &Answer) -> Ret {
             let body = body();
             let items = body["items"].as_array().expect("a list has items").iter();
             let sale = |item: &Value| Sale {
+                number: number_of(event, text(item, "id")),
                 quantity: number(item, "quantity"),
                 status: match text(item, "status") {
                     "held" => Status::Held,
@@ -513,16 +731,21 @@ impl TestServer {
         let address = Address(Mutex::new(Some((1, server.address))));
         let server = thread::scope(|scope| {
             let _release = ReleaseOnPanic(&address);
-            for history in &histories {
+            for (index, history) in histories.iter().enumerate() {
+                let other = &histories[(index + 1) % histories.len()];
                 let clients = random.within(3, 5);
-                for _ in 0..clients {
-                    let (random, operations) = (Random::new(random.next()), OPERATIONS / clients);
+                for client in 0..clients {
+                    let operations = OPERATIONS / clients;
+                    let orders_at = (client == 0).then(|| random.within(0, operations - 1));
+                    let random = Random::new(random.next());
                     let worker = Worker {
                         history,
+                        other,
                         address: &address,
                         tokens: &tokens,
                         random,
                         operations,
+                        orders_at,
                         own: Vec::new(),
                     };
                     scope.spawn(move || worker.work());
@@ -536,12 +759,21 @@ impl TestServer {
             server
         });
         for history in &histories {
-            // The final list is part of the history.
+            // These are part of the history. The last reservation shows how many numbers were used.
             let client = history.next_client();
-            let organizer = server.client().with_token(&tokens.organizer);
-            history.record(Step::Invoked(client, Op::List));
-            let answer = organizer.get(&format!("/api/v1/events/{}/reservations", history.event));
-            history.record(Step::Returned(client, read(history.event, Op::List, &answer)));
+            let [customer, organizer] =
+                [&tokens.customer, &tokens.organizer].map(|token| server.client().with_token(token));
+            let event = format!("/api/v1/events/{}", history.event);
+            let list = format!("{event}/reservations");
+            for op in [Op::Edit { quota: 100 }, Op::Reserve { quantity: 1 }, Op::List] {
+                history.record(Step::Invoked(client, op));
+                let answer = match op {
+                    Op::Edit { quota } => organizer.patch(&event, &json!({ "quota": quota })),
+                    Op::Reserve { quantity } => customer.post(&list, &json!({ "quantity": quantity })),
+                    _ => organizer.get(&list),
+                };
+                history.record(Step::Returned(client, read(history.event, op, &answer)));
+            }
         }
         (histories, TestServer { folder, server, tokens })
     }
@@ -645,6 +877,53 @@ fn a_wrong_answer_in_a_history_is_found() {
     let mut steps = correct.clone();
     steps.remove(8);
     assert!(!is_linearizable(4, &steps), "a read of a change that no client made");
+}
+
+/// Checks the same with an order: its part counts as held before it is shown, and what was given up does not.
+#[test]
+fn a_wrong_answer_about_an_order_is_found() {
+    use Step::{Invoked, Returned};
+    let seen = |reserved, held| Ret::Seen { quota: 4, reserved, held };
+    let sale = |number, quantity| Sale { number, quantity, status: Status::Confirmed };
+    let listed = |sales: &[Sale]| Ret::Listed(sales.to_vec());
+    let correct = vec![
+        Invoked(0, Op::Prepare { order: 1, quantity: 2 }),
+        Invoked(1, Op::Settle { order: 1 }),
+        Invoked(2, Op::Read),
+        Returned(2, seen(0, 2)),
+        Invoked(2, Op::List),
+        Returned(2, listed(&[])),
+        Invoked(2, Op::List),
+        Returned(2, listed(&[sale(1, 2)])),
+        Returned(0, Ret::Sold { number: 1 }),
+        Returned(1, Ret::Settled),
+        // The other event refuses this one.
+        Invoked(3, Op::PrepareInVain { order: 2, quantity: 1 }),
+        Invoked(4, Op::GiveUp { order: 2 }),
+        Returned(3, Ret::Prepared),
+        Invoked(2, Op::Read),
+        Returned(2, seen(2, 1)),
+        Invoked(2, Op::Reserve { quantity: 2 }),
+        Returned(2, Ret::Sold { number: 3 }),
+        Invoked(2, Op::List),
+        Returned(2, listed(&[sale(1, 2), sale(3, 2)])),
+    ];
+    assert!(is_linearizable(4, &correct));
+    let wrong = [
+        ("a part that is shown, and then not", 3, Returned(2, seen(2, 0))),
+        ("a part that nobody prepared", 3, Returned(2, seen(0, 1))),
+        ("a part that is lost", 14, Returned(2, seen(0, 1))),
+        ("a part of an answered order is held", 14, Returned(2, seen(0, 3))),
+        ("tickets given up twice", 14, Returned(2, seen(1, 0))),
+        ("a number used again", 16, Returned(2, Ret::Sold { number: 2 })),
+        ("a part is shown that was given up", 18, Returned(2, listed(&[sale(1, 2), sale(2, 1), sale(3, 2)]))),
+    ];
+    for (what, at, step) in wrong {
+        let mut steps = correct.clone();
+        assert_ne!(steps[at], step);
+        steps[at] = step;
+        assert!(!is_linearizable(4, &steps), "not found: {what}");
+    }
 }
 
 /// Checks the same with recorded histories in which the first answer is replaced.

@@ -19,8 +19,7 @@ use support::{PASSWORD, Stage, all_items, metrics_once, number, reserve, text};
 
 const NDJSON: &str = "application/x-ndjson";
 const CSV: &str = "text/csv";
-const HEADER: &str =
-    "id,event,customer,customer_name,customer_ref,kind,quantity,status,created_at,expires_at,cancelled_at";
+const HEADER: &str = "id,event,customer,customer_name,customer_ref,kind,quantity,status,created_at,expires_at,cancelled_at,order";
 
 fn path(event: u64) -> String {
     format!("/api/v1/events/{event}/reservations")

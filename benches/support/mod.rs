@@ -110,6 +110,7 @@ pub(crate) fn view() -> ReservationView {
         expires_at: None,
         created_at: Timestamp(1_800_000_000_000),
         cancelled_at: None,
+        order: None,
     }
 }
 
@@ -120,6 +121,7 @@ pub(crate) const ENVELOPE: Envelope<'static> = Envelope {
     close: false,
     version: Version::Http11,
     omit_body: false,
+    fields: None,
 };
 
 /// Creates a log file in a temporary directory.

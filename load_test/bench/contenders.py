@@ -154,7 +154,7 @@ class Ours(Contender):
 
     def _serve(self, setup: Setup) -> tuple[Server, str]:
         command = [boxoffice(), "serve", "--data", setup.directory / "data", "--listen", "127.0.0.1:0"]
-        command += ["--storage", self._storage, "--shards", str(self._shards), *self._options]
+        command += ["--registration", "open", "--storage", self._storage, "--shards", str(self._shards), *self._options]
         server = Server(command, log=setup.directory / "boxoffice.log", cpus=setup.cpus, environment=setup.environment)
         return server, server.wait_for_line(LISTENING)[1]
 
@@ -310,7 +310,7 @@ def prepared_directory() -> Path:
     print(f"registering {CUSTOMER_COUNT} customers, once (half a minute)", flush=True)
     shutil.rmtree(prepared, ignore_errors=True)
     prepared.mkdir(parents=True)
-    command = [program, "serve", "--data", prepared / "data", "--listen", "127.0.0.1:0"]
+    command = [program, "serve", "--data", prepared / "data", "--listen", "127.0.0.1:0", "--registration", "open"]
     server = Server(command, log=prepared / "boxoffice.log")
     url = server.wait_for_line(LISTENING)[1]
     stock = fill(url, CUSTOMER_COUNT, EVENT_COUNT)

@@ -350,7 +350,7 @@ def check(before: dict[str, int], after: dict[str, int], seen: load.Load, under_
 
 
 def start(data: Path, log: Path, options: Sequence[str] = (), cpus: Sequence[int] | None = None) -> tuple[Server, str]:
-    command = [boxoffice(), "serve", "--data", data, "--listen", "127.0.0.1:0", *options]
+    command = [boxoffice(), "serve", "--data", data, "--listen", "127.0.0.1:0", "--registration", "open", *options]
     server = Server(command, log=log, cpus=cpus)
     # Recovery of millions of records takes a while.
     return server, server.wait_for_line(LISTENING, seconds=300)[1]

@@ -4,6 +4,7 @@
 //! It uses no network, no async runtime and no file. A [`driver::Driver`] returns the steps of a
 //! [`shard::Shard`], and its owner does them, one at a time, from one thread.
 
+pub mod api_keys;
 pub mod clock;
 pub mod command;
 pub mod details;

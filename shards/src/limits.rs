@@ -32,6 +32,13 @@ pub const KEY_GENERATION: Duration = Duration::from_hours(1);
 /// The most characters of an event's name: it fits one line of a list.
 pub const EVENT_NAME_CHARS_MAX: usize = 200;
 
+/// The most API keys of an organizer that are not ended: one for each of its machines and more. In the tests of this
+/// crate it is 3, so that the simulation reaches it.
+pub const API_KEYS_MAX: usize = if cfg!(test) { 3 } else { 100 };
+
+/// The most characters of an API key's name.
+pub const API_KEY_NAME_CHARS_MAX: usize = 64;
+
 /// The most characters of an event's venue: a name and an address.
 pub const VENUE_CHARS_MAX: usize = 200;
 
@@ -56,6 +63,14 @@ pub const USERNAME_BYTES_MAX: usize = 64;
 /// The most reservations of an event that one question looks at. A question with a filter that few of them fit takes
 /// the shard well below a millisecond. In the tests of this crate it is 5, so that the simulation reaches it.
 pub const SCANNED_MAX: u32 = if cfg!(test) { 5 } else { 16_384 };
+
+/// The most items of an order, each of another event: a festival's days or a season, and few enough that the messages
+/// of an order stay few.
+pub const ORDER_ITEMS_MAX: usize = 20;
+
+/// The most orders of a shard that are being placed or confirmed at a time. Each has at most [`ORDER_ITEMS_MAX`]
+/// messages on the way. In the tests of this crate it is 4, so that the simulation reaches it.
+pub const ORDERS_UNDERWAY_MAX: usize = if cfg!(test) { 4 } else { 1024 };
 
 /// The most items of a list's page: a response usually has some 20 KiB, with the longest texts 200.
 pub const PAGE_LIMIT_MAX: usize = 100;

@@ -2,15 +2,18 @@
 //!
 //! A rejection is a result of the domain (sold out, not found...), never a fault of the machine.
 
+mod orders;
 mod statuses;
 
 use std::ops::AddAssign;
 
+use crate::api_keys::ApiKeyView;
 use crate::command::Buyer;
 use crate::details::EventDetails;
-use crate::ids::{EventId, Lsn, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{EventId, Lsn, OrderId, ReservationId, Role, Timestamp, UserId, Username};
 use crate::record::Entry;
 use crate::slots::SlotSet;
+pub use orders::{OrderPart, OrderSlice, OrderStatus, OrderView, RefusedItem};
 pub use statuses::{ReservationStatus, Statuses};
 
 pub type Reply = Result<Outcome, Rejection>;
@@ -18,11 +21,16 @@ pub type Reply = Result<Outcome, Rejection>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Account(Option<Box<AccountView>>),
-    /// A password or role was changed, or an account removed. Answered to the client only when no core
+    /// A password or role was changed, an account removed, or its tokens were ended. Answered to the client only when no core
     /// accepts the account's earlier tokens any more.
     AccountChanged(UserView),
-    TokenStands(bool),
+    /// Whether a token or an API key is still valid.
+    Stands(bool),
     Users(Vec<UserView>),
+    ApiKey(Option<Box<ApiKeyView>>),
+    ApiKeys(Vec<ApiKeyView>),
+    /// A key of this organizer has ended. Answered to the client only when no core accepts it any more.
+    ApiKeyEnded(UserId),
     Event(Box<EventView>),
     Events(Vec<EventView>),
     EventDeleted,
@@ -30,6 +38,8 @@ pub enum Outcome {
     Availabilities(Vec<Availability>),
     Reservation(ReservationView),
     Reservations(Vec<ReservationView>),
+    Order(Box<OrderView>),
+    Orders(Box<OrderSlice>),
     /// Reservations of one event.
     ReservationSlice(Box<ReservationSlice>),
     Changes(Box<ChangeSlice>),
@@ -62,6 +72,8 @@ pub struct AccountView {
     pub password_hash: Box<str>,
     pub role: Role,
     pub token_version: u64,
+    /// The token version of the last change of password or role, which API keys carry.
+    pub key_version: u64,
     /// Whether the account is unusable. Its username stays taken.
     pub removed: bool,
 }
@@ -108,10 +120,13 @@ pub struct ReservationView {
     pub quantity: u32,
     pub status: ReservationStatus,
     pub created_at: Timestamp,
-    /// The end of the hold, in the steady time of its slot. Set when the status is `Held` or `Expired`.
+    /// The end of the hold, in the steady time of its slot. Set when the status is `Held` or `Expired`, but not for a
+    /// part of an order, which has no deadline of its own.
     pub expires_at: Option<Timestamp>,
     /// Set when the status is `Cancelled`.
     pub cancelled_at: Option<Timestamp>,
+    /// The order that it is a part of.
+    pub order: Option<OrderId>,
 }
 
 /// A part of an event's reservations, by number.
@@ -175,7 +190,7 @@ impl AddAssign for Totals {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rejection {
     SoldOut {
         remaining: u32,
@@ -218,6 +233,9 @@ pub enum Rejection {
     UserNotFound,
     /// The account has changed since the token was issued.
     TokenEnded,
+    ApiKeyNotFound,
+    /// The organizer has [`crate::limits::API_KEYS_MAX`] keys that are not ended.
+    TooManyApiKeys,
     EventExists,
     EventNotFound,
     EventDeleted,
@@ -239,6 +257,29 @@ pub enum Rejection {
     HoldConfirmed {
         quantity: u32,
     },
+    /// These items of an order cannot be had. Nothing was done.
+    OrderRefused {
+        items: Box<[RefusedItem]>,
+    },
+    OrderNotFound,
+    /// The actor may see the order, but not confirm it.
+    NotYourOrder,
+    /// The order cannot be confirmed, since these parts of it have ended. Nothing was done.
+    PartsGone {
+        parts: Box<[ReservationId]>,
+    },
+    /// Another request is placing or confirming the order. Nothing was done; it can be sent again.
+    OrderBusy,
+    /// The reservation is held for this order: only the whole order can be confirmed.
+    PartOfOrder {
+        order: OrderId,
+    },
+    /// What has become of an order is not decided yet: until then, its parts and their events cannot end.
+    OrderInDoubt,
+    /// A request with this key is being worked on.
+    KeyInFlight,
+    /// As many orders are under way as may be, or an owner of one of the events did not answer. Nothing was done.
+    Overloaded,
     /// The reservation is a hold, which is not transferred before it is confirmed.
     HoldNotConfirmed,
     /// There is no customer with the name that was given.

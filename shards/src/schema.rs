@@ -5,14 +5,18 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::command::CustomerRef;
+use crate::api_keys::Scope;
+use crate::command::{CustomerRef, OrderItem, OrderItems};
 use crate::details::{EventName, Venue};
-use crate::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, ReservationNumber, UserId, Username};
+use crate::ids::{
+    ApiKeyNumber, EventId, HoldTime, OrderId, Quantity, Quota, ReservationId, ReservationNumber, UserId,
+    Username,
+};
 use crate::limits::{
     CUSTOMER_REF_CHARS_MAX, EVENT_NAME_CHARS_MAX, HOLD_SECONDS_DEFAULT, HOLD_SECONDS_MAX, HOLD_SECONDS_MIN,
-    QUOTA_MAX, USERNAME_BYTES_MAX, USERNAME_BYTES_MIN, VENUE_CHARS_MAX,
+    ORDER_ITEMS_MAX, QUOTA_MAX, USERNAME_BYTES_MAX, USERNAME_BYTES_MIN, VENUE_CHARS_MAX,
 };
-use crate::outcome::ReservationStatus;
+use crate::outcome::{OrderStatus, ReservationStatus};
 
 /// The texts that an id has: the numbers from 1 to 4294967295, without leading zeros.
 pub const ID_PATTERN: &str = "([1-9][0-9]{0,8}|[1-3][0-9]{9}|4[01][0-9]{8}|42[0-8][0-9]{7}\
@@ -53,6 +57,19 @@ schemas! {
         "maximum": u32::MAX,
         "examples": [12],
     }
+    ApiKeyNumber {
+        "description": "Which of its organizer's API keys. Given out once, never again.",
+        "type": "integer",
+        "minimum": 1,
+        "maximum": u32::MAX,
+        "examples": [3],
+    }
+    Scope {
+        "description": "A use of an API key.",
+        "type": "string",
+        "enum": ["events:read", "events:write", "sell"],
+        "examples": ["sell"],
+    }
     ReservationNumber {
         "description": "Which of its event's reservations.",
         "type": "integer",
@@ -66,11 +83,23 @@ schemas! {
         "pattern": format!("^{ID_PATTERN}-{ID_PATTERN}$"),
         "examples": ["7-42"],
     }
+    OrderId {
+        "description": "The number of the account that placed it, and which of its orders this is.",
+        "type": "string",
+        "pattern": format!("^{ID_PATTERN}-{ID_PATTERN}$"),
+        "examples": ["31-5"],
+    }
     // No `enum`: a client that is generated from one refuses the values of later versions.
     ReservationStatus {
         "description": "What has become of it: `confirmed`; `held`: not confirmed yet; `cancelled`; `expired`: not confirmed in time. Later versions have more values.",
         "type": "string",
         "x-extensible-enum": ["confirmed", "held", "cancelled", "expired"],
+        "examples": ["confirmed"],
+    }
+    OrderStatus {
+        "description": "What has become of it: `confirmed`; `held`: not confirmed yet; `cancelled`; `expired`: not confirmed in time; `partly_cancelled`: some of its tickets were given back. Later versions have more values.",
+        "type": "string",
+        "x-extensible-enum": ["confirmed", "held", "cancelled", "expired", "partly_cancelled"],
         "examples": ["confirmed"],
     }
     Quantity {
@@ -126,6 +155,41 @@ schemas! {
         "maxLength": VENUE_CHARS_MAX,
         "pattern": READABLE_PATTERN,
         "examples": ["Main hall, 1 Opera Square"],
+    }
+}
+
+impl JsonSchema for OrderItem {
+    fn schema_name() -> Cow<'static, str> {
+        "OrderItem".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Tickets of one event.",
+            "type": "object",
+            "properties": {
+                "event": generator.subschema_for::<EventId>(),
+                "quantity": generator.subschema_for::<Quantity>(),
+            },
+            "required": ["event", "quantity"],
+            "additionalProperties": false,
+        })
+    }
+}
+
+impl JsonSchema for OrderItems {
+    fn schema_name() -> Cow<'static, str> {
+        "OrderItems".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "Tickets of different events.",
+            "type": "array",
+            "items": generator.subschema_for::<OrderItem>(),
+            "minItems": 1,
+            "maxItems": ORDER_ITEMS_MAX,
+        })
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod holds;
 mod keys;
+mod orders;
 mod recent;
 mod watches;
 
@@ -27,6 +28,7 @@ use crate::slots::SlotSet;
 use crate::state::{Decision, ShardState, SlotState, Undo};
 use holds::Deadlines;
 use keys::{ForgottenKeys, KeyAges};
+use orders::Orders;
 pub use recent::RECENT_BYTES_MAX;
 use recent::Recent;
 use watches::Watches;
@@ -88,6 +90,7 @@ pub struct Shard<A> {
     /// The elapsed time before which no slot needs a new generation of keys; `None` while no key is kept.
     keys_due_at: Option<Duration>,
     forgotten_keys: ForgottenKeys,
+    orders: Orders<A>,
     watches: Watches<A>,
     recent: Recent,
 }
@@ -132,12 +135,14 @@ impl<A> Shard<A> {
             key_ages: KeyAges::default(),
             keys_due_at: None,
             forgotten_keys: ForgottenKeys::default(),
+            orders: Orders::default(),
             watches: Watches::new(),
             recent: Recent::new(RECENT_BYTES_MAX),
         };
         slots.iter().for_each(|slot| {
             shard.take_over_holds(slot);
             shard.take_over_keys(slot);
+            shard.take_over_orders(slot);
         });
         shard
     }
@@ -172,6 +177,7 @@ impl<A> Shard<A> {
         self.owned[slot.index()] = Some(Ownership { epoch, head });
         self.take_over_holds(slot);
         self.take_over_keys(slot);
+        self.take_over_orders(slot);
     }
 
     /// Gives up a slot, for another owner to adopt; `None` if it is not owned.
@@ -183,6 +189,7 @@ impl<A> Shard<A> {
     pub fn release_slot(&mut self, slot: Slot) -> Option<(SlotState, SlotHead)> {
         let Ownership { head, .. } = self.owned[slot.index()]?;
         assert!(self.is_committed(), "slot {slot} is given up while answers wait for a commit");
+        self.give_up_orders(slot);
         self.owned[slot.index()] = None;
         self.give_up_holds(slot);
         self.give_up_watches(slot);
@@ -194,18 +201,20 @@ impl<A> Shard<A> {
         self.state.owned()
     }
 
-    /// The elapsed time at which [`Shard::expire`] has something to do: holds end, keys age, or questions have waited
-    /// long enough for news. While the log takes no records, only the last of these.
+    /// The elapsed time at which [`Shard::expire`] has something to do: holds end, keys age, something about an order is
+    /// said again, or questions have waited long enough for news. While the log takes no records, only the last two.
     pub fn expires_at(&self) -> Option<Duration> {
         let keys_due_at = self.keys_due_at.filter(|_| self.read_only.is_none());
-        self.holds_end_at().into_iter().chain(keys_due_at).chain(self.watches.end_at()).min()
+        let waiting = [self.holds_end_at(), keys_due_at, self.orders_due_at(), self.watches.end_at()];
+        waiting.into_iter().flatten().min()
     }
 
-    /// Ends holds that have reached their deadlines, ages idempotency keys, and answers questions that have waited
-    /// long enough for news.
+    /// Ends holds that have reached their deadlines, ages idempotency keys, says again what other slots have not
+    /// answered, and answers questions that have waited long enough for news.
     pub fn expire(&mut self, now: Now) {
         self.end_holds(now);
         self.age_keys_if_due(now);
+        self.repeat_of_orders(now);
         self.end_watches(now);
     }
 
@@ -219,6 +228,10 @@ impl<A> Shard<A> {
             self.end_holds_for(now, ask.slot());
         }
         let (reply, query) = match ask {
+            Ask::Command(Command::OrderMessage(message)) => return self.hear(now, *message),
+            Ask::Command(command) if command.is_about_order() => {
+                return self.take_in_order(now, command, asker);
+            }
             Ask::Command(command) => (self.command(now, command), None),
             Ask::Query(query) => {
                 let reply = answer(&self.state, &self.recent, &query);
@@ -246,8 +259,14 @@ impl<A> Shard<A> {
             }
             None => false,
         };
-        let mut decision = self.state.decide(self.deadlines.time_of_slot(now, slot), slot, command);
-        self.check_account(&decision)?;
+        let decision = self.state.decide(self.deadlines.time_of_slot(now, slot), slot, command);
+        self.check_account(&decision.records)?;
+        self.carry_out_with_key(now, slot, decision, has_key)
+    }
+
+    /// Carries a decision out. If its request has a key, the key may be the first of another generation.
+    #[inline]
+    fn carry_out_with_key(&mut self, now: Now, slot: Slot, mut decision: Decision, has_key: bool) -> Reply {
         let keeps_key = has_key && !decision.records.is_empty();
         if keeps_key {
             self.begin_generation_if_due(now, slot, &mut decision);
@@ -261,9 +280,9 @@ impl<A> Shard<A> {
 
     /// Checks that the buyer of a decided reservation may have one more; if that is no account, that the account
     /// that acts may make one more for others.
-    fn check_account(&self, decision: &Decision) -> Result<(), Rejection> {
+    fn check_account(&self, records: &[Record]) -> Result<(), Rejection> {
         let most = self.reservations_max;
-        for gain in decision.records.iter().filter_map(Record::gain) {
+        for gain in records.iter().filter_map(Record::gain) {
             let (account, is_reached) = match *gain.buyer {
                 Buyer::Account(account) => (account, self.state.has_reservations(account, most)),
                 Buyer::Ref(_) | Buyer::Guest | Buyer::Block => {
@@ -402,6 +421,7 @@ impl<A> Shard<A> {
         self.applied = self.committed;
         self.read_only = Some(cause);
         self.answer_again(refusal(cause));
+        self.note_undone_orders(cause);
     }
 
     fn answer_again(&mut self, rejection: Rejection) {
@@ -413,8 +433,12 @@ impl<A> Shard<A> {
             pending.after = committed;
             match (&mut pending.release, &pending.query) {
                 (Release::Answer(_, reply), Some(query)) => *reply = answer(state, recent, query),
-                (Release::Answer(_, reply), None) => *reply = Err(rejection),
+                (Release::Answer(_, reply), None) => *reply = Err(rejection.clone()),
                 // The records that led to it are undone.
+                (Release::Message(_, Command::OrderMessage(message)), _) => {
+                    let Some(instead) = orders::undone(message, rejection.clone()) else { return false };
+                    **message = instead;
+                }
                 (Release::Message(..), _) => return false,
             }
             true

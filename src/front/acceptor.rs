@@ -36,7 +36,7 @@ pub(crate) async fn run(front: Rc<Front>, listener: Listener) {
         if front.is_draining() && drains_since.is_none() {
             drains_since = Some(Instant::now());
             front.wake_streams();
-            front.api.shards.close_watches();
+            front.api.end_waiting();
         }
         let wait = if drains_since.is_some() { DRAIN_POLL } else { DRAIN_CHECK };
         let accepted = future::or(async { Some(listener.accept().await) }, async {

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use shards::clock::AHEAD_MAX_MS;
 use shards::command::Actor;
-use shards::ids::{Role, UserId, Username};
+use shards::ids::{Role, Timestamp, UserId, Username};
+
+use super::api_keys::KeyInUse;
 
 /// The lifetime of a token: one working day.
 pub const TOKEN_LIFE_SECONDS: u64 = 12 * 60 * 60;
@@ -36,19 +38,29 @@ const HEADER: &str = "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.";
 
 const ISSUER: &str = "boxoffice";
 
-/// The account that a token was issued for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The account that a token was issued for, or an API key made.
+#[derive(Debug, Clone)]
 pub struct Identity {
     pub actor: Actor,
     pub username: Username,
+    pub credential: Credential,
 }
 
-/// The claims of a token with a valid signature. Only the account's shard can tell whether the
-/// token version is still current.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a request was sent with.
+#[derive(Debug, Clone)]
+pub enum Credential {
+    /// With the version that the account's tokens had at its issue.
+    Token {
+        version: u64,
+    },
+    Key(KeyInUse),
+}
+
+/// The claims of a token with a valid signature, or an API key that exists. Only the account's shard can tell whether
+/// it still stands.
+#[derive(Debug, Clone)]
 pub struct Claimed {
     pub identity: Rc<Identity>,
-    pub token_version: u64,
     pub validity: Validity,
 }
 
@@ -60,6 +72,12 @@ pub struct Validity {
 }
 
 impl Validity {
+    /// Up to the last whole second before a time, if there is one.
+    pub fn until(end: Option<Timestamp>) -> Validity {
+        let last = end.map_or(u64::MAX, |end| (end.0 / 1000).saturating_sub(1));
+        Validity { first: 0, last }
+    }
+
     pub fn contains(self, now: u64) -> bool {
         self.first <= now && now <= self.last
     }
@@ -153,9 +171,9 @@ impl Tokens {
         }
         let actor = Actor { user: claims.sub.parse().ok()?, role: claims.role };
         let username = Username::new(&claims.name).ok()?;
+        let version = u64::from_str_radix(&claims.ver, 16).ok()?;
         Some(Claimed {
-            identity: Rc::new(Identity { actor, username }),
-            token_version: u64::from_str_radix(&claims.ver, 16).ok()?,
+            identity: Rc::new(Identity { actor, username, credential: Credential::Token { version } }),
             validity,
         })
     }
@@ -232,10 +250,10 @@ mod tests {
         let tokens = Tokens::new(SECRET, 1);
         let token = token_of(&tokens);
         assert!(token.starts_with(HEADER), "{token}");
-        let Claimed { identity, token_version, validity } = tokens.verify(&token, NOW).unwrap();
+        let Claimed { identity, validity } = tokens.verify(&token, NOW).unwrap();
         assert_eq!(identity.actor, Actor { user: UserId(7), role: Role::Organizer });
         assert_eq!(identity.username.as_str(), "ada");
-        assert_eq!(token_version, u64::MAX);
+        assert!(matches!(identity.credential, Credential::Token { version: u64::MAX }));
         assert_eq!(validity, Validity { first: NOW - 10, last: NOW + 12 * 3600 + 5 });
     }
 
@@ -255,6 +273,14 @@ mod tests {
         ] {
             assert_eq!(tokens.verify(&token, now).is_some(), is_good, "at {now}");
         }
+    }
+
+    #[test]
+    fn a_key_ends_with_the_second_before_its_end() {
+        let validity = Validity::until(Some(Timestamp(5000)));
+        assert!(validity.contains(0) && validity.contains(4) && !validity.contains(5));
+        assert!(!Validity::until(Some(Timestamp(5999))).contains(5));
+        assert!(Validity::until(None).contains(u64::MAX));
     }
 
     #[test]
@@ -286,7 +312,7 @@ mod tests {
             ("too long", format!("{HEADER}{}", "a".repeat(TOKEN_BYTES_MAX))),
         ];
         for (name, token) in rows {
-            assert_eq!(tokens.verify(&token, NOW), None, "{name}");
+            assert!(tokens.verify(&token, NOW).is_none(), "{name}");
         }
     }
 }

@@ -102,8 +102,13 @@ impl Waiting {
 
     fn list(&mut self, now: Tick, entries: &Slab<Rc<Entry>>) {
         let waits = |entry: &Entry| {
-            let for_request = entry.wait.get() <= Wait::NextRequest && entry.due.get() != Tick::NEVER;
-            for_request && entry.holder.is_some()
+            let has_deadline = entry.due.get() != Tick::NEVER;
+            let may_end = match entry.wait.get() {
+                Wait::FirstRequest | Wait::NextRequest => has_deadline,
+                Wait::News => true,
+                Wait::Rest | Wait::Reading | Wait::GivenWay => false,
+            };
+            may_end && entry.holder.is_some()
         };
         let waiting = entries.iter().filter(|(_, entry)| waits(entry));
         let mut waiting: Vec<_> =
@@ -117,13 +122,15 @@ impl Waiting {
     }
 }
 
-/// What a connection waits for its client to do. Those that wait for a request give way to other clients, in
-/// this order.
+/// What a connection waits for. Those that wait for a request or for news give way to other clients, in this
+/// order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Wait {
     /// It never sent anything.
     FirstRequest,
     NextRequest,
+    /// For something to tell its client, which follows a live stream and goes on with it over another connection.
+    News,
     /// To send more of a request.
     Rest,
     /// To read its response.
@@ -153,6 +160,14 @@ impl Entry {
             waiter.wake();
         }
     }
+
+    fn give_way(&self) {
+        if self.wait.replace(Wait::GivenWay) == Wait::News {
+            self.closer.end();
+        } else {
+            self.expire();
+        }
+    }
 }
 
 impl Deadlines {
@@ -171,9 +186,9 @@ impl Deadlines {
         }
     }
 
-    /// Closes a connection that waits for a request, to make room for another one: of those that may give
-    /// way, one that never sent anything, or else one between requests, and of these the one that waits
-    /// longest. Returns what it waited for.
+    /// Closes a connection that waits for a request or for news, to make room for another one: of those that
+    /// may give way, one that never sent anything, or else one between requests, and of these the one that
+    /// waits longest, or else a live stream. Returns what it waited for.
     pub(crate) fn close_waiting(&self, may_give_way: impl Fn(Holder, Wait) -> bool) -> Option<Wait> {
         let entries = self.entries.borrow();
         let mut waiting = self.waiting.borrow_mut();
@@ -188,11 +203,10 @@ impl Deadlines {
                 continue;
             }
             waiting.longest_first.remove(index);
-            // Others have gone on, or are about to.
-            if let Some(entry) = entry.filter(|entry| !entry.closer.has_input()) {
+            // Others have gone on, or are about to. What a client sends during a stream does not count.
+            if let Some(entry) = entry.filter(|entry| wait == Wait::News || !entry.closer.has_input()) {
                 waiting.closed += 1;
-                entry.wait.set(Wait::GivenWay);
-                entry.expire();
+                entry.give_way();
                 return Some(wait);
             }
         }
@@ -238,6 +252,12 @@ impl Deadline {
     pub(crate) fn write_until(&self, due: Tick) {
         self.entry.wait.set(Wait::Reading);
         self.entry.due.set(due);
+    }
+
+    /// Removes the deadline, while the connection waits for something to tell its client.
+    pub(crate) fn wait_for_news(&self) {
+        self.entry.wait.set(Wait::News);
+        self.entry.due.set(Tick::NEVER);
     }
 
     /// Removes the deadline, while the connection waits for the server and not for its client.

@@ -4,19 +4,23 @@ mod causes;
 mod examples;
 mod field_errors;
 mod kinds;
+mod refused_item;
 
 use std::borrow::Cow;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use shards::api_keys::Scope;
 use shards::ids::Role;
 
 use super::http::parse::Method;
 use super::http::write::{Headers, Response};
+use super::registration::Registration;
 
 pub use field_errors::{FieldErrors, unknown};
 pub use kinds::Kind;
+use refused_item::RefusedItem;
 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -39,6 +43,20 @@ pub struct Recovery {
     pub records_read: u64,
     /// Records of all logs that are open so far.
     pub records: u64,
+}
+
+/// A scope of an API key, as clients get it.
+#[derive(Debug, Clone, Copy, Serialize, JsonSchema)]
+#[schemars(inline)]
+pub struct ScopeName(
+    // No `enum`: a client that is generated from one refuses the values of later versions.
+    #[schemars(extend("x-extensible-enum" = ["events:read", "events:write", "sell"]))] &'static str,
+);
+
+impl From<Scope> for ScopeName {
+    fn from(scope: Scope) -> ScopeName {
+        ScopeName(scope.as_str())
+    }
 }
 
 impl Problem {
@@ -74,6 +92,31 @@ impl Problem {
     pub fn forbidden(role: Role, allowed: &[Role]) -> Problem {
         let allowed: Vec<&str> = allowed.iter().map(|role| role.as_str()).collect();
         let detail = format!("Your role is {}; this is for {}.", role.as_str(), allowed.join(" or "));
+        Problem::new(Kind::Forbidden, detail)
+    }
+
+    /// Nobody may register with this role.
+    pub fn registration_closed(registration: Registration, role: Role) -> Problem {
+        let who = match registration {
+            Registration::Open => "customers and organizers",
+            Registration::Customers => "customers",
+            Registration::Closed => "nobody",
+        };
+        let role = role.as_str();
+        let detail = format!(
+            "Here {who} may register. An admin makes accounts of the role {role}: ask one, and log in then."
+        );
+        Problem::new(Kind::RegistrationClosed, detail)
+    }
+
+    pub fn missing_scope(scope: Scope) -> Problem {
+        let detail = format!("The API key does not have the scope {:?}; use one that has.", scope.as_str());
+        Problem::new(Kind::MissingScope, detail).extend("scope", json!(ScopeName::from(scope)))
+    }
+
+    pub fn not_with_a_key() -> Problem {
+        let detail =
+            "This is not done with an API key: log in with POST /api/v1/sessions, and send the token.";
         Problem::new(Kind::Forbidden, detail)
     }
 

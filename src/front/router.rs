@@ -204,9 +204,10 @@ mod tests {
             (Method::Patch, "/api/v1/users/me", "allow GET, HEAD"),
             (Method::Delete, "/api/v1/users/me", "allow GET, HEAD"),
             (Method::Put, "/api/v1/users/me/password", "changePassword "),
-            (Method::Put, "/api/v1/users/7/password", "not found"),
+            (Method::Put, "/api/v1/users/7/password", "setPassword 7"),
             (Method::Delete, "/api/v1/users/7", "removeUser 7"),
-            (Method::Get, "/api/v1/users/7", "allow PATCH, DELETE"),
+            (Method::Get, "/api/v1/users/7", "getUser 7"),
+            (Method::Put, "/api/v1/users/7", "allow GET, HEAD, PATCH, DELETE"),
             (Method::Put, "/api/v1/users", "allow POST, GET, HEAD"),
         ];
         for (method, path, expected) in rows {

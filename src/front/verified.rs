@@ -1,4 +1,4 @@
-//! A core's cache of verified tokens. The next request with a cached token costs a lookup instead
+//! A core's cache of verified tokens and API keys, both called tokens here. The next request with a cached token costs a lookup instead
 //! of a signature check, JSON parsing and a query to the account's shard.
 //!
 //! A token matches only as the same bytes, and only until it expires. A change of an account is
@@ -27,8 +27,8 @@ const TOKENS_MAX: usize = 32 * 1024;
 /// some 30 MiB.
 const TOKEN_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// The length of the key in the cache, the token's last characters. They belong to the signature,
-/// so no client can choose colliding keys.
+/// The length of the key in the cache, the token's last characters. They belong to the signature, or to an API key's
+/// secret and checksum, so no client can choose colliding keys.
 const TAIL_BYTES: usize = 16;
 
 /// The last characters as a number, which is hashed in fewer instructions than bytes.
@@ -91,7 +91,7 @@ impl Verified {
     /// the count was read.
     pub fn remember(&self, before_query: RevocationCount, token: Box<str>, claimed: Claimed) {
         if before_query == self.asking() {
-            let Claimed { identity, validity, .. } = claimed;
+            let Claimed { identity, validity } = claimed;
             self.tokens.borrow_mut().put(Entry { token, validity, identity });
         }
     }
@@ -150,6 +150,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::front::auth::Credential;
     use shards::command::Actor;
     use shards::ids::{Role, Username};
 
@@ -161,8 +162,7 @@ mod tests {
         let actor = Actor { user: UserId(user), role: Role::Customer };
         let username = Username::new("ada").unwrap();
         Claimed {
-            identity: Rc::new(Identity { actor, username }),
-            token_version: 7,
+            identity: Rc::new(Identity { actor, username, credential: Credential::Token { version: 7 } }),
             validity: Validity { first: 0, last },
         }
     }

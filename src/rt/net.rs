@@ -230,6 +230,15 @@ impl Stream {
         }
     }
 
+    /// Sets how many bytes the kernel keeps until the client has received them. Returns how many these were, if the
+    /// kernel changed it.
+    pub(crate) fn keep_unread(&self, bytes: usize) -> Option<usize> {
+        let before = sockopt::socket_send_buffer_size(&self.socket).ok()?;
+        sockopt::set_socket_send_buffer_size(&self.socket, bytes).ok()?;
+        // The kernel returns twice what was set.
+        Some(before / 2)
+    }
+
     /// The address of the other end. An IPv4 address is never mapped into IPv6.
     pub(crate) fn peer(&self) -> IpAddr {
         self.peer

@@ -314,6 +314,27 @@ impl Wire {
         Ok(Some(answer))
     }
 
+    /// Reads until the server closes the connection, and returns all that was not read.
+    pub(crate) fn read_to_end(&mut self) -> String {
+        while self.read_more().expect("the connection ends without an error") {}
+        String::from_utf8_lossy(&std::mem::take(&mut self.input)).into_owned()
+    }
+
+    /// Reads until what came has `end` in it. Returns what came, which is no more read as an answer.
+    pub(crate) fn read_until(&mut self, end: &str) -> io::Result<String> {
+        loop {
+            let text = String::from_utf8_lossy(&self.input);
+            if text.contains(end) {
+                let text = text.into_owned();
+                self.input.clear();
+                return Ok(text);
+            }
+            if !self.read_more()? {
+                return Err(broken("the connection ended early", &self.input));
+            }
+        }
+    }
+
     /// Reads more bytes; returns false at the end of the stream.
     fn read_more(&mut self) -> io::Result<bool> {
         let mut part = [0; 16 * 1024];

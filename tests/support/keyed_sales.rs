@@ -1,4 +1,4 @@
-//! Reservations, holds and confirmations that clients ask for with an idempotency key. After a restart they send again
+//! Reservations, holds, orders and confirmations that clients ask for with an idempotency key. After a restart they send again
 //! what was not answered, and each of their requests has taken effect exactly once.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::client::{Answer, Client};
 use super::keys::is_replayed;
-use super::ledger::{Ledger, Operation, Sale, Shown, ref_of};
+use super::ledger::{Ledger, Operation, Purchase, Sale, Shown, parts_of, ref_of};
 use super::{all_items, number, text};
 
 /// The acknowledged requests that are sent again after a restart.
@@ -102,7 +102,11 @@ impl KeyedSales {
                 retried.replayed += 1;
             } else {
                 ledger.done(operation, &id);
-                shown.reservations.insert(id, made);
+                match request.operation {
+                    // The next comparison shows its parts.
+                    Operation::Order(_) | Operation::ConfirmOrder { .. } => shown.orders.insert(id, made),
+                    _ => shown.reservations.insert(id, made),
+                };
                 retried.new += 1;
             }
         }
@@ -117,7 +121,18 @@ impl KeyedSales {
         for (key, request) in self.of_customer(customer) {
             let answer = request.answer.as_deref().expect("all are answered");
             let made: Value = serde_json::from_str(answer).expect("it is JSON");
+            if let Operation::Order(_) = request.operation {
+                for part in parts_of(&made) {
+                    let is_new = expected.insert(text(part, "id").to_owned());
+                    assert!(is_new, "two keys have one reservation: {made}");
+                }
+                continue;
+            }
             let (status, quantity) = match request.operation {
+                Operation::ConfirmOrder { .. } => {
+                    assert_eq!(text(&made, "status"), "confirmed", "key {key}: {made}");
+                    continue;
+                }
                 Operation::Reserve(sale) => ("confirmed", sale.quantity),
                 Operation::Hold(sale) => ("held", sale.quantity),
                 Operation::Confirm { quantity, .. } => ("confirmed", quantity),
@@ -151,8 +166,8 @@ impl KeyedSales {
 }
 
 /// The path and the body of a request that takes a key.
-pub(crate) fn parts(operation: &Operation) -> (String, Value) {
-    match operation {
+pub(crate) fn parts(operation: &Operation) -> (String, String) {
+    let (path, body) = match operation {
         Operation::Reserve(sale) => (format!("/api/v1/events/{}/reservations", sale.event), body_of(sale)),
         Operation::Hold(sale) => {
             let mut body = body_of(sale);
@@ -160,11 +175,30 @@ pub(crate) fn parts(operation: &Operation) -> (String, Value) {
             body["ttl_seconds"] = json!(1800);
             (format!("/api/v1/events/{}/holds", sale.event), body)
         }
+        Operation::Order(purchase) => ("/api/v1/orders".to_owned(), body_of_order(purchase)),
+        Operation::ConfirmOrder { order } => {
+            return (format!("/api/v1/orders/{order}/confirm"), String::new());
+        }
         Operation::Confirm { reservation, quantity } => {
             (format!("/api/v1/holds/{reservation}/confirm"), json!({ "quantity": quantity }))
         }
         other => panic!("it takes no key: {other:?}"),
+    };
+    (path, body.to_string())
+}
+
+fn body_of_order(purchase: &Purchase) -> Value {
+    let items = purchase.items.iter();
+    let items: Vec<Value> =
+        items.map(|(event, quantity)| json!({ "event": event, "quantity": quantity })).collect();
+    let mut body = json!({ "items": items });
+    if purchase.is_held {
+        body["ttl_seconds"] = json!(1800);
     }
+    if let Some(text) = ref_of(purchase.customer) {
+        body["customer_ref"] = json!(text);
+    }
+    body
 }
 
 fn body_of(sale: &Sale) -> Value {
@@ -178,19 +212,24 @@ fn body_of(sale: &Sale) -> Value {
 impl Request {
     fn send(&self, client: &Client, key: u64) -> Answer {
         let (path, body) = parts(&self.operation);
-        client.send("POST", &path, &[("Idempotency-Key", &key.to_string())], &body.to_string())
+        client.send("POST", &path, &[("Idempotency-Key", &key.to_string())], &body)
     }
 
     /// Whether the request was done, by the state that was shown after it; `None` if that does not tell.
     fn was_done(&self, id: &str, shown: &Shown) -> Option<bool> {
-        let seen = shown.reservations.get(id);
+        let seen = match &self.operation {
+            Operation::Order(_) | Operation::ConfirmOrder { .. } => shown.orders.get(id),
+            _ => shown.reservations.get(id),
+        };
         match &self.operation {
-            Operation::Confirm { .. } => match text(seen.expect("a hold that was acknowledged"), "status") {
-                "held" => Some(false),
-                "confirmed" => Some(true),
-                // With its event.
-                _ => None,
-            },
+            Operation::Confirm { .. } | Operation::ConfirmOrder { .. } => {
+                match text(seen.expect("a hold that was acknowledged"), "status") {
+                    "held" => Some(false),
+                    "confirmed" => Some(true),
+                    // With its event.
+                    _ => None,
+                }
+            }
             _ => Some(seen.is_some()),
         }
     }

@@ -3,7 +3,9 @@
 //!
 //! Uses only the API of the server.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+mod orders;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{check_sums, number, text};
+use orders::Parts;
+pub(crate) use orders::{Purchase, is_uniform, parts_of};
 
 /// A change that a client requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -44,6 +48,16 @@ pub(crate) enum Operation {
     TransferPart {
         reservation: String,
         part: Sale,
+    },
+    /// Parts of orders are changed with their order only, or with their events.
+    Order(Purchase),
+    /// Those of an order come one after the other, with cancels.
+    ConfirmOrder {
+        order: String,
+    },
+    /// Also the release of a held order.
+    CancelOrder {
+        order: String,
     },
     /// No two events of a ledger have the same name.
     Create {
@@ -132,6 +146,7 @@ pub(crate) struct Shown {
     /// Deleted events.
     pub(crate) deleted: BTreeSet<u64>,
     pub(crate) reservations: BTreeMap<String, Value>,
+    pub(crate) orders: BTreeMap<String, Value>,
     pub(crate) accounts: BTreeMap<String, Value>,
 }
 
@@ -275,7 +290,8 @@ impl Ledger {
         let counts = self.counts();
         let mut entries = self.read();
         self.settle_events(&mut entries, shown);
-        self.settle_reservations(&mut entries, shown);
+        let parts = self.settle_orders(&mut entries, shown);
+        self.settle_reservations(&mut entries, parts, shown);
         self.settle_accounts(&entries, shown);
         check_totals(shown);
         counts
@@ -335,6 +351,9 @@ impl Ledger {
                 | Operation::Reduce { .. }
                 | Operation::Transfer { .. }
                 | Operation::TransferPart { .. }
+                | Operation::Order(_)
+                | Operation::ConfirmOrder { .. }
+                | Operation::CancelOrder { .. }
                 | Operation::Register { .. } => {}
             }
         }
@@ -350,9 +369,9 @@ impl Ledger {
         }
     }
 
-    fn settle_reservations(&self, entries: &mut BTreeMap<u64, Entry>, shown: &Shown) {
-        let mut sold: HashMap<String, Sale> = HashMap::new();
-        let mut held: HashSet<String> = HashSet::new();
+    /// Compares the reservations with those that orders make and those that other requests make.
+    fn settle_reservations(&self, entries: &mut BTreeMap<u64, Entry>, parts: Parts, shown: &Shown) {
+        let Parts { mut sold, mut held, mut cancelled } = parts;
         // With whether it is a hold.
         let mut unknown: HashMap<(Sale, bool), Vec<u64>> = HashMap::new();
         for (&operation, entry) in entries.iter() {
@@ -462,7 +481,6 @@ impl Ledger {
             self.not_done(operation);
         }
 
-        let mut cancelled = BTreeSet::new();
         for (&operation, entry) in entries.iter_mut() {
             let Operation::Cancel { reservation } = &entry.requested else { continue };
             let seen = shown.reservations.get(reservation).map(|seen| text(seen, "status"));

@@ -1,6 +1,7 @@
 //! Shared support for tests of the real server: its process, clients and accounts.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
+pub(crate) mod api_keys;
 pub(crate) mod client;
 pub(crate) mod crowd;
 pub(crate) mod holds;

@@ -63,7 +63,8 @@ pub(crate) fn boxoffice() -> Command {
 }
 
 /// A command that is or starts the program, without the `BOXOFFICE_*` variables of this process's environment:
-/// those are settings of the tests. Only the executor of the servers can be set for a whole run.
+/// those are settings of the tests. Only the executor of the servers can be set for a whole run. Organizers may
+/// register, unless the test says otherwise.
 pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     for (name, _) in std::env::vars_os() {
@@ -71,6 +72,7 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
             command.env_remove(name);
         }
     }
+    command.env("BOXOFFICE_REGISTRATION", "open");
     command
 }
 

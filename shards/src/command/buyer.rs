@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::details::{LineError, check_line};
 use crate::ids::UserId;
@@ -29,6 +29,15 @@ impl Buyer {
             Buyer::Block => SaleKind::Block,
         }
     }
+
+    /// The customer's account, and the name that an organizer gave to a customer without one.
+    pub fn names(self) -> (Option<UserId>, Option<CustomerRef>) {
+        match self {
+            Buyer::Account(customer) => (Some(customer), None),
+            Buyer::Ref(text) => (None, Some(text)),
+            Buyer::Guest | Buyer::Block => (None, None),
+        }
+    }
 }
 
 /// A shop's own name for a customer: 1 to [`CUSTOMER_REF_CHARS_MAX`] characters, by the rules of an event's name.
@@ -52,6 +61,12 @@ impl CustomerRef {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Serialize for CustomerRef {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 

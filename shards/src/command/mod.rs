@@ -5,13 +5,20 @@
 
 mod buyer;
 mod key;
+mod order;
 mod query;
 
+use crate::api_keys::ApiKey;
 use crate::details::{DetailsPatch, NewDetails};
-use crate::ids::{EventId, HoldTime, Quantity, ReservationId, Role, Slot, UserId, Username};
+use crate::ids::{
+    ApiKeyNumber, EventId, HoldTime, OrderId, Quantity, ReservationId, Role, Slot, UserId, Username,
+};
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
 pub use buyer::{Buyer, CustomerRef, SaleKind};
 pub use key::{GiveEventId, IdempotencyKey, Keyed};
+pub use order::{
+    Doubt, OrderItem, OrderItems, OrderItemsError, OrderMessage, PartFate, PlaceOrder, Prepare, Settle,
+};
 pub use query::{Query, SlotPositions};
 
 /// A request to a shard.
@@ -35,6 +42,10 @@ pub enum Command {
     ChangeRole(Box<ChangeRole>),
     /// Makes an account unusable. Its reservations stay.
     RemoveUser(Box<RemoveUser>),
+    /// Ends all tokens of an account.
+    EndTokens(Box<EndTokens>),
+    MakeApiKey(Box<MakeApiKey>),
+    EndApiKey(EndApiKey),
     CreateEvent(Box<CreateEvent>),
     /// Creates an event whose id was given to a key. If the event exists, the answer is that of its creation again.
     CreateGivenEvent(Box<CreateEvent>),
@@ -79,9 +90,23 @@ pub enum Command {
         /// The tickets that are left.
         quantity: Quantity,
     },
+    /// Buys or holds tickets of several events, all or none.
+    PlaceOrder(Box<PlaceOrder>),
+    /// Makes all parts of a held order reservations, or none.
+    ConfirmOrder {
+        order: OrderId,
+        actor: Actor,
+    },
+    /// Cancels the live parts of an order, or gives a held one up.
+    CancelOrder {
+        order: OrderId,
+        actor: Actor,
+    },
     /// Gives a reservation, or a part of it, to another buyer.
     Transfer(Box<Transfer>),
     Keyed(Box<Keyed>),
+    /// From the owner of another slot. Has no answer.
+    OrderMessage(Box<OrderMessage>),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,8 +136,11 @@ pub struct CreateUser {
 pub struct ChangePassword {
     pub user: UserId,
     pub username: Username,
-    /// The version that the account had when its current password was checked.
-    pub token_version: u64,
+    /// The account itself, or an admin.
+    pub by: UserId,
+    /// The version that the account had when its current password was checked; `None` if an admin sets another one,
+    /// whatever it is now.
+    pub token_version: Option<u64>,
     /// The hash in PHC string format.
     pub password_hash: Box<str>,
     /// 64 new random bits. Tokens with another version end.
@@ -136,6 +164,30 @@ pub struct RemoveUser {
     pub username: Username,
     /// The admin.
     pub by: UserId,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndTokens {
+    pub user: UserId,
+    pub username: Username,
+    /// The account itself, or an admin.
+    pub by: UserId,
+    /// 64 new random bits. Tokens with another version end.
+    pub next_token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MakeApiKey {
+    pub organizer: UserId,
+    pub key: ApiKey,
+    /// Keys that a change of the account has ended. They are forgotten.
+    pub over: Box<[ApiKeyNumber]>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndApiKey {
+    pub organizer: UserId,
+    pub number: ApiKeyNumber,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -200,6 +252,9 @@ impl Command {
             Command::ChangePassword(change) => slot_of_username(&change.username),
             Command::ChangeRole(change) => slot_of_username(&change.username),
             Command::RemoveUser(remove) => slot_of_username(&remove.username),
+            Command::EndTokens(end) => slot_of_username(&end.username),
+            Command::MakeApiKey(make) => slot_of_user(make.organizer),
+            Command::EndApiKey(end) => slot_of_user(end.organizer),
             Command::CreateEvent(create) | Command::CreateGivenEvent(create) => slot_of_event(create.id),
             Command::GiveEventId(give) => slot_of_user(give.key.user),
             Command::EditEvent(edit) => slot_of_event(edit.event),
@@ -209,8 +264,41 @@ impl Command {
             | Command::Release { reservation, .. }
             | Command::Cancel { reservation, .. }
             | Command::Reduce { reservation, .. } => slot_of_event(reservation.event),
+            Command::PlaceOrder(place) => slot_of_user(place.owner),
+            Command::ConfirmOrder { order, .. } | Command::CancelOrder { order, .. } => {
+                slot_of_user(order.user)
+            }
             Command::Transfer(transfer) => slot_of_event(transfer.reservation.event),
             Command::Keyed(keyed) => keyed.command.slot(),
+            Command::OrderMessage(message) => message.slot(),
+        }
+    }
+
+    /// Whether the coordinator of an order decides this together with the owners of its events.
+    pub fn is_about_order(&self) -> bool {
+        match self {
+            Command::PlaceOrder(_) | Command::ConfirmOrder { .. } | Command::CancelOrder { .. } => true,
+            Command::Keyed(keyed) => keyed.command.is_about_order(),
+            Command::CreateUser(_)
+            | Command::ChangePassword(_)
+            | Command::ChangeRole(_)
+            | Command::RemoveUser(_)
+            | Command::CreateEvent(_)
+            | Command::CreateGivenEvent(_)
+            | Command::GiveEventId(_)
+            | Command::EditEvent(_)
+            | Command::DeleteEvent(_)
+            | Command::Reserve { .. }
+            | Command::Hold { .. }
+            | Command::Confirm { .. }
+            | Command::Release { .. }
+            | Command::Cancel { .. }
+            | Command::Reduce { .. }
+            | Command::Transfer(_)
+            | Command::EndTokens(_)
+            | Command::MakeApiKey(_)
+            | Command::EndApiKey(_)
+            | Command::OrderMessage(_) => false,
         }
     }
 
@@ -223,6 +311,9 @@ impl Command {
             | Command::ChangePassword(_)
             | Command::ChangeRole(_)
             | Command::RemoveUser(_)
+            | Command::EndTokens(_)
+            | Command::MakeApiKey(_)
+            | Command::EndApiKey(_)
             | Command::CreateEvent(_)
             | Command::CreateGivenEvent(_)
             | Command::EditEvent(_)
@@ -233,6 +324,10 @@ impl Command {
             | Command::Release { .. }
             | Command::Cancel { .. }
             | Command::Reduce { .. }
+            | Command::PlaceOrder(_)
+            | Command::ConfirmOrder { .. }
+            | Command::CancelOrder { .. }
+            | Command::OrderMessage(_)
             | Command::Transfer(_) => None,
         }
     }

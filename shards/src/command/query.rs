@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Actor, CustomerRef, IdempotencyKey};
-use crate::ids::{EventId, Lsn, ReservationId, Slot, UserId, Username};
+use crate::ids::{ApiKeyNumber, EventId, Lsn, OrderId, ReservationId, Slot, UserId, Username};
 use crate::limits::SLOT_COUNT;
 use crate::outcome::Statuses;
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
@@ -25,6 +25,12 @@ pub enum Query {
         user: UserId,
         username: Username,
         token_version: u64,
+    },
+    /// Whether API keys of this account and version are still valid, if they were not ended.
+    ApiKeysStand {
+        user: UserId,
+        username: Username,
+        account_version: u64,
     },
     /// This shard's part of the accounts, by id, after `after`.
     Users {
@@ -100,6 +106,23 @@ pub enum Query {
         after: Option<ReservationId>,
         limit: usize,
     },
+    /// An order, for its owner and for admins.
+    Order {
+        order: OrderId,
+        actor: Actor,
+    },
+    /// The orders of an account by number, after `after`; with a ref, those for this customer of the organizer's.
+    Orders {
+        owner: UserId,
+        after: Option<u32>,
+        customer_ref: Option<CustomerRef>,
+        limit: usize,
+    },
+    /// This shard's part of these reservations, which are parts of orders. Those that are not known are left out.
+    Parts {
+        /// In ascending order, none twice.
+        parts: Box<[ReservationId]>,
+    },
     /// This shard's part of the number of events that an account has created, deleted ones included.
     EventsCreated {
         organizer: UserId,
@@ -107,6 +130,15 @@ pub enum Query {
     /// The event's id that was given to a key.
     GivenEventId {
         key: IdempotencyKey,
+    },
+    /// An API key that was not ended.
+    ApiKey {
+        organizer: UserId,
+        number: ApiKeyNumber,
+    },
+    /// The API keys of an organizer that were not ended.
+    ApiKeys {
+        organizer: UserId,
     },
     /// This shard's part of the totals.
     Totals,
@@ -116,9 +148,9 @@ impl Query {
     /// The slot of this query; `None` for a query over all slots, of which each shard answers its part.
     pub fn slot(&self) -> Option<Slot> {
         match self {
-            Query::Account { username } | Query::TokenStands { username, .. } => {
-                Some(slot_of_username(username))
-            }
+            Query::Account { username }
+            | Query::TokenStands { username, .. }
+            | Query::ApiKeysStand { username, .. } => Some(slot_of_username(username)),
             Query::Event { event }
             | Query::Availability { event }
             | Query::Watch { event, .. }
@@ -126,6 +158,9 @@ impl Query {
             | Query::EventReservations { event, .. } => Some(slot_of_event(*event)),
             Query::Reservation { reservation, .. } => Some(slot_of_event(reservation.event)),
             Query::GivenEventId { key } => Some(slot_of_user(key.user)),
+            Query::Order { order, .. } => Some(slot_of_user(order.user)),
+            Query::Orders { owner, .. } => Some(slot_of_user(*owner)),
+            Query::ApiKey { organizer, .. } | Query::ApiKeys { organizer } => Some(slot_of_user(*organizer)),
             Query::AccountOf { .. }
             | Query::Users { .. }
             | Query::Usernames { .. }
@@ -133,6 +168,7 @@ impl Query {
             | Query::Availabilities { .. }
             | Query::ChangedEvents { .. }
             | Query::CustomerReservations { .. }
+            | Query::Parts { .. }
             | Query::EventsCreated { .. }
             | Query::Totals => None,
         }

@@ -1,6 +1,7 @@
 //! Typed identifiers and quantities, checked when they are made.
 
 mod account;
+mod order;
 mod place;
 mod quantity;
 
@@ -11,6 +12,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use account::{Role, Username, UsernameError};
+pub use order::{Attempt, OrderId};
 pub use place::{Epoch, Lsn, Slot, Timestamp};
 pub use quantity::{HoldTime, Quantity, Quota};
 
@@ -50,6 +52,11 @@ small_integer_id!(
 small_integer_id!(
     /// The number of a reservation within its event: 1, 2, 3...
     ReservationNumber
+);
+
+small_integer_id!(
+    /// The number of an API key among those of its organizer: 1, 2, 3... Never used twice.
+    ApiKeyNumber
 );
 
 /// The text is not an id.

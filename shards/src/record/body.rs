@@ -9,7 +9,9 @@ use std::borrow::Cow;
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
-use crate::ids::Role;
+use super::PartStep;
+use crate::ids::{Attempt, Epoch, OrderId, Role};
+use crate::outcome::OrderPart;
 
 #[derive(Debug, Default, Encode, Decode)]
 #[cbor(map)]
@@ -44,6 +46,9 @@ pub(super) struct Body<'a> {
     /// 1 guest, 2 block. A sale has none.
     #[n(12)]
     pub(super) origin: Option<u8>,
+    /// The order's owner and its number.
+    #[n(13)]
+    pub(super) order: Option<(u32, u32)>,
     #[n(16)]
     pub(super) venue: Option<&'a str>,
     #[n(17)]
@@ -62,6 +67,27 @@ pub(super) struct Body<'a> {
     pub(super) part: Option<(u32, u32)>,
     #[n(25)]
     pub(super) organizer: Option<u32>,
+    /// Epoch and number of an attempt to place or confirm an order.
+    #[n(26)]
+    pub(super) attempt: Option<(u64, u64)>,
+    /// The event, number and quantity of each part of an order.
+    #[n(27)]
+    pub(super) parts: Option<Vec<(u32, u32, u32)>>,
+    /// What becomes of a part of an order.
+    #[n(28)]
+    pub(super) step: Option<u8>,
+    /// The owner of an order, or its buyer, if it is another account than the one in the column `user`.
+    #[n(29)]
+    pub(super) other: Option<u32>,
+    /// The scopes of an API key, one bit each.
+    #[n(30)]
+    pub(super) scopes: Option<u8>,
+    /// SHA-256 of an API key's secret.
+    #[n(31)]
+    pub(super) secret_hash: Option<ByteArray<32>>,
+    /// The end of an API key, in milliseconds since 1970 by the wall clock.
+    #[n(32)]
+    pub(super) ends_at: Option<u64>,
 }
 
 impl Body<'_> {
@@ -76,6 +102,50 @@ impl<'a> Body<'a> {
     pub(super) fn decode(bytes: &'a [u8]) -> Result<Body<'a>, minicbor::decode::Error> {
         if bytes.is_empty() { Ok(Body::default()) } else { minicbor::decode(bytes) }
     }
+}
+
+pub(super) fn body_of_order(OrderId { user, number }: OrderId) -> (u32, u32) {
+    (user.0, number)
+}
+
+pub(super) fn body_of_attempt(Attempt { epoch, number }: Attempt) -> (u64, u64) {
+    (epoch.0, number)
+}
+
+pub(super) fn attempt_of_body((epoch, number): (u64, u64)) -> Attempt {
+    Attempt { epoch: Epoch(epoch), number }
+}
+
+pub(super) fn body_of_parts(parts: &[OrderPart]) -> Vec<(u32, u32, u32)> {
+    let body = |part: &OrderPart| (part.reservation.event.0, part.reservation.number, part.quantity);
+    parts.iter().map(body).collect()
+}
+
+/// A step's number, and the attempt that it names.
+pub(super) fn body_of_step(step: PartStep) -> (u8, Option<(u64, u64)>) {
+    match step {
+        PartStep::Aborted => (0, None),
+        PartStep::Held => (1, None),
+        PartStep::Locked(attempt) => (2, Some(body_of_attempt(attempt))),
+        PartStep::Unlocked => (3, None),
+        PartStep::Confirmed => (4, None),
+        PartStep::Cancelled => (5, None),
+        PartStep::Expired => (6, None),
+    }
+}
+
+/// The inverse of [`body_of_step`].
+pub(super) fn step_of_body(number: u8, attempt: Option<(u64, u64)>) -> Option<PartStep> {
+    let steps = [
+        PartStep::Aborted,
+        PartStep::Held,
+        PartStep::Locked(attempt_of_body(attempt.unwrap_or_default())),
+        PartStep::Unlocked,
+        PartStep::Confirmed,
+        PartStep::Cancelled,
+        PartStep::Expired,
+    ];
+    steps.get(usize::from(number)).copied()
 }
 
 pub(super) fn number_of_role(role: Role) -> u8 {

@@ -2,14 +2,23 @@
 
 use std::borrow::Cow;
 
-use super::body::{Body, number_of_role, role_of_number};
-use super::{
-    Answer, EventCreated, EventEdited, Held, KeyKept, Kind, OfAnother, PasswordChanged, Record, RoleChanged,
-    Transferred, TransferredPart, UserCreated, UserRemoved,
+use super::body::{
+    Body, attempt_of_body, body_of_attempt, body_of_order, body_of_parts, body_of_step, number_of_role,
+    role_of_number, step_of_body,
 };
+use super::{
+    Answer, ApiKeyMade, EventCreated, EventEdited, Held, KeyKept, Kind, OfAnother, OrderPlaced, PartPrepared,
+    PartSettled, PartStep, PasswordChanged, Record, RoleChanged, TokensEnded, Transferred, TransferredPart,
+    UserCreated, UserRemoved,
+};
+use crate::api_keys::{ApiKey, Scopes};
 use crate::command::{Buyer, CustomerRef};
 use crate::details::{EventDetails, SalesRules};
-use crate::ids::{EventId, Quantity, ReservationId, Role, Timestamp, UserId, Username, UsernameError};
+use crate::ids::{
+    ApiKeyNumber, Attempt, EventId, OrderId, Quantity, ReservationId, Role, Timestamp, UserId, Username,
+    UsernameError,
+};
+use crate::outcome::OrderPart;
 
 /// A record's columns. A column that a kind does not use is 0 or empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,6 +99,13 @@ impl Record {
             Record::HoldsExtended { from } => {
                 Columns { body: body_of_deadline(*from), ..Columns::of(Kind::HoldsExtended) }
             }
+            Record::PartPrepared(part) => columns_of_prepared(part),
+            Record::PartSettled(part) => columns_of_settled(part),
+            Record::OrderPlaced(order) => columns_of_placed(order),
+            Record::OrderConfirmed { id, by } => columns_of_order(Kind::OrderConfirmed, *id, *by),
+            Record::OrderCancelled { id, by } => columns_of_order(Kind::OrderCancelled, *id, *by),
+            Record::OrderExpired { id } => columns_of_order(Kind::OrderExpired, *id, id.user),
+            Record::OrderSettled { id } => columns_of_order(Kind::OrderSettled, *id, id.user),
             Record::EventCreated(event) => {
                 let EventCreated { id, organizer, details } = &**event;
                 columns_of_details(Kind::EventCreated, *id, *organizer, details, None)
@@ -113,8 +129,9 @@ impl Record {
                 Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::UserCreated) }
             }
             Record::PasswordChanged(changed) => {
-                let PasswordChanged { id, username, password_hash, token_version } = &**changed;
+                let PasswordChanged { id, username, by, password_hash, token_version } = &**changed;
                 let body = Body {
+                    by: other_than(*by, *id),
                     username: Some(username.as_str()),
                     password_hash: Some(password_hash),
                     token_version: Some(*token_version),
@@ -137,6 +154,20 @@ impl Record {
                 let UserRemoved { id, username, by } = &**removed;
                 let body = Body { by: Some(by.0), username: Some(username.as_str()), ..Body::default() };
                 Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::UserRemoved) }
+            }
+            Record::TokensEnded(ended) => {
+                let TokensEnded { id, username, by, token_version } = &**ended;
+                let body = Body {
+                    by: other_than(*by, *id),
+                    username: Some(username.as_str()),
+                    token_version: Some(*token_version),
+                    ..Body::default()
+                };
+                Columns { user: id.0, body: body.encode(), ..Columns::of(Kind::TokensEnded) }
+            }
+            Record::ApiKeyMade(made) => columns_of_api_key(made),
+            Record::ApiKeyEnded { organizer, number } => {
+                Columns { user: organizer.0, number: number.0, ..Columns::of(Kind::ApiKeyEnded) }
             }
             Record::TimeSetBack => Columns::of(Kind::TimeSetBack),
             Record::KeyKept(kept) => columns_of_key(kept),
@@ -170,16 +201,17 @@ impl Record {
         let user = UserId(columns.user);
         let id = ReservationId { event, number: columns.number };
         let quantity = columns.quantity;
+        let order = OrderId { user, number: columns.number };
         let body = Members::decode(kind, &columns.body)?;
         Ok(match kind {
             Kind::Reserved => {
-                let by = body.body.by.map_or(user, UserId);
+                let by = body.by_or(user);
                 Record::Reserved { id, by, buyer: body.buyer(user)?, quantity }
             }
             Kind::Cancelled => Record::Cancelled { id, by: user, quantity },
             Kind::Held => Record::Held(Box::new(Held {
                 id,
-                by: body.body.by.map_or(user, UserId),
+                by: body.by_or(user),
                 buyer: body.buyer(user)?,
                 quantity,
                 deadline: body.deadline()?,
@@ -194,6 +226,19 @@ impl Record {
             Kind::Released => Record::Released { id, by: user, quantity },
             Kind::HoldsExpired => Record::HoldsExpired { event, up_to: body.deadline()?, tickets: quantity },
             Kind::HoldsExtended => Record::HoldsExtended { from: body.deadline()? },
+            Kind::PartPrepared => Record::PartPrepared(Box::new(body.prepared(id, user, quantity)?)),
+            Kind::PartSettled => Record::PartSettled(Box::new(PartSettled {
+                id,
+                by: user,
+                order: body.order(),
+                step: body.step()?,
+                given_back: quantity,
+            })),
+            Kind::OrderPlaced => Record::OrderPlaced(Box::new(body.placed(order)?)),
+            Kind::OrderConfirmed => Record::OrderConfirmed { id: order, by: body.by_or(user) },
+            Kind::OrderCancelled => Record::OrderCancelled { id: order, by: body.by_or(user) },
+            Kind::OrderExpired => Record::OrderExpired { id: order },
+            Kind::OrderSettled => Record::OrderSettled { id: order },
             Kind::Reduced => Record::Reduced { id, by: user, quantity },
             Kind::EventCreated => Record::EventCreated(Box::new(EventCreated {
                 id: event,
@@ -217,6 +262,7 @@ impl Record {
             Kind::PasswordChanged => Record::PasswordChanged(Box::new(PasswordChanged {
                 id: user,
                 username: body.username()?,
+                by: body.by_or(user),
                 password_hash: body.password_hash()?,
                 token_version: body.token_version()?,
             })),
@@ -232,11 +278,33 @@ impl Record {
                 username: body.username()?,
                 by: body.by()?,
             })),
+            Kind::TokensEnded => Record::TokensEnded(Box::new(TokensEnded {
+                id: user,
+                username: body.username()?,
+                by: body.by_or(user),
+                token_version: body.token_version()?,
+            })),
+            Kind::ApiKeyMade => Record::ApiKeyMade(Box::new(ApiKeyMade {
+                organizer: user,
+                number: ApiKeyNumber(columns.number),
+                key: body.api_key()?,
+            })),
+            Kind::ApiKeyEnded => {
+                Record::ApiKeyEnded { organizer: user, number: ApiKeyNumber(columns.number) }
+            }
             Kind::TimeSetBack => Record::TimeSetBack,
             Kind::KeyKept => {
+                let deadline = body.body.deadline.map(Timestamp);
+                if let Some(id) = body.order() {
+                    let answer = match deadline {
+                        None => Answer::Order { id },
+                        Some(deadline) => Answer::HeldOrder { id, deadline },
+                    };
+                    return body.key_kept(user, answer);
+                }
                 let id = ReservationId { event: body.answer_event()?, number: columns.number };
                 let buyer = body.buyer(body.body.to.map_or(user, UserId))?;
-                let answer = Answer::of(user, id, quantity, body.body.deadline.map(Timestamp), buyer);
+                let answer = Answer::of(user, id, quantity, deadline, buyer);
                 body.key_kept(user, answer)?
             }
             Kind::EventIdGiven => body.key_kept(user, Answer::EventId(body.answer_event()?))?,
@@ -250,31 +318,105 @@ fn columns_of_change(kind: Kind, id: ReservationId, by: UserId, quantity: u32) -
     Columns { event: id.event.0, number: id.number, user: by.0, quantity, ..Columns::of(kind) }
 }
 
+fn columns_of_api_key(made: &ApiKeyMade) -> Columns<'static> {
+    let ApiKeyMade { organizer, number, key } = made;
+    let ApiKey { name, scopes, secret_hash, username, account_version, ends_at } = key;
+    let body = Body {
+        username: Some(username.as_str()),
+        token_version: Some(*account_version),
+        name: Some(name),
+        scopes: Some(scopes.bits()),
+        secret_hash: Some((*secret_hash).into()),
+        ends_at: ends_at.map(|time| time.0),
+        ..Body::default()
+    };
+    Columns { user: organizer.0, number: number.0, body: body.encode(), ..Columns::of(Kind::ApiKeyMade) }
+}
+
+/// The member `by`, which a record has if the account that acted is not the one of the column `user`.
+fn other_than(by: UserId, user: UserId) -> Option<u32> {
+    (by != user).then_some(by.0)
+}
+
 fn columns_of_key(kept: &KeyKept) -> Columns<'static> {
     let KeyKept { user, hash, fingerprint, answer } = kept;
     let (kind, event, number, quantity, deadline) = match *answer {
-        Answer::Reservation { id, quantity } => (Kind::KeyKept, id.event, id.number, quantity, None),
+        Answer::Order { .. } => (Kind::KeyKept, None, 0, 0, None),
+        Answer::HeldOrder { id: _, deadline } => (Kind::KeyKept, None, 0, 0, Some(deadline)),
+        Answer::Reservation { id, quantity } => (Kind::KeyKept, Some(id.event), id.number, quantity, None),
         Answer::Hold { id, quantity, deadline } => {
-            (Kind::KeyKept, id.event, id.number, quantity, Some(deadline))
+            (Kind::KeyKept, Some(id.event), id.number, quantity, Some(deadline))
         }
         Answer::OfAnother(ref another) => {
             let OfAnother { id, quantity, deadline, buyer: _ } = **another;
-            (Kind::KeyKept, id.event, id.number, quantity, deadline)
+            (Kind::KeyKept, Some(id.event), id.number, quantity, deadline)
         }
-        Answer::EventId(event) => (Kind::EventIdGiven, event, 0, 0, None),
+        Answer::EventId(event) => (Kind::EventIdGiven, Some(event), 0, 0, None),
     };
     let of_buyer = match answer {
         Answer::OfAnother(another) => Body::of_buyer(&another.buyer),
-        Answer::Reservation { .. } | Answer::Hold { .. } | Answer::EventId(_) => Body::default(),
+        Answer::Reservation { .. }
+        | Answer::Hold { .. }
+        | Answer::Order { .. }
+        | Answer::HeldOrder { .. }
+        | Answer::EventId(_) => Body::default(),
     };
     let body = Body {
         key_hash: Some((*hash).into()),
         fingerprint: Some(fingerprint.to_le_bytes().into()),
-        answer_event: Some(event.0),
+        answer_event: event.map(|event| event.0),
+        order: answer.order().map(body_of_order),
         deadline: deadline.map(|deadline| deadline.0),
         ..of_buyer
     };
     Columns { number, user: user.0, quantity, body: body.encode(), ..Columns::of(kind) }
+}
+
+fn columns_of_prepared(part: &PartPrepared) -> Columns<'static> {
+    let &PartPrepared { id, by, ref buyer, quantity, owner, attempt } = part;
+    let (user, of_buyer) = match buyer {
+        Buyer::Account(user) => (*user, Body { by: (by != *user).then_some(by.0), ..Body::default() }),
+        Buyer::Ref(_) | Buyer::Guest | Buyer::Block => (by, Body::of_buyer(buyer)),
+    };
+    let body = Body {
+        attempt: Some(body_of_attempt(attempt)),
+        other: (owner != user).then_some(owner.0),
+        ..of_buyer
+    };
+    let (event, number, user) = (id.event.0, id.number, user.0);
+    Columns { event, number, user, quantity, body: body.encode(), ..Columns::of(Kind::PartPrepared) }
+}
+
+fn columns_of_settled(part: &PartSettled) -> Columns<'static> {
+    let &PartSettled { id, by, order, step, given_back } = part;
+    let (step, attempt) = body_of_step(step);
+    let body = Body { order: order.map(body_of_order), step: Some(step), attempt, ..Body::default() };
+    Columns { body: body.encode(), ..columns_of_change(Kind::PartSettled, id, by, given_back) }
+}
+
+fn columns_of_placed(order: &OrderPlaced) -> Columns<'static> {
+    let &OrderPlaced { id, by, ref buyer, ref parts, attempt, deadline } = order;
+    let of_buyer = match buyer {
+        Buyer::Account(user) => Body { other: (*user != id.user).then_some(user.0), ..Body::default() },
+        Buyer::Ref(_) | Buyer::Guest | Buyer::Block => Body::of_buyer(buyer),
+    };
+    let body = Body {
+        by: (by != id.user).then_some(by.0),
+        deadline: deadline.map(|deadline| deadline.0),
+        attempt: Some(body_of_attempt(attempt)),
+        parts: Some(body_of_parts(parts)),
+        ..of_buyer
+    };
+    Columns { number: id.number, user: id.user.0, body: body.encode(), ..Columns::of(Kind::OrderPlaced) }
+}
+
+/// A change of an order.
+fn columns_of_order(kind: Kind, id: OrderId, by: UserId) -> Columns<'static> {
+    let columns = Columns { number: id.number, user: id.user.0, ..Columns::of(kind) };
+    if by == id.user {
+        return columns;
+    }
+    Columns { body: Body { by: Some(by.0), ..Body::default() }.encode(), ..columns }
 }
 
 /// Not inlined: a reservation would save the registers that it needs.
@@ -314,10 +456,7 @@ fn columns_of_reservation(
 ) -> Columns<'static> {
     let deadline = deadline.map(|deadline| deadline.0);
     let (user, body) = match buyer {
-        Buyer::Account(user) => {
-            let by = (by != *user).then_some(by.0);
-            (*user, Body { by, deadline, ..Body::default() })
-        }
+        Buyer::Account(user) => (*user, Body { by: other_than(by, *user), deadline, ..Body::default() }),
         Buyer::Ref(_) | Buyer::Guest | Buyer::Block => (by, Body { deadline, ..Body::of_buyer(buyer) }),
     };
     Columns { body: body.encode(), ..columns_of_change(kind, id, user, quantity) }
@@ -390,6 +529,19 @@ impl<'a> Members<'a> {
         }
     }
 
+    fn api_key(&self) -> Result<ApiKey, DecodeError> {
+        let scopes = self.required("scopes", self.body.scopes)?;
+        let scopes = Scopes::from_bits(scopes);
+        Ok(ApiKey {
+            name: self.required("name", self.body.name)?.into(),
+            scopes: scopes.ok_or(DecodeError::UnknownMember { kind: self.kind.name() })?,
+            secret_hash: self.required("secret_hash", self.body.secret_hash)?.into(),
+            username: self.username()?,
+            account_version: self.token_version()?,
+            ends_at: self.body.ends_at.map(Timestamp),
+        })
+    }
+
     fn username(&self) -> Result<Username, DecodeError> {
         Ok(Username::new(self.required("username", self.body.username)?)?)
     }
@@ -409,6 +561,51 @@ impl<'a> Members<'a> {
 
     fn deadline(&self) -> Result<Timestamp, DecodeError> {
         self.required("deadline", self.body.deadline).map(Timestamp)
+    }
+
+    fn by_or(&self, user: UserId) -> UserId {
+        self.body.by.map_or(user, UserId)
+    }
+
+    fn order(&self) -> Option<OrderId> {
+        self.body.order.map(|(user, number)| OrderId { user: UserId(user), number })
+    }
+
+    fn attempt(&self) -> Result<Attempt, DecodeError> {
+        self.required("attempt", self.body.attempt).map(attempt_of_body)
+    }
+
+    fn step(&self) -> Result<PartStep, DecodeError> {
+        let number = self.required("step", self.body.step)?;
+        let unknown = DecodeError::UnknownMember { kind: self.kind.name() };
+        step_of_body(number, self.body.attempt).ok_or(unknown)
+    }
+
+    fn prepared(&self, id: ReservationId, user: UserId, quantity: u32) -> Result<PartPrepared, DecodeError> {
+        Ok(PartPrepared {
+            id,
+            by: self.by_or(user),
+            buyer: self.buyer(user)?,
+            quantity,
+            owner: self.body.other.map_or(user, UserId),
+            attempt: self.attempt()?,
+        })
+    }
+
+    fn placed(&self, id: OrderId) -> Result<OrderPlaced, DecodeError> {
+        let parts = self.required("parts", self.body.parts.as_deref())?.iter();
+        let parts = parts.map(|&(event, number, quantity)| OrderPart {
+            reservation: ReservationId { event: EventId(event), number },
+            quantity,
+        });
+        Ok(OrderPlaced {
+            id,
+            by: self.by_or(id.user),
+            buyer: self.buyer(self.body.other.map_or(id.user, UserId))?,
+            parts: parts.collect(),
+            attempt: self.attempt()?,
+            deadline: self.body.deadline.map(Timestamp),
+        })
     }
 
     fn answer_event(&self) -> Result<EventId, DecodeError> {

@@ -1,7 +1,7 @@
 //! The record of an idempotency key that is kept. Its kind on disk follows from the answer.
 
 use crate::command::Buyer;
-use crate::ids::{EventId, ReservationId, Timestamp, UserId};
+use crate::ids::{EventId, OrderId, ReservationId, Timestamp, UserId};
 
 /// A key, and the answer to its request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,10 @@ pub enum Answer {
     Hold { id: ReservationId, quantity: u32, deadline: Timestamp },
     /// A reservation or hold with another buyer.
     OfAnother(Box<OfAnother>),
+    /// An order was placed, or a held one confirmed.
+    Order { id: OrderId },
+    /// A held order was placed.
+    HeldOrder { id: OrderId, deadline: Timestamp },
     /// An event has this id, or will have it: [`crate::record::Kind::EventIdGiven`].
     EventId(EventId),
 }
@@ -59,6 +63,16 @@ impl Answer {
             }
             None => Answer::Reservation { id, quantity },
             Some(deadline) => Answer::Hold { id, quantity, deadline },
+        }
+    }
+
+    /// The order that it is about.
+    pub fn order(&self) -> Option<OrderId> {
+        match self {
+            Answer::Order { id } | Answer::HeldOrder { id, .. } => Some(*id),
+            Answer::Reservation { .. } | Answer::Hold { .. } | Answer::OfAnother(_) | Answer::EventId(_) => {
+                None
+            }
         }
     }
 }

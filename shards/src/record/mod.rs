@@ -9,16 +9,19 @@ mod codec;
 mod entry;
 mod key;
 mod kind;
+mod order;
 #[cfg(test)]
 mod tests;
 
+use crate::api_keys::ApiKey;
 use crate::command::Buyer;
 use crate::details::EventDetails;
-use crate::ids::{EventId, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{ApiKeyNumber, EventId, OrderId, ReservationId, Role, Timestamp, UserId, Username};
 pub use codec::{Columns, DecodeError};
 pub use entry::{Entry, SlotHead, Stamp};
 pub use key::{Answer, KeyKept, OfAnother};
 pub use kind::Kind;
+pub use order::{OrderPlaced, PartPrepared, PartSettled, PartStep};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Record {
@@ -82,9 +85,37 @@ pub enum Record {
     HoldsExtended {
         from: Timestamp,
     },
+    PartPrepared(Box<PartPrepared>),
+    PartSettled(Box<PartSettled>),
+    OrderPlaced(Box<OrderPlaced>),
+    /// A held order is bought.
+    OrderConfirmed {
+        id: OrderId,
+        by: UserId,
+    },
+    /// An order was given up or cancelled.
+    OrderCancelled {
+        id: OrderId,
+        by: UserId,
+    },
+    /// The time of a held order is over.
+    OrderExpired {
+        id: OrderId,
+    },
+    /// All parts of an order are as it says: it owes them nothing.
+    OrderSettled {
+        id: OrderId,
+    },
     PasswordChanged(Box<PasswordChanged>),
     RoleChanged(Box<RoleChanged>),
     UserRemoved(Box<UserRemoved>),
+    TokensEnded(Box<TokensEnded>),
+    ApiKeyMade(Box<ApiKeyMade>),
+    /// A key was ended by its organizer; or it is forgotten, since a change of the account had ended it.
+    ApiKeyEnded {
+        organizer: UserId,
+        number: ApiKeyNumber,
+    },
     /// The slot's time goes on from this record's, which is lower than that of the record before. The only
     /// record whose time may be. It is made by the command of the record that follows it.
     TimeSetBack,
@@ -112,6 +143,8 @@ pub struct UserCreated {
 pub struct PasswordChanged {
     pub id: UserId,
     pub username: Username,
+    /// The account itself, or an admin.
+    pub by: UserId,
     pub password_hash: Box<str>,
     pub token_version: u64,
 }
@@ -132,6 +165,23 @@ pub struct UserRemoved {
     pub username: Username,
     /// The admin.
     pub by: UserId,
+}
+
+/// All tokens of an account end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TokensEnded {
+    pub id: UserId,
+    pub username: Username,
+    /// The account itself, or an admin.
+    pub by: UserId,
+    pub token_version: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApiKeyMade {
+    pub organizer: UserId,
+    pub number: ApiKeyNumber,
+    pub key: ApiKey,
 }
 
 /// Tickets are held for a buyer.
@@ -210,6 +260,10 @@ impl Record {
                 let Held { id, by, buyer, .. } = &**held;
                 Some(Gain { id: *id, by: *by, buyer, is_new: true })
             }
+            Record::PartPrepared(part) => {
+                let PartPrepared { id, by, buyer, .. } = &**part;
+                Some(Gain { id: *id, by: *by, buyer, is_new: true })
+            }
             Record::Transferred(transferred) => {
                 let (id, is_new) = (transferred.received(), transferred.part.is_some());
                 Some(Gain { id, by: transferred.by, buyer: &transferred.to, is_new })
@@ -224,9 +278,18 @@ impl Record {
             | Record::Released { .. }
             | Record::HoldsExpired { .. }
             | Record::HoldsExtended { .. }
+            | Record::PartSettled(_)
+            | Record::OrderPlaced(_)
+            | Record::OrderConfirmed { .. }
+            | Record::OrderCancelled { .. }
+            | Record::OrderExpired { .. }
+            | Record::OrderSettled { .. }
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::TokensEnded(_)
+            | Record::ApiKeyMade(_)
+            | Record::ApiKeyEnded { .. }
             | Record::TimeSetBack
             | Record::KeyKept(_)
             | Record::KeysAged { .. } => None,
@@ -241,6 +304,8 @@ impl Record {
             Record::EventDeleted { event, .. } => Some(*event),
             Record::Held(held) => Some(held.id.event),
             Record::Transferred(transferred) => Some(transferred.id.event),
+            Record::PartPrepared(part) => Some(part.id.event),
+            Record::PartSettled(part) => Some(part.id.event),
             Record::HoldsExpired { event, .. } => Some(*event),
             Record::Reserved { id, .. }
             | Record::Cancelled { id, .. }
@@ -251,6 +316,14 @@ impl Record {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::OrderPlaced(_)
+            | Record::OrderConfirmed { .. }
+            | Record::OrderCancelled { .. }
+            | Record::OrderExpired { .. }
+            | Record::OrderSettled { .. }
+            | Record::TokensEnded(_)
+            | Record::ApiKeyMade(_)
+            | Record::ApiKeyEnded { .. }
             | Record::HoldsExtended { .. }
             | Record::TimeSetBack
             | Record::KeyKept(_)

@@ -1,7 +1,9 @@
 use super::*;
+use crate::api_keys::{Scope, Scopes};
 use crate::command::CustomerRef;
 use crate::details::SalesRules;
-use crate::ids::{Epoch, Lsn, Quantity, Slot, Timestamp};
+use crate::ids::{Attempt, Epoch, Lsn, Quantity, Slot, Timestamp};
+use crate::outcome::OrderPart;
 
 fn one_of_each_kind() -> Vec<Record> {
     let id = ReservationId { event: EventId(7), number: 3 };
@@ -23,6 +25,15 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::HoldsExtended { from: Timestamp(1_800_000_600_000) },
         Record::Reduced { id, by: UserId(2), quantity: 3 },
         transferred(Buyer::Account(UserId(5)), None),
+        Record::PartPrepared(Box::new(PartPrepared {
+            id,
+            by: UserId(2),
+            buyer: Buyer::Account(UserId(2)),
+            quantity: 4,
+            owner: UserId(2),
+            attempt: ATTEMPT,
+        })),
+        part_settled(Some(ORDER), PartStep::Confirmed),
         Record::EventCreated(Box::new(EventCreated {
             id: EventId(7),
             organizer: UserId(1),
@@ -57,6 +68,7 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::PasswordChanged(Box::new(PasswordChanged {
             id: UserId(1),
             username: username.clone(),
+            by: UserId(1),
             password_hash: "$argon2id$...".into(),
             token_version: 1,
         })),
@@ -67,7 +79,42 @@ fn one_of_each_kind() -> Vec<Record> {
             role: Role::Admin,
             token_version: u64::MAX,
         })),
-        Record::UserRemoved(Box::new(UserRemoved { id: UserId(1), username, by: UserId(2) })),
+        Record::UserRemoved(Box::new(UserRemoved {
+            id: UserId(1),
+            username: username.clone(),
+            by: UserId(2),
+        })),
+        Record::TokensEnded(Box::new(TokensEnded {
+            id: UserId(1),
+            username: username.clone(),
+            by: UserId(2),
+            token_version: 1,
+        })),
+        Record::OrderPlaced(Box::new(OrderPlaced {
+            id: ORDER,
+            by: UserId(2),
+            buyer: Buyer::Account(UserId(2)),
+            parts: [3, 12].map(part).into(),
+            attempt: ATTEMPT,
+            deadline: None,
+        })),
+        Record::OrderConfirmed { id: ORDER, by: UserId(2) },
+        Record::OrderCancelled { id: ORDER, by: UserId(99) },
+        Record::OrderExpired { id: ORDER },
+        Record::OrderSettled { id: ORDER },
+        Record::ApiKeyMade(Box::new(ApiKeyMade {
+            organizer: UserId(1),
+            number: ApiKeyNumber(3),
+            key: ApiKey {
+                name: "Shop".into(),
+                scopes: Scopes::from_iter([Scope::EventsRead, Scope::Sell]),
+                secret_hash: std::array::from_fn(|index| index as u8),
+                username,
+                account_version: 1,
+                ends_at: Some(Timestamp(1_800_000_600_000)),
+            },
+        })),
+        Record::ApiKeyEnded { organizer: UserId(1), number: ApiKeyNumber(3) },
         Record::TimeSetBack,
         Record::KeysAged { since_ms: 3_600_000 },
         key_kept(Answer::Reservation { id, quantity: 4 }),
@@ -113,6 +160,18 @@ fn buyers_without_an_account_are_members_of_bodies() {
     assert!(Record::decode(&nobody).is_err_and(|error| !error.is_newer()));
 }
 
+const ORDER: OrderId = OrderId { user: UserId(2), number: 5 };
+const ATTEMPT: Attempt = Attempt { epoch: Epoch(3), number: 400 };
+
+fn part(number: u32) -> OrderPart {
+    OrderPart { reservation: ReservationId { event: EventId(7), number }, quantity: 2 }
+}
+
+fn part_settled(order: Option<OrderId>, step: PartStep) -> Record {
+    let id = ReservationId { event: EventId(7), number: 3 };
+    Record::PartSettled(Box::new(PartSettled { id, by: UserId(2), order, step, given_back: 1 }))
+}
+
 fn key_kept(answer: Answer) -> Record {
     let hash = std::array::from_fn(|index| index as u8);
     Record::KeyKept(Box::new(KeyKept { user: UserId(2), hash, fingerprint: 0x0102_0304_0506_0708, answer }))
@@ -141,7 +200,36 @@ fn every_kind_survives_its_columns() {
         organizer: Some(UserId(9)),
     }));
     assert_eq!(*handed_over.encode().body, [0xa2, 5, 0x63, b'N', b'e', b'w', 0x18, 25, 9]);
-    for record in records.into_iter().chain([for_another, held_for_another, handed_over]) {
+    let order_of_another = Record::OrderPlaced(Box::new(OrderPlaced {
+        id: ORDER,
+        by: UserId(1),
+        buyer: Buyer::Account(UserId(4)),
+        parts: [part(3)].into(),
+        attempt: ATTEMPT,
+        deadline: Some(Timestamp(9)),
+    }));
+    let of_another = Record::PartPrepared(Box::new(PartPrepared {
+        id,
+        by: UserId(1),
+        buyer: Buyer::Account(UserId(2)),
+        quantity: 4,
+        owner: UserId(3),
+        attempt: ATTEMPT,
+    }));
+    let steps = [
+        PartStep::Held,
+        PartStep::Locked(ATTEMPT),
+        PartStep::Unlocked,
+        PartStep::Confirmed,
+        PartStep::Cancelled,
+        PartStep::Expired,
+    ];
+    let steps = steps.map(|step| part_settled(Some(ORDER), step));
+    let aborted = part_settled(None, PartStep::Aborted);
+    let keys = [Answer::Order { id: ORDER }, Answer::HeldOrder { id: ORDER, deadline: Timestamp(9) }];
+    let more = [for_another, held_for_another, handed_over, order_of_another, of_another, aborted];
+    let more = more.into_iter().chain(steps).chain(keys.map(key_kept));
+    for record in records.into_iter().chain(more) {
         assert_eq!(Record::decode(&record.encode()).unwrap(), record);
     }
 }
@@ -157,7 +245,7 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
         assert!(error.to_string().contains("start that one; restore or move nothing"), "{error}");
     };
     for record in &records {
-        newer(record, |columns| columns.kind = 40);
+        newer(record, |columns| columns.kind = 47);
         newer(record, |columns| {
             // One member more: 21, the text "x".
             let body = columns.body.to_mut();
@@ -173,7 +261,7 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
     newer(&Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 }, |columns| {
         columns.body.to_mut().extend([0xa1, 0, 7]);
     });
-    newer(&records[9], |columns| columns.number = 1);
+    newer(&records[11], |columns| columns.number = 1);
     // A deadline where there is none.
     for record in [&records[1], &records[3]] {
         let mut columns = record.encode();
@@ -187,13 +275,13 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
         assert!(Record::decode(&columns).is_err_and(|error| error.is_newer()), "{members:?}");
     }
     // No version writes a limit of 0 yet.
-    newer(&records[9], |columns| {
+    newer(&records[11], |columns| {
         let body = columns.body.to_mut();
         body[0] += 1;
         body.extend([20, 0]);
     });
     // A new event is not handed over.
-    newer(&records[9], |columns| {
+    newer(&records[11], |columns| {
         let body = columns.body.to_mut();
         body[0] += 1;
         body.extend([0x18, 25, 9]);
@@ -236,6 +324,8 @@ fn the_form_of_each_kind_never_changes() {
         "6 0 0 0 0 a1061b000001a3186577c0",
         "7 7 3 2 3 ",
         "8 7 3 2 0 a11605",
+        "9 7 3 2 4 a1181a8203190190",
+        "10 7 3 2 1 a20d820205181c04",
         "16 7 0 1 10 a1056c2251756f7465642220e29882",
         "17 7 0 1 0 a605634e657710694d61696e2068616c6c111b000001a3185c5000121b000001a3185c500113041419012c",
         "18 7 0 1 9 ",
@@ -244,6 +334,14 @@ fn the_form_of_each_kind_never_changes() {
         "25 0 0 1 0 a30163616461026d246172676f6e326964242e2e2e0401",
         "26 0 0 1 0 a4000201636164610302041bffffffffffffffff",
         "27 0 0 1 0 a200020163616461",
+        "28 0 0 1 0 a3000201636164610401",
+        "32 0 5 2 0 a2181a8203190190181b828307030283070c02",
+        "33 0 5 2 0 ",
+        "34 0 5 2 0 a1001863",
+        "35 0 5 2 0 ",
+        "36 0 5 2 0 ",
+        "40 0 3 1 0 a601636164610401056453686f70181e05181f5820000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f18201b000001a3186577c0",
+        "41 0 3 1 0 ",
         "48 0 0 0 0 ",
         "49 0 0 0 3600000 ",
         "50 0 3 2 4 a30750000102030405060708090a0b0c0d0e0f084808070605040302010907",
@@ -253,7 +351,7 @@ fn the_form_of_each_kind_never_changes() {
 
 #[test]
 fn the_chain_sees_every_column() {
-    let record = &one_of_each_kind()[9];
+    let record = &one_of_each_kind()[11];
     let head = SlotHead::empty(1);
     let stamp = Stamp {
         slot: Slot(1),
@@ -334,6 +432,13 @@ fn members_cost_what_the_document_says() {
         (21, "starts_at", price(21, (AT_MS, "Europe/Amsterdam")), 28),
         (24, "description", price(24, text(255)), 259),
         (25, "organizer", price(25, 1_000_000), 7),
+        (26, "attempt", price(26, (12, 1000)), 7),
+        (27, "parts", price(27, [(400, 12_000, 2)]), 11),
+        (28, "step", price(28, 4), 3),
+        (29, "other", price(29, 1_000_000), 7),
+        (30, "scopes", price(30, 7), 3),
+        (31, "secret_hash", price(31, bytes(32)), 36),
+        (32, "ends_at", price(32, AT_MS), 11),
     ];
     for (number, name, found, stated) in members {
         println!("{number:2} {name:20} {found}");

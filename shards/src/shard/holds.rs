@@ -158,7 +158,14 @@ impl<A> Shard<A> {
         while self.open.len() < most
             && let Some(expired) = self.state.slot(slot).and_then(|state| state.expiry_due(slot_time))
         {
+            let order = match &expired {
+                Record::OrderExpired { id } => Some(*id),
+                _ => None,
+            };
             self.log_all(now.wall, slot, [expired].into_iter().collect());
+            if let Some(order) = order {
+                self.owe(now, order);
+            }
         }
     }
 

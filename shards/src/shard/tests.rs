@@ -184,10 +184,10 @@ fn a_full_log_undoes_the_batch_being_written_and_the_open_one() {
     ask(&mut shard, 1001, reserve(1), "while it is full");
     let full = Err(Rejection::LogFull);
     let expected = [
-        ("first", full),
-        ("second", full),
+        ("first", full.clone()),
+        ("second", full.clone()),
         ("reader", Ok(Some(0))),
-        ("too late", full),
+        ("too late", full.clone()),
         ("while it is full", full),
     ];
     assert_eq!(answers(&mut shard), expected);
@@ -277,7 +277,7 @@ fn a_slot_moves_with_its_state() {
     ask(&mut shard, 1002, reserve(1), "buyer");
     ask(&mut shard, 1002, Ask::Query(VIEW), "reader");
     let elsewhere = Err(Rejection::Elsewhere);
-    assert_eq!(answers(&mut shard), [("buyer", elsewhere), ("reader", elsewhere)]);
+    assert_eq!(answers(&mut shard), [("buyer", elsewhere.clone()), ("reader", elsewhere)]);
     assert!(shard.release_slot(slot).is_none());
 
     let mut other: Shard<&'static str> = Shard::new(ShardState::default(), &empty_heads(), Epoch(2));
@@ -325,11 +325,11 @@ fn an_account_has_at_most_as_many_reservations_as_are_allowed() {
         (reserve(1), Ok(None)),
         (reserve(9), Err(Rejection::SoldOut { remaining: 6 })),
         (reserve(1), Ok(None)),
-        (reserve(1), refused),
+        (reserve(1), refused.clone()),
         (reserve(9), Err(Rejection::SoldOut { remaining: 5 })),
         (cancel(), Ok(None)),
         // It takes memory as before.
-        (reserve(1), refused),
+        (reserve(1), refused.clone()),
         // The buyer counts, not who acts.
         (by_another(reserve(1)), Ok(None)),
     ];

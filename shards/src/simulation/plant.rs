@@ -93,6 +93,14 @@ pub(super) enum Plant {
     ReleaseTwice,
     /// Recovery leaves events with the organizers who created them.
     ForgetHandOvers,
+    /// Recovery leaves out the ends of an account's tokens.
+    ForgetEndsOfTokens,
+    /// Recovery leaves out API keys.
+    ForgetApiKeys,
+    /// Recovery leaves out the ends of API keys, so that they work again.
+    ForgetEndsOfApiKeys,
+    /// A core goes on taking an API key that was ended.
+    EndedApiKeyWorks,
     /// Recovery leaves out the keys of requests.
     ForgetKeys,
     /// Recovery leaves out the generations of keys.
@@ -159,10 +167,34 @@ pub(super) enum Plant {
     ForgetOldChanges,
     /// Removed accounts have no usernames in lists.
     ForgetRemovedNames,
+    /// A coordinator takes the refusal of an event for its part.
+    CommitWithoutParts,
+    /// Nobody tells prepared parts that an attempt has failed.
+    ForgetAborts,
+    /// A part that waits to hear ends by itself.
+    DecideAlone,
+    /// A part of an attempt that failed is confirmed.
+    SellAborted,
+    /// A part hears of the order that its owner placed last, whatever attempt it was prepared for.
+    CommitAnyPart,
+    /// A coordinator takes what it has sent to a part for done.
+    SettleEarly,
+    /// A coordinator takes each part for locked.
+    IgnoreLocks,
+    /// Recovery leaves out that parts are locked.
+    ForgetLocks,
+    /// Recovery leaves out parts that are prepared, and what becomes of them.
+    ForgetPrepared,
+    /// Recovery leaves out that parts end with their orders.
+    ForgetPartEnds,
+    /// Recovery leaves out that the time of an order is over.
+    ForgetOrderExpiries,
+    /// Recovery takes each order for one that owes nothing.
+    ForgetOrderDebts,
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 78] = [
+    pub(super) const ALL: [Plant; 94] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -208,6 +240,10 @@ impl Plant {
         Plant::ForgetExtensions,
         Plant::ReleaseTwice,
         Plant::ForgetHandOvers,
+        Plant::ForgetEndsOfTokens,
+        Plant::ForgetApiKeys,
+        Plant::ForgetEndsOfApiKeys,
+        Plant::EndedApiKeyWorks,
         Plant::ForgetKeys,
         Plant::ForgetGenerations,
         Plant::AgeKeysTooFast,
@@ -241,5 +277,17 @@ impl Plant {
         Plant::MixUpChanges,
         Plant::ForgetOldChanges,
         Plant::ForgetRemovedNames,
+        Plant::CommitWithoutParts,
+        Plant::ForgetAborts,
+        Plant::DecideAlone,
+        Plant::SellAborted,
+        Plant::CommitAnyPart,
+        Plant::SettleEarly,
+        Plant::IgnoreLocks,
+        Plant::ForgetLocks,
+        Plant::ForgetPrepared,
+        Plant::ForgetPartEnds,
+        Plant::ForgetOrderExpiries,
+        Plant::ForgetOrderDebts,
     ];
 }

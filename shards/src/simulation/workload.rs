@@ -6,14 +6,19 @@ use std::time::Duration;
 
 use super::oracle::number_of_buyer;
 use super::random::Random;
+use crate::api_keys::{ApiKey, Scope};
 use crate::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef,
-    DeleteEvent, EditEvent, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
+    DeleteEvent, EditEvent, EndApiKey, EndTokens, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed,
+    MakeApiKey, OrderItem, OrderItems, PlaceOrder, Query, RemoveUser, Transfer,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, SalesRules, Venue};
-use crate::ids::{EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{
+    ApiKeyNumber, EventId, HoldTime, Lsn, OrderId, Quantity, Quota, ReservationId, Role, Timestamp, UserId,
+    Username,
+};
 use crate::limits::SLOT_COUNT;
-use crate::outcome::{ReservationStatus, Statuses};
+use crate::outcome::{OrderView, ReservationStatus, Statuses};
 
 /// The wall time at which worlds begin: 2023-11-14.
 pub(super) const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -46,9 +51,13 @@ pub(super) fn random_ask(random: &mut Random, ids: &mut Ids) -> Ask {
     if ids.event == 0 {
         return Ask::Command(create_event(random, ids));
     }
+    if random.within(0, 4) == 0 {
+        return ask_about_order(random, ids);
+    }
     let command = match random.within(0, 99) {
         0..16 => reserve(random, ids),
-        16..28 => reserve_with_key(random, ids),
+        16..24 => reserve_with_key(random, ids),
+        24..28 => change_api_keys(random),
         28..40 => change_hold(random, ids),
         40..47 => Command::Cancel { reservation: reservation(random, ids), actor: actor(random) },
         47..50 => transfer(random, ids),
@@ -90,7 +99,11 @@ pub(super) fn changes(random: &mut Random, event: EventId, after: Option<Lsn>) -
 
 fn random_query(random: &mut Random, ids: &Ids) -> Query {
     match random.within(0, 6) {
-        0 => Query::Event { event: event(random, ids) },
+        0 => match random.within(0, 3) {
+            0 => Query::Event { event: event(random, ids) },
+            1 => Query::ApiKeys { organizer: organizer_with_keys(random) },
+            _ => Query::ApiKey { organizer: organizer_with_keys(random), number: api_key(random) },
+        },
         1 => match random.within(0, 5) {
             4 => {
                 let event = event(random, ids);
@@ -140,7 +153,12 @@ fn random_query(random: &mut Random, ids: &Ids) -> Query {
                 organizer: (random.within(0, 1) == 0).then(|| organizer(random)),
             },
         },
-        _ => match random.within(0, 4) {
+        _ => match random.within(0, 5) {
+            5 => Query::ApiKeysStand {
+                user: user(random, ids),
+                username: username(random),
+                account_version: token_version(random),
+            },
             0 => Query::Account { username: username(random) },
             1 => Query::AccountOf { user: user(random, ids) },
             2 => Query::Users {
@@ -234,6 +252,100 @@ fn change_hold(random: &mut Random, ids: &Ids) -> Command {
         },
         _ => Command::Release { reservation: reservation(random, ids), actor: actor(random) },
     }
+}
+
+fn change_api_keys(random: &mut Random) -> Command {
+    let organizer = organizer_with_keys(random);
+    if random.within(0, 1) == 0 {
+        return Command::EndApiKey(EndApiKey { organizer, number: api_key(random) });
+    }
+    let key = ApiKey {
+        name: "Shop".into(),
+        scopes: Scope::ALL.into_iter().filter(|_| random.within(0, 1) == 0).collect(),
+        secret_hash: [random.within(0, 255) as u8; 32],
+        username: username(random),
+        account_version: token_version(random),
+        ends_at: (random.within(0, 1) == 0).then(|| time(random)),
+    };
+    let over: BTreeSet<ApiKeyNumber> =
+        (0..random.within(0, 3).saturating_sub(1)).map(|_| api_key(random)).collect();
+    Command::MakeApiKey(Box::new(MakeApiKey { organizer, key, over: over.into_iter().collect() }))
+}
+
+/// Mostly the same one, so that a key is made, used and ended in one world.
+fn organizer_with_keys(random: &mut Random) -> UserId {
+    UserId(ORGANIZERS[usize::from(random.within(0, 5) == 0)])
+}
+
+/// Sometimes a key that does not exist yet, or has ended.
+fn api_key(random: &mut Random) -> ApiKeyNumber {
+    ApiKeyNumber([1, 1, 1, 2, 2, 3, 4][random.within(0, 6) as usize])
+}
+
+/// A request about orders: some keys come again, with the same content or another.
+fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
+    let user = customer(random);
+    let order = OrderId { user, number: random.within(1, 2) as u32 };
+    let of_others = random.within(0, 7) == 0;
+    let actor = if of_others { actor(random) } else { Actor { user, role: Role::Customer } };
+    let (command, address, content) = match random.within(0, 15) {
+        0..6 => {
+            let count = random.within(1, 3);
+            let events: BTreeSet<EventId> = (0..count).map(|_| event(random, ids)).collect();
+            let mut items: Vec<OrderItem> =
+                events.into_iter().map(|event| OrderItem { event, quantity: quantity(random) }).collect();
+            if random.within(0, 1) == 0 {
+                items.reverse();
+            }
+            let content = items.iter().map(|item| 10 * item.event.0 + item.quantity.get()).sum();
+            let items = OrderItems::new(items).expect("different events");
+            let time =
+                (random.within(0, 3) > 0).then(|| hold_time(random.within(0, 7).saturating_sub(4) as usize));
+            let (actor, buyer) = (Actor { user, role: Role::Customer }, Buyer::Account(user));
+            (
+                Command::PlaceOrder(Box::new(PlaceOrder { owner: user, actor, buyer, items, time })),
+                200,
+                content,
+            )
+        }
+        6..11 => (Command::ConfirmOrder { order, actor }, 200 + order.number as u8, 0),
+        11 | 12 => return Ask::Command(Command::CancelOrder { order, actor }),
+        13 => return Ask::Query(Query::Order { order, actor }),
+        14 => {
+            let after = (random.within(0, 1) == 0).then(|| random.within(0, 3) as u32);
+            let customer_ref = (random.within(0, 3) == 0).then(|| customer_ref(1));
+            let limit = random.within(1, 4) as usize;
+            return Ask::Query(Query::Orders { owner: user, after, customer_ref, limit });
+        }
+        _ => {
+            let parts: BTreeSet<_> = (0..random.within(1, 4)).map(|_| reservation(random, ids)).collect();
+            return Ask::Query(Query::Parts { parts: parts.into_iter().collect() });
+        }
+    };
+    // Others send no keys for an order that is not theirs.
+    if actor.user != user || random.within(0, 2) > 0 {
+        return Ask::Command(command);
+    }
+    let key = key(user, address, random.within(1, 3) as u8, content);
+    Ask::Command(Command::Keyed(Box::new(Keyed { key, command })))
+}
+
+/// What a customer does with an order: gives a part up, or confirms or cancels the order; or several of these at once.
+/// If the request had a key, `again` may come again.
+pub(super) fn ask_after_order(random: &mut Random, order: &OrderView, again: Ask) -> Vec<Ask> {
+    let actor = Actor { user: order.id.user, role: Role::Customer };
+    let part = order.parts[random.within(0, order.parts.len() as u64 - 1) as usize].reservation;
+    let commands = [
+        (4, Command::Cancel { reservation: part, actor }),
+        (2, Command::ConfirmOrder { order: order.id, actor }),
+        (5, Command::CancelOrder { order: order.id, actor }),
+    ];
+    let drawn = commands.into_iter().filter(|&(one_in, _)| random.within(1, one_in) == 1);
+    let mut asks: Vec<Ask> = drawn.map(|(_, command)| Ask::Command(command)).collect();
+    if matches!(again, Ask::Command(Command::Keyed(_))) && random.within(0, 1) == 0 {
+        asks.push(again);
+    }
+    asks
 }
 
 fn hold_time(index: usize) -> HoldTime {
@@ -400,11 +512,12 @@ fn create_user(random: &mut Random, ids: &mut Ids) -> Command {
 fn change_account(random: &mut Random, ids: &Ids) -> Command {
     let (user, username) = (user(random, ids), username(random));
     let (by, next_token_version) = (ADMIN.user, token_version(random));
-    match random.within(0, 4) {
+    match random.within(0, 5) {
         0 | 1 => Command::ChangePassword(Box::new(ChangePassword {
             user,
             username,
-            token_version: token_version(random),
+            by,
+            token_version: (random.within(0, 3) > 0).then(|| token_version(random)),
             password_hash: "another hash".into(),
             next_token_version,
         })),
@@ -413,6 +526,7 @@ fn change_account(random: &mut Random, ids: &Ids) -> Command {
             let role = Role::Organizer;
             Command::ChangeRole(Box::new(ChangeRole { user, username, by, role, next_token_version }))
         }
+        4 => Command::EndTokens(Box::new(EndTokens { user, username, by, next_token_version })),
         _ => Command::RemoveUser(Box::new(RemoveUser { user, username, by })),
     }
 }

@@ -3,10 +3,10 @@
 use std::ops::Bound;
 
 use super::{Decision, OutcomeRef, SlotState};
-use crate::command::{ChangePassword, ChangeRole, CreateUser, RemoveUser};
+use crate::command::{ChangePassword, ChangeRole, CreateUser, EndTokens, RemoveUser};
 use crate::ids::{Role, UserId, Username};
 use crate::outcome::{AccountView, Rejection, Totals, UserView};
-use crate::record::{PasswordChanged, Record, RoleChanged, UserCreated, UserRemoved};
+use crate::record::{PasswordChanged, Record, RoleChanged, TokensEnded, UserCreated, UserRemoved};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Account {
@@ -15,6 +15,8 @@ pub struct Account {
     password_hash: Box<str>,
     role: Role,
     token_version: u64,
+    /// The token version of the last change of password or role: API keys outlive a log-out.
+    key_version: u64,
     /// The username stays taken, and the reservations stay.
     removed: bool,
 }
@@ -41,6 +43,11 @@ impl AccountTotals {
 }
 
 impl Account {
+    /// Ends all tokens and API keys.
+    fn set_version(&mut self, version: u64) {
+        (self.token_version, self.key_version) = (version, version);
+    }
+
     fn is_admin(&self) -> bool {
         self.role == Role::Admin && !self.removed
     }
@@ -63,6 +70,7 @@ impl SlotState {
             password_hash: user.password_hash.clone(),
             role: user.role,
             token_version: user.token_version,
+            key_version: user.token_version,
             removed: false,
         };
         self.account_totals.add(&account);
@@ -80,26 +88,32 @@ impl SlotState {
 
     /// Refused if the account has changed since the password was checked.
     pub(super) fn decide_change_password(&self, change: ChangePassword) -> Result<Decision, Rejection> {
-        let ChangePassword { user: id, username, token_version, password_hash, next_token_version } = change;
-        if !self.token_stands(id, &username, token_version) {
-            return Err(Rejection::TokenEnded);
+        let ChangePassword { user: id, username, by, token_version, password_hash, next_token_version } =
+            change;
+        let account = self.usable_account(id, &username);
+        match token_version {
+            Some(version) if account.is_none_or(|account| account.token_version != version) => {
+                return Err(Rejection::TokenEnded);
+            }
+            None if account.is_none() => return Err(Rejection::UserNotFound),
+            Some(_) | None => {}
         }
         let outcome = OutcomeRef::AccountChanged(username.clone());
-        let changed = PasswordChanged { id, username, password_hash, token_version: next_token_version };
+        let token_version = next_token_version;
+        let changed = PasswordChanged { id, username, by, password_hash, token_version };
         Ok(Decision::change(Record::PasswordChanged(Box::new(changed)), outcome))
     }
 
     pub(super) fn apply_password_changed(&mut self, changed: &PasswordChanged) {
         self.change_account(&changed.username, |account| {
             account.password_hash = changed.password_hash.clone();
-            account.token_version = changed.token_version;
+            account.set_version(changed.token_version);
         });
     }
 
     pub(super) fn decide_change_role(&self, change: ChangeRole) -> Result<Decision, Rejection> {
         let ChangeRole { user: id, username, by, role, next_token_version } = change;
-        let account = self.accounts.get(&username).filter(|account| account.id == id);
-        let account = account.filter(|account| !account.removed).ok_or(Rejection::UserNotFound)?;
+        let account = self.usable_account(id, &username).ok_or(Rejection::UserNotFound)?;
         let outcome = OutcomeRef::AccountChanged(username.clone());
         if account.role == role {
             return Ok(Decision::unchanged(outcome));
@@ -111,8 +125,22 @@ impl SlotState {
     pub(super) fn apply_role_changed(&mut self, changed: &RoleChanged) {
         self.change_account(&changed.username, |account| {
             account.role = changed.role;
-            account.token_version = changed.token_version;
+            account.set_version(changed.token_version);
         });
+    }
+
+    pub(super) fn decide_end_tokens(&self, end: EndTokens) -> Result<Decision, Rejection> {
+        let EndTokens { user: id, username, by, next_token_version: token_version } = end;
+        if self.usable_account(id, &username).is_none() {
+            return Err(Rejection::UserNotFound);
+        }
+        let outcome = OutcomeRef::AccountChanged(username.clone());
+        let ended = TokensEnded { id, username, by, token_version };
+        Ok(Decision::change(Record::TokensEnded(Box::new(ended)), outcome))
+    }
+
+    pub(super) fn apply_tokens_ended(&mut self, ended: &TokensEnded) {
+        self.change_account(&ended.username, |account| account.token_version = ended.token_version);
     }
 
     pub(super) fn decide_remove_user(&self, remove: RemoveUser) -> Result<Decision, Rejection> {
@@ -159,6 +187,7 @@ impl SlotState {
             password_hash: account.password_hash.clone(),
             role: account.role,
             token_version: account.token_version,
+            key_version: account.key_version,
             removed: account.removed,
         }))
     }
@@ -178,10 +207,16 @@ impl SlotState {
     }
 
     pub(super) fn token_stands(&self, user: UserId, username: &Username, token_version: u64) -> bool {
-        let account = self.accounts.get(username);
-        account.is_some_and(|account| {
-            account.id == user && account.token_version == token_version && !account.removed
-        })
+        self.usable_account(user, username).is_some_and(|account| account.token_version == token_version)
+    }
+
+    pub(super) fn api_keys_stand(&self, user: UserId, username: &Username, account_version: u64) -> bool {
+        self.usable_account(user, username).is_some_and(|account| account.key_version == account_version)
+    }
+
+    /// The account with this name, if it has this id and is not removed.
+    fn usable_account(&self, user: UserId, username: &Username) -> Option<&Account> {
+        self.accounts.get(username).filter(|account| account.id == user && !account.removed)
     }
 
     /// The ids of the accounts after `after` that were not removed.

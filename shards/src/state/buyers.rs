@@ -13,6 +13,7 @@ use std::fmt;
 use super::SlotState;
 use super::by_customer::ByCustomer;
 use super::events::Event;
+use super::holds::NO_DEADLINE;
 use super::refs::Holder;
 use super::reservations::Standing;
 use crate::clock::Now;
@@ -164,7 +165,10 @@ impl Event {
         match self.standing(reservation) {
             Standing::Confirmed => (reservation.quantity, None),
             Standing::Held { deadline } => (reservation.quantity, Some(deadline)),
-            Standing::Expired { .. } | Standing::Cancelled { .. } => (0, None),
+            Standing::Prepared | Standing::Pledged => (reservation.quantity, Some(NO_DEADLINE)),
+            Standing::Expired { .. } | Standing::Cancelled { .. } | Standing::Aborted | Standing::Lapsed => {
+                (0, None)
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use super::buyers::Buyers;
 use super::chunks::Chunks;
 use super::holds::Holds;
+use super::parts::Parts;
 use super::reservations::{Reservation, subtract};
 use super::{Decision, OutcomeRef, SlotState};
 use crate::command::{Actor, CreateEvent, DeleteEvent, EditEvent, ExpectedVersion};
@@ -26,6 +27,8 @@ pub(super) struct Event {
     /// The position of the event's last record.
     last_record: Lsn,
     pub(super) holds: Option<Box<Holds>>,
+    /// There while reservations are parts of orders.
+    pub(super) parts: Option<Box<Parts>>,
     /// There while the event limits the tickets of a customer.
     pub(super) buyers: Option<Box<Buyers>>,
     /// The reservations: number n at index n - 1. Cancelled ones stay.
@@ -114,7 +117,12 @@ impl Event {
 
     /// Whether the actor sells the event's tickets: as its organizer, to customers without an account here.
     pub(super) fn is_sold_by(&self, actor: Actor) -> bool {
-        actor.role == Role::Organizer && self.edition.organizer == actor.user
+        actor.role == Role::Organizer && self.is_of_organizer(actor.user)
+    }
+
+    /// Whether the account is its organizer. The account's role may be another one now.
+    pub(super) fn is_of_organizer(&self, user: UserId) -> bool {
+        self.edition.organizer == user
     }
 
     /// Counts tickets as reserved. No other code does.
@@ -234,6 +242,7 @@ impl SlotState {
             deleted_at: None,
             last_record: lsn,
             holds: None,
+            parts: None,
             buyers: None,
             reservations: Chunks::new(),
         };
@@ -310,6 +319,9 @@ impl SlotState {
         let event = self.event_to_change(*id, *actor, version)?;
         if event.committed() > 0 && !force {
             return Err(Rejection::HasReservations { reserved: event.reserved, held: event.held });
+        }
+        if event.has_doubts() {
+            return Err(Rejection::OrderInDoubt);
         }
         let deleted = Record::EventDeleted { event: *id, by: actor.user, tickets: event.committed() };
         Ok(Decision::change(deleted, OutcomeRef::EventDeleted))

@@ -11,10 +11,13 @@ use super::reservations::{Reservation, Standing};
 use super::{Decision, OutcomeRef, SlotState, Undo};
 use crate::clock::Now;
 use crate::command::{Actor, Buyer};
-use crate::ids::{EventId, HoldTime, Lsn, Quantity, ReservationId, Timestamp};
+use crate::ids::{EventId, HoldTime, Lsn, OrderId, Quantity, ReservationId, Timestamp};
 use crate::limits::{HOLD_MS_AFTER_START, HOLD_SECONDS_MAX};
 use crate::outcome::Rejection;
 use crate::record::{Held, Record};
+
+/// The deadline of what is held for an order, which has none of its own. No hold has one as late.
+pub(super) const NO_DEADLINE: Timestamp = Timestamp(u64::MAX >> 1);
 
 /// The holds of an event that has or had some.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -34,9 +37,13 @@ pub struct Expiry {
     holds_over: Timestamp,
 }
 
-/// The numbers and deadlines of the live holds of each event.
+/// The live holds with their deadlines.
 #[derive(Debug)]
-pub struct LiveHolds(Vec<(EventId, Vec<(u32, Timestamp)>)>);
+pub struct LiveHolds {
+    /// Their numbers and deadlines, by event.
+    events: Vec<(EventId, Vec<(u32, Timestamp)>)>,
+    orders: Vec<(OrderId, Timestamp)>,
+}
 
 impl Event {
     /// The deadline up to which holds are over.
@@ -50,7 +57,8 @@ impl Event {
         if self.is_deleted() {
             return None;
         }
-        holds.tickets.first_key_value().map(|(&deadline, _)| deadline)
+        let first = holds.tickets.first_key_value().map(|(&deadline, _)| deadline);
+        first.filter(|&deadline| deadline < NO_DEADLINE)
     }
 
     /// Counts tickets as held. The inverse of [`Event::end_hold`].
@@ -95,10 +103,10 @@ impl Event {
         self.holds.take_if(|holds| **holds == Holds::default());
     }
 
-    /// The numbers of the reservations that are held, with their deadlines. Visits all reservations since the
-    /// first of them.
+    /// The numbers of the reservations that are held until a deadline, with their deadlines. Visits all reservations since
+    /// the first of them.
     fn live_holds(&self) -> impl Iterator<Item = (u32, Timestamp)> {
-        let (mut left, over) = (self.held, self.holds_over());
+        let (mut left, over) = (self.held - self.held_for_orders(), self.holds_over());
         let numbers = (1..=self.reservation_count()).rev();
         let holds = numbers.map_while(move |number| {
             if left == 0 {
@@ -115,6 +123,12 @@ impl Event {
         holds.flatten()
     }
 
+    /// The tickets that are held without a deadline.
+    fn held_for_orders(&self) -> u32 {
+        let sum = self.holds.as_ref().and_then(|holds| holds.tickets.get(&NO_DEADLINE));
+        sum.copied().unwrap_or(0)
+    }
+
     /// Gives the live holds other deadlines. `holds` has all of them.
     fn set_deadlines(&mut self, holds: &[(u32, Timestamp)]) {
         let mut sums: Vec<(Timestamp, u32)> = Vec::with_capacity(holds.len());
@@ -124,7 +138,8 @@ impl Event {
             sums.push((deadline, reservation.quantity));
         }
         let tickets: u32 = sums.iter().map(|&(_, tickets)| tickets).sum();
-        assert_eq!(tickets, self.held, "all live holds get deadlines");
+        let for_orders = self.held_for_orders();
+        assert_eq!(tickets + for_orders, self.held, "all live holds get deadlines");
         sums.sort_unstable_by_key(|&(deadline, _)| deadline);
         sums.dedup_by(|next, sum| {
             let is_same = next.0 == sum.0;
@@ -133,6 +148,9 @@ impl Event {
         });
         let holds = self.holds.as_mut().expect("the event has live holds");
         holds.tickets = sums.into_iter().collect();
+        if for_orders > 0 {
+            holds.tickets.insert(NO_DEADLINE, for_orders);
+        }
         self.forget_buyers();
     }
 }
@@ -146,9 +164,11 @@ fn extended(deadline: Timestamp, from: Timestamp) -> Timestamp {
 }
 
 impl SlotState {
-    /// The earliest deadline of a live hold.
+    /// The earliest deadline of a live hold or a held order.
     pub(crate) fn first_deadline(&self) -> Option<Timestamp> {
-        self.deadlines.first().map(|&(deadline, _)| deadline)
+        let of_events = self.deadlines.first().map(|&(deadline, _)| deadline);
+        let of_orders = self.orders.first_deadline().map(|(deadline, _)| deadline);
+        of_events.into_iter().chain(of_orders).min()
     }
 
     /// The highest deadline up to which the holds of some event are over. New deadlines must be later.
@@ -157,8 +177,12 @@ impl SlotState {
     }
 
     /// The record that ends all holds of an event that have reached their deadlines, for the event whose holds
-    /// have waited longest.
+    /// have waited longest; then one that ends a held order.
     pub(crate) fn expiry_due(&self, now: Now) -> Option<Record> {
+        self.holds_expiry_due(now).or_else(|| self.order_expiry_due(now))
+    }
+
+    fn holds_expiry_due(&self, now: Now) -> Option<Record> {
         let &(deadline, event) = self.deadlines.first()?;
         let up_to = now.steady;
         let tickets = || self.events[&event].tickets_up_to(up_to);
@@ -209,6 +233,7 @@ impl SlotState {
         let has = reservation.quantity;
         let quantity = quantity.map_or(has, Quantity::get);
         match event.standing(reservation) {
+            Standing::Pledged => Err(Rejection::PartOfOrder { order: event.order_of_pledged(id.number) }),
             Standing::Held { .. } if quantity > has => Err(Rejection::QuantityAbove { quantity: has }),
             Standing::Held { .. } => {
                 let confirmed = Record::Confirmed { id, by: actor.user, given_back: has - quantity };
@@ -216,8 +241,11 @@ impl SlotState {
             }
             Standing::Confirmed if quantity == has => Ok(Decision::unchanged(OutcomeRef::Reservation(id))),
             Standing::Confirmed => Err(Rejection::HoldConfirmed { quantity: has }),
-            Standing::Expired { .. } => Err(Rejection::HoldExpired),
+            Standing::Expired { .. } | Standing::Lapsed => Err(Rejection::HoldExpired),
             Standing::Cancelled { .. } => Err(Rejection::HoldReleased),
+            hidden @ (Standing::Prepared | Standing::Aborted) => {
+                unreachable!("nobody sees what is {hidden:?}")
+            }
         }
     }
 
@@ -239,12 +267,16 @@ impl SlotState {
         let (event, reservation) = self.reservation_visible_to(id, actor)?;
         match event.standing(reservation) {
             Standing::Confirmed => Err(Rejection::HoldConfirmed { quantity: reservation.quantity }),
-            Standing::Held { .. } => {
+            Standing::Pledged if event.doubt_of(id.number).is_some() => Err(Rejection::OrderInDoubt),
+            Standing::Held { .. } | Standing::Pledged => {
                 let released = Record::Released { id, by: actor.user, quantity: reservation.quantity };
                 Ok(Decision::change(released, OutcomeRef::Cancelled))
             }
-            Standing::Expired { .. } | Standing::Cancelled { .. } => {
+            Standing::Expired { .. } | Standing::Lapsed | Standing::Cancelled { .. } => {
                 Ok(Decision::unchanged(OutcomeRef::Cancelled))
+            }
+            hidden @ (Standing::Prepared | Standing::Aborted) => {
+                unreachable!("nobody sees what is {hidden:?}")
             }
         }
     }
@@ -254,7 +286,7 @@ impl SlotState {
             let reservation = event.reservation_mut(id);
             let (standing, holder, quantity) =
                 (reservation.standing(), reservation.holder(), reservation.quantity);
-            let Standing::Held { deadline } = standing else { unreachable!("{id} is not held") };
+            let deadline = standing.deadline().expect("it is held");
             reservation.set_standing(Standing::Cancelled { at });
             event.end_hold(holder, deadline, quantity);
         })
@@ -263,7 +295,7 @@ impl SlotState {
     /// What the end of a hold replaces: its tickets and deadline.
     pub(super) fn hold_to_undo(&self, id: ReservationId) -> Undo {
         let reservation = &self.events[&id.event].reservations[id.number as usize - 1];
-        let Standing::Held { deadline } = reservation.standing() else { unreachable!("{id} is not held") };
+        let deadline = reservation.standing().deadline().expect("it is held");
         Undo::Hold { quantity: reservation.quantity, deadline }
     }
 
@@ -281,7 +313,7 @@ impl SlotState {
                 Standing::Confirmed => reservation.quantity,
                 _ => 0,
             };
-            reservation.set_standing(Standing::Held { deadline });
+            reservation.set_standing(Standing::held_until(deadline));
             reservation.quantity = quantity;
             let holder = reservation.holder();
             event.take_back(holder, confirmed);
@@ -327,8 +359,8 @@ impl SlotState {
     /// The live holds with their deadlines, by event.
     pub(super) fn holds_to_undo(&self) -> Undo {
         let events = self.deadlines.iter().map(|&(_, event)| event);
-        let holds = events.map(|event| (event, self.events[&event].live_holds().collect()));
-        Undo::Deadlines(Box::new(LiveHolds(holds.collect())))
+        let events = events.map(|event| (event, self.events[&event].live_holds().collect()));
+        Undo::Deadlines(Box::new(LiveHolds { events: events.collect(), orders: self.orders.held() }))
     }
 
     pub(super) fn apply_holds_extended(&mut self, from: Timestamp) {
@@ -340,11 +372,14 @@ impl SlotState {
                 event.set_deadlines(&holds);
             });
         }
+        let orders = self.orders.held();
+        self.orders.set_deadlines(orders.into_iter().map(|(id, deadline)| (id, extended(deadline, from))));
     }
 
-    pub(super) fn undo_holds_extended(&mut self, LiveHolds(before): &LiveHolds) {
-        for (id, holds) in before {
+    pub(super) fn undo_holds_extended(&mut self, LiveHolds { events, orders }: &LiveHolds) {
+        for (id, holds) in events {
             self.change_deadlines(*id, |event| event.set_deadlines(holds));
         }
+        self.orders.set_deadlines(orders.iter().copied());
     }
 }

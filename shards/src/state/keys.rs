@@ -129,7 +129,11 @@ impl SlotState {
         let kept = self.keys.generations.iter().flat_map(|generation| generation.keys.values());
         let given = kept.filter_map(|kept| match kept.answer {
             Answer::EventId(event) => Some(event),
-            Answer::Reservation { .. } | Answer::Hold { .. } | Answer::OfAnother(_) => None,
+            Answer::Reservation { .. }
+            | Answer::Hold { .. }
+            | Answer::OfAnother(_)
+            | Answer::Order { .. }
+            | Answer::HeldOrder { .. } => None,
         });
         given.max().unwrap_or(EventId(0))
     }
@@ -141,14 +145,24 @@ impl SlotState {
         index: &ByCustomer,
     ) -> Result<Decision, Rejection> {
         let Keyed { key, command } = keyed;
-        if let Some(answer) = self.first_answer(&key)? {
+        self.with_key(Some(&key), || Ok(self.decide(now, command, index)))
+    }
+
+    /// Decides, unless the key has an answer already, and keeps the answer with the key.
+    pub(super) fn with_key(
+        &self,
+        key: Option<&IdempotencyKey>,
+        decide: impl FnOnce() -> Result<Decision, Rejection>,
+    ) -> Result<Decision, Rejection> {
+        let Some(key) = key else { return decide() };
+        if let Some(answer) = self.first_answer(key)? {
             return Ok(Decision::unchanged(OutcomeRef::Replayed { user: key.user, answer }));
         }
-        self.check_key_count(&key)?;
-        let mut decision = self.decide(now, command, index);
+        self.check_key_count(key)?;
+        let mut decision = decide()?;
         if let Ok(outcome) = &decision.reply {
             let answer = self.answer_of(key.user, outcome, &decision.records);
-            decision.records.push(kept(&key, answer));
+            decision.records.push(kept(key, answer));
         }
         Ok(decision)
     }
@@ -182,14 +196,18 @@ impl SlotState {
     fn given_event_id(&self, key: &IdempotencyKey) -> Result<Option<EventId>, Rejection> {
         Ok(self.first_answer(key)?.map(|answer| match answer {
             Answer::EventId(event) => event,
-            Answer::Reservation { .. } | Answer::Hold { .. } | Answer::OfAnother(_) => {
+            Answer::Reservation { .. }
+            | Answer::Hold { .. }
+            | Answer::OfAnother(_)
+            | Answer::Order { .. }
+            | Answer::HeldOrder { .. } => {
                 unreachable!("the hash of a key tells its endpoint")
             }
         }))
     }
 
     /// The answer that was first given to a key; `None` if the key is not kept.
-    fn first_answer(&self, key: &IdempotencyKey) -> Result<Option<Answer>, Rejection> {
+    pub(crate) fn first_answer(&self, key: &IdempotencyKey) -> Result<Option<Answer>, Rejection> {
         match self.keys.find(key.user, key.hash) {
             None => Ok(None),
             Some(kept) if kept.fingerprint == key.fingerprint => Ok(Some(kept.answer.clone())),
@@ -197,7 +215,7 @@ impl SlotState {
         }
     }
 
-    fn check_key_count(&self, key: &IdempotencyKey) -> Result<(), Rejection> {
+    pub(crate) fn check_key_count(&self, key: &IdempotencyKey) -> Result<(), Rejection> {
         if key.is_bounded && self.keys.has_as_many(key.user, KEYS_OF_CUSTOMER_MAX) {
             return Err(Rejection::TooManyKeys { user: key.user });
         }
@@ -267,6 +285,9 @@ impl SlotState {
                 let OfAnother { id, quantity, deadline, ref buyer } = **another;
                 view(id, quantity, deadline, buyer.clone())
             }
+            Answer::Order { .. } | Answer::HeldOrder { .. } => {
+                Outcome::Order(Box::new(self.order_as_answered(answer)))
+            }
             Answer::EventId(event) => Outcome::GivenEventId(Some(event)),
         };
         Outcome::Replayed(Box::new(first))
@@ -274,6 +295,9 @@ impl SlotState {
 
     /// What has to be kept to give a decision's answer again.
     fn answer_of(&self, user: UserId, outcome: &OutcomeRef, records: &[Record]) -> Answer {
+        if let OutcomeRef::Order(id) = *outcome {
+            return self.answer_about_order(id, records);
+        }
         let OutcomeRef::Reservation(id) = *outcome else {
             unreachable!("no key is taken for a command that leads to {outcome:?}")
         };

@@ -8,6 +8,7 @@
 //! thread, log, or order of a hash map.
 
 mod accounts;
+mod api_keys;
 mod buyers;
 mod by_customer;
 mod chunks;
@@ -15,7 +16,9 @@ mod events;
 mod holds;
 mod keys;
 mod last_records;
+mod orders;
 mod owned;
+mod parts;
 mod refs;
 mod reservations;
 mod transfers;
@@ -27,20 +30,25 @@ use smallvec::{SmallVec, smallvec};
 use crate::clock::Now;
 use crate::command::{Command, Query};
 use crate::details::EventDetails;
-use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId, Username};
+use crate::ids::{ApiKeyNumber, EventId, Lsn, OrderId, ReservationId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{Outcome, Rejection, Reply};
 use crate::record::{Answer, Record};
 use accounts::{Account, AccountTotals};
+use api_keys::{ApiKeys, KeptApiKey};
 use by_customer::ByCustomer;
 use events::{Edition, Event, EventTotals};
 use holds::{Expiry, LiveHolds};
 use keys::Keys;
 use last_records::LastRecords;
+use orders::{OrderBefore, Orders};
+use parts::PartBefore;
 use refs::Refs;
 use transfers::Giver;
 
 pub use keys::{DroppedGenerations, Generation};
+pub use orders::{Confirmable, OrderCommit};
 pub use owned::ShardState;
+pub use parts::Heard;
 
 /// The state of one slot.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -49,6 +57,8 @@ pub struct SlotState {
     /// The usernames of all accounts, by id.
     usernames: BTreeMap<UserId, Username>,
     account_totals: AccountTotals,
+    /// The API keys of each organizer.
+    api_keys: BTreeMap<UserId, ApiKeys>,
     /// All events. Deleted ones stay, so that they can be told from unknown ones.
     events: BTreeMap<EventId, Event>,
     /// The events that are not deleted, so that a list of them does not visit the others.
@@ -72,6 +82,7 @@ pub struct SlotState {
     made_for_others: BTreeMap<UserId, u32>,
     /// Idempotency keys.
     keys: Keys,
+    orders: Orders,
 }
 
 /// The result of a command: records of its slot, and what happens once they are durable.
@@ -93,9 +104,13 @@ pub enum OutcomeRef {
     Account(Username),
     /// An account whose earlier tokens have ended.
     AccountChanged(Username),
+    ApiKey(UserId, ApiKeyNumber),
+    /// A key of an organizer that has ended.
+    ApiKeyEnded(UserId),
     Event(EventId),
     EventDeleted,
     Reservation(ReservationId),
+    Order(OrderId),
     Cancelled,
     GivenEventId(EventId),
     /// The answer that a key has.
@@ -119,6 +134,8 @@ pub enum Undo {
     Event(Box<Edition>),
     /// The account as it was.
     Account(Box<Account>),
+    /// The API key that ended.
+    ApiKey(Box<KeptApiKey>),
     /// The tickets and deadline of a hold that ended.
     Hold {
         quantity: u32,
@@ -130,6 +147,10 @@ pub enum Undo {
     Deadlines(Box<LiveHolds>),
     /// The generations of keys that were dropped.
     Generations(Box<DroppedGenerations>),
+    /// The part of an order as it was.
+    Part(Box<PartBefore>),
+    /// The order as it was.
+    Order(Box<OrderBefore>),
 }
 
 const _: () = assert!(size_of::<Undo>() <= 16, "there is one for each record of a batch");
@@ -160,6 +181,9 @@ impl SlotState {
             Command::ChangePassword(change) => self.decide_change_password(*change),
             Command::ChangeRole(change) => self.decide_change_role(*change),
             Command::RemoveUser(remove) => self.decide_remove_user(*remove),
+            Command::EndTokens(end) => self.decide_end_tokens(*end),
+            Command::MakeApiKey(make) => self.decide_make_api_key(*make),
+            Command::EndApiKey(end) => self.decide_end_api_key(end),
             Command::CreateEvent(create) => self.decide_create_event(*create),
             Command::CreateGivenEvent(create) => self.decide_create_given_event(*create),
             Command::GiveEventId(give) => self.decide_give_event_id(*give),
@@ -182,6 +206,10 @@ impl SlotState {
             }
             Command::Transfer(transfer) => self.decide_transfer(*transfer, index),
             Command::Keyed(keyed) => self.decide_keyed(now, *keyed, index),
+            Command::CancelOrder { order, actor } => self.decide_cancel_order(order, actor),
+            Command::PlaceOrder(_) | Command::ConfirmOrder { .. } | Command::OrderMessage(_) => {
+                unreachable!("one slot does not decide this alone")
+            }
         };
         decided.unwrap_or_else(Decision::from)
     }
@@ -195,6 +223,9 @@ impl SlotState {
             Record::PasswordChanged(changed) => self.apply_password_changed(changed),
             Record::RoleChanged(changed) => self.apply_role_changed(changed),
             Record::UserRemoved(removed) => self.apply_user_removed(removed),
+            Record::TokensEnded(ended) => self.apply_tokens_ended(ended),
+            Record::ApiKeyMade(made) => self.apply_api_key_made(at, made),
+            Record::ApiKeyEnded { organizer, number } => self.apply_api_key_ended(*organizer, *number),
             Record::EventCreated(event) => self.apply_event_created(at, lsn, event),
             Record::EventEdited(event) => return self.apply_event_edited(at, lsn, event),
             Record::EventDeleted { event, .. } => return self.apply_event_deleted(at, lsn, *event),
@@ -213,6 +244,13 @@ impl SlotState {
                 return self.apply_holds_expired(lsn, *event, *up_to, *tickets);
             }
             Record::HoldsExtended { from } => self.apply_holds_extended(*from),
+            Record::PartPrepared(part) => return self.apply_part_prepared(at, lsn, part),
+            Record::PartSettled(part) => return self.apply_part_settled(at, lsn, part),
+            Record::OrderPlaced(order) => self.apply_order_placed(at, order),
+            Record::OrderConfirmed { id, by } => self.apply_order_confirmed(*id, *by),
+            Record::OrderCancelled { id, by } => self.apply_order_cancelled(at, *id, *by),
+            Record::OrderExpired { id } => self.apply_order_expired(*id),
+            Record::OrderSettled { id } => self.apply_order_settled(*id),
             // The slot's head has its time.
             Record::TimeSetBack => {}
             Record::KeyKept(kept) => self.apply_key_kept(at, lsn, kept),
@@ -228,19 +266,31 @@ impl SlotState {
             Record::PasswordChanged(changed) => account(&changed.username),
             Record::RoleChanged(changed) => account(&changed.username),
             Record::UserRemoved(removed) => account(&removed.username),
+            Record::TokensEnded(ended) => account(&ended.username),
+            Record::ApiKeyEnded { organizer, number } => {
+                Undo::ApiKey(Box::new(self.api_key_to_undo(*organizer, *number)))
+            }
             Record::EventEdited(event) => Undo::Event(Box::new(self.events[&event.id].edition())),
             Record::Confirmed { id, .. } | Record::Released { id, .. } => self.hold_to_undo(*id),
             Record::Transferred(transferred) => self.giver_to_undo(transferred.id),
             Record::HoldsExpired { event, .. } => self.expiry_to_undo(*event),
             Record::HoldsExtended { .. } => self.holds_to_undo(),
+            Record::PartSettled(part) => Undo::Part(Box::new(self.part_to_undo(part.id))),
+            Record::OrderConfirmed { id, .. }
+            | Record::OrderCancelled { id, .. }
+            | Record::OrderExpired { id }
+            | Record::OrderSettled { id } => Undo::Order(Box::new(self.order_to_undo(*id))),
             Record::KeysAged { since_ms } => Undo::Generations(Box::new(self.generations_to_undo(*since_ms))),
             Record::UserCreated(_)
+            | Record::ApiKeyMade(_)
             | Record::Held(_)
             | Record::EventCreated(_)
             | Record::EventDeleted { .. }
             | Record::Reserved { .. }
             | Record::Cancelled { .. }
             | Record::Reduced { .. }
+            | Record::PartPrepared(_)
+            | Record::OrderPlaced(_)
             | Record::TimeSetBack
             | Record::KeyKept(_) => Undo::Nothing,
         }
@@ -259,6 +309,13 @@ impl SlotState {
             }
             (Record::UserRemoved(removed), Undo::Account(before)) => {
                 self.undo_account_change(&removed.username, *before);
+            }
+            (Record::TokensEnded(ended), Undo::Account(before)) => {
+                self.undo_account_change(&ended.username, *before);
+            }
+            (Record::ApiKeyMade(made), Undo::Nothing) => self.undo_api_key_made(made),
+            (Record::ApiKeyEnded { organizer, number }, Undo::ApiKey(before)) => {
+                self.undo_api_key_ended(*organizer, *number, *before);
             }
             (Record::EventCreated(event), Undo::Nothing) => self.undo_event_created(event),
             (Record::EventEdited(event), Undo::Event(before)) => {
@@ -288,6 +345,18 @@ impl SlotState {
             (Record::Reduced { id, quantity, .. }, Undo::Nothing) => {
                 self.undo_reduced(*id, previous, *quantity);
             }
+            (Record::PartPrepared(part), Undo::Nothing) => self.undo_part_prepared(part, previous),
+            (Record::PartSettled(part), Undo::Part(before)) => {
+                self.undo_part_settled(part.id, previous, &before);
+            }
+            (Record::OrderPlaced(order), Undo::Nothing) => self.undo_order_placed(order.id),
+            (
+                Record::OrderConfirmed { id, .. }
+                | Record::OrderCancelled { id, .. }
+                | Record::OrderExpired { id }
+                | Record::OrderSettled { id },
+                Undo::Order(before),
+            ) => self.undo_order_change(*id, &before),
             (Record::TimeSetBack, Undo::Nothing) => {}
             (Record::KeyKept(kept), Undo::Nothing) => self.undo_key_kept(kept),
             (Record::KeysAged { .. }, Undo::Generations(dropped)) => self.undo_keys_aged(*dropped),
@@ -300,9 +369,12 @@ impl SlotState {
         match of {
             OutcomeRef::Account(username) => Outcome::Account(self.account(username)),
             OutcomeRef::AccountChanged(username) => Outcome::AccountChanged(self.user_view(username)),
+            OutcomeRef::ApiKey(organizer, number) => Outcome::ApiKey(self.api_key(*organizer, *number)),
+            OutcomeRef::ApiKeyEnded(organizer) => Outcome::ApiKeyEnded(*organizer),
             OutcomeRef::Event(event) => Outcome::Event(Box::new(self.events[event].view(*event))),
             OutcomeRef::EventDeleted => Outcome::EventDeleted,
             OutcomeRef::Reservation(id) => Outcome::Reservation(self.reservation_view(*id)),
+            OutcomeRef::Order(id) => Outcome::Order(Box::new(self.order_view(*id))),
             OutcomeRef::Cancelled => Outcome::Cancelled,
             OutcomeRef::GivenEventId(id) => Outcome::GivenEventId(Some(*id)),
             OutcomeRef::Replayed { user, answer } => self.replayed(*user, answer),
@@ -325,16 +397,25 @@ impl SlotState {
         match query {
             Query::Account { username } => Ok(Outcome::Account(self.account(username))),
             Query::TokenStands { user, username, token_version } => {
-                Ok(Outcome::TokenStands(self.token_stands(*user, username, *token_version)))
+                Ok(Outcome::Stands(self.token_stands(*user, username, *token_version)))
+            }
+            Query::ApiKeysStand { user, username, account_version } => {
+                Ok(Outcome::Stands(self.api_keys_stand(*user, username, *account_version)))
             }
             Query::Event { event } => self.query_event(*event),
             Query::Availability { event } | Query::Watch { event, .. } => self.query_availability(*event),
+            Query::ApiKey { organizer, number } => Ok(Outcome::ApiKey(self.api_key(*organizer, *number))),
+            Query::ApiKeys { organizer } => Ok(Outcome::ApiKeys(self.api_keys_of(*organizer))),
             Query::GivenEventId { key } => self.query_given_event_id(key),
             Query::Reservation { reservation, actor } => self.query_reservation(*reservation, *actor),
             Query::Changes { event, actor, after: _, limit: _ } => self.query_changes(*event, *actor),
             Query::EventReservations { event, actor, after, up_to, statuses, customer_ref, limit } => {
                 let range = (after.unwrap_or(0), up_to.unwrap_or(u32::MAX));
                 self.query_event_reservations(*event, *actor, range, *statuses, customer_ref.as_ref(), *limit)
+            }
+            Query::Order { order, actor } => self.query_order(*order, *actor),
+            Query::Orders { owner, after, customer_ref, limit } => {
+                Ok(self.query_orders(*owner, *after, customer_ref.as_ref(), *limit))
             }
             Query::AccountOf { .. }
             | Query::Users { .. }
@@ -343,6 +424,7 @@ impl SlotState {
             | Query::Availabilities { .. }
             | Query::ChangedEvents { .. }
             | Query::CustomerReservations { .. }
+            | Query::Parts { .. }
             | Query::EventsCreated { .. }
             | Query::Totals => unreachable!("{query:?} is over all slots"),
         }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BinaryHeap};
 
 use super::by_customer::ByCustomer;
 use super::reservations::subtract;
-use super::{Decision, SlotState, Undo};
+use super::{Decision, Heard, SlotState, Undo};
 use crate::clock::Now;
-use crate::command::{Buyer, Command, Query};
+use crate::command::{Buyer, Command, OrderMessage, Query};
 use crate::ids::{EventId, Lsn, ReservationId, Slot, Timestamp, UserId};
 use crate::limits::SLOT_COUNT;
 use crate::outcome::{Outcome, Part, Rejection, Reply, ReservationView, Totals};
@@ -28,6 +28,9 @@ pub struct ShardState {
     slots_of_users: BTreeMap<UserId, Slot>,
     /// The number of reservations that each organizer has made for buyers without an account, in all slots.
     made_for_others: BTreeMap<UserId, u32>,
+    /// The number of reservations of each customer that nobody sees any more, in all slots: those are not in
+    /// `reservations_of`, so that no list looks at them.
+    aborted: BTreeMap<UserId, u32>,
     /// The number of idempotency keys in all slots.
     key_count: u64,
 }
@@ -40,6 +43,7 @@ impl Default for ShardState {
             reservations_of: ByCustomer::default(),
             slots_of_users: BTreeMap::new(),
             made_for_others: BTreeMap::new(),
+            aborted: BTreeMap::new(),
             key_count: 0,
         }
     }
@@ -56,7 +60,10 @@ impl ShardState {
     /// Takes over a slot with its state.
     pub fn adopt(&mut self, slot: Slot, state: SlotState) {
         for (customer, id) in state.reservations_by_customer() {
-            self.reservations_of.insert(customer.0, id);
+            match state.is_aborted(id) {
+                true => *self.aborted.entry(customer).or_default() += 1,
+                false => self.reservations_of.insert(customer.0, id),
+            }
         }
         for (&organizer, &count) in &state.made_for_others {
             *self.made_for_others.entry(organizer).or_default() += count;
@@ -71,7 +78,10 @@ impl ShardState {
     pub fn release(&mut self, slot: Slot) -> Option<SlotState> {
         let state = *self.slots[slot.index()].take()?;
         for (customer, id) in state.reservations_by_customer() {
-            self.reservations_of.remove(customer.0, id);
+            match state.is_aborted(id) {
+                true => subtract(&mut self.aborted, customer, 1),
+                false => self.reservations_of.remove(customer.0, id),
+            }
         }
         for (&organizer, &count) in &state.made_for_others {
             subtract(&mut self.made_for_others, organizer, count);
@@ -117,6 +127,10 @@ impl ShardState {
             Some(Gain { by, is_new: true, .. }) => *self.made_for_others.entry(by).or_default() += 1,
             Some(_) | None => {}
         }
+        if let Some((customer, id)) = self.slot_mut(slot).customer_of_aborted(record) {
+            self.reservations_of.remove(customer.0, id);
+            *self.aborted.entry(customer).or_default() += 1;
+        }
         if let Record::UserCreated(user) = record {
             self.slots_of_users.insert(user.id, slot);
         }
@@ -135,6 +149,10 @@ impl ShardState {
         }
         if let Some((customer, id)) = self.slot_mut(slot).customer_who_gives(record) {
             self.reservations_of.insert(customer.0, id);
+        }
+        if let Some((customer, id)) = self.slot_mut(slot).customer_of_aborted(record) {
+            self.reservations_of.insert(customer.0, id);
+            subtract(&mut self.aborted, customer, 1);
         }
         if let Record::UserCreated(user) = record {
             self.slots_of_users.remove(&user.id);
@@ -207,8 +225,13 @@ impl ShardState {
                 Outcome::ChangedEvents(changed.collect())
             }
             Query::CustomerReservations { customer, after, limit } => {
-                let ids = self.reservations_of.after(customer.0, after).take(limit);
+                let ids = self.reservations_of.after(customer.0, after);
+                let ids = ids.filter(|id| self.shows(*id)).take(limit);
                 Outcome::Reservations(ids.map(|id| self.reservation_view(id)).collect())
+            }
+            Query::Parts { ref parts } => {
+                let known = parts.iter().filter(|part| self.shows(**part));
+                Outcome::Reservations(known.map(|&part| self.reservation_view(part)).collect())
             }
             Query::EventsCreated { organizer } => {
                 let counts = self.states().map(|state| u64::from(state.events_created_by(organizer)));
@@ -217,11 +240,16 @@ impl ShardState {
             Query::Totals => Outcome::Totals(self.totals()),
             Query::Account { .. }
             | Query::TokenStands { .. }
+            | Query::ApiKeysStand { .. }
             | Query::Event { .. }
             | Query::Availability { .. }
             | Query::Watch { .. }
             | Query::GivenEventId { .. }
+            | Query::ApiKey { .. }
+            | Query::ApiKeys { .. }
             | Query::Reservation { .. }
+            | Query::Order { .. }
+            | Query::Orders { .. }
             | Query::Changes { .. }
             | Query::EventReservations { .. } => unreachable!("{query:?} is about one slot"),
         };
@@ -233,9 +261,11 @@ impl ShardState {
         self.slot(*self.slots_of_users.get(&user)?)
     }
 
-    /// Whether an account has `count` reservations or more in the owned slots, cancelled ones included.
+    /// Whether an account has `count` reservations or more in the owned slots: cancelled ones included, and those that
+    /// refused orders have left.
     pub fn has_reservations(&self, account: UserId, count: u32) -> bool {
-        self.reservations_of.has_as_many(account.0, count as usize)
+        let aborted = self.aborted.get(&account).copied().unwrap_or(0);
+        self.reservations_of.has_as_many(account.0, count.saturating_sub(aborted) as usize)
     }
 
     /// Whether an account has made `count` reservations or more in the owned slots for buyers without an account,
@@ -262,6 +292,15 @@ impl ShardState {
             state.add_to(&mut totals);
         }
         totals
+    }
+
+    /// Decides a message to the owner of an event; `None` if the slot is not owned.
+    pub fn hear_of_part(&self, now: Now, slot: Slot, message: &OrderMessage) -> Option<Heard> {
+        Some(self.slot(slot)?.hear_of_part(now, message, &self.reservations_of))
+    }
+
+    fn shows(&self, id: ReservationId) -> bool {
+        self.slot(slot_of_event(id.event)).is_some_and(|state| state.shows(id))
     }
 
     /// The view of a reservation in the index.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::by_customer::ByCustomer;
 use super::events::Event;
+use super::holds::NO_DEADLINE;
 use super::refs::{Holder, RefNumber, Refs};
 use super::{Decision, OutcomeRef, SlotState};
 use crate::clock::Now;
@@ -37,6 +38,12 @@ const REF: u64 = 1 << 61;
 const GUEST: u64 = 2 << 61;
 const BLOCK: u64 = 3 << 61;
 
+/// The standings of parts of orders. No deadline is as late.
+const PREPARED: u64 = !KIND_BITS;
+const PLEDGED: u64 = PREPARED - 1;
+const ABORTED: u64 = PREPARED - 2;
+const LAPSED: u64 = PREPARED - 3;
+
 /// Whether a reservation has tickets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Standing {
@@ -51,6 +58,35 @@ pub(super) enum Standing {
     Cancelled {
         at: Timestamp,
     },
+    /// Held for an attempt to place an order. Nobody sees it.
+    Prepared,
+    /// Held for an order, without a deadline of its own.
+    Pledged,
+    /// Was prepared for an attempt that failed. Nobody sees it.
+    Aborted,
+    /// Was held for an order whose time was over.
+    Lapsed,
+}
+
+impl Standing {
+    /// The inverse of [`Standing::deadline`], of what is held.
+    pub(super) fn held_until(deadline: Timestamp) -> Standing {
+        if deadline == NO_DEADLINE { Standing::Pledged } else { Standing::Held { deadline } }
+    }
+
+    /// The deadline of what can be given up; [`NO_DEADLINE`] if it is held for an order.
+    pub(super) fn deadline(self) -> Option<Timestamp> {
+        match self {
+            Standing::Held { deadline } => Some(deadline),
+            Standing::Pledged => Some(NO_DEADLINE),
+            Standing::Confirmed
+            | Standing::Expired { .. }
+            | Standing::Cancelled { .. }
+            | Standing::Prepared
+            | Standing::Aborted
+            | Standing::Lapsed => None,
+        }
+    }
 }
 
 impl Reservation {
@@ -90,6 +126,10 @@ impl Reservation {
     pub(super) fn standing(&self) -> Standing {
         match self.standing & !KIND_BITS {
             0 => Standing::Confirmed,
+            PREPARED => Standing::Prepared,
+            PLEDGED => Standing::Pledged,
+            ABORTED => Standing::Aborted,
+            LAPSED => Standing::Lapsed,
             deadline if deadline & HELD != 0 => Standing::Held { deadline: Timestamp(deadline & !HELD) },
             at => Standing::Cancelled { at: Timestamp(at) },
         }
@@ -100,8 +140,16 @@ impl Reservation {
             Standing::Confirmed => 0,
             Standing::Held { deadline } | Standing::Expired { deadline } => deadline.0 | HELD,
             Standing::Cancelled { at } => at.0,
+            Standing::Prepared => PREPARED,
+            Standing::Pledged => PLEDGED,
+            Standing::Aborted => ABORTED,
+            Standing::Lapsed => LAPSED,
         };
         self.standing = self.standing & KIND_BITS | standing;
+    }
+
+    fn is_shown(&self) -> bool {
+        !matches!(self.standing & !KIND_BITS, PREPARED | ABORTED)
     }
 
     /// Whether the actor bought it. The actor's role may be another one now.
@@ -134,7 +182,7 @@ impl Event {
         }
     }
 
-    fn reservation(&self, number: u32) -> Option<&Reservation> {
+    pub(super) fn reservation(&self, number: u32) -> Option<&Reservation> {
         self.reservations.get(number.checked_sub(1)? as usize)
     }
 
@@ -174,22 +222,38 @@ impl Event {
     pub(super) fn standing(&self, reservation: &Reservation) -> Standing {
         match reservation.standing() {
             Standing::Held { deadline } if deadline <= self.holds_over() => Standing::Expired { deadline },
-            standing @ (Standing::Held { .. } | Standing::Confirmed) => match self.deleted_at() {
-                Some(at) => Standing::Cancelled { at },
-                None => standing,
-            },
-            standing @ (Standing::Cancelled { .. } | Standing::Expired { .. }) => standing,
+            standing @ (Standing::Held { .. } | Standing::Confirmed | Standing::Pledged) => {
+                match self.deleted_at() {
+                    Some(at) => Standing::Cancelled { at },
+                    None => standing,
+                }
+            }
+            standing @ (Standing::Cancelled { .. }
+            | Standing::Expired { .. }
+            | Standing::Prepared
+            | Standing::Aborted
+            | Standing::Lapsed) => standing,
         }
     }
 
-    /// The view of a reservation that is known to exist.
+    /// Whether anybody sees a reservation.
+    pub(super) fn shows(&self, number: u32) -> bool {
+        self.reservation(number).is_some_and(Reservation::is_shown)
+    }
+
+    /// The view of a reservation that is known to exist, and to be shown.
     fn reservation_view(&self, id: ReservationId, refs: &Refs) -> ReservationView {
         let reservation = self.reservation(id.number).expect("the caller knows that it exists");
         let (status, expires_at, cancelled_at) = match self.standing(reservation) {
             Standing::Confirmed => (ReservationStatus::Confirmed, None, None),
             Standing::Held { deadline } => (ReservationStatus::Held, Some(deadline), None),
+            Standing::Pledged => (ReservationStatus::Held, None, None),
+            Standing::Lapsed => (ReservationStatus::Expired, None, None),
             Standing::Expired { deadline } => (ReservationStatus::Expired, Some(deadline), None),
             Standing::Cancelled { at } => (ReservationStatus::Cancelled, None, Some(at)),
+            hidden @ (Standing::Prepared | Standing::Aborted) => {
+                unreachable!("nobody sees what is {hidden:?}")
+            }
         };
         ReservationView {
             id,
@@ -199,6 +263,7 @@ impl Event {
             created_at: reservation.created_at,
             expires_at,
             cancelled_at,
+            order: self.order_shown(id.number),
         }
     }
 }
@@ -302,8 +367,14 @@ impl SlotState {
         let (event, reservation) = self.reservation_visible_to(id, actor)?;
         match event.standing(reservation) {
             Standing::Confirmed | Standing::Held { .. } => {}
-            Standing::Expired { .. } => return Err(Rejection::HoldExpired),
+            Standing::Pledged => {
+                return Err(Rejection::PartOfOrder { order: event.order_of_pledged(id.number) });
+            }
+            Standing::Expired { .. } | Standing::Lapsed => return Err(Rejection::HoldExpired),
             Standing::Cancelled { .. } => return Err(Rejection::ReservationCancelled),
+            hidden @ (Standing::Prepared | Standing::Aborted) => {
+                unreachable!("nobody sees what is {hidden:?}")
+            }
         }
         let quantity = reservation.quantity;
         let given_back = quantity.checked_sub(left.get()).ok_or(Rejection::QuantityAbove { quantity })?;
@@ -369,18 +440,25 @@ impl SlotState {
         let (mut views, mut next) = (Vec::new(), None);
         for _ in 0..SCANNED_MAX {
             let Some(number) = numbers.next_if(|_| views.len() < limit) else { break };
+            next = Some(number);
+            if !event.shows(number) {
+                continue;
+            }
             let view = event.reservation_view(ReservationId { event: id, number }, &self.refs);
             if statuses.contains(view.status) {
                 views.push(view);
             }
-            next = Some(number);
         }
         let next = next.filter(|_| numbers.peek().is_some());
         let position = event.last_record();
         Ok(Outcome::ReservationSlice(Box::new(ReservationSlice { views, next, position, last })))
     }
 
-    /// The view of a reservation that is known to exist.
+    pub(super) fn shows(&self, id: ReservationId) -> bool {
+        self.events.get(&id.event).is_some_and(|event| event.shows(id.number))
+    }
+
+    /// The view of a reservation that is known to exist, and to be shown.
     pub(super) fn reservation_view(&self, id: ReservationId) -> ReservationView {
         self.events[&id.event].reservation_view(id, &self.refs)
     }
@@ -443,7 +521,8 @@ impl SlotState {
         actor: Actor,
     ) -> Result<(&Event, &Reservation), Rejection> {
         let event = self.events.get(&id.event).ok_or(Rejection::ReservationNotFound)?;
-        let reservation = event.reservation(id.number).ok_or(Rejection::ReservationNotFound)?;
+        let reservation = event.reservation(id.number).filter(|reservation| reservation.is_shown());
+        let reservation = reservation.ok_or(Rejection::ReservationNotFound)?;
         if !reservation.is_of(actor) && !event.is_managed_by(actor) {
             return Err(Rejection::ReservationNotFound);
         }

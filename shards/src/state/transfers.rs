@@ -5,14 +5,16 @@ use super::refs::Holder;
 use super::reservations::{Reservation, Standing};
 use super::{Decision, OutcomeRef, SlotState, Undo};
 use crate::command::{CustomerRef, Transfer};
-use crate::ids::{Lsn, Quantity, ReservationId, Timestamp, UserId};
+use crate::ids::{Lsn, OrderId, Quantity, ReservationId, Timestamp, UserId};
 use crate::outcome::Rejection;
 use crate::record::{Record, Transferred, TransferredPart};
 
-/// Who had the tickets of a transfer. A ref has its text, which may have been forgotten since.
+/// Who had the tickets of a transfer, and the order that they were a part of. A ref has its text, which may have been
+/// forgotten since.
 #[derive(Debug)]
 pub struct Giver {
     holder: Holder,
+    order: Option<OrderId>,
     text: Option<CustomerRef>,
 }
 
@@ -35,8 +37,14 @@ impl SlotState {
         match event.standing(reservation) {
             Standing::Confirmed => {}
             Standing::Held { .. } => return Err(Rejection::HoldNotConfirmed),
-            Standing::Expired { .. } => return Err(Rejection::HoldExpired),
+            Standing::Pledged => {
+                return Err(Rejection::PartOfOrder { order: event.order_of_pledged(id.number) });
+            }
+            Standing::Expired { .. } | Standing::Lapsed => return Err(Rejection::HoldExpired),
             Standing::Cancelled { .. } => return Err(Rejection::ReservationCancelled),
+            hidden @ (Standing::Prepared | Standing::Aborted) => {
+                unreachable!("nobody sees what is {hidden:?}")
+            }
         }
         let has = reservation.quantity;
         let tickets = quantity.map_or(has, Quantity::get);
@@ -83,7 +91,10 @@ impl SlotState {
                 }
                 None => {
                     reservation.set_holder(receiver);
-                    reservation.quantity
+                    let quantity = reservation.quantity;
+                    // Whoever gave it away cannot cancel it with the order.
+                    event.set_order(id.number, None);
+                    quantity
                 }
             };
             event.take_back(giver, tickets);
@@ -98,12 +109,13 @@ impl SlotState {
             Holder::Ref(number) => Some(self.refs.text(number).clone()),
             Holder::Account(_) | Holder::Guest | Holder::Block => None,
         };
-        Undo::Giver(Box::new(Giver { holder, text }))
+        let order = self.events[&id.event].order_of(id.number);
+        Undo::Giver(Box::new(Giver { holder, order, text }))
     }
 
     pub(super) fn undo_transferred(&mut self, transferred: &Transferred, previous: Lsn, giver: &Giver) {
         let (id, received) = (transferred.id, transferred.received());
-        let &Giver { holder, ref text } = giver;
+        let &Giver { holder, order, ref text } = giver;
         let receiver = self.holder(received);
         self.change_event(id.event, previous, |event| {
             let tickets = match transferred.part {
@@ -115,7 +127,9 @@ impl SlotState {
                 None => {
                     let reservation = event.reservation_mut(id);
                     reservation.set_holder(holder);
-                    reservation.quantity
+                    let quantity = reservation.quantity;
+                    event.set_order(id.number, order);
+                    quantity
                 }
             };
             event.take_back(receiver, tickets);

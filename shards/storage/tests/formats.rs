@@ -13,18 +13,19 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use shards::api_keys::{ApiKey, ApiKeyView, Scope};
 use shards::command::{Buyer, Query};
 use shards::details::SalesRules;
-use shards::ids::{EventId, Lsn, Slot, Timestamp, Username};
+use shards::ids::{EventId, Lsn, Slot, Timestamp, UserId, Username};
 use shards::log::{Log, ReadRecords};
 use shards::outcome::{Outcome, ReservationView};
 use shards::record::{Entry, Kind, Record, SlotHead};
-use shards::slots::{slot_of_event, slot_of_username};
+use shards::slots::{slot_of_event, slot_of_user, slot_of_username};
 use support::{Office, all_reservations, copy_directory};
 
-/// What was done in `format_3`, in two starts of two shards, and in `format_3_later` in two more. Events 1 and 19
-/// are in one slot. The last start gives the holds a minute.
-const SCRIPTS: [&str; 4] = [
+/// What was done in `format_3`, in two starts of two shards, and in `format_3_later` in three more. Events 1 and
+/// 19 are in one slot. The fourth start gives the holds a minute.
+const SCRIPTS: [&str; 5] = [
     "user ada 7 | user bob 8 | user user1 9 | event 1 quota 100 | event 2 quota 10 | event 3 quota 5 | event 19 quota 7
      | reserve 1 for 7 2 | reserve 2 for 8 3 | reserve 1 for 8 1 | reserve 3 for 7 5 | cancel 1-1",
     "reserve 1 for 7 4 by 50 | reserve 2 for 7 1 | edit 1 quota 90 | delete 3 | password ada 7 | organizer bob 8
@@ -37,7 +38,11 @@ const SCRIPTS: [&str; 4] = [
     "confirm 6-1 3 by 7 | clock 1700000120000 | reserve 6 for 7 1 | sell 6 for @c7 2 by 50 key shop
      | sell 6 for guest 1 by 50 | sell 6 for block 4 by 50 | transfer 6-8 to @c7 3 by 50 | transfer 6-6 to @c8 by 50
      | transfer 6-5 to 8 by 7 | clock 1700009999999 | reserve 19 for 8 1 key second
-     | cancel 19-4",
+     | cancel 19-4 | set-password ada 7 | api-key Shop of bob 8 over | api-key Kiosk of bob 8 over
+     | api-key Door of bob 8 over 1 | end-api-key 8 2 | end-tokens bob 8",
+    "event 7 quota 9 | event 8 quota 9 | order 7:1,8:2 for 7 | deliver | order 8:1,7:2 for 7 600 | deliver
+     | order 7:1,3:1 for 8 | deliver | order 7:3 for 8 10 | deliver | confirm order 7-2 | deliver
+     | cancel order 7-1 | deliver | clock 1700000025000 | cancel order 8-1 | deliver",
 ];
 
 /// The answers of keys, and of an event's id that comes next.
@@ -65,7 +70,7 @@ const STATE: [&str; 12] = [
 ];
 
 /// What differs after the others.
-const STATE_LATER: [&str; 17] = [
+const STATE_LATER: [&str; 30] = [
     "event 19: Event 19 ☂, organizer 50, quota 7, reserved 4, version 2",
     "rules of 19: at most 2 and 3, from 1700000000000 to 1800000000000",
     "19-1: 1 for 8, Confirmed",
@@ -83,6 +88,19 @@ const STATE_LATER: [&str; 17] = [
     "6-7: 1 for guest, Confirmed",
     "6-8: 1 for block, Confirmed",
     "6-9: 3 for @c7, Confirmed",
+    "event 7: Event 7 ☂, organizer 50, quota 9, reserved 2, version 1",
+    "7-1: 1 for 7, Cancelled, of 7-1",
+    "7-2: 2 for 7, Confirmed, of 7-2",
+    "7-4: 3 for 8, Expired, of 8-1",
+    "event 8: Event 8 ☂, organizer 50, quota 9, reserved 1, version 1",
+    "8-1: 2 for 7, Cancelled, of 7-1",
+    "8-2: 1 for 7, Confirmed, of 7-2",
+    "orders of 7: 7-1 Cancelled, 7-2 Confirmed",
+    "orders of 8: 8-1 Expired",
+    "ada: 7, Customer, $argon2id$set-of-ada, 2, removed false",
+    "bob: 8, Organizer, $argon2id$of-bob, 3, removed false",
+    "user1: 9, Customer, , 18446744073709551606, removed true",
+    "API key 3 of 8: Door, events:read sell, of bob, 4294967296, no end",
 ];
 
 fn stored(name: &str) -> PathBuf {
@@ -113,10 +131,10 @@ fn write(directory: &Path, scripts: &[&str]) {
 
 fn state(office: &Office) -> Vec<String> {
     let mut lines = Vec::new();
-    for event in [1, 2, 3, 19, 6].map(EventId) {
+    for event in [1, 2, 3, 19, 6, 7, 8].map(EventId) {
         let slot = slot_of_event(event);
         let Ok(Outcome::Event(view)) = office.answer(slot, &Query::Event { event }) else {
-            assert!(matches!(event, EventId(3 | 6)), "the deleted one, and one of later");
+            assert!(matches!(event, EventId(3 | 6..=8)), "the deleted one, and one of later");
             continue;
         };
         lines.push(format!(
@@ -136,8 +154,21 @@ fn state(office: &Office) -> Vec<String> {
             panic!("{event}")
         };
         lines.extend(slice.views.iter().map(|view| {
-            format!("{}: {} for {}, {:?}", view.id, view.quantity, name_of(&view.buyer), view.status)
+            let order = view.order.map_or(String::new(), |order| format!(", of {order}"));
+            let buyer = name_of(&view.buyer);
+            format!("{}: {} for {buyer}, {:?}{order}", view.id, view.quantity, view.status)
         }));
+    }
+    for owner in [7, 8].map(UserId) {
+        let query = Query::Orders { owner, after: None, customer_ref: None, limit: usize::MAX };
+        let Ok(Outcome::Orders(orders)) = office.answer(slot_of_user(owner), &query) else {
+            panic!("{owner}")
+        };
+        let orders: Vec<_> =
+            orders.views.iter().map(|order| format!("{} {:?}", order.id, order.status)).collect();
+        if !orders.is_empty() {
+            lines.push(format!("orders of {owner}: {}", orders.join(", ")));
+        }
     }
     for username in ["ada", "bob", "user1"].map(|name| Username::new(name).unwrap()) {
         let slot = slot_of_username(&username);
@@ -148,6 +179,17 @@ fn state(office: &Office) -> Vec<String> {
             view.username, view.id, view.role, view.password_hash, view.token_version, view.removed
         ));
     }
+    let organizer = UserId(8);
+    let reply = office.answer(slot_of_user(organizer), &Query::ApiKeys { organizer });
+    let Ok(Outcome::ApiKeys(keys)) = reply else { panic!("{reply:?}") };
+    lines.extend(keys.into_iter().map(|ApiKeyView { organizer, number, key, created_at: _ }| {
+        let ApiKey { name, scopes, secret_hash, username, account_version, ends_at } = key;
+        assert_eq!(secret_hash, [7; 32]);
+        let scopes: Vec<&str> = scopes.iter().map(Scope::as_str).collect();
+        let end = ends_at.map_or("no end".to_owned(), |end| end.0.to_string());
+        let scopes = scopes.join(" ");
+        format!("API key {number} of {organizer}: {name}, {scopes}, of {username}, {account_version}, {end}")
+    }));
     lines
 }
 
@@ -170,8 +212,7 @@ fn directories_of_format_3_are_read_as_they_were_written() {
     if std::env::var_os("BOXOFFICE_WRITE_FORMAT").is_some() {
         write_missing();
     }
-    let (before, after) = (&STATE[..7], &STATE[9..]);
-    let later = [before, &STATE_LATER, after].concat();
+    let later = [&STATE[..7], &STATE_LATER].concat();
     let mut kinds = check("format_3", &STATE);
     kinds.append(&mut check("format_3_later", &later));
     let all: BTreeSet<u8> = Kind::ALL.into_iter().map(|kind| kind as u8).collect();

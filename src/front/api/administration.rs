@@ -1,17 +1,17 @@
-//! What admins do with accounts: change roles, remove them.
+//! What admins do with accounts: change roles, set passwords, end tokens, remove them.
 
 use std::sync::Arc;
 
 use serde_json::Value;
-use shards::command::{ChangeRole, RemoveUser};
+use shards::command::{ChangePassword, ChangeRole, EndTokens, RemoveUser};
 use shards::ids::{Role, UserId};
 use shards::outcome::AccountView;
 
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, KeyUse, Success, Tag, Takes};
 use super::input::{Member, NoBody, NoQueryFirst, body};
 use super::output::json_response;
-use super::users::{self, User};
+use super::users::{self, Password, User};
 use super::work::Work;
 use crate::client::{Shards, to_the_end};
 use crate::front::http::parse::Method;
@@ -29,6 +29,15 @@ body! {
     example { "role": "organizer" }
 }
 
+body! {
+    /// The password that takes the place of an account's, which its owner has forgotten, or others know.
+    struct PasswordReset {
+        /// As it is to be.
+        new: Password,
+    }
+    example { "new": "battery staple" }
+}
+
 impl Member for Role {
     fn from_json(value: &Value) -> Result<Role, String> {
         match value.as_str() {
@@ -44,13 +53,13 @@ pub(super) static CHANGE_ROLE: Endpoint = Endpoint {
     id: "changeRole",
     method: Method::Patch,
     path: "/api/v1/users/{user}",
-    access: Access::Only(&[Role::Admin]),
+    access: Access::Only(&[Role::Admin], KeyUse::Never),
     handler: &Takes(change_role),
     writes: true,
     headers: &[],
     tag: Tag::Accounts,
     summary: "Change an account's role",
-    about: "Ends every token of the account.",
+    about: "Ends every token and API key of the account.",
     successes: &[Success::json::<User>(200, "The account as it is now.", users::example)],
     problems: &[Kind::LastAdmin],
 };
@@ -82,7 +91,7 @@ pub(super) static REMOVE: Endpoint = Endpoint {
     id: "removeUser",
     method: Method::Delete,
     path: "/api/v1/users/{user}",
-    access: Access::Only(&[Role::Admin]),
+    access: Access::Only(&[Role::Admin], KeyUse::Never),
     handler: &Takes(remove),
     writes: true,
     headers: &[],
@@ -105,6 +114,74 @@ fn remove(context: &RequestContext<'_>, user: UserId, _: NoQueryFirst, _: NoBody
         rationed!(info, %user, %by, %address, "an account was removed");
         Ok(Response::empty(204))
     })))
+}
+
+pub(super) static SET_PASSWORD: Endpoint = Endpoint {
+    id: "setPassword",
+    method: Method::Put,
+    path: "/api/v1/users/{user}/password",
+    access: Access::Only(&[Role::Admin], KeyUse::Never),
+    handler: &Takes(set_password),
+    writes: true,
+    headers: &[],
+    tag: Tag::Accounts,
+    summary: "Set an account's password",
+    about: "Ends every token and API key of the account.",
+    successes: &[Success::empty(204, "It is set.")],
+    problems: &[Kind::UnclearClientAddress],
+};
+
+fn set_password(
+    context: &RequestContext<'_>,
+    user: UserId,
+    _: NoQueryFirst,
+    PasswordReset { new }: PasswordReset,
+) -> Result<Work, Problem> {
+    let (by, address) = (context.actor().user, context.client_address()?);
+    let shards = context.api.shards.clone();
+    let common = Arc::clone(&context.api.common);
+    Ok(Work::future(async move {
+        let username = account_to_change(&shards, user).await?.username;
+        let password_hash = common.passwords.hash(address, new.of(&username, "/new")?).await?;
+        let next_token_version = random::u64();
+        let token_version = None;
+        let change = ChangePassword { user, username, by, token_version, password_hash, next_token_version };
+        shards.change_password(change).await?;
+        rationed!(info, %user, %by, %address, "an admin set a password");
+        Ok(Response::empty(204))
+    }))
+}
+
+pub(super) static END_SESSIONS: Endpoint = Endpoint {
+    id: "endSessionsOf",
+    method: Method::Delete,
+    path: "/api/v1/users/{user}/sessions",
+    access: Access::Only(&[Role::Admin], KeyUse::Never),
+    handler: &Takes(end_sessions),
+    writes: true,
+    headers: &[],
+    tag: Tag::Accounts,
+    summary: "End an account's sessions",
+    about: "Ends every token of the account. Its API keys stay, and whoever knows its password can log in again: to \
+            end all that, set another password.",
+    successes: &[Success::empty(204, "They have ended.")],
+    problems: &[],
+};
+
+fn end_sessions(
+    context: &RequestContext<'_>,
+    user: UserId,
+    _: NoQueryFirst,
+    _: NoBody,
+) -> Result<Work, Problem> {
+    let (by, address) = (context.actor().user, context.address_for_log());
+    let shards = context.api.shards.clone();
+    Ok(Work::future(async move {
+        let username = account_to_change(&shards, user).await?.username;
+        shards.end_tokens(EndTokens { user, username, by, next_token_version: random::u64() }).await?;
+        rationed!(info, %user, %by, %address, "an admin ended an account's sessions");
+        Ok(Response::empty(204))
+    }))
 }
 
 async fn account_to_change(shards: &Shards, user: UserId) -> Result<Box<AccountView>, Problem> {

@@ -1,5 +1,7 @@
 //! Availability: the tickets of events, for pages that ask again and again.
 
+mod stream;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -12,12 +14,13 @@ use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
 use super::events;
 use super::input::{EventIds, KnownTags, NoBody, NoParameter, NoQuery, query};
-use super::output::json_response;
+use super::output::{ToJson, json_response};
 use super::work::Work;
 use crate::client::view;
 use crate::front::http::parse::Method;
 use crate::front::http::write::{Response, entity_tag};
 use crate::front::problem::{Kind, Problem};
+pub(super) use stream::{OF_EVENT, OF_SEVERAL};
 
 /// The tickets of an event. `quota = reserved + held + remaining`, in every answer.
 #[derive(Serialize, JsonSchema)]
@@ -56,6 +59,13 @@ impl From<outcome::Availability> for Availability {
         let outcome::Availability { event, quota, reserved, held, remaining, position } = view;
         Availability { event, quota, reserved, held, remaining, position: position.0 }
     }
+}
+
+/// The tickets of an event as JSON.
+pub(crate) fn as_json(view: outcome::Availability) -> Vec<u8> {
+    let mut text = Vec::new();
+    Availability::from(view).append_to(&mut text);
+    text
 }
 
 fn example() -> Value {

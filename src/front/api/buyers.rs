@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 use shards::command::{Buyer, CustomerRef};
@@ -10,6 +11,11 @@ use shards::ids::{Role, Username};
 use super::context::RequestContext;
 use super::input::Member;
 use crate::front::problem::{FieldErrors, Kind, Problem};
+
+/// The parameter of a list's address that names a customer.
+pub(super) fn parameter(customer_ref: &CustomerRef) -> String {
+    format!("customer_ref={}", utf8_percent_encode(customer_ref.as_str(), NON_ALPHANUMERIC))
+}
 
 /// What an organizer takes tickets for without a customer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]

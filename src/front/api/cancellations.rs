@@ -3,12 +3,13 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
+use shards::api_keys::Scope;
 use shards::command::Command;
 use shards::ids::{Quantity, ReservationId};
 use shards::outcome::Outcome;
 
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, KeyUse, Success, Tag, Takes};
 use super::input::{NoBody, NoParameter, NoQuery, ReservationIds, body};
 use super::output::json_response;
 use super::reservations::{Reservation, example};
@@ -59,7 +60,7 @@ pub(super) static CANCEL: Endpoint = Endpoint {
     id: "cancelReservation",
     method: Method::Delete,
     path: "/api/v1/reservations/{reservation}",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::Sell)),
     handler: &Takes(cancel),
     writes: true,
     headers: &[],
@@ -68,7 +69,7 @@ pub(super) static CANCEL: Endpoint = Endpoint {
     about: "For its customer, whatever the account's role is now, its event's organizer and admins. The tickets are for sale again \
             in the same commit, once; a repeat does nothing. A hold is released.",
     successes: &[Success::empty(204, "It is cancelled.")],
-    problems: &[],
+    problems: &[Kind::OrderInDoubt],
 };
 
 fn cancel(
@@ -85,7 +86,7 @@ pub(super) static REDUCE: Endpoint = Endpoint {
     id: "reduceReservation",
     method: Method::Patch,
     path: "/api/v1/reservations/{reservation}",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::Sell)),
     handler: &Takes(reduce),
     writes: true,
     headers: &[],
@@ -94,7 +95,7 @@ pub(super) static REDUCE: Endpoint = Endpoint {
     about: "For those who may cancel it. `quantity` is how many tickets are left; the others are for sale again in \
             the same commit. With as many as there are, nothing changes.",
     successes: &[Success::json::<Reservation>(200, "The reservation as it is now.", example)],
-    problems: &[Kind::ReservationCancelled, Kind::HoldExpired],
+    problems: &[Kind::ReservationCancelled, Kind::HoldExpired, Kind::PartOfOrder],
 };
 
 fn reduce(
@@ -113,7 +114,7 @@ pub(super) static CANCEL_SEVERAL: Endpoint = Endpoint {
     id: "cancelReservations",
     method: Method::Post,
     path: "/api/v1/reservations/cancel",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::Sell)),
     handler: &Takes(cancel_several),
     writes: true,
     headers: &[],

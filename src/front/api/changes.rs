@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
+use shards::api_keys::Scope;
 use shards::ids::{EventId, Lsn, Role};
 use shards::limits::WATCH_MAX;
 use shards::outcome::Rejection;
@@ -20,7 +21,7 @@ use shards::record::Entry;
 
 use super::common::Common;
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Header, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, KeyUse, Success, Tag, Takes};
 use super::input::{Cursor, Limit, NoBody, NoParameter, Parameter, query};
 use super::output::{Page, page_example};
 use super::work::Work;
@@ -90,7 +91,7 @@ pub(super) static OF_EVENT: Endpoint = Endpoint {
     id: "listEventChanges",
     method: Method::Get,
     path: PATH,
-    access: Access::Only(&[Role::Organizer, Role::Admin]),
+    access: Access::Only(&[Role::Organizer, Role::Admin], KeyUse::With(Scope::EventsRead)),
     handler: &Takes(of_event),
     writes: false,
     headers: &[],
@@ -117,7 +118,7 @@ pub(super) static OF_ORGANIZER: Endpoint = Endpoint {
     id: "listChanges",
     method: Method::Get,
     path: ALL_PATH,
-    access: Access::Only(&[Role::Organizer]),
+    access: Access::Only(&[Role::Organizer], KeyUse::With(Scope::EventsRead)),
     handler: &Takes(of_organizer),
     writes: false,
     headers: &[],

@@ -6,8 +6,11 @@ use std::sync::atomic::AtomicBool;
 use async_lock::Mutex;
 
 use super::ids::Ids;
+use crate::front::cors::Cors;
+use crate::front::key_uses::KeyUses;
 use crate::front::places::Places;
 use crate::front::proxies::TrustedProxies;
+use crate::front::registration::Registration;
 use crate::metrics::Metrics;
 use crate::old_records::OldRecords;
 use crate::passwords::Passwords;
@@ -22,7 +25,11 @@ pub struct Common {
     pub draining: AtomicBool,
     /// Serves `/api/v1/pop`.
     pub demo: bool,
+    pub registration: Registration,
+    /// `None` if no page of another origin may call the API.
+    pub cors: Option<Arc<Cors>>,
     pub proxies: Arc<TrustedProxies>,
+    pub key_uses: KeyUses,
     /// Held while a role is changed or an account removed: no other such change happens meanwhile.
     pub administration: Mutex<()>,
     pub places: Arc<Places>,

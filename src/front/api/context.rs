@@ -7,8 +7,8 @@ use shards::command::{Actor, Command, ExpectedVersion, IdempotencyKey, Keyed};
 use shards::outcome::Outcome;
 
 use super::Api;
-use super::authentication::{LastingToken, Sender};
-use super::endpoint::{Access, Endpoint, Header, RequestHeader};
+use super::authentication::{LastingToken, Sender, check_key_use};
+use super::endpoint::{Access, Endpoint, Header, KeyUse, RequestHeader};
 use super::input::{accepted, check_unsupported, expected_version, idempotency_key};
 use super::work::{Prepared, Work};
 use crate::front::auth::Identity;
@@ -68,12 +68,11 @@ impl<'a> RequestContext<'a> {
             self.endpoint.handler.handle(&self)
         });
         let endpoint = Some(self.endpoint);
-        let Some(Sender { identity, token_check }) = self.sender.into_inner() else {
+        let Some(Sender { actor, identity: _, check }) = self.sender.into_inner() else {
             return Prepared { endpoint, work, changes_of: None };
         };
-        let changes_of =
-            self.endpoint.counts_as_change().then_some((identity.actor.user, self.changes.get()));
-        match token_check {
+        let changes_of = self.endpoint.counts_as_change().then_some((actor.user, self.changes.get()));
+        match check {
             Some(check) => {
                 let work = Ok(Work::future(check.before(work, changes_of)));
                 Prepared { endpoint, work, changes_of: None }
@@ -85,21 +84,25 @@ impl<'a> RequestContext<'a> {
     /// Whether the sender may use the endpoint at all.
     fn authorize(&self) -> Result<(), Problem> {
         match self.endpoint.access {
-            Access::Anyone | Access::Optional | Access::Demo => Ok(()),
-            Access::LoggedIn => self.authenticate().map(|_| ()),
-            Access::Only(roles) => {
-                let role = self.authenticate()?.actor.role;
+            Access::Anyone | Access::Optional(_) | Access::Demo => Ok(()),
+            Access::LoggedIn(_) => self.authenticate().map(|_| ()),
+            Access::Only(roles, _) => {
+                let role = self.authenticate()?.role;
                 if roles.contains(&role) { Ok(()) } else { Err(Problem::forbidden(role, roles)) }
             }
         }
     }
 
-    fn authenticate(&self) -> Result<&Identity, Problem> {
+    fn authenticate(&self) -> Result<Actor, Problem> {
         if let Some(sender) = self.sender.get() {
-            return Ok(&sender.identity);
+            return Ok(sender.actor);
         }
-        let sender = Sender::of(self.request, self.api)?;
-        Ok(&self.sender.get_or_init(|| sender).identity)
+        let sender = Sender::of(self.request, self.endpoint, self.api)?;
+        let sender = self.sender.get_or_init(|| sender);
+        if let Some(identity) = &sender.identity {
+            check_key_use(identity, self.endpoint)?;
+        }
+        Ok(sender.actor)
     }
 
     /// The form of the answer: of those that the endpoint has, the one that the client wants most.
@@ -125,24 +128,39 @@ impl<'a> RequestContext<'a> {
         self.changes.set(u32::try_from(changes).unwrap_or(u32::MAX));
     }
 
-    /// The sender, at an endpoint that demands a token.
-    pub(super) fn identity(&self) -> &Identity {
-        &self.sender.get().expect("the endpoint's access demands a token").identity
+    fn sender(&self) -> &Sender {
+        self.sender.get().expect("the endpoint's access demands a token")
+    }
+
+    /// The sender, at an endpoint that demands a token. `None` for an API key that this core sees for the first time:
+    /// the work then waits for the key's check, and is not done if the endpoint takes no keys.
+    pub(super) fn identity(&self) -> Option<&Identity> {
+        self.sender().identity.as_deref()
+    }
+
+    /// The sender, at an endpoint that demands a token and takes no API keys.
+    ///
+    /// # Errors
+    ///
+    /// 403, for an API key.
+    pub(super) fn identity_without_key(&self) -> Result<&Identity, Problem> {
+        debug_assert_eq!(self.endpoint.access.key_use(), KeyUse::Never, "{}", self.endpoint.id);
+        self.identity().ok_or_else(Problem::not_with_a_key)
     }
 
     /// The account that acts, at an endpoint that demands a token.
     pub(super) fn actor(&self) -> Actor {
-        self.identity().actor
+        self.sender().actor
     }
 
-    /// The sender, at an endpoint where a token is optional; `None` without one. The work then waits
+    /// The account that acts, at an endpoint where a token is optional; `None` without one. The work then waits
     /// for the token's check.
     ///
     /// # Errors
     ///
-    /// 401, when the token is not a good one.
-    pub(super) fn identity_if_given(&self) -> Result<Option<&Identity>, Problem> {
-        debug_assert_eq!(self.endpoint.access, Access::Optional, "{}", self.endpoint.id);
+    /// 401, when the token is not a good one; 403 for an API key without the endpoint's scope.
+    pub(super) fn actor_if_given(&self) -> Result<Option<Actor>, Problem> {
+        debug_assert!(matches!(self.endpoint.access, Access::Optional(_)), "{}", self.endpoint.id);
         match self.request.header("authorization") {
             Some(_) => self.authenticate().map(Some),
             None => Ok(None),

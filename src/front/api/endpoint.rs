@@ -5,6 +5,7 @@ use std::{iter, ptr};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
+use shards::api_keys::Scope;
 use shards::ids::Role;
 
 use super::context::RequestContext;
@@ -71,9 +72,9 @@ pub enum Access {
     /// Tokens are not looked at.
     Anyone,
     /// A token is not required. If the handler reads a token that was sent, that token has to be valid.
-    Optional,
-    LoggedIn,
-    Only(&'static [Role]),
+    Optional(KeyUse),
+    LoggedIn(KeyUse),
+    Only(&'static [Role], KeyUse),
     /// Anyone, while the server serves demonstration data; else the endpoint does not exist.
     Demo,
 }
@@ -83,9 +84,26 @@ impl Access {
     pub fn reads_tokens(self) -> bool {
         match self {
             Access::Anyone | Access::Demo => false,
-            Access::Optional | Access::LoggedIn | Access::Only(_) => true,
+            Access::Optional(_) | Access::LoggedIn(_) | Access::Only(..) => true,
         }
     }
+
+    pub fn key_use(self) -> KeyUse {
+        match self {
+            Access::Anyone | Access::Demo => KeyUse::Never,
+            Access::Optional(key_use) | Access::LoggedIn(key_use) | Access::Only(_, key_use) => key_use,
+        }
+    }
+}
+
+/// Whether an API key serves as a token. It stands for its organizer, who has to be allowed to use the endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyUse {
+    Never,
+    /// Every key.
+    Any,
+    /// A key with this scope.
+    With(Scope),
 }
 
 /// A handler, whatever it takes.
@@ -170,12 +188,19 @@ impl RequestHeader {
                 it has the answer of the first time, with `Idempotent-Replayed: true`. A random one for each new \
                 request, of 1 to 255 characters of visible ASCII, in quotes or bare.",
     };
+    pub(in crate::front) const LAST_EVENT_ID: RequestHeader = RequestHeader {
+        id: "LastEventId",
+        name: "Last-Event-ID",
+        about: "The id of the last message that the client has, of any server with these data: the stream goes on from \
+                there, and is silent at first if nothing has changed since. Another text counts as none.",
+    };
     /// All that the contract describes.
-    pub(in crate::front) const ALL: [RequestHeader; 4] = [
+    pub(in crate::front) const ALL: [RequestHeader; 5] = [
         RequestHeader::REQUEST_ID,
         RequestHeader::IF_NONE_MATCH,
         RequestHeader::IF_MATCH,
         RequestHeader::IDEMPOTENCY_KEY,
+        RequestHeader::LAST_EVENT_ID,
     ];
 }
 
@@ -185,11 +210,13 @@ pub(in crate::front) enum Tag {
     Accounts,
     Events,
     Reservations,
+    Orders,
     Server,
 }
 
 impl Tag {
-    pub(in crate::front) const ALL: [Tag; 4] = [Tag::Accounts, Tag::Events, Tag::Reservations, Tag::Server];
+    pub(in crate::front) const ALL: [Tag; 5] =
+        [Tag::Accounts, Tag::Events, Tag::Reservations, Tag::Orders, Tag::Server];
 
     pub(in crate::front) fn about(self) -> &'static str {
         match self {
@@ -198,6 +225,7 @@ impl Tag {
             Tag::Reservations => {
                 "Tickets that are sold, or held for a time: all that were asked for, or none."
             }
+            Tag::Orders => "Tickets of several events: all that were asked for, or none.",
             Tag::Server => "Health, metrics, this document, and pages for people.",
         }
     }
@@ -278,7 +306,7 @@ pub(in crate::front) struct Header {
 
 impl Header {
     /// The next page of a list.
-    pub(super) const LINK: Header = Header {
+    pub(in crate::front) const LINK: Header = Header {
         name: "Link",
         about: "The next page, when there is one.",
         example: "</api/v1/events?limit=50&after=57>; rel=\"next\"",
@@ -296,7 +324,7 @@ impl Header {
     };
 
     /// That this is the answer of an earlier request with the same key.
-    pub(super) const REPLAYED: Header = Header {
+    pub(in crate::front) const REPLAYED: Header = Header {
         name: "Idempotent-Replayed",
         about: "There when an earlier request with this Idempotency-Key did it: this is the answer as first given, \
                 whatever has changed since.",

@@ -5,15 +5,16 @@ mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::JsonSchema;
 use serde_json::{Value, json};
+use shards::api_keys::Scope;
 use shards::command::{Actor, Buyer, CustomerRef, Query};
 use shards::ids::{EventId, ReservationNumber, Role, UserId, Username};
 use shards::outcome::{ReservationSlice, ReservationView, Statuses};
 
+use super::buyers::parameter;
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Header, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, KeyUse, Success, Tag, Takes};
 use super::input::{Cursor, Limit, NoBody, StatusFilter, query};
 use super::output::{Page, ToJson, page_example};
 use super::reservations::{self, OF_RESERVATIONS, Reservation};
@@ -133,7 +134,7 @@ pub(super) static LIST: Endpoint = Endpoint {
     id: "listEventReservations",
     method: Method::Get,
     path: PATH,
-    access: Access::Only(&[Role::Organizer, Role::Admin]),
+    access: Access::Only(&[Role::Organizer, Role::Admin], KeyUse::With(Scope::EventsRead)),
     handler: &Takes(list),
     writes: false,
     headers: &[],
@@ -198,8 +199,7 @@ fn address(wanted: &Wanted) -> String {
         filters.push(format!("status={}", names.join(",")));
     }
     if let Some(customer_ref) = &wanted.customer_ref {
-        filters
-            .push(format!("customer_ref={}", utf8_percent_encode(customer_ref.as_str(), NON_ALPHANUMERIC)));
+        filters.push(parameter(customer_ref));
     }
     if filters.is_empty() { address } else { format!("{address}?{}", filters.join("&")) }
 }

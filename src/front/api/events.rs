@@ -6,13 +6,14 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
+use shards::api_keys::Scope;
 use shards::command::{Command, CreateEvent, DeleteEvent, EditEvent, GiveEventId, Query};
 use shards::details::{DetailsPatch, EventDetails, EventName, NewDetails, RulesPatch, SalesRules, Venue};
 use shards::ids::{EventId, Quantity, Quota, Role, UserId};
 use shards::outcome::{EventView, Outcome, Rejection};
 
 use super::context::{RequestContext, replayed_or_new};
-use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, KeyUse, Link, RequestHeader, Success, Tag, Takes};
 use super::input::{
     Cursor, Limit, NoBody, NoParameter, NoQuery, NoQueryFirst, Nullable, Parameter, body, query,
 };
@@ -217,7 +218,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     id: "createEvent",
     method: Method::Post,
     path: "/api/v1/events",
-    access: Access::Only(&[Role::Organizer]),
+    access: Access::Only(&[Role::Organizer], KeyUse::With(Scope::EventsWrite)),
     handler: &Takes(create),
     writes: true,
     headers: &[RequestHeader::IDEMPOTENCY_KEY],
@@ -284,7 +285,7 @@ pub(super) static LIST: Endpoint = Endpoint {
     id: "listEvents",
     method: Method::Get,
     path: "/api/v1/events",
-    access: Access::Optional,
+    access: Access::Optional(KeyUse::With(Scope::EventsRead)),
     handler: &Takes(list),
     writes: false,
     headers: &[],
@@ -307,8 +308,8 @@ fn list(
     let after = after.map(|Cursor(event)| event);
     let (organizer, address) = match organizer {
         Some(Me::Me) => {
-            let identity = context.identity_if_given()?.ok_or_else(Problem::no_token)?;
-            (Some(identity.actor.user), "/api/v1/events?organizer=me")
+            let actor = context.actor_if_given()?.ok_or_else(Problem::no_token)?;
+            (Some(actor.user), "/api/v1/events?organizer=me")
         }
         None => (None, "/api/v1/events"),
     };
@@ -345,7 +346,7 @@ pub(super) static EDIT: Endpoint = Endpoint {
     id: "editEvent",
     method: Method::Patch,
     path: "/api/v1/events/{event}",
-    access: Access::Only(&[Role::Organizer, Role::Admin]),
+    access: Access::Only(&[Role::Organizer, Role::Admin], KeyUse::With(Scope::EventsWrite)),
     handler: &Takes(edit),
     writes: true,
     headers: &[RequestHeader::IF_MATCH],
@@ -417,7 +418,7 @@ pub(super) static DELETE: Endpoint = Endpoint {
     id: "deleteEvent",
     method: Method::Delete,
     path: "/api/v1/events/{event}",
-    access: Access::Only(&[Role::Organizer, Role::Admin]),
+    access: Access::Only(&[Role::Organizer, Role::Admin], KeyUse::With(Scope::EventsWrite)),
     handler: &Takes(delete),
     writes: true,
     headers: &[RequestHeader::IF_MATCH],
@@ -425,7 +426,13 @@ pub(super) static DELETE: Endpoint = Endpoint {
     summary: "Delete an event",
     about: "For its organizer and for admins. It will not come back.",
     successes: &[Success::empty(204, "It is deleted, and its reservations and holds are cancelled.")],
-    problems: &[Kind::NotYours, Kind::VersionMismatch, Kind::HasReservations, Kind::EventDeleted],
+    problems: &[
+        Kind::NotYours,
+        Kind::VersionMismatch,
+        Kind::HasReservations,
+        Kind::OrderInDoubt,
+        Kind::EventDeleted,
+    ],
 };
 
 fn delete(

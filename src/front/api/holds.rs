@@ -1,13 +1,14 @@
 //! Holds: tickets that are set aside for a time, in which their customer confirms or releases them.
 
 use serde_json::{Value, json};
+use shards::api_keys::Scope;
 use shards::command::{Command, CustomerRef};
 use shards::ids::{EventId, HoldTime, Quantity, ReservationId, Role};
 use shards::outcome::Outcome;
 
 use super::buyers::{Unsold, buyer};
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, KeyUse, Link, RequestHeader, Success, Tag, Takes};
 use super::input::{IfSent, NoBody, NoQuery, body};
 use super::output::json_response;
 use super::reservations::{self, OF_RESERVATION, Reservation, created};
@@ -58,7 +59,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     id: "createHold",
     method: Method::Post,
     path: "/api/v1/events/{event}/holds",
-    access: Access::Only(&[Role::Customer, Role::Organizer]),
+    access: Access::Only(&[Role::Customer, Role::Organizer], KeyUse::With(Scope::Sell)),
     handler: &Takes(create),
     writes: true,
     headers: &[RequestHeader::IDEMPOTENCY_KEY],
@@ -89,7 +90,7 @@ pub(super) static CONFIRM: Endpoint = Endpoint {
     id: "confirmHold",
     method: Method::Post,
     path: "/api/v1/holds/{reservation}/confirm",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::Sell)),
     handler: &Takes(confirm),
     writes: true,
     headers: &[RequestHeader::IDEMPOTENCY_KEY],
@@ -101,7 +102,13 @@ pub(super) static CONFIRM: Endpoint = Endpoint {
     successes: &[Success::json::<Reservation>(200, "The tickets are yours.", reservations::example)
         .with(&[Header::REPLAYED])
         .then(OF_RESERVATION)],
-    problems: &[Kind::Forbidden, Kind::HoldExpired, Kind::HoldReleased, Kind::HoldConfirmed],
+    problems: &[
+        Kind::Forbidden,
+        Kind::HoldExpired,
+        Kind::HoldReleased,
+        Kind::HoldConfirmed,
+        Kind::PartOfOrder,
+    ],
 };
 
 fn confirm(
@@ -120,7 +127,7 @@ pub(super) static RELEASE: Endpoint = Endpoint {
     id: "releaseHold",
     method: Method::Delete,
     path: "/api/v1/holds/{reservation}",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::Sell)),
     handler: &Takes(release),
     writes: true,
     headers: &[],
@@ -129,7 +136,7 @@ pub(super) static RELEASE: Endpoint = Endpoint {
     about: "For its customer, whatever the account's role is now, its event's organizer and admins. The tickets are \
             for sale again in the same commit, once; a repeat does nothing, and neither does a release of a hold that is over.",
     successes: &[Success::empty(204, "It is given up, or was over.")],
-    problems: &[Kind::HoldConfirmed],
+    problems: &[Kind::HoldConfirmed, Kind::OrderInDoubt],
 };
 
 fn release(

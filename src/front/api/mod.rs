@@ -18,6 +18,8 @@ mod events;
 mod holds;
 mod ids;
 mod input;
+mod keys;
+mod orders;
 mod output;
 mod pages;
 mod problem_pages;
@@ -36,7 +38,7 @@ use std::sync::Arc;
 
 pub use common::Common;
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
-pub use endpoint::{Access, Endpoint};
+pub use endpoint::{Access, Endpoint, KeyUse};
 pub(super) use endpoint::{Header, RequestHeader, Success, Tag};
 pub use ids::Ids;
 /// Steps of a reservation, for the benches.
@@ -46,14 +48,17 @@ pub(super) use system::answer_without_core;
 pub use work::{Begun, Prepared, Running};
 
 use super::auth::Tokens;
+use super::cors::preflight;
 use super::http::parse::{Method, Request};
 use super::http::write::Response;
+use super::live::Hub;
 use super::problem::{Kind, Problem};
 use super::router::{Routed, allowed_anywhere, find, normalized};
 use super::verified::Verified;
 use crate::account_limits::FrontLimits;
 use crate::client::Shards;
 use crate::clock::CoreClock;
+pub(crate) use availability::as_json;
 use context::RequestContext;
 
 /// Every endpoint, the most used ones first.
@@ -62,16 +67,25 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &event_reservations::LIST,
     &users::CREATE,
     &users::LIST,
+    &users::GET,
     &administration::CHANGE_ROLE,
     &administration::REMOVE,
+    &administration::SET_PASSWORD,
+    &administration::END_SESSIONS,
     &users::GET_ME,
     &users::CHANGE_PASSWORD,
     &sessions::CREATE,
+    &sessions::END,
+    &keys::CREATE,
+    &keys::LIST,
+    &keys::END,
     &events::CREATE,
     &events::LIST,
     &events::GET,
     &availability::GET,
     &availability::LIST,
+    &availability::OF_EVENT,
+    &availability::OF_SEVERAL,
     &changes::OF_EVENT,
     &changes::OF_ORGANIZER,
     &events::EDIT,
@@ -85,6 +99,11 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
     &holds::CREATE,
     &holds::CONFIRM,
     &holds::RELEASE,
+    &orders::CREATE,
+    &orders::LIST,
+    &orders::GET,
+    &orders::CONFIRM,
+    &orders::CANCEL,
     &demonstration::POPULATE,
     &system::LIVE,
     &system::READY,
@@ -101,6 +120,7 @@ pub(super) static ENDPOINTS: &[&Endpoint] = &[
 pub struct Api {
     pub common: Arc<Common>,
     pub shards: Shards,
+    pub(crate) hub: Rc<Hub>,
     pub tokens: Tokens,
     pub verified: Rc<Verified>,
     pub account_limits: Rc<FrontLimits>,
@@ -110,6 +130,11 @@ pub struct Api {
 }
 
 impl Api {
+    /// The server drains: nothing waits for news any more.
+    pub(in crate::front) fn end_waiting(&self) {
+        self.hub.close();
+    }
+
     /// The time by which tokens are issued and expire, in seconds.
     pub fn unix_time(&self) -> u64 {
         self.clock.unix_time()
@@ -117,6 +142,11 @@ impl Api {
 
     /// Routes, authenticates and reads a request of the client at `peer`. Nothing of it begins yet.
     pub fn prepare(&self, request: &Request<'_>, peer: IpAddr) -> Prepared {
+        if let Some(cors) = &self.common.cors
+            && let Some(response) = preflight(cors, request)
+        {
+            return Prepared::ready(response);
+        }
         if self.closed.get() {
             return Prepared::refused(Problem::not_ready(&self.common.boot_id));
         }

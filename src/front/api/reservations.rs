@@ -2,14 +2,15 @@
 
 use schemars::JsonSchema;
 use serde_json::{Value, json};
-use shards::command::{Buyer, Command, CustomerRef, Query, SaleKind};
-use shards::ids::{EventId, Quantity, ReservationId, Role, UserId};
+use shards::api_keys::Scope;
+use shards::command::{Command, CustomerRef, Query, SaleKind};
+use shards::ids::{EventId, OrderId, Quantity, ReservationId, Role, UserId};
 use shards::outcome::{Outcome, ReservationStatus, ReservationView};
 
 use super::buyers::{Unsold, buyer};
 use super::cancellations;
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Header, Link, RequestHeader, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, KeyUse, Link, RequestHeader, Success, Tag, Takes};
 use super::events;
 use super::input::{Cursor, Limit, NoBody, NoParameter, NoQuery, body, query};
 use super::output::{Page, ToJson, append_all, json_response, page_example};
@@ -39,6 +40,9 @@ pub(super) struct Reservation {
     /// There when it is held or expired: the end of the hold.
     #[schemars(with = "Rfc3339", skip_serializing_if = "Option::is_none")]
     pub(super) expires_at: Option<Rfc3339>,
+    /// There when it is a part of an order.
+    #[schemars(with = "OrderId", skip_serializing_if = "Option::is_none")]
+    pub(super) order: Option<OrderId>,
     /// There when it is cancelled.
     #[schemars(with = "Rfc3339", skip_serializing_if = "Option::is_none")]
     pub(super) cancelled_at: Option<Rfc3339>,
@@ -69,13 +73,10 @@ query! {
 
 impl From<ReservationView> for Reservation {
     fn from(view: ReservationView) -> Reservation {
-        let ReservationView { id, buyer, quantity, status, created_at, expires_at, cancelled_at } = view;
+        let ReservationView { id, buyer, quantity, status, created_at, expires_at, cancelled_at, order } =
+            view;
         let kind = buyer.kind();
-        let (customer, customer_ref) = match buyer {
-            Buyer::Account(customer) => (Some(customer), None),
-            Buyer::Ref(text) => (None, Some(text)),
-            Buyer::Guest | Buyer::Block => (None, None),
-        };
+        let (customer, customer_ref) = buyer.names();
         Reservation {
             id,
             event: id.event,
@@ -86,6 +87,7 @@ impl From<ReservationView> for Reservation {
             status,
             created_at: Rfc3339(created_at),
             expires_at: expires_at.map(Rfc3339),
+            order,
             cancelled_at: cancelled_at.map(Rfc3339),
         }
     }
@@ -113,6 +115,7 @@ impl Reservation {
             status,
             created_at,
             expires_at,
+            order,
             cancelled_at,
         } = self;
         let [mut event_text, mut customer_text, mut quantity_text] = [itoa::Buffer::new(); 3];
@@ -146,6 +149,9 @@ impl Reservation {
         );
         if let Some(expires_at) = expires_at {
             append_all(text, [b"\",\"expires_at\":\"", &expires_at.text()]);
+        }
+        if let Some(order) = order {
+            append_all(text, [b"\",\"order\":\"", order.to_string().as_bytes()]);
         }
         if let Some(cancelled_at) = cancelled_at {
             append_all(text, [b"\",\"cancelled_at\":\"", &cancelled_at.text()]);
@@ -193,7 +199,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
     id: "createReservation",
     method: Method::Post,
     path: "/api/v1/events/{event}/reservations",
-    access: Access::Only(&[Role::Customer, Role::Organizer]),
+    access: Access::Only(&[Role::Customer, Role::Organizer], KeyUse::With(Scope::Sell)),
     handler: &Takes(create),
     writes: true,
     headers: &[RequestHeader::IDEMPOTENCY_KEY],
@@ -256,7 +262,7 @@ pub(super) static LIST: Endpoint = Endpoint {
     id: "listReservations",
     method: Method::Get,
     path: "/api/v1/reservations",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::EventsRead)),
     handler: &Takes(list),
     writes: false,
     headers: &[],
@@ -290,7 +296,7 @@ pub(super) static GET: Endpoint = Endpoint {
     id: "getReservation",
     method: Method::Get,
     path: "/api/v1/reservations/{reservation}",
-    access: Access::LoggedIn,
+    access: Access::LoggedIn(KeyUse::With(Scope::EventsRead)),
     handler: &Takes(get),
     writes: false,
     headers: &[],
@@ -315,6 +321,7 @@ fn get(
 
 #[cfg(test)]
 mod tests {
+    use shards::command::Buyer;
     use shards::ids::Timestamp;
 
     use super::*;
@@ -333,12 +340,15 @@ mod tests {
             created_at: at,
             expires_at: None,
             cancelled_at: None,
+            order: None,
         };
         let held = ReservationView {
             status: ReservationStatus::Held,
             expires_at: Some(Timestamp(1_772_453_400_017)),
             ..view.clone()
         };
+        let ordered =
+            ReservationView { order: Some(OrderId { user: UserId(31), number: 5 }), ..view.clone() };
         let cancelled = ReservationStatus::Cancelled;
         let cancelled =
             ReservationView { status: cancelled, cancelled_at: Some(Timestamp(0)), ..view.clone() };
@@ -354,7 +364,7 @@ mod tests {
             "status": ReservationStatus::Confirmed,
             "created_at": "2026-03-02T12:00:00.017Z",
         });
-        for view in [view, held, cancelled, of_ref, block] {
+        for view in [view, held, ordered, cancelled, of_ref, block] {
             expected["kind"] = json!(view.buyer.kind());
             if let Buyer::Account(_) = view.buyer {
                 expected["customer"] = json!(31);
@@ -366,11 +376,14 @@ mod tests {
                 expected["customer_ref"] = json!(text.as_str());
             }
             expected["status"] = json!(view.status);
-            for name in ["expires_at", "cancelled_at"] {
+            for name in ["expires_at", "order", "cancelled_at"] {
                 expected.as_object_mut().unwrap().remove(name);
             }
             if view.expires_at.is_some() {
                 expected["expires_at"] = json!("2026-03-02T12:10:00.017Z");
+            }
+            if view.order.is_some() {
+                expected["order"] = json!("31-5");
             }
             if view.cancelled_at.is_some() {
                 expected["cancelled_at"] = json!("1970-01-01T00:00:00.000Z");

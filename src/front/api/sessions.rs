@@ -1,4 +1,4 @@
-//! Sessions: logging in.
+//! Sessions: logging in and out.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -6,17 +6,19 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
+use shards::command::EndTokens;
 use shards::ids::Username;
 use shards::outcome::AccountView;
 
 use super::context::RequestContext;
-use super::endpoint::{Access, Endpoint, Header, Success, Tag, Takes};
-use super::input::{NoParameter, NoQuery, body};
+use super::endpoint::{Access, Endpoint, Header, KeyUse, Success, Tag, Takes};
+use super::input::{NoBody, NoParameter, NoQuery, body};
 use super::output::json_response;
 use super::users::{self, User};
 use super::work::Work;
-use crate::front::auth::TOKEN_LIFE_SECONDS;
+use crate::front::auth::{Identity, TOKEN_LIFE_SECONDS};
 use crate::front::http::parse::Method;
+use crate::front::http::write::Response;
 use crate::front::problem::{Kind, Problem};
 use crate::logging::rationed;
 use crate::random;
@@ -108,5 +110,30 @@ fn create(
             user: User::from(*account),
         };
         Ok(json_response(201, &session).with("Cache-Control", "no-store".to_owned()))
+    }))
+}
+
+pub(super) static END: Endpoint = Endpoint {
+    id: "endSessions",
+    method: Method::Delete,
+    path: "/api/v1/sessions",
+    access: Access::LoggedIn(KeyUse::Never),
+    handler: &Takes(end),
+    writes: true,
+    headers: &[],
+    tag: Tag::Accounts,
+    summary: "Log out",
+    about: "Ends every token of the account, this one too, on all devices. API keys stay.",
+    successes: &[Success::empty(204, "They have ended.")],
+    problems: &[],
+};
+
+fn end(context: &RequestContext<'_>, _: NoParameter, _: NoQuery, _: NoBody) -> Result<Work, Problem> {
+    let Identity { actor, username, credential: _ } = context.identity_without_key()?.clone();
+    let (user, by) = (actor.user, actor.user);
+    let shards = context.api.shards.clone();
+    Ok(Work::future(async move {
+        shards.end_tokens(EndTokens { user, username, by, next_token_version: random::u64() }).await?;
+        Ok(Response::empty(204))
     }))
 }

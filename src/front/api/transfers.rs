@@ -1,12 +1,13 @@
 //! Transfers: a reservation, or a part of it, gets another buyer.
 
+use shards::api_keys::Scope;
 use shards::command::{Buyer, Transfer};
 use shards::ids::{Quantity, ReservationId, Role, UserId, Username};
 use shards::outcome::Outcome;
 
 use super::buyers::Receiver;
 use super::context::{RequestContext, replayed_or_new};
-use super::endpoint::{Access, Endpoint, Header, RequestHeader, Success, Tag, Takes};
+use super::endpoint::{Access, Endpoint, Header, KeyUse, RequestHeader, Success, Tag, Takes};
 use super::input::{NoQuery, body};
 use super::output::json_response;
 use super::reservations::{Reservation, created, example};
@@ -31,7 +32,7 @@ pub(super) static TRANSFER: Endpoint = Endpoint {
     id: "transferReservation",
     method: Method::Post,
     path: "/api/v1/reservations/{reservation}/transfer",
-    access: Access::Only(&[Role::Customer, Role::Organizer]),
+    access: Access::Only(&[Role::Customer, Role::Organizer], KeyUse::With(Scope::Sell)),
     handler: &Takes(transfer),
     writes: true,
     headers: &[RequestHeader::IDEMPOTENCY_KEY],
@@ -51,6 +52,7 @@ pub(super) static TRANSFER: Endpoint = Endpoint {
         Kind::NotYours,
         Kind::ReceiverNotFound,
         Kind::HoldNotConfirmed,
+        Kind::PartOfOrder,
         Kind::HoldExpired,
         Kind::ReservationCancelled,
         Kind::CustomerLimit,

@@ -23,7 +23,7 @@ const LINGERING_MAX: usize = 64;
 /// Tells a client that there is no place for its connection, without reading a request. The connection does
 /// not count towards the limit.
 pub(super) async fn reject(front: Rc<Front>, stream: Stream, cause: NoPlace) {
-    let exchange = front.refusal(Problem::from(cause).into_response());
+    let exchange = front.refusal(Problem::from(cause).into_response(), b"");
     let mut output = Vec::new();
     front.put(&exchange, &mut output);
     // The socket's buffer is empty, so one write takes the whole answer, or the client has disconnected.

@@ -100,7 +100,7 @@ impl Connection {
                 Ok(()) => {}
                 Err(Unread::Late) if !self.input.is_empty() => {
                     self.closing = true;
-                    self.refuse(Problem::plain(Kind::RequestTimeout)).await?;
+                    self.refuse(Problem::plain(Kind::RequestTimeout), 0).await?;
                     self.flush().await?;
                     break;
                 }
@@ -154,7 +154,7 @@ impl Connection {
                     self.answer_all().await?;
                     if !self.closing {
                         self.closing = true;
-                        self.refuse(Problem::from(refusal)).await?;
+                        self.refuse(Problem::from(refusal), start).await?;
                     }
                 }
             }
@@ -191,9 +191,9 @@ impl Connection {
         }
     }
 
-    /// Gives the last answer on a connection whose further bytes cannot be parsed, or do not arrive in time.
-    async fn refuse(&mut self, problem: Problem) -> Result<(), Gone> {
-        let exchange = self.front.refusal(problem.into_response());
+    /// Gives the last answer on a connection whose bytes from `start` on cannot be parsed, or do not arrive in time.
+    async fn refuse(&mut self, problem: Problem, start: usize) -> Result<(), Gone> {
+        let exchange = self.front.refusal(problem.into_response(), &self.input[start..]);
         self.begin(false, None, exchange).await;
         self.answer_all().await
     }

@@ -9,6 +9,7 @@ use super::front::Front;
 use super::writing::WRITE_BYTES;
 use super::{Connection, Gone};
 use crate::front::api::{Begun, Prepared, Running};
+use crate::front::cors::Fields;
 use crate::front::http::body::{Body, BodyStream, Framing};
 use crate::front::http::parse::{Method, Request, Version};
 use crate::front::http::write::{Envelope, RequestId, Response};
@@ -35,6 +36,8 @@ pub(super) struct Exchange {
     pub(super) close: bool,
     version: Version,
     omit_body: bool,
+    /// What lets a page of another origin read the answer.
+    cors: Option<Fields>,
 }
 
 enum Turn {
@@ -153,11 +156,12 @@ impl Front {
             close: !request.keep_alive || self.is_draining(),
             version: request.version,
             omit_body: request.method == Method::Head,
+            cors: self.api.common.cors.as_ref().map(|cors| cors.for_request(request)),
         }
     }
 
-    /// The last answer on a connection, to no request that could be parsed.
-    pub(super) fn refusal(&self, response: Response) -> Exchange {
+    /// The last answer on a connection, to bytes that are no request.
+    pub(super) fn refusal(&self, response: Response, bytes: &[u8]) -> Exchange {
         self.requests.update(|requests| requests + 1);
         Exchange {
             turn: Turn::Done(response),
@@ -165,6 +169,7 @@ impl Front {
             close: true,
             version: Version::Http11,
             omit_body: false,
+            cors: self.api.common.cors.as_ref().map(|cors| cors.for_bytes(bytes)),
         }
     }
 
@@ -179,6 +184,7 @@ impl Front {
                 close: exchange.close,
                 version: exchange.version,
                 omit_body: exchange.omit_body,
+                fields: exchange.cors,
             };
             response.write(&envelope, output);
         });

@@ -77,6 +77,7 @@ impl Front {
     fn close_waiting(&self, may_give_way: impl Fn(Holder, Wait) -> bool) -> bool {
         match self.deadlines.close_waiting(may_give_way) {
             Some(Wait::FirstRequest) => self.metrics.closed_silent.add(1),
+            Some(Wait::News) => self.metrics.closed_live.add(1),
             Some(_) => self.metrics.closed_idle.add(1),
             None => return false,
         }

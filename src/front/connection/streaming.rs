@@ -14,6 +14,11 @@ use super::front::StreamMark;
 use super::{Connection, Gone};
 use crate::front::http::body::{BodyStream, Framing, PIECE_BYTES_MAX, Piece};
 
+/// The bytes of a live stream that the kernel keeps until the client has received them, as `SO_SNDBUF` counts: the
+/// kernel doubles it, takes 4,608 at least, and counts some of its own. It holds some tens of messages: with more, a
+/// client that never reads would be noticed late.
+const LIVE_UNREAD_BYTES: usize = 4096;
+
 /// A body that is being written.
 struct Writing {
     stream: Box<dyn BodyStream>,
@@ -35,12 +40,17 @@ impl Connection {
             Framing::Length(_) => None,
             Framing::Chunked | Framing::UntilClose => Some(StreamMark::new(&self.front)),
         };
+        let is_live = stream.is_live();
+        let kept = is_live.then(|| self.stream.keep_unread(LIVE_UNREAD_BYTES)).flatten();
         let mut writing = Writing { stream, framing, length: 0, mark };
         loop {
             let piece = match poll_once(self.next_piece(&mut writing)).await {
                 Some(piece) => piece?,
                 None => {
                     self.flush().await?;
+                    if is_live {
+                        self.deadline.wait_for_news();
+                    }
                     self.next_piece(&mut writing).await?
                 }
             };
@@ -52,6 +62,9 @@ impl Connection {
                 Piece::Last => break,
                 Piece::Failed => return Err(Gone),
             }
+        }
+        if let Some(bytes) = kept {
+            self.stream.keep_unread(bytes);
         }
         if writing.mark.is_some() && self.front.is_draining() {
             self.closing = true;

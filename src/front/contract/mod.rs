@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 pub(crate) use check::check;
 pub(crate) use problems::endpoints_with;
 
-use super::api::{Access, ENDPOINTS, Endpoint, Header, RequestHeader, Success, Tag};
+use super::api::{Access, ENDPOINTS, Endpoint, Header, KeyUse, RequestHeader, Success, Tag};
 use super::http::parse::Method;
 use super::problem::Kind;
 
@@ -55,7 +55,8 @@ fn build() -> Value {
 const ABOUT: &str = "\
 An answer of 2xx is on disk, and so is everything that it shows.
 
-**Tokens.** `POST /api/v1/sessions` gives one; send it as `Authorization: Bearer TOKEN`.
+**Tokens.** `POST /api/v1/sessions` gives one; send it as `Authorization: Bearer TOKEN`. The back end of an \
+organizer sends an API key in its place (`POST /api/v1/keys`), which can do what its scopes name.
 
 **Bodies** are JSON in UTF-8: `application/json`, `application/*+json`, or no Content-Type at all. Members and \
 query parameters that are not known here are refused (422), as are members that are given twice.
@@ -201,7 +202,7 @@ impl Document {
                     "type": "http",
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
-                    "description": "The `token` that POST /api/v1/sessions gives.",
+                    "description": "The `token` that POST /api/v1/sessions gives; or the `secret` of an API key.",
                 },
             },
             "parameters": parameters,
@@ -229,18 +230,23 @@ fn header_parameter(header: &RequestHeader) -> Value {
 
 fn describe(endpoint: &Endpoint) -> String {
     let who = match endpoint.access {
-        Access::Anyone | Access::Optional | Access::Demo => return endpoint.about.to_owned(),
-        Access::LoggedIn => "anyone who is logged in".to_owned(),
-        Access::Only(roles) => roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(" or "),
+        Access::Anyone | Access::Optional(_) | Access::Demo => return endpoint.about.to_owned(),
+        Access::LoggedIn(_) => "anyone who is logged in".to_owned(),
+        Access::Only(roles, _) => roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(" or "),
     };
-    format!("{}\n\nFor: {who}.", endpoint.about)
+    let key = match endpoint.access.key_use() {
+        KeyUse::Never => "not with an API key".to_owned(),
+        KeyUse::Any => "with any API key, too".to_owned(),
+        KeyUse::With(scope) => format!("with an API key: `{}`", scope.as_str()),
+    };
+    format!("{}\n\nFor: {who}; {key}.", endpoint.about)
 }
 
 fn security(access: Access) -> Value {
     match access {
         Access::Anyone | Access::Demo => json!([]),
-        Access::Optional => json!([{}, { "bearer": [] }]),
-        Access::LoggedIn | Access::Only(_) => json!([{ "bearer": [] }]),
+        Access::Optional(_) => json!([{}, { "bearer": [] }]),
+        Access::LoggedIn(_) | Access::Only(..) => json!([{ "bearer": [] }]),
     }
 }
 
@@ -316,14 +322,14 @@ mod tests {
                 empty if empty.is_empty() => true,
                 ways => ways.contains(&anonymous),
             };
-            let needs_token = matches!(access, Access::LoggedIn | Access::Only(_));
+            let needs_token = matches!(access, Access::LoggedIn(_) | Access::Only(..));
             assert_eq!(takes_anonymous, !needs_token, "{path}");
             assert_eq!(
                 is_documented("401"),
                 access.reads_tokens() || endpoint.id == "createSession",
                 "{path}"
             );
-            assert!(!matches!(access, Access::Only(_)) || is_documented("403"), "{path}");
+            assert!(!matches!(access, Access::Only(..)) || is_documented("403"), "{path}");
         }
     }
 }

@@ -3,7 +3,7 @@
 use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use crate::front::api::{Access, ENDPOINTS, Endpoint};
+use crate::front::api::{Access, ENDPOINTS, Endpoint, KeyUse};
 use crate::front::problem::{Kind, PROBLEM_JSON};
 
 /// Problems that any request can be answered with, before it reaches an endpoint: its bytes are no request,
@@ -36,7 +36,10 @@ fn follows(kind: Kind, endpoint: &Endpoint) -> bool {
     let Endpoint { access, handler, writes, .. } = endpoint;
     match kind {
         Kind::Unauthorized => access.reads_tokens(),
-        Kind::Forbidden => matches!(access, Access::Only(_)),
+        Kind::Forbidden => {
+            matches!(access, Access::Only(..)) || access.reads_tokens() && access.key_use() == KeyUse::Never
+        }
+        Kind::MissingScope => matches!(access.key_use(), KeyUse::With(_)),
         Kind::NotFound => handler.path_parameter().is_some() || *access == Access::Demo,
         Kind::NotAcceptable => endpoint.speaks_json(),
         Kind::Invalid => handler.checks_query() || handler.body().is_some(),

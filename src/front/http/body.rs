@@ -33,6 +33,12 @@ pub trait BodyStream {
     /// returns `Pending`.
     fn poll_piece(&mut self, context: &mut Context<'_>, output: &mut Vec<u8>) -> Poll<Piece>;
 
+    /// Whether it follows something that changes, for as long as its client likes. Then the kernel keeps little
+    /// that the client has not read, and the connection gives way to others while there is no piece.
+    fn is_live(&self) -> bool {
+        false
+    }
+
     /// Tells a body of unknown length that the server drains: the next piece should be the last.
     /// Called once. The server waits at most one second for that piece.
     fn drain(&mut self);

@@ -14,6 +14,7 @@ use crate::front::seconds;
 pub const JSON: &str = "application/json";
 pub const NDJSON: &str = "application/x-ndjson";
 pub const CSV: &str = "text/csv; charset=utf-8; header=present";
+pub const EVENT_STREAM: &str = "text/event-stream";
 pub const HTML: &str = "text/html; charset=utf-8";
 pub const CSS: &str = "text/css; charset=utf-8";
 pub const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
@@ -121,6 +122,8 @@ pub struct Envelope<'a> {
     pub version: Version,
     /// True for HEAD: all headers, no body.
     pub omit_body: bool,
+    /// Further field lines, each with a line end before it.
+    pub fields: Option<&'static str>,
 }
 
 /// The capacity to reserve for a head; enough for most responses.
@@ -153,6 +156,9 @@ impl Response {
             put(out, name);
             put(out, ": ");
             put(out, value);
+        }
+        if let Some(fields) = envelope.fields {
+            put(out, fields);
         }
         // RFC 9110 section 8.6 forbids Content-Length in a 204. A 304 has none, because the length
         // of the body that a 200 would have is not known.
@@ -258,6 +264,7 @@ mod tests {
             close: false,
             version: Version::Http11,
             omit_body: false,
+            fields: None,
         };
         change(&mut envelope);
         let mut out = Vec::new();
@@ -297,8 +304,14 @@ mod tests {
         for (size, omit_body) in [(WHOLE_BYTES_MAX, true), (WHOLE_BYTES_MAX + 1, false)] {
             let response = Response::new(200, JSON, vec![b' '; size]);
             let date = "Sun, 06 Nov 1994 08:49:37 GMT";
-            let envelope =
-                Envelope { request_id: &request_id, date, close: false, version: Version::Http11, omit_body };
+            let envelope = Envelope {
+                request_id: &request_id,
+                date,
+                close: false,
+                version: Version::Http11,
+                omit_body,
+                fields: None,
+            };
             let mut out = Vec::new();
             response.write(&envelope, &mut out);
             assert!(out.ends_with(b"\r\n\r\n"), "the head alone");

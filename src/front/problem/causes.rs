@@ -1,10 +1,10 @@
 //! Which problem a client is told of for each refusal: by the parser, a shard, or a limit of the server.
 
 use serde_json::json;
-use shards::limits::{KEY_GENERATION, KEYS_OF_CUSTOMER_MAX, RESERVATIONS_MAX};
+use shards::limits::{API_KEYS_MAX, KEY_GENERATION, KEYS_OF_CUSTOMER_MAX, RESERVATIONS_MAX};
 use shards::outcome::Rejection;
 
-use super::{FieldErrors, Kind, Problem};
+use super::{FieldErrors, Kind, Problem, RefusedItem};
 use crate::account_limits::LimitReached;
 use crate::client::Refused;
 use crate::front::http::parse::Refusal;
@@ -118,6 +118,13 @@ impl From<LimitReached> for Problem {
                 ),
                 lasting,
             ),
+            LimitReached::ApiKeys => (
+                format!(
+                    "Your account has {API_KEYS_MAX} API keys, as many as it may have. Nothing was done. End those that \
+                     are no longer used with DELETE /api/v1/keys/{{key}}."
+                ),
+                lasting,
+            ),
         };
         Problem::new(Kind::AccountLimit, detail)
             .extend("limit", json!(reached.limit()))
@@ -189,9 +196,12 @@ impl From<Rejection> for Problem {
             ),
             Rejection::UsernameTaken => Problem::plain(Kind::UsernameTaken),
             Rejection::EventExists => Problem::plain(Kind::EventExists),
-            Rejection::UserNotFound | Rejection::EventNotFound | Rejection::ReservationNotFound => {
-                Problem::plain(Kind::NotFound)
-            }
+            Rejection::UserNotFound
+            | Rejection::ApiKeyNotFound
+            | Rejection::EventNotFound
+            | Rejection::ReservationNotFound
+            | Rejection::OrderNotFound => Problem::plain(Kind::NotFound),
+            Rejection::TooManyApiKeys => LimitReached::ApiKeys.into(),
             Rejection::TokenEnded => Problem::bad_token(),
             Rejection::EventDeleted => Problem::plain(Kind::EventDeleted),
             Rejection::NotYourEvent => Problem::plain(Kind::NotYours),
@@ -217,6 +227,24 @@ impl From<Rejection> for Problem {
                 let rule = format!("must be at most {quantity}, the tickets that the reservation has");
                 Problem::invalid(&FieldErrors::of("/quantity", rule))
             }
+            Rejection::OrderRefused { items } => {
+                let items: Vec<_> = items.into_iter().map(RefusedItem::from).collect();
+                Problem::plain(Kind::OrderRefused).extend("items", json!(items))
+            }
+            Rejection::NotYourOrder => Problem::new(
+                Kind::Forbidden,
+                "Only the account that placed an order confirms it; that account and admins cancel it.",
+            ),
+            Rejection::PartsGone { parts } => {
+                Problem::plain(Kind::OrderPartsGone).extend("parts", json!(parts))
+            }
+            Rejection::OrderBusy => Problem::unavailable(Kind::OrderBusy),
+            Rejection::PartOfOrder { order } => {
+                Problem::plain(Kind::PartOfOrder).extend("order", json!(order))
+            }
+            Rejection::OrderInDoubt => Problem::unavailable(Kind::OrderInDoubt),
+            Rejection::KeyInFlight => Problem::unavailable(Kind::KeyInFlight),
+            Rejection::Overloaded => Problem::unavailable(Kind::Overloaded),
             Rejection::KeyReused => Problem::plain(Kind::KeyReused),
             Rejection::TooManyKeys { user: _ } => {
                 Problem::plain(Kind::TooManyKeys).header("Retry-After", KEY_GENERATION.as_secs().to_string())
@@ -261,7 +289,7 @@ mod tests {
             (Rejection::CustomerLimit { allowed: 2 }, "the customer may have 2 tickets more; ask for fewer."),
             (Rejection::CustomerLimit { allowed: 0 }, "Give some back first."),
         ] {
-            let problem = Problem::from(rejection);
+            let problem = Problem::from(rejection.clone());
             assert!(problem.detail.contains(detail), "{rejection:?}: {}", problem.detail);
         }
     }

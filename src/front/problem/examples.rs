@@ -1,12 +1,14 @@
 //! An example of each kind of problem, for the pages and the contract.
 
 use serde_json::Value;
-use shards::ids::{Role, Timestamp, UserId};
-use shards::outcome::Rejection;
+use shards::api_keys::Scope;
+use shards::ids::{EventId, OrderId, ReservationId, Role, Timestamp, UserId};
+use shards::outcome::{RefusedItem, Rejection};
 
 use super::{FieldErrors, Kind, Problem, Recovery, unknown};
 use crate::account_limits::LimitReached;
 use crate::front::http::parse::{Limits, Method, Parser};
+use crate::front::registration::Registration;
 use crate::passwords::{TooManyAttempts, TooManyRegistrations};
 
 impl Kind {
@@ -21,6 +23,10 @@ impl Kind {
             Kind::Unauthorized => Problem::bad_token(),
             Kind::WrongCredentials => Problem::wrong_credentials(self.explanation()),
             Kind::Forbidden => Problem::forbidden(Role::Admin, &[Role::Customer]),
+            Kind::MissingScope => Problem::missing_scope(Scope::Sell),
+            Kind::RegistrationClosed => {
+                Problem::registration_closed(Registration::Customers, Role::Organizer)
+            }
             Kind::NotYours => Rejection::NotYourEvent.into(),
             Kind::MethodNotAllowed => Problem::method_not_allowed(Method::Put, "GET, HEAD, POST".to_owned()),
             Kind::SoldOut => Rejection::SoldOut { remaining: 1 }.into(),
@@ -37,6 +43,20 @@ impl Kind {
             Kind::ReceiverNotFound => Rejection::ReceiverNotFound.into(),
             Kind::HoldReleased => Rejection::HoldReleased.into(),
             Kind::HoldConfirmed => Rejection::HoldConfirmed { quantity: 2 }.into(),
+            Kind::OrderRefused => {
+                let sold_out = RefusedItem { event: EventId(9), why: Rejection::SoldOut { remaining: 1 } };
+                Rejection::OrderRefused { items: [sold_out].into() }.into()
+            }
+            Kind::OrderPartsGone => {
+                Rejection::PartsGone { parts: [ReservationId { event: EventId(9), number: 11 }].into() }
+                    .into()
+            }
+            Kind::OrderBusy => Rejection::OrderBusy.into(),
+            Kind::PartOfOrder => {
+                Rejection::PartOfOrder { order: OrderId { user: UserId(31), number: 5 } }.into()
+            }
+            Kind::OrderInDoubt => Rejection::OrderInDoubt.into(),
+            Kind::KeyInFlight => Rejection::KeyInFlight.into(),
             Kind::UsernameTaken => Rejection::UsernameTaken.into(),
             Kind::TooManyAttempts => TooManyAttempts { retry_after_seconds: 30 }.into(),
             Kind::AccountLimit => {

@@ -3,8 +3,9 @@
 use std::num::NonZeroU64;
 
 use schemars::{Schema, SchemaGenerator};
+use shards::ids::{OrderId, ReservationId};
 
-use super::{FieldErrors, Recovery};
+use super::{FieldErrors, Recovery, RefusedItem, ScopeName};
 use crate::account_limits::AccountLimit;
 use crate::front::rfc3339::Rfc3339;
 
@@ -76,11 +77,16 @@ kinds! {
     UnclearClientAddress "unclear-client-address" 400 "The proxy does not say who the client is"
         "Wrong passwords are counted by the client's address, which a proxy in front of the server has to name in X-Forwarded-For or Forwarded (RFC 7239). The detail says what it wrote instead. Nothing was done. If you send one of these headers yourself, leave it out; otherwise tell whoever runs the proxy."
     Unauthorized "unauthorized" 401 "A valid token is needed"
-        "Log in with POST /api/v1/sessions and send the token as 'Authorization: Bearer TOKEN'. Tokens end after some hours; then log in again."
+        "Log in with POST /api/v1/sessions and send the token as 'Authorization: Bearer TOKEN'. Tokens end after some hours; then log in again. An API key ends when its organizer ends it, at its 'expires_at', and with every change of the organizer's account; then a new one is needed."
     WrongCredentials "wrong-credentials" 401 "Username or password is wrong"
         "No account has this username and password; which of the two is wrong is not said. Correct them, or register with POST /api/v1/users."
     Forbidden "forbidden" 403 "Your role may not do this"
-        "Customers reserve, organizers manage and sell their own events, admins manage all events and accounts. The detail says what this request needs. Log in with an account that may."
+        "Customers reserve, organizers manage and sell their own events, admins manage all events and accounts. The detail says what this request needs. Log in with an account that may. Accounts and API keys themselves are managed with a token, not with an API key."
+    MissingScope "missing-scope" 403 "The API key lacks a scope"
+        [scope: ScopeName, "The scope that the request needs."]
+        "An API key can do what its scopes name, and only where its organizer could; 'scope' says which one this request needs. Nothing was done. Use a key that has it: an organizer makes one with POST /api/v1/keys. The scopes of a key do not change."
+    RegistrationClosed "registration-closed" 403 "Such accounts are not made by registration"
+        "Whoever runs the server decides who may register (--registration): the detail says who. Nothing was done. An admin can make every account with POST /api/v1/users and their token: ask one."
     NotYours "not-yours" 403 "This event is another organizer's"
         "Only its organizer and admins may change an event or see its reservations. Log in as its organizer; if that was you, the event was handed over to another."
     SalesNotOpen "sales-not-open" 403 "The event is not on sale yet"
@@ -122,6 +128,21 @@ kinds! {
         "It was released, the reservation that it became was cancelled, or its event was deleted. It has no tickets any more. Nothing was done. GET /api/v1/reservations/{reservation} shows it; for new tickets, hold or reserve again."
     HoldConfirmed "hold-confirmed" 409 "The hold has been confirmed"
         "It is a reservation now, or was one from the start, so it is not released, or confirmed with another number of tickets. Nothing was done. Give tickets back with PATCH, or all with DELETE, of /api/v1/reservations/{reservation}; more tickets need another reservation."
+    OrderRefused "order-refused" 409 "Not all tickets of the order can be had"
+        [items: Vec<RefusedItem>, "Each item that cannot be had, with why: the members of the problem that a reservation of it alone would have."]
+        "All or nothing: nothing was done. 'items' has every event of the order whose tickets cannot be had, and why. Order without these, or change what their problems say."
+    OrderPartsGone "order-parts-gone" 409 "The order has lost some of its tickets"
+        [parts: Vec<ReservationId>, "The reservations of the order that are cancelled."]
+        "All or nothing: nothing was confirmed. 'parts' has the holds of the order that were released alone, or whose event was deleted. Release the order with DELETE /api/v1/orders/{order}, and order again what you still want."
+    OrderBusy "order-busy" 409 "The order is just being confirmed"
+        "Another request is confirming this order. Nothing was done for this one; try again after 'Retry-After' seconds."
+    PartOfOrder "part-of-order" 409 "The hold is a part of an order"
+        [order: OrderId, "The order."]
+        "The holds of an order are confirmed together, with POST /api/v1/orders/{order}/confirm, and are not changed before. Nothing was done. Alone, each can only be released, whole."
+    OrderInDoubt "order-in-doubt" 409 "An order is not decided yet"
+        "Tickets are set aside for an order of several events, and it is not certain yet whether the order is placed or confirmed. Nothing was done; try again after 'Retry-After' seconds."
+    KeyInFlight "key-in-flight" 409 "The first request with this key is not answered yet"
+        "An order with this Idempotency-Key is just being placed. Nothing was done for this request; send it again after 'Retry-After' seconds: then it has the answer of the first one."
     UsernameTaken "username-taken" 409 "The username is taken"
         "Usernames are unique, whatever their case. Choose another."
     LastAdmin "last-admin" 409 "The last admin stays an admin"
@@ -155,8 +176,8 @@ kinds! {
     TooManyRegistrations "too-many-registrations" 429 "Too many registrations from this address"
         "As many accounts were registered from your address (of IPv6, its /64) as the server allows in an hour; attempts with a username that was taken count, too. Nothing was done; try again after 'Retry-After' seconds. If many people share the address, whoever runs the server can allow more with --registrations-per-hour; behind a proxy, the server has to be told to trust the proxy's word on addresses."
     AccountLimit "account-limit" 429 "The account has reached a limit"
-        [limit: AccountLimit, "`changes`: requests that change something, other than reserving and holding, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations and holds of the account, or those that it made for others, cancelled and expired ones included."]
-        "The server limits what one account makes, so that none takes the memory and the disk of all. Nothing was done; 'limit' says which limit it was. If it is 'changes', try again after 'Retry-After' seconds, and more slowly. The others do not go away by waiting, deleting or cancelling: ask whoever runs the server for a higher limit. The detail names the option."
+        [limit: AccountLimit, "`changes`: requests that change something, other than reserving and holding, in a time. `events`: events that the account created, deleted ones included. `reservations`: reservations and holds of the account, or those that it made for others, cancelled and expired ones included. `api_keys`: API keys of the account that are not ended."]
+        "The server limits what one account makes, so that none takes the memory and the disk of all. Nothing was done; 'limit' says which limit it was. If it is 'changes', try again after 'Retry-After' seconds, and more slowly. If it is 'api_keys', end keys that are no longer used. The others do not go away by waiting, deleting or cancelling: ask whoever runs the server for a higher limit. The detail names the option."
     TooManyKeys "too-many-keys" 429 "Too many idempotency keys"
         "The server keeps each Idempotency-Key for a day, and has as many of your account as it may keep where this one would be: 1000 for an event and others that are kept with it. Nothing was done. Send the request without a key, or try again after 'Retry-After' seconds, when older keys may be forgotten."
     HeadersTooLarge "headers-too-large" 431 "The request's headers are too large"

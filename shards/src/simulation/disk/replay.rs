@@ -2,7 +2,7 @@
 
 use super::{Disk, SimulatedFile, mark_of};
 use crate::command::Buyer;
-use crate::record::{Held, Record, SlotHead, Stamp, TransferredPart};
+use crate::record::{Held, PartStep, Record, SlotHead, Stamp, TransferredPart};
 use crate::replay::{Extent, Mark, RangeCheck, ReplayError, Row, check_ranges, left_over};
 use crate::shard::SlotHeads;
 use crate::simulation::plant::Plant;
@@ -97,6 +97,16 @@ impl Disk {
                 let is_lost = plant == Some(Plant::LoseTransferredPart);
                 records.iter_mut().for_each(|row| plant_in_transfer(&mut row.record, is_lost));
             }
+            Some(Plant::ForgetEndsOfTokens) => {
+                records.retain(|row| !matches!(row.record, Record::TokensEnded(_)));
+            }
+            Some(Plant::ForgetApiKeys) => {
+                records
+                    .retain(|row| !matches!(row.record, Record::ApiKeyMade(_) | Record::ApiKeyEnded { .. }));
+            }
+            Some(Plant::ForgetEndsOfApiKeys) => {
+                records.retain(|row| !matches!(row.record, Record::ApiKeyEnded { .. }));
+            }
             Some(Plant::ForgetKeys) => {
                 records.retain(|row| !matches!(row.record, Record::KeyKept(_)));
             }
@@ -113,6 +123,31 @@ impl Disk {
                 Record::EventEdited(edited) => edited.details.rules = None,
                 _ => {}
             }),
+            Some(Plant::ForgetLocks) => records.retain(|row| {
+                !matches!(&row.record, Record::PartSettled(part) if matches!(part.step, PartStep::Locked(_)))
+            }),
+            Some(Plant::ForgetPartEnds) => records.retain(|row| {
+                let ends = |step| matches!(step, PartStep::Cancelled | PartStep::Expired);
+                !matches!(&row.record, Record::PartSettled(part) if ends(part.step))
+            }),
+            Some(Plant::ForgetPrepared) => {
+                records.retain(|row| !matches!(row.record, Record::PartPrepared(_) | Record::PartSettled(_)));
+            }
+            Some(Plant::ForgetOrderExpiries) => {
+                records.retain(|row| !matches!(row.record, Record::OrderExpired { .. }));
+            }
+            Some(Plant::ForgetOrderDebts) => {
+                let settled = |row: &Recovered| match &row.record {
+                    Record::OrderPlaced(placed) => Some(Recovered {
+                        file_index: row.file_index,
+                        stamp: row.stamp,
+                        record: Record::OrderSettled { id: placed.id },
+                    }),
+                    _ => None,
+                };
+                let settled: Vec<_> = records.iter().filter_map(settled).collect();
+                records.extend(settled);
+            }
             Some(Plant::RouteByOldCount) => {
                 owners = self.last_shard_count().unwrap_or(owners).min(owners);
             }

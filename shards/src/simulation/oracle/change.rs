@@ -1,5 +1,7 @@
 //! Changes: what a command asks for and its record makes, in a form common to both.
 
+use super::orders::digest_of_items;
+use crate::api_keys::ApiKey;
 use crate::command::{Buyer, Command, Transfer};
 use crate::details::{EventDetails, NewDetails, SalesRules, Venue};
 use crate::ids::UserId;
@@ -18,6 +20,9 @@ pub(super) fn change_of_command(command: &Command) -> Change {
             (Kind::RoleChanged, change.user.0, change.next_token_version as u32, change.role as u32)
         }
         Command::RemoveUser(remove) => (Kind::UserRemoved, remove.user.0, remove.by.0, 0),
+        Command::EndTokens(end) => (Kind::TokensEnded, end.user.0, end.next_token_version as u32, end.by.0),
+        Command::MakeApiKey(make) => change_of_api_key(make.organizer, &make.key),
+        Command::EndApiKey(end) => (Kind::ApiKeyEnded, end.organizer.0, end.number.0, 0),
         Command::Keyed(keyed) => change_of_command(&keyed.command),
         Command::GiveEventId(give) => (Kind::EventIdGiven, give.id.0, give.key.user.0, 0),
         Command::CreateEvent(create) | Command::CreateGivenEvent(create) => {
@@ -41,6 +46,17 @@ pub(super) fn change_of_command(command: &Command) -> Change {
         Command::Cancel { reservation, actor } | Command::Release { reservation, actor } => {
             (Kind::Cancelled, reservation.event.0, reservation.number, actor.user.0)
         }
+        Command::PlaceOrder(order) => {
+            let items = order.items.as_slice().iter().map(|item| (item.event, item.quantity.get()));
+            (Kind::OrderPlaced, order.owner.0, digest_of_items(items), order.time.is_some().into())
+        }
+        Command::ConfirmOrder { order, actor } => {
+            (Kind::OrderConfirmed, order.user.0, order.number, actor.user.0)
+        }
+        Command::CancelOrder { order, actor } => {
+            (Kind::OrderCancelled, order.user.0, order.number, actor.user.0)
+        }
+        Command::OrderMessage(_) => unreachable!("no client sends {command:?}"),
         Command::Reduce { reservation, actor, .. } => {
             (Kind::Reduced, reservation.event.0, reservation.number, actor.user.0)
         }
@@ -57,6 +73,10 @@ pub(super) fn change_of_command(command: &Command) -> Change {
 fn digest_of_details(name: &str, quota: u32, venue: Option<&str>, rules: &SalesRules) -> u32 {
     let texts = format!("{name:?} {venue:?} {rules:?}");
     texts.bytes().fold(quota, |digest, byte| digest.wrapping_mul(31).wrapping_add(byte.into()))
+}
+
+fn change_of_api_key(organizer: UserId, key: &ApiKey) -> Change {
+    (Kind::ApiKeyMade, organizer.0, key.account_version as u32, key.secret_hash[0].into())
 }
 
 /// The account that acted and the buyer, in one number.
@@ -91,6 +111,9 @@ pub(super) fn change_of_record(record: &Record) -> Change {
             (Kind::RoleChanged, changed.id.0, changed.token_version as u32, changed.role as u32)
         }
         Record::UserRemoved(removed) => (Kind::UserRemoved, removed.id.0, removed.by.0, 0),
+        Record::TokensEnded(ended) => (Kind::TokensEnded, ended.id.0, ended.token_version as u32, ended.by.0),
+        Record::ApiKeyMade(made) => change_of_api_key(made.organizer, &made.key),
+        Record::ApiKeyEnded { organizer, number } => (Kind::ApiKeyEnded, organizer.0, number.0, 0),
         Record::EventCreated(event) => {
             let EventDetails { name, quota, venue, rules: _ } = &event.details;
             let digest = digest_of_details(name, *quota, venue.as_deref(), &event.details.rules());
@@ -109,6 +132,16 @@ pub(super) fn change_of_record(record: &Record) -> Change {
         Record::Confirmed { id, by, .. } => (Kind::Confirmed, id.event.0, id.number, by.0),
         Record::HoldsExpired { event, .. } => (Kind::HoldsExpired, event.0, 0, 0),
         Record::HoldsExtended { .. } => (Kind::HoldsExtended, 0, 0, 0),
+        Record::PartPrepared(part) => (Kind::PartPrepared, part.id.event.0, part.id.number, 0),
+        Record::PartSettled(part) => (Kind::PartSettled, part.id.event.0, part.id.number, 0),
+        Record::OrderPlaced(order) => {
+            let items = order.parts.iter().map(|part| (part.reservation.event, part.quantity));
+            (Kind::OrderPlaced, order.id.user.0, digest_of_items(items), order.deadline.is_some().into())
+        }
+        Record::OrderConfirmed { id, by } => (Kind::OrderConfirmed, id.user.0, id.number, by.0),
+        Record::OrderCancelled { id, by } => (Kind::OrderCancelled, id.user.0, id.number, by.0),
+        Record::OrderExpired { id } => (Kind::OrderExpired, id.user.0, id.number, 0),
+        Record::OrderSettled { id } => (Kind::OrderSettled, id.user.0, id.number, 0),
         Record::Cancelled { id, by, .. } | Record::Released { id, by, .. } => {
             (Kind::Cancelled, id.event.0, id.number, by.0)
         }
@@ -120,6 +153,9 @@ pub(super) fn change_of_record(record: &Record) -> Change {
                 (Kind::KeyKept, id.event.0, id.number, kept.user.0)
             }
             Answer::OfAnother(another) => (Kind::KeyKept, another.id.event.0, another.id.number, kept.user.0),
+            Answer::Order { id } | Answer::HeldOrder { id, .. } => {
+                (Kind::KeyKept, id.user.0, id.number, kept.user.0)
+            }
             Answer::EventId(event) => (Kind::EventIdGiven, event.0, kept.user.0, 0),
         },
     }

@@ -1,10 +1,12 @@
 //! The state of an event after each of its records.
 
 use super::Violation;
-use crate::command::{Actor, Buyer, Command};
-use crate::ids::{Lsn, Quantity, Role, Timestamp, UserId};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::command::{Actor, Buyer, Command, Doubt};
+use crate::ids::{Lsn, OrderId, Quantity, Role, Timestamp, UserId};
 use crate::outcome::{Availability, EventView, Outcome, Rejection, ReservationStatus, ReservationView};
-use crate::record::{Entry, Gain, Held, Record, Transferred};
+use crate::record::{Entry, Gain, Held, PartPrepared, PartSettled, PartStep, Record, Transferred};
 
 #[derive(Debug, Clone)]
 pub(super) struct EventState {
@@ -17,6 +19,10 @@ pub(super) struct EventState {
     pub(super) reservations: Vec<ReservationView>,
     /// Who made each reservation that was for a buyer without an account.
     pub(super) made_for_others: Vec<UserId>,
+    /// The numbers of those that nobody sees: prepared for an order, or for one that failed.
+    pub(super) hidden: BTreeSet<u32>,
+    /// What parts of orders wait for.
+    pub(super) doubts: BTreeMap<u32, Doubt>,
 }
 
 impl EventState {
@@ -34,10 +40,16 @@ impl EventState {
                 created_at: at,
                 updated_at: at,
             };
-            let (first, reservations) = (view.clone(), Vec::new());
-            let made_for_others = Vec::new();
-            let created =
-                EventState { first, view, is_deleted: false, position, reservations, made_for_others };
+            let created = EventState {
+                first: view.clone(),
+                view,
+                is_deleted: false,
+                position,
+                reservations: Vec::new(),
+                made_for_others: Vec::new(),
+                hidden: BTreeSet::new(),
+                doubts: BTreeMap::new(),
+            };
             return before.map_or(Ok(created), |before| Err(format!("{record:?} after {before:?}")));
         }
         let before = before.filter(|before| !before.is_deleted);
@@ -48,7 +60,15 @@ impl EventState {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::TokensEnded(_)
+            | Record::ApiKeyMade(_)
+            | Record::ApiKeyEnded { .. }
             | Record::HoldsExtended { .. }
+            | Record::OrderPlaced(_)
+            | Record::OrderConfirmed { .. }
+            | Record::OrderCancelled { .. }
+            | Record::OrderExpired { .. }
+            | Record::OrderSettled { .. }
             | Record::TimeSetBack
             | Record::KeyKept(_)
             | Record::KeysAged { .. }
@@ -64,7 +84,7 @@ impl EventState {
             }
             &Record::EventDeleted { tickets, .. } => {
                 let live = state.view.reserved + state.view.held;
-                if tickets != live {
+                if tickets != live || !state.doubts.is_empty() {
                     return Err(format!("{record:?} cancels {live} tickets"));
                 }
                 state.is_deleted = true;
@@ -89,7 +109,10 @@ impl EventState {
                 let tickets = part.map_or(one.quantity, |part| part.quantity);
                 state.check_customer(to, tickets).map_err(|limit| format!("{record:?}: {limit:?}"))?;
                 match part {
-                    None => state.reservations[id.number as usize - 1].buyer = to.clone(),
+                    None => {
+                        let one = &mut state.reservations[id.number as usize - 1];
+                        (one.buyer, one.order) = (to.clone(), None);
+                    }
                     Some(_) if 0 < tickets && tickets < one.quantity => {
                         state.reservations[id.number as usize - 1].quantity -= tickets;
                         state.add(record, tickets, ReservationStatus::Confirmed, at, None)?;
@@ -97,9 +120,26 @@ impl EventState {
                     Some(_) => return Err(format!("{record:?} gives a part of {one:?}")),
                 }
             }
+            Record::PartPrepared(part) => {
+                let &PartPrepared { id, by: _, ref buyer, quantity, owner, attempt } = &**part;
+                state.check_limits(buyer, quantity).map_err(|limit| format!("{record:?}: {limit:?}"))?;
+                state.add(record, quantity, ReservationStatus::Held, at, None)?;
+                state.reservations[id.number as usize - 1].order = Some(OrderId { user: owner, number: 0 });
+                state.hidden.insert(id.number);
+                let doubt = Doubt::Placing { owner, attempt };
+                if state.doubts.values().any(|other| *other == doubt) {
+                    return Err(format!("prepared twice: {record:?}"));
+                }
+                state.doubts.insert(id.number, doubt);
+            }
+            Record::PartSettled(part) => state.settle(part, at)?,
             &Record::Confirmed { id, by: _, given_back } => {
                 match state.reservations.get_mut(id.number as usize - 1) {
-                    Some(one) if one.status == ReservationStatus::Held && one.quantity > given_back => {
+                    Some(one)
+                        if one.status == ReservationStatus::Held
+                            && one.expires_at.is_some()
+                            && one.quantity > given_back =>
+                    {
                         one.status = ReservationStatus::Confirmed;
                         one.expires_at = None;
                         one.quantity -= given_back;
@@ -109,7 +149,11 @@ impl EventState {
             }
             &Record::Released { id, by: _, quantity } => {
                 match state.reservations.get_mut(id.number as usize - 1) {
-                    Some(one) if one.status == ReservationStatus::Held && one.quantity == quantity => {
+                    Some(one)
+                        if one.status == ReservationStatus::Held
+                            && !state.doubts.contains_key(&id.number)
+                            && one.quantity == quantity =>
+                    {
                         cancel(one, at);
                     }
                     other => return Err(format!("{record:?} gives up {other:?}")),
@@ -171,10 +215,76 @@ impl EventState {
         if !matches!(buyer, Buyer::Account(_)) {
             self.made_for_others.push(by);
         }
-        let new = ReservationView { id, buyer, quantity, status, created_at, expires_at, cancelled_at };
+        let new = ReservationView {
+            id,
+            buyer,
+            quantity,
+            status,
+            created_at,
+            expires_at,
+            cancelled_at,
+            order: None,
+        };
         self.reservations.push(new);
         let number = self.reservations.len();
         if id.number as usize == number { Ok(()) } else { Err(format!("{id} is number {number}")) }
+    }
+
+    /// What an order has decided about a part.
+    fn settle(&mut self, part: &PartSettled, at: Timestamp) -> Result<(), Violation> {
+        let wrong = |state: &EventState| Err(format!("{part:?} after {state:?}"));
+        let &PartSettled { id, by: _, order, step, given_back } = part;
+        let doubt = self.doubts.remove(&id.number);
+        let is_prepared = matches!(doubt, Some(Doubt::Placing { .. }));
+        let before = self.reservations.get(id.number as usize - 1).cloned();
+        let Some(before) = before else { return wrong(self) };
+        let is_of_order = match (before.order, order) {
+            (Some(before), Some(order)) => {
+                before == order || is_prepared && before == OrderId { number: 0, ..order }
+            }
+            (Some(_), None) => is_prepared && step == PartStep::Aborted,
+            (None, _) => false,
+        };
+        let is_held = before.status == ReservationStatus::Held;
+        let is_right = match step {
+            PartStep::Aborted | PartStep::Held => is_prepared && is_held,
+            PartStep::Locked(_) => !is_prepared && is_held,
+            PartStep::Unlocked => matches!(doubt, Some(Doubt::Confirming { .. })) && is_held,
+            PartStep::Confirmed => doubt.is_some() && is_held,
+            PartStep::Cancelled => is_held || before.status == ReservationStatus::Confirmed,
+            PartStep::Expired => is_held,
+        };
+        let gives_back = matches!(step, PartStep::Aborted | PartStep::Cancelled | PartStep::Expired);
+        let given = if gives_back { before.quantity } else { 0 };
+        if !is_of_order || !is_right || given_back != given {
+            return wrong(self);
+        }
+        if let (PartStep::Locked(attempt), Some(order)) = (step, order) {
+            self.doubts.insert(id.number, Doubt::Confirming { order, attempt });
+        }
+        let one = &mut self.reservations[id.number as usize - 1];
+        match step {
+            PartStep::Aborted | PartStep::Cancelled => cancel(one, at),
+            PartStep::Expired => one.status = ReservationStatus::Expired,
+            PartStep::Confirmed => one.status = ReservationStatus::Confirmed,
+            PartStep::Held | PartStep::Locked(_) | PartStep::Unlocked => {}
+        }
+        one.order = order.or(one.order);
+        if step != PartStep::Aborted {
+            self.hidden.remove(&id.number);
+        }
+        Ok(())
+    }
+
+    /// The reservations that somebody sees.
+    pub(super) fn shown(&self) -> impl Iterator<Item = &ReservationView> {
+        self.reservations.iter().filter(|one| !self.hidden.contains(&one.id.number))
+    }
+
+    /// Whether some hold has a deadline.
+    pub(super) fn has_deadlines(&self) -> bool {
+        let is_due = |one: &ReservationView| one.status == ReservationStatus::Held && one.order.is_none();
+        !self.is_deleted && self.reservations.iter().any(is_due)
     }
 
     fn tickets(&self, status: ReservationStatus) -> u32 {
@@ -183,14 +293,13 @@ impl EventState {
 
     /// The state after a start at the time `from`, if it changes something.
     pub(super) fn extended(&self, from: Timestamp) -> Option<EventState> {
-        if self.tickets(ReservationStatus::Held) == 0 {
+        if !self.has_deadlines() {
             return None;
         }
         let mut state = self.clone();
         for one in &mut state.reservations {
             if let (ReservationStatus::Held, Some(end)) = (one.status, &mut one.expires_at) {
-                // A minute at least, half an hour at most.
-                end.0 = end.0.max(from.0 + 60_000).min(from.0 + 1_800_000);
+                *end = extended(*end, from);
             }
         }
         Some(state)
@@ -237,7 +346,14 @@ impl EventState {
             | Command::ChangePassword(_)
             | Command::ChangeRole(_)
             | Command::RemoveUser(_)
-            | Command::GiveEventId(_) => unreachable!("{command:?} is not about an event"),
+            | Command::EndTokens(_)
+            | Command::MakeApiKey(_)
+            | Command::EndApiKey(_)
+            | Command::GiveEventId(_)
+            | Command::PlaceOrder(_)
+            | Command::ConfirmOrder { .. }
+            | Command::CancelOrder { .. }
+            | Command::OrderMessage(_) => unreachable!("{command:?} is not about an event"),
             Command::Keyed(keyed) => self.outcome(&keyed.command),
             Command::CreateEvent(_) | Command::CreateGivenEvent(_) => {
                 Outcome::Event(Box::new(self.view.clone()))
@@ -286,6 +402,11 @@ impl EventState {
     }
 }
 
+/// A minute at least, half an hour at most.
+pub(super) fn extended(end: Timestamp, from: Timestamp) -> Timestamp {
+    Timestamp(end.0.max(from.0 + 60_000).min(from.0 + 1_800_000))
+}
+
 fn cancel(reservation: &mut ReservationView, at: Timestamp) {
     if matches!(reservation.status, ReservationStatus::Confirmed | ReservationStatus::Held) {
         reservation.status = ReservationStatus::Cancelled;
@@ -295,5 +416,8 @@ fn cancel(reservation: &mut ReservationView, at: Timestamp) {
 }
 
 fn is_over(reservation: &ReservationView, time: Timestamp) -> bool {
-    reservation.status == ReservationStatus::Held && reservation.expires_at.is_none_or(|end| end <= time)
+    // A part of an order has no deadline.
+    reservation.status == ReservationStatus::Held
+        && reservation.order.is_none()
+        && reservation.expires_at.is_none_or(|end| end <= time)
 }

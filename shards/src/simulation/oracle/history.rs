@@ -11,7 +11,7 @@ pub(super) struct History<T> {
     /// The change that each record made, and the state after it.
     pub(super) states: Vec<(Change, T)>,
     /// The indexes of records whose command was answered.
-    answered: Vec<usize>,
+    pub(super) answered: Vec<usize>,
     /// Steps, each with the number of records that some client knew of from that step on. Both rise.
     known: Vec<(u64, usize)>,
 }
@@ -47,7 +47,8 @@ impl<T: Debug> History<T> {
 
     /// The same for a command that asks for `change`. `expected` is what the rules say to it in a state:
     /// `None` where it makes a record. `is_current` says whether it may have been taken in, and answered, with this
-    /// state. Also returns whether it made the last of these records.
+    /// state. `is_outstanding` says whether requests for this change can have made none: if all their records are on disk,
+    /// this one made one of them. Also returns whether it made the last of these records.
     pub(super) fn find_answer(
         &mut self,
         change: Change,
@@ -55,13 +56,14 @@ impl<T: Debug> History<T> {
         expected: impl Fn(Option<&T>) -> Result<Option<Outcome>, Rejection>,
         outcome: impl Fn(&T) -> Outcome,
         is_current: impl Fn(&T) -> bool,
+        is_outstanding: bool,
     ) -> Result<(usize, bool), Violation> {
         for count in self.known_at(exchange.sent)..=self.states.len() {
             if !self.after(count).is_none_or(&is_current) {
                 continue;
             }
             match expected(self.after(count)).transpose() {
-                Some(expected) if expected == *exchange.reply => return Ok((count, false)),
+                Some(expected) if is_outstanding && expected == *exchange.reply => return Ok((count, false)),
                 Some(_) => {}
                 None => {
                     let Some((made, state)) = self.states.get(count) else { continue };

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::{Exchange, Violation};
 use crate::command::{Buyer, IdempotencyKey};
-use crate::ids::{Lsn, ReservationId, Role, Slot, UserId};
+use crate::ids::{Lsn, OrderId, ReservationId, Role, Slot, UserId};
 use crate::limits::KEYS_OF_CUSTOMER_MAX;
-use crate::outcome::{Outcome, ReservationStatus, ReservationView};
+use crate::outcome::{OrderStatus, OrderView, Outcome, ReservationStatus, ReservationView};
 use crate::record::{Answer, Entry, KeyKept, OfAnother, Record};
 use crate::simulation::workload::role_of;
 
@@ -49,13 +49,20 @@ struct Life {
     is_over: bool,
 }
 
+/// What a record changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Changed {
+    Reservation(ReservationId),
+    Order(OrderId),
+}
+
 /// What the records of a slot say.
 #[derive(Debug, Default)]
 struct SlotKeys {
     /// The beginning of each generation since the first, in milliseconds, and the keys that it still has.
     generations: Vec<(u64, Vec<KeyName>)>,
-    /// The slot's last record, and its reservation if the next record has to be its key.
-    last: (Lsn, Option<ReservationId>),
+    /// The slot's last record, and what it changed if the next record has to be its key.
+    last: (Lsn, Option<Changed>),
 }
 
 impl Keys {
@@ -75,25 +82,36 @@ impl Keys {
         self.slots.values().map(SlotKeys::count).sum()
     }
 
-    /// Takes the next record of a slot. `view_of` gives reservations as they are after the records before.
+    /// Takes the next record of a slot. `view_of` gives reservations, and `order_of` orders, as they are after the records
+    /// before.
     pub(super) fn add(
         &mut self,
         entry: &Entry,
         view_of: impl Fn(ReservationId) -> Option<ReservationView>,
+        order_of: impl Fn(OrderId) -> Option<OrderView>,
         owns: impl Fn(Slot) -> bool,
     ) -> Result<(), Violation> {
         let last = &mut self.slots.entry(entry.slot).or_default().last;
         let (before, of_key) = std::mem::replace(last, (entry.lsn, None));
         let of_key = of_key.filter(|_| before.next() == entry.lsn);
         let changed = match &entry.record {
-            Record::Reserved { id, .. } | Record::Confirmed { id, .. } => Some(*id),
-            Record::Held(held) => Some(held.id),
-            Record::Transferred(transferred) => Some(transferred.received()),
+            Record::Reserved { id, .. } | Record::Confirmed { id, .. } => Some(Changed::Reservation(*id)),
+            Record::Held(held) => Some(Changed::Reservation(held.id)),
+            Record::Transferred(transferred) => Some(Changed::Reservation(transferred.received())),
+            Record::OrderPlaced(placed) => Some(Changed::Order(placed.id)),
+            Record::OrderConfirmed { id, .. } => Some(Changed::Order(*id)),
             _ => None,
         };
         last.1 = changed.filter(|_| entry.continues);
         match &entry.record {
-            Record::KeyKept(kept) => self.add_key(entry, kept, of_key, view_of, owns),
+            Record::KeyKept(kept) => {
+                let first = match kept.answer.order() {
+                    Some(id) => first_of_order(kept, of_key, order_of(id)),
+                    None => first_of_others(kept, of_key, view_of),
+                };
+                let first = first.ok_or_else(|| format!("not the answer of the record before: {entry:?}"))?;
+                self.add_key(entry, kept, first, owns)
+            }
             _ if of_key.is_some() => Err(format!("{entry:?} follows a reservation with a key")),
             &Record::KeysAged { since_ms } => self.add_generation(entry, since_ms),
             _ => Ok(()),
@@ -104,40 +122,11 @@ impl Keys {
         &mut self,
         entry: &Entry,
         kept: &KeyKept,
-        changed: Option<ReservationId>,
-        view_of: impl Fn(ReservationId) -> Option<ReservationView>,
+        first: Outcome,
         owns: impl Fn(Slot) -> bool,
     ) -> Result<(), Violation> {
         let wrong = |what: &str| Err(format!("{what}: {entry:?}"));
-        let &KeyKept { user, hash, fingerprint, ref answer } = kept;
-        let own = Buyer::Account(user);
-        let (status, id, quantity, deadline, buyer) = match answer {
-            &Answer::Reservation { id, quantity } => {
-                (ReservationStatus::Confirmed, Some(id), quantity, None, own)
-            }
-            &Answer::Hold { id, quantity, deadline } => {
-                (ReservationStatus::Held, Some(id), quantity, Some(deadline), own)
-            }
-            Answer::OfAnother(another) => {
-                let OfAnother { id, quantity, deadline, buyer } = (**another).clone();
-                let status =
-                    if deadline.is_none() { ReservationStatus::Confirmed } else { ReservationStatus::Held };
-                (status, Some(id), quantity, deadline, buyer)
-            }
-            Answer::EventId(_) => (ReservationStatus::Confirmed, None, 0, None, own),
-        };
-        let first = match (answer, id.and_then(view_of)) {
-            (_, Some(view))
-                if (view.status, view.quantity, view.expires_at) == (status, quantity, deadline)
-                    && view.buyer == buyer
-                    // Without a record before, it was confirmed already.
-                    && changed.or(id.filter(|_| status == ReservationStatus::Confirmed)) == id =>
-            {
-                Outcome::Reservation(view)
-            }
-            (&Answer::EventId(event), None) if changed.is_none() => Outcome::GivenEventId(Some(event)),
-            _ => return wrong("a key's answer is not that of the record before"),
-        };
+        let &KeyKept { user, hash, fingerprint, answer: _ } = kept;
         let name = (user, hash);
         if !self.sent.contains(&(name, fingerprint)) {
             return wrong("no client sent this key");
@@ -259,6 +248,55 @@ impl SlotKeys {
     fn count(&self) -> u64 {
         self.generations.iter().map(|(_, names)| names.len() as u64).sum()
     }
+}
+
+/// The first answer of a key that is kept with an order.
+fn first_of_order(kept: &KeyKept, changed: Option<Changed>, view: Option<OrderView>) -> Option<Outcome> {
+    let view = view?;
+    let is_right = match kept.answer {
+        Answer::HeldOrder { id, deadline } => {
+            (view.status, view.expires_at) == (OrderStatus::Held, Some(deadline))
+                && changed == Some(Changed::Order(id))
+        }
+        // Without a record before, it was confirmed already.
+        Answer::Order { id } => {
+            view.status == OrderStatus::Confirmed
+                && changed.is_none_or(|changed| changed == Changed::Order(id))
+        }
+        Answer::Reservation { .. } | Answer::Hold { .. } | Answer::OfAnother(_) | Answer::EventId(_) => false,
+    };
+    (is_right && view.id.user == kept.user).then(|| Outcome::Order(Box::new(view)))
+}
+
+/// The first answer of a key that is kept with something else.
+fn first_of_others(
+    kept: &KeyKept,
+    changed: Option<Changed>,
+    view_of: impl Fn(ReservationId) -> Option<ReservationView>,
+) -> Option<Outcome> {
+    let own = Buyer::Account(kept.user);
+    let (id, quantity, deadline, buyer) = match kept.answer {
+        Answer::Reservation { id, quantity } => (id, quantity, None, own),
+        Answer::Hold { id, quantity, deadline } => (id, quantity, Some(deadline), own),
+        Answer::OfAnother(ref another) => {
+            let OfAnother { id, quantity, deadline, buyer } = (**another).clone();
+            (id, quantity, deadline, buyer)
+        }
+        Answer::EventId(event) => {
+            return changed.is_none().then_some(Outcome::GivenEventId(Some(event)));
+        }
+        Answer::Order { .. } | Answer::HeldOrder { .. } => return None,
+    };
+    let status = if deadline.is_none() { ReservationStatus::Confirmed } else { ReservationStatus::Held };
+    let view = view_of(id)?;
+    let is_right = (view.status, view.quantity, view.expires_at) == (status, quantity, deadline)
+        && view.buyer == buyer
+        // Without a record before, it was confirmed already.
+        && match changed {
+            Some(changed) => changed == Changed::Reservation(id),
+            None => status == ReservationStatus::Confirmed,
+        };
+    is_right.then_some(Outcome::Reservation(view))
 }
 
 pub(super) fn name(key: &IdempotencyKey) -> KeyName {

@@ -5,10 +5,12 @@
 //! older than what the client could already know when it sent the request, and no newer than the disk.
 //! A reply that leaves too early is therefore found when it leaves, without a crash that proves it.
 
+mod api_keys;
 mod change;
 mod event;
 mod history;
 mod keys;
+mod orders;
 mod queries;
 mod records;
 mod rules;
@@ -19,28 +21,32 @@ use std::fmt::Debug;
 
 use crate::clock::Now;
 use crate::command::{Ask, Buyer, Command, IdempotencyKey, Keyed, Query};
-use crate::ids::{EventId, Slot, Timestamp, UserId, Username};
+use crate::ids::{ApiKeyNumber, EventId, OrderId, Slot, Timestamp, UserId, Username};
 use crate::outcome::{AccountView, Outcome, Rejection, Reply, ReservationStatus, ReservationView};
 use crate::record::Entry;
 use crate::slots::slot_of_event;
+use api_keys::KeysOfOrganizer;
 use change::{Change, change_of_command};
 pub(super) use change::{kind_of, number_of_buyer};
 use event::EventState;
 use history::History;
 pub(super) use keys::Moment;
 use keys::{KeyName, Keys};
+use orders::OrderHistories;
 use rules::{expected_of_account, expected_of_event, user_view};
 use times::SlotTimes;
 
 /// A description of what went wrong.
 pub(super) type Violation = String;
 
-/// A client that has a reply knows the effect of this many records of an event or account.
+/// A client that has a reply knows the effect of this many records of an event, account or organizer's API keys.
 #[derive(Debug, Clone)]
 pub(super) enum Known {
     Event(EventId, usize),
     Account(Username, usize),
+    ApiKeys(UserId, usize),
     Key(KeyName),
+    Order(OrderId, usize),
 }
 
 /// A request and its reply.
@@ -63,11 +69,15 @@ pub(super) struct Oracle {
     reservations_max: u32,
     events: BTreeMap<EventId, History<EventState>>,
     accounts: BTreeMap<Username, History<AccountView>>,
+    api_keys: BTreeMap<UserId, History<KeysOfOrganizer>>,
+    /// Keys that are over with the record of a key which follows on disk.
+    api_keys_over: Vec<ApiKeyNumber>,
     /// For each change, the number of requests for it that are neither on disk nor answered with
     /// something else.
     outstanding: BTreeMap<Change, i64>,
     times: BTreeMap<Slot, SlotTimes>,
     keys: Keys,
+    orders: OrderHistories,
     /// The records of each event.
     records: BTreeMap<EventId, Vec<Entry>>,
 }
@@ -182,6 +192,9 @@ impl Oracle {
                 };
                 Ok(found.into_iter().collect())
             }
+            Ask::Query(Query::ApiKey { organizer, .. } | Query::ApiKeys { organizer }) => {
+                Ok(vec![self.check_api_keys(*organizer, exchange)?.0])
+            }
             Ask::Query(query) => self.check_query(query, exchange, owns),
         }
     }
@@ -207,6 +220,8 @@ impl Oracle {
                 self.keys.check_first(key, outcome, exchange)?;
                 Ok((Vec::new(), *outcome == Outcome::GivenEventId(Some(give.id))))
             }
+            // Another request with the key is being worked on, and may never take effect.
+            (_, Err(Rejection::KeyInFlight)) => Ok(none(())),
             (Command::Keyed(keyed), reply) => {
                 self.keys.check_unknown(key, exchange)?;
                 if let Ok(outcome) = reply {
@@ -235,19 +250,30 @@ impl Oracle {
     ) -> Result<(Vec<Known>, bool), Violation> {
         match exchange.reply {
             Err(Rejection::LogFull | Rejection::LogLocked) => return Ok((Vec::new(), false)),
-            Err(Rejection::AccountLimit { .. }) => {
+            Err(Rejection::AccountLimit { .. }) if !command.is_about_order() => {
                 return Ok((vec![self.check_account_limit(command, exchange, owns)?], false));
             }
             Err(Rejection::EventExists) => return Err(format!("an event's id was used twice: {exchange:?}")),
             _ => {}
         }
         let change = change_of_command(command);
+        let is_outstanding = self.is_outstanding(change);
+        if let Some(organizer) = Oracle::organizer_of(exchange.ask) {
+            let (known, made_a_record) = self.check_api_keys(organizer, exchange)?;
+            return Ok((vec![known], made_a_record));
+        }
+        if command.is_about_order() {
+            return self.check_order_command(command, change, exchange);
+        }
         let username = match command {
             Command::CreateUser(create) => Some(&create.username),
             Command::ChangePassword(change) => Some(&change.username),
             Command::ChangeRole(change) => Some(&change.username),
             Command::RemoveUser(remove) => Some(&remove.username),
-            Command::CreateEvent(_)
+            Command::EndTokens(end) => Some(&end.username),
+            Command::MakeApiKey(_)
+            | Command::EndApiKey(_)
+            | Command::CreateEvent(_)
             | Command::CreateGivenEvent(_)
             | Command::GiveEventId(_)
             | Command::Keyed(_)
@@ -259,6 +285,10 @@ impl Oracle {
             | Command::Release { .. }
             | Command::Cancel { .. }
             | Command::Reduce { .. }
+            | Command::PlaceOrder(_)
+            | Command::ConfirmOrder { .. }
+            | Command::CancelOrder { .. }
+            | Command::OrderMessage(_)
             | Command::Transfer(_) => None,
         };
         if let Some(username) = username {
@@ -269,7 +299,7 @@ impl Oracle {
             };
             let expected = |state: Option<&_>| expected_of_account(state, exchange.ask);
             let (count, made_a_record) =
-                history.find_answer(change, exchange, expected, outcome, |_| true)?;
+                history.find_answer(change, exchange, expected, outcome, |_| true, is_outstanding)?;
             return Ok((vec![Known::Account(username.clone(), count)], made_a_record));
         }
         let event = EventId(change.1);
@@ -277,7 +307,8 @@ impl Oracle {
         let history = self.events.entry(event).or_default();
         let expected = |state: Option<&_>| expected_of_event(state, exchange.ask, exchange.wall);
         let outcome = |state: &EventState| state.outcome(command);
-        let (count, made_a_record) = history.find_answer(change, exchange, expected, outcome, is_current)?;
+        let (count, made_a_record) =
+            history.find_answer(change, exchange, expected, outcome, is_current, is_outstanding)?;
         Ok((vec![Known::Event(event, count)], made_a_record))
     }
 
@@ -367,7 +398,7 @@ impl Oracle {
                 let state = self.events.get(id).and_then(|history| history.after(*count));
                 state.is_some_and(|state| state.is_deleted)
             }
-            Known::Account(..) | Known::Key(_) => false,
+            Known::Account(..) | Known::ApiKeys(..) | Known::Key(_) | Known::Order(..) => false,
         }
     }
 
@@ -379,9 +410,18 @@ impl Oracle {
                 Known::Account(username, count) => {
                     self.accounts.entry(username).or_default().add_known(now, count);
                 }
+                Known::ApiKeys(organizer, count) => {
+                    self.api_keys.entry(organizer).or_default().add_known(now, count);
+                }
                 Known::Key(name) => self.keys.add_known(now, name),
+                Known::Order(id, count) => self.orders.entry(id).or_default().add_known(now, count),
             }
         }
+    }
+
+    /// Whether a request for this change is on the list: some have no record yet, and may have made none.
+    fn is_outstanding(&self, change: Change) -> bool {
+        self.outstanding.get(&change).is_some_and(|count| *count > 0)
     }
 
     /// Takes one request for a change off the list: its record is on disk, or it made none.

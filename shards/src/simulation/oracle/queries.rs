@@ -23,8 +23,16 @@ impl Oracle {
         exchange: Exchange<'_>,
         owns: impl Fn(Slot) -> bool,
     ) -> Result<Vec<Known>, Violation> {
+        if let Some(checked) = self.check_order_query(query, exchange) {
+            return checked;
+        }
         match (query, exchange.reply) {
-            (Query::Account { username } | Query::TokenStands { username, .. }, _) => {
+            (
+                Query::Account { username }
+                | Query::TokenStands { username, .. }
+                | Query::ApiKeysStand { username, .. },
+                _,
+            ) => {
                 let is_right = |state: Option<&_>| {
                     expected_of_account(state, exchange.ask).transpose().as_ref() == Some(exchange.reply)
                 };
@@ -85,6 +93,9 @@ impl Oracle {
             }
             (Query::Availabilities { events }, Outcome::Availabilities(list)) => {
                 self.check_availabilities(events, list, exchange, owns)
+            }
+            (Query::Parts { parts }, Outcome::Reservations(list)) => {
+                self.check_parts(parts, list, exchange, owns)
             }
             (Query::ChangedEvents { organizer, after }, Outcome::ChangedEvents(list)) => {
                 let is_right = |id: EventId, state: Option<&EventState>| {
@@ -228,10 +239,27 @@ impl Oracle {
         let is_listed =
             |view: &&ReservationView| view.buyer == Buyer::Account(customer) && is_on_page(view.id);
         let is_right = |id: EventId, state: Option<&EventState>| {
-            let reservations = state.map_or(&[][..], |state| &state.reservations);
-            list.iter().filter(|view| view.id.event == id).eq(reservations.iter().filter(is_listed))
+            let reservations = state.into_iter().flat_map(EventState::shown);
+            list.iter().filter(|view| view.id.event == id).eq(reservations.filter(is_listed))
         };
         self.check_each_event(exchange, list.iter().map(|view| view.id.event), owns, is_right)
+    }
+
+    /// Checks one shard's answer about some parts of orders.
+    fn check_parts(
+        &self,
+        asked: &[ReservationId],
+        list: &[ReservationView],
+        exchange: Exchange<'_>,
+        owns: impl Fn(EventId) -> bool,
+    ) -> Result<Vec<Known>, Violation> {
+        let in_range = |id| owns(id) && asked.iter().any(|part| part.event == id);
+        let is_right = |id: EventId, state: Option<&EventState>| {
+            let shown = state.into_iter().flat_map(EventState::shown);
+            let expected = shown.filter(|view| asked.contains(&view.id));
+            list.iter().filter(|view| view.id.event == id).eq(expected)
+        };
+        self.check_each_event(exchange, list.iter().map(|view| view.id.event), in_range, is_right)
     }
 
     /// Checks one shard's part of the accounts.
@@ -375,7 +403,7 @@ fn range_of_page<I: Copy + Ord>(
 
 /// Checks a reply history by history: `is_right` must hold for each one `in_range`, and those that the
 /// reply lists must all be among these.
-fn check_each<K: Ord + Clone, T: Debug>(
+pub(super) fn check_each<K: Ord + Clone, T: Debug>(
     histories: &BTreeMap<K, History<T>>,
     exchange: Exchange<'_>,
     mut listed: impl Iterator<Item = K>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::change::{Change, change_of_record};
-use super::event::EventState;
+use super::event::{EventState, extended};
 use super::history::History;
 use super::{Oracle, Violation};
 use crate::command::Buyer;
@@ -28,10 +28,14 @@ impl Oracle {
             let state = self.events.get(&id.event)?.last()?;
             state.reservations.get(id.number as usize - 1).cloned()
         };
-        self.keys.add(entry, view_of, &owns)?;
+        let order_of = |id| Oracle::order_view(&self.orders, id);
+        self.keys.add(entry, view_of, order_of, &owns)?;
         let is_settled_before = matches!(&entry.record, Record::KeyKept(kept) if !kept.gives_event_id());
         if is_settled_before || matches!(entry.record, Record::TimeSetBack | Record::KeysAged { .. }) {
             return Ok(());
+        }
+        if matches!(entry.record, Record::ApiKeyEnded { .. }) && entry.continues {
+            return self.add_api_key_record(entry);
         }
         let change = change_of_record(&entry.record);
         match entry.record {
@@ -41,7 +45,12 @@ impl Oracle {
                 self.extend_holds(entry.slot, from, change);
                 return Ok(());
             }
-            Record::HoldsExpired { .. } => {}
+            // These follow from what clients asked for before.
+            Record::HoldsExpired { .. }
+            | Record::PartPrepared(_)
+            | Record::OrderExpired { .. }
+            | Record::OrderSettled { .. } => {}
+            Record::PartSettled(ref part) => self.check_part_settled(part)?,
             _ => self.settle(change, entry)?,
         }
         if let Some(gain) = entry.record.gain()
@@ -58,6 +67,7 @@ impl Oracle {
                     password_hash: user.password_hash.clone(),
                     role: user.role,
                     token_version: user.token_version,
+                    key_version: user.token_version,
                     removed: false,
                 };
                 let mut accounts = self.accounts.values().flat_map(History::last);
@@ -70,12 +80,14 @@ impl Oracle {
                 let mut account = self.usable_account(&changed.username, &entry.record)?;
                 account.password_hash = changed.password_hash.clone();
                 account.token_version = changed.token_version;
+                account.key_version = changed.token_version;
                 self.accounts.entry(changed.username.clone()).or_default().states.push((change, account));
             }
             Record::RoleChanged(changed) => {
                 let mut account = self.usable_account(&changed.username, &entry.record)?;
                 account.role = changed.role;
                 account.token_version = changed.token_version;
+                account.key_version = changed.token_version;
                 self.accounts.entry(changed.username.clone()).or_default().states.push((change, account));
             }
             Record::UserRemoved(removed) => {
@@ -84,6 +96,12 @@ impl Oracle {
                 account.removed = true;
                 self.accounts.entry(removed.username.clone()).or_default().states.push((change, account));
             }
+            Record::TokensEnded(ended) => {
+                let mut account = self.usable_account(&ended.username, &entry.record)?;
+                account.token_version = ended.token_version;
+                self.accounts.entry(ended.username.clone()).or_default().states.push((change, account));
+            }
+            Record::ApiKeyMade(_) | Record::ApiKeyEnded { .. } => self.add_api_key_record(entry)?,
             Record::EventCreated(_)
             | Record::EventEdited(_)
             | Record::EventDeleted { .. }
@@ -92,6 +110,8 @@ impl Oracle {
             | Record::Confirmed { .. }
             | Record::Released { .. }
             | Record::HoldsExpired { .. }
+            | Record::PartPrepared(_)
+            | Record::PartSettled(_)
             | Record::Cancelled { .. }
             | Record::Reduced { .. }
             | Record::Transferred(_) => {
@@ -99,6 +119,11 @@ impl Oracle {
                 let state = EventState::after(history.last(), entry)?;
                 history.states.push((change, state));
             }
+            Record::OrderPlaced(_)
+            | Record::OrderConfirmed { .. }
+            | Record::OrderCancelled { .. }
+            | Record::OrderExpired { .. }
+            | Record::OrderSettled { .. } => self.add_order_record(entry, change)?,
             Record::KeyKept(_) => {}
             Record::TimeSetBack | Record::KeysAged { .. } | Record::HoldsExtended { .. } => {
                 unreachable!("handled above")
@@ -107,11 +132,11 @@ impl Oracle {
         Ok(())
     }
 
-    /// The slots of events with live holds.
+    /// The slots with holds that have deadlines.
     pub(super) fn slots_with_holds(&self) -> BTreeSet<Slot> {
-        let has_holds = |state: &&EventState| !state.is_deleted && state.view.held > 0;
-        let live = self.events.iter().filter(|(_, history)| history.last().filter(has_holds).is_some());
-        live.map(|(&event, _)| slot_of_event(event)).collect()
+        let has_holds = |history: &History<EventState>| history.last().is_some_and(EventState::has_deadlines);
+        let live = self.events.iter().filter(|(_, history)| has_holds(history));
+        live.map(|(&event, _)| slot_of_event(event)).chain(self.slots_of_held_orders()).collect()
     }
 
     fn extend_holds(&mut self, slot: Slot, from: Timestamp, change: Change) {
@@ -120,6 +145,7 @@ impl Oracle {
                 history.states.push((change, state));
             }
         }
+        self.extend_orders(slot, change, |end| extended(end, from));
     }
 
     fn usable_account(&self, username: &Username, record: &Record) -> Result<AccountView, Violation> {

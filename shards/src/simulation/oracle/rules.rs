@@ -1,7 +1,7 @@
 //! The rules of the domain, written a second time, independently of `state`.
 
 use super::event::EventState;
-use crate::command::{Actor, Ask, Buyer, Command, ExpectedVersion, Query, Transfer};
+use crate::command::{Actor, Ask, Buyer, Command, Doubt, ExpectedVersion, Query, Transfer};
 use crate::details::{DetailsPatch, RulesPatch, SalesRules};
 use crate::ids::{Quantity, ReservationId, Role, Timestamp, UserId};
 use crate::limits::{RESERVATIONS_MAX, SCANNED_MAX};
@@ -64,6 +64,9 @@ fn expected_of_command(
             if reserved + held > 0 && !delete.force {
                 return Err(Rejection::HasReservations { reserved, held });
             }
+            if event.is_some_and(|event| !event.doubts.is_empty()) {
+                return Err(Rejection::OrderInDoubt);
+            }
             None
         }
         Command::Reserve { actor, buyer, quantity, .. } | Command::Hold { actor, buyer, quantity, .. } => {
@@ -84,6 +87,7 @@ fn expected_of_command(
         }
         Command::Cancel { reservation, actor } => {
             let reservation = visible(event, *reservation, *actor)?;
+            check_doubt(event, reservation)?;
             match reservation.status {
                 ReservationStatus::Confirmed | ReservationStatus::Held => None,
                 ReservationStatus::Cancelled | ReservationStatus::Expired => Some(Outcome::Cancelled),
@@ -91,6 +95,7 @@ fn expected_of_command(
         }
         Command::Release { reservation, actor } => {
             let reservation = visible(event, *reservation, *actor)?;
+            check_doubt(event, reservation)?;
             match reservation.status {
                 ReservationStatus::Held => None,
                 ReservationStatus::Cancelled | ReservationStatus::Expired => Some(Outcome::Cancelled),
@@ -107,6 +112,7 @@ fn expected_of_command(
                 Buyer::Ref(_) | Buyer::Guest | Buyer::Block if is_organizers => {}
                 _ => return Err(Rejection::NotYourReservation),
             }
+            check_alone(reservation)?;
             let has = reservation.quantity;
             let asked = quantity.map_or(has, Quantity::get);
             match reservation.status {
@@ -122,6 +128,7 @@ fn expected_of_command(
         }
         Command::Reduce { reservation, actor, quantity } => {
             let reservation = visible(event, *reservation, *actor)?;
+            check_alone(reservation)?;
             match (reservation.status, reservation.quantity) {
                 (ReservationStatus::Cancelled, _) => return Err(Rejection::ReservationCancelled),
                 (ReservationStatus::Expired, _) => return Err(Rejection::HoldExpired),
@@ -145,6 +152,7 @@ fn expected_of_command(
                 check_seller(event, *actor, to)?;
             }
             let asked = quantity.map_or(one.quantity, Quantity::get);
+            check_alone(one)?;
             match one.status {
                 ReservationStatus::Held => return Err(Rejection::HoldNotConfirmed),
                 ReservationStatus::Expired => return Err(Rejection::HoldExpired),
@@ -169,7 +177,14 @@ fn expected_of_command(
         | Command::ChangePassword(_)
         | Command::ChangeRole(_)
         | Command::RemoveUser(_)
-        | Command::GiveEventId(_) => unreachable!("{command:?} is not about an event"),
+        | Command::EndTokens(_)
+        | Command::MakeApiKey(_)
+        | Command::EndApiKey(_)
+        | Command::GiveEventId(_)
+        | Command::PlaceOrder(_)
+        | Command::ConfirmOrder { .. }
+        | Command::CancelOrder { .. }
+        | Command::OrderMessage(_) => unreachable!("{command:?} is not about an event"),
     })
 }
 
@@ -211,14 +226,20 @@ fn expected_of_query(event: Option<&EventState>, query: &Query) -> Result<Outcom
         Query::Account { .. }
         | Query::AccountOf { .. }
         | Query::TokenStands { .. }
+        | Query::ApiKeysStand { .. }
         | Query::Users { .. }
         | Query::Usernames { .. }
         | Query::Events { .. }
         | Query::Availabilities { .. }
         | Query::ChangedEvents { .. }
         | Query::CustomerReservations { .. }
+        | Query::Order { .. }
+        | Query::Orders { .. }
+        | Query::Parts { .. }
         | Query::EventsCreated { .. }
         | Query::GivenEventId { .. }
+        | Query::ApiKey { .. }
+        | Query::ApiKeys { .. }
         | Query::Totals => unreachable!("{query:?} is not about one event"),
     })
 }
@@ -238,7 +259,8 @@ fn slice(
     };
     let range: Vec<&ReservationView> = event.reservations.iter().filter(is_wanted).collect();
     let within_reach = &range[..range.len().min(SCANNED_MAX as usize)];
-    let fitting = within_reach.iter().copied().filter(|one| statuses.contains(one.status));
+    let shown = within_reach.iter().copied().filter(|one| !event.hidden.contains(&one.id.number));
+    let fitting = shown.filter(|one| statuses.contains(one.status));
     let views: Vec<ReservationView> = fitting.take(limit).cloned().collect();
     let end = if views.len() == limit { views.last() } else { within_reach.last().copied() };
     let next = end.map(|end| end.id.number).filter(|end| range.iter().any(|one| number(one) > *end));
@@ -313,7 +335,25 @@ fn visible(
     let index = (id.number as usize).checked_sub(1).ok_or(Rejection::ReservationNotFound)?;
     let is_visible =
         |one: &&ReservationView| one.buyer == Buyer::Account(actor.user) || event.is_managed_by(actor);
-    event.reservations.get(index).filter(is_visible).ok_or(Rejection::ReservationNotFound)
+    let shown = event.reservations.get(index).filter(|one| !event.hidden.contains(&one.id.number));
+    shown.filter(is_visible).ok_or(Rejection::ReservationNotFound)
+}
+
+/// A part that waits for the confirmation of its order does not end.
+fn check_doubt(event: Option<&EventState>, reservation: &ReservationView) -> Result<(), Rejection> {
+    let doubt = event.and_then(|event| event.doubts.get(&reservation.id.number));
+    match doubt {
+        Some(Doubt::Placing { .. } | Doubt::Confirming { .. }) => Err(Rejection::OrderInDoubt),
+        None => Ok(()),
+    }
+}
+
+/// What is held for an order does not change alone, except that it ends.
+fn check_alone(reservation: &ReservationView) -> Result<(), Rejection> {
+    match (reservation.status, reservation.order) {
+        (ReservationStatus::Held, Some(order)) => Err(Rejection::PartOfOrder { order }),
+        _ => Ok(()),
+    }
 }
 
 /// The same for a request about an account.
@@ -325,9 +365,12 @@ pub(super) fn expected_of_account(
         (Ask::Command(Command::CreateUser(_)), None) => Ok(None),
         (Ask::Command(Command::CreateUser(_)), Some(_)) => Err(Rejection::UsernameTaken),
         (Ask::Command(Command::ChangePassword(change)), account) => {
-            match account.filter(|account| stands(account, change.user, change.token_version)) {
-                Some(_) => Ok(None),
-                None => Err(Rejection::TokenEnded),
+            let usable = account.filter(|account| account.id == change.user && !account.removed);
+            match (usable, change.token_version) {
+                (Some(account), Some(version)) if account.token_version == version => Ok(None),
+                (Some(_), None) => Ok(None),
+                (_, Some(_)) => Err(Rejection::TokenEnded),
+                (None, None) => Err(Rejection::UserNotFound),
             }
         }
         (Ask::Command(Command::ChangeRole(change)), account) => {
@@ -335,14 +378,26 @@ pub(super) fn expected_of_account(
             let account = account.ok_or(Rejection::UserNotFound)?;
             Ok((account.role == change.role).then(|| Outcome::AccountChanged(user_view(account))))
         }
+        (Ask::Command(Command::EndTokens(end)), account) => {
+            match account.filter(|account| account.id == end.user && !account.removed) {
+                Some(_) => Ok(None),
+                None => Err(Rejection::UserNotFound),
+            }
+        }
         (Ask::Command(Command::RemoveUser(remove)), account) => {
             let account = account.filter(|account| account.id == remove.user);
             let account = account.ok_or(Rejection::UserNotFound)?;
             Ok(account.removed.then(|| Outcome::AccountChanged(user_view(account))))
         }
-        (Ask::Query(Query::TokenStands { user, token_version, .. }), account) => Ok(Some(
-            Outcome::TokenStands(account.is_some_and(|account| stands(account, *user, *token_version))),
-        )),
+        (Ask::Query(Query::ApiKeysStand { user, account_version, .. }), account) => {
+            let stands = account.is_some_and(|account| {
+                account.id == *user && account.key_version == *account_version && !account.removed
+            });
+            Ok(Some(Outcome::Stands(stands)))
+        }
+        (Ask::Query(Query::TokenStands { user, token_version, .. }), account) => {
+            Ok(Some(Outcome::Stands(account.is_some_and(|account| stands(account, *user, *token_version)))))
+        }
         (_, account) => Ok(Some(Outcome::Account(account.cloned().map(Box::new)))),
     }
 }

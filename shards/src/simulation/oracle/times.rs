@@ -116,6 +116,9 @@ fn fits_deadline(record: &Record, slot_time: Timestamp) -> bool {
         Record::Held(held) => {
             HOLD_SECONDS.iter().any(|seconds| held.deadline.0 == slot_time.0 + seconds * 1000)
         }
+        Record::OrderPlaced(order) => order.deadline.is_none_or(|deadline| {
+            HOLD_SECONDS.iter().any(|seconds| deadline.0 == slot_time.0 + seconds * 1000)
+        }),
         Record::HoldsExpired { up_to: time, .. } | Record::HoldsExtended { from: time } => *time == slot_time,
         _ => true,
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::network::SentRequest;
 use super::shard::{DriverState, SimulatedShard};
 use super::{Progress, World};
 use crate::command::{Ask, Buyer, Command, Query};
@@ -78,6 +79,7 @@ impl World {
             })?;
             self.check_wakes()?;
         }
+        self.finish_orders()?;
         self.run_until(|shard, _| {
             if shard.inbox.is_empty() {
                 shard.stop();
@@ -92,6 +94,23 @@ impl World {
         }
         self.check_shards()?;
         self.compare_with_disk(None)
+    }
+
+    /// Lets orders that are under way end: their requests wait for several shards.
+    fn finish_orders(&mut self) -> Result<(), Violation> {
+        let is_open = |one: &SentRequest| {
+            let is_about_order = matches!(&one.ask, Ask::Command(command) if command.is_about_order());
+            is_about_order && one.process == self.process && one.reply.is_none()
+        };
+        let are_underway = |one: &SimulatedShard| one.driver.shard().has_orders_underway();
+        if !self.requests.iter().any(is_open) && !self.shards.iter().any(are_underway) {
+            return Ok(());
+        }
+        for shard in &mut self.shards {
+            (shard.is_full, shard.is_locked) = (false, false);
+        }
+        self.run_until(|shard, _| shard.is_idle() && !shard.driver.shard().has_orders_underway())?;
+        self.oracle.check_orders_at_rest()
     }
 
     /// Checks that each core will wake to forget the keys that it keeps, though no more requests come.

@@ -35,7 +35,13 @@ impl World {
         self.note(|| format!("shard {index} commits {} records", batch.entries.len()));
         // What no request asked for takes no room.
         let is_change = |entry: &&Entry| {
-            let expires = [Kind::HoldsExpired, Kind::HoldsExtended, Kind::KeysAged];
+            let expires = [
+                Kind::HoldsExpired,
+                Kind::HoldsExtended,
+                Kind::KeysAged,
+                Kind::OrderExpired,
+                Kind::OrderSettled,
+            ];
             !entry.continues && !expires.contains(&kind_of(&entry.record))
         };
         let changes = batch.entries.iter().filter(is_change).count();
@@ -283,6 +289,9 @@ impl World {
                 if ended.contains(&up_to) {
                     self.count("expiries at the deadline");
                 }
+            }
+            if matches!(entry.record, Record::ApiKeyEnded { .. }) && entry.continues {
+                self.count("API keys forgotten");
             }
             if let Record::EventEdited(edited) = &entry.record
                 && edited.organizer.is_some()

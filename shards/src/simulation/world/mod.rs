@@ -82,6 +82,9 @@ struct FaultRates {
     crash: u64,
     clock_jump: u64,
     hours: u64,
+    /// Messages between slots that are lost, and that come twice.
+    loses: u64,
+    repeats: u64,
     fills: u64,
     locks: u64,
     reads: u64,
@@ -127,6 +130,8 @@ impl World {
             lies: one_in(12, 300),
             locks: one_in(3, 40),
             reads: one_in(3, 40),
+            loses: one_in(3, 200),
+            repeats: one_in(3, 200),
             pause: one_in(2, 40),
             slowness: one_in(2, 8),
             batch_max: 1 + one_in(2, 20) as usize,

@@ -1,21 +1,25 @@
 //! Messages between clients and shards.
 
 use super::World;
-use crate::command::{Ask, Command, Query};
-use crate::ids::{Timestamp, Username};
+use super::shard::Inbound;
+use crate::command::{Ask, Command, Doubt, EndApiKey, OrderMessage, PartFate, Query, Settle};
+use crate::ids::{OrderId, ReservationId, Slot, Timestamp, Username};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationView, Statuses};
 use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
 use crate::simulation::plant::Plant;
 use crate::simulation::workload::{
-    ADMIN, create_given_event, is_event_created, key_of_event_id, random_ask, random_ask_with_key,
+    ADMIN, ask_after_order, create_given_event, is_event_created, key_of_event_id, random_ask,
+    random_ask_with_key,
 };
 use crate::slots::{shard_of_slot, slot_of_event};
 
-/// A message in flight: the index of a request on its way to a shard, or a reply on its way back.
+/// A message in flight: the index of a request on its way to a shard, a reply on its way back, or one from the owner of a
+/// slot to that of another.
 pub(super) enum Message {
     Request(usize),
     Reply { request: usize, reply: Reply, known: Vec<Known> },
+    Between(OrderMessage),
 }
 
 pub(super) struct SentRequest {
@@ -72,12 +76,13 @@ impl World {
                     shard_index = (shard_index + 1) % self.shards.len();
                 }
                 self.note(|| format!("request {request} arrives"));
-                self.shards[shard_index].inbox.push_back(request);
+                self.shards[shard_index].inbox.push_back(Inbound::Request(request));
                 self.shards[shard_index].signal = true;
                 if self.plant == Some(Plant::DeliverTwice) && self.has_chance(100) {
-                    self.shards[shard_index].inbox.push_back(request);
+                    self.shards[shard_index].inbox.push_back(Inbound::Request(request));
                 }
             }
+            Message::Between(message) => self.deliver_between(message),
             Message::Reply { request, reply, known } => {
                 self.note(|| format!("the reply to {request} arrives"));
                 self.count(name_of(&reply));
@@ -96,11 +101,85 @@ impl World {
                         self.send_request(Ask::Command(create_given_event(&key, id)));
                     }
                 }
+                if let Ok(Outcome::Order(order)) = &reply
+                    && self.requests[request].process == self.process
+                    && !self.is_finishing
+                {
+                    let again = self.requests[request].ask.clone();
+                    let next = ask_after_order(&mut self.random, order, again);
+                    next.into_iter().for_each(|ask| self.send_request(ask));
+                }
+                if let (Ok(Outcome::ApiKeyEnded(_)), Ask::Command(Command::EndApiKey(end))) =
+                    (&reply, &self.requests[request].ask)
+                    && !self.is_finishing
+                    && !self.shards.is_empty()
+                {
+                    let EndApiKey { organizer, number } = end.clone();
+                    self.send_request(Ask::Query(Query::ApiKey { organizer, number }));
+                }
                 self.ask_for_news(&reply);
                 self.follow_changes(request, &reply);
                 self.requests[request].reply = Some(reply);
             }
         }
+    }
+
+    /// Sends a message to the owner of a slot.
+    pub(super) fn send_message(&mut self, slot: Slot, command: Command) {
+        let Command::OrderMessage(message) = command else { unreachable!("{command:?} to slot {slot}") };
+        self.note(|| format!("a message to slot {slot}: {message:?}"));
+        if let Some(message) = self.with_planted(*message) {
+            self.wire.push(Message::Between(message));
+        }
+    }
+
+    /// Plants bugs of orders in a message; `None` if it is not sent.
+    fn with_planted(&mut self, message: OrderMessage) -> Option<OrderMessage> {
+        Some(match (self.plant, message) {
+            (Some(Plant::CommitWithoutParts), OrderMessage::Refused { owner, attempt, event, .. }) => {
+                let part = ReservationId { event, number: 1 };
+                OrderMessage::Prepared { owner, attempt, part }
+            }
+            (Some(Plant::ForgetAborts), OrderMessage::Abort { .. }) => return None,
+            (
+                Some(Plant::DecideAlone),
+                OrderMessage::Ask { doubt: Doubt::Placing { owner, attempt }, part },
+            ) => OrderMessage::Abort { owner, attempt, part },
+            (Some(Plant::SellAborted), OrderMessage::Abort { owner, attempt, part }) => {
+                let order = OrderId { user: owner, number: 1 };
+                let (placed_by, fate) = (Some(attempt), PartFate::Confirmed);
+                OrderMessage::Settle(Settle { order, placed_by, part, fate, by: owner })
+            }
+            (Some(Plant::CommitAnyPart), OrderMessage::Abort { owner, attempt, part }) => {
+                let placed = self.oracle.last_order_of(owner);
+                let order = placed.unwrap_or(OrderId { user: owner, number: 1 });
+                let (placed_by, fate) = (Some(attempt), PartFate::Held);
+                OrderMessage::Settle(Settle { order, placed_by, part, fate, by: owner })
+            }
+            (Some(Plant::SettleEarly), OrderMessage::Settle(Settle { order, part, fate, .. })) => {
+                OrderMessage::Settled { order, part, fate }
+            }
+            (Some(Plant::IgnoreLocks), OrderMessage::Lock { order, attempt, part, .. }) => {
+                OrderMessage::Locked { order, attempt, part }
+            }
+            (_, message) => message,
+        })
+    }
+
+    /// Delivers a message to the owner of its slot; or loses it, or delivers it and again later.
+    fn deliver_between(&mut self, message: OrderMessage) {
+        if !self.is_finishing && self.has_chance(self.rates.loses) {
+            self.count("messages lost");
+            self.note(|| format!("lost: {message:?}"));
+            return;
+        }
+        if !self.is_finishing && self.has_chance(self.rates.repeats) {
+            self.count("messages repeated");
+            self.wire.push(Message::Between(message.clone()));
+        }
+        let owner = self.owner(message.slot());
+        self.shards[owner].inbox.push_back(Inbound::Message(message));
+        self.shards[owner].signal = true;
     }
 
     /// Sends a reply: from now on, a client may know it.
@@ -132,6 +211,12 @@ impl World {
 
     /// Plants bugs of keys in a reply.
     fn plant_in_reply(&mut self, request: usize, reply: &mut Reply) {
+        if self.plant == Some(Plant::EndedApiKeyWorks)
+            && *reply == Ok(Outcome::ApiKey(None))
+            && let Some(before) = self.api_key_before(request)
+        {
+            *reply = Ok(before);
+        }
         if self.plant == Some(Plant::ReplayThePresent)
             && let Ok(Outcome::Replayed(first)) = reply
             && let Outcome::Reservation(view) = &mut **first
@@ -154,9 +239,9 @@ impl World {
         {
             let name = (keyed.key.user, keyed.key.hash);
             match (self.kept_rejections.get(&name), &*reply) {
-                (Some(&rejection), _) => *reply = Err(rejection),
-                (None, &Err(rejection @ Rejection::SoldOut { .. })) => {
-                    self.kept_rejections.insert(name, rejection);
+                (Some(rejection), _) => *reply = Err(rejection.clone()),
+                (None, Err(rejection @ Rejection::SoldOut { .. })) => {
+                    self.kept_rejections.insert(name, rejection.clone());
                 }
                 _ => {}
             }
@@ -213,6 +298,16 @@ impl World {
             }
             _ => {}
         }
+    }
+
+    /// What a client got when it asked for the same API key before.
+    fn api_key_before(&self, request: usize) -> Option<Outcome> {
+        let ask = &self.requests[request].ask;
+        let mut same = self.requests.iter().filter(|other| other.ask == *ask);
+        same.find_map(|other| match &other.reply {
+            Some(Ok(before @ Outcome::ApiKey(Some(_)))) => Some(before.clone()),
+            _ => None,
+        })
     }
 
     /// The first outcome of a request with the same key, if a client has it.

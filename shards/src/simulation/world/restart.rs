@@ -65,7 +65,11 @@ impl World {
             }
         }
         let random = &mut self.random;
-        self.wire.retain(|message| matches!(message, Message::Reply { .. }) && random.within(0, 1) == 1);
+        // Messages between slots may arrive at the next process.
+        self.wire.retain(|message| match message {
+            Message::Reply { .. } | Message::Between(_) => random.within(0, 1) == 1,
+            Message::Request(_) => false,
+        });
         if self.random.within(0, 1) == 0 {
             return self.start(&Damage::None);
         }

@@ -7,7 +7,7 @@ use super::changes::early_changes;
 use super::log_work::LogWork;
 use super::{Progress, World};
 use crate::clock::{AHEAD_MAX_MS, Clock, Now};
-use crate::command::{Ask, Buyer, Command, ExpectedVersion, Query};
+use crate::command::{Ask, Buyer, Command, ExpectedVersion, OrderMessage, Query};
 use crate::driver::{Driver, Gather, Step};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationStatus};
 use crate::shard::Release;
@@ -26,7 +26,7 @@ const NAP_MAX: Duration = Duration::from_secs(2);
 pub(super) struct SimulatedShard {
     pub(super) driver: Driver<usize>,
     pub(super) clock: Clock,
-    pub(super) inbox: VecDeque<usize>,
+    pub(super) inbox: VecDeque<Inbound>,
     /// Raised when a request arrives or the log is done; wakes the core.
     pub(super) signal: bool,
     /// While the core sleeps, the time at which it wakes without a signal.
@@ -45,6 +45,17 @@ pub(super) struct SimulatedShard {
     /// The number of commits since the last maintenance.
     pub(super) commits: u64,
 }
+
+/// What waits for a shard.
+pub(super) enum Inbound {
+    /// A client's request, by its index.
+    Request(usize),
+    /// From the owner of a slot.
+    Message(OrderMessage),
+}
+
+/// The asker of a message, which gets no answer.
+const NOBODY: usize = usize::MAX;
 
 /// How far a driver is from its stop.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -124,7 +135,7 @@ impl World {
             let requests_wait = !self.shards[index].inbox.is_empty();
             match self.shards[index].driver.step(|| self.elapsed, requests_wait) {
                 Step::Answer(request, reply) => self.answer(index, request, reply)?,
-                Step::Send(slot, command) => return Err(format!("a message to slot {slot}: {command:?}")),
+                Step::Send(slot, command) => self.send_message(slot, command),
                 Step::Expire => self.expire(index),
                 Step::TakeIn(most) => self.take_in(index, most)?,
                 Step::Gather(gather) => self.gather(index, gather),
@@ -171,7 +182,14 @@ impl World {
             if !self.shards[index].driver.has_room() && self.plant != Some(Plant::TakeInTooMany) {
                 break;
             }
-            let Some(request) = self.shards[index].inbox.pop_front() else { break };
+            let request = match self.shards[index].inbox.pop_front() {
+                Some(Inbound::Request(request)) => request,
+                Some(Inbound::Message(message)) => {
+                    self.hear(index, message);
+                    continue;
+                }
+                None => break,
+            };
             let mut ask = self.requests[request].ask.clone();
             if self.plant == Some(Plant::ChangeAnyVersion) {
                 match &mut ask {
@@ -260,6 +278,21 @@ impl World {
         Ok(())
     }
 
+    /// A shard takes in a message of a slot's owner.
+    fn hear(&mut self, index: usize, message: OrderMessage) {
+        let SimulatedShard { driver, clock, .. } = &mut self.shards[index];
+        let now = clock.read(self.elapsed, self.wall);
+        let is_read_only = driver.shard().read_only().is_some();
+        let shard_count = self.shards.len();
+        let owns = |slot| shard_of_slot(slot, shard_count) == index;
+        if self.oracle.taken_in(Some(message.slot()), now, is_read_only, owns) {
+            self.count("slots ahead of their process");
+        }
+        self.note(|| format!("shard {index} hears {message:?}"));
+        let command = Command::OrderMessage(Box::new(message));
+        self.shards[index].driver.take_in(now, Ask::Command(command), NOBODY);
+    }
+
     fn expire(&mut self, index: usize) {
         // Some cores are late. Requests find holds ended all the same.
         if self.random.within(0, 1) == 0 || self.plant == Some(Plant::EndHoldsForRequestsOnly) {
@@ -269,7 +302,8 @@ impl World {
         let now = self.shards[index].clock.read(self.elapsed, self.wall);
         let shard_count = self.shards.len();
         let owns = |slot| shard_of_slot(slot, shard_count) == index;
-        if self.oracle.taken_in(None, now, false, owns) {
+        let is_read_only = self.shards[index].driver.shard().read_only().is_some();
+        if self.oracle.taken_in(None, now, is_read_only, owns) {
             self.count("slots ahead of their process");
         }
         self.shards[index].driver.expire(now);

@@ -6,11 +6,12 @@ use super::{actor, all_slots};
 use crate::clock::Now;
 use crate::command::{
     Actor, Buyer, Command, CreateEvent, CreateUser, CustomerRef, DeleteEvent, EditEvent, ExpectedVersion,
-    GiveEventId, IdempotencyKey, Keyed, Transfer,
+    GiveEventId, IdempotencyKey, Keyed, OrderItem, OrderMessage, Prepare, Transfer,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails};
 use crate::ids::{
-    EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Slot, Timestamp, UserId, Username,
+    Attempt, Epoch, EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Slot, Timestamp, UserId,
+    Username,
 };
 use crate::record::{Kind, Record};
 use crate::slots::{SlotSet, slot_of_event};
@@ -242,4 +243,41 @@ fn undo_goes_slot_by_slot() {
         }
         assert_eq!(state, all_slots());
     }
+}
+
+/// What a refused order leaves behind takes memory, so it counts; but nobody sees it, so no list looks at it.
+#[test]
+fn an_aborted_part_counts_and_is_in_no_list() {
+    let (event, owner) = (EventId(1), UserId(2));
+    let slot = slot_of_event(event);
+    let attempt = Attempt { epoch: Epoch(1), number: 1 };
+    let item = OrderItem { event, quantity: Quantity::new(3).unwrap() };
+    let prepare = Prepare { owner, attempt, actor: actor("b"), buyer: Buyer::Account(owner), item };
+    let part = ReservationId { event, number: 1 };
+    let mut state = all_slots();
+    let details = NewDetails::new(EventName::new("Concert").unwrap(), Quota::new(60).unwrap());
+    let create = CreateEvent { id: event, organizer: actor("o").user, details };
+    let now = Now::at(Timestamp(1));
+    let created = state.decide(now, slot, Command::CreateEvent(Box::new(create))).records;
+    state.apply(slot, Timestamp(1), Lsn(1), &created[0]);
+    let listed = |state: &ShardState| state.reservations_of.after(owner.0, None).count();
+    for (lsn, message, in_list) in [
+        (Lsn(2), OrderMessage::Prepare(prepare), 1),
+        (Lsn(3), OrderMessage::Abort { owner, attempt, part }, 0),
+    ] {
+        let record = state.hear_of_part(now, slot, &message).unwrap().record.unwrap();
+        let before = state.slot(slot).unwrap().undo_of(&record);
+        let listed_before = listed(&state);
+        let previous = state.apply(slot, Timestamp(1), lsn, &record);
+        state.undo(slot, previous, &record, before);
+        assert_eq!(listed(&state), listed_before, "undone");
+        state.apply(slot, Timestamp(1), lsn, &record);
+        assert_eq!(listed(&state), in_list);
+        assert!(state.has_reservations(owner, 1) && !state.has_reservations(owner, 2));
+    }
+    let mut other = ShardState::default();
+    other.adopt(slot, state.release(slot).unwrap());
+    assert_eq!(listed(&other), 0);
+    assert!(other.has_reservations(owner, 1) && !other.has_reservations(owner, 2));
+    assert!(!state.has_reservations(owner, 1));
 }

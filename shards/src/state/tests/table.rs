@@ -5,14 +5,18 @@ use std::fmt::Display;
 use super::super::by_customer::ByCustomer;
 use super::super::{Decision, OutcomeRef, SlotState};
 use super::{actor, all_slots};
+use crate::api_keys::{ApiKey, Scopes};
 use crate::clock::Now;
 use crate::command::{
     Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef, DeleteEvent, EditEvent,
-    ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
+    EndApiKey, EndTokens, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, MakeApiKey, Query, RemoveUser,
+    Transfer,
 };
 use crate::details::{DetailsPatch, EventName, NewDetails, RulesPatch, Venue};
-use crate::ids::{EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username};
-use crate::limits::{KEYS_OF_CUSTOMER_MAX, RESERVATIONS_MAX};
+use crate::ids::{
+    ApiKeyNumber, EventId, HoldTime, Lsn, Quantity, Quota, ReservationId, Role, Timestamp, UserId, Username,
+};
+use crate::limits::{API_KEYS_MAX, KEYS_OF_CUSTOMER_MAX, RESERVATIONS_MAX};
 use crate::outcome::{Availability, Outcome, Rejection, Reply, ReservationStatus, Statuses};
 use crate::record::Record;
 use crate::slots::slot_of_event;
@@ -48,10 +52,41 @@ fn command(words: &[&str]) -> Command {
         ["password", name, version] => Command::ChangePassword(Box::new(ChangePassword {
             user: UserId(name.len() as u32),
             username: Username::new(name).unwrap(),
-            token_version: version.parse().unwrap(),
+            by: UserId(name.len() as u32),
+            token_version: Some(version.parse().unwrap()),
             password_hash: "another hash".into(),
             next_token_version: version.parse::<u64>().unwrap() + 1,
         })),
+        ["new-password", name] => Command::ChangePassword(Box::new(ChangePassword {
+            user: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            by: actor("z").user,
+            token_version: None,
+            password_hash: "set hash".into(),
+            next_token_version: 80,
+        })),
+        ["end-tokens", name] => Command::EndTokens(Box::new(EndTokens {
+            user: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            by: actor("z").user,
+            next_token_version: 90,
+        })),
+        [who, "make-api-key", ref over @ ..] => Command::MakeApiKey(Box::new(MakeApiKey {
+            organizer: actor(who).user,
+            key: ApiKey {
+                name: "Shop".into(),
+                scopes: Scopes::default(),
+                secret_hash: [7; 32],
+                username: Username::new("organizer").unwrap(),
+                account_version: 7,
+                ends_at: None,
+            },
+            over: over.iter().map(|number| ApiKeyNumber(number.parse().unwrap())).collect(),
+        })),
+        [who, "end-api-key", number] => Command::EndApiKey(EndApiKey {
+            organizer: actor(who).user,
+            number: ApiKeyNumber(number.parse().unwrap()),
+        }),
         ["role", name, role] => Command::ChangeRole(Box::new(ChangeRole {
             user: UserId(name.len() as u32),
             username: Username::new(name).unwrap(),
@@ -197,6 +232,15 @@ fn query(words: &[&str]) -> Option<Query> {
             username: Username::new(name).unwrap(),
             token_version: version.parse().unwrap(),
         },
+        [who, "api-key", number] => {
+            Query::ApiKey { organizer: actor(who).user, number: ApiKeyNumber(number.parse().unwrap()) }
+        }
+        [who, "api-keys"] => Query::ApiKeys { organizer: actor(who).user },
+        ["keys-of", name, version] => Query::ApiKeysStand {
+            user: UserId(name.len() as u32),
+            username: Username::new(name).unwrap(),
+            account_version: version.parse().unwrap(),
+        },
         ["users"] => Query::Users { after: None, limit: 10 },
         ["user-of", id] => Query::AccountOf { user: UserId(id.parse().unwrap()) },
         ["names", ref users @ ..] => {
@@ -276,6 +320,8 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::UsernameTaken => "taken".to_owned(),
                 Rejection::UserNotFound => "no-user".to_owned(),
                 Rejection::TokenEnded => "ended".to_owned(),
+                Rejection::ApiKeyNotFound => "no-api-key".to_owned(),
+                Rejection::TooManyApiKeys => "too-many-api-keys".to_owned(),
                 Rejection::EventExists => "exists".to_owned(),
                 Rejection::EventNotFound => "no-event".to_owned(),
                 Rejection::EventDeleted => "deleted".to_owned(),
@@ -294,6 +340,15 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 Rejection::KeyReused => "reused".to_owned(),
                 Rejection::TooManyKeys { .. } => "too-many-keys".to_owned(),
                 Rejection::NoRoomForKeys => unreachable!("the state has no limit of all keys"),
+                Rejection::OrderNotFound => "no-order".to_owned(),
+                Rejection::NotYourOrder => "not-your-order".to_owned(),
+                Rejection::PartOfOrder { order } => format!("part of {order}"),
+                Rejection::OrderInDoubt => "in-doubt".to_owned(),
+                Rejection::OrderRefused { .. }
+                | Rejection::PartsGone { .. }
+                | Rejection::OrderBusy
+                | Rejection::KeyInFlight
+                | Rejection::Overloaded => unreachable!("a shard refuses this, and no state"),
                 Rejection::LogFull | Rejection::LogLocked | Rejection::Elsewhere => {
                     unreachable!("all slots are owned, and there is no log")
                 }
@@ -344,6 +399,8 @@ fn describe(reply: &Reply, changed: bool) -> String {
             let more = slice.next.map_or(String::new(), |next| format!(", more after {next}"));
             format!("{} of {}{more}", live.count(), slice.views.len())
         }
+        Outcome::Order(order) => format!("{:?} with {} parts", order.status, order.parts.len()),
+        Outcome::Orders(orders) => format!("{} orders", orders.views.len()),
         Outcome::Changes(slice) => format!("{} {}", slice.position, slice.is_deleted),
         Outcome::ChangedEvents(changed) => format!("{changed:?}"),
         Outcome::Usernames(names) => {
@@ -356,7 +413,7 @@ fn describe(reply: &Reply, changed: bool) -> String {
                 if account.removed { "removed" } else { &account.password_hash }
             )
         }),
-        Outcome::TokenStands(stands) => stands.to_string(),
+        Outcome::Stands(stands) => stands.to_string(),
         Outcome::Users(users) => {
             let names = users.iter().map(|user| format!("{} {}", user.username, user.role.as_str()));
             names.collect::<Vec<_>>().join(", ")
@@ -371,7 +428,14 @@ fn describe(reply: &Reply, changed: bool) -> String {
         Outcome::GivenEventId(id) => format!("id {}", id.map_or(0, |id| id.0)),
         Outcome::Replayed(first) => format!("again {}", describe(&Ok((**first).clone()), false)),
         Outcome::Part(_) => unreachable!("a part of a part"),
-        Outcome::AccountChanged(_) | Outcome::EventDeleted | Outcome::Cancelled => "same".to_owned(),
+        Outcome::ApiKey(key) => key.as_ref().map_or("none".to_owned(), |key| format!("key {}", key.number)),
+        Outcome::ApiKeys(keys) => {
+            let numbers = keys.iter().map(|key| key.number.to_string());
+            format!("keys: {}", numbers.collect::<Vec<_>>().join(", ")).trim_end().to_owned()
+        }
+        Outcome::ApiKeyEnded(_) | Outcome::AccountChanged(_) | Outcome::EventDeleted | Outcome::Cancelled => {
+            "same".to_owned()
+        }
     }
 }
 
@@ -687,6 +751,32 @@ fn a_change_of_an_account_ends_its_tokens() {
         "user ada -> ok | role ada organizer -> ok | token ada 7 -> false | token ada 70 -> true | role ada organizer -> same | token ada 70 -> true | users -> ada organizer",
     );
     check("password ada 7 -> ended | role ada admin -> no-user | remove ada -> no-user | user-of 3 -> none");
+}
+
+#[test]
+fn an_admin_sets_passwords_and_ends_tokens() {
+    check(
+        "user ada -> ok | new-password ada -> ok | user-of 3 -> ada set hash | token ada 7 -> false | token ada 80 -> true | end-tokens ada -> ok | user-of 3 -> ada set hash | token ada 80 -> false | token ada 90 -> true | password ada 80 -> ended",
+    );
+    // API keys outlive a log-out, and nothing else.
+    check(
+        "user ada -> ok | keys-of ada 7 -> true | end-tokens ada -> ok | keys-of ada 7 -> true | keys-of ada 90 -> false | new-password ada -> ok | keys-of ada 7 -> false | keys-of ada 80 -> true | end-tokens ada -> ok | role ada organizer -> ok | keys-of ada 80 -> false | keys-of ada 70 -> true | keys-of eve 70 -> false | remove ada -> ok | keys-of ada 70 -> false",
+    );
+    check(
+        "new-password ada -> no-user | end-tokens ada -> no-user | user ada -> ok | remove ada -> ok | new-password ada -> no-user | end-tokens ada -> no-user | user-of 3 -> ada removed",
+    );
+}
+
+#[test]
+fn an_organizer_has_so_many_api_keys() {
+    const { assert!(API_KEYS_MAX == 3) };
+    check(
+        "o api-keys -> keys: | o end-api-key 1 -> no-api-key | o make-api-key -> ok | o make-api-key -> ok | o api-key 2 -> key 2 | p api-key 2 -> none | o make-api-key -> ok | o make-api-key -> too-many-api-keys | p make-api-key -> ok | o end-api-key 2 -> ok | o api-key 2 -> none | o end-api-key 2 -> same | o end-api-key 4 -> no-api-key | o make-api-key -> ok | o api-keys -> keys: 1, 3, 4 | p api-keys -> keys: 1",
+    );
+    // Keys that are over make room.
+    check(
+        "o make-api-key -> ok | o make-api-key -> ok | o make-api-key -> ok | o make-api-key 1 3 -> ok | o api-keys -> keys: 2, 4 | o make-api-key 1 9 -> ok | o make-api-key 3 -> too-many-api-keys | o end-api-key 4 -> ok | o api-keys -> keys: 2, 5",
+    );
 }
 
 #[test]

@@ -6,15 +6,19 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use shards::api_keys::{ApiKey, Scope, Scopes};
 use shards::clock::Now;
 use shards::command::{
     Actor, Ask, Buyer, ChangePassword, ChangeRole, Command, CreateEvent, CreateUser, CustomerRef,
-    DeleteEvent, EditEvent, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed, Query, RemoveUser, Transfer,
+    DeleteEvent, EditEvent, EndApiKey, EndTokens, ExpectedVersion, GiveEventId, IdempotencyKey, Keyed,
+    MakeApiKey, OrderItem, OrderItems, PlaceOrder, Query, RemoveUser, Transfer,
 };
 use shards::details::{DetailsPatch, EventName, NewDetails, RulesPatch};
-use shards::ids::{EventId, HoldTime, Quantity, Quota, Role, Slot, Timestamp, UserId, Username};
+use shards::ids::{
+    ApiKeyNumber, EventId, HoldTime, OrderId, Quantity, Quota, Role, Slot, Timestamp, UserId, Username,
+};
 use shards::log::Log;
-use shards::outcome::{Outcome, Reply, Statuses, Totals};
+use shards::outcome::{Outcome, Rejection, Reply, Statuses, Totals};
 use shards::record::Entry;
 use shards::shard::{Release, Shard};
 use shards::slots::shard_of_slot;
@@ -36,6 +40,8 @@ pub(crate) struct Office {
     pub(crate) shards: Vec<(Shard<()>, SqliteLog)>,
     /// Everything that was committed since it was opened.
     pub(crate) committed: Vec<Entry>,
+    /// Between slots, on the way.
+    messages: Vec<Command>,
     now: Timestamp,
 }
 
@@ -50,7 +56,7 @@ impl Office {
         let shards = shards.map(|(state, log)| (Shard::new(state, &recovered.heads, recovered.epoch), log));
         let shards = shards.collect();
         let now = Timestamp(FIRST_MS + recovered.epoch.0 * 1000);
-        Ok(Office { recovered, shards, committed: Vec::new(), now })
+        Ok(Office { recovered, shards, committed: Vec::new(), messages: Vec::new(), now })
     }
 
     pub(crate) fn open(directory: &Path, shard_count: usize) -> Office {
@@ -70,15 +76,38 @@ impl Office {
                 self.now = Timestamp(time.parse().unwrap());
                 continue;
             }
+            if line.trim() == "deliver" {
+                self.deliver();
+                continue;
+            }
             let command = command(line);
             let shard_index = shard_of_slot(command.slot(), self.shards.len());
             let (shard, _) = &mut self.shards[shard_index];
             self.now = Timestamp(self.now.0 + 1);
             shard.take_in(Now::at(self.now), Ask::Command(command), ());
             // A success waits for its commit.
-            let refused = shard.next_release();
-            assert!(refused.is_none(), "{line}: {refused:?}");
+            while let Some(release) = shard.next_release() {
+                match release {
+                    Release::Message(_, message) => self.messages.push(message),
+                    refused @ Release::Answer(..) => panic!("{line}: {refused:?}"),
+                }
+            }
         }
+    }
+
+    /// Commits, and takes messages between slots in, until there are none; then what is on record about them later.
+    fn deliver(&mut self) {
+        self.commit();
+        while !self.messages.is_empty() {
+            for message in std::mem::take(&mut self.messages) {
+                let shard_index = shard_of_slot(message.slot(), self.shards.len());
+                self.shards[shard_index].0.take_in(Now::at(self.now), Ask::Command(message), ());
+            }
+            self.commit();
+        }
+        let now = Now { elapsed: Duration::from_secs(1), ..Now::at(self.now) };
+        self.shards.iter_mut().for_each(|(shard, _)| shard.expire(now));
+        self.commit();
     }
 
     pub(crate) fn commit(&mut self) {
@@ -87,8 +116,12 @@ impl Office {
                 log.append(&batch.entries, Duration::ZERO).unwrap();
                 self.committed.extend(batch.entries.iter().cloned());
                 shard.finish_commit(batch);
-                while let Some(release) = shard.next_release() {
-                    assert!(matches!(release, Release::Answer((), Ok(_))), "{release:?}");
+            }
+            while let Some(release) = shard.next_release() {
+                match release {
+                    Release::Message(_, message) => self.messages.push(message),
+                    Release::Answer((), Ok(_) | Err(Rejection::OrderRefused { .. })) => {}
+                    refused @ Release::Answer(..) => panic!("{refused:?}"),
                 }
             }
         }
@@ -334,14 +367,67 @@ fn command(line: &str) -> Command {
             actor: ADMIN,
             quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
         },
+        ["order", items, "for", customer, ref time @ ..] => {
+            let user = UserId(number(customer));
+            let item = |text: &str| {
+                let (id, quantity) = text.split_once(':').unwrap();
+                let quantity = Quantity::new(u64::from(number(quantity))).unwrap();
+                OrderItem { event: event(id), quantity }
+            };
+            Command::PlaceOrder(Box::new(PlaceOrder {
+                owner: user,
+                actor: Actor { user, role: Role::Customer },
+                buyer: Buyer::Account(user),
+                items: OrderItems::new(items.split(',').map(item).collect()).unwrap(),
+                time: time.first().map(|seconds| HoldTime::from_seconds(u64::from(number(seconds))).unwrap()),
+            }))
+        }
+        ["confirm", "order", id] => {
+            let order: OrderId = id.parse().unwrap();
+            Command::ConfirmOrder { order, actor: Actor { user: order.user, role: Role::Customer } }
+        }
+        ["cancel", "order", id] => Command::CancelOrder { order: id.parse().unwrap(), actor: ADMIN },
         ["cancel", id] => Command::Cancel { reservation: id.parse().unwrap(), actor: ADMIN },
         ["password", name, id] => Command::ChangePassword(Box::new(ChangePassword {
             user: UserId(number(id)),
             username: Username::new(name).unwrap(),
-            token_version: u64::MAX - u64::from(number(id)),
+            by: UserId(number(id)),
+            token_version: Some(u64::MAX - u64::from(number(id))),
             password_hash: format!("$argon2id$new-of-{name}").into(),
             next_token_version: 1,
         })),
+        ["set-password", name, id] => Command::ChangePassword(Box::new(ChangePassword {
+            user: UserId(number(id)),
+            username: Username::new(name).unwrap(),
+            by: ADMIN.user,
+            token_version: None,
+            password_hash: format!("$argon2id$set-of-{name}").into(),
+            next_token_version: 2,
+        })),
+        ["end-tokens", name, id] => Command::EndTokens(Box::new(EndTokens {
+            user: UserId(number(id)),
+            username: Username::new(name).unwrap(),
+            by: UserId(number(id)),
+            next_token_version: 3,
+        })),
+        ["api-key", name, "of", owner, id, "over", ref over @ ..] => {
+            Command::MakeApiKey(Box::new(MakeApiKey {
+                organizer: UserId(number(id)),
+                key: ApiKey {
+                    name: name.into(),
+                    scopes: Scopes::from_iter([Scope::EventsRead, Scope::Sell]),
+                    secret_hash: [7; 32],
+                    username: Username::new(owner).unwrap(),
+                    account_version: u64::from(u32::MAX) + 1,
+                    ends_at: Some(Timestamp(1_800_000_000_000)).filter(|_| over.is_empty()),
+                },
+                over: over.iter().map(|key| ApiKeyNumber(number(key))).collect(),
+            }))
+        }
+        ["end-api-key", id, key] => {
+            let (organizer, number) = (UserId(number(id)), ApiKeyNumber(number(key)));
+            Command::EndApiKey(EndApiKey { organizer, number })
+        }
         ["organizer", name, id] => Command::ChangeRole(Box::new(ChangeRole {
             user: UserId(number(id)),
             username: Username::new(name).unwrap(),

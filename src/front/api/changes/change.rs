@@ -5,8 +5,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shards::command::{Buyer, CustomerRef, SaleKind};
 use shards::details::{EventDetails, EventName, Venue};
-use shards::ids::{EventId, Quantity, Quota, ReservationId, UserId};
-use shards::record::{Entry, EventCreated, EventEdited, Held, Kind, Record, Transferred, TransferredPart};
+use shards::ids::{EventId, OrderId, Quantity, Quota, ReservationId, UserId};
+use shards::record::{
+    Entry, EventCreated, EventEdited, Held, Kind, PartPrepared, PartSettled, PartStep, Record, Transferred,
+    TransferredPart,
+};
 
 use crate::front::rfc3339::Rfc3339;
 
@@ -20,7 +23,7 @@ pub(super) struct Change {
     /// you had last, one is missing.
     previous: u64,
     /// `event_created`, `event_edited`, `event_deleted`, `reserved`, `cancelled`, `reduced`, `transferred`, `held`,
-    /// `confirmed`, `released`, `holds_expired`. Later versions have more kinds.
+    /// `confirmed`, `released`, `holds_expired`, `part_prepared`, `part_settled`. Later versions have more kinds.
     #[schemars(extend("x-extensible-enum" = KINDS))]
     kind: &'static str,
     at: Rfc3339,
@@ -65,6 +68,15 @@ pub(super) struct Change {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Rfc3339")]
     up_to: Option<Rfc3339>,
+    /// The order that a reservation is a part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "OrderId")]
+    order: Option<OrderId>,
+    /// What becomes of a part of an order: `held`, `confirmed`, `cancelled`, `expired`; `aborted` if the order was not
+    /// placed; `locked` while it is being confirmed, `unlocked` if it was not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    step: Option<&'static str>,
     /// The organizer of a new event, or who got the event by the edit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "UserId")]
@@ -92,7 +104,7 @@ struct ChangedDetails {
     sales_end: Option<Rfc3339>,
 }
 
-const KINDS: [&str; 11] = [
+const KINDS: [&str; 13] = [
     "event_created",
     "event_edited",
     "event_deleted",
@@ -104,6 +116,8 @@ const KINDS: [&str; 11] = [
     "confirmed",
     "released",
     "holds_expired",
+    "part_prepared",
+    "part_settled",
 ];
 
 impl Change {
@@ -126,6 +140,8 @@ impl Change {
             given_back: None,
             expires_at: None,
             up_to: None,
+            order: None,
+            step: None,
             organizer: None,
             details: None,
         };
@@ -175,6 +191,16 @@ impl Change {
                 quantity: Some(tickets),
                 ..change
             },
+            Record::PartPrepared(part) => {
+                let PartPrepared { id, by, buyer, quantity, owner: _, attempt: _ } = *part;
+                change.of_tickets(id, Some(quantity)).to(buyer).by(Kind::PartPrepared, by)
+            }
+            Record::PartSettled(part) => {
+                let PartSettled { id, by, order, step, given_back } = *part;
+                let (step, quantity) = (step_name(step), (given_back > 0).then_some(given_back));
+                let change = Change { order, step: Some(step), ..change };
+                change.of_tickets(id, quantity).by(Kind::PartSettled, by)
+            }
             // Of no event. Time moves the ends of a slot's holds at a start: what becomes of a hold is told by the
             // change that ends it.
             Record::HoldsExtended { .. }
@@ -182,6 +208,14 @@ impl Change {
             | Record::PasswordChanged(_)
             | Record::RoleChanged(_)
             | Record::UserRemoved(_)
+            | Record::TokensEnded(_)
+            | Record::ApiKeyMade(_)
+            | Record::ApiKeyEnded { .. }
+            | Record::OrderPlaced(_)
+            | Record::OrderConfirmed { .. }
+            | Record::OrderCancelled { .. }
+            | Record::OrderExpired { .. }
+            | Record::OrderSettled { .. }
             | Record::TimeSetBack
             | Record::KeyKept(_)
             | Record::KeysAged { .. } => return None,
@@ -203,6 +237,18 @@ impl Change {
             Buyer::Ref(text) => Change { sale, customer_ref: Some(text.as_str().to_owned()), ..self },
             Buyer::Guest | Buyer::Block => Change { sale, ..self },
         }
+    }
+}
+
+fn step_name(step: PartStep) -> &'static str {
+    match step {
+        PartStep::Aborted => "aborted",
+        PartStep::Held => "held",
+        PartStep::Locked(_) => "locked",
+        PartStep::Unlocked => "unlocked",
+        PartStep::Confirmed => "confirmed",
+        PartStep::Cancelled => "cancelled",
+        PartStep::Expired => "expired",
     }
 }
 

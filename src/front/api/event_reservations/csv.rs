@@ -5,10 +5,10 @@ use crate::front::api::reservations::Reservation;
 
 /// The line of names.
 pub(super) const HEADER: &[u8] =
-    b"id,event,customer,customer_name,customer_ref,kind,quantity,status,created_at,expires_at,cancelled_at\r\n";
+    b"id,event,customer,customer_name,customer_ref,kind,quantity,status,created_at,expires_at,cancelled_at,order\r\n";
 
-pub(super) const EXAMPLE: &str = "id,event,customer,customer_name,customer_ref,kind,quantity,status,created_at,expires_at,cancelled_at\r\n\
-    7-42,7,31,ada,,sale,2,confirmed,2026-03-02T12:00:00.017Z,,\r\n";
+pub(super) const EXAMPLE: &str = "id,event,customer,customer_name,customer_ref,kind,quantity,status,created_at,expires_at,cancelled_at,order\r\n\
+    7-42,7,31,ada,,sale,2,confirmed,2026-03-02T12:00:00.017Z,,,\r\n";
 
 pub(super) fn append_row(item: &EventReservation, text: &mut Vec<u8>) {
     let EventReservation { reservation, customer_name } = item;
@@ -22,6 +22,7 @@ pub(super) fn append_row(item: &EventReservation, text: &mut Vec<u8>) {
         status,
         created_at,
         expires_at,
+        order,
         cancelled_at,
     } = reservation;
     let mut digits = itoa::Buffer::new();
@@ -51,6 +52,10 @@ pub(super) fn append_row(item: &EventReservation, text: &mut Vec<u8>) {
             text.extend_from_slice(&time.text());
         }
     }
+    text.push(b',');
+    if let Some(order) = order {
+        text.extend_from_slice(order.to_string().as_bytes());
+    }
     text.extend_from_slice(b"\r\n");
 }
 
@@ -77,7 +82,7 @@ fn append_cell(cell: &str, text: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use shards::command::{CustomerRef, SaleKind};
-    use shards::ids::{EventId, ReservationId, Timestamp, UserId, Username};
+    use shards::ids::{EventId, OrderId, ReservationId, Timestamp, UserId, Username};
     use shards::outcome::ReservationStatus;
 
     use super::*;
@@ -124,6 +129,7 @@ mod tests {
             status: ReservationStatus::Cancelled,
             created_at: at,
             expires_at: None,
+            order: Some(OrderId { user: UserId(31), number: 5 }),
             cancelled_at: Some(at),
         };
         for (name, written) in [(Username::new("-ada").ok(), "'-ada"), (None, "")] {
@@ -131,7 +137,7 @@ mod tests {
             let reservation = reservation();
             append_row(&EventReservation { reservation, customer_name: name }, &mut text);
             let row = format!(
-                "7-42,7,31,{written},,sale,2,cancelled,2026-03-02T12:00:00.017Z,,2026-03-02T12:00:00.017Z\r\n"
+                "7-42,7,31,{written},,sale,2,cancelled,2026-03-02T12:00:00.017Z,,2026-03-02T12:00:00.017Z,31-5\r\n"
             );
             assert_eq!(str::from_utf8(&text), Ok(&*row));
             assert_eq!(row.matches(',').count(), str::from_utf8(HEADER).unwrap().matches(',').count());
@@ -140,7 +146,7 @@ mod tests {
         let of_ref = Reservation { customer: None, customer_ref, ..reservation() };
         let mut text = Vec::new();
         append_row(&EventReservation { reservation: of_ref, customer_name: None }, &mut text);
-        let row = "7-42,7,,,\"'=1, \"\"x\"\"\",sale,2,cancelled,2026-03-02T12:00:00.017Z,,2026-03-02T12:00:00.017Z\r\n";
+        let row = "7-42,7,,,\"'=1, \"\"x\"\"\",sale,2,cancelled,2026-03-02T12:00:00.017Z,,2026-03-02T12:00:00.017Z,31-5\r\n";
         assert_eq!(str::from_utf8(&text), Ok(row));
         assert!(EXAMPLE.as_bytes().starts_with(HEADER));
     }

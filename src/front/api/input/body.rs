@@ -3,7 +3,7 @@
 use schemars::{Schema, SchemaGenerator};
 use serde_json::Value;
 
-use super::json::{self, Json, Members, TOO_MANY_MEMBERS, repeated};
+use super::json::{self, Json, Members, repeated};
 use super::member::Member;
 use crate::front::http::parse::Request;
 use crate::front::problem::{FieldErrors, Problem, unknown};
@@ -32,8 +32,8 @@ impl<'b> BodyReader<'b> {
             // A body that is a number, and so valid JSON (RFC 8259 section 6).
             if text.starts_with("number out of range") {
                 Problem::invalid(&FieldErrors::of("", NOT_AN_OBJECT))
-            } else if text.starts_with(TOO_MANY_MEMBERS) {
-                Problem::invalid(&FieldErrors::of("", TOO_MANY_MEMBERS))
+            } else if let Some(rule) = json::RULES.into_iter().find(|rule| text.starts_with(rule)) {
+                Problem::invalid(&FieldErrors::of("", rule))
             } else {
                 Problem::malformed_json(&failure)
             }

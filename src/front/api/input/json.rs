@@ -16,8 +16,14 @@ use smallvec::SmallVec;
 const MEMBERS_MAX: usize = 100;
 
 /// The error of a body with more.
-pub(super) const TOO_MANY_MEMBERS: &str = "has more than 100 members";
+const TOO_MANY_MEMBERS: &str = "has more than 100 members";
 const _: () = assert!(MEMBERS_MAX == 100, "the error says so");
+
+/// The error of an object inside of a body. RFC 8259 section 4 does not say which of two members counts.
+const MEMBER_TWICE: &str = "has an object in it with a member that is there twice";
+
+/// What [`read`] refuses though it is JSON, as the starts of its errors.
+pub(super) const RULES: [&str; 2] = [TOO_MANY_MEMBERS, MEMBER_TWICE];
 
 /// Names and values. Most bodies have one or two.
 pub(super) type Members<'b> = SmallVec<[(Cow<'b, str>, Value); 2]>;
@@ -143,7 +149,8 @@ struct Name<'b>(#[serde(borrow)] Cow<'b, str>);
 
 /// What members can be made of, from a valid JSON text. A whole number is a `u64`, in whatever notation it is:
 /// `2.0` and `2e0` are the integer 2 to JSON Schema (2020-12, section 6.1.1 of its validation) and to JavaScript.
-/// No member takes another number, or a list or object inside of another one, so these lose their content.
+/// No member takes another number, a list inside of another list or object, or an object inside of an object, so these
+/// lose their content.
 fn member_value(text: &str) -> Result<Value, &'static str> {
     match text.as_bytes().first() {
         // Its escapes are not checked yet.
@@ -164,13 +171,12 @@ fn list(text: &str) -> Result<Value, &'static str> {
     let Items(items) = serde_json::from_str(text).map_err(|_| "a list cannot be read")?;
     let item = |item: &RawValue| match item.get().as_bytes().first() {
         Some(b'[') => Ok(Value::Array(Vec::new())),
-        Some(b'{') => Ok(Value::Object(Map::new())),
         _ => member_value(item.get()),
     };
     items.into_iter().map(item).collect()
 }
 
-/// An object that is a member. The names of all its members are compared, as those of the body are.
+/// An object that is a member, or an item of a list. The names of all its members are compared, as those of the body are.
 fn object(text: &str) -> Result<Value, &'static str> {
     let Entries(entries) = serde_json::from_str(text).map_err(|_| "an object cannot be read")?;
     let mut members = Map::new();
@@ -181,7 +187,7 @@ fn object(text: &str) -> Result<Value, &'static str> {
             _ => member_value(value.get())?,
         };
         if members.insert(name.into_owned(), value).is_some() {
-            return Err("an object has a member twice");
+            return Err(MEMBER_TWICE);
         }
     }
     Ok(Value::Object(members))

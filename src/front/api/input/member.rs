@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
-use shards::command::CustomerRef;
+use shards::command::{CustomerRef, OrderItem, OrderItems};
 use shards::details::{EventName, Venue};
-use shards::ids::{HoldTime, Quantity, Quota, ReservationId, UserId, Username};
-use shards::limits::{HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, QUOTA_MAX};
+use shards::ids::{EventId, HoldTime, Quantity, Quota, ReservationId, UserId, Username};
+use shards::limits::{HOLD_SECONDS_MAX, HOLD_SECONDS_MIN, ORDER_ITEMS_MAX, QUOTA_MAX};
 
 use super::json::ITEMS_KEPT;
 
@@ -95,6 +95,41 @@ impl Member for ReservationIds {
             })
         };
         items.iter().enumerate().map(id).collect::<Result<_, _>>().map(ReservationIds)
+    }
+}
+
+impl Member for EventId {
+    fn from_json(value: &Value) -> Result<EventId, String> {
+        let id = value.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|&id| id > 0);
+        id.map(EventId).ok_or_else(|| format!("must be a whole number from 1 to {}", u32::MAX))
+    }
+}
+
+impl Member for OrderItem {
+    fn from_json(value: &Value) -> Result<OrderItem, String> {
+        const MEMBERS: [&str; 2] = ["event", "quantity"];
+        let members = value.as_object().ok_or("is no object with `event` and `quantity`")?;
+        if let Some(name) = members.keys().find(|name| !MEMBERS.contains(&name.as_str())) {
+            return Err(format!("has the member `{name}`; it may have `event` and `quantity`"));
+        }
+        let member = |name| members.get(name).ok_or_else(|| format!("has no `{name}`"));
+        let of = |name, error| format!("has a wrong `{name}`, which {error}");
+        let event = EventId::from_json(member("event")?).map_err(|error| of("event", error))?;
+        let quantity = Quantity::from_json(member("quantity")?).map_err(|error| of("quantity", error))?;
+        Ok(OrderItem { event, quantity })
+    }
+}
+
+const _: () = assert!(ORDER_ITEMS_MAX < ITEMS_KEPT);
+
+impl Member for OrderItems {
+    fn from_json(value: &Value) -> Result<OrderItems, String> {
+        let items = value.as_array().ok_or("must be a list of items, each with `event` and `quantity`")?;
+        let item = |(index, item): (usize, &Value)| {
+            OrderItem::from_json(item).map_err(|error| format!("item {} of the list {error}", index + 1))
+        };
+        let items = items.iter().take(ORDER_ITEMS_MAX + 1).enumerate().map(item).collect::<Result<_, _>>()?;
+        OrderItems::new(items).map_err(|error| error.to_string())
     }
 }
 

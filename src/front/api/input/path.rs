@@ -1,7 +1,7 @@
 //! Path parameters: read once, beside what the contract says of them.
 
 use serde_json::{Value, json};
-use shards::ids::{EventId, ReservationId, UserId};
+use shards::ids::{ApiKeyNumber, EventId, OrderId, ReservationId, UserId};
 use shards::schema::ID_PATTERN;
 
 /// What the contract says of a path parameter.
@@ -53,6 +53,15 @@ impl FromPath for UserId {
     }
 }
 
+impl FromPath for ApiKeyNumber {
+    const PARAMETER: Option<PathParameter> =
+        Some(PathParameter { name: "key", about: "The key's id, among the organizer's.", schema: id_schema });
+
+    fn read(text: &str) -> Option<ApiKeyNumber> {
+        text.parse().ok()
+    }
+}
+
 impl FromPath for ReservationId {
     const PARAMETER: Option<PathParameter> = Some(PathParameter {
         name: "reservation",
@@ -61,6 +70,18 @@ impl FromPath for ReservationId {
     });
 
     fn read(text: &str) -> Option<ReservationId> {
+        text.parse().ok()
+    }
+}
+
+impl FromPath for OrderId {
+    const PARAMETER: Option<PathParameter> = Some(PathParameter {
+        name: "order",
+        about: "The order's id: the account's, and its number there.",
+        schema: || json!({ "type": "string", "pattern": format!("^{ID_PATTERN}-{ID_PATTERN}$") }),
+    });
+
+    fn read(text: &str) -> Option<OrderId> {
         text.parse().ok()
     }
 }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use percent_encoding::percent_decode_str;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use shards::command::CustomerRef;
-use shards::ids::{EventId, Quota};
+use shards::ids::{EventId, Quota, Username};
 use shards::limits::{PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, QUOTA_MAX};
 use shards::outcome::{ReservationStatus, Statuses};
 use shards::schema::ID_PATTERN;
@@ -101,6 +101,12 @@ fn digits<T: FromStr>(text: &str) -> Option<T> {
 impl Parameter for bool {
     fn from_text(text: &str) -> Result<bool, String> {
         text.parse().map_err(|_| "must be true or false".to_owned())
+    }
+}
+
+impl Parameter for Username {
+    fn from_text(text: &str) -> Result<Username, String> {
+        Username::new(text).map_err(|error| error.to_string())
     }
 }
 
