@@ -271,7 +271,7 @@ type Corruption<'a> = (&'a str, &'a str, &'a dyn Fn(&mut Shown));
 fn the_ledger_detects_wrong_states() {
     let mut random = Random::seeded();
     let (mut run, server) = TestRun::begin(1);
-    run.crowd.run(server.address, &mut random, Duration::from_millis(500), || server.kill());
+    run.crowd.run(server.address, &mut random, Duration::from_secs(2), || server.kill());
     let server = start(&run.folder.path("data"), 2);
     run.crowd.settle(&server);
     let ledger = &run.crowd.ledger;

@@ -114,7 +114,7 @@ impl World {
                     && !self.is_finishing
                     && !self.shards.is_empty()
                 {
-                    let EndApiKey { organizer, number } = end.clone();
+                    let EndApiKey { organizer, number } = *end;
                     self.send_request(Ask::Query(Query::ApiKey { organizer, number }));
                 }
                 self.ask_for_news(&reply);
