@@ -26,8 +26,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// is there.
 const WAIT: Duration = Duration::from_secs(15);
 
-/// The followers that are told before other tasks have a turn: writing to that many takes about a millisecond.
-const SLICE: usize = 64;
+/// The followers that are told before other tasks have a turn. A sale needs several turns: with 64, p99 of sales
+/// beside ten thousand followers was three times as high and more, and telling all was no faster (benches/README.md).
+const SLICE: usize = 8;
 
 /// The most events that streams of one core follow, counted for each stream: some 10 MiB.
 const FOLLOWERS_MAX: usize = 200_000;
