@@ -11,10 +11,10 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::crowd::{CLIENTS, Crowd};
 use support::keyed_sales::Retried;
-use support::ledger::{Shown, parts_of};
+use support::ledger::{Ledger, Shown, parts_of};
 use support::random::{Random, rounds};
 use support::server::{Server, kill_start, serve};
 use support::{TestFolder, all_items, copy_directory, create_event, number, reserve, sqlite3, text};
@@ -266,34 +266,71 @@ fn a_second_sigterm_ends_at_once() {
 /// A description, the expected message, and the change to a correct state.
 type Corruption<'a> = (&'a str, &'a str, &'a dyn Fn(&mut Shown));
 
+/// What the crowd has done, to be corrupted: ids of reservations, events and orders of two or more parts.
+struct Samples {
+    confirmed: String,
+    held: String,
+    cancelled: String,
+    reduced: String,
+    /// The event of the confirmed reservation.
+    event: u64,
+    deleted: u64,
+    transferred: String,
+    /// What a transfer of a part made.
+    part: String,
+    /// Confirmed, held and cancelled.
+    orders: [String; 3],
+}
+
+impl Samples {
+    /// `None` if the crowd has not done everything yet.
+    fn find(ledger: &Ledger, shown: &Shown) -> Option<Samples> {
+        let is_live = |seen: &Value| shown.events.contains_key(&number(seen, "event"));
+        let find = |status: &str| {
+            let mut all = shown.reservations.iter();
+            all.find(|(_, seen)| seen["status"] == status && is_live(seen)).map(|(id, _)| id.clone())
+        };
+        let find_order = |status: &str| {
+            let mut all = shown.orders.iter().filter(|(_, seen)| parts_of(seen).len() > 1);
+            all.rfind(|(_, seen)| seen["status"] == status).map(|(id, _)| id.clone())
+        };
+        let confirmed = find("confirmed")?;
+        let (transferred, part) = ledger.transferred()?;
+        Some(Samples {
+            event: number(&shown.reservations[&confirmed], "event"),
+            confirmed,
+            held: find("held")?,
+            cancelled: find("cancelled")?,
+            reduced: ledger.reduced()?,
+            deleted: *shown.deleted.first()?,
+            transferred,
+            part,
+            orders: [find_order("confirmed")?, find_order("held")?, find_order("cancelled")?],
+        })
+    }
+}
+
 /// Checks that the ledger, on which the tests above rely, detects each kind of wrong state.
 #[test]
 fn the_ledger_detects_wrong_states() {
     let mut random = Random::seeded();
-    let (mut run, server) = TestRun::begin(1);
-    run.crowd.run(server.address, &mut random, Duration::from_secs(2), || server.kill());
-    let server = start(&run.folder.path("data"), 2);
-    run.crowd.settle(&server);
+    let (mut run, mut server) = TestRun::begin(1);
+    // Until the crowd has done everything that is corrupted below.
+    let mut rounds = 0..30;
+    let (shown, samples) = loop {
+        rounds.next().expect("the crowd does everything");
+        run.crowd.run(server.address, &mut random, Duration::from_secs(1), || server.kill());
+        server = start(&run.folder.path("data"), 2);
+        run.crowd.settle(&server);
+        let shown = run.crowd.read_all(&server);
+        if let Some(samples) = Samples::find(&run.crowd.ledger, &shown) {
+            break (shown, samples);
+        }
+    };
     let ledger = &run.crowd.ledger;
-    let shown = run.crowd.read_all(&server);
     ledger.settle(&shown);
-    let find = |status: &str| {
-        let mut all = shown.reservations.iter();
-        let found = all
-            .find(|(_, seen)| seen["status"] == status && shown.events.contains_key(&number(seen, "event")));
-        found.expect("the crowd did both").0.clone()
-    };
-    let (confirmed, held, cancelled) = (find("confirmed"), find("held"), find("cancelled"));
-    let reduced = ledger.reduced().expect("the crowd gives parts back");
-    let event = number(&shown.reservations[&confirmed], "event");
-    let deleted = *shown.deleted.first().expect("the crowd deletes");
-    let (transferred, part) = ledger.transferred();
-    let find_order = |status: &str| {
-        let all = shown.orders.iter().filter(|(_, seen)| parts_of(seen).len() > 1);
-        let mut found = all.filter(|(_, seen)| seen["status"] == status).map(|(id, _)| id.clone());
-        found.next_back().expect("the crowd orders")
-    };
-    let [order, held_order, cancelled_order] = ["confirmed", "held", "cancelled"].map(find_order);
+    let Samples { confirmed, held, cancelled, reduced, event, deleted, transferred, part, orders } = samples;
+    let [order, held_order, cancelled_order] = orders;
     let set_status = |shown: &mut Shown, order: &str, status: &str| {
         let seen = shown.orders.get_mut(order).expect("there");
         seen["status"] = json!(status);

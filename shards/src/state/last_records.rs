@@ -3,25 +3,46 @@
 //! Whoever waits for changes of an organizer's events asks often, and must not go through all of them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::ops::Bound;
 
 use crate::ids::{EventId, Lsn, UserId};
 
-/// A sorted list for each organizer with events. The usual record is of the event that changed last, and moves nothing.
+/// The last records of each organizer with events.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct LastRecords(BTreeMap<UserId, Vec<(Lsn, EventId)>>);
+pub(super) struct LastRecords(BTreeMap<UserId, OfOrganizer>);
+
+/// The usual record is of the event that changed last. That event stands apart, so that the record moves nothing.
+#[derive(Debug, PartialEq, Eq)]
+struct OfOrganizer {
+    newest: (Lsn, EventId),
+    others: BTreeMap<Lsn, EventId>,
+}
 
 impl LastRecords {
     pub(super) fn insert(&mut self, (organizer, position): (UserId, Lsn), event: EventId) {
-        let events = self.0.entry(organizer).or_default();
-        let index = events.partition_point(|&(other, _)| other < position);
-        events.insert(index, (position, event));
+        let added = (position, event);
+        match self.0.entry(organizer) {
+            Entry::Vacant(entry) => {
+                entry.insert(OfOrganizer { newest: added, others: BTreeMap::new() });
+            }
+            Entry::Occupied(mut entry) => {
+                let OfOrganizer { newest, others } = entry.get_mut();
+                let (position, event) =
+                    if newest.0 < position { std::mem::replace(newest, added) } else { added };
+                others.insert(position, event);
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, (organizer, position): (UserId, Lsn)) {
-        let events = self.0.get_mut(&organizer).expect("the organizer has the event");
-        let found = events.binary_search_by_key(&position, |&(other, _)| other);
-        events.remove(found.expect("each event is in the list of its organizer"));
-        if events.is_empty() {
+        let OfOrganizer { newest, others } =
+            self.0.get_mut(&organizer).expect("an event's organizer has events");
+        if newest.0 != position {
+            others.remove(&position).expect("each event is among those of its organizer");
+        } else if let Some(next) = others.pop_last() {
+            *newest = next;
+        } else {
             self.0.remove(&organizer);
         }
     }
@@ -30,10 +51,10 @@ impl LastRecords {
     pub(super) fn change(&mut self, event: EventId, from: (UserId, Lsn), to: (UserId, Lsn)) {
         if from.0 == to.0
             && from.1 < to.1
-            && let Some(last) = self.0.get_mut(&from.0).and_then(|events| events.last_mut())
-            && last.0 == from.1
+            && let Some(OfOrganizer { newest, .. }) = self.0.get_mut(&from.0)
+            && newest.0 == from.1
         {
-            last.0 = to.1;
+            newest.0 = to.1;
         } else {
             self.remove(from);
             self.insert(to, event);
@@ -42,9 +63,11 @@ impl LastRecords {
 
     /// An organizer's events whose last record is after a position, with that record's position, in the order of these.
     pub(super) fn after(&self, organizer: UserId, after: Lsn) -> impl Iterator<Item = (EventId, Lsn)> {
-        let events = self.0.get(&organizer).map_or(&[][..], Vec::as_slice);
-        let first = events.partition_point(|&(position, _)| position <= after);
-        events[first..].iter().map(|&(position, event)| (event, position))
+        let all = self.0.get(&organizer).into_iter().flat_map(move |OfOrganizer { newest, others }| {
+            let others = others.range((Bound::Excluded(after), Bound::Unbounded));
+            others.map(|(&position, &event)| (position, event)).chain([*newest])
+        });
+        all.filter(move |&(position, _)| position > after).map(|(position, event)| (event, position))
     }
 }
 
