@@ -57,7 +57,7 @@ fn versions_completions_and_manual_pages_are_printed() {
     let directory = folder.path().to_str().unwrap();
     check(boxoffice_with(&["man", directory]), "", 0, "");
     let page = fs::read_to_string(folder.path().join("boxoffice-serve.1")).unwrap();
-    assert!(page.contains(".TH boxoffice-serve 1") && page.contains("BOXOFFICE_LISTEN"), "{page}");
+    assert!(page.contains(".TH boxoffice-serve 1") && page.contains("BOXOFFICE_MAX_BATCH"), "{page}");
     check(boxoffice_with(&["man", "/nonexistent"]), "", 1, "write manual pages into /nonexistent: No such");
 }
 
