@@ -6,6 +6,7 @@ mod support;
 use std::io::Read;
 
 use flate2::read::GzDecoder;
+use serde_json::Value;
 use support::client::Answer;
 use support::server::Server;
 use tempfile::tempdir;
@@ -77,6 +78,35 @@ fn pages_load_only_from_this_server() {
             client.get(address).expect(200);
         }
     }
+}
+
+/// What a description or a schema of the contract must not have.
+fn faults_of_generators(value: &Value, at: &str, faults: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            let variants = members.get("oneOf").and_then(Value::as_array);
+            // The Python client of openapi-generator ignores `const`, and so finds every text to be all of them.
+            if variants.is_some_and(|all| all.iter().all(|variant| variant.get("const").is_some())) {
+                faults.push(format!("{at} is a oneOf of constants"));
+            }
+            members.iter().for_each(|(name, value)| {
+                faults_of_generators(value, &format!("{at}/{name}"), faults);
+            });
+        }
+        Value::Array(items) => items.iter().for_each(|item| faults_of_generators(item, at, faults)),
+        // A link of rustdoc, to what is no part of the contract.
+        Value::String(text) if text.contains("[`") => faults.push(format!("{at}: {text}")),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => (),
+    }
+}
+
+#[test]
+fn generators_of_clients_understand_the_contract() {
+    let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory", "--shards", "1"]);
+    let contract = server.client().get("/openapi.json").expect(200).json();
+    let mut faults = Vec::new();
+    faults_of_generators(&contract, "", &mut faults);
+    assert!(faults.is_empty(), "{faults:#?}");
 }
 
 /// Every `type` in the contract is the address of a page.
