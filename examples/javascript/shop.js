@@ -95,7 +95,7 @@ function purchase(ref, quantity, payment) {
   return made;
 }
 
-/** Works on a purchase until it is decided. Each step can be repeated: the key counts for each path by itself. */
+/** Works on a purchase until it is decided. Each step can be repeated: the key counts for its path. */
 async function buy(purchase) {
   const { key, ref, quantity } = purchase;
   const { bearer, event } = shop;
@@ -264,13 +264,14 @@ async function prove() {
   const { bearer, event, books } = shop;
   const path = `/api/v1/events/${event}`;
   const { body: now } = await must(200, bearer, "GET", `${path}/availability`);
-  for (const until = Date.now() + 30_000; books.position < now.position || shop.availability?.position !== now.position; ) {
+  const behind = () => books.position < now.position || shop.availability?.position !== now.position;
+  for (const until = Date.now() + 30_000; behind(); await sleep(20)) {
     assert(Date.now() < until, "the stream or the changes do not go on");
-    await sleep(20);
   }
   assert.deepEqual(shop.availability, now, "the stream's last message");
 
-  const list = await must(200, bearer, "GET", `${path}/reservations?status=confirmed`, { accept: "application/x-ndjson" });
+  const confirmed = `${path}/reservations?status=confirmed`;
+  const list = await must(200, bearer, "GET", confirmed, { accept: "application/x-ndjson" });
   const items = list.text.split("\n").filter(Boolean).map((line) => JSON.parse(line));
   const onServer = byId(items.map(({ id, customer_ref, quantity }) => [id, customer_ref, quantity]));
   const paid = shop.ledger.filter(({ reservation }) => reservation !== null);

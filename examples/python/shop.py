@@ -135,7 +135,7 @@ class Shop:
         return must(status, self.http, self.key, method, path, **options)
 
     async def buy(self, purchase):
-        """Works on a purchase until it is decided. Each step can be repeated: the key counts for each path by itself."""
+        """Works on a purchase until it is decided. Each step can be repeated: the key counts for its path."""
         key, event = purchase.key, f"/api/v1/events/{self.event}"
         tickets = {"quantity": purchase.quantity, "customer_ref": purchase.ref}
         hold = await self.send("POST", f"{event}/holds", key=key, body={**tickets, "ttl_seconds": HOLD_SECONDS})
