@@ -1,6 +1,5 @@
 //! `boxoffice admin`: changes a data directory while no server uses it.
 
-use std::env::VarError;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
@@ -15,13 +14,18 @@ use shards::slots::{shard_of_slot, slot_of_username};
 use storage::{Progress, RecoveryError, SqliteLog};
 
 use crate::clock::wall;
+use crate::given_secret::{Given, GivenError};
 use crate::passwords::hash_now;
 use crate::passwords::rules::NewPassword;
 use crate::random;
 use crate::server::{default_shard_count, keep_secrets, recovery_hint, survive_long_files};
 
-/// The environment variable from which scripts can pass the password.
-pub(crate) const PASSWORD_VARIABLE: &str = "BOXOFFICE_ADMIN_PASSWORD";
+/// How scripts can give the password.
+pub(crate) const PASSWORD: Given = Given {
+    variable: "BOXOFFICE_ADMIN_PASSWORD",
+    file_variable: "BOXOFFICE_ADMIN_PASSWORD_FILE",
+    credential: "admin-password",
+};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AdminError {
@@ -29,8 +33,10 @@ pub(crate) enum AdminError {
     Username(#[from] UsernameError),
     #[error("read the password: {0}")]
     ReadPassword(io::Error),
-    #[error("the value of {PASSWORD_VARIABLE} is not UTF-8")]
-    PasswordVariable,
+    #[error(transparent)]
+    Given(#[from] GivenError),
+    #[error("the value of {0} is not UTF-8")]
+    NotText(String),
     #[error("the password {0}")]
     Password(String),
     #[error("the two passwords differ")]
@@ -98,13 +104,11 @@ fn create_user(mut shard: Shard<()>, log: &mut SqliteLog, create: CreateUser) ->
     log.append(&batch.entries, LOCK_WAIT_MAX).map(drop).map_err(AdminError::from)
 }
 
-/// Reads the password from the environment; else from the terminal, twice and without echo; else
-/// one line from standard input.
+/// Reads the password that is given; else from the terminal, twice and without echo; else one line from
+/// standard input.
 fn read_password() -> Result<String, AdminError> {
-    match std::env::var(PASSWORD_VARIABLE) {
-        Ok(password) => return Ok(password),
-        Err(VarError::NotUnicode(_)) => return Err(AdminError::PasswordVariable),
-        Err(VarError::NotPresent) => {}
+    if let Some((place, password)) = PASSWORD.read()? {
+        return String::from_utf8(password).map_err(|_| AdminError::NotText(place));
     }
     if !io::stdin().is_terminal() {
         let mut line = String::new();

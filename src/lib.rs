@@ -14,6 +14,7 @@ mod clock;
 mod config;
 mod demo;
 pub mod front;
+mod given_secret;
 mod logging;
 mod mesh;
 mod metrics;
