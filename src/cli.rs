@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 use file::Settings;
 use ipnet::IpNet;
 use shards::limits::{COMMIT_RECORDS_MAX, SHARD_COUNT_MAX};
@@ -33,10 +34,11 @@ use crate::repair;
 use crate::rt::ExecutorChoice;
 use crate::secret;
 use crate::server::{self, default_shard_count};
+use crate::version;
 
 /// An event ticket reservation server: no ticket sold twice, no sale lost.
 #[derive(Debug, Parser)]
-#[command(name = "boxoffice", version, max_term_width = 100)]
+#[command(name = "boxoffice", version, long_version = version::LONG.as_str(), max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -76,6 +78,16 @@ enum Command {
     Admin {
         #[command(subcommand)]
         command: AdminCommand,
+    },
+    /// Print the script that completes commands and options in a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual pages of all commands into a directory
+    Man {
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
     },
     /// Bring up a data directory whose logs are whole, but which lost a mark or its manifest, while
     /// the server is stopped. Says what it would do, and changes nothing without --write
@@ -361,6 +373,13 @@ pub fn main() -> ExitCode {
             served.map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
         Command::Config(_) => unreachable!("it was printed"),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "boxoffice", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { directory } => clap_mangen::generate_to(Cli::command(), &directory)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| format!("write manual pages into {}: {error}", directory.display()).into()),
         Command::Demo(options) => demo::run(options).map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Admin { command: AdminCommand::Create { data, username } } => {
             let created = admin::create(&data.data, &username);

@@ -30,3 +30,4 @@ mod secret;
 mod server;
 mod table;
 mod upkeep;
+mod version;

@@ -5,6 +5,7 @@ mod error;
 mod mapped_files;
 mod process;
 mod signals;
+mod systemd;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -39,6 +40,7 @@ use crate::rt::channel::channel;
 use crate::rt::net::{ListeningSocket, bind_all};
 use crate::rt::{Core, Executor};
 use crate::secret::{self, SecretError};
+use crate::version::VERSION;
 
 use core_main::{CoreMain, Report};
 pub(crate) use error::{ServeError, recovery_hint};
@@ -82,8 +84,11 @@ pub(crate) fn run(config: &Config, reload: Option<Reload>) -> Result<(), ServeEr
     signals::handle(Arc::clone(&common), reload).map_err(ServeError::Thread)?;
     let admins: u64 = opened.shards.iter().map(|(shard, _)| shard.state().totals().admins).sum();
     let (cores, links) = start_cores(config, executor, listeners, opened.shards, &common, &tokens)?;
+    let wakers = links.iter().map(|link| link.waker.clone()).collect();
     standby.stand_by(Arc::clone(&common), links);
+    systemd::keep_watchdog(wakers).map_err(ServeError::Thread)?;
     announce(config, address, opened.recovered.as_ref());
+    systemd::ready();
     if admins == 0 && !config.demo {
         say_how_to_make_an_admin(config);
     }
@@ -244,7 +249,7 @@ fn say_how_to_make_an_admin(config: &Config) {
 
 /// Logs that the server accepts connections, and prints the line by which scripts know it, in the format of the log.
 fn announce(config: &Config, address: SocketAddr, recovered: Option<&RecoveredSummary>) {
-    let version = env!("CARGO_PKG_VERSION");
+    let version = VERSION;
     let shards = config.shard_count;
     let data = recovered.map(|_| config.data.display().to_string());
     let records = recovered.map(|recovered| recovered.record_count);

@@ -47,10 +47,39 @@ fn check(command: Command, input: &str, code: i32, wanted: &str) {
 }
 
 #[test]
+fn versions_completions_and_manual_pages_are_printed() {
+    check(boxoffice_with(&["-V"]), "", 0, concat!("boxoffice ", env!("CARGO_PKG_VERSION"), "\n"));
+    check(boxoffice_with(&["--version"]), "", 0, "SQLite 3.");
+    for shell in ["bash", "zsh", "fish"] {
+        check(boxoffice_with(&["completions", shell]), "", 0, "max-connections");
+    }
+    let folder = tempdir().unwrap();
+    let directory = folder.path().to_str().unwrap();
+    check(boxoffice_with(&["man", directory]), "", 0, "");
+    let page = fs::read_to_string(folder.path().join("boxoffice-serve.1")).unwrap();
+    assert!(page.contains(".TH boxoffice-serve 1") && page.contains("BOXOFFICE_LISTEN"), "{page}");
+    check(boxoffice_with(&["man", "/nonexistent"]), "", 1, "write manual pages into /nonexistent: No such");
+}
+
+#[test]
 fn help_names_every_option() {
     let global = ["--log-format", "BOXOFFICE_LOG_FORMAT", "--log <LEVEL>", "BOXOFFICE_LOG=", "--help"];
     let rows: [(&[&str], &[&str]); 5] = [
-        (&["--help"], &["serve", "demo", "admin", "repair", "--version", "human", "json"]),
+        (
+            &["--help"],
+            &[
+                "serve",
+                "config",
+                "demo",
+                "admin",
+                "repair",
+                "completions",
+                "man",
+                "--version",
+                "human",
+                "json",
+            ],
+        ),
         (
             &["repair", "--help"],
             &[

@@ -7,6 +7,7 @@ use std::{fs, io, thread};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
+use super::systemd;
 use crate::front::api::Common;
 
 /// Reads the configuration again.
@@ -28,7 +29,9 @@ pub(super) fn handle(common: Arc<Common>, mut reload: Option<Reload>) -> io::Res
             if signal == SIGHUP
                 && let Some(reload) = &mut reload
             {
+                systemd::reloading();
                 reload();
+                systemd::ready();
                 continue;
             }
             let is_draining = common.draining.swap(true, Ordering::Relaxed);
@@ -38,6 +41,7 @@ pub(super) fn handle(common: Arc<Common>, mut reload: Option<Reload>) -> io::Res
                 std::process::exit(128 + signal);
             }
             if !is_draining {
+                systemd::stopping();
                 tracing::info!("draining: finishing the requests in flight; signal again to stop at once");
             }
         }
