@@ -16,7 +16,9 @@ use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand}
 use clap_complete::Shell;
 use file::Settings;
 use ipnet::IpNet;
+use serde_json::json;
 use shards::limits::{COMMIT_RECORDS_MAX, SHARD_COUNT_MAX};
+use shards::outcome::UserView;
 
 use crate::account_limits::{AccountLimits, CHANGES_PER_SECOND_MAX};
 use crate::admin;
@@ -74,7 +76,7 @@ enum Command {
     Demo(DemoOptions),
     /// Print the configuration that the server would have, as a file, with where each value comes from
     Config(Box<ServeOptions>),
-    /// Manage admin accounts while the server is stopped
+    /// Manage accounts while the server is stopped: make admins, list, set passwords, end tokens
     Admin {
         #[command(subcommand)]
         command: AdminCommand,
@@ -274,6 +276,32 @@ enum AdminCommand {
         #[arg(long)]
         username: String,
     },
+    /// Print all accounts: id, role and username of each
+    List {
+        #[command(flatten)]
+        data: DataOption,
+
+        /// Print a JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give an account another password, which ends its tokens and API keys. The password is read as
+    /// `create` does
+    SetPassword {
+        #[command(flatten)]
+        data: DataOption,
+
+        #[arg(long)]
+        username: String,
+    },
+    /// End all tokens of an account; its API keys stay
+    EndTokens {
+        #[command(flatten)]
+        data: DataOption,
+
+        #[arg(long)]
+        username: String,
+    },
 }
 
 /// What the program was told to do.
@@ -381,15 +409,7 @@ pub fn main() -> ExitCode {
             .map(|()| ExitCode::SUCCESS)
             .map_err(|error| format!("write manual pages into {}: {error}", directory.display()).into()),
         Command::Demo(options) => demo::run(options).map(|()| ExitCode::SUCCESS).map_err(Into::into),
-        Command::Admin { command: AdminCommand::Create { data, username } } => {
-            let created = admin::create(&data.data, &username);
-            // It is created, whether or not somebody reads this.
-            let report = |id| {
-                let _ = writeln!(io::stdout(), "admin {username} created, id {id}");
-                ExitCode::SUCCESS
-            };
-            created.map(report).map_err(Into::into)
-        }
+        Command::Admin { command } => command.run().map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Repair(RepairOptions { data, write, accept_unproven }) => {
             repair::run(&data, write, accept_unproven).map(Into::into).map_err(Into::into)
         }
@@ -400,6 +420,41 @@ pub fn main() -> ExitCode {
             logging::report(cli.log_format, &format!("boxoffice: {error}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+impl AdminCommand {
+    fn run(self) -> Result<(), admin::AdminError> {
+        let done = match self {
+            AdminCommand::Create { data, username } => {
+                let id = admin::create(&data.data, &username)?;
+                format!("admin {username} created, id {id}\n")
+            }
+            AdminCommand::List { data, json } => {
+                let users = admin::list(&data.data)?;
+                users.iter().map(|user| user_line(user, json)).collect()
+            }
+            AdminCommand::SetPassword { data, username } => {
+                admin::set_password(&data.data, &username)?;
+                format!("{username} has another password, and no tokens\n")
+            }
+            AdminCommand::EndTokens { data, username } => {
+                admin::end_tokens(&data.data, &username)?;
+                format!("{username} has no tokens\n")
+            }
+        };
+        // It is done, whether or not somebody reads this.
+        let _ = io::stdout().write_all(done.as_bytes());
+        Ok(())
+    }
+}
+
+fn user_line(UserView { id, username, role }: &UserView, json: bool) -> String {
+    let role = role.as_str();
+    if json {
+        format!("{}\n", json!({ "id": id, "username": username.as_str(), "role": role }))
+    } else {
+        format!("{id:>8}  {role:<9}  {}\n", username.as_str())
     }
 }
 
