@@ -3,11 +3,14 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
 use flate2::read::GzDecoder;
-use support::client::Answer;
+use serde_json::Value;
+use support::client::{Answer, Client};
 use support::server::Server;
+use support::{PASSWORD, Stage};
 use tempfile::tempdir;
 
 const FILES: [&str; 8] = [
@@ -77,6 +80,71 @@ fn pages_load_only_from_this_server() {
             client.get(address).expect(200);
         }
     }
+}
+
+/// What a description or a schema of the contract must not have.
+fn faults_of_generators(value: &Value, at: &str, faults: &mut Vec<String>) {
+    match value {
+        Value::Object(members) => {
+            let variants = members.get("oneOf").and_then(Value::as_array);
+            // The Python client of openapi-generator ignores `const`, and so finds every text to be all of them.
+            if variants.is_some_and(|all| all.iter().all(|variant| variant.get("const").is_some())) {
+                faults.push(format!("{at} is a oneOf of constants"));
+            }
+            members.iter().for_each(|(name, value)| {
+                faults_of_generators(value, &format!("{at}/{name}"), faults);
+            });
+        }
+        Value::Array(items) => items.iter().for_each(|item| faults_of_generators(item, at, faults)),
+        // A link of rustdoc, to what is no part of the contract.
+        Value::String(text) if text.contains("[`") => faults.push(format!("{at}: {text}")),
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => (),
+    }
+}
+
+#[test]
+fn generators_of_clients_understand_the_contract() {
+    let server = Server::start(tempdir().unwrap().path(), &["--storage", "memory", "--shards", "1"]);
+    let contract = server.client().get("/openapi.json").expect(200).json();
+    let mut faults = Vec::new();
+    faults_of_generators(&contract, "", &mut faults);
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// As clients that are generated from the contract do: they accept the media types that it has for an operation.
+#[test]
+fn what_the_contract_says_can_be_accepted() {
+    const IDS: [(&str, &str); 5] =
+        [("{event}", "1"), ("{key}", "1"), ("{user}", "1"), ("{order}", "1-1"), ("{reservation}", "1-1")];
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 1);
+    let contract = stage.anyone.get("/openapi.json").expect(200).json();
+    let media_of = |response: &Value| -> Vec<String> {
+        let reference = response["$ref"].as_str().map(|reference| &reference[1..]);
+        let response = reference.map_or(Some(response), |reference| contract.pointer(reference));
+        let content = response.expect("it is there")["content"].as_object();
+        content.map(|content| content.keys().cloned().collect()).unwrap_or_default()
+    };
+    let mut tried = 0;
+    for (path, operations) in contract["paths"].as_object().expect("paths") {
+        let path = IDS.iter().fold(path.clone(), |path, (name, id)| path.replace(name, id));
+        let operations = operations.as_object().expect("operations").iter();
+        for (method, operation) in operations.filter(|_| path.starts_with("/api/")) {
+            let responses = operation["responses"].as_object().expect("an operation has responses").values();
+            let media: BTreeSet<String> = responses.flat_map(media_of).collect();
+            let accept = Vec::from_iter(media).join(", ");
+            let method = method.to_uppercase();
+            // Whoever may do it: others are refused before their Accept is looked at. An operation may end a token.
+            let who = ["cust1", "org1", "admin"].map(|name| stage.anyone.log_in(name, PASSWORD));
+            let answers =
+                |client: &Client, accept: &str| client.send(&method, &path, &[("Accept", accept)], "").status;
+            let client = who.iter().find(|client| answers(client, "text/html") == 406);
+            let client = client.unwrap_or_else(|| panic!("{method} {path} takes any Accept"));
+            assert_ne!(answers(client, &accept), 406, "{method} {path} with Accept: {accept}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 30, "{tried} operations");
 }
 
 /// Every `type` in the contract is the address of a page.

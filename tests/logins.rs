@@ -1,5 +1,8 @@
 //! Many logins and registrations at once: the shares of addresses in the password queue, right passwords of one
 //! account side by side, the ration of registrations, and passwords in different Unicode forms.
+//!
+//! `cargo test --release --test logins at_noon -- --ignored --nocapture` prints how many logins a second there are, what
+//! floods of logins do to others, and what both do to shops that sell with API keys.
 
 mod support;
 
@@ -21,9 +24,10 @@ use shards::record::Record;
 use shards::shard::Shard;
 use shards::slots::shard_of_slot;
 use storage::Progress;
-use support::PASSWORD;
+use support::api_keys::make_key;
 use support::client::{Answer, Wire, request};
 use support::server::{Server, boxoffice, run};
+use support::{PASSWORD, TestFolder, create_event};
 use tempfile::tempdir;
 
 /// The addresses of clients: all of 127.0.0.0/8 are this machine.
@@ -44,6 +48,15 @@ fn register_request(username: &str, password: &str) -> String {
     request("POST", "/api/v1/users", None, "", &body)
 }
 
+/// Sets a flag at its end, also at that of a panic, which would otherwise wait for what the flag ends.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Sends such requests over 100 connections from one address until `work` is done. Returns what it returns, and
 /// how many answers had each status.
 fn beside_a_flood<T>(
@@ -51,18 +64,23 @@ fn beside_a_flood<T>(
     flood: impl Fn(&str) -> String + Sync,
     work: impl FnOnce() -> T,
 ) -> (T, BTreeMap<u16, usize>) {
-    struct SetOnDrop<'a>(&'a AtomicBool);
-    impl Drop for SetOnDrop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
+    beside_a_flood_from(server, |_| FLOODER, flood, work)
+}
+
+/// Like [`beside_a_flood`], and each of the 100 connections has the address of its number.
+fn beside_a_flood_from<T>(
+    server: &Server,
+    source: impl Fn(u8) -> IpAddr,
+    flood: impl Fn(&str) -> String + Sync,
+    work: impl FnOnce() -> T,
+) -> (T, BTreeMap<u16, usize>) {
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         let (over, flood) = (&over, &flood);
         let flooders: Vec<_> = (0..10)
             .map(|index| {
-                let mut wires: Vec<Wire> = (0..10).map(|_| wire(server, FLOODER)).collect();
+                let mut wires: Vec<Wire> =
+                    (0..10).map(|number| wire(server, source(10 * index + number))).collect();
                 scope.spawn(move || {
                     let mut statuses: BTreeMap<u16, usize> = BTreeMap::new();
                     for round in 0.. {
@@ -288,4 +306,153 @@ fn write_changed(directory: &Path, command: Command, change: impl FnOnce(&mut Re
     entry.chain = recovered.heads[slot.index()].chain_next(&entry.stamp(), &entry.record.encode());
     log.append(&batch.entries, Duration::ZERO).expect("there is room");
     Box::new(log).close().expect("the disk works");
+}
+
+/// Who floods the server with logins while others log in.
+#[derive(Debug, Clone, Copy)]
+enum Flood {
+    Nobody,
+    OneAddress,
+    EachItsOwn,
+}
+
+/// What one part of [`logins_at_noon`] saw of others than the flood.
+#[derive(Default)]
+struct Noon {
+    logins: Vec<Duration>,
+    refused: usize,
+    sales: Vec<Duration>,
+}
+
+const BUYERS: u8 = 16;
+const TILLS: usize = 16;
+
+/// Buyers of 16 addresses log in one time after another, and two shops sell over 16 connections with their keys, or
+/// not, beside each flood. Prints medians, and the least and the most, over rounds.
+#[test]
+#[ignore = "prints figures, which mean something in a release build on an idle machine"]
+fn logins_at_noon() {
+    let rounds = std::env::var("BOXOFFICE_NOON_ROUNDS").map_or(5, |rounds| rounds.parse().unwrap());
+    let data = TestFolder::new();
+    let server = Server::start(&data.path("data"), &[]);
+    for buyer in 0..BUYERS {
+        server.client().sign_up(&format!("buyer-{buyer}"), "customer");
+    }
+    let tills: Vec<String> = ["one", "two"]
+        .map(|shop| {
+            let organizer = server.client().sign_up(shop, "organizer");
+            let event = create_event(&organizer, 10_000_000);
+            let body = json!({ "quantity": 1, "customer_ref": "c-1" }).to_string();
+            let key = make_key(&organizer, &["sell"]).secret;
+            request("POST", &format!("/api/v1/events/{event}/reservations"), Some(&key), "", &body)
+        })
+        .into();
+    let parts = [false, true]
+        .into_iter()
+        .flat_map(|sells| [Flood::Nobody, Flood::OneAddress, Flood::EachItsOwn].map(|flood| (sells, flood)));
+    let parts: Vec<_> = parts.collect();
+    let mut seen: Vec<Vec<Noon>> = parts.iter().map(|_| Vec::new()).collect();
+    for _ in 0..rounds {
+        for (part, seen) in parts.iter().zip(&mut seen) {
+            seen.push(at_noon(&server, part.1, if part.0 { &tills } else { &[] }));
+        }
+    }
+    for ((sells, flood), rounds) in parts.iter().zip(&seen) {
+        println!("flood: {flood:?}; shops: {sells}");
+        let print = |name: &str, figure: &dyn Fn(&Noon) -> f64| {
+            let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
+            figures.sort_unstable_by(f64::total_cmp);
+            let (least, most) = (figures[0], figures[figures.len() - 1]);
+            println!("    {name}: {:.1} [{least:.1}-{most:.1}]", figures[figures.len() / 2]);
+        };
+        print("logins of buyers a second", &|noon| per_second(noon.logins.len()));
+        print("refused with 503 a second", &|noon| per_second(noon.refused));
+        print("a login, p50 in ms", &|noon| quantile(&noon.logins, 0.5));
+        print("a login, p99 in ms", &|noon| quantile(&noon.logins, 0.99));
+        if *sells {
+            print("sales a second", &|noon| per_second(noon.sales.len()));
+            print("a sale, p50 in ms", &|noon| quantile(&noon.sales, 0.5));
+            print("a sale, p99 in ms", &|noon| quantile(&noon.sales, 0.99));
+        }
+    }
+}
+
+/// How long each part of [`logins_at_noon`] is looked at.
+const NOON: Duration = Duration::from_secs(3);
+
+fn per_second(count: usize) -> f64 {
+    count as f64 / NOON.as_secs_f64()
+}
+
+/// In milliseconds, of sorted times; not a number if there is none.
+fn quantile(times: &[Duration], part: f64) -> f64 {
+    let at = (times.len().saturating_sub(1) as f64 * part) as usize;
+    times.get(at).map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
+}
+
+/// `tills` are the requests with which shops sell a ticket.
+fn at_noon(server: &Server, flood: Flood, tills: &[String]) -> Noon {
+    let over = &AtomicBool::new(false);
+    let work = || {
+        thread::scope(|scope| {
+            let ask_until = move |mut wire: Wire, request: String, status: u16| {
+                scope.spawn(move || {
+                    let (mut times, mut refused) = (Vec::new(), 0);
+                    loop {
+                        let before = Instant::now();
+                        let answer = wire.ask(&request);
+                        // What was waited for at the end does not count for the time before it.
+                        if over.load(Ordering::Relaxed) {
+                            break;
+                        }
+                        if answer.status == status {
+                            times.push(before.elapsed());
+                        } else {
+                            answer.expect(503);
+                            refused += 1;
+                            // A page that tries again; a second, as Retry-After says, would be most of this part.
+                            thread::sleep(Duration::from_millis(100));
+                        }
+                    }
+                    (times, refused)
+                })
+            };
+            let buyers: Vec<_> = (0..BUYERS)
+                .map(|buyer| {
+                    let home = Ipv4Addr::new(127, 0, 2, buyer + 1).into();
+                    ask_until(wire(server, home), log_in_request(&format!("buyer-{buyer}"), PASSWORD), 201)
+                })
+                .collect();
+            let tills: Vec<_> = tills
+                .iter()
+                .cycle()
+                .take(TILLS * tills.len().min(1))
+                .map(|sale| ask_until(wire(server, OTHER), sale.clone(), 201))
+                .collect();
+            let end = SetOnDrop(over);
+            thread::sleep(NOON);
+            drop(end);
+            let mut noon = Noon::default();
+            for buyer in buyers {
+                let (times, refused) = buyer.join().expect("it does not panic");
+                noon.logins.extend(times);
+                noon.refused += refused;
+            }
+            for till in tills {
+                noon.sales.extend(till.join().expect("it does not panic").0);
+            }
+            noon.logins.sort_unstable();
+            noon.sales.sort_unstable();
+            noon
+        })
+    };
+    let guess = |name: &str| log_in_request(name, PASSWORD);
+    match flood {
+        Flood::Nobody => work(),
+        Flood::OneAddress => beside_a_flood(server, guess, work).0,
+        Flood::EachItsOwn => {
+            let source = |number| Ipv4Addr::new(127, 0, 1, number + 1).into();
+            beside_a_flood_from(server, source, guess, work).0
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::api_keys::Scope;
-use crate::command::{CustomerRef, OrderItem, OrderItems};
+use crate::command::{CustomerRef, OrderItem, OrderItems, SaleKind};
 use crate::details::{EventName, Venue};
 use crate::ids::{
     ApiKeyNumber, EventId, HoldTime, OrderId, Quantity, Quota, ReservationId, ReservationNumber, UserId,
@@ -101,6 +101,12 @@ schemas! {
         "type": "string",
         "x-extensible-enum": ["confirmed", "held", "cancelled", "expired", "partly_cancelled"],
         "examples": ["confirmed"],
+    }
+    SaleKind {
+        "description": "What a reservation is to its event's organizer: `sale`: tickets of a customer; `guest`: tickets of a guest or walk-in; `block`: tickets that are set aside, and nobody's. Later versions have more values.",
+        "type": "string",
+        "x-extensible-enum": ["sale", "guest", "block"],
+        "examples": ["sale"],
     }
     Quantity {
         "description": "Tickets.",

@@ -9,8 +9,8 @@ use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 use shards::ids::Timestamp;
 
-/// A timestamp as RFC 3339 with milliseconds. A time after the year 9999, which RFC 3339 cannot write, becomes
-/// the last one that [`Calendar`] can.
+/// A time as RFC 3339 with milliseconds. One after the year 9999, which RFC 3339 cannot write, is shown as the last
+/// of that year.
 #[derive(Debug, Clone, Copy, JsonSchema)]
 #[schemars(transparent, inline)]
 pub(in crate::front) struct Rfc3339(

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use schemars::JsonSchema;
 use serde::{Serialize, Serializer};
 
 use crate::details::{LineError, check_line};
@@ -71,7 +70,7 @@ impl Serialize for CustomerRef {
 }
 
 /// What a reservation is to its event's organizer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SaleKind {
     /// Tickets of a customer.

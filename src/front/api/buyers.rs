@@ -22,9 +22,8 @@ pub(super) fn parameter(customer_ref: &CustomerRef) -> String {
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub(super) enum Unsold {
-    /// A guest or walk-in.
+    // No doc comments: with them, schemars makes a `oneOf` of constants, which some generators of clients cannot read.
     Guest,
-    /// Nobody: the tickets are set aside.
     Block,
 }
 

@@ -1,7 +1,7 @@
 //! What an endpoint is: one value beside its handler. The router, the contract, authorization and the
 //! checks of a request are made from these values.
 
-use std::{iter, ptr};
+use std::ptr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ use super::work::Work;
 use super::{holds, reservations};
 use crate::front::http::parse::Method;
 use crate::front::http::write::JSON;
-use crate::front::problem::{Kind, Problem};
+use crate::front::problem::{Kind, PROBLEM_JSON, Problem};
 
 /// One operation of the API.
 pub struct Endpoint {
@@ -46,11 +46,13 @@ impl Endpoint {
         self.path.starts_with("/api/")
     }
 
-    /// The media types of the endpoint's successes; JSON if these have no body, for its problems.
+    /// The media types of the endpoint's successes. If these have no body, those of its problems: clients that are
+    /// made from the contract accept nothing else then.
     pub(in crate::front) fn forms(&self) -> impl Iterator<Item = &'static str> {
-        let mut media = self.successes.iter().filter_map(|success| Some(success.content.as_ref()?.media));
-        let first = media.next().unwrap_or(JSON);
-        iter::once(first).chain(media)
+        let media = self.successes.iter().filter_map(|success| Some(success.content.as_ref()?.media));
+        let mut media = media.peekable();
+        let of_problems: &[_] = if media.peek().is_none() { &[JSON, PROBLEM_JSON] } else { &[] };
+        of_problems.iter().copied().chain(media)
     }
 
     /// Whether a request can have a key, with which it takes effect once.
