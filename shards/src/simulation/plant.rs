@@ -101,6 +101,8 @@ pub(super) enum Plant {
     ForgetEndsOfApiKeys,
     /// A core goes on taking an API key that was ended.
     EndedApiKeyWorks,
+    /// The mesh leaves out which API key sells or cancels.
+    ForgetUsedApiKey,
     /// Recovery leaves out the keys of requests.
     ForgetKeys,
     /// Recovery leaves out the generations of keys.
@@ -194,7 +196,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 94] = [
+    pub(super) const ALL: [Plant; 95] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -244,6 +246,7 @@ impl Plant {
         Plant::ForgetApiKeys,
         Plant::ForgetEndsOfApiKeys,
         Plant::EndedApiKeyWorks,
+        Plant::ForgetUsedApiKey,
         Plant::ForgetKeys,
         Plant::ForgetGenerations,
         Plant::AgeKeysTooFast,

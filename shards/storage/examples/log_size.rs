@@ -87,6 +87,7 @@ fn write(directory: &Path, records: u32, events: u32, what: What) {
         Command::CreateEvent(Box::new(CreateEvent {
             id: EventId(event),
             organizer: UserId(1),
+            key: None,
             details: NewDetails::new(
                 EventName::new("Concert").expect("a good name"),
                 Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
@@ -96,14 +97,14 @@ fn write(directory: &Path, records: u32, events: u32, what: What) {
     let reservations = (0..records).map(|index| {
         let customer = UserId(1 + index.wrapping_mul(2_654_435_761) % CUSTOMERS);
         let event = EventId(if index % RARE_EVERY == 0 { rare } else { 1 + index % events });
-        let actor = Actor { user: customer, role: Role::Customer };
+        let actor = Actor::new(customer, Role::Customer);
         let (buyer, quantity) = (Buyer::Account(customer), Quantity::new(1).expect("one ticket"));
         match what {
             What::Reservations => Command::Reserve { event, actor, buyer, quantity },
             What::Holds => Command::Hold { event, actor, buyer, quantity, time: HoldTime::default() },
             What::Keys => with_key(Command::Reserve { event, actor, buyer, quantity }, customer, index),
             What::Refs => {
-                let actor = Actor { user: UserId(1), role: Role::Organizer };
+                let actor = Actor::new(UserId(1), Role::Organizer);
                 let text = format!("{:024}", u64::from(customer.0) * 1_000_003);
                 let buyer = Buyer::Ref(CustomerRef::new(&text).expect("a good ref"));
                 Command::Reserve { event, actor, buyer, quantity }

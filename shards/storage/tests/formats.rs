@@ -40,7 +40,7 @@ const SCRIPTS: [&str; 5] = [
      | transfer 6-5 to 8 by 7 | clock 1700009999999 | reserve 19 for 8 1 key second
      | cancel 19-4 | set-password ada 7 | api-key Shop of bob 8 over | api-key Kiosk of bob 8 over
      | api-key Door of bob 8 over 1 | end-api-key 8 2 | end-tokens bob 8",
-    "event 7 quota 9 | event 8 quota 9 | order 7:1,8:2 for 7 | deliver | order 8:1,7:2 for 7 600 | deliver
+    "event 7 quota 9 | event 8 quota 9 | sell 7 for @c7 1 by 50 with 3 | order 7:1,8:2 for 7 | deliver | order 8:1,7:2 for 7 600 | deliver
      | order 7:1,3:1 for 8 | deliver | order 7:3 for 8 10 | deliver | confirm order 7-2 | deliver
      | cancel order 7-1 | deliver | clock 1700000025000 | cancel order 8-1 | deliver",
 ];
@@ -266,7 +266,7 @@ fn check(name: &str, expected: &[&str]) -> BTreeSet<u8> {
         }
         kinds.extend(entries.iter().map(|entry| entry.record.encode().kind));
         assert!(entries.iter().any(|entry| entry.lsn.0 > entry.previous.0 + 1 && entry.previous > Lsn(0)));
-        let is_for_another = |entry: &Entry| matches!(entry.record, Record::Reserved { by, buyer: Buyer::Account(buyer), .. } if by != buyer);
+        let is_for_another = |entry: &Entry| matches!(entry.record, Record::Reserved { by, buyer: Buyer::Account(buyer), .. } if by.user != buyer);
         assert!(entries.iter().any(is_for_another));
     }
     kinds

@@ -30,7 +30,7 @@ impl Town {
         let mut town = Town { shard, messages: Vec::new(), answers: Vec::new(), epoch: 1, seconds: 0 };
         for id in [1, 2].map(EventId) {
             let details = NewDetails::new(EventName::new("x").unwrap(), Quota::new(4).unwrap());
-            let create = CreateEvent { id, organizer: UserId(8), details };
+            let create = CreateEvent { id, organizer: UserId(8), key: None, details };
             town.ask(Command::CreateEvent(Box::new(create)), "event");
         }
         town.commit();
@@ -130,7 +130,7 @@ fn in_words(reply: &Reply) -> String {
 }
 
 fn owner() -> Actor {
-    Actor { user: OWNER, role: Role::Customer }
+    Actor::new(OWNER, Role::Customer)
 }
 
 fn place(items: &[(u32, u64)], seconds: Option<u64>) -> Command {
@@ -164,7 +164,7 @@ fn cancel_part(event: u32) -> Command {
 
 fn delete(event: u32) -> Command {
     use crate::command::{DeleteEvent, ExpectedVersion};
-    let actor = Actor { user: UserId(99), role: Role::Admin };
+    let actor = Actor::new(UserId(99), Role::Admin);
     let event = EventId(event);
     Command::DeleteEvent(Box::new(DeleteEvent { event, actor, version: ExpectedVersion::Any, force: true }))
 }
