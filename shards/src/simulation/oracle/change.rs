@@ -48,12 +48,9 @@ pub(super) fn change_of_command(command: &Command) -> Change {
         }
         Command::PlaceOrder(order) => {
             let items = order.items.as_slice().iter().map(|item| (item.event, item.quantity.get()));
-            (
-                Kind::OrderPlaced,
-                order.owner.0,
-                digest_of_items(items),
-                2 * who(order.actor.by()) + u32::from(order.time.is_some()),
-            )
+            let people = people(order.actor.by(), &order.buyer);
+            let owner_and_form = 2 * order.owner.0 + u32::from(order.time.is_some());
+            (Kind::OrderPlaced, people, digest_of_items(items), owner_and_form)
         }
         Command::ConfirmOrder { order, actor } => {
             (Kind::OrderConfirmed, order.user.0, order.number, who(actor.by()))
@@ -146,12 +143,9 @@ pub(super) fn change_of_record(record: &Record) -> Change {
         Record::PartSettled(part) => (Kind::PartSettled, part.id.event.0, part.id.number, 0),
         Record::OrderPlaced(order) => {
             let items = order.parts.iter().map(|part| (part.reservation.event, part.quantity));
-            (
-                Kind::OrderPlaced,
-                order.id.user.0,
-                digest_of_items(items),
-                2 * who(order.by) + u32::from(order.deadline.is_some()),
-            )
+            let people = people(order.by, &order.buyer);
+            let owner_and_form = 2 * order.id.user.0 + u32::from(order.deadline.is_some());
+            (Kind::OrderPlaced, people, digest_of_items(items), owner_and_form)
         }
         Record::OrderConfirmed { id, by } => (Kind::OrderConfirmed, id.user.0, id.number, who(*by)),
         Record::OrderCancelled { id, by } => (Kind::OrderCancelled, id.user.0, id.number, who(*by)),
