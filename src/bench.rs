@@ -206,7 +206,7 @@ async fn reserve(api: &Api, order: &Order) -> Duration {
         let together = left.min(order.together as u64);
         let mut calls = Vec::with_capacity(order.together);
         for _ in 0..together {
-            let actor = Actor { user: UserId(1), role: Role::Customer };
+            let actor = Actor::new(UserId(1), Role::Customer);
             let buyer = Buyer::Account(actor.user);
             let command = Command::Reserve { event: order.event, actor, buyer, quantity: one };
             let question = Question::new(Ask::Command(command));

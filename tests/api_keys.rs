@@ -142,6 +142,75 @@ fn a_scope_is_needed_and_is_not_more_than_the_organizer_may() {
     assert_eq!(number(&mine, "organizer"), id(&stage.org1));
 }
 
+/// Every change names the key that made it, over a restart, too; one without a key names none.
+#[test]
+fn the_history_tells_which_key_acted() {
+    let data = tempdir().unwrap();
+    let stage = Stage::open(data.path(), 3);
+    let org1 = &stage.org1;
+    let (first, second) = (make_key(org1, &ALL), make_key(org1, &ALL));
+    let body = json!({ "name": "A", "quota": 30 });
+    let event = number(&first.client.post("/api/v1/events", &body).expect(201).json(), "id");
+    let other =
+        number(&send(&second.client, "/api/v1/events", "k-1", &body.to_string()).expect(201).json(), "id");
+    let [sales, holds] = ["reservations", "holds"].map(|what| format!("/api/v1/events/{event}/{what}"));
+    let sale = json!({ "quantity": 2, "customer_ref": "c-7" });
+    let sell = |client: &Client| text(&client.post(&sales, &sale).expect(201).json(), "id").to_owned();
+    let hold = |client: &Client| text(&client.post(&holds, &sale).expect(201).json(), "id").to_owned();
+    let (sold, by_token) = (sell(&second.client), sell(org1));
+    let to = json!({ "to": { "customer_ref": "c-8" }, "quantity": 1 });
+    first.client.post(&format!("/api/v1/reservations/{sold}/transfer"), &to).expect(201);
+    second.client.patch(&format!("/api/v1/reservations/{by_token}"), &json!({ "quantity": 1 })).expect(200);
+    org1.delete(&format!("/api/v1/reservations/{by_token}")).expect(204);
+    first.client.delete(&format!("/api/v1/reservations/{sold}")).expect(204);
+    let held = hold(&first.client);
+    second.client.post(&format!("/api/v1/holds/{held}/confirm"), &json!({})).expect(200);
+    let given_up = hold(org1);
+    first.client.delete(&format!("/api/v1/holds/{given_up}")).expect(204);
+    second.client.patch(&format!("/api/v1/events/{event}"), &json!({ "quota": 40 })).expect(200);
+    let items = json!([{ "event": event, "quantity": 1 }, { "event": other, "quantity": 1 }]);
+    let order = json!({ "items": items, "customer_ref": "c-9" });
+    let order = text(&second.client.post("/api/v1/orders", &order).expect(201).json(), "id").to_owned();
+    first.client.delete(&format!("/api/v1/orders/{order}")).expect(204);
+    first.client.delete(&format!("/api/v1/events/{event}?force=true")).expect(204);
+
+    let expected = json!([
+        ["event_created", 1],
+        ["reserved", 2],
+        ["reserved", null],
+        ["transferred", 1],
+        ["reduced", 2],
+        ["cancelled", null],
+        ["cancelled", 1],
+        ["held", 1],
+        ["confirmed", 2],
+        ["held", null],
+        ["released", 1],
+        ["event_edited", 2],
+        ["part_prepared", 2],
+        ["part_settled", 2],
+        ["part_settled", 1],
+        ["event_deleted", 1],
+    ]);
+    let org = id(org1);
+    let history = |client: &Client, event: u64| -> Value {
+        let page = client.get(&format!("/api/v1/events/{event}/changes")).expect(200).json();
+        let changes = page["items"].as_array().expect("a list");
+        assert!(changes.iter().all(|change| number(change, "by") == org), "{changes:?}");
+        changes.iter().map(|change| json!([change["kind"], change["api_key"]])).collect()
+    };
+    assert_eq!(history(org1, event), expected);
+    let of_other =
+        json!([["event_created", 2], ["part_prepared", 2], ["part_settled", 2], ["part_settled", 1]]);
+    assert_eq!(history(org1, other), of_other);
+    let Stage { server, org1, .. } = stage;
+    server.kill();
+    let server = Server::start(data.path(), &["--shards", "2"]);
+    let org1 = server.client().with_token(org1.token.as_ref().unwrap());
+    assert_eq!(history(&org1, event), expected);
+    assert_eq!(history(&org1, other), of_other);
+}
+
 /// A request that was sent with a token is the same when it is sent again with a key.
 #[test]
 fn idempotency_keys_are_the_organizers() {

@@ -83,7 +83,7 @@ fn event(id: u32, organizer: u64) -> Command {
     let name = EventName::new("The last one").expect("a good name");
     let details = NewDetails::new(name, Quota::new(10).expect("in bounds"));
     let organizer = UserId(u32::try_from(organizer).expect("an id"));
-    Command::CreateEvent(Box::new(CreateEvent { id: EventId(id), organizer, details }))
+    Command::CreateEvent(Box::new(CreateEvent { id: EventId(id), organizer, key: None, details }))
 }
 
 fn user(id: u32) -> Command {

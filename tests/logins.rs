@@ -260,7 +260,7 @@ fn what_was_stored_under_older_rules_goes_on() {
         write(data, Command::CreateUser(Box::new(create)));
     }
     let details = NewDetails::new(EventName::new("renamed below").unwrap(), Quota::new(10).unwrap());
-    let create = CreateEvent { id: EventId(1), organizer, details };
+    let create = CreateEvent { id: EventId(1), organizer, key: None, details };
     write_changed(data, Command::CreateEvent(Box::new(create)), |record| {
         let Record::EventCreated(created) = record else { panic!("{record:?}") };
         created.details.name = NAME.into();

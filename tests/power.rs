@@ -324,13 +324,14 @@ fn sold_after_a_cut(disk: &Disk, name: &str, synchronous: Synchronous) -> u64 {
     let create = CreateEvent {
         id: event,
         organizer: UserId(1),
+        key: None,
         details: NewDetails::new(
             EventName::new("An evening").expect("a name"),
             Quota::new(SALES).expect("a quota"),
         ),
     };
     let quantity = Quantity::new(1).expect("a quantity");
-    let actor = Actor { user: UserId(2), role: Role::Customer };
+    let actor = Actor::new(UserId(2), Role::Customer);
     let buyer = Buyer::Account(actor.user);
     let sales = (0..SALES).map(|_| Change::Reserve { event, actor, buyer: buyer.clone(), quantity });
     for change in [Change::CreateEvent(Box::new(create))].into_iter().chain(sales) {

@@ -82,6 +82,7 @@ pub(crate) fn creation(event: u32) -> Command {
     Command::CreateEvent(Box::new(CreateEvent {
         id: EventId(event),
         organizer: UserId(1),
+        key: None,
         details: NewDetails::new(
             EventName::new("Concert").expect("a valid name"),
             Quota::new(u64::from(QUOTA_MAX)).expect("the largest quota is valid"),
@@ -94,7 +95,7 @@ pub(crate) fn reservation(index: u32, event_count: u32) -> Command {
     let customer = UserId(1 + index.wrapping_mul(2_654_435_761) % CUSTOMER_COUNT);
     Command::Reserve {
         event: EventId(1 + index % event_count),
-        actor: Actor { user: customer, role: Role::Customer },
+        actor: Actor::new(customer, Role::Customer),
         buyer: Buyer::Account(customer),
         quantity: Quantity::new(1).expect("one ticket"),
     }

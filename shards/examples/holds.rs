@@ -84,7 +84,7 @@ fn make(shard: &mut Shard<()>, now: u64, count: u32, step: u64, time: Option<Hol
         let customer = UserId(1 + index.wrapping_mul(2_654_435_761) % 1_000_000);
         let (event, buyer, quantity) =
             (EVENT, Buyer::Account(customer), Quantity::new(1).expect("one ticket"));
-        let actor = Actor { user: customer, role: Role::Customer };
+        let actor = Actor::new(customer, Role::Customer);
         let command = match time {
             Some(time) => Command::Hold { event, actor, buyer, quantity, time },
             None => Command::Reserve { event, actor, buyer, quantity },
@@ -101,6 +101,7 @@ fn creation() -> Command {
     Command::CreateEvent(Box::new(CreateEvent {
         id: EVENT,
         organizer: UserId(1),
+        key: None,
         details: NewDetails::new(
             EventName::new("Concert").expect("a good name"),
             Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),

@@ -55,7 +55,10 @@ fn shard() -> Shard<()> {
 fn create(shard: &mut Shard<()>, id: EventId) {
     let name = EventName::new("Concert").expect("a valid name");
     let details = NewDetails::new(name, Quota::new(u64::from(QUOTA_MAX)).expect("the highest quota"));
-    take_in(shard, Command::CreateEvent(Box::new(CreateEvent { id, organizer: UserId(1), details })));
+    take_in(
+        shard,
+        Command::CreateEvent(Box::new(CreateEvent { id, organizer: UserId(1), key: None, details })),
+    );
 }
 
 fn set_limit(shard: &mut Shard<()>, event: EventId) -> Duration {
@@ -63,7 +66,7 @@ fn set_limit(shard: &mut Shard<()>, event: EventId) -> Duration {
     let rules = RulesPatch { max_per_customer: Some(limit), ..RulesPatch::default() };
     let edit = EditEvent {
         event,
-        actor: Actor { user: UserId(1), role: Role::Organizer },
+        actor: Actor::new(UserId(1), Role::Organizer),
         version: ExpectedVersion::Any,
         changes: DetailsPatch { rules, ..DetailsPatch::default() },
         organizer: None,
@@ -78,7 +81,7 @@ fn mean(shard: &mut Shard<()>, event: EventId, customers: u32) -> Duration {
 }
 
 fn reservation(event: EventId, customer: UserId) -> Command {
-    let actor = Actor { user: customer, role: Role::Customer };
+    let actor = Actor::new(customer, Role::Customer);
     let quantity = Quantity::new(1).expect("at least one");
     Command::Reserve { event, actor, buyer: Buyer::Account(customer), quantity }
 }

@@ -119,7 +119,7 @@ fn for_ref(command: Command) -> Command {
     };
     let text = format!("{:024}", u64::from(customer.0).wrapping_mul(0x9e37_79b9_7f4a_7c15));
     let buyer = Buyer::Ref(CustomerRef::new(&text).expect("a good ref"));
-    let actor = Actor { user: UserId(1), role: Role::Organizer };
+    let actor = Actor::new(UserId(1), Role::Organizer);
     Command::Reserve { event, actor, buyer, quantity }
 }
 
@@ -135,6 +135,7 @@ fn creation(event: u32) -> Command {
     Command::CreateEvent(Box::new(CreateEvent {
         id: EventId(event),
         organizer: UserId(1),
+        key: None,
         details: NewDetails::new(
             EventName::new("Concert").expect("a good name"),
             Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
@@ -149,7 +150,7 @@ fn reservation(index: u32, events: u32, customers: u32) -> Command {
     let customer = UserId(1 + spread as u32 % customers);
     Command::Reserve {
         event: EventId(1 + index % events),
-        actor: Actor { user: customer, role: Role::Customer },
+        actor: Actor::new(customer, Role::Customer),
         buyer: Buyer::Account(customer),
         quantity: Quantity::new(1).expect("one ticket"),
     }

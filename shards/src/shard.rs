@@ -286,7 +286,7 @@ impl<A> Shard<A> {
             let (account, is_reached) = match *gain.buyer {
                 Buyer::Account(account) => (account, self.state.has_reservations(account, most)),
                 Buyer::Ref(_) | Buyer::Guest | Buyer::Block => {
-                    (gain.by, gain.is_new && self.state.has_made_for_others(gain.by, most))
+                    (gain.by.user, gain.is_new && self.state.has_made_for_others(gain.by.user, most))
                 }
             };
             if is_reached {

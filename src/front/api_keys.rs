@@ -7,7 +7,8 @@
 use ctutils::CtEq;
 use sha2::{Digest, Sha256};
 use shards::api_keys::{ApiKey, Scopes};
-use shards::ids::{ApiKeyNumber, UserId};
+use shards::command::Actor;
+use shards::ids::{ApiKeyNumber, Role, UserId};
 
 use super::key_uses::LastUse;
 
@@ -58,6 +59,11 @@ impl Secret {
 }
 
 impl SentKey {
+    /// Who acts with the key, if it is good: it is made for an organizer, and ends with the role.
+    pub(super) fn actor(&self) -> Actor {
+        Actor { user: self.organizer, role: Role::Organizer, key: Some(self.number) }
+    }
+
     /// Whether a token is meant to be an API key.
     pub(super) fn is_meant(token: &str) -> bool {
         token.starts_with(PREFIX)

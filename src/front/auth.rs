@@ -169,7 +169,7 @@ impl Tokens {
         if !validity.contains(now) {
             return None;
         }
-        let actor = Actor { user: claims.sub.parse().ok()?, role: claims.role };
+        let actor = Actor::new(claims.sub.parse().ok()?, claims.role);
         let username = Username::new(&claims.name).ok()?;
         let version = u64::from_str_radix(&claims.ver, 16).ok()?;
         Some(Claimed {
@@ -251,7 +251,7 @@ mod tests {
         let token = token_of(&tokens);
         assert!(token.starts_with(HEADER), "{token}");
         let Claimed { identity, validity } = tokens.verify(&token, NOW).unwrap();
-        assert_eq!(identity.actor, Actor { user: UserId(7), role: Role::Organizer });
+        assert_eq!(identity.actor, Actor::new(UserId(7), Role::Organizer));
         assert_eq!(identity.username.as_str(), "ada");
         assert!(matches!(identity.credential, Credential::Token { version: u64::MAX }));
         assert_eq!(validity, Validity { first: NOW - 10, last: NOW + 12 * 3600 + 5 });

@@ -159,7 +159,7 @@ mod tests {
     }
 
     fn claimed(user: u32, last: u64) -> Claimed {
-        let actor = Actor { user: UserId(user), role: Role::Customer };
+        let actor = Actor::new(UserId(user), Role::Customer);
         let username = Username::new("ada").unwrap();
         Claimed {
             identity: Rc::new(Identity { actor, username, credential: Credential::Token { version: 7 } }),

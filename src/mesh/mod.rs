@@ -244,7 +244,7 @@ mod tests {
         let _call = mesh.call(Slot(7), Ask::Query(Query::Totals)).expect("a place");
         assert!(mesh.call(Slot(7), Ask::Query(Query::Totals)).is_err(), "the place is taken");
         let reservation = ReservationId { event: EventId(1), number: 1 };
-        let command = Command::Cancel { reservation, actor: Actor { user: UserId(1), role: Role::Admin } };
+        let command = Command::Cancel { reservation, actor: Actor::new(UserId(1), Role::Admin) };
         mesh.send(command.slot(), command.clone());
         assert!(inbox.pop().is_some_and(|request| request.reply_to.is_some()), "the call");
         let sent = inbox.pop().expect("it was sent");
@@ -267,7 +267,7 @@ mod tests {
         let owners = Owners::by_modulo(2);
         let event = (1..).map(EventId).find(|&event| owners.of(slot_of_event(event)) == 1);
         let reservation = ReservationId { event: event.expect("half of the slots"), number: 1 };
-        let command = Command::Cancel { reservation, actor: Actor { user: UserId(1), role: Role::Admin } };
+        let command = Command::Cancel { reservation, actor: Actor::new(UserId(1), Role::Admin) };
         let (arrived, received) = channel();
         let cores =
             mesh_ends(2).expect("descriptors are left").into_iter().enumerate().map(|(index, ends)| {

@@ -1,7 +1,6 @@
 //! Who has the tickets of a reservation.
 
-use std::sync::Arc;
-
+use arcstr::ArcStr;
 use serde::{Serialize, Serializer};
 
 use crate::details::{LineError, check_line};
@@ -42,7 +41,9 @@ impl Buyer {
 /// A shop's own name for a customer: 1 to [`CUSTOMER_REF_CHARS_MAX`] characters, by the rules of an event's name.
 /// Refs are the same if their bytes are. An event's organizer sees them, and nobody else but admins.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct CustomerRef(Arc<str>);
+pub struct CustomerRef(ArcStr);
+
+const _: () = assert!(size_of::<Buyer>() == 16, "each record of a sale has one");
 
 impl CustomerRef {
     /// # Errors

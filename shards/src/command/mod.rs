@@ -11,7 +11,7 @@ mod query;
 use crate::api_keys::ApiKey;
 use crate::details::{DetailsPatch, NewDetails};
 use crate::ids::{
-    ApiKeyNumber, EventId, HoldTime, OrderId, Quantity, ReservationId, Role, Slot, UserId, Username,
+    ApiKeyNumber, By, EventId, HoldTime, OrderId, Quantity, ReservationId, Role, Slot, UserId, Username,
 };
 use crate::slots::{slot_of_event, slot_of_user, slot_of_username};
 pub use buyer::{Buyer, CustomerRef, SaleKind};
@@ -33,6 +33,20 @@ pub enum Ask {
 pub struct Actor {
     pub user: UserId,
     pub role: Role,
+    /// Which of its API keys it uses, if one.
+    pub key: Option<ApiKeyNumber>,
+}
+
+impl Actor {
+    /// An account that uses no API key.
+    pub const fn new(user: UserId, role: Role) -> Actor {
+        Actor { user, role, key: None }
+    }
+
+    /// Who acts, for a record.
+    pub fn by(self) -> By {
+        By::new(self.user, self.key)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,6 +209,8 @@ pub struct CreateEvent {
     /// A new id, never used before.
     pub id: EventId,
     pub organizer: UserId,
+    /// The organizer's API key that was used.
+    pub key: Option<ApiKeyNumber>,
     pub details: NewDetails,
 }
 

@@ -2,7 +2,7 @@
 //! owners of its events agree. `docs/decisions/orders.md` describes the protocol.
 
 use super::{Actor, Buyer};
-use crate::ids::{Attempt, EventId, HoldTime, OrderId, Quantity, ReservationId, Slot, UserId};
+use crate::ids::{Attempt, By, EventId, HoldTime, OrderId, Quantity, ReservationId, Slot, UserId};
 use crate::limits::ORDER_ITEMS_MAX;
 use crate::outcome::Rejection;
 use crate::slots::{slot_of_event, slot_of_user};
@@ -79,7 +79,7 @@ pub enum OrderMessage {
     /// To the coordinator: this is done.
     Settled { order: OrderId, part: ReservationId, fate: PartFate },
     /// To the event: keep a held part from ending until the attempt to confirm its order is over.
-    Lock { order: OrderId, attempt: Attempt, part: ReservationId, by: UserId },
+    Lock { order: OrderId, attempt: Attempt, part: ReservationId, by: By },
     /// To the coordinator: the part is kept.
     Locked { order: OrderId, attempt: Attempt, part: ReservationId },
     /// To the coordinator: the part has ended.
@@ -119,8 +119,7 @@ pub struct Settle {
     pub placed_by: Option<Attempt>,
     pub part: ReservationId,
     pub fate: PartFate,
-    /// The account that acted.
-    pub by: UserId,
+    pub by: By,
 }
 
 /// What an order has decided about its parts.

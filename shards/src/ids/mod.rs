@@ -1,6 +1,7 @@
 //! Typed identifiers and quantities, checked when they are made.
 
 mod account;
+mod by;
 mod order;
 mod place;
 mod quantity;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use account::{Role, Username, UsernameError};
+pub use by::By;
 pub use order::{Attempt, OrderId};
 pub use place::{Epoch, Lsn, Slot, Timestamp};
 pub use quantity::{HoldTime, Quantity, Quota};

@@ -40,6 +40,9 @@ pub(super) struct Body<'a> {
     /// The event of a key's answer. It is not in the column of that name, by which the records of an event are found.
     #[n(9)]
     pub(super) answer_event: Option<u32>,
+    /// The number of the API key with which the account acted.
+    #[n(10)]
+    pub(super) api_key: Option<u32>,
     /// The ref of the customer who has the tickets.
     #[n(11)]
     pub(super) customer_ref: Option<&'a str>,

@@ -15,7 +15,7 @@ use crate::api_keys::{ApiKey, Scopes};
 use crate::command::{Buyer, CustomerRef};
 use crate::details::{EventDetails, SalesRules};
 use crate::ids::{
-    ApiKeyNumber, Attempt, EventId, OrderId, Quantity, ReservationId, Role, Timestamp, UserId, Username,
+    ApiKeyNumber, Attempt, By, EventId, OrderId, Quantity, ReservationId, Role, Timestamp, UserId, Username,
     UsernameError,
 };
 use crate::outcome::OrderPart;
@@ -68,14 +68,16 @@ impl Record {
     pub fn encode(&self) -> Columns<'_> {
         match self {
             // By far the most frequent.
-            Record::Reserved { id, by, buyer: Buyer::Account(buyer), quantity } if by == buyer => {
-                columns_of_change(Kind::Reserved, *id, *by, *quantity)
+            Record::Reserved { id, by, buyer: Buyer::Account(buyer), quantity }
+                if *by == By::from(*buyer) =>
+            {
+                columns_of_change(Kind::Reserved, *id, *buyer, *quantity)
             }
             Record::Reserved { id, by, buyer, quantity } => {
                 columns_of_reservation(Kind::Reserved, *id, *by, buyer, *quantity, None)
             }
-            Record::Cancelled { id, by, quantity } => columns_of_change(Kind::Cancelled, *id, *by, *quantity),
-            Record::Reduced { id, by, quantity } => columns_of_change(Kind::Reduced, *id, *by, *quantity),
+            Record::Cancelled { id, by, quantity } => columns_by(Kind::Cancelled, *id, *by, *quantity),
+            Record::Reduced { id, by, quantity } => columns_by(Kind::Reduced, *id, *by, *quantity),
             Record::Held(held) => {
                 let Held { id, by, buyer, quantity, deadline } = &**held;
                 columns_of_reservation(Kind::Held, *id, *by, buyer, *quantity, Some(*deadline))
@@ -83,13 +85,11 @@ impl Record {
             Record::Transferred(transferred) => {
                 let Transferred { id, by, to, part } = &**transferred;
                 let part = part.map(|TransferredPart { number, quantity }| (number, quantity));
-                let body = Body { part, ..Body::of_buyer(to) };
-                Columns { body: body.encode(), ..columns_of_change(Kind::Transferred, *id, *by, 0) }
+                let body = Body { part, api_key: by.key_number(), ..Body::of_buyer(to) };
+                Columns { body: body.encode(), ..columns_of_change(Kind::Transferred, *id, by.user, 0) }
             }
-            Record::Confirmed { id, by, given_back } => {
-                columns_of_change(Kind::Confirmed, *id, *by, *given_back)
-            }
-            Record::Released { id, by, quantity } => columns_of_change(Kind::Released, *id, *by, *quantity),
+            Record::Confirmed { id, by, given_back } => columns_by(Kind::Confirmed, *id, *by, *given_back),
+            Record::Released { id, by, quantity } => columns_by(Kind::Released, *id, *by, *quantity),
             Record::HoldsExpired { event, up_to, tickets } => Columns {
                 event: event.0,
                 quantity: *tickets,
@@ -104,18 +104,19 @@ impl Record {
             Record::OrderPlaced(order) => columns_of_placed(order),
             Record::OrderConfirmed { id, by } => columns_of_order(Kind::OrderConfirmed, *id, *by),
             Record::OrderCancelled { id, by } => columns_of_order(Kind::OrderCancelled, *id, *by),
-            Record::OrderExpired { id } => columns_of_order(Kind::OrderExpired, *id, id.user),
-            Record::OrderSettled { id } => columns_of_order(Kind::OrderSettled, *id, id.user),
+            Record::OrderExpired { id } => columns_of_order(Kind::OrderExpired, *id, id.user.into()),
+            Record::OrderSettled { id } => columns_of_order(Kind::OrderSettled, *id, id.user.into()),
             Record::EventCreated(event) => {
-                let EventCreated { id, organizer, details } = &**event;
-                columns_of_details(Kind::EventCreated, *id, *organizer, details, None)
+                let EventCreated { id, organizer, key, details } = &**event;
+                columns_of_details(Kind::EventCreated, *id, By::new(*organizer, *key), details, None)
             }
             Record::EventEdited(event) => {
                 let EventEdited { id, by, details, organizer } = &**event;
                 columns_of_details(Kind::EventEdited, *id, *by, details, *organizer)
             }
             Record::EventDeleted { event, by, tickets } => {
-                Columns { event: event.0, user: by.0, quantity: *tickets, ..Columns::of(Kind::EventDeleted) }
+                let id = ReservationId { event: *event, number: 0 };
+                columns_by(Kind::EventDeleted, id, *by, *tickets)
             }
             Record::UserCreated(user) => {
                 let UserCreated { id, username, password_hash, role, token_version } = &**user;
@@ -185,7 +186,7 @@ impl Record {
             let &Columns { kind: _, event, number, user, quantity, body: _ } = columns;
             let id = ReservationId { event: EventId(event), number };
             let user = UserId(user);
-            return Ok(Record::Reserved { id, by: user, buyer: Buyer::Account(user), quantity });
+            return Ok(Record::Reserved { id, by: user.into(), buyer: Buyer::Account(user), quantity });
         }
         let record = Record::decode_known(kind, columns)?;
         // Refuses members of the body that this version does not know, and values in columns that the kind
@@ -205,53 +206,54 @@ impl Record {
         let body = Members::decode(kind, &columns.body)?;
         Ok(match kind {
             Kind::Reserved => {
-                let by = body.by_or(user);
+                let by = body.acted_by(body.by_or(user));
                 Record::Reserved { id, by, buyer: body.buyer(user)?, quantity }
             }
-            Kind::Cancelled => Record::Cancelled { id, by: user, quantity },
+            Kind::Cancelled => Record::Cancelled { id, by: body.acted_by(user), quantity },
             Kind::Held => Record::Held(Box::new(Held {
                 id,
-                by: body.by_or(user),
+                by: body.acted_by(body.by_or(user)),
                 buyer: body.buyer(user)?,
                 quantity,
                 deadline: body.deadline()?,
             })),
             Kind::Transferred => Record::Transferred(Box::new(Transferred {
                 id,
-                by: user,
+                by: body.acted_by(user),
                 to: body.receiver()?,
                 part: body.body.part.map(|(number, quantity)| TransferredPart { number, quantity }),
             })),
-            Kind::Confirmed => Record::Confirmed { id, by: user, given_back: quantity },
-            Kind::Released => Record::Released { id, by: user, quantity },
+            Kind::Confirmed => Record::Confirmed { id, by: body.acted_by(user), given_back: quantity },
+            Kind::Released => Record::Released { id, by: body.acted_by(user), quantity },
             Kind::HoldsExpired => Record::HoldsExpired { event, up_to: body.deadline()?, tickets: quantity },
             Kind::HoldsExtended => Record::HoldsExtended { from: body.deadline()? },
             Kind::PartPrepared => Record::PartPrepared(Box::new(body.prepared(id, user, quantity)?)),
             Kind::PartSettled => Record::PartSettled(Box::new(PartSettled {
                 id,
-                by: user,
+                by: body.acted_by(user),
                 order: body.order(),
                 step: body.step()?,
                 given_back: quantity,
             })),
             Kind::OrderPlaced => Record::OrderPlaced(Box::new(body.placed(order)?)),
-            Kind::OrderConfirmed => Record::OrderConfirmed { id: order, by: body.by_or(user) },
-            Kind::OrderCancelled => Record::OrderCancelled { id: order, by: body.by_or(user) },
+            Kind::OrderConfirmed => Record::OrderConfirmed { id: order, by: body.acted_by(body.by_or(user)) },
+            Kind::OrderCancelled => Record::OrderCancelled { id: order, by: body.acted_by(body.by_or(user)) },
             Kind::OrderExpired => Record::OrderExpired { id: order },
             Kind::OrderSettled => Record::OrderSettled { id: order },
-            Kind::Reduced => Record::Reduced { id, by: user, quantity },
+            Kind::Reduced => Record::Reduced { id, by: body.acted_by(user), quantity },
             Kind::EventCreated => Record::EventCreated(Box::new(EventCreated {
                 id: event,
                 organizer: user,
+                key: body.api_key_used(),
                 details: body.details(quantity)?,
             })),
             Kind::EventEdited => Record::EventEdited(Box::new(EventEdited {
                 id: event,
-                by: user,
+                by: body.acted_by(user),
                 details: body.details(quantity)?,
                 organizer: body.body.organizer.map(UserId),
             })),
-            Kind::EventDeleted => Record::EventDeleted { event, by: user, tickets: quantity },
+            Kind::EventDeleted => Record::EventDeleted { event, by: body.acted_by(user), tickets: quantity },
             Kind::UserCreated => Record::UserCreated(Box::new(UserCreated {
                 id: user,
                 username: body.username()?,
@@ -318,6 +320,15 @@ fn columns_of_change(kind: Kind, id: ReservationId, by: UserId, quantity: u32) -
     Columns { event: id.event.0, number: id.number, user: by.0, quantity, ..Columns::of(kind) }
 }
 
+/// A change of which nothing else is to be told than who made it.
+fn columns_by(kind: Kind, id: ReservationId, by: By, quantity: u32) -> Columns<'static> {
+    let columns = columns_of_change(kind, id, by.user, quantity);
+    match by.key_number() {
+        None => columns,
+        api_key => Columns { body: Body { api_key, ..Body::default() }.encode(), ..columns },
+    }
+}
+
 fn columns_of_api_key(made: &ApiKeyMade) -> Columns<'static> {
     let ApiKeyMade { organizer, number, key } = made;
     let ApiKey { name, scopes, secret_hash, username, account_version, ends_at } = key;
@@ -375,12 +386,13 @@ fn columns_of_key(kept: &KeyKept) -> Columns<'static> {
 fn columns_of_prepared(part: &PartPrepared) -> Columns<'static> {
     let &PartPrepared { id, by, ref buyer, quantity, owner, attempt } = part;
     let (user, of_buyer) = match buyer {
-        Buyer::Account(user) => (*user, Body { by: (by != *user).then_some(by.0), ..Body::default() }),
-        Buyer::Ref(_) | Buyer::Guest | Buyer::Block => (by, Body::of_buyer(buyer)),
+        Buyer::Account(user) => (*user, Body { by: other_than(by.user, *user), ..Body::default() }),
+        Buyer::Ref(_) | Buyer::Guest | Buyer::Block => (by.user, Body::of_buyer(buyer)),
     };
     let body = Body {
         attempt: Some(body_of_attempt(attempt)),
         other: (owner != user).then_some(owner.0),
+        api_key: by.key_number(),
         ..of_buyer
     };
     let (event, number, user) = (id.event.0, id.number, user.0);
@@ -390,8 +402,9 @@ fn columns_of_prepared(part: &PartPrepared) -> Columns<'static> {
 fn columns_of_settled(part: &PartSettled) -> Columns<'static> {
     let &PartSettled { id, by, order, step, given_back } = part;
     let (step, attempt) = body_of_step(step);
-    let body = Body { order: order.map(body_of_order), step: Some(step), attempt, ..Body::default() };
-    Columns { body: body.encode(), ..columns_of_change(Kind::PartSettled, id, by, given_back) }
+    let (order, api_key) = (order.map(body_of_order), by.key_number());
+    let body = Body { order, step: Some(step), attempt, api_key, ..Body::default() };
+    Columns { body: body.encode(), ..columns_of_change(Kind::PartSettled, id, by.user, given_back) }
 }
 
 fn columns_of_placed(order: &OrderPlaced) -> Columns<'static> {
@@ -401,7 +414,8 @@ fn columns_of_placed(order: &OrderPlaced) -> Columns<'static> {
         Buyer::Ref(_) | Buyer::Guest | Buyer::Block => Body::of_buyer(buyer),
     };
     let body = Body {
-        by: (by != id.user).then_some(by.0),
+        by: other_than(by.user, id.user),
+        api_key: by.key_number(),
         deadline: deadline.map(|deadline| deadline.0),
         attempt: Some(body_of_attempt(attempt)),
         parts: Some(body_of_parts(parts)),
@@ -411,12 +425,13 @@ fn columns_of_placed(order: &OrderPlaced) -> Columns<'static> {
 }
 
 /// A change of an order.
-fn columns_of_order(kind: Kind, id: OrderId, by: UserId) -> Columns<'static> {
+fn columns_of_order(kind: Kind, id: OrderId, by: By) -> Columns<'static> {
     let columns = Columns { number: id.number, user: id.user.0, ..Columns::of(kind) };
-    if by == id.user {
+    if by == By::from(id.user) {
         return columns;
     }
-    Columns { body: Body { by: Some(by.0), ..Body::default() }.encode(), ..columns }
+    let body = Body { by: other_than(by.user, id.user), api_key: by.key_number(), ..Body::default() };
+    Columns { body: body.encode(), ..columns }
 }
 
 /// Not inlined: a reservation would save the registers that it needs.
@@ -424,7 +439,7 @@ fn columns_of_order(kind: Kind, id: OrderId, by: UserId) -> Columns<'static> {
 fn columns_of_details(
     kind: Kind,
     event: EventId,
-    user: UserId,
+    by: By,
     details: &EventDetails,
     handed_to: Option<UserId>,
 ) -> Columns<'static> {
@@ -438,9 +453,10 @@ fn columns_of_details(
         max_per_reservation: max_per_reservation.map(Quantity::get),
         max_per_customer: max_per_customer.map(Quantity::get),
         organizer: handed_to.map(|organizer| organizer.0),
+        api_key: by.key_number(),
         ..Body::default()
     };
-    Columns { event: event.0, user: user.0, quantity: *quota, body: body.encode(), ..Columns::of(kind) }
+    Columns { event: event.0, user: by.user.0, quantity: *quota, body: body.encode(), ..Columns::of(kind) }
 }
 
 /// A reservation or a hold. `user` is the buyer's account; the one that acted, if the buyer has none. Not inlined: the
@@ -449,16 +465,17 @@ fn columns_of_details(
 fn columns_of_reservation(
     kind: Kind,
     id: ReservationId,
-    by: UserId,
+    by: By,
     buyer: &Buyer,
     quantity: u32,
     deadline: Option<Timestamp>,
 ) -> Columns<'static> {
     let deadline = deadline.map(|deadline| deadline.0);
     let (user, body) = match buyer {
-        Buyer::Account(user) => (*user, Body { by: other_than(by, *user), deadline, ..Body::default() }),
-        Buyer::Ref(_) | Buyer::Guest | Buyer::Block => (by, Body { deadline, ..Body::of_buyer(buyer) }),
+        Buyer::Account(user) => (*user, Body { by: other_than(by.user, *user), ..Body::default() }),
+        Buyer::Ref(_) | Buyer::Guest | Buyer::Block => (by.user, Body::of_buyer(buyer)),
     };
+    let body = Body { deadline, api_key: by.key_number(), ..body };
     Columns { body: body.encode(), ..columns_of_change(kind, id, user, quantity) }
 }
 
@@ -567,6 +584,14 @@ impl<'a> Members<'a> {
         self.body.by.map_or(user, UserId)
     }
 
+    fn api_key_used(&self) -> Option<ApiKeyNumber> {
+        self.body.api_key.map(ApiKeyNumber)
+    }
+
+    fn acted_by(&self, user: UserId) -> By {
+        By::new(user, self.api_key_used())
+    }
+
     fn order(&self) -> Option<OrderId> {
         self.body.order.map(|(user, number)| OrderId { user: UserId(user), number })
     }
@@ -584,7 +609,7 @@ impl<'a> Members<'a> {
     fn prepared(&self, id: ReservationId, user: UserId, quantity: u32) -> Result<PartPrepared, DecodeError> {
         Ok(PartPrepared {
             id,
-            by: self.by_or(user),
+            by: self.acted_by(self.by_or(user)),
             buyer: self.buyer(user)?,
             quantity,
             owner: self.body.other.map_or(user, UserId),
@@ -600,7 +625,7 @@ impl<'a> Members<'a> {
         });
         Ok(OrderPlaced {
             id,
-            by: self.by_or(id.user),
+            by: self.acted_by(self.by_or(id.user)),
             buyer: self.buyer(self.body.other.map_or(id.user, UserId))?,
             parts: parts.collect(),
             attempt: self.attempt()?,

@@ -16,7 +16,7 @@ mod tests;
 use crate::api_keys::ApiKey;
 use crate::command::Buyer;
 use crate::details::EventDetails;
-use crate::ids::{ApiKeyNumber, EventId, OrderId, ReservationId, Role, Timestamp, UserId, Username};
+use crate::ids::{ApiKeyNumber, By, EventId, OrderId, ReservationId, Role, Timestamp, UserId, Username};
 pub use codec::{Columns, DecodeError};
 pub use entry::{Entry, SlotHead, Stamp};
 pub use key::{Answer, KeyKept, OfAnother};
@@ -31,28 +31,27 @@ pub enum Record {
     EventEdited(Box<EventEdited>),
     EventDeleted {
         event: EventId,
-        by: UserId,
+        by: By,
         /// The number of tickets of the live reservations and holds, which this record cancels.
         tickets: u32,
     },
     Reserved {
         id: ReservationId,
-        /// The account that acted.
-        by: UserId,
+        by: By,
         /// The holder of the tickets.
         buyer: Buyer,
         quantity: u32,
     },
     Cancelled {
         id: ReservationId,
-        by: UserId,
+        by: By,
         /// The number of tickets that are given back.
         quantity: u32,
     },
     /// A part of a reservation was cancelled.
     Reduced {
         id: ReservationId,
-        by: UserId,
+        by: By,
         /// The number of tickets that are given back.
         quantity: u32,
     },
@@ -62,14 +61,14 @@ pub enum Record {
     /// A hold became a reservation.
     Confirmed {
         id: ReservationId,
-        by: UserId,
+        by: By,
         /// The number of tickets of the hold that the reservation does not have.
         given_back: u32,
     },
     /// A hold was given up.
     Released {
         id: ReservationId,
-        by: UserId,
+        by: By,
         /// The number of tickets that are given back.
         quantity: u32,
     },
@@ -91,12 +90,12 @@ pub enum Record {
     /// A held order is bought.
     OrderConfirmed {
         id: OrderId,
-        by: UserId,
+        by: By,
     },
     /// An order was given up or cancelled.
     OrderCancelled {
         id: OrderId,
-        by: UserId,
+        by: By,
     },
     /// The time of a held order is over.
     OrderExpired {
@@ -188,8 +187,7 @@ pub struct ApiKeyMade {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     pub id: ReservationId,
-    /// The account that acted.
-    pub by: UserId,
+    pub by: By,
     pub buyer: Buyer,
     pub quantity: u32,
     /// The end of the hold, if it is neither confirmed nor released before.
@@ -200,8 +198,7 @@ pub struct Held {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transferred {
     pub id: ReservationId,
-    /// The account that acted.
-    pub by: UserId,
+    pub by: By,
     pub to: Buyer,
     /// `None` if the whole reservation is transferred.
     pub part: Option<TransferredPart>,
@@ -220,8 +217,7 @@ pub struct TransferredPart {
 #[derive(Debug, Clone, Copy)]
 pub struct Gain<'r> {
     pub id: ReservationId,
-    /// The account that acted.
-    pub by: UserId,
+    pub by: By,
     pub buyer: &'r Buyer,
     pub is_new: bool,
 }
@@ -238,13 +234,15 @@ impl Transferred {
 pub struct EventCreated {
     pub id: EventId,
     pub organizer: UserId,
+    /// The organizer's API key that was used.
+    pub key: Option<ApiKeyNumber>,
     pub details: EventDetails,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventEdited {
     pub id: EventId,
-    pub by: UserId,
+    pub by: By,
     /// All details as they are after the edit.
     pub details: EventDetails,
     /// The organizer from now on, if the event is handed over.

@@ -2,15 +2,14 @@
 //! owners.
 
 use crate::command::Buyer;
-use crate::ids::{Attempt, OrderId, ReservationId, Timestamp, UserId};
+use crate::ids::{Attempt, By, OrderId, ReservationId, Timestamp, UserId};
 use crate::outcome::OrderPart;
 
 /// Tickets are set aside for an attempt to place an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartPrepared {
     pub id: ReservationId,
-    /// The account that acted.
-    pub by: UserId,
+    pub by: By,
     pub buyer: Buyer,
     pub quantity: u32,
     /// The account whose order it is to be.
@@ -22,8 +21,7 @@ pub struct PartPrepared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartSettled {
     pub id: ReservationId,
-    /// The account that acted.
-    pub by: UserId,
+    pub by: By,
     /// `None` if none was placed.
     pub order: Option<OrderId>,
     pub step: PartStep,
@@ -51,8 +49,7 @@ pub enum PartStep {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OrderPlaced {
     pub id: OrderId,
-    /// The account that acted.
-    pub by: UserId,
+    pub by: By,
     pub buyer: Buyer,
     pub parts: Box<[OrderPart]>,
     /// The attempt for which the parts were prepared.

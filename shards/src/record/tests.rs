@@ -1,3 +1,5 @@
+use std::borrow::Cow;
+
 use super::*;
 use crate::api_keys::{Scope, Scopes};
 use crate::command::CustomerRef;
@@ -10,24 +12,24 @@ fn one_of_each_kind() -> Vec<Record> {
     let username = Username::new("ada").unwrap();
     let held = Held {
         id,
-        by: UserId(2),
+        by: UserId(2).into(),
         buyer: Buyer::Account(UserId(2)),
         quantity: 4,
         deadline: Timestamp(1_800_000_600_000),
     };
     vec![
         Record::Held(Box::new(held)),
-        Record::Reserved { id, by: UserId(2), buyer: Buyer::Account(UserId(2)), quantity: 4 },
-        Record::Cancelled { id, by: UserId(2), quantity: 4 },
-        Record::Confirmed { id, by: UserId(2), given_back: 1 },
-        Record::Released { id, by: UserId(2), quantity: 4 },
+        Record::Reserved { id, by: UserId(2).into(), buyer: Buyer::Account(UserId(2)), quantity: 4 },
+        Record::Cancelled { id, by: UserId(2).into(), quantity: 4 },
+        Record::Confirmed { id, by: UserId(2).into(), given_back: 1 },
+        Record::Released { id, by: UserId(2).into(), quantity: 4 },
         Record::HoldsExpired { event: EventId(7), up_to: Timestamp(1_800_000_600_000), tickets: 9 },
         Record::HoldsExtended { from: Timestamp(1_800_000_600_000) },
-        Record::Reduced { id, by: UserId(2), quantity: 3 },
+        Record::Reduced { id, by: UserId(2).into(), quantity: 3 },
         transferred(Buyer::Account(UserId(5)), None),
         Record::PartPrepared(Box::new(PartPrepared {
             id,
-            by: UserId(2),
+            by: UserId(2).into(),
             buyer: Buyer::Account(UserId(2)),
             quantity: 4,
             owner: UserId(2),
@@ -37,11 +39,12 @@ fn one_of_each_kind() -> Vec<Record> {
         Record::EventCreated(Box::new(EventCreated {
             id: EventId(7),
             organizer: UserId(1),
+            key: None,
             details: EventDetails { name: "\"Quoted\" ☂".into(), quota: 10, venue: None, rules: None },
         })),
         Record::EventEdited(Box::new(EventEdited {
             id: EventId(7),
-            by: UserId(1),
+            by: UserId(1).into(),
             details: EventDetails {
                 name: "New".into(),
                 quota: 0,
@@ -56,7 +59,7 @@ fn one_of_each_kind() -> Vec<Record> {
             },
             organizer: None,
         })),
-        Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 },
+        Record::EventDeleted { event: EventId(7), by: UserId(1).into(), tickets: 9 },
         key_kept(Answer::EventId(EventId(7))),
         Record::UserCreated(Box::new(UserCreated {
             id: UserId(1),
@@ -92,14 +95,14 @@ fn one_of_each_kind() -> Vec<Record> {
         })),
         Record::OrderPlaced(Box::new(OrderPlaced {
             id: ORDER,
-            by: UserId(2),
+            by: UserId(2).into(),
             buyer: Buyer::Account(UserId(2)),
             parts: [3, 12].map(part).into(),
             attempt: ATTEMPT,
             deadline: None,
         })),
-        Record::OrderConfirmed { id: ORDER, by: UserId(2) },
-        Record::OrderCancelled { id: ORDER, by: UserId(99) },
+        Record::OrderConfirmed { id: ORDER, by: UserId(2).into() },
+        Record::OrderCancelled { id: ORDER, by: UserId(99).into() },
         Record::OrderExpired { id: ORDER },
         Record::OrderSettled { id: ORDER },
         Record::ApiKeyMade(Box::new(ApiKeyMade {
@@ -123,7 +126,7 @@ fn one_of_each_kind() -> Vec<Record> {
 
 fn transferred(to: Buyer, part: Option<TransferredPart>) -> Record {
     let id = ReservationId { event: EventId(7), number: 3 };
-    Record::Transferred(Box::new(Transferred { id, by: UserId(2), to, part }))
+    Record::Transferred(Box::new(Transferred { id, by: UserId(2).into(), to, part }))
 }
 
 /// Each buyer without an account, with the members that say so.
@@ -135,7 +138,7 @@ fn buyers() -> [(Buyer, &'static [u8]); 3] {
 #[test]
 fn buyers_without_an_account_are_members_of_bodies() {
     let id = ReservationId { event: EventId(7), number: 3 };
-    let (by, quantity, deadline) = (UserId(2), 4, Timestamp(9));
+    let (by, quantity, deadline) = (By::from(UserId(2)), 4, Timestamp(9));
     let part = TransferredPart { number: 8, quantity: 1 };
     let same = |record: Record, expected: &[&[u8]]| {
         let columns = record.encode();
@@ -169,7 +172,7 @@ fn part(number: u32) -> OrderPart {
 
 fn part_settled(order: Option<OrderId>, step: PartStep) -> Record {
     let id = ReservationId { event: EventId(7), number: 3 };
-    Record::PartSettled(Box::new(PartSettled { id, by: UserId(2), order, step, given_back: 1 }))
+    Record::PartSettled(Box::new(PartSettled { id, by: UserId(2).into(), order, step, given_back: 1 }))
 }
 
 fn key_kept(answer: Answer) -> Record {
@@ -183,11 +186,12 @@ fn every_kind_survives_its_columns() {
     let kinds: Vec<u8> = records.iter().map(|record| record.encode().kind).collect();
     assert_eq!(kinds, Kind::ALL.map(|kind| kind as u8), "a kind is missing in this test");
     let id = ReservationId { event: EventId(7), number: 3 };
-    let for_another = Record::Reserved { id, by: UserId(1), buyer: Buyer::Account(UserId(2)), quantity: 4 };
+    let for_another =
+        Record::Reserved { id, by: UserId(1).into(), buyer: Buyer::Account(UserId(2)), quantity: 4 };
     assert_eq!(*for_another.encode().body, [0xa1, 0, 1]);
     let held_for_another = Record::Held(Box::new(Held {
         id,
-        by: UserId(1),
+        by: UserId(1).into(),
         buyer: Buyer::Account(UserId(2)),
         quantity: 4,
         deadline: Timestamp(9),
@@ -195,14 +199,14 @@ fn every_kind_survives_its_columns() {
     assert_eq!(*held_for_another.encode().body, [0xa2, 0, 1, 6, 9]);
     let handed_over = Record::EventEdited(Box::new(EventEdited {
         id: EventId(7),
-        by: UserId(1),
+        by: UserId(1).into(),
         details: EventDetails { name: "New".into(), quota: 0, venue: None, rules: None },
         organizer: Some(UserId(9)),
     }));
     assert_eq!(*handed_over.encode().body, [0xa2, 5, 0x63, b'N', b'e', b'w', 0x18, 25, 9]);
     let order_of_another = Record::OrderPlaced(Box::new(OrderPlaced {
         id: ORDER,
-        by: UserId(1),
+        by: UserId(1).into(),
         buyer: Buyer::Account(UserId(4)),
         parts: [part(3)].into(),
         attempt: ATTEMPT,
@@ -210,7 +214,7 @@ fn every_kind_survives_its_columns() {
     }));
     let of_another = Record::PartPrepared(Box::new(PartPrepared {
         id,
-        by: UserId(1),
+        by: UserId(1).into(),
         buyer: Buyer::Account(UserId(2)),
         quantity: 4,
         owner: UserId(3),
@@ -232,6 +236,54 @@ fn every_kind_survives_its_columns() {
     for record in records.into_iter().chain(more) {
         assert_eq!(Record::decode(&record.encode()).unwrap(), record);
     }
+}
+
+#[test]
+fn a_record_has_the_api_key_with_which_it_was_made() {
+    let id = ReservationId { event: EventId(7), number: 3 };
+    let by = By::new(UserId(2), Some(ApiKeyNumber(5)));
+    let buyer = Buyer::Account(UserId(2));
+    let details = EventDetails { name: "A".into(), quota: 4, venue: None, rules: None };
+    let members = |record: Record, expected: &[u8]| {
+        let columns = record.encode();
+        assert_eq!(*columns.body, *expected, "{record:?}");
+        assert_eq!(Record::decode(&columns).unwrap(), record);
+        let none = Columns {
+            body: Cow::Owned(expected.iter().map(|&b| if b == 5 { 0 } else { b }).collect()),
+            ..columns
+        };
+        assert!(Record::decode(&none).is_err(), "there is no key 0: {none:?}");
+    };
+    let alone = [0xa1, 10, 5];
+    members(Record::Reserved { id, by, buyer: buyer.clone(), quantity: 4 }, &alone);
+    members(Record::Cancelled { id, by, quantity: 4 }, &alone);
+    members(Record::Reduced { id, by, quantity: 4 }, &alone);
+    members(Record::Released { id, by, quantity: 4 }, &alone);
+    members(Record::Confirmed { id, by, given_back: 0 }, &alone);
+    members(Record::EventDeleted { event: EventId(7), by, tickets: 9 }, &alone);
+    let order = OrderId { user: UserId(2), number: 3 };
+    members(Record::OrderConfirmed { id: order, by }, &alone);
+    members(Record::OrderCancelled { id: order, by }, &alone);
+    let of_another = By::new(UserId(3), by.key());
+    members(Record::OrderCancelled { id: order, by: of_another }, &[0xa2, 0, 3, 10, 5]);
+    let held = Held { id, by, buyer: Buyer::Guest, quantity: 4, deadline: Timestamp(9) };
+    members(Record::Held(Box::new(held)), &[0xa3, 6, 9, 10, 5, 12, 1]);
+    members(
+        Record::Transferred(Box::new(Transferred { id, by, to: Buyer::Guest, part: None })),
+        &[0xa2, 10, 5, 12, 1],
+    );
+    let step = PartStep::Confirmed;
+    let settled = PartSettled { id, by, order: None, step, given_back: 0 };
+    members(Record::PartSettled(Box::new(settled)), &[0xa2, 10, 5, 0x18, 28, 4]);
+    let attempt = Attempt { epoch: Epoch(1), number: 1 };
+    let prepared = PartPrepared { id, by, buyer: buyer.clone(), quantity: 4, owner: UserId(2), attempt };
+    members(Record::PartPrepared(Box::new(prepared)), &[0xa2, 10, 5, 0x18, 26, 0x82, 1, 1]);
+    let placed = OrderPlaced { id: order, by, buyer, parts: [].into(), attempt, deadline: None };
+    members(Record::OrderPlaced(Box::new(placed)), &[0xa3, 10, 5, 0x18, 26, 0x82, 1, 1, 0x18, 27, 0x80]);
+    let edited = EventEdited { id: EventId(7), by, details: details.clone(), organizer: None };
+    members(Record::EventEdited(Box::new(edited)), &[0xa2, 5, 0x61, b'A', 10, 5]);
+    let created = EventCreated { id: EventId(7), organizer: by.user, key: by.key(), details };
+    members(Record::EventCreated(Box::new(created)), &[0xa2, 5, 0x61, b'A', 10, 5]);
 }
 
 #[test]
@@ -258,7 +310,7 @@ fn what_a_newer_version_wrote_is_refused_as_such() {
     }
     // A member that this version knows, in a kind that does not use it; and a column that a kind does not
     // use.
-    newer(&Record::EventDeleted { event: EventId(7), by: UserId(1), tickets: 9 }, |columns| {
+    newer(&Record::EventDeleted { event: EventId(7), by: UserId(1).into(), tickets: 9 }, |columns| {
         columns.body.to_mut().extend([0xa1, 0, 7]);
     });
     newer(&records[11], |columns| columns.number = 1);

@@ -125,7 +125,12 @@ mod tests {
             at: Timestamp(lsn),
             previous: Lsn(previous),
             continues: false,
-            record: Record::Reserved { id, by: UserId(2), buyer: Buyer::Account(UserId(2)), quantity: 1 },
+            record: Record::Reserved {
+                id,
+                by: UserId(2).into(),
+                buyer: Buyer::Account(UserId(2)),
+                quantity: 1,
+            },
             chain: lsn,
         }
     }

@@ -23,6 +23,7 @@ fn shard_with_event(quota: u64) -> Shard<&'static str> {
     let create = CreateEvent {
         id: EVENT,
         organizer: UserId(1),
+        key: None,
         details: NewDetails::new(EventName::new("x").unwrap(), Quota::new(quota).unwrap()),
     };
     ask(&mut shard, 1000, Ask::Command(Command::CreateEvent(Box::new(create))), "organizer");
@@ -39,7 +40,7 @@ fn ask(shard: &mut Shard<&'static str>, now: u64, ask: Ask, asker: &'static str)
 fn reserve(tickets: u64) -> Ask {
     let quantity = Quantity::new(tickets).unwrap();
     let (user, role) = (UserId(2), Role::Customer);
-    let actor = Actor { user, role };
+    let actor = Actor::new(user, role);
     Ask::Command(Command::Reserve { event: EVENT, actor, buyer: Buyer::Account(user), quantity })
 }
 
@@ -209,7 +210,7 @@ fn a_full_log_undoes_the_batch_being_written_and_the_open_one() {
 fn two_records_and_a_message() -> Decision {
     let reserved = |number| Record::Reserved {
         id: ReservationId { event: EVENT, number },
-        by: UserId(2),
+        by: UserId(2).into(),
         buyer: Buyer::Account(UserId(2)),
         quantity: 1,
     };
@@ -256,8 +257,12 @@ fn a_slot_of_another_owner_cannot_be_released() {
     let mut shard: Shard<&'static str> = Shard::new(ShardState::owning(others), &empty_heads(), Epoch(1));
     let (id, organizer) = (EventId(2), UserId(1));
     let (name, quota) = (EventName::new("x").unwrap(), Quota::new(1).unwrap());
-    let create =
-        Command::CreateEvent(Box::new(CreateEvent { id, organizer, details: NewDetails::new(name, quota) }));
+    let create = Command::CreateEvent(Box::new(CreateEvent {
+        id,
+        organizer,
+        key: None,
+        details: NewDetails::new(name, quota),
+    }));
     ask(&mut shard, 1000, Ask::Command(create), "organizer");
     let batch = shard.begin_commit().expect("the batch has a record");
     assert!(shard.release_slot(slot).is_none(), "also while other slots are written");
@@ -308,7 +313,7 @@ fn an_account_has_at_most_as_many_reservations_as_are_allowed() {
         other => other,
     };
     let cancel = || {
-        let actor = Actor { user: UserId(2), role: Role::Customer };
+        let actor = Actor::new(UserId(2), Role::Customer);
         Ask::Command(Command::Cancel { reservation: ReservationId { event: EVENT, number: 1 }, actor })
     };
     // With the log full, a batch is undone, and what it counted.

@@ -8,7 +8,7 @@ pub(super) type Counts = BTreeMap<&'static str, u64>;
 
 /// What must happen at least once in a full run, as must every kind of record: otherwise the simulation
 /// does not test it.
-pub(super) const EXPECTED: [&str; 131] = [
+pub(super) const EXPECTED: [&str; 132] = [
     "replies: account",
     "replies: account of an id",
     "replies: no account of an id",
@@ -75,6 +75,7 @@ pub(super) const EXPECTED: [&str; 131] = [
     "rejections: log full",
     "rejections: log locked",
     "reservations made by another account",
+    "reservations made with an API key",
     "reservations of deleted events listed",
     "watches that wait for news",
     "news for those who wait",

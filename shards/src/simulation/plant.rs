@@ -101,6 +101,8 @@ pub(super) enum Plant {
     ForgetEndsOfApiKeys,
     /// A core goes on taking an API key that was ended.
     EndedApiKeyWorks,
+    /// The mesh leaves out which API key sells or cancels.
+    ForgetUsedApiKey,
     /// Recovery leaves out the keys of requests.
     ForgetKeys,
     /// Recovery leaves out the generations of keys.
@@ -202,7 +204,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 98] = [
+    pub(super) const ALL: [Plant; 99] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -252,6 +254,7 @@ impl Plant {
         Plant::ForgetApiKeys,
         Plant::ForgetEndsOfApiKeys,
         Plant::EndedApiKeyWorks,
+        Plant::ForgetUsedApiKey,
         Plant::ForgetKeys,
         Plant::ForgetGenerations,
         Plant::AgeKeysTooFast,

@@ -25,7 +25,7 @@ pub(super) const START: Timestamp = Timestamp(1_700_000_000_000);
 
 const CUSTOMERS: u64 = 4;
 const ORGANIZERS: [u32; 2] = [11, 12];
-pub(super) const ADMIN: Actor = Actor { user: UserId(99), role: Role::Admin };
+pub(super) const ADMIN: Actor = Actor::new(UserId(99), Role::Admin);
 const EVENTS_MAX: u32 = 6;
 /// With those that are created by an id that was given to a key.
 const GIVEN_EVENTS_MAX: u32 = 9;
@@ -187,7 +187,7 @@ fn reserve(random: &mut Random, ids: &Ids) -> Command {
     let customer = customer(random);
     let actor = match random.within(0, 3) {
         0 => actor(random),
-        _ => Actor { user: customer, role: Role::Customer },
+        _ => Actor::new(customer, Role::Customer),
     };
     Command::Reserve { event, actor, buyer: Buyer::Account(customer), quantity: quantity(random) }
 }
@@ -196,7 +196,7 @@ fn reserve(random: &mut Random, ids: &Ids) -> Command {
 fn seller(random: &mut Random) -> Actor {
     match random.within(0, 5) {
         0 => actor(random),
-        _ => Actor { user: organizer(random), role: Role::Organizer },
+        _ => organizer_who_acts(random),
     }
 }
 
@@ -222,8 +222,8 @@ fn transfer(random: &mut Random, ids: &Ids) -> Command {
         reservation: ReservationId { event: event(random, ids), number: random.within(1, 4) as u32 },
         actor: match random.within(0, 5) {
             0 => actor(random),
-            1 | 2 => Actor { user: customer(random), role: Role::Customer },
-            _ => Actor { user: organizer(random), role: Role::Organizer },
+            1 | 2 => Actor::new(customer(random), Role::Customer),
+            _ => organizer_who_acts(random),
         },
         to,
         quantity: (random.within(0, 2) > 0).then(|| quantity(random)),
@@ -245,8 +245,8 @@ fn change_hold(random: &mut Random, ids: &Ids) -> Command {
             // Others may not.
             actor: match random.within(0, 5) {
                 0 => actor(random),
-                1 => Actor { user: organizer(random), role: Role::Organizer },
-                _ => Actor { user: customer(random), role: Role::Customer },
+                1 => organizer_who_acts(random),
+                _ => Actor::new(customer(random), Role::Customer),
             },
             quantity: (random.within(0, 1) == 0).then(|| quantity(random)),
         },
@@ -288,7 +288,7 @@ fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
     let user = if sells { organizer(random) } else { customer(random) };
     let order = OrderId { user, number: random.within(1, 2) as u32 };
     let of_others = random.within(0, 7) == 0;
-    let actor = if of_others { actor(random) } else { Actor { user, role: role_of(user) } };
+    let actor = if of_others { actor(random) } else { Actor::new(user, role_of(user)) };
     let (command, address, content) = match random.within(0, 15) {
         0..6 => {
             let count = random.within(1, 3);
@@ -304,7 +304,7 @@ fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
             let items = OrderItems::new(items).expect("different events");
             let time =
                 (random.within(0, 3) > 0).then(|| hold_time(random.within(0, 7).saturating_sub(4) as usize));
-            let actor = Actor { user, role: role_of(user) };
+            let actor = Actor::new(user, role_of(user));
             (
                 Command::PlaceOrder(Box::new(PlaceOrder { owner: user, actor, buyer, items, time })),
                 200,
@@ -337,7 +337,7 @@ fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
 /// several of these at once.
 /// If the request had a key, `again` may come again.
 pub(super) fn ask_after_order(random: &mut Random, order: &OrderView, again: Ask) -> Vec<Ask> {
-    let actor = Actor { user: order.id.user, role: role_of(order.id.user) };
+    let actor = Actor::new(order.id.user, role_of(order.id.user));
     let part = order.parts[random.within(0, order.parts.len() as u64 - 1) as usize].reservation;
     let commands = [
         (4, Command::Cancel { reservation: part, actor }),
@@ -381,7 +381,7 @@ fn reserve_with_key(random: &mut Random, ids: &Ids) -> Command {
         }
     };
     let (kind, sent) = (random.within(0, 4) as u8, random.within(1, 5) as u8);
-    let actor = Actor { user, role: role_of(user) };
+    let actor = Actor::new(user, role_of(user));
     let reservation = ReservationId { event, number: u32::from(sent) };
     let mut content = quantity.get() << 16;
     let command = match kind {
@@ -448,7 +448,7 @@ pub(super) fn key_of_event_id(ask: &Ask) -> IdempotencyKey {
 pub(super) fn create_given_event(key: &IdempotencyKey, id: EventId) -> Command {
     let name = EventName::new(&format!("Given {}", key.fingerprint)).expect("a valid name");
     let details = NewDetails::new(name, Quota::new(3 * key.fingerprint).expect("below the limit"));
-    Command::CreateGivenEvent(Box::new(CreateEvent { id, organizer: key.user, details }))
+    Command::CreateGivenEvent(Box::new(CreateEvent { id, organizer: key.user, key: None, details }))
 }
 
 fn create_event(random: &mut Random, ids: &mut Ids) -> Command {
@@ -456,6 +456,7 @@ fn create_event(random: &mut Random, ids: &mut Ids) -> Command {
     Command::CreateEvent(Box::new(CreateEvent {
         id: EventId(ids.event),
         organizer: organizer(random),
+        key: key_in_use(random),
         details: NewDetails {
             name: name(random),
             quota: quota(random),
@@ -593,12 +594,20 @@ fn organizer(random: &mut Random) -> UserId {
     UserId(ORGANIZERS[random.within(0, 1) as usize])
 }
 
+fn organizer_who_acts(random: &mut Random) -> Actor {
+    Actor { user: organizer(random), role: Role::Organizer, key: key_in_use(random) }
+}
+
+fn key_in_use(random: &mut Random) -> Option<ApiKeyNumber> {
+    (random.within(0, 1) == 0).then(|| ApiKeyNumber(random.within(1, 3) as u32))
+}
+
 fn actor(random: &mut Random) -> Actor {
     match random.within(0, 7) {
-        0 | 1 => Actor { user: customer(random), role: Role::Customer },
+        0 | 1 => Actor::new(customer(random), Role::Customer),
         // Was a customer, and may have bought.
-        2 => Actor { user: customer(random), role: Role::Organizer },
-        3 | 4 => Actor { user: organizer(random), role: Role::Organizer },
+        2 => Actor::new(customer(random), Role::Organizer),
+        3 | 4 => organizer_who_acts(random),
         _ => ADMIN,
     }
 }

@@ -224,11 +224,11 @@ impl SlotState {
         if self.events.contains_key(&create.id) {
             return Err(Rejection::EventExists);
         }
-        let CreateEvent { id, organizer, details } = create;
+        let CreateEvent { id, organizer, key, details } = create;
         if !details.rules.have_a_window() {
             return Err(Rejection::EmptyWindow);
         }
-        let created = EventCreated { id, organizer, details: details.into() };
+        let created = EventCreated { id, organizer, key, details: details.into() };
         Ok(Decision::change(Record::EventCreated(Box::new(created)), OutcomeRef::Event(id)))
     }
 
@@ -285,7 +285,7 @@ impl SlotState {
         if details == event.edition.details && organizer.is_none() {
             return Ok(Decision::unchanged(OutcomeRef::Event(id)));
         }
-        let edited = EventEdited { id, by: actor.user, details, organizer };
+        let edited = EventEdited { id, by: actor.by(), details, organizer };
         Ok(Decision::change(Record::EventEdited(Box::new(edited)), OutcomeRef::Event(id)))
     }
 
@@ -339,7 +339,7 @@ impl SlotState {
         if event.has_doubts() {
             return Err(Rejection::OrderInDoubt);
         }
-        let deleted = Record::EventDeleted { event: *id, by: actor.user, tickets: event.committed() };
+        let deleted = Record::EventDeleted { event: *id, by: actor.by(), tickets: event.committed() };
         Ok(Decision::change(deleted, OutcomeRef::EventDeleted))
     }
 

@@ -199,13 +199,13 @@ impl SlotState {
         time: HoldTime,
     ) -> Decision {
         let deadline = Timestamp(now.steady.0 + time.milliseconds());
-        let held = Held { id, by: actor.user, buyer, quantity: quantity.get(), deadline };
+        let held = Held { id, by: actor.by(), buyer, quantity: quantity.get(), deadline };
         Decision::change(Record::Held(Box::new(held)), OutcomeRef::Reservation(id))
     }
 
     pub(super) fn apply_held(&mut self, at: Timestamp, lsn: Lsn, held: &Held) -> Lsn {
         let &Held { id, by, ref buyer, quantity, deadline } = held;
-        let holder = self.take_holder(by, buyer, id);
+        let holder = self.take_holder(by.user, buyer, id);
         self.change_event(id.event, lsn, |event| {
             assert!(deadline > event.holds_over(), "a hold is over before it begins");
             event.hold(holder, deadline, quantity);
@@ -220,7 +220,7 @@ impl SlotState {
             event.remove_reservation(id);
             event.end_hold(holder, deadline, quantity);
         });
-        self.give_back_holder(by, holder, id);
+        self.give_back_holder(by.user, holder, id);
     }
 
     pub(super) fn decide_confirm(
@@ -236,7 +236,7 @@ impl SlotState {
             Standing::Pledged => Err(Rejection::PartOfOrder { order: event.order_of_pledged(id.number) }),
             Standing::Held { .. } if quantity > has => Err(Rejection::QuantityAbove { quantity: has }),
             Standing::Held { .. } => {
-                let confirmed = Record::Confirmed { id, by: actor.user, given_back: has - quantity };
+                let confirmed = Record::Confirmed { id, by: actor.by(), given_back: has - quantity };
                 Ok(Decision::change(confirmed, OutcomeRef::Reservation(id)))
             }
             Standing::Confirmed if quantity == has => Ok(Decision::unchanged(OutcomeRef::Reservation(id))),
@@ -269,7 +269,7 @@ impl SlotState {
             Standing::Confirmed => Err(Rejection::HoldConfirmed { quantity: reservation.quantity }),
             Standing::Pledged if event.doubt_of(id.number).is_some() => Err(Rejection::OrderInDoubt),
             Standing::Held { .. } | Standing::Pledged => {
-                let released = Record::Released { id, by: actor.user, quantity: reservation.quantity };
+                let released = Record::Released { id, by: actor.by(), quantity: reservation.quantity };
                 Ok(Decision::change(released, OutcomeRef::Cancelled))
             }
             Standing::Expired { .. } | Standing::Lapsed | Standing::Cancelled { .. } => {

@@ -181,7 +181,7 @@ impl SlotState {
         if !self.events.contains_key(&create.id) {
             return self.decide_create_event(create);
         }
-        let CreateEvent { id, organizer, details } = create;
+        let CreateEvent { id, organizer, key: _, details } = create;
         Ok(Decision::unchanged(OutcomeRef::EventAsCreated {
             id,
             organizer,

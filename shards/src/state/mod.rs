@@ -230,7 +230,7 @@ impl SlotState {
             Record::EventEdited(event) => return self.apply_event_edited(at, lsn, event),
             Record::EventDeleted { event, .. } => return self.apply_event_deleted(at, lsn, *event),
             Record::Reserved { id, by, buyer, quantity } => {
-                return self.apply_reserved(at, lsn, *id, *by, buyer, *quantity);
+                return self.apply_reserved(at, lsn, *id, by.user, buyer, *quantity);
             }
             Record::Transferred(transferred) => return self.apply_transferred(at, lsn, transferred),
             Record::Cancelled { id, .. } => return self.apply_cancelled(at, lsn, *id),
@@ -325,7 +325,7 @@ impl SlotState {
                 self.undo_event_deleted(*event, previous, *tickets);
             }
             (Record::Reserved { id, by, quantity, .. }, Undo::Nothing) => {
-                self.undo_reserved(*id, previous, *by, *quantity);
+                self.undo_reserved(*id, previous, by.user, *quantity);
             }
             (Record::Transferred(transferred), Undo::Giver(giver)) => {
                 self.undo_transferred(transferred, previous, &giver);

@@ -11,7 +11,7 @@ use crate::clock::Now;
 use crate::command::{
     Actor, Buyer, CustomerRef, Doubt, IdempotencyKey, OrderMessage, PartFate, PlaceOrder, Settle,
 };
-use crate::ids::{Attempt, OrderId, ReservationId, Role, Timestamp, UserId};
+use crate::ids::{Attempt, By, OrderId, ReservationId, Role, Timestamp, UserId};
 use crate::limits::SCANNED_MAX;
 use crate::outcome::{OrderPart, OrderSlice, OrderStatus, OrderView, Outcome, Rejection, Reply};
 use crate::record::{Answer, OrderPlaced, Record};
@@ -50,8 +50,8 @@ enum Standing {
 struct Unsettled {
     /// The attempt that placed the order, if parts may still be prepared for it.
     placed_by: Option<Attempt>,
-    /// The account that acted last.
-    by: UserId,
+    /// Who acted last.
+    by: By,
 }
 
 /// What a change of an order replaces.
@@ -122,7 +122,7 @@ impl Orders {
     }
 
     /// Changes an order for all its parts, which have not heard of it yet.
-    fn change(&mut self, id: OrderId, by: UserId, standing: Standing) {
+    fn change(&mut self, id: OrderId, by: By, standing: Standing) {
         self.set_standing(id, standing);
         let placed_by = self.unsettled.get(&id).and_then(|before| before.placed_by);
         self.set_unsettled(id, Some(Unsettled { placed_by, by }));
@@ -167,7 +167,7 @@ impl SlotState {
                 if self.check_confirm(order, actor)? == Confirmable::Already {
                     return Ok(Decision::unchanged(OutcomeRef::Order(order)));
                 }
-                let confirmed = Record::OrderConfirmed { id: order, by: actor.user };
+                let confirmed = Record::OrderConfirmed { id: order, by: actor.by() };
                 Ok(Decision::change(confirmed, OutcomeRef::Order(order)))
             }
         });
@@ -184,7 +184,7 @@ impl SlotState {
         let PlaceOrder { owner, actor, buyer, items: _, time } = order;
         let id = self.orders.next(*owner)?;
         let deadline = time.map(|time| Timestamp(now.steady.0 + time.milliseconds()));
-        let placed = OrderPlaced { id, by: actor.user, buyer: buyer.clone(), parts, attempt, deadline };
+        let placed = OrderPlaced { id, by: actor.by(), buyer: buyer.clone(), parts, attempt, deadline };
         Ok(Decision::change(Record::OrderPlaced(Box::new(placed)), OutcomeRef::Order(id)))
     }
 
@@ -208,7 +208,7 @@ impl SlotState {
         let order = self.order_visible_to(id, actor)?;
         Ok(match order.standing {
             Standing::Held { .. } | Standing::Confirmed => {
-                let cancelled = Record::OrderCancelled { id, by: actor.user };
+                let cancelled = Record::OrderCancelled { id, by: actor.by() };
                 Decision::change(cancelled, OutcomeRef::Cancelled)
             }
             Standing::Cancelled { .. } | Standing::Expired { .. } => {
@@ -310,7 +310,7 @@ impl SlotState {
         order.parts.iter().find(|one| one.reservation == part)?;
         let unsettled = self.orders.unsettled.get(&id);
         let placed_by = unsettled.and_then(|unsettled| unsettled.placed_by);
-        let by = unsettled.map_or(id.user, |unsettled| unsettled.by);
+        let by = unsettled.map_or(id.user.into(), |unsettled| unsettled.by);
         Some(Settle { order: id, placed_by, part, fate: order.fate(), by })
     }
 
@@ -357,11 +357,11 @@ impl SlotState {
         self.orders.all.remove(&id);
     }
 
-    pub(super) fn apply_order_confirmed(&mut self, id: OrderId, by: UserId) {
+    pub(super) fn apply_order_confirmed(&mut self, id: OrderId, by: By) {
         self.orders.change(id, by, Standing::Confirmed);
     }
 
-    pub(super) fn apply_order_cancelled(&mut self, at: Timestamp, id: OrderId, by: UserId) {
+    pub(super) fn apply_order_cancelled(&mut self, at: Timestamp, id: OrderId, by: By) {
         self.orders.change(id, by, Standing::Cancelled { at });
     }
 
@@ -369,7 +369,7 @@ impl SlotState {
         let Standing::Held { deadline } = self.orders.all[&id].standing else {
             unreachable!("{id} is not held")
         };
-        self.orders.change(id, id.user, Standing::Expired { deadline });
+        self.orders.change(id, id.user.into(), Standing::Expired { deadline });
     }
 
     pub(super) fn apply_order_settled(&mut self, id: OrderId) {

@@ -124,7 +124,7 @@ impl ShardState {
             Some(Gain { id, buyer: Buyer::Account(customer), .. }) => {
                 self.reservations_of.insert(customer.0, id);
             }
-            Some(Gain { by, is_new: true, .. }) => *self.made_for_others.entry(by).or_default() += 1,
+            Some(Gain { by, is_new: true, .. }) => *self.made_for_others.entry(by.user).or_default() += 1,
             Some(_) | None => {}
         }
         if let Some((customer, id)) = self.slot_mut(slot).customer_of_aborted(record) {
@@ -144,7 +144,7 @@ impl ShardState {
             Some(Gain { id, buyer: Buyer::Account(customer), .. }) => {
                 self.reservations_of.remove(customer.0, id);
             }
-            Some(Gain { by, is_new: true, .. }) => subtract(&mut self.made_for_others, by, 1),
+            Some(Gain { by, is_new: true, .. }) => subtract(&mut self.made_for_others, by.user, 1),
             Some(_) | None => {}
         }
         if let Some((customer, id)) = self.slot_mut(slot).customer_who_gives(record) {

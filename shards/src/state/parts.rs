@@ -14,7 +14,7 @@ use super::refs::Holder;
 use super::reservations::{Reservation, Standing};
 use crate::clock::Now;
 use crate::command::{Doubt, OrderMessage, PartFate, Prepare, Settle};
-use crate::ids::{Attempt, Lsn, OrderId, ReservationId, Timestamp, UserId};
+use crate::ids::{Attempt, By, Lsn, OrderId, ReservationId, Timestamp, UserId};
 use crate::record::{PartPrepared, PartSettled, PartStep, Record};
 
 /// The parts among an event's reservations, by number.
@@ -173,13 +173,13 @@ impl SlotState {
             OrderMessage::Prepare(prepare) => self.prepare_part(now, prepare, index),
             OrderMessage::Abort { owner, attempt, part } => {
                 let doubt = Doubt::Placing { owner: *owner, attempt: *attempt };
-                self.end_doubt(*part, doubt, *owner, None, PartStep::Aborted)
+                self.end_doubt(*part, doubt, (*owner).into(), None, PartStep::Aborted)
             }
             OrderMessage::Settle(settle) => self.settle_part(settle),
             OrderMessage::Lock { order, attempt, part, by } => self.lock_part(*order, *attempt, *part, *by),
             OrderMessage::Unlock { order, attempt, part } => {
                 let doubt = Doubt::Confirming { order: *order, attempt: *attempt };
-                self.end_doubt(*part, doubt, order.user, Some(*order), PartStep::Unlocked)
+                self.end_doubt(*part, doubt, order.user.into(), Some(*order), PartStep::Unlocked)
             }
             OrderMessage::Prepared { .. }
             | OrderMessage::Refused { .. }
@@ -199,7 +199,7 @@ impl SlotState {
         }
         match self.next_reservation(now, item.event, actor, buyer, item.quantity, index) {
             Ok(id) => {
-                let (by, quantity) = (actor.user, item.quantity.get());
+                let (by, quantity) = (actor.by(), item.quantity.get());
                 let part = PartPrepared { id, by, buyer: buyer.clone(), quantity, owner, attempt };
                 Heard { record: Some(Record::PartPrepared(Box::new(part))), answer: prepared(id) }
             }
@@ -212,7 +212,7 @@ impl SlotState {
         &self,
         part: ReservationId,
         doubt: Doubt,
-        by: UserId,
+        by: By,
         order: Option<OrderId>,
         step: PartStep,
     ) -> Heard {
@@ -249,7 +249,7 @@ impl SlotState {
         Heard { record: Some(settled(part, by, Some(order), step, reservation)), answer }
     }
 
-    fn lock_part(&self, order: OrderId, attempt: Attempt, part: ReservationId, by: UserId) -> Heard {
+    fn lock_part(&self, order: OrderId, attempt: Attempt, part: ReservationId, by: By) -> Heard {
         let Some((event, reservation)) = self.part(part) else { return Heard::nothing() };
         if event.order_of(part.number) != Some(order) {
             return Heard::nothing();
@@ -311,7 +311,7 @@ impl SlotState {
 
     pub(super) fn apply_part_prepared(&mut self, at: Timestamp, lsn: Lsn, part: &PartPrepared) -> Lsn {
         let &PartPrepared { id, by, ref buyer, quantity, owner, attempt } = part;
-        let holder = self.take_holder(by, buyer, id);
+        let holder = self.take_holder(by.user, buyer, id);
         self.change_event(id.event, lsn, |event| {
             event.hold(holder, NO_DEADLINE, quantity);
             event.add_reservation(id, Reservation::new(at, Standing::Prepared, holder, quantity));
@@ -328,7 +328,7 @@ impl SlotState {
             event.remove_reservation(part.id);
             event.end_hold(holder, NO_DEADLINE, part.quantity);
         });
-        self.give_back_holder(part.by, holder, part.id);
+        self.give_back_holder(part.by.user, holder, part.id);
     }
 
     pub(super) fn apply_part_settled(&mut self, at: Timestamp, lsn: Lsn, part: &PartSettled) -> Lsn {
@@ -378,7 +378,7 @@ impl SlotState {
 
 fn settled(
     id: ReservationId,
-    by: UserId,
+    by: By,
     order: Option<OrderId>,
     step: PartStep,
     reservation: &Reservation,

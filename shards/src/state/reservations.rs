@@ -279,7 +279,7 @@ impl SlotState {
         index: &ByCustomer,
     ) -> Result<Decision, Rejection> {
         let id = self.next_reservation(now, id, actor, &buyer, quantity, index)?;
-        let reserved = Record::Reserved { id, by: actor.user, buyer, quantity: quantity.get() };
+        let reserved = Record::Reserved { id, by: actor.by(), buyer, quantity: quantity.get() };
         Ok(Decision::change(reserved, OutcomeRef::Reservation(id)))
     }
 
@@ -335,7 +335,7 @@ impl SlotState {
         if event.standing(reservation) != Standing::Confirmed {
             return self.decide_release(id, actor);
         }
-        let cancelled = Record::Cancelled { id, by: actor.user, quantity: reservation.quantity };
+        let cancelled = Record::Cancelled { id, by: actor.by(), quantity: reservation.quantity };
         Ok(Decision::change(cancelled, OutcomeRef::Cancelled))
     }
 
@@ -381,7 +381,7 @@ impl SlotState {
         if given_back == 0 {
             return Ok(Decision::unchanged(OutcomeRef::Reservation(id)));
         }
-        let reduced = Record::Reduced { id, by: actor.user, quantity: given_back };
+        let reduced = Record::Reduced { id, by: actor.by(), quantity: given_back };
         Ok(Decision::change(reduced, OutcomeRef::Reservation(id)))
     }
 

@@ -62,7 +62,7 @@ impl SlotState {
         } else {
             None
         };
-        let transferred = Transferred { id, by: actor.user, to, part };
+        let transferred = Transferred { id, by: actor.by(), to, part };
         let received = OutcomeRef::Reservation(transferred.received());
         Ok(Decision::change(Record::Transferred(Box::new(transferred)), received))
     }
@@ -71,7 +71,7 @@ impl SlotState {
         let (id, received) = (transferred.id, transferred.received());
         let giver = self.holder(id);
         let receiver = match transferred.part {
-            Some(_) => self.take_holder(transferred.by, &transferred.to, received),
+            Some(_) => self.take_holder(transferred.by.user, &transferred.to, received),
             None => {
                 let receiver = self.refs.take(&transferred.to, received);
                 self.refs.give_back(giver, id);
@@ -136,7 +136,7 @@ impl SlotState {
             event.sell(holder, tickets);
         });
         match transferred.part {
-            Some(_) => self.give_back_holder(transferred.by, receiver, received),
+            Some(_) => self.give_back_holder(transferred.by.user, receiver, received),
             None => {
                 if let (Holder::Ref(number), Some(text)) = (holder, text) {
                     self.refs.insert_again(number, text, id);

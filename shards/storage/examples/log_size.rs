@@ -1,6 +1,7 @@
 //! What plain reservations cost on disk and when they are read back:
 //! `cargo run --release -p storage --example log_size -- RECORDS EVENTS`. With `holds` as third argument, holds; with
-//! `keys`, reservations of which each has an idempotency key; with `refs`, reservations for refs of 24 characters.
+//! `keys`, reservations of which each has an idempotency key; with `refs`, reservations for refs of 24 characters; with
+//! `shop`, the same, made with an API key.
 //!
 //! Writes them to a directory below `target` in commits of 1000, then prints bytes a record, the time of a
 //! recovery, and of pages of 100 records behind random positions, of a slot and of one event.
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use shards::clock::Now;
 use shards::command::{Actor, Ask, Buyer, Command, CreateEvent, CustomerRef, IdempotencyKey, Keyed};
 use shards::details::{EventName, NewDetails};
-use shards::ids::{EventId, HoldTime, Lsn, Quantity, Quota, Role, Slot, Timestamp, UserId};
+use shards::ids::{ApiKeyNumber, EventId, HoldTime, Lsn, Quantity, Quota, Role, Slot, Timestamp, UserId};
 use shards::limits::QUOTA_MAX;
 use shards::log::{Log, ReadRecords};
 use shards::shard::{Release, Shard};
@@ -32,6 +33,7 @@ enum What {
     Holds,
     Keys,
     Refs,
+    Shop,
 }
 
 impl What {
@@ -41,6 +43,7 @@ impl What {
             What::Holds => "holds",
             What::Keys => "reservations with their keys",
             What::Refs => "reservations for refs of 24 characters",
+            What::Shop => "reservations for refs of 24 characters, made with an API key,",
         }
     }
 }
@@ -52,11 +55,12 @@ fn main() {
         Some("holds") => What::Holds,
         Some("keys") => What::Keys,
         Some("refs") => What::Refs,
-        Some(other) => panic!("{other} is none of holds, keys and refs"),
+        Some("shop") => What::Shop,
+        Some(other) => panic!("{other} is none of holds, keys, refs and shop"),
     };
     arguments.truncate(2);
     let numbers: Vec<u32> = arguments.iter().map(|text| text.parse().expect("whole numbers")).collect();
-    let [records, events] = numbers[..] else { panic!("RECORDS EVENTS [holds|keys|refs]") };
+    let [records, events] = numbers[..] else { panic!("RECORDS EVENTS [holds|keys|refs|shop]") };
     let directory =
         tempfile::Builder::new().prefix("log-size-").tempdir_in("target").expect("a target directory");
     write(directory.path(), records, events, what);
@@ -87,6 +91,7 @@ fn write(directory: &Path, records: u32, events: u32, what: What) {
         Command::CreateEvent(Box::new(CreateEvent {
             id: EventId(event),
             organizer: UserId(1),
+            key: None,
             details: NewDetails::new(
                 EventName::new("Concert").expect("a good name"),
                 Quota::new(u64::from(QUOTA_MAX)).expect("the largest"),
@@ -96,14 +101,15 @@ fn write(directory: &Path, records: u32, events: u32, what: What) {
     let reservations = (0..records).map(|index| {
         let customer = UserId(1 + index.wrapping_mul(2_654_435_761) % CUSTOMERS);
         let event = EventId(if index % RARE_EVERY == 0 { rare } else { 1 + index % events });
-        let actor = Actor { user: customer, role: Role::Customer };
+        let actor = Actor::new(customer, Role::Customer);
         let (buyer, quantity) = (Buyer::Account(customer), Quantity::new(1).expect("one ticket"));
         match what {
             What::Reservations => Command::Reserve { event, actor, buyer, quantity },
             What::Holds => Command::Hold { event, actor, buyer, quantity, time: HoldTime::default() },
             What::Keys => with_key(Command::Reserve { event, actor, buyer, quantity }, customer, index),
-            What::Refs => {
-                let actor = Actor { user: UserId(1), role: Role::Organizer };
+            What::Refs | What::Shop => {
+                let key = matches!(what, What::Shop).then_some(ApiKeyNumber(1));
+                let actor = Actor { user: UserId(1), role: Role::Organizer, key };
                 let text = format!("{:024}", u64::from(customer.0) * 1_000_003);
                 let buyer = Buyer::Ref(CustomerRef::new(&text).expect("a good ref"));
                 Command::Reserve { event, actor, buyer, quantity }

@@ -74,7 +74,8 @@ fn run(load: &Load, seconds: u64) {
     for id in (1..=EVENTS).map(EventId) {
         let name = EventName::new("Concert").expect("a good name");
         let quota = Quota::new(QUOTA_MAX.into()).expect("the most");
-        let create = CreateEvent { id, organizer: UserId(1), details: NewDetails::new(name, quota) };
+        let create =
+            CreateEvent { id, organizer: UserId(1), key: None, details: NewDetails::new(name, quota) };
         office.inbox.push_back((Ask::Command(Command::CreateEvent(Box::new(create))), NOBODY));
     }
     office.turn(|_| {});
@@ -124,7 +125,7 @@ fn print(load: &Load, sums: &mut Sums, elapsed: Duration, records: u64) {
 fn request(load: &Load, client: usize, turn: u32) -> Command {
     let owner = if load.is_one_owner { 0 } else { client as u32 };
     let user = UserId(FIRST_CUSTOMER + owner);
-    let (actor, buyer) = (Actor { user, role: Role::Customer }, Buyer::Account(user));
+    let (actor, buyer) = (Actor::new(user, Role::Customer), Buyer::Account(user));
     let quantity = Quantity::new(1).expect("one");
     let event = |index: u32| EventId(1 + (turn * 7 + index) % EVENTS);
     let Some(items) = load.items else {

@@ -16,7 +16,7 @@ use std::time::Duration;
 use shards::api_keys::{ApiKey, ApiKeyView, Scope};
 use shards::command::{Buyer, Query};
 use shards::details::SalesRules;
-use shards::ids::{EventId, Lsn, Slot, Timestamp, UserId, Username};
+use shards::ids::{ApiKeyNumber, EventId, Lsn, Slot, Timestamp, UserId, Username};
 use shards::log::{Log, ReadRecords};
 use shards::outcome::{Outcome, ReservationView};
 use shards::record::{Entry, Kind, Record, SlotHead};
@@ -42,7 +42,8 @@ const SCRIPTS: [&str; 5] = [
      | api-key Door of bob 8 over 1 | end-api-key 8 2 | end-tokens bob 8",
     "event 7 quota 9 | event 8 quota 9 | order 7:1,8:2 for 7 | deliver | order 8:1,7:2 for 7 600 | deliver
      | order 7:1,3:1 for 8 | deliver | order 7:3 for 8 10 | deliver | confirm order 7-2 | deliver
-     | cancel order 7-1 | deliver | clock 1700000025000 | cancel order 8-1 | deliver",
+     | cancel order 7-1 | deliver | clock 1700000025000 | cancel order 8-1 | deliver
+     | sell 7 for @c7 1 by 50 with 3",
 ];
 
 /// The answers of keys, and of an event's id that comes next.
@@ -70,7 +71,7 @@ const STATE: [&str; 12] = [
 ];
 
 /// What differs after the others.
-const STATE_LATER: [&str; 30] = [
+const STATE_LATER: [&str; 31] = [
     "event 19: Event 19 ☂, organizer 50, quota 7, reserved 4, version 2",
     "rules of 19: at most 2 and 3, from 1700000000000 to 1800000000000",
     "19-1: 1 for 8, Confirmed",
@@ -88,10 +89,11 @@ const STATE_LATER: [&str; 30] = [
     "6-7: 1 for guest, Confirmed",
     "6-8: 1 for block, Confirmed",
     "6-9: 3 for @c7, Confirmed",
-    "event 7: Event 7 ☂, organizer 50, quota 9, reserved 2, version 1",
+    "event 7: Event 7 ☂, organizer 50, quota 9, reserved 3, version 1",
     "7-1: 1 for 7, Cancelled, of 7-1",
     "7-2: 2 for 7, Confirmed, of 7-2",
     "7-4: 3 for 8, Expired, of 8-1",
+    "7-5: 1 for @c7, Confirmed",
     "event 8: Event 8 ☂, organizer 50, quota 9, reserved 1, version 1",
     "8-1: 2 for 7, Cancelled, of 7-1",
     "8-2: 1 for 7, Confirmed, of 7-2",
@@ -266,8 +268,12 @@ fn check(name: &str, expected: &[&str]) -> BTreeSet<u8> {
         }
         kinds.extend(entries.iter().map(|entry| entry.record.encode().kind));
         assert!(entries.iter().any(|entry| entry.lsn.0 > entry.previous.0 + 1 && entry.previous > Lsn(0)));
-        let is_for_another = |entry: &Entry| matches!(entry.record, Record::Reserved { by, buyer: Buyer::Account(buyer), .. } if by != buyer);
+        let is_for_another = |entry: &Entry| matches!(entry.record, Record::Reserved { by, buyer: Buyer::Account(buyer), .. } if by.user != buyer);
         assert!(entries.iter().any(is_for_another));
+        let with_keys = entries.iter().filter(
+            |entry| matches!(entry.record, Record::Reserved { by, .. } if by.key() == Some(ApiKeyNumber(3))),
+        );
+        assert_eq!(with_keys.count(), usize::from(name == "format_3_later"));
     }
     kinds
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use shards::api_keys::{ApiKey, ApiKeyView};
 use shards::command::Actor;
-use shards::ids::{Role, UserId};
+use shards::ids::UserId;
 
 use super::endpoint::{Endpoint, KeyUse};
 use super::work::Work;
@@ -57,7 +57,7 @@ impl Sender {
         let presented = Presented::read(token, api, now).ok_or_else(Problem::bad_token)?;
         let (actor, identity) = match &presented {
             Presented::Token(claimed) => (claimed.identity.actor, Some(Rc::clone(&claimed.identity))),
-            Presented::Key(key) => (Actor { user: key.organizer, role: Role::Organizer }, None),
+            Presented::Key(key) => (key.actor(), None),
         };
         let check = Check {
             token: token.into(),
@@ -103,8 +103,7 @@ async fn confirm_key(sent: &SentKey, shards: &Shards, common: &Common) -> Result
     if !shards.api_keys_stand(user, username.clone(), account_version).await? {
         return Ok(None);
     }
-    // A key is made for an organizer, and ends with the role.
-    let actor = Actor { user, role: Role::Organizer };
+    let actor = sent.actor();
     let last_use = common.key_uses.of(user, number);
     let credential = Credential::Key(KeyInUse { number, scopes, last_use });
     let identity = Rc::new(Identity { actor, username, credential });

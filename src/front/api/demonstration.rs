@@ -193,7 +193,10 @@ async fn create_event(
     quota: Quota,
 ) -> Result<bool, Refused> {
     let name = EventName::new(&format!("Event {id}")).expect("the names are good ones");
-    match shards.create_event(CreateEvent { id, organizer, details: NewDetails::new(name, quota) }).await {
+    match shards
+        .create_event(CreateEvent { id, organizer, key: None, details: NewDetails::new(name, quota) })
+        .await
+    {
         Ok(_) => Ok(true),
         Err(Refused::Rejected(Rejection::EventExists)) => Ok(false),
         Err(other) => Err(other),

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shards::api_keys::Scope;
-use shards::command::{Command, CreateEvent, DeleteEvent, EditEvent, GiveEventId, Query};
+use shards::command::{Actor, Command, CreateEvent, DeleteEvent, EditEvent, GiveEventId, Query};
 use shards::details::{DetailsPatch, EventDetails, EventName, NewDetails, RulesPatch, SalesRules, Venue};
 use shards::ids::{EventId, Quantity, Quota, Role, UserId};
 use shards::outcome::{EventView, Outcome, Rejection};
@@ -232,7 +232,7 @@ pub(super) static CREATE: Endpoint = Endpoint {
 };
 
 fn create(context: &RequestContext<'_>, _: NoParameter, _: NoQuery, body: NewEvent) -> Result<Work, Problem> {
-    let organizer = context.actor().user;
+    let Actor { user: organizer, role: _, key: api_key } = context.actor();
     let details = new_details(body);
     if !details.rules.have_a_window() {
         // The slot would say so, too, but the event would have used up an id.
@@ -252,7 +252,9 @@ fn create(context: &RequestContext<'_>, _: NoParameter, _: NoQuery, body: NewEve
         };
         let Some(key) = key else {
             let id = new_id().await?;
-            return Ok(created(*shards.create_event(CreateEvent { id, organizer, details }).await?));
+            return Ok(created(
+                *shards.create_event(CreateEvent { id, organizer, key: api_key, details }).await?,
+            ));
         };
         // The key has its event's id before the event is created, so that whoever repeats the request creates the same
         // one. A request that was let through once is not held against the limits again.
@@ -260,7 +262,7 @@ fn create(context: &RequestContext<'_>, _: NoParameter, _: NoQuery, body: NewEve
             Some(id) => id,
             None => shards.give_event_id(GiveEventId { key, id: new_id().await? }).await?,
         };
-        let outcome = shards.create_given_event(CreateEvent { id, organizer, details }).await?;
+        let outcome = shards.create_given_event(CreateEvent { id, organizer, key: api_key, details }).await?;
         Ok(replayed_or_new(outcome, |outcome| created(*view!(Outcome::Event, outcome))))
     }))
 }

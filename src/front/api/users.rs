@@ -206,7 +206,7 @@ pub(super) static GET_ME: Endpoint = Endpoint {
 
 /// Answers as the token says: a change of the account would have ended it.
 fn get_me(context: &RequestContext<'_>, _: NoParameter, _: NoQuery, _: NoBody) -> Result<Work, Problem> {
-    let Actor { user: id, role } = context.actor();
+    let Actor { user: id, role, key: _ } = context.actor();
     if let Some(Identity { username, .. }) = context.identity() {
         return Ok(Work::Ready(json_response(200, &User { id, username: username.clone(), role })));
     }
@@ -250,7 +250,7 @@ fn change_password(
     _: NoQuery,
     PasswordChange { current, new }: PasswordChange,
 ) -> Result<Work, Problem> {
-    let Identity { actor: Actor { user, role: _ }, username, credential: _ } =
+    let Identity { actor: Actor { user, role: _, key: _ }, username, credential: _ } =
         context.identity_without_key()?.clone();
     let new = new.of(&username, "/new")?;
     let address = context.client_address()?;

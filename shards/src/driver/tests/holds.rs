@@ -17,11 +17,11 @@ pub(super) fn hold(driver: &mut Driver<u32>, elapsed: Duration, event: u32, seco
     use crate::ids::{EventId, HoldTime, Quantity, Quota, Role, UserId};
     let (id, organizer) = (EventId(event), UserId(1));
     let details = NewDetails::new(EventName::new("x").unwrap(), Quota::new(9).unwrap());
-    let create = Command::CreateEvent(Box::new(CreateEvent { id, organizer, details }));
+    let create = Command::CreateEvent(Box::new(CreateEvent { id, organizer, key: None, details }));
     driver.take_in(at(elapsed), Ask::Command(create), 0);
     let hold = Command::Hold {
         event: id,
-        actor: Actor { user: UserId(2), role: Role::Customer },
+        actor: Actor::new(UserId(2), Role::Customer),
         buyer: Buyer::Account(UserId(2)),
         quantity: Quantity::new(1).unwrap(),
         time: HoldTime::from_seconds(seconds).unwrap(),

@@ -36,6 +36,7 @@ fn shard() -> Shard<()> {
     let create = CreateEvent {
         id: EVENT,
         organizer: UserId(8),
+        key: None,
         details: NewDetails::new(EventName::new("x").unwrap(), Quota::new(8).unwrap()),
     };
     shard.take_in(at(0), Ask::Command(Command::CreateEvent(Box::new(create))), ());
@@ -46,7 +47,7 @@ fn shard() -> Shard<()> {
 fn keyed(name: u8) -> Command {
     let user = UserId(1000 + u32::from(name));
     let key = IdempotencyKey { user, is_bounded: true, hash: [name; 16], fingerprint: 1 };
-    let actor = Actor { user, role: Role::Customer };
+    let actor = Actor::new(user, Role::Customer);
     let quantity = Quantity::new(1).unwrap();
     let command = Command::Reserve { event: EVENT, actor, buyer: Buyer::Account(user), quantity };
     Command::Keyed(Box::new(Keyed { key, command }))

@@ -33,7 +33,7 @@ impl Town {
         let mut town = Town { shard, messages: Vec::new(), answers: Vec::new(), epoch: 1, seconds: 0 };
         for id in [1, 2].map(EventId) {
             let details = NewDetails::new(EventName::new("x").unwrap(), Quota::new(4).unwrap());
-            let create = CreateEvent { id, organizer: UserId(8), details };
+            let create = CreateEvent { id, organizer: UserId(8), key: None, details };
             town.ask(Command::CreateEvent(Box::new(create)), "event");
         }
         town.commit();
@@ -133,7 +133,7 @@ fn in_words(reply: &Reply) -> String {
 }
 
 fn owner() -> Actor {
-    Actor { user: OWNER, role: Role::Customer }
+    Actor::new(OWNER, Role::Customer)
 }
 
 fn place(items: &[(u32, u64)], seconds: Option<u64>) -> Command {
@@ -167,7 +167,7 @@ fn cancel_part(event: u32) -> Command {
 
 fn delete(event: u32) -> Command {
     use crate::command::DeleteEvent;
-    let actor = Actor { user: UserId(99), role: Role::Admin };
+    let actor = Actor::new(UserId(99), Role::Admin);
     let event = EventId(event);
     Command::DeleteEvent(Box::new(DeleteEvent { event, actor, version: ExpectedVersion::Any, force: true }))
 }
@@ -326,7 +326,7 @@ fn a_held_order_ends_at_its_deadline() {
 }
 
 fn hand_over(event: u32, organizer: u32) -> Command {
-    let actor = Actor { user: UserId(99), role: Role::Admin };
+    let actor = Actor::new(UserId(99), Role::Admin);
     let (event, organizer) = (EventId(event), Some(UserId(organizer)));
     let (version, changes) = (ExpectedVersion::Any, DetailsPatch::default());
     Command::EditEvent(Box::new(EditEvent { event, actor, version, changes, organizer }))
@@ -337,7 +337,7 @@ fn hand_over(event: u32, organizer: u32) -> Command {
 fn a_part_that_left_with_its_event_does_not_come_back() {
     for seconds in [None, Some(60)] {
         let mut town = Town::new();
-        let seller = Actor { user: UserId(8), role: Role::Organizer };
+        let seller = Actor::new(UserId(8), Role::Organizer);
         let Command::PlaceOrder(mut order) = place(BOTH, seconds) else { panic!("an order") };
         (order.owner, order.actor) = (seller.user, seller);
         order.buyer = Buyer::Ref(CustomerRef::new("a").unwrap());

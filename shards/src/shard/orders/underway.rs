@@ -170,7 +170,7 @@ impl<A> Trial<A> {
                 OrderMessage::Prepare(Prepare { owner, attempt, actor, buyer, item })
             }
             Aim::Confirm { order, actor, parts } => {
-                OrderMessage::Lock { order: *order, attempt, part: parts[index], by: actor.user }
+                OrderMessage::Lock { order: *order, attempt, part: parts[index], by: actor.by() }
             }
         };
         missing.map(question).collect()

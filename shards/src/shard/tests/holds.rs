@@ -13,13 +13,13 @@ fn hold(tickets: u64, seconds: u64) -> Ask {
 }
 
 fn confirm() -> Ask {
-    let actor = Actor { user: UserId(2), role: Role::Customer };
+    let actor = Actor::new(UserId(2), Role::Customer);
     let reservation = ReservationId { event: EVENT, number: 1 };
     Ask::Command(Command::Confirm { reservation, actor, quantity: None })
 }
 
 fn see() -> Ask {
-    let actor = Actor { user: UserId(2), role: Role::Customer };
+    let actor = Actor::new(UserId(2), Role::Customer);
     Ask::Query(Query::Reservation { reservation: ReservationId { event: EVENT, number: 1 }, actor })
 }
 

@@ -4,7 +4,7 @@ use super::orders::digest_of_items;
 use crate::api_keys::ApiKey;
 use crate::command::{Buyer, Command, Transfer};
 use crate::details::{EventDetails, NewDetails, SalesRules, Venue};
-use crate::ids::UserId;
+use crate::ids::{ApiKeyNumber, By, UserId};
 use crate::record::{Answer, Kind, Record, Transferred};
 
 /// The kind of a change and up to three numbers that both the command and its record have.
@@ -29,42 +29,43 @@ pub(super) fn change_of_command(command: &Command) -> Change {
             let NewDetails { name, quota, venue, rules } = &create.details;
             let venue = venue.as_ref().map(Venue::as_str);
             let digest = digest_of_details(name.as_str(), quota.get(), venue, rules);
-            (Kind::EventCreated, create.id.0, create.organizer.0, digest)
+            (Kind::EventCreated, create.id.0, who(By::new(create.organizer, create.key)), digest)
         }
-        Command::EditEvent(edit) => (Kind::EventEdited, edit.event.0, edit.actor.user.0, 0),
-        Command::DeleteEvent(delete) => (Kind::EventDeleted, delete.event.0, delete.actor.user.0, 0),
+        Command::EditEvent(edit) => (Kind::EventEdited, edit.event.0, who(edit.actor.by()), 0),
+        Command::DeleteEvent(delete) => (Kind::EventDeleted, delete.event.0, who(delete.actor.by()), 0),
         Command::Reserve { event, actor, buyer, quantity } => {
-            (Kind::Reserved, event.0, people(actor.user, buyer), quantity.get())
+            (Kind::Reserved, event.0, people(actor.by(), buyer), quantity.get())
         }
         Command::Hold { event, actor, buyer, quantity, time: _ } => {
-            (Kind::Held, event.0, people(actor.user, buyer), quantity.get())
+            (Kind::Held, event.0, people(actor.by(), buyer), quantity.get())
         }
         Command::Confirm { reservation, actor, .. } => {
-            (Kind::Confirmed, reservation.event.0, reservation.number, actor.user.0)
+            (Kind::Confirmed, reservation.event.0, reservation.number, who(actor.by()))
         }
         // Both give up a hold.
         Command::Cancel { reservation, actor } | Command::Release { reservation, actor } => {
-            (Kind::Cancelled, reservation.event.0, reservation.number, actor.user.0)
+            (Kind::Cancelled, reservation.event.0, reservation.number, who(actor.by()))
         }
         Command::PlaceOrder(order) => {
             let items = order.items.as_slice().iter().map(|item| (item.event, item.quantity.get()));
-            let people = people(order.owner, &order.buyer);
-            (Kind::OrderPlaced, people, digest_of_items(items), order.time.is_some().into())
+            let people = people(order.actor.by(), &order.buyer);
+            let owner_and_form = 2 * order.owner.0 + u32::from(order.time.is_some());
+            (Kind::OrderPlaced, people, digest_of_items(items), owner_and_form)
         }
         Command::ConfirmOrder { order, actor } => {
-            (Kind::OrderConfirmed, order.user.0, order.number, actor.user.0)
+            (Kind::OrderConfirmed, order.user.0, order.number, who(actor.by()))
         }
         Command::CancelOrder { order, actor } => {
-            (Kind::OrderCancelled, order.user.0, order.number, actor.user.0)
+            (Kind::OrderCancelled, order.user.0, order.number, who(actor.by()))
         }
         Command::OrderMessage(_) => unreachable!("no client sends {command:?}"),
         Command::Reduce { reservation, actor, .. } => {
-            (Kind::Reduced, reservation.event.0, reservation.number, actor.user.0)
+            (Kind::Reduced, reservation.event.0, reservation.number, who(actor.by()))
         }
         Command::Transfer(transfer) => {
             let Transfer { reservation, actor, ref to, quantity: _ } = **transfer;
             // Without a receiver there will be no record.
-            let people = people(actor.user, to.as_ref().unwrap_or(&Buyer::Account(UserId(0))));
+            let people = people(actor.by(), to.as_ref().unwrap_or(&Buyer::Account(UserId(0))));
             (Kind::Transferred, reservation.event.0, reservation.number, people)
         }
     }
@@ -80,9 +81,14 @@ fn change_of_api_key(organizer: UserId, key: &ApiKey) -> Change {
     (Kind::ApiKeyMade, organizer.0, key.account_version as u32, key.secret_hash[0].into())
 }
 
-/// The account that acted and the buyer, in one number.
-fn people(by: UserId, buyer: &Buyer) -> u32 {
-    by.0 << 16 | number_of_buyer(buyer)
+/// The account that acted and the API key that it used, in one number.
+fn who(by: By) -> u32 {
+    by.user.0 + 1000 * by.key().map_or(0, |ApiKeyNumber(number)| number)
+}
+
+/// Who acted and the buyer, in one number.
+fn people(by: By, buyer: &Buyer) -> u32 {
+    who(by) << 16 | number_of_buyer(buyer)
 }
 
 /// A number that differs where buyers do.
@@ -118,10 +124,10 @@ pub(super) fn change_of_record(record: &Record) -> Change {
         Record::EventCreated(event) => {
             let EventDetails { name, quota, venue, rules: _ } = &event.details;
             let digest = digest_of_details(name, *quota, venue.as_deref(), &event.details.rules());
-            (Kind::EventCreated, event.id.0, event.organizer.0, digest)
+            (Kind::EventCreated, event.id.0, who(By::new(event.organizer, event.key)), digest)
         }
-        Record::EventEdited(event) => (Kind::EventEdited, event.id.0, event.by.0, 0),
-        Record::EventDeleted { event, by, .. } => (Kind::EventDeleted, event.0, by.0, 0),
+        Record::EventEdited(event) => (Kind::EventEdited, event.id.0, who(event.by), 0),
+        Record::EventDeleted { event, by, .. } => (Kind::EventDeleted, event.0, who(*by), 0),
         Record::Reserved { id, by, buyer, quantity } => {
             (Kind::Reserved, id.event.0, people(*by, buyer), *quantity)
         }
@@ -130,24 +136,25 @@ pub(super) fn change_of_record(record: &Record) -> Change {
             let Transferred { id, by, to, part: _ } = &**transferred;
             (Kind::Transferred, id.event.0, id.number, people(*by, to))
         }
-        Record::Confirmed { id, by, .. } => (Kind::Confirmed, id.event.0, id.number, by.0),
+        Record::Confirmed { id, by, .. } => (Kind::Confirmed, id.event.0, id.number, who(*by)),
         Record::HoldsExpired { event, .. } => (Kind::HoldsExpired, event.0, 0, 0),
         Record::HoldsExtended { .. } => (Kind::HoldsExtended, 0, 0, 0),
         Record::PartPrepared(part) => (Kind::PartPrepared, part.id.event.0, part.id.number, 0),
         Record::PartSettled(part) => (Kind::PartSettled, part.id.event.0, part.id.number, 0),
         Record::OrderPlaced(order) => {
             let items = order.parts.iter().map(|part| (part.reservation.event, part.quantity));
-            let people = people(order.id.user, &order.buyer);
-            (Kind::OrderPlaced, people, digest_of_items(items), order.deadline.is_some().into())
+            let people = people(order.by, &order.buyer);
+            let owner_and_form = 2 * order.id.user.0 + u32::from(order.deadline.is_some());
+            (Kind::OrderPlaced, people, digest_of_items(items), owner_and_form)
         }
-        Record::OrderConfirmed { id, by } => (Kind::OrderConfirmed, id.user.0, id.number, by.0),
-        Record::OrderCancelled { id, by } => (Kind::OrderCancelled, id.user.0, id.number, by.0),
+        Record::OrderConfirmed { id, by } => (Kind::OrderConfirmed, id.user.0, id.number, who(*by)),
+        Record::OrderCancelled { id, by } => (Kind::OrderCancelled, id.user.0, id.number, who(*by)),
         Record::OrderExpired { id } => (Kind::OrderExpired, id.user.0, id.number, 0),
         Record::OrderSettled { id } => (Kind::OrderSettled, id.user.0, id.number, 0),
         Record::Cancelled { id, by, .. } | Record::Released { id, by, .. } => {
-            (Kind::Cancelled, id.event.0, id.number, by.0)
+            (Kind::Cancelled, id.event.0, id.number, who(*by))
         }
-        Record::Reduced { id, by, .. } => (Kind::Reduced, id.event.0, id.number, by.0),
+        Record::Reduced { id, by, .. } => (Kind::Reduced, id.event.0, id.number, who(*by)),
         Record::TimeSetBack => (Kind::TimeSetBack, 0, 0, 0),
         Record::KeysAged { .. } => (Kind::KeysAged, 0, 0, 0),
         Record::KeyKept(kept) => match &kept.answer {

@@ -217,7 +217,7 @@ impl EventState {
         };
         let (buyer, cancelled_at) = (buyer.clone(), None);
         if !matches!(buyer, Buyer::Account(_)) {
-            self.made_for_others.push(by);
+            self.made_for_others.push(by.user);
         }
         let new = ReservationView {
             id,

@@ -55,7 +55,7 @@ impl Oracle {
         }
         if let Some(gain) = entry.record.gain()
             && (gain.is_new || matches!(gain.buyer, Buyer::Account(_)))
-            && self.count_of_limit(gain.by, gain.buyer, owns).1 >= self.reservations_max as usize
+            && self.count_of_limit(gain.by.user, gain.buyer, owns).1 >= self.reservations_max as usize
         {
             return Err(format!("above the limit of {}: {entry:?}", self.reservations_max));
         }

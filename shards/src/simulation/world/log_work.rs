@@ -273,9 +273,14 @@ impl World {
         for entry in entries {
             self.count(kind_of(&entry.record).name());
             if let Record::Reserved { by, buyer: Buyer::Account(customer), .. } = entry.record
-                && by != customer
+                && by.user != customer
             {
                 self.count("reservations made by another account");
+            }
+            if let Record::Reserved { by, .. } = entry.record
+                && by.key().is_some()
+            {
+                self.count("reservations made with an API key");
             }
             self.count_buyers(&entry.record);
             if let Record::Confirmed { given_back: 1.., .. } = entry.record {

@@ -159,13 +159,13 @@ impl World {
             (Some(Plant::SellAborted), OrderMessage::Abort { owner, attempt, part }) => {
                 let order = OrderId { user: owner, number: 1 };
                 let (placed_by, fate) = (Some(attempt), PartFate::Confirmed);
-                OrderMessage::Settle(Settle { order, placed_by, part, fate, by: owner })
+                OrderMessage::Settle(Settle { order, placed_by, part, fate, by: owner.into() })
             }
             (Some(Plant::CommitAnyPart), OrderMessage::Abort { owner, attempt, part }) => {
                 let placed = self.oracle.last_order_of(owner);
                 let order = placed.unwrap_or(OrderId { user: owner, number: 1 });
                 let (placed_by, fate) = (Some(attempt), PartFate::Held);
-                OrderMessage::Settle(Settle { order, placed_by, part, fate, by: owner })
+                OrderMessage::Settle(Settle { order, placed_by, part, fate, by: owner.into() })
             }
             (Some(Plant::SettleEarly), OrderMessage::Settle(Settle { order, part, fate, .. })) => {
                 OrderMessage::Settled { order, part, fate }

@@ -231,6 +231,14 @@ impl World {
                 (Ask::Command(Command::Confirm { quantity, .. }), Some(Plant::ConfirmAll)) => {
                     *quantity = None
                 }
+                (
+                    Ask::Command(
+                        Command::Reserve { actor, .. }
+                        | Command::Cancel { actor, .. }
+                        | Command::Confirm { actor, .. },
+                    ),
+                    Some(Plant::ForgetUsedApiKey),
+                ) => actor.key = None,
                 (Ask::Command(Command::Transfer(transfer)), Some(Plant::TransferAll)) => {
                     transfer.quantity = None;
                 }

@@ -21,7 +21,7 @@ fn actor(name: &str) -> Actor {
         "b-organizer" => (2, Role::Organizer),
         other => panic!("unknown actor: {other}"),
     };
-    Actor { user: UserId(user), role }
+    Actor::new(UserId(user), role)
 }
 
 fn all_slots() -> ShardState {

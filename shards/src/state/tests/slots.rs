@@ -42,12 +42,13 @@ fn history(draws: &mut Draws) -> History {
     for step in 0..600 {
         let event = EventId(1 + draws.below(12) as u32);
         let customer = UserId(1 + draws.below(3) as u32);
-        let by = Actor { user: customer, role: Role::Customer };
+        let by = Actor::new(customer, Role::Customer);
         let number = 1 + draws.below(10) as u32;
         let command = match draws.below(17) {
             _ if step < 12 => Command::CreateEvent(Box::new(CreateEvent {
                 id: EventId(step + 1),
                 organizer: actor("o").user,
+                key: None,
                 details: NewDetails::new(EventName::new("Concert").unwrap(), Quota::new(60).unwrap()),
             })),
             0 => Command::CreateUser(Box::new(CreateUser {
@@ -256,7 +257,7 @@ fn an_aborted_part_counts_and_is_in_no_list() {
     let part = ReservationId { event, number: 1 };
     let mut state = all_slots();
     let details = NewDetails::new(EventName::new("Concert").unwrap(), Quota::new(60).unwrap());
-    let create = CreateEvent { id: event, organizer: actor("o").user, details };
+    let create = CreateEvent { id: event, organizer: actor("o").user, key: None, details };
     let now = Now::at(Timestamp(1));
     let created = state.decide(now, slot, Command::CreateEvent(Box::new(create))).records;
     state.apply(slot, Timestamp(1), Lsn(1), &created[0]);

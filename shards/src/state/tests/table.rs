@@ -108,6 +108,7 @@ fn command(words: &[&str]) -> Command {
         ["event", quota] => Command::CreateEvent(Box::new(CreateEvent {
             id: event,
             organizer: actor("o").user,
+            key: None,
             details: NewDetails::new(EventName::new("Concert").unwrap(), Quota::new(tickets(quota)).unwrap()),
         })),
         [who, "give", id, "key", name, content] => Command::GiveEventId(Box::new(GiveEventId {
@@ -118,6 +119,7 @@ fn command(words: &[&str]) -> Command {
         [who, "create-given", content] => Command::CreateGivenEvent(Box::new(CreateEvent {
             id: event,
             organizer: actor(who).user,
+            key: None,
             details: NewDetails::new(
                 EventName::new("Concert").unwrap(),
                 Quota::new(tickets(content)).unwrap(),

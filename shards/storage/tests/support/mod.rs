@@ -28,7 +28,7 @@ use storage::{Progress, Recovered, RecoveryError, SqliteLog};
 const EVENT_IDS: u32 = 100;
 const CUSTOMER_IDS: u32 = 10;
 const USERNAMES: [&str; 8] = ["ada", "bob", "user1", "user2", "user3", "user4", "user5", "user6"];
-pub(crate) const ADMIN: Actor = Actor { user: UserId(99), role: Role::Admin };
+pub(crate) const ADMIN: Actor = Actor::new(UserId(99), Role::Admin);
 const ORGANIZER: UserId = UserId(50);
 /// 2023-11-14T22:13:20.045Z.
 const FIRST_MS: u64 = 1_700_000_000_045;
@@ -257,6 +257,7 @@ fn command(line: &str) -> Command {
         ["event", id, "quota", quota] => Command::CreateEvent(Box::new(CreateEvent {
             id: event(id),
             organizer: ORGANIZER,
+            key: None,
             details: NewDetails::new(
                 EventName::new(&format!("Event {id} ☂")).unwrap(),
                 Quota::new(u64::from(number(quota))).unwrap(),
@@ -302,19 +303,29 @@ fn command(line: &str) -> Command {
         })),
         ["reserve", id, "for", customer, quantity] => Command::Reserve {
             event: event(id),
-            actor: Actor { user: UserId(number(customer)), role: Role::Customer },
+            actor: Actor::new(UserId(number(customer)), Role::Customer),
             buyer: Buyer::Account(UserId(number(customer))),
             quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
         },
         ["reserve", id, "for", customer, quantity, "by", actor] => Command::Reserve {
             event: event(id),
-            actor: Actor { user: UserId(number(actor)), role: Role::Organizer },
+            actor: Actor::new(UserId(number(actor)), Role::Organizer),
             buyer: Buyer::Account(UserId(number(customer))),
+            quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
+        },
+        ["sell", id, "for", to, quantity, "by", organizer, "with", key] => Command::Reserve {
+            event: event(id),
+            actor: Actor {
+                user: UserId(number(organizer)),
+                role: Role::Organizer,
+                key: Some(ApiKeyNumber(number(key))),
+            },
+            buyer: buyer(to),
             quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
         },
         ["sell", id, "for", to, quantity, "by", organizer] => Command::Reserve {
             event: event(id),
-            actor: Actor { user: UserId(number(organizer)), role: Role::Organizer },
+            actor: Actor::new(UserId(number(organizer)), Role::Organizer),
             buyer: buyer(to),
             quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
         },
@@ -330,21 +341,21 @@ fn command(line: &str) -> Command {
             let role = if actor == 50 { Role::Organizer } else { Role::Customer };
             Command::Transfer(Box::new(Transfer {
                 reservation: id.parse().unwrap(),
-                actor: Actor { user: UserId(actor), role },
+                actor: Actor::new(UserId(actor), role),
                 to: Some(buyer(to)),
                 quantity: quantity.first().and_then(|quantity| Quantity::new(u64::from(number(quantity)))),
             }))
         }
         ["hold", id, "for", customer, quantity, seconds] => Command::Hold {
             event: event(id),
-            actor: Actor { user: UserId(number(customer)), role: Role::Customer },
+            actor: Actor::new(UserId(number(customer)), Role::Customer),
             buyer: Buyer::Account(UserId(number(customer))),
             quantity: Quantity::new(u64::from(number(quantity))).unwrap(),
             time: HoldTime::from_seconds(u64::from(number(seconds))).unwrap(),
         },
         ["confirm", id, quantity, "by", customer] => Command::Confirm {
             reservation: id.parse().unwrap(),
-            actor: Actor { user: UserId(number(customer)), role: Role::Customer },
+            actor: Actor::new(UserId(number(customer)), Role::Customer),
             quantity: Some(Quantity::new(u64::from(number(quantity))).unwrap()),
         },
         ["release", id] => Command::Release { reservation: id.parse().unwrap(), actor: ADMIN },
@@ -376,7 +387,7 @@ fn command(line: &str) -> Command {
             };
             Command::PlaceOrder(Box::new(PlaceOrder {
                 owner: user,
-                actor: Actor { user, role: Role::Customer },
+                actor: Actor::new(user, Role::Customer),
                 buyer: Buyer::Account(user),
                 items: OrderItems::new(items.split(',').map(item).collect()).unwrap(),
                 time: time.first().map(|seconds| HoldTime::from_seconds(u64::from(number(seconds))).unwrap()),
@@ -384,7 +395,7 @@ fn command(line: &str) -> Command {
         }
         ["confirm", "order", id] => {
             let order: OrderId = id.parse().unwrap();
-            Command::ConfirmOrder { order, actor: Actor { user: order.user, role: Role::Customer } }
+            Command::ConfirmOrder { order, actor: Actor::new(order.user, Role::Customer) }
         }
         ["cancel", "order", id] => Command::CancelOrder { order: id.parse().unwrap(), actor: ADMIN },
         ["cancel", id] => Command::Cancel { reservation: id.parse().unwrap(), actor: ADMIN },

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use shards::command::{Buyer, CustomerRef, SaleKind};
 use shards::details::{EventDetails, EventName, Venue};
-use shards::ids::{EventId, OrderId, Quantity, Quota, ReservationId, UserId};
+use shards::ids::{ApiKeyNumber, By, EventId, OrderId, Quantity, Quota, ReservationId, UserId};
 use shards::record::{
     Entry, EventCreated, EventEdited, Held, Kind, PartPrepared, PartSettled, PartStep, Record, Transferred,
     TransferredPart,
@@ -31,6 +31,10 @@ pub(super) struct Change {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "UserId")]
     by: Option<UserId>,
+    /// The number of that account's API key with which it was done, if one was used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "ApiKeyNumber")]
+    api_key: Option<ApiKeyNumber>,
     /// The reservation or hold that was made or changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "ReservationId")]
@@ -131,6 +135,7 @@ impl Change {
             kind: "",
             at: Rfc3339(at),
             by: None,
+            api_key: None,
             reservation: None,
             received: None,
             customer: None,
@@ -147,9 +152,9 @@ impl Change {
         };
         Some(match record {
             Record::EventCreated(created) => {
-                let EventCreated { id: _, organizer, details } = *created;
+                let EventCreated { id: _, organizer, key, details } = *created;
                 let change = Change { organizer: Some(organizer), details: Some(details.into()), ..change };
-                change.by(Kind::EventCreated, organizer)
+                change.by(Kind::EventCreated, By::new(organizer, key))
             }
             Record::EventEdited(edited) => {
                 let EventEdited { id: _, by, details, organizer } = *edited;
@@ -222,8 +227,8 @@ impl Change {
         })
     }
 
-    fn by(self, kind: Kind, by: UserId) -> Change {
-        Change { kind: kind.name(), by: Some(by), ..self }
+    fn by(self, kind: Kind, by: By) -> Change {
+        Change { kind: kind.name(), by: Some(by.user), api_key: by.key(), ..self }
     }
 
     fn of_tickets(self, reservation: ReservationId, quantity: Option<u32>) -> Change {
