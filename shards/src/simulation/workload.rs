@@ -333,17 +333,30 @@ fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
     Ask::Command(Command::Keyed(Box::new(Keyed { key, command })))
 }
 
-/// What an account does with its order: gives a part up, or some tickets of it, or confirms or cancels the order; or
-/// several of these at once.
+/// Whether a request places an order.
+pub(super) fn is_placing(ask: &Ask) -> bool {
+    let Ask::Command(command) = ask else { return false };
+    match command {
+        Command::Keyed(keyed) => matches!(keyed.command, Command::PlaceOrder(_)),
+        command => matches!(command, Command::PlaceOrder(_)),
+    }
+}
+
+/// What becomes of an order: its account gives a part up, or some tickets of it, or confirms or cancels the order, or
+/// somebody else tries to; or an admin deletes the event of a part; or several of these at once.
 /// If the request had a key, `again` may come again.
 pub(super) fn ask_after_order(random: &mut Random, order: &OrderView, again: Ask) -> Vec<Ask> {
     let actor = Actor::new(order.id.user, role_of(order.id.user));
     let part = order.parts[random.within(0, order.parts.len() as u64 - 1) as usize].reservation;
+    let deletion =
+        DeleteEvent { event: part.event, actor: ADMIN, version: ExpectedVersion::Any, force: true };
     let commands = [
+        (6, Command::DeleteEvent(Box::new(deletion))),
         (4, Command::Cancel { reservation: part, actor }),
         (6, Command::Reduce { reservation: part, actor, quantity: quantity(random) }),
         (2, Command::ConfirmOrder { order: order.id, actor }),
         (5, Command::CancelOrder { order: order.id, actor }),
+        (5, Command::CancelOrder { order: order.id, actor: self::actor(random) }),
     ];
     let drawn = commands.into_iter().filter(|&(one_in, _)| random.within(1, one_in) == 1);
     let mut asks: Vec<Ask> = drawn.map(|(_, command)| Ask::Command(command)).collect();

@@ -9,7 +9,7 @@ use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
 use crate::simulation::plant::Plant;
 use crate::simulation::workload::{
-    ADMIN, ask_after_order, create_given_event, is_event_created, key_of_event_id, random_ask,
+    ADMIN, ask_after_order, create_given_event, is_event_created, is_placing, key_of_event_id, random_ask,
     random_ask_with_key,
 };
 use crate::slots::{shard_of_slot, slot_of_event};
@@ -103,7 +103,8 @@ impl World {
                 }
                 if let Ok(Outcome::Order(order)) = &reply
                     && self.requests[request].process == self.process
-                    && !self.is_finishing
+                    // Most orders are answered at the end, since each takes several rounds of messages.
+                    && (!self.is_finishing || is_placing(&self.requests[request].ask))
                 {
                     let again = self.requests[request].ask.clone();
                     let next = ask_after_order(&mut self.random, order, again);
