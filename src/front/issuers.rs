@@ -153,7 +153,8 @@ impl FromStr for IssuerOption {
         for part in text.split(',') {
             let (name, value) = part.split_once('=').ok_or_else(|| format!("{part:?} is no NAME=VALUE"))?;
             let index = ["name", "iss", "aud", "keys"].iter().position(|&known| known == name);
-            let place = &mut parts[index.ok_or_else(|| format!("{name:?} is none of name, iss, aud and keys"))?];
+            let place =
+                &mut parts[index.ok_or_else(|| format!("{name:?} is none of name, iss, aud and keys"))?];
             if value.is_empty() || place.replace(value.to_owned()).is_some() {
                 return Err(format!("{name} is needed once"));
             }

@@ -122,7 +122,10 @@ impl Problem {
 
     /// The account has no password, and is always a customer's.
     pub fn of_another_issuer() -> Problem {
-        Problem::new(Kind::Forbidden, "This account is another issuer's: it has no password, and is a customer.")
+        Problem::new(
+            Kind::Forbidden,
+            "This account is another issuer's: it has no password, and is a customer.",
+        )
     }
 
     pub fn unsupported_media_type(media: &str) -> Problem {

@@ -46,7 +46,8 @@ impl Username {
         if !is_length {
             return Err(UsernameError::Length);
         }
-        let in_issuer = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
+        let in_issuer =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"._-".contains(&byte);
         if !issuer.bytes().all(in_issuer) || subject.chars().any(char::is_control) {
             return Err(UsernameError::Character);
         }
@@ -122,7 +123,9 @@ mod tests {
     #[test]
     fn names_of_issuers_are_exact_and_apart() {
         let of = Username::of_issuer;
-        for (issuer, subject) in [("shop", "Ada"), ("shop", "a:b:c"), ("a", "é"), ("s.h-o_p", "auth0|5f"), ("x", " ")] {
+        for (issuer, subject) in
+            [("shop", "Ada"), ("shop", "a:b:c"), ("a", "é"), ("s.h-o_p", "auth0|5f"), ("x", " ")]
+        {
             let name = of(issuer, subject).unwrap();
             assert_eq!(name.as_str(), format!("{issuer}:{subject}"));
             assert!(name.is_of_issuer() && Username::new(name.as_str()).is_err());
@@ -132,10 +135,13 @@ mod tests {
         // Composed and decomposed.
         assert_ne!(of("shop", "\u{e9}").unwrap(), of("shop", "e\u{301}").unwrap());
         assert!(of("shop", &"a".repeat(255)).is_ok() && of(&"a".repeat(32), "a").is_ok());
-        for (issuer, subject) in [("", "a"), ("shop", ""), ("a", &*"a".repeat(256)), (&*"a".repeat(33), "a")] {
+        for (issuer, subject) in [("", "a"), ("shop", ""), ("a", &*"a".repeat(256)), (&*"a".repeat(33), "a")]
+        {
             assert_eq!(of(issuer, subject), Err(UsernameError::Length), "{issuer} {subject}");
         }
-        for (issuer, subject) in [("Shop", "a"), ("a:b", "c"), ("a b", "c"), ("shop", "a\n"), ("shop", "\u{0}")] {
+        for (issuer, subject) in
+            [("Shop", "a"), ("a:b", "c"), ("a b", "c"), ("shop", "a\n"), ("shop", "\u{0}")]
+        {
             assert_eq!(of(issuer, subject), Err(UsernameError::Character), "{issuer} {subject}");
         }
         assert_eq!(Username::recorded("ada").unwrap(), Username::new("ada").unwrap());

@@ -36,10 +36,10 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub(in crate::front) use authentication::Newcomer;
 pub use common::Common;
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
 pub use endpoint::{Access, Endpoint, KeyUse};
-pub(in crate::front) use authentication::Newcomer;
 pub(super) use endpoint::{Header, RequestHeader, Success, Tag};
 pub use ids::Ids;
 /// Steps of a reservation, for the benches.
