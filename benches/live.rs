@@ -1,7 +1,8 @@
 //! Ten thousand followers of one event: the memory of the server for each, the time from a sale's answer to the last
 //! follower that hears of it, and whether the messages delay sales of another event of the same shard.
 //!
-//! `cargo bench --bench live`. It takes less than a minute, and the server and it need some 11,500 open files each.
+//! `cargo bench --bench live`. It takes less than a minute, and the server and it need some 11,500 open files each. The
+//! server is on the first core, and the clients on the second; it needs `taskset`.
 
 #[path = "support/steady.rs"]
 mod steady;
@@ -12,6 +13,7 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,6 +39,8 @@ fn main() {
     let limit = getrlimit(Resource::Nofile).maximum;
     setrlimit(Resource::Nofile, Rlimit { current: limit, maximum: limit }).expect("it may be raised");
     let server = Server::start(Path::new("."), &["--shards", "1", "--storage", "memory"]);
+    pin(server.id(), 0);
+    pin(std::process::id(), 1);
     let organizer = server.client().sign_up("grace", "organizer");
     let customer = server.client().sign_up("ada", "customer");
     let [followed, sold] = [0; 2].map(|_| create_event(&organizer, QUOTA));
@@ -81,6 +85,16 @@ fn main() {
             at(1.0)
         );
     }
+}
+
+/// Keeps all threads of a process on one core, so that clients and server do not take each other's time.
+fn pin(process: u32, core: usize) {
+    let status = Command::new("taskset")
+        .args(["-a", "-c", "-p"])
+        .arg(core.to_string())
+        .arg(process.to_string())
+        .output();
+    assert!(status.expect("needs taskset").status.success(), "core {core} is not there");
 }
 
 fn follow(server: &Server, event: u64) -> TcpStream {

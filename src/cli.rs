@@ -1,7 +1,9 @@
 //! The command line.
 
+mod file;
 mod variables;
 
+use std::env;
 use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
@@ -10,9 +12,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
+use file::Settings;
 use ipnet::IpNet;
+use serde_json::json;
 use shards::limits::{COMMIT_RECORDS_MAX, SHARD_COUNT_MAX};
+use shards::outcome::UserView;
 
 use crate::account_limits::{AccountLimits, CHANGES_PER_SECOND_MAX};
 use crate::admin;
@@ -29,14 +35,21 @@ use crate::mesh::{CALLS_IN_FLIGHT_DEFAULT, CALLS_IN_FLIGHT_MAX, CALLS_IN_FLIGHT_
 use crate::passwords::{REGISTRATIONS_PER_HOUR_DEFAULT, REGISTRATIONS_PER_HOUR_MAX};
 use crate::repair;
 use crate::rt::ExecutorChoice;
+use crate::secret;
 use crate::server::{self, default_shard_count};
+use crate::version;
 
 /// An event ticket reservation server: no ticket sold twice, no sale lost.
 #[derive(Debug, Parser)]
-#[command(name = "boxoffice", version, max_term_width = 100)]
+#[command(name = "boxoffice", version, long_version = version::LONG.as_str(), max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
+
+    /// Configuration file: TOML, whose keys are the long names of the server's options. Variables and
+    /// options go before it. On SIGHUP, the server reads it again
+    #[arg(long, global = true, env = "BOXOFFICE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
 
     /// Format of the log on standard error
     #[arg(long, global = true, value_enum, default_value = "human", env = "BOXOFFICE_LOG_FORMAT")]
@@ -62,10 +75,22 @@ enum Command {
     /// Sell tickets to 80 simulated buyers, kill the server, restart it, and prove that no
     /// acknowledged reservation was lost
     Demo(DemoOptions),
-    /// Manage admin accounts while the server is stopped
+    /// Print the configuration that the server would have, as a file, with where each value comes from
+    Config(Box<ServeOptions>),
+    /// Manage accounts while the server is stopped: make admins, list, set passwords, end tokens
     Admin {
         #[command(subcommand)]
         command: AdminCommand,
+    },
+    /// Print the script that completes commands and options in a shell
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual pages of all commands into a directory
+    Man {
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
     },
     /// Bring up a data directory whose logs are whole, but which lost a mark or its manifest, while
     /// the server is stopped. Says what it would do, and changes nothing without --write
@@ -247,7 +272,8 @@ struct DataOption {
 
 #[derive(Debug, Subcommand)]
 enum AdminCommand {
-    /// Create an admin account. The password is read from BOXOFFICE_ADMIN_PASSWORD, else from the
+    /// Create an admin account. The password is read from BOXOFFICE_ADMIN_PASSWORD, the file that
+    /// BOXOFFICE_ADMIN_PASSWORD_FILE names, or systemd's credential admin-password, else from the
     /// terminal or standard input
     Create {
         #[command(flatten)]
@@ -257,33 +283,140 @@ enum AdminCommand {
         #[arg(long)]
         username: String,
     },
+    /// Print all accounts: id, role and username of each
+    List {
+        #[command(flatten)]
+        data: DataOption,
+
+        /// Print a JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Give an account another password, which ends its tokens and API keys. The password is read as
+    /// `create` does
+    SetPassword {
+        #[command(flatten)]
+        data: DataOption,
+
+        #[arg(long)]
+        username: String,
+    },
+    /// End all tokens of an account; its API keys stay
+    EndTokens {
+        #[command(flatten)]
+        data: DataOption,
+
+        #[arg(long)]
+        username: String,
+    },
+}
+
+/// What the program was told to do.
+struct Invocation {
+    cli: Cli,
+    /// Of the subcommand.
+    matches: ArgMatches,
+    /// What the configuration file says.
+    settings: Settings,
+}
+
+impl Invocation {
+    /// Reads arguments, variables and the configuration file.
+    fn read(command: &clap::Command) -> Result<Invocation, clap::Error> {
+        let named = |error, file| variables::name_source(suggest_listen(error), command, file);
+        let without_file = command.clone().try_get_matches().map_err(|error| named(error, None))?;
+        let Some(path) = without_file.get_one::<PathBuf>("config") else {
+            return Invocation::new(without_file, Settings::default());
+        };
+        let serve = command.find_subcommand("serve").expect("the program serves");
+        let settings = Settings::read(path, serve).map_err(|error| variables::refusal(&error))?;
+        let arguments = env::args_os().chain(settings.arguments(of_subcommand(&without_file)));
+        let matches = command.clone().try_get_matches_from(arguments);
+        let path = path.display().to_string();
+        let matches = matches.map_err(|error| named(error, Some((&settings, &path))))?;
+        Invocation::new(matches, settings)
+    }
+
+    fn new(matches: ArgMatches, settings: Settings) -> Result<Invocation, clap::Error> {
+        let cli = Cli::from_arg_matches(&matches)?;
+        Ok(Invocation { cli, matches: of_subcommand(&matches).clone(), settings })
+    }
+
+    /// The configuration in effect, as a file.
+    fn effective(&self, command: &clap::Command) -> String {
+        let file = self.cli.config.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let options = command.find_subcommand("config").expect("this is it");
+        let secret = match secret::GIVEN.read() {
+            Ok(Some((place, _))) => format!("in {place}"),
+            Ok(None) => format!("in the data directory, in {}", secret::FILE_NAME),
+            Err(error) => format!("not there: {error}"),
+        };
+        let options = file::effective(options, &self.matches, &self.settings, &file);
+        format!("{options}# the token secret is {secret}\n")
+    }
+}
+
+fn of_subcommand(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, matches)| of_subcommand(matches))
+}
+
+/// Reads the configuration again, and does at once what can be done while the server runs. `started` is what the file
+/// said at the start.
+fn reload(command: &clap::Command, started: &Settings) {
+    match Invocation::read(command) {
+        Ok(Invocation { cli, settings, .. }) => {
+            logging::set_level(cli.log);
+            let at_start: Vec<_> =
+                started.changed(&settings).into_iter().filter(|name| name != "log").collect();
+            let log = format!("{:?}", cli.log).to_lowercase();
+            if at_start.is_empty() {
+                tracing::info!(log, "read the configuration again");
+            } else {
+                let needs_start = at_start.join(", ");
+                tracing::warn!(log, needs_start, "read the configuration again; some of it needs a restart");
+            }
+        }
+        Err(error) => {
+            let error = error.to_string();
+            let error = error.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            tracing::error!(error, "the configuration was not read again, and stays as it was");
+        }
+    }
 }
 
 /// Parses the arguments, runs the subcommand, and returns the exit code.
 pub fn main() -> ExitCode {
-    let command = Cli::command();
-    let cli = Cli::try_parse()
-        .map_err(|error| variables::name_source(suggest_listen(error), &command))
-        .unwrap_or_else(|error| error.exit());
+    let mut command = Cli::command();
+    command.build();
+    let invocation = Invocation::read(&command).unwrap_or_else(|error| error.exit());
     let warnings = variables::check_names(&command).unwrap_or_else(|error| error.exit());
+    if matches!(invocation.cli.command, Command::Config(_)) {
+        // Nobody is left to tell that nobody reads it.
+        let _ = io::stdout().write_all(invocation.effective(&command).as_bytes());
+        return ExitCode::SUCCESS;
+    }
+    let Invocation { cli, settings, .. } = invocation;
     logging::start(cli.log_format, cli.log);
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     let result: Result<ExitCode, Box<dyn std::error::Error>> = match cli.command {
         Command::Serve(options) => {
-            server::run(&options.config(cli.log_format)).map(|()| ExitCode::SUCCESS).map_err(Into::into)
+            let reload =
+                cli.config.map(|_| -> server::Reload { Box::new(move || reload(&command, &settings)) });
+            let served = server::run(&options.config(cli.log_format), reload);
+            served.map(|()| ExitCode::SUCCESS).map_err(Into::into)
         }
+        Command::Config(_) => unreachable!("it was printed"),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "boxoffice", &mut io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Man { directory } => clap_mangen::generate_to(Cli::command(), &directory)
+            .map(|()| ExitCode::SUCCESS)
+            .map_err(|error| format!("write manual pages into {}: {error}", directory.display()).into()),
         Command::Demo(options) => demo::run(options).map(|()| ExitCode::SUCCESS).map_err(Into::into),
-        Command::Admin { command: AdminCommand::Create { data, username } } => {
-            let created = admin::create(&data.data, &username);
-            // It is created, whether or not somebody reads this.
-            let report = |id| {
-                let _ = writeln!(io::stdout(), "admin {username} created, id {id}");
-                ExitCode::SUCCESS
-            };
-            created.map(report).map_err(Into::into)
-        }
+        Command::Admin { command } => command.run().map(|()| ExitCode::SUCCESS).map_err(Into::into),
         Command::Repair(RepairOptions { data, write, accept_unproven }) => {
             repair::run(&data, write, accept_unproven).map(Into::into).map_err(Into::into)
         }
@@ -294,6 +427,41 @@ pub fn main() -> ExitCode {
             logging::report(cli.log_format, &format!("boxoffice: {error}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+impl AdminCommand {
+    fn run(self) -> Result<(), admin::AdminError> {
+        let done = match self {
+            AdminCommand::Create { data, username } => {
+                let id = admin::create(&data.data, &username)?;
+                format!("admin {username} created, id {id}\n")
+            }
+            AdminCommand::List { data, json } => {
+                let users = admin::list(&data.data)?;
+                users.iter().map(|user| user_line(user, json)).collect()
+            }
+            AdminCommand::SetPassword { data, username } => {
+                admin::set_password(&data.data, &username)?;
+                format!("{username} has another password, and no tokens\n")
+            }
+            AdminCommand::EndTokens { data, username } => {
+                admin::end_tokens(&data.data, &username)?;
+                format!("{username} has no tokens\n")
+            }
+        };
+        // It is done, whether or not somebody reads this.
+        let _ = io::stdout().write_all(done.as_bytes());
+        Ok(())
+    }
+}
+
+fn user_line(UserView { id, username, role }: &UserView, json: bool) -> String {
+    let role = role.as_str();
+    if json {
+        format!("{}\n", json!({ "id": id, "username": username.as_str(), "role": role }))
+    } else {
+        format!("{id:>8}  {role:<9}  {}\n", username.as_str())
     }
 }
 

@@ -3,15 +3,19 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, OnceLock};
 use std::time::Instant;
 
 use clap::ValueEnum;
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::json;
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::util::SubscriberInitExt;
 
 /// The bytes that a pipe takes at once when it polls as writable: PIPE_BUF of pipe(7).
 const PIPE_BYTES: usize = 4096;
@@ -46,19 +50,32 @@ impl From<LogLevel> for LevelFilter {
     }
 }
 
+/// Changes the level of the log that was started.
+static LEVEL: OnceLock<Handle<LevelFilter, Registry>> = OnceLock::new();
+
 /// Starts logging. Called once.
 pub(crate) fn start(format: LogFormat, level: LogLevel) {
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::from(level))
-        .with_writer(|| LogWriter)
-        .log_internal_errors(false);
+    let (filter, handle) = reload::Layer::new(LevelFilter::from(level));
+    let log = tracing_subscriber::registry().with(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| LogWriter).log_internal_errors(false);
     match format {
         LogFormat::Human => {
             // https://no-color.org: set, and not empty.
             let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-            builder.with_ansi(io::stderr().is_terminal() && !no_color).with_target(false).init();
+            let is_colored = io::stderr().is_terminal() && !no_color;
+            log.with(lines.with_ansi(is_colored).with_target(false)).init();
         }
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Json => log.with(lines.json()).init(),
+    }
+    // There is none before.
+    let _ = LEVEL.set(handle);
+}
+
+/// Logs from now on from this level on.
+pub(crate) fn set_level(level: LogLevel) {
+    if let Some(handle) = LEVEL.get() {
+        // It fails only if there is no log any more.
+        let _ = handle.reload(LevelFilter::from(level));
     }
 }
 

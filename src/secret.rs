@@ -1,10 +1,11 @@
-//! The secret that signs tokens: from the environment, or created once in the data directory.
+//! The secret that signs tokens: given at the start, or created once in the data directory.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::given_secret::{Given, GivenError};
 use crate::random;
 
 /// The minimum key size of HMAC-SHA-256 (RFC 7518 section 3.2).
@@ -12,16 +13,22 @@ const SECRET_BYTES_MIN: usize = 32;
 
 pub(crate) const FILE_NAME: &str = "token-secret";
 
-/// The environment variable that takes precedence over the file.
-pub(crate) const VARIABLE: &str = "BOXOFFICE_TOKEN_SECRET";
+/// What takes precedence over the file of the data directory.
+pub(crate) const GIVEN: Given = Given {
+    variable: "BOXOFFICE_TOKEN_SECRET",
+    file_variable: "BOXOFFICE_TOKEN_SECRET_FILE",
+    credential: "token-secret",
+};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SecretError {
     #[error(
-        "{VARIABLE} has {0} bytes, but a token secret needs at least {SECRET_BYTES_MIN}; \
+        "{place} has {found} bytes, but a token secret needs at least {SECRET_BYTES_MIN}; \
          create one with: openssl rand -hex 32"
     )]
-    ShortVariable(usize),
+    ShortGiven { place: String, found: usize },
+    #[error(transparent)]
+    Given(#[from] GivenError),
     #[error(
         "{} has {found} bytes, but a token secret needs at least {SECRET_BYTES_MIN}; \
          remove the file, and the server creates a new one (all tokens become invalid)",
@@ -46,15 +53,17 @@ pub(crate) fn ephemeral() -> Vec<u8> {
     random::bytes::<32>().to_vec()
 }
 
-/// Reads the secret from the environment, if the variable is set.
+/// The secret that whoever starts the server gives it, if there is one.
 ///
 /// # Errors
 ///
-/// When the secret is too short.
-pub(crate) fn from_environment() -> Result<Option<Vec<u8>>, SecretError> {
-    match std::env::var_os(VARIABLE).map(std::os::unix::ffi::OsStringExt::into_vec) {
-        Some(secret) if secret.len() < SECRET_BYTES_MIN => Err(SecretError::ShortVariable(secret.len())),
-        secret => Ok(secret),
+/// When it cannot be read, or is too short.
+pub(crate) fn given() -> Result<Option<Vec<u8>>, SecretError> {
+    match GIVEN.read()? {
+        Some((place, secret)) if secret.len() < SECRET_BYTES_MIN => {
+            Err(SecretError::ShortGiven { place, found: secret.len() })
+        }
+        given => Ok(given.map(|(_, secret)| secret)),
     }
 }
 

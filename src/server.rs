@@ -5,6 +5,7 @@ mod error;
 mod mapped_files;
 mod process;
 mod signals;
+mod systemd;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -40,23 +41,25 @@ use crate::rt::channel::channel;
 use crate::rt::net::{ListeningSocket, bind_all};
 use crate::rt::{Core, Executor};
 use crate::secret::{self, SecretError};
+use crate::version::VERSION;
 
 use core_main::{CoreMain, Report};
 pub(crate) use error::{ServeError, recovery_hint};
 pub(crate) use process::{default_shard_count, keep_secrets};
-pub(crate) use signals::{ignores_hangups, survive_long_files};
+pub(crate) use signals::{Reload, ignores_hangups, survive_long_files};
 
 /// How long the server tries to bind a port that is taken. A server that was killed still listens for some 10 ms:
 /// its rings hold the sockets, and the kernel releases rings asynchronously.
 const PORT_RELEASE_MAX: Duration = Duration::from_secs(2);
 const PORT_RETRY: Duration = Duration::from_millis(5);
 
-/// Serves until SIGTERM or SIGINT, then drains.
+/// Serves until SIGTERM or SIGINT, then drains. SIGHUP reloads the configuration if there is a file of it, else it
+/// drains, too.
 ///
 /// # Errors
 ///
 /// When the server could not start, or one of its cores failed.
-pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
+pub(crate) fn run(config: &Config, reload: Option<Reload>) -> Result<(), ServeError> {
     let executor = Executor::choose(config.executor)?;
     if config.demo && !config.listen.ip().is_loopback() {
         return Err(ServeError::DemoBeyondLoopback { address: config.listen });
@@ -79,11 +82,14 @@ pub(crate) fn run(config: &Config) -> Result<(), ServeError> {
     if let Some(files) = opened.files {
         process::watch_files(files).map_err(ServeError::Thread)?;
     }
-    signals::drain_on_signal(Arc::clone(&common)).map_err(ServeError::Thread)?;
+    signals::handle(Arc::clone(&common), reload).map_err(ServeError::Thread)?;
     let admins: u64 = opened.shards.iter().map(|(shard, _)| shard.state().totals().admins).sum();
     let (cores, links) = start_cores(config, executor, listeners, opened.shards, &common, &tokens)?;
+    let wakers = links.iter().map(|link| link.waker.clone()).collect();
     standby.stand_by(Arc::clone(&common), links);
+    systemd::keep_watchdog(wakers).map_err(ServeError::Thread)?;
     announce(config, address, opened.recovered.as_ref());
+    systemd::ready();
     if admins == 0 && !config.demo {
         say_how_to_make_an_admin(config);
     }
@@ -159,7 +165,7 @@ fn start_cores(
 /// The secret from the environment, else that of the data directory, else one for this start alone. `files` saves
 /// that of the directory with its other files.
 fn token_secret(config: &Config, files: Option<&FilesInUse>) -> Result<Vec<u8>, SecretError> {
-    match (secret::from_environment()?, files) {
+    match (secret::given()?, files) {
         (Some(secret), _) => Ok(secret),
         (None, Some(files)) => match secret::from_directory(&config.data) {
             Err(error) if error.is_no_room() => {
@@ -245,7 +251,7 @@ fn say_how_to_make_an_admin(config: &Config) {
 
 /// Logs that the server accepts connections, and prints the line by which scripts know it, in the format of the log.
 fn announce(config: &Config, address: SocketAddr, recovered: Option<&RecoveredSummary>) {
-    let version = env!("CARGO_PKG_VERSION");
+    let version = VERSION;
     let shards = config.shard_count;
     let data = recovered.map(|_| config.data.display().to_string());
     let records = recovered.map(|recovered| recovered.record_count);

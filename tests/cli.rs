@@ -47,10 +47,39 @@ fn check(command: Command, input: &str, code: i32, wanted: &str) {
 }
 
 #[test]
+fn versions_completions_and_manual_pages_are_printed() {
+    check(boxoffice_with(&["-V"]), "", 0, concat!("boxoffice ", env!("CARGO_PKG_VERSION"), "\n"));
+    check(boxoffice_with(&["--version"]), "", 0, "SQLite 3.");
+    for shell in ["bash", "zsh", "fish"] {
+        check(boxoffice_with(&["completions", shell]), "", 0, "max-connections");
+    }
+    let folder = tempdir().unwrap();
+    let directory = folder.path().to_str().unwrap();
+    check(boxoffice_with(&["man", directory]), "", 0, "");
+    let page = fs::read_to_string(folder.path().join("boxoffice-serve.1")).unwrap();
+    assert!(page.contains(".TH boxoffice-serve 1") && page.contains("BOXOFFICE_MAX_BATCH"), "{page}");
+    check(boxoffice_with(&["man", "/nonexistent"]), "", 1, "write manual pages into /nonexistent: No such");
+}
+
+#[test]
 fn help_names_every_option() {
     let global = ["--log-format", "BOXOFFICE_LOG_FORMAT", "--log <LEVEL>", "BOXOFFICE_LOG=", "--help"];
     let rows: [(&[&str], &[&str]); 5] = [
-        (&["--help"], &["serve", "demo", "admin", "repair", "--version", "human", "json"]),
+        (
+            &["--help"],
+            &[
+                "serve",
+                "config",
+                "demo",
+                "admin",
+                "repair",
+                "completions",
+                "man",
+                "--version",
+                "human",
+                "json",
+            ],
+        ),
         (
             &["repair", "--help"],
             &[
@@ -123,7 +152,7 @@ fn help_names_every_option() {
                 "BOXOFFICE_STALL_TIMEOUT",
             ],
         ),
-        (&["admin", "--help"], &["create"]),
+        (&["admin", "--help"], &["create", "list", "set-password", "end-tokens"]),
         (&["admin", "create", "--help"], &["--data <DIR>", "--username <USERNAME>", PASSWORD_VARIABLE]),
     ];
     for (arguments, wanted) in rows {
@@ -240,6 +269,52 @@ fn create_admin(data: &Path, username: &str) -> Command {
 fn role_of(client: &Client, username: &str) -> String {
     let me = client.log_in(username, PASSWORD).get("/api/v1/users/me").expect(200).json();
     text(&me, "role").to_owned()
+}
+
+#[test]
+fn accounts_are_managed_while_no_server_runs() {
+    let folder = tempdir().unwrap();
+    let data = &folder.path().join("data");
+    let admin = |arguments: &[&str]| {
+        let mut command = boxoffice_with(&["admin"]);
+        command.args(arguments).arg("--data").arg(data);
+        command
+    };
+    for arguments in [&["list"][..], &["end-tokens", "--username", "ada"]] {
+        check(admin(arguments), "", 1, "there is no data directory");
+    }
+    assert!(!data.exists(), "a question makes no directory");
+    check(create_admin(data, "root"), &format!("{PASSWORD}\n"), 0, "admin root created, id 1");
+    let server = Server::start(data, &["--shards", "3"]);
+    let before = server.client().sign_up("ada", "customer");
+    server.client().sign_up("grace", "organizer");
+    check(admin(&["list"]), "", 1, "stop the server first");
+    assert!(server.terminate().0.success());
+
+    let wanted = "       1  admin      root\n       2  customer   ada\n       3  organizer  grace\n";
+    check(admin(&["list"]), "", 0, wanted);
+    check(admin(&["list", "--json"]), "", 0, "{\"id\":3,\"role\":\"organizer\",\"username\":\"grace\"}\n");
+    check(
+        admin(&["set-password", "--username", "nobody"]),
+        &format!("{PASSWORD}\n"),
+        1,
+        "see: boxoffice admin list",
+    );
+    check(admin(&["set-password", "--username", "ada"]), "short\n", 1, "password");
+    check(admin(&["end-tokens", "--username", "ada"]), "", 0, "ada has no tokens");
+    let server = Server::start(data, &["--shards", "2"]);
+    assert_eq!(before.at(server.address).get("/api/v1/users/me").status, 401);
+    let after = server.client().log_in("ada", support::PASSWORD);
+    assert!(server.terminate().0.success());
+
+    check(admin(&["set-password", "--username", "ada"]), "another long password\n", 0, "another password");
+    let server = Server::start(data, &["--shards", "1"]);
+    let client = server.client().with_token(after.token.as_deref().unwrap());
+    assert_eq!(client.get("/api/v1/users/me").status, 401);
+    let login = |password: &str| {
+        server.client().post("/api/v1/sessions", &json!({ "username": "ada", "password": password })).status
+    };
+    assert_eq!((login(support::PASSWORD), login("another long password")), (401, 201));
 }
 
 #[test]

@@ -142,7 +142,7 @@ impl<A> Shard<A> {
         slots.iter().for_each(|slot| {
             shard.take_over_holds(slot);
             shard.take_over_keys(slot);
-            shard.take_over_orders(slot);
+            shard.take_up_orders(slot);
         });
         shard
     }
@@ -177,7 +177,7 @@ impl<A> Shard<A> {
         self.owned[slot.index()] = Some(Ownership { epoch, head });
         self.take_over_holds(slot);
         self.take_over_keys(slot);
-        self.take_over_orders(slot);
+        self.take_up_orders(slot);
     }
 
     /// Gives up a slot, for another owner to adopt; `None` if it is not owned.
@@ -303,8 +303,7 @@ impl<A> Shard<A> {
             self.log_all(now.wall, slot, records);
         }
         for (slot, command) in messages {
-            let release = Release::Message(slot, command);
-            self.pending.push_back(Pending { after: self.applied, release, query: None });
+            self.release(Release::Message(slot, command));
         }
         let outcome = reply?;
         Ok(self.state.slot(slot).expect("it was decided by an owned slot").outcome(&outcome))
@@ -348,6 +347,16 @@ impl<A> Shard<A> {
         let chain = head.chain_next(&stamp, &record.encode());
         *head = SlotHead { lsn, chain, at };
         self.open.push(Entry { slot, epoch: *epoch, lsn, at, previous, continues, record, chain });
+    }
+
+    /// Lets an answer or message leave once all records so far are durable.
+    fn release(&mut self, release: Release<A>) {
+        self.pending.push_back(Pending { after: self.applied, release, query: None });
+    }
+
+    /// Lets an answer or message leave that depends on no record that is not durable.
+    fn release_at_once(&mut self, release: Release<A>) {
+        self.pending.push_front(Pending { after: self.committed, release, query: None });
     }
 
     /// Returns an answer or message that may leave now.

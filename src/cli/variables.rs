@@ -1,4 +1,5 @@
-//! The environment variables of the program: errors name them, and one that is misspelled is refused.
+//! The environment variables of the program: errors name them, and one that is misspelled is refused. Errors name the
+//! configuration file, too.
 
 use std::env;
 use std::ffi::OsStr;
@@ -6,6 +7,7 @@ use std::ffi::OsStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Command, Error};
 
+use super::file::{self, Settings};
 use crate::{admin, secret};
 
 const PREFIX: &str = "BOXOFFICE_";
@@ -15,10 +17,15 @@ const PREFIX: &str = "BOXOFFICE_";
 const TYPOS_MAX: usize = 2;
 
 /// Variables that no option has.
-const WITHOUT_OPTION: [&str; 2] = [secret::VARIABLE, admin::PASSWORD_VARIABLE];
+const WITHOUT_OPTION: [&str; 4] = [
+    secret::GIVEN.variable,
+    secret::GIVEN.file_variable,
+    admin::PASSWORD.variable,
+    admin::PASSWORD.file_variable,
+];
 
-/// Names the variable in the error of a value that came from one.
-pub(super) fn name_source(mut error: Error, command: &Command) -> Error {
+/// Names the variable, or the file, in the error of a value that came from there.
+pub(super) fn name_source(mut error: Error, command: &Command, file: Option<(&Settings, &str)>) -> Error {
     if error.kind() == ErrorKind::InvalidUtf8 {
         return match env::vars_os().find(|(name, value)| is_known(command, name) && value.to_str().is_none())
         {
@@ -30,19 +37,17 @@ pub(super) fn name_source(mut error: Error, command: &Command) -> Error {
         Some(ContextValue::String(shown)) => shown.split([' ', '=']).next().unwrap_or_default().to_owned(),
         _ => return error,
     };
-    let is_given = |argument: &OsStr| {
-        argument.to_str().and_then(|argument| argument.split('=').next()).is_some_and(|name| name == option)
-    };
-    if !env::args_os().any(|argument| is_given(&argument)) {
-        let long = option.trim_start_matches('-');
-        let variable = options(command).find(|one| one.get_long() == Some(long)).and_then(Arg::get_env);
-        if let Some(variable) = variable {
-            error.insert(
-                ContextKind::InvalidArg,
-                ContextValue::String(variable.to_string_lossy().into_owned()),
-            );
-        }
+    let long = option.trim_start_matches('-');
+    if file::is_given(long) {
+        return error;
     }
+    let variable = options(command).find(|one| one.get_long() == Some(long)).and_then(Arg::get_env);
+    let source = match (variable.filter(|variable| env::var_os(variable).is_some()), file) {
+        (Some(variable), _) => variable.to_string_lossy().into_owned(),
+        (None, Some((settings, path))) if settings.has(long) => format!("{long} in {path}"),
+        (None, _) => return error,
+    };
+    error.insert(ContextKind::InvalidArg, ContextValue::String(source));
     error
 }
 
@@ -82,6 +87,6 @@ fn options(command: &Command) -> Box<dyn Iterator<Item = &Arg> + '_> {
     Box::new(command.get_arguments().chain(command.get_subcommands().flat_map(options)))
 }
 
-fn refusal(text: &str) -> Error {
+pub(super) fn refusal(text: &str) -> Error {
     Error::raw(ErrorKind::InvalidValue, format!("{text}\n"))
 }

@@ -1,4 +1,4 @@
-//! Signals that end the server, and one that does not.
+//! Signals that end the server, and those that do not.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,21 +7,33 @@ use std::{fs, io, thread};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 
+use super::systemd;
 use crate::front::api::Common;
 
-/// Starts a thread that begins a drain on SIGTERM, SIGINT or SIGHUP, and ends the process on a second SIGTERM or
-/// SIGINT.
+/// Reads the configuration again.
+pub(crate) type Reload = Box<dyn FnMut() + Send>;
+
+/// Starts a thread that begins a drain on SIGTERM or SIGINT, and ends the process on a second one. On SIGHUP it
+/// reloads the configuration; without `reload`, it begins a drain.
 ///
 /// # Errors
 ///
 /// When the signals cannot be handled, or the thread cannot be started.
-pub(super) fn drain_on_signal(common: Arc<Common>) -> io::Result<()> {
+pub(super) fn handle(common: Arc<Common>, mut reload: Option<Reload>) -> io::Result<()> {
     let mut signals = Signals::new([SIGTERM, SIGINT])?;
-    if !ignores_hangups() {
+    if reload.is_some() || !ignores_hangups() {
         signals.add_signal(SIGHUP)?;
     }
     let watch = move || {
         for signal in signals.forever() {
+            if signal == SIGHUP
+                && let Some(reload) = &mut reload
+            {
+                systemd::reloading();
+                reload();
+                systemd::ready();
+                continue;
+            }
             let is_draining = common.draining.swap(true, Ordering::Relaxed);
             // The end of a terminal sends several SIGHUPs: its shell one, the kernel another.
             if is_draining && signal != SIGHUP {
@@ -29,6 +41,7 @@ pub(super) fn drain_on_signal(common: Arc<Common>) -> io::Result<()> {
                 std::process::exit(128 + signal);
             }
             if !is_draining {
+                systemd::stopping();
                 tracing::info!("draining: finishing the requests in flight; signal again to stop at once");
             }
         }

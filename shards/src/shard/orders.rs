@@ -10,14 +10,14 @@ mod underway;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{BatchNumber, Pending, Release, Shard, refusal};
+use super::{BatchNumber, Release, Shard, refusal};
 use crate::clock::Now;
 use crate::command::{Command, Doubt, IdempotencyKey, OrderMessage, PartFate};
 use crate::ids::{Attempt, OrderId, ReservationId, Slot};
 use crate::log::RollbackCause;
 use crate::outcome::{Outcome, RefusedItem, Rejection, Reply};
 use crate::record::{Answer, Record};
-use crate::slots::slot_of_user;
+use crate::slots::{slot_of_event, slot_of_user};
 use crate::state::{Confirmable, Heard, OrderCommit};
 use timers::{Timer, Timers};
 use underway::{Aim, Trial, Underway, Verdict, Vote};
@@ -371,10 +371,11 @@ impl<A> Shard<A> {
         self.orders.timers.arm_once(Timer::Records, now.elapsed, AGAIN);
         for Waiting { asker, answer, after } in owed.askers {
             let outcome = self.outcome_of(order, answer);
+            let answer = Release::Answer(asker, Ok(outcome));
             if after <= self.committed {
-                self.answer_at_once(asker, Ok(outcome));
+                self.release_at_once(answer);
             } else {
-                self.answer(asker, Ok(outcome));
+                self.release(answer);
             }
         }
     }
@@ -441,7 +442,7 @@ impl<A> Shard<A> {
     fn repeat_attempt(&mut self, now: Now, number: u64) -> bool {
         let trial = self.orders.underway.get(number).expect("its timer ends with it");
         if now.elapsed >= trial.begun + ATTEMPT_MAX {
-            let trial = self.orders.underway.end(number).expect("it was just found");
+            let trial = self.end_attempt(number);
             self.fail(trial, Rejection::Overloaded);
             return false;
         }
@@ -460,8 +461,10 @@ impl<A> Shard<A> {
     }
 
     fn repeat_doubt(&mut self, part: ReservationId) -> bool {
-        let slot = crate::slots::slot_of_event(part.event);
-        let Some(doubt) = self.state.slot(slot).and_then(|state| state.doubt(part)) else { return false };
+        let Some(doubt) = self.state.slot(slot_of_event(part.event)).and_then(|state| state.doubt(part))
+        else {
+            return false;
+        };
         self.send(OrderMessage::Ask { doubt, part });
         true
     }
@@ -482,19 +485,12 @@ impl<A> Shard<A> {
         !self.orders.heard_of.is_empty()
     }
 
-    /// Notes that a slot was taken over. What it owes or waits for is said again.
-    pub(super) fn take_over_orders(&mut self, slot: Slot) {
-        let state = self.state.slot(slot).expect("the slot is owned");
-        for part in state.doubts() {
-            self.orders.timers.arm_now(Timer::Part(part));
-        }
-        self.owe_again(slot);
-    }
-
-    /// Owes what the state of a slot says, where it is not owed already.
-    fn owe_again(&mut self, slot: Slot) {
+    /// Says again what the state of a slot waits for or owes, where nothing says it already: the slot was taken over, or
+    /// records were undone.
+    pub(super) fn take_up_orders(&mut self, slot: Slot) {
         let Orders { owed, heard_of, timers, .. } = &mut self.orders;
-        let Some(state) = self.state.slot(slot) else { return };
+        let state = self.state.slot(slot).expect("the slot is owned");
+        state.doubts().for_each(|part| timers.arm_now(Timer::Part(part)));
         for (order, fate) in state.unsettled_orders() {
             if heard_of.contains(&order) || owed.contains_key(&order) {
                 continue;
@@ -540,9 +536,7 @@ impl<A> Shard<A> {
             }
         }
         for slot in self.owned().iter() {
-            self.owe_again(slot);
-            let state = self.state.slot(slot).expect("the slot is owned");
-            state.doubts().for_each(|part| self.orders.timers.arm_now(Timer::Part(part)));
+            self.take_up_orders(slot);
         }
         // What these wait for was decided before.
         for (order, one) in left {
@@ -551,28 +545,17 @@ impl<A> Shard<A> {
         }
     }
 
-    /// Answers a request, once what it depends on is durable.
     fn answer(&mut self, asker: A, reply: Reply) {
-        let release = Release::Answer(asker, reply);
-        self.pending.push_back(Pending { after: self.applied, release, query: None });
+        self.release(Release::Answer(asker, reply));
     }
 
-    /// Sends a message, once what it depends on is durable.
     fn send(&mut self, message: OrderMessage) {
-        let release = release_of(message);
-        self.pending.push_back(Pending { after: self.applied, release, query: None });
-    }
-
-    /// Answers with what is durable already.
-    fn answer_at_once(&mut self, asker: A, reply: Reply) {
-        let release = Release::Answer(asker, reply);
-        self.pending.push_front(Pending { after: self.committed, release, query: None });
+        self.release(release_of(message));
     }
 
     /// Sends a message that depends on nothing.
     fn send_at_once(&mut self, message: OrderMessage) {
-        let release = release_of(message);
-        self.pending.push_front(Pending { after: self.committed, release, query: None });
+        self.release_at_once(release_of(message));
     }
 }
 

@@ -121,8 +121,7 @@ impl<A> Shard<A> {
         let events: Vec<EventId> = events.filter(|&event| slot_of_event(event) == slot).collect();
         for event in events {
             for Watch { asker, .. } in self.watches.take(event) {
-                let release = Release::Answer(asker, Err(Rejection::Elsewhere));
-                self.pending.push_back(Pending { after: self.applied, release, query: None });
+                self.release(Release::Answer(asker, Err(Rejection::Elsewhere)));
             }
         }
     }

@@ -169,6 +169,14 @@ pub(super) enum Plant {
     ForgetRemovedNames,
     /// A coordinator takes the refusal of an event for its part.
     CommitWithoutParts,
+    /// The limit of a customer's tickets ignores those of refs when an organizer orders.
+    ForgetOrderedForRefs,
+    /// A list of the orders for a ref has all of the account.
+    IgnoreRefOfOrders,
+    /// The mesh takes the ref out of what is asked of an event for an order.
+    OrderForGuests,
+    /// The mesh asks events for an order in the name of their organizers.
+    OrderForAnyOrganizer,
     /// Nobody tells prepared parts that an attempt has failed.
     ForgetAborts,
     /// A part that waits to hear ends by itself.
@@ -194,7 +202,7 @@ pub(super) enum Plant {
 }
 
 impl Plant {
-    pub(super) const ALL: [Plant; 94] = [
+    pub(super) const ALL: [Plant; 98] = [
         Plant::AnswerBeforeCommit,
         Plant::AnswerReadsAtOnce,
         Plant::AnswerRejectionsAtOnce,
@@ -278,6 +286,10 @@ impl Plant {
         Plant::ForgetOldChanges,
         Plant::ForgetRemovedNames,
         Plant::CommitWithoutParts,
+        Plant::ForgetOrderedForRefs,
+        Plant::IgnoreRefOfOrders,
+        Plant::OrderForGuests,
+        Plant::OrderForAnyOrganizer,
         Plant::ForgetAborts,
         Plant::DecideAlone,
         Plant::SellAborted,

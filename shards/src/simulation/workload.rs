@@ -284,10 +284,11 @@ fn api_key(random: &mut Random) -> ApiKeyNumber {
 
 /// A request about orders: some keys come again, with the same content or another.
 fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
-    let user = customer(random);
+    let sells = random.within(0, 3) == 0;
+    let user = if sells { organizer(random) } else { customer(random) };
     let order = OrderId { user, number: random.within(1, 2) as u32 };
     let of_others = random.within(0, 7) == 0;
-    let actor = if of_others { actor(random) } else { Actor { user, role: Role::Customer } };
+    let actor = if of_others { actor(random) } else { Actor { user, role: role_of(user) } };
     let (command, address, content) = match random.within(0, 15) {
         0..6 => {
             let count = random.within(1, 3);
@@ -297,11 +298,13 @@ fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
             if random.within(0, 1) == 0 {
                 items.reverse();
             }
-            let content = items.iter().map(|item| 10 * item.event.0 + item.quantity.get()).sum();
+            let buyer = if sells { buyer_without_account(random) } else { Buyer::Account(user) };
+            let content: u32 = items.iter().map(|item| 10 * item.event.0 + item.quantity.get()).sum();
+            let content = content << 16 | number_of_buyer(&buyer);
             let items = OrderItems::new(items).expect("different events");
             let time =
                 (random.within(0, 3) > 0).then(|| hold_time(random.within(0, 7).saturating_sub(4) as usize));
-            let (actor, buyer) = (Actor { user, role: Role::Customer }, Buyer::Account(user));
+            let actor = Actor { user, role: role_of(user) };
             (
                 Command::PlaceOrder(Box::new(PlaceOrder { owner: user, actor, buyer, items, time })),
                 200,
@@ -330,13 +333,15 @@ fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
     Ask::Command(Command::Keyed(Box::new(Keyed { key, command })))
 }
 
-/// What a customer does with an order: gives a part up, or confirms or cancels the order; or several of these at once.
+/// What an account does with its order: gives a part up, or some tickets of it, or confirms or cancels the order; or
+/// several of these at once.
 /// If the request had a key, `again` may come again.
 pub(super) fn ask_after_order(random: &mut Random, order: &OrderView, again: Ask) -> Vec<Ask> {
-    let actor = Actor { user: order.id.user, role: Role::Customer };
+    let actor = Actor { user: order.id.user, role: role_of(order.id.user) };
     let part = order.parts[random.within(0, order.parts.len() as u64 - 1) as usize].reservation;
     let commands = [
         (4, Command::Cancel { reservation: part, actor }),
+        (6, Command::Reduce { reservation: part, actor, quantity: quantity(random) }),
         (2, Command::ConfirmOrder { order: order.id, actor }),
         (5, Command::CancelOrder { order: order.id, actor }),
     ];

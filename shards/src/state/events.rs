@@ -11,7 +11,7 @@ use super::reservations::{Reservation, subtract};
 use super::{Decision, OutcomeRef, SlotState};
 use crate::command::{Actor, CreateEvent, DeleteEvent, EditEvent, ExpectedVersion};
 use crate::details::EventDetails;
-use crate::ids::{EventId, Lsn, Role, Timestamp, UserId};
+use crate::ids::{EventId, Lsn, OrderId, Role, Timestamp, UserId};
 use crate::outcome::{Availability, ChangeSlice, EventView, Outcome, Rejection, Reply, Totals};
 use crate::record::{EventCreated, EventEdited, Record};
 
@@ -37,12 +37,20 @@ pub(super) struct Event {
 
 /// The part of an event that an edit replaces.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Edition {
+pub(super) struct Edition {
     organizer: UserId,
     details: EventDetails,
     /// An event can be edited 2^32 times within days.
     pub(super) version: u64,
     updated_at: Timestamp,
+}
+
+/// What an edit replaces.
+#[derive(Debug)]
+pub struct EventBefore {
+    edition: Edition,
+    /// The parts that leave their orders with the event.
+    leaving: Vec<(u32, OrderId)>,
 }
 
 /// Sums over events, updated with each record so that totals need no scan.
@@ -82,10 +90,6 @@ impl Edition {
 }
 
 impl Event {
-    pub(super) fn edition(&self) -> Edition {
-        self.edition.clone()
-    }
-
     pub(super) fn remaining(&self) -> u32 {
         self.edition.details.quota - self.committed()
     }
@@ -117,12 +121,12 @@ impl Event {
 
     /// Whether the actor sells the event's tickets: as its organizer, to customers without an account here.
     pub(super) fn is_sold_by(&self, actor: Actor) -> bool {
-        actor.role == Role::Organizer && self.is_of_organizer(actor.user)
+        actor.role == Role::Organizer && actor.user == self.edition.organizer
     }
 
-    /// Whether the account is its organizer. The account's role may be another one now.
-    pub(super) fn is_of_organizer(&self, user: UserId) -> bool {
-        self.edition.organizer == user
+    /// Its organizer. The account's role may be another one now.
+    pub(super) fn organizer(&self) -> UserId {
+        self.edition.organizer
     }
 
     /// Counts tickets as reserved. No other code does.
@@ -297,14 +301,26 @@ impl SlotState {
                 updated_at: at,
             };
             event.fit_buyers();
+            if let Some(organizer) = edited.organizer {
+                event.let_parts_leave(organizer);
+            }
         })
     }
 
-    pub(super) fn undo_event_edited(&mut self, id: EventId, previous: Lsn, before: Edition) {
-        self.index_under(before.organizer, id);
+    /// What [`Record::EventEdited`] replaces.
+    pub(super) fn event_to_undo(&self, edited: &EventEdited) -> EventBefore {
+        let event = &self.events[&edited.id];
+        let leaving = edited.organizer.map(|organizer| event.parts_leaving_to(organizer));
+        EventBefore { edition: event.edition.clone(), leaving: leaving.unwrap_or_default() }
+    }
+
+    pub(super) fn undo_event_edited(&mut self, id: EventId, previous: Lsn, before: EventBefore) {
+        let EventBefore { edition, leaving } = before;
+        self.index_under(edition.organizer, id);
         self.change_event(id, previous, |event| {
-            event.edition = before;
+            event.edition = edition;
             event.fit_buyers();
+            leaving.into_iter().for_each(|(number, order)| event.set_order(number, Some(order)));
         });
     }
 

@@ -36,7 +36,7 @@ use crate::record::{Answer, Record};
 use accounts::{Account, AccountTotals};
 use api_keys::{ApiKeys, KeptApiKey};
 use by_customer::ByCustomer;
-use events::{Edition, Event, EventTotals};
+use events::{Event, EventBefore, EventTotals};
 use holds::{Expiry, LiveHolds};
 use keys::Keys;
 use last_records::LastRecords;
@@ -131,7 +131,7 @@ pub enum OutcomeRef {
 pub enum Undo {
     Nothing,
     /// The edited event as it was.
-    Event(Box<Edition>),
+    Event(Box<EventBefore>),
     /// The account as it was.
     Account(Box<Account>),
     /// The API key that ended.
@@ -270,7 +270,7 @@ impl SlotState {
             Record::ApiKeyEnded { organizer, number } => {
                 Undo::ApiKey(Box::new(self.api_key_to_undo(*organizer, *number)))
             }
-            Record::EventEdited(event) => Undo::Event(Box::new(self.events[&event.id].edition())),
+            Record::EventEdited(event) => Undo::Event(Box::new(self.event_to_undo(event))),
             Record::Confirmed { id, .. } | Record::Released { id, .. } => self.hold_to_undo(*id),
             Record::Transferred(transferred) => self.giver_to_undo(transferred.id),
             Record::HoldsExpired { event, .. } => self.expiry_to_undo(*event),

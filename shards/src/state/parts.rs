@@ -79,19 +79,28 @@ impl Event {
         self.parts.as_ref()?.orders.get(&number).copied()
     }
 
-    /// The order of which a reservation is a part, as far as anybody sees. What its order's account neither has nor
-    /// sells any more has left it: tickets for others go to the event's next organizer.
-    pub(super) fn order_shown(&self, number: u32) -> Option<OrderId> {
-        let order = self.order_of(number)?;
-        (!self.has_left(self.reservation(number)?, order)).then_some(order)
-    }
-
-    /// Whether the event was handed over with a part that was ordered for somebody else. One that is still held waits
-    /// for its order.
-    fn has_left(&self, reservation: &Reservation, order: OrderId) -> bool {
+    /// Whether a part leaves its order, whose account neither has it nor sells it any more: tickets for others go to
+    /// the event's next `organizer`. One that is still held waits for its order.
+    fn leaves(&self, number: u32, order: OrderId, organizer: UserId) -> bool {
+        let reservation = self.reservation(number).expect("a part is a reservation");
         let waits = matches!(reservation.standing(), Standing::Prepared | Standing::Pledged);
         let is_own = reservation.holder() == Holder::Account(order.user);
-        !waits && !is_own && !self.is_of_organizer(order.user)
+        !waits && !is_own && order.user != organizer
+    }
+
+    /// The parts that leave their orders when the event gets this organizer. For good: their orders may have ended when
+    /// the event comes back. Visits all parts of the event.
+    pub(super) fn parts_leaving_to(&self, organizer: UserId) -> Vec<(u32, OrderId)> {
+        let parts = self.parts.iter().flat_map(|parts| &parts.orders);
+        let parts = parts.map(|(&number, &order)| (number, order));
+        parts.filter(|&(number, order)| self.leaves(number, order, organizer)).collect()
+    }
+
+    /// Takes parts out of their orders that leave with a hand-over.
+    pub(super) fn let_parts_leave(&mut self, organizer: UserId) {
+        for (number, _) in self.parts_leaving_to(organizer) {
+            self.set_order(number, None);
+        }
     }
 
     /// The order of a reservation that is held for one.
@@ -222,9 +231,9 @@ impl SlotState {
             Some(Doubt::Placing { owner, attempt }) => owner == order.user && Some(attempt) == placed_by,
             Some(Doubt::Confirming { .. }) | None => event.order_of(part.number) == Some(order),
         };
-        if !is_of_order || event.has_left(reservation, order) {
+        if !is_of_order {
             // It was transferred since, or its event was handed over.
-            let left = event.doubt_of(part.number).is_none() && event.order_shown(part.number).is_none();
+            let left = event.doubt_of(part.number).is_none() && event.order_of(part.number).is_none();
             return if left { Heard { record: None, answer } } else { Heard::nothing() };
         }
         let step = match (event.standing(reservation), fate) {
@@ -340,6 +349,7 @@ impl SlotState {
             if let Some(to) = to {
                 event.move_part(id, to);
             }
+            let order = order.filter(|&order| !event.leaves(id.number, order, event.organizer()));
             event.change_parts(|parts| {
                 parts.set_doubt(id.number, doubt);
                 parts.set_order(id.number, order);

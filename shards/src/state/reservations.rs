@@ -263,7 +263,7 @@ impl Event {
             created_at: reservation.created_at,
             expires_at,
             cancelled_at,
-            order: self.order_shown(id.number),
+            order: self.order_of(id.number),
         }
     }
 }

@@ -40,3 +40,8 @@ pub use recovery::{FilesInUse, Progress, Recovered, last_shard_count, open, open
 pub use repair::{Finding, Repair};
 pub use waiting::{WaitingLog, WaitingStart};
 pub use watch::Watch;
+
+/// The version of SQLite that is in this program.
+pub fn sqlite_version() -> &'static str {
+    rusqlite::version()
+}

@@ -60,6 +60,11 @@ impl Pipeline {
         self.exchanges.is_empty() || has_room && concurrent
     }
 
+    /// Keeps no memory for requests, if there are none.
+    pub(super) fn keep_no_room(&mut self) {
+        self.exchanges.shrink_to_fit();
+    }
+
     fn push(&mut self, safe: bool, shard: Option<usize>, exchange: Exchange) {
         let first = self.exchanges.is_empty();
         self.all_safe = safe && (first || self.all_safe);

@@ -50,6 +50,7 @@ impl Connection {
                     self.flush().await?;
                     if is_live {
                         self.deadline.wait_for_news();
+                        self.pipeline.keep_no_room();
                     }
                     self.next_piece(&mut writing).await?
                 }

@@ -1,8 +1,11 @@
 //! The protocol, message by message, between shards without disks.
 
 use super::*;
-use crate::command::{Actor, Ask, Buyer, CreateEvent, OrderItem, OrderItems, PlaceOrder, Query};
-use crate::details::{EventName, NewDetails};
+use crate::command::{
+    Actor, Ask, Buyer, CreateEvent, CustomerRef, EditEvent, ExpectedVersion, OrderItem, OrderItems,
+    PlaceOrder, Query,
+};
+use crate::details::{DetailsPatch, EventName, NewDetails};
 use crate::ids::{Epoch, EventId, HoldTime, Quantity, Quota, Role, Timestamp, UserId};
 use crate::limits::SLOT_COUNT;
 use crate::outcome::ReservationStatus;
@@ -163,7 +166,7 @@ fn cancel_part(event: u32) -> Command {
 }
 
 fn delete(event: u32) -> Command {
-    use crate::command::{DeleteEvent, ExpectedVersion};
+    use crate::command::DeleteEvent;
     let actor = Actor { user: UserId(99), role: Role::Admin };
     let event = EventId(event);
     Command::DeleteEvent(Box::new(DeleteEvent { event, actor, version: ExpectedVersion::Any, force: true }))
@@ -320,6 +323,38 @@ fn a_held_order_ends_at_its_deadline() {
     let shown: Vec<_> = views.iter().map(|view| (view.status, view.order)).collect();
     assert_eq!(shown, [(ReservationStatus::Expired, Some(ORDER)); 2]);
     assert_eq!(views.len(), 2);
+}
+
+fn hand_over(event: u32, organizer: u32) -> Command {
+    let actor = Actor { user: UserId(99), role: Role::Admin };
+    let (event, organizer) = (EventId(event), Some(UserId(organizer)));
+    let (version, changes) = (ExpectedVersion::Any, DetailsPatch::default());
+    Command::EditEvent(Box::new(EditEvent { event, actor, version, changes, organizer }))
+}
+
+/// What leaves its order with its event does not come back with it: the order may have ended meanwhile.
+#[test]
+fn a_part_that_left_with_its_event_does_not_come_back() {
+    for seconds in [None, Some(60)] {
+        let mut town = Town::new();
+        let seller = Actor { user: UserId(8), role: Role::Organizer };
+        let Command::PlaceOrder(mut order) = place(BOTH, seconds) else { panic!("an order") };
+        (order.owner, order.actor) = (seller.user, seller);
+        order.buyer = Buyer::Ref(CustomerRef::new("a").unwrap());
+        let id = OrderId { user: seller.user, number: 1 };
+        let confirm = Command::ConfirmOrder { order: id, actor: seller };
+        let cancel = Command::CancelOrder { order: id, actor: seller };
+        for command in [Command::PlaceOrder(order), hand_over(1, 9), confirm, cancel, hand_over(1, 8)] {
+            town.ask(command, "");
+            town.deliver();
+        }
+        assert_eq!(town.counts(), [(2, 0), (0, 0)], "{:?}", town.answers);
+        let part = ReservationId { event: EventId(1), number: 1 };
+        let query = Query::Reservation { reservation: part, actor: seller };
+        let Ok(Outcome::Reservation(view)) = town.shard.state().query(&query) else { panic!("a part") };
+        assert_eq!((view.status, view.order), (ReservationStatus::Confirmed, None), "{seconds:?}");
+        assert!(!town.shard.has_orders_underway());
+    }
 }
 
 /// A start gives a held order a minute, as it does a hold.

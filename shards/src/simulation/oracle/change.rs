@@ -48,7 +48,8 @@ pub(super) fn change_of_command(command: &Command) -> Change {
         }
         Command::PlaceOrder(order) => {
             let items = order.items.as_slice().iter().map(|item| (item.event, item.quantity.get()));
-            (Kind::OrderPlaced, order.owner.0, digest_of_items(items), order.time.is_some().into())
+            let people = people(order.owner, &order.buyer);
+            (Kind::OrderPlaced, people, digest_of_items(items), order.time.is_some().into())
         }
         Command::ConfirmOrder { order, actor } => {
             (Kind::OrderConfirmed, order.user.0, order.number, actor.user.0)
@@ -136,7 +137,8 @@ pub(super) fn change_of_record(record: &Record) -> Change {
         Record::PartSettled(part) => (Kind::PartSettled, part.id.event.0, part.id.number, 0),
         Record::OrderPlaced(order) => {
             let items = order.parts.iter().map(|part| (part.reservation.event, part.quantity));
-            (Kind::OrderPlaced, order.id.user.0, digest_of_items(items), order.deadline.is_some().into())
+            let people = people(order.id.user, &order.buyer);
+            (Kind::OrderPlaced, people, digest_of_items(items), order.deadline.is_some().into())
         }
         Record::OrderConfirmed { id, by } => (Kind::OrderConfirmed, id.user.0, id.number, by.0),
         Record::OrderCancelled { id, by } => (Kind::OrderCancelled, id.user.0, id.number, by.0),

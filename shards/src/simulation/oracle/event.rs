@@ -81,6 +81,7 @@ impl EventState {
                 state.view.details = edited.details.clone();
                 state.view.version += 1;
                 state.view.updated_at = at;
+                state.leave_orders();
             }
             &Record::EventDeleted { tickets, .. } => {
                 let live = state.view.reserved + state.view.held;
@@ -123,6 +124,9 @@ impl EventState {
             Record::PartPrepared(part) => {
                 let &PartPrepared { id, by: _, ref buyer, quantity, owner, attempt } = &**part;
                 state.check_limits(buyer, quantity).map_err(|limit| format!("{record:?}: {limit:?}"))?;
+                if !matches!(buyer, Buyer::Account(_)) && owner != state.view.organizer {
+                    return Err(format!("not for the organizer's order: {record:?}"));
+                }
                 state.add(record, quantity, ReservationStatus::Held, at, None)?;
                 state.reservations[id.number as usize - 1].order = Some(OrderId { user: owner, number: 0 });
                 state.hidden.insert(id.number);
@@ -270,10 +274,21 @@ impl EventState {
             PartStep::Held | PartStep::Locked(_) | PartStep::Unlocked => {}
         }
         one.order = order.or(one.order);
+        self.leave_orders();
         if step != PartStep::Aborted {
             self.hidden.remove(&id.number);
         }
         Ok(())
+    }
+
+    /// What an account ordered for others leaves its order when the event has another organizer; what is held, when it
+    /// is confirmed or ends.
+    fn leave_orders(&mut self) {
+        let organizer = self.view.organizer;
+        for one in self.reservations.iter_mut().filter(|one| one.status != ReservationStatus::Held) {
+            let stays = |order: &OrderId| order.user == organizer || one.buyer == Buyer::Account(order.user);
+            one.order = one.order.filter(stays);
+        }
     }
 
     /// The reservations that somebody sees.

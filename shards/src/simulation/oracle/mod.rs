@@ -383,6 +383,11 @@ impl Oracle {
         Some(created.view.organizer)
     }
 
+    /// The organizer of an event on disk.
+    pub(super) fn organizer(&self, event: EventId) -> Option<UserId> {
+        Some(self.events.get(&event)?.last()?.view.organizer)
+    }
+
     /// The deadlines up to this one of an event's live holds on disk.
     pub(super) fn holds_up_to(&self, event: EventId, up_to: Timestamp) -> Vec<Timestamp> {
         let state = self.events.get(&event).and_then(History::last);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::change::Change;
 use super::event::EventState;
 use super::history::History;
+use super::rules::check_seller;
 use super::{Exchange, Known, Oracle, Violation};
 use crate::command::{Actor, Buyer, Command, Doubt, OrderItem, PlaceOrder, Query};
 use crate::ids::{EventId, OrderId, ReservationId, Role, Slot, Timestamp, UserId};
@@ -401,6 +402,7 @@ fn is_refusal(state: Option<&EventState>, order: &PlaceOrder, item: &OrderItem, 
     let remaining = state.view.remaining;
     match why {
         Rejection::EventDeleted => state.is_deleted,
+        Rejection::NotYourEvent => check_seller(state, order.actor, &order.buyer).is_err(),
         // At which time it was asked is not known here.
         Rejection::SalesNotOpen { opens_at } => state.view.details.rules().sales_start == Some(*opens_at),
         Rejection::SalesClosed => state.view.details.rules().sales_end.is_some(),

@@ -193,7 +193,7 @@ fn is_organizer(event: &EventState, actor: Actor) -> bool {
 }
 
 /// Only the organizer sells to buyers without an account.
-fn check_seller(event: &EventState, actor: Actor, buyer: &Buyer) -> Result<(), Rejection> {
+pub(super) fn check_seller(event: &EventState, actor: Actor, buyer: &Buyer) -> Result<(), Rejection> {
     let may = matches!(buyer, Buyer::Account(_)) || is_organizer(event, actor);
     may.then_some(()).ok_or(Rejection::NotYourEvent)
 }

@@ -2,7 +2,7 @@
 
 use super::World;
 use super::shard::Inbound;
-use crate::command::{Ask, Command, Doubt, EndApiKey, OrderMessage, PartFate, Query, Settle};
+use crate::command::{Ask, Buyer, Command, Doubt, EndApiKey, OrderMessage, PartFate, Query, Settle};
 use crate::ids::{OrderId, ReservationId, Slot, Timestamp, Username};
 use crate::outcome::{Outcome, Rejection, Reply, ReservationView, Statuses};
 use crate::simulation::coverage::name_of;
@@ -140,6 +140,17 @@ impl World {
                 let part = ReservationId { event, number: 1 };
                 OrderMessage::Prepared { owner, attempt, part }
             }
+            (Some(Plant::OrderForGuests), OrderMessage::Prepare(mut prepare))
+                if matches!(prepare.buyer, Buyer::Ref(_)) =>
+            {
+                prepare.buyer = Buyer::Guest;
+                OrderMessage::Prepare(prepare)
+            }
+            (Some(Plant::OrderForAnyOrganizer), OrderMessage::Prepare(mut prepare)) => {
+                let organizer = self.oracle.organizer(prepare.item.event);
+                prepare.actor.user = organizer.unwrap_or(prepare.actor.user);
+                OrderMessage::Prepare(prepare)
+            }
             (Some(Plant::ForgetAborts), OrderMessage::Abort { .. }) => return None,
             (
                 Some(Plant::DecideAlone),
@@ -268,6 +279,14 @@ impl World {
                 let Query::EventReservations { customer_ref, .. } = &mut all else { return };
                 *customer_ref = None;
                 if let Ok(Outcome::ReservationSlice(whole)) = state.query(&all) {
+                    *slice = whole;
+                }
+            }
+            (Some(Plant::IgnoreRefOfOrders), Ok(Outcome::Orders(slice))) => {
+                let Ask::Query(mut all) = self.requests[request].ask.clone() else { return };
+                let Query::Orders { customer_ref, .. } = &mut all else { return };
+                *customer_ref = None;
+                if let Ok(Outcome::Orders(whole)) = state.query(&all) {
                     *slice = whole;
                 }
             }

@@ -289,6 +289,11 @@ impl World {
             self.count("slots ahead of their process");
         }
         self.note(|| format!("shard {index} hears {message:?}"));
+        if let (Some(Plant::ForgetOrderedForRefs), OrderMessage::Prepare(prepare)) = (self.plant, &message)
+            && matches!(prepare.buyer, Buyer::Ref(_))
+        {
+            self.shards[index].driver.shard().state().forget_tickets(prepare.item.event, &prepare.buyer);
+        }
         let command = Command::OrderMessage(Box::new(message));
         self.shards[index].driver.take_in(now, Ask::Command(command), NOBODY);
     }
