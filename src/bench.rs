@@ -31,6 +31,7 @@ use crate::front::auth::Tokens;
 use crate::front::connection;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::front::issuers::Issuers;
 use crate::front::key_uses::KeyUses;
 use crate::front::places::Places;
 use crate::front::proxies::TrustedProxies;
@@ -256,6 +257,7 @@ pub(crate) fn common(core_count: usize) -> Arc<Common> {
     Arc::new(Common {
         registration: Registration::Open,
         cors: None,
+        issuers: Issuers::default(),
         key_uses: KeyUses::default(),
         ids: Ids::after(EventId(1000), UserId(1000)),
         passwords: Passwords::start(1, REGISTRATIONS_PER_HOUR_DEFAULT).expect("a thread can be had"),

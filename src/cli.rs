@@ -27,6 +27,7 @@ use crate::demo::{self, DemoOptions};
 use crate::front::cors::Origin;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::front::issuers::IssuerOption;
 use crate::front::proxies::TrustedProxies;
 use crate::front::registration::Registration;
 use crate::logging::{self, LogFormat, LogLevel};
@@ -157,6 +158,12 @@ struct ServeOptions {
     /// commas [default: none]
     #[arg(long, env = "BOXOFFICE_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',', value_parser = Origin::new)]
     cors_origin: Vec<Origin>,
+
+    /// Another issuer, whose tokens stand for customers: name=NAME,iss=ISS,aud=AUD,keys=FILE. NAME is
+    /// for ever, ISS and AUD are what its tokens say, FILE is its JWK set, read again when it
+    /// changes; may be repeated, or a list with blanks [default: none]
+    #[arg(long, env = "BOXOFFICE_ISSUER", value_name = "ISSUER", value_delimiter = ' ')]
+    issuer: Vec<IssuerOption>,
 
     /// Who may register an account; an admin makes accounts of every role at any time, and the first
     /// admin is made by `boxoffice admin create`
@@ -472,6 +479,7 @@ impl ServeOptions {
             connections_max: self.max_connections,
             registration: self.registration,
             cors_origins: self.cors_origin,
+            issuers: self.issuer,
             registrations_per_hour: self.registrations_per_hour,
             calls_in_flight_max: self.max_in_flight,
             batch_max: self.max_batch,

@@ -7,6 +7,7 @@ use crate::account_limits::AccountLimits;
 use crate::front::cors::Origin;
 use crate::front::deadlines::Timeouts;
 use crate::front::http::parse::Limits;
+use crate::front::issuers::IssuerOption;
 use crate::front::proxies::TrustedProxies;
 use crate::front::registration::Registration;
 use crate::logging::LogFormat;
@@ -40,6 +41,8 @@ pub(crate) struct Config {
     pub registration: Registration,
     /// Origins whose pages may call the API from a browser.
     pub cors_origins: Vec<Origin>,
+    /// Whose tokens stand for customers, too.
+    pub issuers: Vec<IssuerOption>,
     /// Maximum number of registrations per hour from one address.
     pub registrations_per_hour: u32,
     /// Maximum number of requests in flight per core.

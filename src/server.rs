@@ -26,6 +26,7 @@ use crate::config::{Config, Storage};
 use crate::front::api::{Common, HIGHEST_DEMO_EVENT, Ids};
 use crate::front::auth::Tokens;
 use crate::front::cors::Cors;
+use crate::front::issuers::Issuers;
 use crate::front::key_uses::KeyUses;
 use crate::front::places::Places;
 use crate::front::standby::{CoreLink, Desk, Standby};
@@ -224,6 +225,7 @@ fn common(
         demo: config.demo,
         registration: config.registration,
         cors,
+        issuers: Issuers::start(&config.issuers)?,
         key_uses: KeyUses::default(),
         places: Arc::new(Places::new(connections_max, Arc::clone(&proxies))),
         proxies,

@@ -60,6 +60,12 @@ pub const USERNAME_BYTES_MIN: usize = 3;
 /// The most bytes of a username, so that it fits a table's column and a token's claim.
 pub const USERNAME_BYTES_MAX: usize = 64;
 
+/// The longest name of another issuer: short, since each account of its customers has it.
+pub const ISSUER_BYTES_MAX: usize = 32;
+
+/// The longest subject of another issuer's token (OpenID Connect Core 1.0, section 2).
+pub const SUBJECT_BYTES_MAX: usize = 255;
+
 /// The most reservations of an event that one question looks at. A question with a filter that few of them fit takes
 /// the shard well below a millisecond. In the tests of this crate it is 5, so that the simulation reaches it.
 pub const SCANNED_MAX: u32 = if cfg!(test) { 5 } else { 16_384 };

@@ -22,7 +22,7 @@ pub const TOKEN_LIFE_SECONDS: u64 = 12 * 60 * 60;
 
 /// The accepted difference between the clocks at signing and at verification. Both are this
 /// server's.
-const LEEWAY_SECONDS: u64 = 5;
+pub(in crate::front) const LEEWAY_SECONDS: u64 = 5;
 
 /// By how much a token's time of issue may be ahead of the time of its verification. A token that is further
 /// ahead is from a clock that was wrong. It would be valid until that time comes again, and 12 hours more.
@@ -54,6 +54,8 @@ pub enum Credential {
         version: u64,
     },
     Key(KeyInUse),
+    /// A token of another issuer.
+    Foreign,
 }
 
 /// The claims of a token with a valid signature, or an API key that exists. Only the account's shard can tell whether

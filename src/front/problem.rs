@@ -120,6 +120,14 @@ impl Problem {
         Problem::new(Kind::Forbidden, detail)
     }
 
+    /// The account has no password, and is always a customer's.
+    pub fn of_another_issuer() -> Problem {
+        Problem::new(
+            Kind::Forbidden,
+            "This account is another issuer's: it has no password, and is a customer.",
+        )
+    }
+
     pub fn unsupported_media_type(media: &str) -> Problem {
         let media: String = media.chars().take(100).collect();
         let detail = format!("The body is said to be {media:?}; send application/json.");

@@ -12,6 +12,7 @@ use rustix::process::geteuid;
 use shards::log::LogError;
 use storage::RecoveryError;
 
+use crate::front::issuers::IssuerError;
 use crate::rt::Refusal;
 use crate::secret::SecretError;
 
@@ -23,6 +24,8 @@ pub(crate) enum ServeError {
         "{address} is taken: another process listens there\n  choose another address with --listen, or port 0 for a free one"
     )]
     AddressTaken { address: SocketAddr },
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     #[error("listen on {address}: {source}{}", listen_hint(source))]
     Listen { address: SocketAddr, source: io::Error },
     #[error(

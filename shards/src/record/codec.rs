@@ -560,7 +560,7 @@ impl<'a> Members<'a> {
     }
 
     fn username(&self) -> Result<Username, DecodeError> {
-        Ok(Username::new(self.required("username", self.body.username)?)?)
+        Ok(Username::recorded(self.required("username", self.body.username)?)?)
     }
 
     fn password_hash(&self) -> Result<Box<str>, DecodeError> {

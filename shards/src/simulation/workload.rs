@@ -625,8 +625,14 @@ fn actor(random: &mut Random) -> Actor {
     }
 }
 
+/// Some are of another issuer, and differ in case only.
 fn username(random: &mut Random) -> Username {
-    Username::new(&format!("user{}", random.within(1, USERNAMES))).expect("a valid name")
+    let name = random.within(1, USERNAMES);
+    match random.within(0, 5) {
+        0 => Username::of_issuer("issuer", &format!("user{name}")).expect("a valid subject"),
+        1 => Username::of_issuer("issuer", &format!("User{name}")).expect("a valid subject"),
+        _ => Username::new(&format!("user{name}")).expect("a valid name"),
+    }
 }
 
 fn name(random: &mut Random) -> EventName {

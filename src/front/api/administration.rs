@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use shards::command::{ChangePassword, ChangeRole, EndTokens, RemoveUser};
-use shards::ids::{Role, UserId};
+use shards::ids::{Role, UserId, Username};
 use shards::outcome::AccountView;
 
+use super::authentication::next_version;
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, KeyUse, Success, Tag, Takes};
 use super::input::{Member, NoBody, NoQueryFirst, body};
@@ -76,6 +77,7 @@ fn change_role(
     Ok(Work::future(to_the_end(async move {
         let _alone = common.administration.lock().await;
         let account = account_to_change(&shards, user).await?;
+        check_own(&account.username)?;
         if role != Role::Admin {
             keep_an_admin(&shards, &account).await?;
         }
@@ -142,6 +144,7 @@ fn set_password(
     let common = Arc::clone(&context.api.common);
     Ok(Work::future(async move {
         let username = account_to_change(&shards, user).await?.username;
+        check_own(&username)?;
         let password_hash = common.passwords.hash(address, new.of(&username, "/new")?).await?;
         let next_token_version = random::u64();
         let token_version = None;
@@ -175,13 +178,24 @@ fn end_sessions(
     _: NoBody,
 ) -> Result<Work, Problem> {
     let (by, address) = (context.actor().user, context.address_for_log());
+    let now = context.api.unix_time();
     let shards = context.api.shards.clone();
     Ok(Work::future(async move {
         let username = account_to_change(&shards, user).await?.username;
-        shards.end_tokens(EndTokens { user, username, by, next_token_version: random::u64() }).await?;
+        let next_token_version = next_version(&username, now);
+        shards.end_tokens(EndTokens { user, username, by, next_token_version }).await?;
         rationed!(info, %user, %by, %address, "an admin ended an account's sessions");
         Ok(Response::empty(204))
     }))
+}
+
+/// Refuses what an account of another issuer has not: a password, and another role than customer.
+///
+/// # Errors
+///
+/// 403, for such an account.
+pub(super) fn check_own(username: &Username) -> Result<(), Problem> {
+    if username.is_of_issuer() { Err(Problem::of_another_issuer()) } else { Ok(()) }
 }
 
 async fn account_to_change(shards: &Shards, user: UserId) -> Result<Box<AccountView>, Problem> {

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use shards::api_keys::{ApiKey, ApiKeyView};
-use shards::command::Actor;
-use shards::ids::UserId;
+use shards::command::{Actor, CreateUser};
+use shards::ids::{Role, UserId, Username};
+use shards::outcome::{AccountView, Rejection};
 
 use super::endpoint::{Endpoint, KeyUse};
 use super::work::Work;
@@ -15,11 +16,13 @@ use crate::account_limits::FrontLimits;
 use crate::client::{Refused, Shards};
 use crate::clock::CoreClock;
 use crate::front::api_keys::{KeyInUse, SentKey};
-use crate::front::auth::{Claimed, Credential, Identity, Validity, bearer};
+use crate::front::auth::{Claimed, Credential, Identity, LEEWAY_SECONDS, Validity, bearer};
 use crate::front::http::parse::Request;
 use crate::front::http::write::Response;
+use crate::front::issuers::ForeignToken;
 use crate::front::problem::Problem;
 use crate::front::verified::Verified;
+use crate::random;
 
 /// The sender of a request.
 pub(super) struct Sender {
@@ -34,17 +37,84 @@ pub(super) struct Sender {
 enum Presented {
     Token(Claimed),
     Key(SentKey),
+    /// Its account may not be there yet.
+    Foreign(ForeignToken),
+}
+
+/// Why a request has no sender.
+pub(super) enum NoSender {
+    Refused(Problem),
+    /// It is known once [`Newcomer::arrive`] has ended.
+    Newcomer(Newcomer),
+}
+
+impl From<Problem> for NoSender {
+    fn from(problem: Problem) -> NoSender {
+        NoSender::Refused(problem)
+    }
+}
+
+/// A token of another issuer that this core has not seen. It does not say the account's id, which the request's work
+/// needs, so the request is read again when the account is known.
+pub(in crate::front) struct Newcomer {
+    token: Box<str>,
+    foreign: ForeignToken,
+    shards: Shards,
+    verified: Rc<Verified>,
+    common: Arc<Common>,
+}
+
+impl Newcomer {
+    /// Keeps the token if it stands. Makes its account if it has none.
+    ///
+    /// # Errors
+    ///
+    /// 401, if the account was removed, or the token ended by a log-out.
+    pub(in crate::front) async fn arrive(self) -> Result<(), Problem> {
+        let Newcomer { token, foreign, shards, verified, common } = self;
+        if shards.account(foreign.username.clone()).await?.is_none() {
+            let (id, username) = (common.ids.next_user()?, foreign.username.clone());
+            let create =
+                CreateUser { id, username, password_hash: "".into(), role: Role::Customer, token_version: 0 };
+            match shards.create_user(create).await {
+                // Another core was first.
+                Ok(_) | Err(Refused::Rejected(Rejection::UsernameTaken)) => {}
+                Err(refused) => return Err(refused.into()),
+            }
+        }
+        let asked = verified.asking();
+        let claimed = confirm_foreign(&foreign, &shards).await?.ok_or_else(Problem::bad_token)?;
+        verified.remember(asked, token, claimed);
+        Ok(())
+    }
+}
+
+/// What a log-out makes the token version of an account: random bits, as its tokens carry. Those of another issuer
+/// carry none; there it is the last second whose tokens have ended, also those that the issuer's clock dates ahead.
+pub(super) fn next_version(username: &Username, now: u64) -> u64 {
+    if username.is_of_issuer() { now.saturating_add(LEEWAY_SECONDS) } else { random::u64() }
+}
+
+async fn confirm_foreign(foreign: &ForeignToken, shards: &Shards) -> Result<Option<Claimed>, Refused> {
+    let account = shards.account(foreign.username.clone()).await?;
+    let stands = |account: &AccountView| !account.removed && account.token_version < foreign.issued_at;
+    let Some(account) = account.filter(|account| stands(account)) else { return Ok(None) };
+    let AccountView { id: user, username, role, .. } = *account;
+    let identity =
+        Rc::new(Identity { actor: Actor::new(user, role), username, credential: Credential::Foreign });
+    Ok(Some(Claimed { identity, validity: foreign.validity }))
 }
 
 impl Sender {
     /// # Errors
     ///
-    /// 401, without a good token or a key of the right form.
+    /// 401, without a good token or a key of the right form; and for a token of another issuer that this core has not
+    /// seen, with what makes it known.
     pub(super) fn of(
         request: &Request<'_>,
         endpoint: &'static Endpoint,
         api: &Api,
-    ) -> Result<Sender, Problem> {
+    ) -> Result<Sender, NoSender> {
         let token = request.header_bytes("authorization").and_then(bearer).ok_or_else(Problem::no_token)?;
         let now = api.unix_time();
         if let Some(identity) = api.verified.get(token, now) {
@@ -55,7 +125,19 @@ impl Sender {
         }
         let token = str::from_utf8(token).map_err(|_| Problem::no_token())?;
         let presented = Presented::read(token, api, now).ok_or_else(Problem::bad_token)?;
+        let common = Arc::clone(&api.common);
         let (actor, identity) = match &presented {
+            Presented::Foreign(foreign) => {
+                let (shards, verified) = (api.shards.clone(), Rc::clone(&api.verified));
+                let foreign = foreign.clone();
+                return Err(NoSender::Newcomer(Newcomer {
+                    token: token.into(),
+                    foreign,
+                    shards,
+                    verified,
+                    common,
+                }));
+            }
             Presented::Token(claimed) => (claimed.identity.actor, Some(Rc::clone(&claimed.identity))),
             Presented::Key(key) => (key.actor(), None),
         };
@@ -66,7 +148,7 @@ impl Sender {
             shards: api.shards.clone(),
             verified: Rc::clone(&api.verified),
             limits: Rc::clone(&api.account_limits),
-            common: Arc::clone(&api.common),
+            common,
             clock: Rc::clone(&api.clock),
         };
         Ok(Sender { actor, identity, check: Some(check) })
@@ -78,7 +160,8 @@ impl Presented {
         if SentKey::is_meant(token) {
             return SentKey::read(token).map(Presented::Key);
         }
-        api.tokens.verify(token, now).map(Presented::Token)
+        let own = api.tokens.verify(token, now).map(Presented::Token);
+        own.or_else(|| api.common.issuers.verify(token, now).map(Presented::Foreign))
     }
 
     /// Asks the shards. `None` if the token or key has ended, or there never was such a key.
@@ -91,6 +174,7 @@ impl Presented {
                 Ok(stands.then(|| claimed.clone()))
             }
             Presented::Key(sent) => confirm_key(sent, shards, common).await,
+            Presented::Foreign(foreign) => confirm_foreign(foreign, shards).await,
         }
     }
 }

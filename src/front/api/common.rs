@@ -7,6 +7,7 @@ use async_lock::Mutex;
 
 use super::ids::Ids;
 use crate::front::cors::Cors;
+use crate::front::issuers::Issuers;
 use crate::front::key_uses::KeyUses;
 use crate::front::places::Places;
 use crate::front::proxies::TrustedProxies;
@@ -29,6 +30,8 @@ pub struct Common {
     /// `None` if no page of another origin may call the API.
     pub cors: Option<Arc<Cors>>,
     pub proxies: Arc<TrustedProxies>,
+    /// Whose tokens stand for customers.
+    pub issuers: Issuers,
     pub key_uses: KeyUses,
     /// Held while a role is changed or an account removed: no other such change happens meanwhile.
     pub administration: Mutex<()>,

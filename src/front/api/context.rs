@@ -7,7 +7,7 @@ use shards::command::{Actor, Command, ExpectedVersion, IdempotencyKey, Keyed};
 use shards::outcome::Outcome;
 
 use super::Api;
-use super::authentication::{LastingToken, Sender, check_key_use};
+use super::authentication::{LastingToken, Newcomer, NoSender, Sender, check_key_use};
 use super::endpoint::{Access, Endpoint, Header, KeyUse, RequestHeader};
 use super::input::{accepted, check_unsupported, expected_version, idempotency_key};
 use super::work::{Prepared, Work};
@@ -26,6 +26,8 @@ pub(in crate::front) struct RequestContext<'a> {
     peer: IpAddr,
     /// Empty until a token has been looked at.
     sender: OnceCell<Sender>,
+    /// The sender, if only the account's shard can tell who that is.
+    newcomer: OnceCell<Newcomer>,
     /// The number of changes that the request counts as, at an endpoint that changes something.
     changes: Cell<u32>,
     /// Whether the request has a key, at an endpoint that takes one.
@@ -47,6 +49,7 @@ impl<'a> RequestContext<'a> {
             parameter,
             peer,
             sender: OnceCell::new(),
+            newcomer: OnceCell::new(),
             changes: Cell::new(1),
             has_key: Cell::new(false),
         }
@@ -69,15 +72,16 @@ impl<'a> RequestContext<'a> {
         });
         let endpoint = Some(self.endpoint);
         let Some(Sender { actor, identity: _, check }) = self.sender.into_inner() else {
-            return Prepared { endpoint, work, changes_of: None };
+            let newcomer = self.newcomer.into_inner().map(Box::new);
+            return Prepared { endpoint, work, changes_of: None, newcomer };
         };
         let changes_of = self.endpoint.counts_as_change().then_some((actor.user, self.changes.get()));
         match check {
             Some(check) => {
                 let work = Ok(Work::future(check.before(work, changes_of)));
-                Prepared { endpoint, work, changes_of: None }
+                Prepared { endpoint, work, changes_of: None, newcomer: None }
             }
-            None => Prepared { endpoint, work, changes_of },
+            None => Prepared { endpoint, work, changes_of, newcomer: None },
         }
     }
 
@@ -97,7 +101,13 @@ impl<'a> RequestContext<'a> {
         if let Some(sender) = self.sender.get() {
             return Ok(sender.actor);
         }
-        let sender = Sender::of(self.request, self.endpoint, self.api)?;
+        let sender = Sender::of(self.request, self.endpoint, self.api).map_err(|why| match why {
+            NoSender::Refused(problem) => problem,
+            NoSender::Newcomer(newcomer) => {
+                let _ = self.newcomer.set(newcomer);
+                Problem::bad_token()
+            }
+        })?;
         let sender = self.sender.get_or_init(|| sender);
         if let Some(identity) = &sender.identity {
             check_key_use(identity, self.endpoint)?;

@@ -36,6 +36,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+pub(in crate::front) use authentication::Newcomer;
 pub use common::Common;
 pub use demonstration::HIGHEST_EVENT as HIGHEST_DEMO_EVENT;
 pub use endpoint::{Access, Endpoint, KeyUse};

@@ -10,6 +10,7 @@ use shards::command::EndTokens;
 use shards::ids::Username;
 use shards::outcome::AccountView;
 
+use super::authentication::next_version;
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, KeyUse, Success, Tag, Takes};
 use super::input::{NoBody, NoParameter, NoQuery, body};
@@ -131,9 +132,10 @@ pub(super) static END: Endpoint = Endpoint {
 fn end(context: &RequestContext<'_>, _: NoParameter, _: NoQuery, _: NoBody) -> Result<Work, Problem> {
     let Identity { actor, username, credential: _ } = context.identity_without_key()?.clone();
     let (user, by) = (actor.user, actor.user);
+    let next_token_version = next_version(&username, context.api.unix_time());
     let shards = context.api.shards.clone();
     Ok(Work::future(async move {
-        shards.end_tokens(EndTokens { user, username, by, next_token_version: random::u64() }).await?;
+        shards.end_tokens(EndTokens { user, username, by, next_token_version }).await?;
         Ok(Response::empty(204))
     }))
 }

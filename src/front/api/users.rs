@@ -9,6 +9,7 @@ use shards::command::{Actor, ChangePassword, CreateUser};
 use shards::ids::{Role, UserId, Username};
 use shards::outcome::{AccountView, UserView};
 
+use super::administration::check_own;
 use super::context::RequestContext;
 use super::endpoint::{Access, Endpoint, Header, KeyUse, Success, Tag, Takes};
 use super::input::{Cursor, Limit, Member, NoBody, NoParameter, NoQuery, body, query};
@@ -252,6 +253,7 @@ fn change_password(
 ) -> Result<Work, Problem> {
     let Identity { actor: Actor { user, role: _, key: _ }, username, credential: _ } =
         context.identity_without_key()?.clone();
+    check_own(&username)?;
     let new = new.of(&username, "/new")?;
     let address = context.client_address()?;
     let shards = context.api.shards.clone();

@@ -11,6 +11,7 @@ use shards::ids::UserId;
 use shards::outcome::Outcome;
 
 use super::Api;
+use super::authentication::Newcomer;
 use super::endpoint::Endpoint;
 use crate::client::{Call, Question, Refused, Shards};
 use crate::front::contract;
@@ -65,6 +66,8 @@ pub struct Prepared {
     pub(super) work: Result<Work, Problem>,
     /// The account for which the work counts as so many changes when it begins.
     pub(super) changes_of: Option<(UserId, u32)>,
+    /// The sender, if it has to arrive before the request is prepared once more.
+    pub(super) newcomer: Option<Box<Newcomer>>,
 }
 
 /// A request that has begun.
@@ -76,12 +79,22 @@ pub enum Begun {
 impl Prepared {
     /// A request for which there is no endpoint.
     pub(super) fn refused(problem: Problem) -> Prepared {
-        Prepared { endpoint: None, work: Err(problem), changes_of: None }
+        Prepared { endpoint: None, work: Err(problem), changes_of: None, newcomer: None }
     }
 
     /// A request that no endpoint answers, and that needs none.
     pub(in crate::front) fn ready(response: Response) -> Prepared {
-        Prepared { endpoint: None, work: Ok(Work::Ready(response)), changes_of: None }
+        Prepared { endpoint: None, work: Ok(Work::Ready(response)), changes_of: None, newcomer: None }
+    }
+
+    /// Takes the sender out that has to arrive first.
+    pub(in crate::front) fn newcomer(&mut self) -> Option<Box<Newcomer>> {
+        self.newcomer.take()
+    }
+
+    /// Refuses the request after all.
+    pub(in crate::front) fn refuse(&mut self, problem: Problem) {
+        self.work = Err(problem);
     }
 
     /// The one question that this request is, if it is one.
@@ -94,7 +107,7 @@ impl Prepared {
 
     /// Begins the request: its first question has been sent when this returns.
     pub async fn begin(self, api: &Api) -> Begun {
-        let Prepared { endpoint, work, changes_of } = self;
+        let Prepared { endpoint, work, changes_of, newcomer: _ } = self;
         if let Some((account, count)) = changes_of
             && work.is_ok()
             && let Err(reached) = api.account_limits.take_changes(account, count)

@@ -131,7 +131,19 @@ impl Connection {
                 self.slice.yield_if_over().await;
             }
             match self.next(start) {
-                Next::Request { exchange, safe, shard, consumed } => {
+                Next::Request { mut exchange, safe, shard, consumed } => {
+                    if let Some(newcomer) = exchange.newcomer() {
+                        self.answer_all().await?;
+                        if self.closing {
+                            continue;
+                        }
+                        // Boxed, so that not every connection holds memory for this future.
+                        match Box::pin(newcomer.arrive()).await {
+                            // The request is parsed and authenticated again, with a token that is known now.
+                            Ok(()) => continue,
+                            Err(problem) => exchange.refuse(problem),
+                        }
+                    }
                     if !self.pipeline.takes(safe, shard) {
                         let seen = (self.deadline.now(), self.front.api.verified.asking());
                         self.answer_all().await?;

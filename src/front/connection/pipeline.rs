@@ -8,11 +8,12 @@ use futures_lite::future::poll_once;
 use super::front::Front;
 use super::writing::WRITE_BYTES;
 use super::{Connection, Gone};
-use crate::front::api::{Begun, Prepared, Running};
+use crate::front::api::{Begun, Newcomer, Prepared, Running};
 use crate::front::cors::Fields;
 use crate::front::http::body::{Body, BodyStream, Framing};
 use crate::front::http::parse::{Method, Request, Version};
 use crate::front::http::write::{Envelope, RequestId, Response};
+use crate::front::problem::Problem;
 
 /// The most requests of one connection that are read but not yet answered.
 const PIPELINE_MAX: usize = 128;
@@ -74,6 +75,21 @@ impl Pipeline {
 }
 
 impl Exchange {
+    /// Takes the sender out that has to arrive before the request can begin.
+    pub(super) fn newcomer(&mut self) -> Option<Box<Newcomer>> {
+        match &mut self.turn {
+            Turn::Prepared(prepared) => prepared.newcomer(),
+            Turn::Running(_) | Turn::Done(_) => None,
+        }
+    }
+
+    /// Refuses a request that has not begun.
+    pub(super) fn refuse(&mut self, problem: Problem) {
+        if let Turn::Prepared(prepared) = &mut self.turn {
+            prepared.refuse(problem);
+        }
+    }
+
     /// The framing of the body; `None` if the answer is not known yet or has no body.
     fn framing(&self) -> Option<Framing> {
         match &self.turn {
