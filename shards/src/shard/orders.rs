@@ -263,8 +263,12 @@ impl<A> Shard<A> {
             self.decide_if_all_voted(now, attempt.number);
             return;
         }
-        let answer = self.state.slot(slot).expect("the slot is owned").resolve(doubt, part);
-        self.send(answer);
+        // A start without room has not claimed its log yet: an earlier process may still write what is missing here. The
+        // part asks again.
+        if self.read_only.is_none() {
+            let answer = self.state.slot(slot).expect("the slot is owned").resolve(doubt, part);
+            self.send(answer);
+        }
     }
 
     fn decide_if_all_voted(&mut self, now: Now, number: u64) {

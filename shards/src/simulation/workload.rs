@@ -18,7 +18,7 @@ use crate::ids::{
     Username,
 };
 use crate::limits::SLOT_COUNT;
-use crate::outcome::{OrderView, ReservationStatus, Statuses};
+use crate::outcome::{OrderView, ReservationStatus, ReservationView, Statuses};
 
 /// The wall time at which worlds begin: 2023-11-14.
 pub(super) const START: Timestamp = Timestamp(1_700_000_000_000);
@@ -256,7 +256,7 @@ fn change_hold(random: &mut Random, ids: &Ids) -> Command {
 
 fn change_api_keys(random: &mut Random) -> Command {
     let organizer = organizer_with_keys(random);
-    if random.within(0, 1) == 0 {
+    if random.within(0, 2) == 0 {
         return Command::EndApiKey(EndApiKey { organizer, number: api_key(random) });
     }
     let key = ApiKey {
@@ -333,6 +333,16 @@ fn ask_about_order(random: &mut Random, ids: &Ids) -> Ask {
     Ask::Command(Command::Keyed(Box::new(Keyed { key, command })))
 }
 
+/// A change of what a request with a key has sold, and the request again.
+pub(super) fn ask_after_keyed_sale(random: &mut Random, sold: &ReservationView, again: Ask) -> [Ask; 2] {
+    let (reservation, actor) = (sold.id, ADMIN);
+    let change = match random.within(0, 1) {
+        0 => Command::Cancel { reservation, actor },
+        _ => Command::Reduce { reservation, actor, quantity: quantity(random) },
+    };
+    [Ask::Command(change), again]
+}
+
 /// Whether a request places an order.
 pub(super) fn is_placing(ask: &Ask) -> bool {
     let Ask::Command(command) = ask else { return false };
@@ -343,7 +353,7 @@ pub(super) fn is_placing(ask: &Ask) -> bool {
 }
 
 /// What becomes of an order: its account gives a part up, or some tickets of it, or confirms or cancels the order, or
-/// somebody else tries to; or an admin deletes the event of a part; or several of these at once.
+/// an admin tries to confirm it; or an admin deletes the event of a part; or several of these at once.
 /// If the request had a key, `again` may come again.
 pub(super) fn ask_after_order(random: &mut Random, order: &OrderView, again: Ask) -> Vec<Ask> {
     let actor = Actor::new(order.id.user, role_of(order.id.user));
@@ -356,7 +366,7 @@ pub(super) fn ask_after_order(random: &mut Random, order: &OrderView, again: Ask
         (6, Command::Reduce { reservation: part, actor, quantity: quantity(random) }),
         (2, Command::ConfirmOrder { order: order.id, actor }),
         (5, Command::CancelOrder { order: order.id, actor }),
-        (5, Command::CancelOrder { order: order.id, actor: self::actor(random) }),
+        (4, Command::ConfirmOrder { order: order.id, actor: ADMIN }),
     ];
     let drawn = commands.into_iter().filter(|&(one_in, _)| random.within(1, one_in) == 1);
     let mut asks: Vec<Ask> = drawn.map(|(_, command)| Ask::Command(command)).collect();

@@ -128,9 +128,10 @@ impl World {
     /// Delivers every message and runs the cores, until `done` holds for all shards.
     fn run_until(&mut self, done: impl Fn(&mut SimulatedShard, Duration) -> bool) -> Result<(), Violation> {
         for _ in 0..ROUNDS_TO_REST {
-            self.now += 1;
             self.elapsed += ROUND;
             while !self.wire.is_empty() {
+                // What follows an answer is sent after it, and before the next answer comes.
+                self.now += 1;
                 self.deliver(0);
             }
             for index in 0..self.shards.len() {

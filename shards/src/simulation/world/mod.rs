@@ -93,6 +93,9 @@ struct FaultRates {
     lies: u64,
     /// The most turns that a commit takes.
     slowness: u64,
+    /// The messages in flight above which no more requests are sent. What takes several messages ends in time only if
+    /// these are few.
+    in_flight_max: usize,
     /// The most records of a commit.
     batch_max: usize,
     /// See [`crate::driver::Pace`]. Few, since a shard makes only some commits before it crashes.
@@ -134,6 +137,10 @@ impl World {
             repeats: one_in(3, 200),
             pause: one_in(2, 40),
             slowness: one_in(2, 8),
+            in_flight_max: match one_in(3, 20) {
+                0 => usize::MAX,
+                few => 2 + few as usize,
+            },
             batch_max: 1 + one_in(2, 20) as usize,
             commits_alone_max: one_in(2, 4) as u32,
         };
@@ -236,7 +243,7 @@ impl World {
             self.note(|| format!("another program {} to read a log", if read { "begins" } else { "ceases" }));
         }
         match self.random.within(0, 99) {
-            0..30 => self.ask(),
+            0..30 if self.wire.len() < self.rates.in_flight_max => self.ask(),
             30..65 if !self.wire.is_empty() => {
                 let index = self.random.within(0, self.wire.len() as u64 - 1) as usize;
                 self.deliver(index);

@@ -9,8 +9,8 @@ use crate::simulation::coverage::name_of;
 use crate::simulation::oracle::{Exchange, Known, Violation};
 use crate::simulation::plant::Plant;
 use crate::simulation::workload::{
-    ADMIN, ask_after_order, create_given_event, is_event_created, is_placing, key_of_event_id, random_ask,
-    random_ask_with_key,
+    ADMIN, ask_after_keyed_sale, ask_after_order, create_given_event, is_event_created, is_placing,
+    key_of_event_id, random_ask, random_ask_with_key,
 };
 use crate::slots::{shard_of_slot, slot_of_event};
 
@@ -109,6 +109,24 @@ impl World {
                     let again = self.requests[request].ask.clone();
                     let next = ask_after_order(&mut self.random, order, again);
                     next.into_iter().for_each(|ask| self.send_request(ask));
+                }
+                if let (Ok(Outcome::Reservation(sold)), Ask::Command(Command::Keyed(_))) =
+                    (&reply, &self.requests[request].ask)
+                    && self.requests[request].process == self.process
+                    && !self.is_finishing
+                    && self.random.within(0, 1) == 0
+                {
+                    let again = self.requests[request].ask.clone();
+                    let next = ask_after_keyed_sale(&mut self.random, sold, again);
+                    next.into_iter().for_each(|ask| self.send_request(ask));
+                }
+                if let (Ok(_), Ask::Command(Command::RemoveUser(remove))) =
+                    (&reply, &self.requests[request].ask)
+                    && !self.is_finishing
+                    && !self.shards.is_empty()
+                {
+                    let users = [remove.user].into();
+                    self.send_request(Ask::Query(Query::Usernames { users }));
                 }
                 if let (Ok(Outcome::ApiKeyEnded(_)), Ask::Command(Command::EndApiKey(end))) =
                     (&reply, &self.requests[request].ask)
