@@ -314,7 +314,6 @@ enum AdminCommand {
 /// What the program was told to do.
 struct Invocation {
     cli: Cli,
-    /// Of the subcommand.
     matches: ArgMatches,
     /// What the configuration file says.
     settings: Settings,
@@ -330,7 +329,8 @@ impl Invocation {
         };
         let serve = command.find_subcommand("serve").expect("the program serves");
         let settings = Settings::read(path, serve).map_err(|error| variables::refusal(&error))?;
-        let arguments = env::args_os().chain(settings.arguments(of_subcommand(&without_file)));
+        let (subcommand, given) = subcommand(command, &without_file);
+        let arguments = env::args_os().chain(settings.arguments(subcommand, given));
         let matches = command.clone().try_get_matches_from(arguments);
         let path = path.display().to_string();
         let matches = matches.map_err(|error| named(error, Some((&settings, &path))))?;
@@ -339,25 +339,32 @@ impl Invocation {
 
     fn new(matches: ArgMatches, settings: Settings) -> Result<Invocation, clap::Error> {
         let cli = Cli::from_arg_matches(&matches)?;
-        Ok(Invocation { cli, matches: of_subcommand(&matches).clone(), settings })
+        Ok(Invocation { cli, matches, settings })
     }
 
     /// The configuration in effect, as a file.
     fn effective(&self, command: &clap::Command) -> String {
         let file = self.cli.config.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
-        let options = command.find_subcommand("config").expect("this is it");
+        let (options, given) = subcommand(command, &self.matches);
         let secret = match secret::GIVEN.read() {
             Ok(Some((place, _))) => format!("in {place}"),
             Ok(None) => format!("in the data directory, in {}", secret::FILE_NAME),
             Err(error) => format!("not there: {error}"),
         };
-        let options = file::effective(options, &self.matches, &self.settings, &file);
+        let options = file::effective(options, given, &self.settings, &file);
         format!("{options}# the token secret is {secret}\n")
     }
 }
 
-fn of_subcommand(matches: &ArgMatches) -> &ArgMatches {
-    matches.subcommand().map_or(matches, |(_, matches)| of_subcommand(matches))
+/// The subcommand that was given, also of a subcommand, and its options.
+fn subcommand<'a>(
+    command: &'a clap::Command,
+    matches: &'a ArgMatches,
+) -> (&'a clap::Command, &'a ArgMatches) {
+    match matches.subcommand() {
+        Some((name, matches)) => subcommand(command.find_subcommand(name).expect("it was given"), matches),
+        None => (command, matches),
+    }
 }
 
 /// Reads the configuration again, and does at once what can be done while the server runs. `started` is what the file

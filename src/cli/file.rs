@@ -38,10 +38,10 @@ impl Settings {
     }
 
     /// The options of a command that the file sets, and nothing else does.
-    pub(super) fn arguments(&self, matches: &ArgMatches) -> Vec<OsString> {
+    pub(super) fn arguments(&self, command: &Command, matches: &ArgMatches) -> Vec<OsString> {
         let counts = |setting: &&Setting| {
-            let id = setting.name.replace('-', "_");
-            let source = matches.try_contains_id(&id).ok().map(|_| matches.value_source(&id));
+            let option = command.get_arguments().find(|option| option.get_long() == Some(&setting.name));
+            let source = option.map(|option| matches.value_source(option.get_id().as_str()));
             source.is_some_and(|source| matches!(source, None | Some(ValueSource::DefaultValue)))
         };
         self.0.iter().filter(counts).flat_map(|setting| setting.arguments.clone()).collect()
