@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 use shards::command::{Buyer, CustomerRef};
@@ -12,9 +12,12 @@ use super::context::RequestContext;
 use super::input::Member;
 use crate::front::problem::{FieldErrors, Kind, Problem};
 
+/// What is encoded in a query: all but the characters that RFC 3986 does not reserve.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// The parameter of a list's address that names a customer.
 pub(super) fn parameter(customer_ref: &CustomerRef) -> String {
-    format!("customer_ref={}", utf8_percent_encode(customer_ref.as_str(), NON_ALPHANUMERIC))
+    format!("customer_ref={}", utf8_percent_encode(customer_ref.as_str(), RESERVED))
 }
 
 /// What an organizer takes tickets for without a customer.
